@@ -1,0 +1,73 @@
+//! One HTTP exchange with the provider, and nothing more.
+//!
+//! What an answer means, what is tried again and what is logged stand above this seam, so that all
+//! of it runs unchanged over a real connection and over a provider made of memory.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use secrecy::SecretString;
+
+/// The most that is read of one answer's body, in bytes.
+pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// The methods that the provider's API knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Creates or restores.
+    Post,
+    /// Deletes.
+    Delete,
+}
+
+/// What is asked. `Debug` never shows the token.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Path and query below the base address, without a leading slash: `snapshots/?server_id=1`.
+    pub path: String,
+    /// A JSON body, if there is one.
+    pub body: Option<Vec<u8>>,
+    /// The account's token, sent as `Authorization: Bearer`.
+    pub token: SecretString,
+}
+
+/// What came back: any status, any bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Retry-After` header as it stood there.
+    pub retry_after: Option<String>,
+    /// The body, at most [`MAX_BODY_BYTES`] long.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer, or not a whole one. The server may have acted all the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Nothing, or not all of it, within the request's timeout.
+    #[error("no answer within the timeout")]
+    Timeout,
+    /// The connection could not be made, or broke: refused, reset, DNS, TLS, a body cut off.
+    #[error("{0}")]
+    Connection(String),
+    /// The body is longer than [`MAX_BODY_BYTES`].
+    #[error("the answer is longer than {} MiB", MAX_BODY_BYTES / (1024 * 1024))]
+    TooLarge,
+}
+
+/// The future of one exchange.
+pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + 'a>>;
+
+/// Carries one request to the provider and brings the answer back.
+///
+/// An implementation follows no redirect, tries nothing twice, and sends the token to no other
+/// host than its base address.
+pub trait Transport: Send + Sync {
+    /// One exchange.
+    fn exchange(&self, request: Request) -> Exchange<'_>;
+}

@@ -1,0 +1,154 @@
+//! The only place that reads a clock or waits for one.
+//!
+//! Everything else is handed a [`Clock`], so that weeks pass in milliseconds under test, the demo
+//! can run an hour in seconds, and every behaviour can be replayed.
+#![allow(clippy::disallowed_methods, reason = "this is the module the others are sent to")]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// One reading of both clocks, taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock: may be wrong, may jump either way, goes on while the machine sleeps.
+    pub wall: Timestamp,
+    /// Time since the clock was made: never goes back, stands still while the machine sleeps.
+    pub uptime: Duration,
+}
+
+impl Moment {
+    /// How long ago this moment was, seen from `later`.
+    ///
+    /// Takes the larger of what the two clocks say, so that neither a suspend (which the
+    /// monotonic clock does not see) nor a wall clock set back makes something old look fresh.
+    #[must_use]
+    pub fn age_at(self, later: Moment) -> Duration {
+        let by_wall = Duration::try_from(later.wall.duration_since(self.wall)).unwrap_or_default();
+        by_wall.max(later.uptime.saturating_sub(self.uptime))
+    }
+}
+
+/// Reads the time and waits. Cheap to clone; clones share one time line.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<TimeLine>);
+
+#[derive(Debug)]
+struct TimeLine {
+    origin: tokio::time::Instant,
+    speed: u32,
+    wall: Wall,
+}
+
+#[derive(Debug)]
+enum Wall {
+    System,
+    /// Starts at a chosen instant, follows the monotonic clock, and steps when told to.
+    Simulated {
+        start: Timestamp,
+        stepped_ms: AtomicI64,
+    },
+}
+
+impl Clock {
+    /// The machine's own clocks.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(1, Wall::System)
+    }
+
+    /// A clock that starts at `start` and runs `speed` times as fast as the machine's (at least 1).
+    #[must_use]
+    pub fn accelerated(start: Timestamp, speed: u32) -> Self {
+        Self::new(speed.max(1), Wall::Simulated { start, stepped_ms: AtomicI64::new(0) })
+    }
+
+    /// A clock for tests: starts at `start` and follows tokio's clock, paused or not.
+    #[must_use]
+    pub fn simulated(start: Timestamp) -> Self {
+        Self::accelerated(start, 1)
+    }
+
+    fn new(speed: u32, wall: Wall) -> Self {
+        Self(Arc::new(TimeLine { origin: tokio::time::Instant::now(), speed, wall }))
+    }
+
+    /// Steps a simulated wall clock, as NTP, a person or a suspended machine would. The system's
+    /// clock is left alone.
+    pub fn step(&self, by: SignedDuration) {
+        if let Wall::Simulated { stepped_ms, .. } = &self.0.wall {
+            let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+            stepped_ms.fetch_add(by_ms, Ordering::SeqCst);
+        }
+    }
+
+    /// Both clocks, now.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        let uptime = self.0.origin.elapsed().saturating_mul(self.0.speed);
+        let wall = match &self.0.wall {
+            Wall::System => Timestamp::now(),
+            Wall::Simulated { start, stepped_ms } => {
+                let stepped = SignedDuration::from_millis(stepped_ms.load(Ordering::SeqCst));
+                let since = SignedDuration::try_from(uptime).unwrap_or(SignedDuration::MAX);
+                start
+                    .checked_add(since.saturating_add(stepped))
+                    .unwrap_or(if stepped.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
+            }
+        };
+        Moment { wall, uptime }
+    }
+
+    /// Waits for `span` of this clock's time.
+    pub async fn sleep(&self, span: Duration) {
+        tokio::time::sleep(span / self.0.speed).await;
+    }
+
+    /// Runs `work` for at most `span` of this clock's time; `None` when it was not done by then.
+    pub async fn timeout<F: Future>(&self, span: Duration, work: F) -> Option<F::Output> {
+        tokio::time::timeout(span / self.0.speed, work).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noon() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspend_and_a_clock_set_back_both_age_a_moment() {
+        let clock = Clock::simulated(noon());
+        let then = clock.now();
+        clock.step(SignedDuration::from_hours(9));
+        assert_eq!(then.age_at(clock.now()), Duration::from_secs(9 * 3600));
+
+        let then = clock.now();
+        clock.sleep(Duration::from_secs(90)).await;
+        clock.step(SignedDuration::from_hours(-1));
+        assert_eq!(then.age_at(clock.now()), Duration::from_secs(90));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accelerated_clock_waits_less_and_reads_more() {
+        let clock = Clock::accelerated(noon(), 720);
+        let real = tokio::time::Instant::now();
+        clock.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(real.elapsed(), Duration::from_secs(5));
+        assert_eq!(clock.now().wall, noon() + SignedDuration::from_hours(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_years_back_and_forth_do_not_panic() {
+        let clock = Clock::simulated(noon());
+        for hours in [-87_600, 87_600, i64::MAX / 3_600_000, i64::MIN / 3_600_000] {
+            clock.step(SignedDuration::from_hours(hours));
+            let _ = clock.now();
+        }
+    }
+}

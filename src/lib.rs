@@ -1,0 +1,10 @@
+//! snapring keeps a ring of snapshots for every server of a VPS.org account.
+
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod naming;
+pub mod policy;
+pub mod sandbox;
+pub mod schedule;

@@ -1,0 +1,256 @@
+//! Whose snapshot is it? The one rule by which a snapshot's name makes it this server's own.
+//!
+//! A name is managed when it is, to the last character, `<prefix>-<YYYYMMDD>T<HHMMSS>Z` with the
+//! policy's prefix and a real instant. Everything else belongs to somebody else.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// The provider's number for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServerId(pub u64);
+
+/// The provider's number for a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotId(pub u64);
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// One scheduled occurrence of a policy: an instant in UTC, in whole seconds, of the years 0000 to
+/// 9999 (what fits into a name).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(Timestamp);
+
+impl Tick {
+    /// The tick of an instant: its fraction of a second is cut off.
+    #[must_use]
+    pub fn at(instant: Timestamp) -> Self {
+        let whole = Timestamp::from_second(instant.as_second()).unwrap_or(instant);
+        Self(whole)
+    }
+
+    /// The instant.
+    #[must_use]
+    pub fn instant(self) -> Timestamp {
+        self.0
+    }
+}
+
+impl fmt::Display for Tick {
+    /// RFC 3339, as logs and tables show it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl Serialize for Tick {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a server's managed snapshots' names begin with: a letter, then letters, digits, hyphens and
+/// underscores.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Prefix(String);
+
+/// Why a text cannot be a [`Prefix`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    /// Nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// Longer than [`Prefix::MAX_LEN`], so that names would pass 40 characters.
+    #[error("has more than {} characters, so that names would have more than 40", Prefix::MAX_LEN)]
+    TooLong,
+    /// Begins with something else than an ASCII letter.
+    #[error("does not begin with a letter")]
+    FirstCharacter,
+    /// Holds a character that the provider refuses in names.
+    #[error("holds {0:?}; only letters, digits, hyphens and underscores are allowed")]
+    Character(char),
+}
+
+impl Prefix {
+    /// The longest prefix, in characters.
+    pub const MAX_LEN: usize = 23;
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the snapshot for `tick`.
+    #[must_use]
+    pub fn name(&self, tick: Tick) -> String {
+        let utc = TimeZone::UTC.to_datetime(tick.instant());
+        format!(
+            "{}-{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+            self.0,
+            utc.year(),
+            utc.month(),
+            utc.day(),
+            utc.hour(),
+            utc.minute(),
+            utc.second()
+        )
+    }
+
+    /// The tick in a managed snapshot's name, `None` when the name is not exactly one of ours.
+    #[must_use]
+    pub fn tick_of(&self, name: &str) -> Option<Tick> {
+        let stamp = name.strip_prefix(self.as_str())?.strip_prefix('-')?;
+        let tick = parse_stamp(stamp)?;
+        // The last word: what we would have written must be what stands there.
+        (self.name(tick) == name).then_some(tick)
+    }
+}
+
+fn parse_stamp(stamp: &str) -> Option<Tick> {
+    let bytes = stamp.as_bytes();
+    if bytes.len() != 16 || bytes.get(8) != Some(&b'T') || bytes.get(15) != Some(&b'Z') {
+        return None;
+    }
+    let number = |from: usize, to: usize| -> Option<i16> {
+        let digits = stamp.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let small = |from: usize| number(from, from + 2).and_then(|value| i8::try_from(value).ok());
+    let civil =
+        DateTime::new(number(0, 4)?, small(4)?, small(6)?, small(9)?, small(11)?, small(13)?, 0)
+            .ok()?;
+    TimeZone::UTC.to_timestamp(civil).ok().map(Tick::at)
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let first = text.chars().next().ok_or(PrefixError::Empty)?;
+        if let Some(bad) = text.chars().find(|character| !is_name_character(*character)) {
+            return Err(PrefixError::Character(bad));
+        }
+        if !first.is_ascii_alphabetic() {
+            return Err(PrefixError::FirstCharacter);
+        }
+        if text.len() > Self::MAX_LEN {
+            return Err(PrefixError::TooLong);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Whether the provider takes this character in a snapshot's name: letters, digits, hyphens,
+/// underscores, all of them ASCII.
+#[must_use]
+pub fn is_name_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_is_the_prefix_and_the_tick_in_utc() {
+        let tick = Tick::at("2026-11-23T04:00:00.9+01:00".parse().unwrap());
+        assert_eq!(prefix("snapring").name(tick), "snapring-20261123T030000Z");
+        assert_eq!(prefix("snapring").tick_of("snapring-20261123T030000Z"), Some(tick));
+    }
+
+    #[rstest]
+    #[case::another_prefix_that_ours_begins("snapringer-20261123T030000Z")]
+    #[case::ours_with_a_word_between("snapring-web-20261123T030000Z")]
+    #[case::something_behind("snapring-20261123T030000Z-old")]
+    #[case::something_before("my-snapring-20261123T030000Z")]
+    #[case::a_space_behind("snapring-20261123T030000Z ")]
+    #[case::case_of_the_prefix("Snapring-20261123T030000Z")]
+    #[case::case_of_the_stamp("snapring-20261123t030000z")]
+    #[case::no_zone("snapring-20261123T030000")]
+    #[case::no_such_day("snapring-20260230T030000Z")]
+    #[case::no_such_hour("snapring-20261123T240000Z")]
+    #[case::leap_second("snapring-20161231T235960Z")]
+    #[case::signs_for_digits("snapring-+0261123T030000Z")]
+    #[case::other_digits("snapring-２０261123T03000Z")]
+    #[case::only_the_prefix("snapring")]
+    #[case::nothing("")]
+    fn a_name_that_is_not_exactly_ours_is_foreign(#[case] name: &str) {
+        assert_eq!(prefix("snapring").tick_of(name), None);
+    }
+
+    #[rstest]
+    #[case("", PrefixError::Empty)]
+    #[case("9lives", PrefixError::FirstCharacter)]
+    #[case("-x", PrefixError::FirstCharacter)]
+    #[case("web server", PrefixError::Character(' '))]
+    #[case("wéb", PrefixError::Character('é'))]
+    #[case("abcdefghijklmnopqrstuvwx", PrefixError::TooLong)]
+    fn a_prefix_that_the_provider_would_refuse_is_refused(
+        #[case] text: &str,
+        #[case] error: PrefixError,
+    ) {
+        assert_eq!(text.parse::<Prefix>(), Err(error));
+    }
+
+    #[test]
+    fn the_longest_prefix_makes_names_of_forty_characters() {
+        let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
+        assert_eq!(prefix("abcdefghijklmnopqrstuvw").name(tick).len(), 40);
+    }
+
+    proptest! {
+        #[test]
+        fn names_go_round(
+            text in "[A-Za-z][A-Za-z0-9_-]{0,22}",
+            second in -62_135_596_800_i64..253_402_207_200,
+        ) {
+            let tick = Tick::at(Timestamp::from_second(second).unwrap());
+            let name = prefix(&text).name(tick);
+            prop_assert!(name.chars().all(is_name_character));
+            prop_assert_eq!(prefix(&text).tick_of(&name), Some(tick));
+        }
+
+        #[test]
+        fn what_is_accepted_is_what_we_would_have_written(name in "snapring-[0-9TZ+ -]{14,18}") {
+            if let Some(tick) = prefix("snapring").tick_of(&name) {
+                prop_assert_eq!(prefix("snapring").name(tick), name);
+            }
+        }
+
+        #[test]
+        fn one_prefix_never_takes_another_prefixes_names(
+            ours in "[a-c][a-c-]{0,4}",
+            theirs in "[a-c][a-c-]{0,4}",
+        ) {
+            let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
+            prop_assume!(ours != theirs);
+            prop_assert_eq!(prefix(&ours).tick_of(&prefix(&theirs).name(tick)), None);
+        }
+    }
+}
