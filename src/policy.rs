@@ -1,4 +1,15 @@
 //! Retention: which of a server's snapshots its policy keeps, and why.
+//!
+//! A pure function of the completed managed snapshots, `keep` and the time zone. The present time
+//! plays no part, so a daemon that was away for months drops nothing for its age.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::naming::SnapshotId;
 
 /// How many snapshots to keep: the newest of each of the N newest periods that hold one, joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,8 +32,349 @@ impl Keep {
     /// The most snapshots that this can keep.
     #[must_use]
     pub fn total(&self) -> u32 {
-        [self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly]
+        Rule::ALL.iter().fold(0, |sum, rule| sum.saturating_add(self.count(*rule)))
+    }
+
+    /// How many periods of this rule are kept.
+    #[must_use]
+    pub fn count(&self, rule: Rule) -> u32 {
+        match rule {
+            Rule::Last => self.last,
+            Rule::Hourly => self.hourly,
+            Rule::Daily => self.daily,
+            Rule::Weekly => self.weekly,
+            Rule::Monthly => self.monthly,
+            Rule::Yearly => self.yearly,
+        }
+    }
+}
+
+/// One key of `keep`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// Each snapshot is a period of its own.
+    Last,
+    /// Hours of the clock on the wall; the hour that autumn repeats counts as two.
+    Hourly,
+    /// Calendar days.
+    Daily,
+    /// ISO weeks, which begin on Monday.
+    Weekly,
+    /// Calendar months.
+    Monthly,
+    /// Calendar years.
+    Yearly,
+}
+
+impl Rule {
+    /// All of them, shortest period first.
+    pub const ALL: [Self; 6] =
+        [Self::Last, Self::Hourly, Self::Daily, Self::Weekly, Self::Monthly, Self::Yearly];
+
+    /// The key in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Hourly => "hourly",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+            Self::Yearly => "yearly",
+        }
+    }
+}
+
+/// What retention looks at: a completed managed snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which one.
+    pub id: SnapshotId,
+    /// When it was made, by the provider's clock.
+    pub created_at: Timestamp,
+}
+
+/// Why a snapshot stays: it is the newest of the `nth` newest period (from 1) of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The rule.
+    pub rule: Rule,
+    /// Which of its periods, from 1 for the newest.
+    pub nth: u32,
+    /// The period in words: `2026-11-23`, `2026-W48`; empty for `last`.
+    pub period: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.rule.as_str(), self.nth)?;
+        if !self.period.is_empty() {
+            write!(out, " ({})", self.period)?;
+        }
+        Ok(())
+    }
+}
+
+/// What retention says of one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Of which.
+    pub id: SnapshotId,
+    /// Why it stays; empty: it goes.
+    pub reasons: Vec<Reason>,
+}
+
+impl Verdict {
+    /// Whether it stays.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+}
+
+/// Judges each snapshot; the verdicts come newest first, whatever the order of `candidates`.
+#[must_use]
+pub fn retain(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> Vec<Verdict> {
+    let mut newest_first = candidates.to_vec();
+    newest_first.sort_by_key(|candidate| std::cmp::Reverse((candidate.created_at, candidate.id)));
+    let mut verdicts: Vec<Verdict> = newest_first
+        .iter()
+        .map(|candidate| Verdict { id: candidate.id, reasons: Vec::new() })
+        .collect();
+    for rule in Rule::ALL {
+        let mut periods = Vec::new();
+        for (candidate, verdict) in newest_first.iter().zip(&mut verdicts) {
+            let nth = u32::try_from(periods.len()).unwrap_or(u32::MAX).saturating_add(1);
+            if nth > keep.count(rule) {
+                break;
+            }
+            // Newest first, so a period's newest comes first. Its others need not follow at once:
+            // a clock set back at midnight shows the old day again.
+            let period = period(rule, candidate, zone);
+            if !periods.contains(&period) {
+                verdict.reasons.push(Reason { rule, nth, period: period.label() });
+                periods.push(period);
+            }
+        }
+    }
+    verdicts
+}
+
+/// A whole period: two snapshots share one exactly when these are equal.
+#[derive(Debug, PartialEq, Eq)]
+enum Period {
+    Own(SnapshotId),
+    /// With its offset from UTC, in seconds: the hour before the clock is set back is not the one
+    /// after.
+    Hour(jiff::civil::Date, i8, i32),
+    Day(jiff::civil::Date),
+    /// ISO year and week: the last days of December may belong to the year after.
+    Week(i16, i8),
+    Month(i16, i8),
+    Year(i16),
+}
+
+impl Period {
+    fn label(&self) -> String {
+        match self {
+            Self::Own(_) => String::new(),
+            Self::Hour(date, hour, _) => format!("{date} {hour:02}h"),
+            Self::Day(date) => date.to_string(),
+            Self::Week(year, week) => format!("{year}-W{week:02}"),
+            Self::Month(year, month) => format!("{year}-{month:02}"),
+            Self::Year(year) => year.to_string(),
+        }
+    }
+}
+
+fn period(rule: Rule, candidate: &Candidate, zone: &TimeZone) -> Period {
+    let offset = zone.to_offset(candidate.created_at);
+    let local = offset.to_datetime(candidate.created_at);
+    match rule {
+        Rule::Last => Period::Own(candidate.id),
+        Rule::Hourly => Period::Hour(local.date(), local.hour(), offset.seconds()),
+        Rule::Daily => Period::Day(local.date()),
+        Rule::Weekly => {
+            let week = local.date().iso_week_date();
+            Period::Week(week.year(), week.week())
+        }
+        Rule::Monthly => Period::Month(local.year(), local.month()),
+        Rule::Yearly => Period::Year(local.year()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn zone(name: &str) -> TimeZone {
+        TimeZone::get(name).unwrap()
+    }
+
+    /// Candidates with ids from 1 in the order given.
+    fn made_at(times: &[&str]) -> Vec<Candidate> {
+        (1..)
+            .zip(times)
+            .map(|(id, time)| Candidate { id: SnapshotId(id), created_at: time.parse().unwrap() })
+            .collect()
+    }
+
+    fn kept(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> BTreeSet<u64> {
+        retain(candidates, keep, zone)
             .iter()
-            .fold(0, |sum, count| sum.saturating_add(*count))
+            .filter(|verdict| verdict.keeps())
+            .map(|verdict| verdict.id.0)
+            .collect()
+    }
+
+    #[rstest]
+    #[case::last(Keep { last: 2, ..Keep::default() }, "UTC", &[3, 4])]
+    #[case::more_than_there_are(Keep { last: 9, ..Keep::default() }, "UTC", &[1, 2, 3, 4])]
+    #[case::days_begin_in_the_zone(Keep { daily: 2, ..Keep::default() }, "UTC", &[2, 4])]
+    #[case::days_in_berlin(Keep { daily: 2, ..Keep::default() }, "Europe/Berlin", &[1, 4])]
+    #[case::union(Keep { last: 1, monthly: 2, ..Keep::default() }, "UTC", &[4])]
+    fn rules_keep_the_newest_of_each_period(
+        #[case] keep: Keep,
+        #[case] zone_name: &str,
+        #[case] expected: &[u64],
+    ) {
+        let candidates = made_at(&[
+            "2026-03-09T22:30:00Z", // the 9th in Berlin too
+            "2026-03-09T23:30:00Z", // the 10th in Berlin
+            "2026-03-10T10:00:00Z",
+            "2026-03-10T12:00:00Z",
+        ]);
+        assert_eq!(
+            kept(&candidates, &keep, &zone(zone_name)),
+            expected.iter().copied().collect::<BTreeSet<_>>()
+        );
+    }
+
+    #[test]
+    fn a_week_at_new_year_belongs_to_its_iso_year() {
+        // 2024-12-30 and 2025-01-01 lie in 2025-W01; 2024-12-29 in 2024-W52.
+        let candidates =
+            made_at(&["2024-12-29T12:00:00Z", "2024-12-30T12:00:00Z", "2025-01-01T12:00:00Z"]);
+        let verdicts = retain(&candidates, &Keep { weekly: 2, ..Keep::default() }, &TimeZone::UTC);
+        let shown: Vec<String> = verdicts
+            .iter()
+            .flat_map(|verdict| {
+                verdict.reasons.iter().map(move |reason| format!("{} {reason}", verdict.id))
+            })
+            .collect();
+        assert_eq!(shown, ["3 weekly 1 (2025-W01)", "1 weekly 2 (2024-W52)"]);
+    }
+
+    #[test]
+    fn the_hour_that_autumn_repeats_is_two_hours() {
+        let candidates = made_at(&["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"]);
+        let keep = Keep { hourly: 2, ..Keep::default() };
+        assert_eq!(kept(&candidates, &keep, &zone("Europe/Berlin")), BTreeSet::from([1, 2]));
+    }
+
+    #[test]
+    fn a_long_absence_drops_nothing() {
+        let candidates = made_at(&["2019-01-01T00:00:00Z", "2020-01-01T00:00:00Z"]);
+        let keep = Keep { daily: 2, ..Keep::default() };
+        assert_eq!(kept(&candidates, &keep, &TimeZone::UTC).len(), 2);
+    }
+
+    fn any_keep() -> impl Strategy<Value = Keep> {
+        (0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32)
+            .prop_map(|(last, hourly, daily, weekly, monthly, yearly)| Keep {
+                last,
+                hourly,
+                daily,
+                weekly,
+                monthly,
+                yearly,
+            })
+            .prop_filter("an empty keep is refused when read", |keep| keep.total() > 0)
+    }
+
+    fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+        prop::collection::vec(1_700_000_000_i64..1_800_000_000, 0..40).prop_map(|seconds| {
+            (1..)
+                .zip(seconds)
+                .map(|(id, second)| Candidate {
+                    id: SnapshotId(id),
+                    created_at: Timestamp::from_second(second).unwrap(),
+                })
+                .collect()
+        })
+    }
+
+    fn any_zone() -> impl Strategy<Value = TimeZone> {
+        prop::sample::select(vec![
+            "UTC",
+            "Europe/Berlin",
+            "Australia/Lord_Howe",
+            "Pacific/Apia",
+            "America/St_Johns",
+            "Asia/Kathmandu",
+        ])
+        .prop_map(zone)
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_always_stays(
+            candidates in any_candidates(), keep in any_keep(), zone in any_zone(),
+        ) {
+            let newest = candidates.iter().max_by_key(|c| (c.created_at, c.id)).map(|c| c.id.0);
+            let kept = kept(&candidates, &keep, &zone);
+            prop_assert!(newest.is_none_or(|id| kept.contains(&id)));
+        }
+
+        #[test]
+        fn never_more_than_asked_and_no_fewer_than_the_largest_rule_finds(
+            candidates in any_candidates(), keep in any_keep(), zone in any_zone(),
+        ) {
+            let kept = kept(&candidates, &keep, &zone);
+            prop_assert!(kept.len() <= keep.total() as usize);
+            prop_assert!(kept.len() >= candidates.len().min(keep.last as usize));
+        }
+
+        #[test]
+        fn the_order_of_the_rows_says_nothing(
+            candidates in any_candidates().prop_shuffle(), keep in any_keep(), zone in any_zone(),
+        ) {
+            let mut sorted = candidates.clone();
+            sorted.sort_by_key(|candidate| candidate.id);
+            prop_assert_eq!(retain(&candidates, &keep, &zone), retain(&sorted, &keep, &zone));
+        }
+
+        #[test]
+        fn what_is_kept_is_kept_again(
+            candidates in any_candidates(), keep in any_keep(), zone in any_zone(),
+        ) {
+            let survivors = kept(&candidates, &keep, &zone);
+            let again: Vec<Candidate> =
+                candidates.into_iter().filter(|c| survivors.contains(&c.id.0)).collect();
+            prop_assert_eq!(kept(&again, &keep, &zone), survivors);
+        }
+
+        #[test]
+        fn the_rules_join_as_a_union(
+            candidates in any_candidates(), keep in any_keep(), zone in any_zone(),
+        ) {
+            let each = [
+                Keep { last: keep.last, ..Keep::default() },
+                Keep { hourly: keep.hourly, ..Keep::default() },
+                Keep { daily: keep.daily, ..Keep::default() },
+                Keep { weekly: keep.weekly, ..Keep::default() },
+                Keep { monthly: keep.monthly, ..Keep::default() },
+                Keep { yearly: keep.yearly, ..Keep::default() },
+            ];
+            let union: BTreeSet<u64> =
+                each.iter().flat_map(|one| kept(&candidates, one, &zone)).collect();
+            prop_assert_eq!(kept(&candidates, &keep, &zone), union);
+        }
     }
 }

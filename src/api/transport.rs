@@ -43,21 +43,29 @@ pub struct Response {
     /// The `Retry-After` header as it stood there.
     pub retry_after: Option<String>,
     /// The body, at most [`MAX_BODY_BYTES`] long.
-    pub body: Vec<u8>,
+    pub body: Result<Vec<u8>, TornBody>,
 }
 
-/// Why there is no answer, or not a whole one. The server may have acted all the same.
+/// The head of an answer came, its body did not, or not all of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TornBody {
+    /// The connection broke or the time was up before the end.
+    #[error("the answer broke off: {0}")]
+    BrokeOff(String),
+    /// Longer than [`MAX_BODY_BYTES`].
+    #[error("the answer is longer than {} MiB", MAX_BODY_BYTES / (1024 * 1024))]
+    TooLong,
+}
+
+/// Why there is no answer. The server may have acted all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// Nothing, or not all of it, within the request's timeout.
+    /// Nothing within the request's timeout.
     #[error("no answer within the timeout")]
     Timeout,
-    /// The connection could not be made, or broke: refused, reset, DNS, TLS, a body cut off.
+    /// The connection could not be made, or broke: refused, reset, DNS, TLS.
     #[error("{0}")]
     Connection(String),
-    /// The body is longer than [`MAX_BODY_BYTES`].
-    #[error("the answer is longer than {} MiB", MAX_BODY_BYTES / (1024 * 1024))]
-    TooLarge,
 }
 
 /// The future of one exchange.

@@ -1,0 +1,334 @@
+//! What the bytes of an answer mean. Any bytes at all give a value or a reason, never a panic.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use crate::naming::{ServerId, SnapshotId};
+use crate::snapshot::{Snapshot, Status};
+
+/// How much of an answer that is not JSON is shown in a message, in characters.
+const EXCERPT_CHARACTERS: usize = 160;
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The rows, in the provider's order.
+    pub snapshots: Vec<Snapshot>,
+    /// How many rows the provider says the whole listing has.
+    pub count: Option<u64>,
+    /// The query of the next page; the address that it came with is not used.
+    pub next_query: Option<String>,
+}
+
+/// One of the account's servers, as far as snapring uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRow {
+    /// The provider's number.
+    pub id: ServerId,
+    /// Its name at the provider.
+    pub name: String,
+}
+
+/// Who the token is. The account's personal data is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// What the user called the token.
+    pub name: String,
+    /// What it may do, in the provider's words.
+    pub permissions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct RawSnapshot {
+    id: u64,
+    server: RawServer,
+    name: String,
+    status: String,
+    #[serde(default)]
+    size_mb: Value,
+    created_at: String,
+    #[serde(default)]
+    description: Value,
+}
+
+#[derive(Deserialize)]
+struct RawServer {
+    id: u64,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+impl RawSnapshot {
+    fn validate(self) -> Result<Snapshot, String> {
+        let created_at: Timestamp = self
+            .created_at
+            .parse()
+            .map_err(|_| format!("snapshot {} has an unreadable created_at", self.id))?;
+        Ok(Snapshot {
+            id: SnapshotId(self.id),
+            server: ServerId(self.server.id),
+            name: self.name,
+            status: Status::from_word(&self.status),
+            size_mb: self.size_mb.as_u64(),
+            created_at,
+            description: self.description.as_str().map(str::to_owned),
+        })
+    }
+}
+
+/// Reads the envelope: an object with `results`, or a bare array.
+struct Envelope {
+    rows: Vec<Value>,
+    count: Option<u64>,
+    next_query: Option<String>,
+}
+
+fn envelope(body: &[u8], base: &Url) -> Result<Envelope, String> {
+    let (rows, count, next) = match parse(body)? {
+        Value::Array(rows) => (rows, None, None),
+        Value::Object(mut object) => {
+            let Some(Value::Array(rows)) = object.remove("results") else {
+                return Err("the answer has no list of results".to_owned());
+            };
+            let count = match object.remove("count") {
+                None | Some(Value::Null) => None,
+                Some(count) => Some(count.as_u64().ok_or("`count` is not a number of rows")?),
+            };
+            (rows, count, object.remove("next"))
+        }
+        _ => return Err("the answer is neither an object nor an array".to_owned()),
+    };
+    let next_query = match next {
+        None | Some(Value::Null) => None,
+        Some(Value::String(link)) => {
+            let query = base.join(&link).ok().and_then(|url| url.query().map(str::to_owned));
+            Some(query.ok_or("`next` is not a link with a query")?)
+        }
+        Some(_) => return Err("`next` is not a link".to_owned()),
+    };
+    Ok(Envelope { rows, count, next_query })
+}
+
+fn parse(body: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(body)
+        .map_err(|error| format!("not the JSON that was expected: {error}: {}", excerpt(body)))
+}
+
+/// Reads one page of `GET /snapshots/`.
+///
+/// # Errors
+/// A sentence about the first thing that cannot be understood.
+pub fn page(body: &[u8], base: &Url) -> Result<Page, String> {
+    let Envelope { rows, count, next_query } = envelope(body, base)?;
+    let read = |row| {
+        serde_json::from_value::<RawSnapshot>(row)
+            .map_err(|error| format!("a row is not a snapshot: {error}"))
+            .and_then(RawSnapshot::validate)
+    };
+    let snapshots = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Page { snapshots, count, next_query })
+}
+
+/// Reads the answer to `POST /snapshots/`.
+///
+/// # Errors
+/// A sentence about the first thing that cannot be understood.
+pub fn created(body: &[u8]) -> Result<Snapshot, String> {
+    serde_json::from_value::<RawSnapshot>(parse(body)?)
+        .map_err(|error| format!("the answer is not a snapshot: {error}"))?
+        .validate()
+}
+
+/// Reads the first page of `GET /servers/`, and whether there are more.
+///
+/// # Errors
+/// A sentence about the first thing that cannot be understood.
+pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<ServerRow>, Option<String>), String> {
+    let Envelope { rows, next_query, .. } = envelope(body, base)?;
+    let read = |row| {
+        let RawServer { id, name } = serde_json::from_value(row)
+            .map_err(|error| format!("a row is not a server: {error}"))?;
+        Ok(ServerRow { id: ServerId(id), name: name.unwrap_or_default() })
+    };
+    Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
+}
+
+/// Reads `GET /account/me/`.
+///
+/// # Errors
+/// When it names no token.
+pub fn token_info(body: &[u8]) -> Result<TokenInfo, String> {
+    #[derive(Deserialize)]
+    struct Raw {
+        token: RawToken,
+    }
+    #[derive(Deserialize)]
+    struct RawToken {
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        permissions: Vec<String>,
+    }
+    // Not `parse`: its message would show an excerpt, and this body holds personal data.
+    let Raw { token } = serde_json::from_slice(body)
+        .map_err(|error| format!("the answer says nothing of a token (line {})", error.line()))?;
+    Ok(TokenInfo { name: token.name, permissions: token.permissions })
+}
+
+/// The provider's own words in an error's body: `detail`, `error`, `message`, the fields' messages,
+/// or the beginning of whatever else it is.
+#[must_use]
+pub fn error_message(body: &[u8]) -> String {
+    let told = match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => {
+            let told = ["detail", "error", "message"].iter().find_map(|key| object.get(*key));
+            match told {
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+                None => object
+                    .iter()
+                    .map(|(field, complaint)| format!("{field}: {}", joined(complaint)))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            }
+        }
+        Ok(Value::String(text)) => text,
+        _ => return excerpt(body),
+    };
+    if told.trim().is_empty() { excerpt(body) } else { one_line(&told) }
+}
+
+fn joined(complaint: &Value) -> String {
+    match complaint {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(joined).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    if text.trim().is_empty() { "an empty answer".to_owned() } else { one_line(&text) }
+}
+
+/// One bounded line without control characters, so that no answer can forge a line of the log.
+fn one_line(text: &str) -> String {
+    let mut words = text
+        .split(|character: char| character.is_whitespace() || character.is_control())
+        .filter(|word| !word.is_empty());
+    let mut line = String::new();
+    for word in &mut words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.chars().count() > EXCERPT_CHARACTERS {
+            line = line.chars().take(EXCERPT_CHARACTERS).collect();
+            line.push('…');
+            break;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn base() -> Url {
+        Url::parse("https://api.example/api/v1/").unwrap()
+    }
+
+    const ROW: &str = r#"{"id": 801, "server": {"id": 12345, "name": "web"}, "name": "by-hand",
+        "status": "completed", "size_mb": 5120, "created_at": "2025-01-15T18:30:00Z",
+        "description": "x", "unknown": [1]}"#;
+
+    #[test]
+    fn a_page_is_read_from_an_object_and_from_a_bare_array() {
+        let object = format!(r#"{{"count": 1, "next": null, "results": [{ROW}]}}"#);
+        let from_object = page(object.as_bytes(), &base()).unwrap();
+        assert_eq!(from_object.count, Some(1));
+        let row = &from_object.snapshots[0];
+        assert_eq!((row.id.0, row.server.0, row.size_mb), (801, 12345, Some(5120)));
+        let from_array = page(format!("[{ROW}]").as_bytes(), &base()).unwrap();
+        assert_eq!(from_array.snapshots, from_object.snapshots);
+        assert_eq!(from_array.count, None);
+    }
+
+    #[test]
+    fn missing_and_null_fields_and_other_time_forms_are_taken() {
+        let row = r#"[{"id": 1, "server": {"id": 2}, "name": "n", "status": "archived",
+            "size_mb": null, "created_at": "2025-01-15T19:30:00.250+01:00"}]"#;
+        let page = page(row.as_bytes(), &base()).unwrap();
+        assert_eq!(page.snapshots[0].created_at.to_string(), "2025-01-15T18:30:00.25Z");
+        assert_eq!(page.snapshots[0].status, Status::Other("archived".to_owned()));
+        assert_eq!(page.snapshots[0].description, None);
+    }
+
+    #[rstest]
+    #[case::another_host("http://elsewhere.example/api/v1/snapshots/?page=2&server_id=7")]
+    #[case::our_host("https://api.example/api/v1/snapshots/?page=2&server_id=7")]
+    #[case::a_path_only("/api/v1/snapshots/?page=2&server_id=7")]
+    #[case::a_query_only("?page=2&server_id=7")]
+    fn of_the_next_link_only_the_query_is_taken(#[case] link: &str) {
+        let body = format!(r#"{{"results": [], "next": "{link}"}}"#);
+        let page = page(body.as_bytes(), &base()).unwrap();
+        assert_eq!(page.next_query.as_deref(), Some("page=2&server_id=7"));
+    }
+
+    #[rstest]
+    #[case::torn(r#"{"count": 1, "results": [{"id": 80"#)]
+    #[case::empty("")]
+    #[case::a_proxys_page("<html>504</html>")]
+    #[case::no_results(r#"{"count": 0}"#)]
+    #[case::results_null(r#"{"results": null}"#)]
+    #[case::a_row_without_a_server(
+        r#"[{"id": 1, "name": "n", "status": "completed", "created_at": "2025-01-15T18:30:00Z"}]"#
+    )]
+    #[case::a_row_with_a_bad_time(r#"[{"id": 1, "server": {"id": 2}, "name": "n", "status": "completed", "created_at": "yesterday"}]"#)]
+    #[case::a_negative_id(r#"[{"id": -1, "server": {"id": 2}, "name": "n", "status": "completed", "created_at": "2025-01-15T18:30:00Z"}]"#)]
+    #[case::a_count_in_words(r#"{"count": "two", "results": []}"#)]
+    #[case::a_next_without_query(r#"{"results": [], "next": "https://api.example/"}"#)]
+    fn anything_less_than_every_row_is_no_page(#[case] body: &str) {
+        assert!(page(body.as_bytes(), &base()).is_err());
+    }
+
+    #[rstest]
+    #[case(r#"{"detail": "Invalid token."}"#, "Invalid token.")]
+    #[case(r#"{"error": "limit"}"#, "limit")]
+    #[case(r#"{"message": "no"}"#, "no")]
+    #[case(
+        r#"{"name": ["too long", "bad"], "server_id": ["required"]}"#,
+        "name: too long, bad; server_id: required"
+    )]
+    #[case("<html>\n  <h1>502</h1>\r\n</html>", "<html> <h1>502</h1> </html>")]
+    #[case("", "an empty answer")]
+    #[case("{\"detail\": \"a\\nfake log line\\u001b[31m\"}", "a fake log line [31m")]
+    fn an_errors_words_become_one_harmless_line(#[case] body: &str, #[case] message: &str) {
+        assert_eq!(error_message(body.as_bytes()), message);
+    }
+
+    #[test]
+    fn personal_data_does_not_reach_a_message() {
+        let error = token_info(br#"{"account": {"email": "jane@example.org"}}"#).unwrap_err();
+        assert!(!error.contains("jane"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_value_or_a_reason(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = page(&body, &base());
+            let _ = created(&body);
+            let _ = servers(&body, &base());
+            let _ = token_info(&body);
+            let message = error_message(&body);
+            prop_assert!(message.chars().count() <= EXCERPT_CHARACTERS + 1);
+            prop_assert!(!message.is_empty() && !message.contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The account's token: where it comes from, and that it goes nowhere else.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// Longer than any token; a larger file is not one.
+const MAX_TOKEN_BYTES: u64 = 4096;
+
+/// The file that systemd's `LoadCredential=snapring-token:…` makes.
+const SYSTEMD_CREDENTIAL: &str = "snapring-token";
+
+/// Why there is no usable token. Never shows a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// No source has one.
+    #[error(
+        "there is no API token: set `token_file` in [api], or $SNAPRING_TOKEN, or start with \
+         systemd's LoadCredential=snapring-token:…"
+    )]
+    Missing,
+    /// The file cannot be read.
+    #[error("the token file {path} cannot be read: {reason}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The text is no token.
+    #[error("the token from {from} {problem}")]
+    Unusable {
+        /// Which file or variable.
+        from: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+/// Where the token stands.
+#[derive(Clone)]
+enum Source {
+    File(PathBuf),
+    Environment(SecretString),
+    Nowhere,
+}
+
+/// Holds the token and reads it again when asked. `Debug` shows no token.
+pub struct Credentials {
+    source: Source,
+    current: Mutex<Option<SecretString>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.source {
+            Source::File(path) => write!(out, "Credentials({})", path.display()),
+            Source::Environment(_) => out.write_str("Credentials($SNAPRING_TOKEN)"),
+            Source::Nowhere => out.write_str("Credentials(none)"),
+        }
+    }
+}
+
+impl Credentials {
+    /// The contract's order: `token_file`, else `$CREDENTIALS_DIRECTORY/snapring-token`, else
+    /// `$SNAPRING_TOKEN`. `variable` reads the environment.
+    #[must_use]
+    pub fn locate(token_file: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let from_systemd = || {
+            let path = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?).join(SYSTEMD_CREDENTIAL);
+            path.exists().then_some(path)
+        };
+        let source = match token_file.map(Path::to_path_buf).or_else(from_systemd) {
+            Some(path) => Source::File(path),
+            None => match variable("SNAPRING_TOKEN").map(OsString::into_string) {
+                Some(Ok(token)) if !token.trim().is_empty() => Source::Environment(token.into()),
+                // Not even text: shows up as unusable when it is asked for.
+                Some(Err(_)) => Source::Environment(SecretString::from("\0")),
+                _ => Source::Nowhere,
+            },
+        };
+        Self { source, current: Mutex::new(None) }
+    }
+
+    /// A token that is already known (the sandbox's).
+    #[must_use]
+    pub fn known(token: SecretString) -> Self {
+        Self { source: Source::Environment(token), current: Mutex::new(None) }
+    }
+
+    /// The token, read once and remembered.
+    ///
+    /// # Errors
+    /// When no source has a usable one.
+    pub fn token(&self) -> Result<SecretString, CredentialError> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = &*current {
+            return Ok(token.clone());
+        }
+        let token = self.read()?;
+        *current = Some(token.clone());
+        Ok(token)
+    }
+
+    /// Reads the token again. The one from before stays when this fails, so that a file in the
+    /// middle of being replaced stops nothing.
+    ///
+    /// # Errors
+    /// When no source has a usable one.
+    pub fn refresh(&self) -> Result<(), CredentialError> {
+        let token = self.read()?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Ok(())
+    }
+
+    fn read(&self) -> Result<SecretString, CredentialError> {
+        match &self.source {
+            Source::File(path) => usable(&read_file(path)?, &path.display().to_string()),
+            Source::Environment(token) => usable(token.expose_secret(), "$SNAPRING_TOKEN"),
+            Source::Nowhere => Err(CredentialError::Missing),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, CredentialError> {
+    let unreadable = |reason: String| CredentialError::Unreadable { path: path.to_owned(), reason };
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    // A named pipe or a device would block or never end.
+    if !metadata.is_file() {
+        return Err(unreadable("it is not a regular file".to_owned()));
+    }
+    if metadata.len() > MAX_TOKEN_BYTES {
+        return Err(unreadable(format!("it is longer than {MAX_TOKEN_BYTES} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+}
+
+fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
+    let token = text.trim();
+    let unusable = |problem| CredentialError::Unusable { from: from.to_owned(), problem };
+    if token.is_empty() {
+        return Err(unusable("is empty"));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unusable("holds white space or characters that no token has"));
+    }
+    Ok(SecretString::from(token))
+}
+
+/// Takes the token out of a text that somebody else wrote and that will be logged.
+#[must_use]
+pub fn redact(text: &str, token: &SecretString) -> String {
+    text.replace(token.expose_secret(), "[token]")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
+        let map: HashMap<String, OsString> =
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), OsString::from(value))).collect();
+        move |name| map.get(name).cloned()
+    }
+
+    fn shown(credentials: &Credentials) -> String {
+        credentials.token().unwrap().expose_secret().to_owned()
+    }
+
+    #[test]
+    fn the_file_comes_before_systemd_and_systemd_before_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "vps_file\n").unwrap();
+        let variables = environment(&[
+            ("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap()),
+            ("SNAPRING_TOKEN", "vps_variable"),
+        ]);
+        assert_eq!(shown(&Credentials::locate(None, &variables)), "vps_variable");
+        std::fs::write(dir.path().join("snapring-token"), "vps_systemd").unwrap();
+        assert_eq!(shown(&Credentials::locate(None, &variables)), "vps_systemd");
+        assert_eq!(shown(&Credentials::locate(Some(&file), &variables)), "vps_file");
+    }
+
+    #[test]
+    fn a_replaced_file_is_read_again_and_a_missing_one_keeps_the_last_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "vps_one").unwrap();
+        let credentials = Credentials::locate(Some(&file), environment(&[]));
+        assert_eq!(shown(&credentials), "vps_one");
+        std::fs::write(&file, "vps_two").unwrap();
+        credentials.refresh().unwrap();
+        assert_eq!(shown(&credentials), "vps_two");
+        std::fs::remove_file(&file).unwrap();
+        assert!(credentials.refresh().unwrap_err().to_string().contains("cannot be read"));
+        assert_eq!(shown(&credentials), "vps_two");
+    }
+
+    #[test]
+    fn no_error_and_no_debug_shows_the_token() {
+        let variables = environment(&[("SNAPRING_TOKEN", "vps_se cret")]);
+        let credentials = Credentials::locate(None, &variables);
+        let error = credentials.token().unwrap_err();
+        let seen = format!("{error} {error:?} {credentials:?}");
+        assert!(seen.contains("white space") && !seen.contains("cret"), "{seen}");
+    }
+
+    #[test]
+    fn the_token_is_taken_out_of_what_others_say() {
+        let token = SecretString::from("vps_abc");
+        assert_eq!(redact("bad token vps_abc!", &token), "bad token [token]!");
+    }
+}

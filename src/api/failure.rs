@@ -1,0 +1,157 @@
+//! How an API call ended: the classes that logs, metrics and decisions share.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What is asked of the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// `GET /snapshots/`
+    List,
+    /// `POST /snapshots/`
+    Create,
+    /// `POST /snapshots/{id}/restore/`
+    Restore,
+    /// `DELETE /snapshots/{id}/`
+    Delete,
+    /// `GET /servers/`
+    Servers,
+    /// `GET /account/me/`
+    Account,
+}
+
+impl Operation {
+    /// The word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Create => "create",
+            Self::Restore => "restore",
+            Self::Delete => "delete",
+            Self::Servers => "servers",
+            Self::Account => "account",
+        }
+    }
+}
+
+/// The class of an answer, or of its absence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// 2xx as documented.
+    Ok,
+    /// 2xx, but torn or not to be understood.
+    Malformed,
+    /// 400, and any 3xx or 4xx without a class of its own.
+    Rejected,
+    /// 401 or 403.
+    Unauthorized,
+    /// 404.
+    NotFound,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    ServerError,
+    /// No answer: timeout, reset, refused, DNS, TLS.
+    Transport,
+}
+
+impl Outcome {
+    /// The word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Malformed => "malformed",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::Transport => "transport",
+        }
+    }
+
+    /// The class that a status alone decides; a 2xx may turn out [`Outcome::Malformed`].
+    #[must_use]
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Ok,
+            401 | 403 => Self::Unauthorized,
+            404 => Self::NotFound,
+            429 => Self::Throttled,
+            300..=499 => Self::Rejected,
+            500..=599 => Self::ServerError,
+            // Not a status of HTTP: the bytes cannot be trusted.
+            _ => Self::Malformed,
+        }
+    }
+
+    /// Whether the same call may succeed if it is made again a little later.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Malformed | Self::Throttled | Self::ServerError | Self::Transport)
+    }
+}
+
+/// An API call that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What was asked.
+    pub operation: Operation,
+    /// The class; never [`Outcome::Ok`].
+    pub outcome: Outcome,
+    /// The HTTP status, when there was one.
+    pub status: Option<u16>,
+    /// The provider's own words, or what went wrong; never holds the token.
+    pub message: String,
+    /// How long the provider asked to wait, for [`Outcome::Throttled`].
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.operation.as_str(), self.outcome.as_str())?;
+        if let Some(status) = self.status {
+            write!(out, " ({status})")?;
+        }
+        write!(out, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Why a call brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It was made, for the last time, and failed.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+    /// It was not sent: the listing that it rests on has become too old.
+    #[error("the listing that this rests on is {} s old; look again", .0.as_secs())]
+    Stale(Duration),
+    /// It was not sent: snapring is shutting down.
+    #[error("interrupted by a shutdown")]
+    Interrupted,
+    /// It was not sent: its turn did not come before the next tick.
+    #[error("the provider has no turn for this before the next tick")]
+    OutOfTime,
+    /// It was not sent: there is no token.
+    #[error("{0}")]
+    NoToken(String),
+}
+
+impl CallError {
+    /// The class, when the call was made.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Failed(failure) => Some(failure.outcome),
+            Self::Stale(_) | Self::Interrupted | Self::OutOfTime | Self::NoToken(_) => None,
+        }
+    }
+}

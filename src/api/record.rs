@@ -1,0 +1,92 @@
+//! One event for each call: the only place that logs what the provider answered.
+
+use std::time::Duration;
+
+use crate::api::failure::{Operation, Outcome};
+use crate::clock::Clock;
+use crate::naming::{ServerId, SnapshotId, Tick};
+
+/// What a call is about, for its event.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// Of which server.
+    pub server_id: Option<ServerId>,
+    /// Its name in the configuration.
+    pub server: Option<String>,
+    /// Which snapshot, once known.
+    pub snapshot_id: Option<SnapshotId>,
+    /// The snapshot's name.
+    pub snapshot: Option<String>,
+    /// For which tick.
+    pub tick: Option<Tick>,
+}
+
+/// A call under way. Whatever becomes of it, one event comes of it: the end that it is told, or,
+/// when it is dropped before that, that it was abandoned.
+pub(crate) struct Record<'a> {
+    operation: Operation,
+    subject: Subject,
+    attempt: u32,
+    begun: Duration,
+    clock: &'a Clock,
+    told: bool,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn begin(
+        operation: Operation,
+        subject: Subject,
+        attempt: u32,
+        clock: &'a Clock,
+    ) -> Self {
+        Self { operation, subject, attempt, begun: clock.now().uptime, clock, told: false }
+    }
+
+    /// The provider gave the snapshot its number only now.
+    pub(crate) fn name_snapshot(&mut self, id: SnapshotId) {
+        self.subject.snapshot_id = Some(id);
+    }
+
+    pub(crate) fn end(mut self, outcome: Outcome, status: Option<u16>, message: &str) {
+        self.tell(outcome, status, message);
+    }
+
+    fn tell(&mut self, outcome: Outcome, status: Option<u16>, message: &str) {
+        self.told = true;
+        let duration = self.clock.now().uptime.saturating_sub(self.begun);
+        let Subject { server_id, server, snapshot_id, snapshot, tick } = &self.subject;
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(
+                    event = "api",
+                    operation = self.operation.as_str(),
+                    outcome = outcome.as_str(),
+                    status,
+                    server_id = server_id.map(|id| id.0),
+                    server = server.as_deref(),
+                    snapshot_id = snapshot_id.map(|id| id.0),
+                    snapshot = snapshot.as_deref(),
+                    tick = tick.map(tracing::field::display),
+                    attempt = self.attempt,
+                    duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+                    "{message}"
+                )
+            };
+        }
+        let expected = outcome == Outcome::Ok
+            || (outcome == Outcome::NotFound && self.operation == Operation::Delete);
+        if expected {
+            event!(info);
+        } else {
+            event!(warn);
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(Outcome::Transport, None, "abandoned before the answer came");
+        }
+    }
+}

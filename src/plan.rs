@@ -1,0 +1,549 @@
+//! What should happen next? Every decision about a server's snapshots, none of the doing.
+//!
+//! `plan` prints what [`Plan::forecast`] says; `rotate` and the daemon ask [`next_step`] and
+//! [`prune`], which the forecast is made of. A [`Deletion`] or a [`Creation`] can be had from here
+//! only, and each carries the moment of the listing that it rests on.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::clock::Moment;
+use crate::config::types::Policy;
+use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::policy::{Candidate, Verdict, retain};
+use crate::ring::{Holder, Ring, Slot};
+use crate::snapshot::{Listing, Snapshot, Status};
+
+/// Permission to delete one snapshot, for a reason, on the strength of one complete listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deletion {
+    snapshot: SnapshotId,
+    name: String,
+    why: Why,
+    #[serde(skip)]
+    seen: Moment,
+}
+
+/// Why a snapshot is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It failed; nobody can restore it, and it holds a slot.
+    Failed,
+    /// Retention does not keep it.
+    Retention,
+    /// Retention would keep it, but snapshots that are not the ring's own hold the slots.
+    Squeezed,
+    /// A person asked for it.
+    ByHand,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Failed => "it failed",
+            Self::Retention => "retention does not keep it",
+            Self::Squeezed => "squeezed: others hold the slots",
+            Self::ByHand => "asked for by hand",
+        })
+    }
+}
+
+impl Deletion {
+    fn of(snapshot: &Snapshot, why: Why, listing: &Listing) -> Self {
+        Self { snapshot: snapshot.id, name: snapshot.name.clone(), why, seen: listing.asked_at }
+    }
+
+    /// A person's own decision about a snapshot that a listing shows; `None` when it does not.
+    #[must_use]
+    pub fn by_hand(snapshot: SnapshotId, listing: &Listing) -> Option<Self> {
+        let row = listing.snapshots.iter().find(|row| row.id == snapshot)?;
+        Some(Self::of(row, Why::ByHand, listing))
+    }
+
+    /// Which snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    /// When the listing was asked for that shows it.
+    #[must_use]
+    pub fn seen(&self) -> Moment {
+        self.seen
+    }
+}
+
+/// Permission to create one snapshot: a complete listing shows a free slot for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Creation {
+    server: ServerId,
+    name: String,
+    #[serde(skip)]
+    seen: Moment,
+}
+
+impl Creation {
+    /// A person's own snapshot; `None` when the listing shows no free slot.
+    #[must_use]
+    pub fn by_hand(name: String, cap: u32, listing: &Listing) -> Option<Self> {
+        let free = listing.snapshots.len() < cap as usize;
+        free.then_some(Self { server: listing.server, name, seen: listing.asked_at })
+    }
+
+    /// Of which server.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// What it will be called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the listing was asked for that shows the free slot.
+    #[must_use]
+    pub fn seen(&self) -> Moment {
+        self.seen
+    }
+}
+
+/// Who asked for a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The schedule: `min_interval` applies.
+    Schedule,
+    /// A person (`rotate`, USR1): it does not.
+    Person,
+}
+
+/// What a rotation has done so far, as far as the next step depends on it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Deleted in this rotation. A listing may still show them for a while.
+    pub deleted: BTreeSet<SnapshotId>,
+    /// The provider would not delete these.
+    pub undeletable: BTreeSet<SnapshotId>,
+    /// Victims that may still be taken; `None`: room was not made yet.
+    pub victims_left: Option<u32>,
+}
+
+/// What comes next, up to the create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// This tick's snapshot is there already.
+    Adopt(Snapshot),
+    /// The tick comes too soon after the snapshot of this name.
+    TooSoon(String),
+    /// Delete these first; each makes one slot free.
+    MakeRoom(Vec<Deletion>),
+    /// What was deleted is still listed: look again.
+    AwaitRoom,
+    /// Create the tick's snapshot.
+    Create(Creation),
+    /// No room, and none can be made.
+    Blocked(Blocked),
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    /// The policy's cap.
+    pub cap: u32,
+    /// The policy's reserve.
+    pub reserve: u32,
+    /// Who holds the slots: each snapshot's name and holder.
+    pub holders: Vec<String>,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cap, reserve, holders } = self;
+        write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
+        if *reserve > 0 {
+            write!(out, " and {reserve} are reserved")?;
+        }
+        write!(out, ", and none of these may be deleted now: {}", holders.join(", "))
+    }
+}
+
+/// Decides what comes next for a tick: adopt, make room, create, or stop.
+///
+/// `now` stands for the time at which the new snapshot will be made.
+#[must_use]
+pub fn next_step(
+    ring: &Ring,
+    policy: &Policy,
+    tick: Tick,
+    asked_by: AskedBy,
+    progress: &Progress,
+    now: Timestamp,
+) -> Step {
+    if let Some(found) = ring.for_tick(tick, policy) {
+        return Step::Adopt(found.clone());
+    }
+    if let Some(name) = too_soon_after(ring, policy, tick)
+        .filter(|_| asked_by == AskedBy::Schedule && progress.victims_left.is_none())
+    {
+        return Step::TooSoon(name);
+    }
+    let needed = slots_needed(ring, policy, progress);
+    if needed > 0 {
+        let may_take = progress.victims_left.unwrap_or(needed);
+        let victims = victims(ring, policy, progress, now);
+        if room_for_managed(ring, policy) == 0
+            || may_take < needed
+            || victims.len() < needed as usize
+        {
+            return Step::Blocked(blocked(ring, policy));
+        }
+        return Step::MakeRoom(victims.into_iter().take(needed as usize).collect());
+    }
+    if ring.taken() >= policy.cap {
+        return Step::AwaitRoom;
+    }
+    Step::Create(Creation {
+        server: ring.listing().server,
+        name: policy.prefix.name(tick),
+        seen: ring.listing().asked_at,
+    })
+}
+
+/// The name of the last managed snapshot when the tick is nearer to it than `min_interval`.
+///
+/// Ticks are compared with ticks, so that a machine whose clock disagrees with the provider's
+/// neither skips nor doubles; nearness counts both ways, since a late tick may be the earlier one.
+fn too_soon_after(ring: &Ring, policy: &Policy, tick: Tick) -> Option<String> {
+    let (snapshot, last) = ring.newest(policy)?;
+    let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
+    (apart < policy.min_interval).then(|| snapshot.name.clone())
+}
+
+/// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,
+/// it does not add to it.
+fn room_for_managed(ring: &Ring, policy: &Policy) -> u32 {
+    policy.cap.saturating_sub(policy.reserve.max(ring.held_by_others()))
+}
+
+/// How many managed snapshots must go before one more fits.
+fn slots_needed(ring: &Ring, policy: &Policy, progress: &Progress) -> u32 {
+    let managed = u32::try_from(remaining(ring, progress).count()).unwrap_or(u32::MAX);
+    managed.saturating_add(1).saturating_sub(room_for_managed(ring, policy))
+}
+
+/// Who may make room, in order: failed ones; what retention would drop once the new one is there,
+/// oldest first; then the oldest completed ones but the newest.
+fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) -> Vec<Deletion> {
+    let listing = ring.listing();
+    let completed: Vec<&Snapshot> = completed(ring, progress);
+    let newest = completed.last().map(|snapshot| snapshot.id);
+    let kept = kept_beside_a_new_one(&completed, policy, now);
+    let failed = failed(ring, progress).map(|snapshot| (snapshot, Why::Failed));
+    let spare = completed.iter().copied().filter(|snapshot| Some(snapshot.id) != newest);
+    let (dropped, squeezed): (Vec<_>, Vec<_>) =
+        spare.partition(|snapshot| !kept.contains(&snapshot.id));
+    failed
+        .chain(dropped.into_iter().map(|snapshot| (snapshot, Why::Retention)))
+        .chain(squeezed.into_iter().map(|snapshot| (snapshot, Why::Squeezed)))
+        .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
+        .map(|(snapshot, why)| Deletion::of(snapshot, why, listing))
+        .collect()
+}
+
+fn blocked(ring: &Ring, policy: &Policy) -> Blocked {
+    let describe = |slot: &Slot| match (&slot.holder, &slot.snapshot.status) {
+        (holder, Status::Completed) => format!("{} ({})", slot.snapshot.name, holder.as_str()),
+        (holder, status) => {
+            format!("{} ({}, {})", slot.snapshot.name, holder.as_str(), status.as_str())
+        }
+    };
+    Blocked {
+        cap: policy.cap,
+        reserve: policy.reserve,
+        holders: ring.slots().iter().map(describe).collect(),
+    }
+}
+
+/// The managed snapshots without those that this rotation deleted and the listing still shows.
+fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
+    ring.managed()
+        .map(|(snapshot, _)| snapshot)
+        .filter(|snapshot| !progress.deleted.contains(&snapshot.id))
+}
+
+/// The managed, completed snapshots, oldest first: all that retention looks at.
+fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Vec<&'a Snapshot> {
+    remaining(ring, progress).filter(|snapshot| snapshot.status == Status::Completed).collect()
+}
+
+fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
+    remaining(ring, progress).filter(|snapshot| snapshot.status == Status::Failed)
+}
+
+fn candidates(snapshots: &[&Snapshot]) -> Vec<Candidate> {
+    snapshots
+        .iter()
+        .map(|snapshot| Candidate { id: snapshot.id, created_at: snapshot.created_at })
+        .collect()
+}
+
+/// An id that no snapshot has: the one that is still to be made.
+const YET_TO_COME: SnapshotId = SnapshotId(u64::MAX);
+
+fn kept_beside_a_new_one(
+    completed: &[&Snapshot],
+    policy: &Policy,
+    now: Timestamp,
+) -> BTreeSet<SnapshotId> {
+    let verdicts = judge_with_a_new_one(completed, policy, now);
+    verdicts.into_iter().filter(Verdict::keeps).map(|verdict| verdict.id).collect()
+}
+
+fn judge_with_a_new_one(completed: &[&Snapshot], policy: &Policy, now: Timestamp) -> Vec<Verdict> {
+    let mut candidates = candidates(completed);
+    // The provider's clock may be ahead of ours; the new one is the newest all the same.
+    let newest = completed.last().map_or(now, |snapshot| snapshot.created_at.max(now));
+    candidates.push(Candidate { id: YET_TO_COME, created_at: newest });
+    retain(&candidates, &policy.keep, &policy.time_zone)
+}
+
+/// What is to be pruned once `own`, the rotation's snapshot, is completed: managed snapshots that
+/// retention drops, oldest first, then failed ones. Nothing while the listing does not show `own`
+/// as completed.
+#[must_use]
+pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress) -> Vec<Deletion> {
+    let own_is_there = ring
+        .listing()
+        .snapshots
+        .iter()
+        .any(|snapshot| snapshot.id == own && snapshot.status == Status::Completed);
+    if !own_is_there {
+        return Vec::new();
+    }
+    let completed = completed(ring, progress);
+    let newest = completed.last().map(|snapshot| snapshot.id);
+    let kept: BTreeSet<SnapshotId> =
+        retain(&candidates(&completed), &policy.keep, &policy.time_zone)
+            .into_iter()
+            .filter(Verdict::keeps)
+            .map(|verdict| verdict.id)
+            .collect();
+    let dropped = completed
+        .into_iter()
+        .filter(|snapshot| !kept.contains(&snapshot.id))
+        .map(|snapshot| (snapshot, Why::Retention));
+    dropped
+        .chain(failed(ring, progress).map(|snapshot| (snapshot, Why::Failed)))
+        // Retention keeps the newest by itself; that it stays must not hang on retention alone.
+        .filter(|(snapshot, _)| snapshot.id != own && Some(snapshot.id) != newest)
+        .map(|(snapshot, why)| Deletion::of(snapshot, why, ring.listing()))
+        .collect()
+}
+
+/// What a start finds to be done for a server whose schedule had its latest occurrence at
+/// `latest`: go on with an unfinished snapshot, run the missed tick, or nothing.
+///
+/// There is no record of what was missed but the ring itself. A managed snapshot that carries an
+/// occurrence of the present schedule (`occurs`) shows that this schedule was in force then; later
+/// occurrences were missed. A ring without one has missed nothing, so that neither a new server
+/// nor an edited schedule fires by itself.
+#[must_use]
+pub fn unfinished(
+    ring: &Ring,
+    policy: &Policy,
+    latest: Option<Tick>,
+    occurs: impl Fn(Tick) -> bool,
+) -> Option<Tick> {
+    let (newest, newest_tick) = ring.newest(policy)?;
+    let was_in_force = || ring.managed().any(|(_, tick)| occurs(tick)) || occurs(newest_tick);
+    match latest {
+        Some(latest) if latest > newest_tick && was_in_force() => Some(latest),
+        _ => (newest.status == Status::InProgress).then_some(newest_tick),
+    }
+}
+
+/// What a rotation would do, and what becomes of each snapshot.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// For which tick.
+    pub tick: Tick,
+    /// The first step.
+    pub step: Step,
+    /// What is pruned once the new snapshot is there.
+    pub prunes: Vec<Deletion>,
+    /// Each snapshot with its fate, oldest first.
+    pub fates: Vec<Fate>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// What becomes of one snapshot, and why.
+#[derive(Debug, Clone)]
+pub struct Fate {
+    /// Of which.
+    pub slot: Slot,
+    /// Whether it goes.
+    pub goes: bool,
+    /// Why it stays or goes.
+    pub why: String,
+}
+
+impl Plan {
+    /// Foretells a rotation from one listing: what [`next_step`] and [`prune`] will say if every
+    /// call succeeds and nobody else changes anything.
+    #[must_use]
+    pub fn forecast(
+        ring: &Ring,
+        policy: &Policy,
+        tick: Tick,
+        asked_by: AskedBy,
+        now: Timestamp,
+    ) -> Self {
+        let step = next_step(ring, policy, tick, asked_by, &Progress::default(), now);
+        let (future, own) = future_ring(ring, policy, tick, &step, now);
+        let prunes = match own {
+            Some(own) => prune(&future, policy, own, &Progress::default()),
+            None => Vec::new(),
+        };
+        let fates = fates(ring, policy, &step, &prunes, &future);
+        let warnings = warnings(ring, policy, &step, now);
+        Self { tick, step, prunes, fates, warnings }
+    }
+
+    /// Everything that the rotation would delete, in order.
+    pub fn deletions(&self) -> impl Iterator<Item = &Deletion> {
+        let victims: &[Deletion] = match &self.step {
+            Step::MakeRoom(victims) => victims,
+            _ => &[],
+        };
+        victims.iter().chain(&self.prunes)
+    }
+}
+
+/// The ring as it will stand when the wait is over, and the rotation's own snapshot in it.
+fn future_ring(
+    ring: &Ring,
+    policy: &Policy,
+    tick: Tick,
+    step: &Step,
+    now: Timestamp,
+) -> (Ring, Option<SnapshotId>) {
+    let mut snapshots = ring.listing().snapshots.clone();
+    let own = match step {
+        Step::Adopt(found) => Some(found.id),
+        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => {
+            let newest = snapshots.iter().map(|snapshot| snapshot.created_at).max();
+            snapshots.push(Snapshot {
+                id: YET_TO_COME,
+                server: ring.listing().server,
+                name: policy.prefix.name(tick),
+                status: Status::InProgress,
+                size_mb: None,
+                created_at: newest.map_or(now, |newest| newest.max(now)),
+                description: None,
+            });
+            Some(YET_TO_COME)
+        }
+        Step::TooSoon(_) | Step::Blocked(_) => None,
+    };
+    if let Step::MakeRoom(victims) = step {
+        let gone: BTreeSet<SnapshotId> = victims.iter().map(Deletion::snapshot).collect();
+        snapshots.retain(|snapshot| !gone.contains(&snapshot.id));
+    }
+    for snapshot in &mut snapshots {
+        if Some(snapshot.id) == own && snapshot.status == Status::InProgress {
+            snapshot.status = Status::Completed;
+        }
+    }
+    let listing = Listing::complete(ring.listing().server, snapshots, ring.listing().asked_at);
+    (Ring::of(listing, policy), own)
+}
+
+fn fates(
+    ring: &Ring,
+    policy: &Policy,
+    step: &Step,
+    prunes: &[Deletion],
+    future: &Ring,
+) -> Vec<Fate> {
+    let verdicts = retain(
+        &candidates(&completed(future, &Progress::default())),
+        &policy.keep,
+        &policy.time_zone,
+    );
+    let victims: &[Deletion] = match step {
+        Step::MakeRoom(victims) => victims,
+        _ => &[],
+    };
+    let fate = |slot: &Slot| {
+        let id = slot.snapshot.id;
+        if let Some(victim) = victims.iter().find(|victim| victim.snapshot() == id) {
+            let why = format!("makes room before the create: {}", victim.why());
+            return Fate { slot: slot.clone(), goes: true, why };
+        }
+        if let Some(pruned) = prunes.iter().find(|pruned| pruned.snapshot() == id) {
+            let why = format!("pruned after the new one is there: {}", pruned.why());
+            return Fate { slot: slot.clone(), goes: true, why };
+        }
+        let reasons = verdicts
+            .iter()
+            .find(|verdict| verdict.id == id)
+            .map(|verdict| {
+                verdict.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            })
+            .unwrap_or_default();
+        let why = match (slot.holder, &slot.snapshot.status) {
+            (Holder::Foreign, _) => "foreign: never deleted".to_owned(),
+            (Holder::Pinned, _) => "pinned: never deleted".to_owned(),
+            (Holder::Managed(_), Status::Completed) if !reasons.is_empty() => reasons,
+            (Holder::Managed(_), Status::Completed) => {
+                "stays until a new snapshot is there".to_owned()
+            }
+            (Holder::Managed(_), status) => format!("{}: left alone", status.as_str()),
+        };
+        Fate { slot: slot.clone(), goes: false, why }
+    };
+    ring.slots().iter().map(fate).collect()
+}
+
+/// A tick this much ahead of the clock points to a clock that was or is wrong.
+const FUTURE_TICK_TOLERANCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+/// What a person should know about a ring before a rotation touches it.
+#[must_use]
+pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Step::MakeRoom(victims) = step
+        && victims.iter().any(|victim| victim.why() == Why::Squeezed)
+    {
+        warnings.push(format!(
+            "the ring is squeezed: {} snapshots that are not its own hold slots of {}, so one that \
+             `keep` asks for goes",
+            ring.held_by_others(),
+            policy.cap
+        ));
+    }
+    for (snapshot, tick) in ring.managed() {
+        if tick.instant() > now.saturating_add(FUTURE_TICK_TOLERANCE).unwrap_or(now) {
+            warnings.push(format!("{} lies in the future: is a clock wrong?", snapshot.name));
+        }
+    }
+    warnings
+}
