@@ -1,0 +1,210 @@
+//! Two rotations of one server never overlap: not in one process, not on one machine.
+//!
+//! Within the process a set says which servers are busy. Between processes (the daemon, and a
+//! person's `rotate` beside it) it is a lock on one byte of one file, so that ten thousand waiting
+//! rotations cost one file descriptor, and the kernel ends a dead process's claims.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::naming::ServerId;
+
+/// Who may rotate which server at present. Clones share the claims.
+#[derive(Debug, Clone)]
+pub struct Exclusion(Arc<Claims>);
+
+#[derive(Debug)]
+struct Claims {
+    busy: Mutex<HashSet<ServerId>>,
+    machine: Option<MachineLock>,
+}
+
+#[derive(Debug)]
+struct MachineLock {
+    file: File,
+    /// The provider's address: one server number at two providers is two servers.
+    account: String,
+}
+
+/// The right to rotate one server; ends when it is dropped, by a panic too.
+#[derive(Debug)]
+#[must_use]
+pub struct Claim {
+    claims: Arc<Claims>,
+    server: ServerId,
+}
+
+/// Why a server cannot be claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum Busy {
+    /// By this process.
+    #[error("the rotation before it is still running")]
+    Here,
+    /// By another process on this machine.
+    #[error("another snapring process on this machine is rotating it")]
+    Elsewhere,
+    /// The lock file does not work.
+    #[error("the lock between processes cannot be taken: {0}")]
+    Unknown(io::Error),
+}
+
+impl Exclusion {
+    /// Claims that hold in this process only.
+    #[must_use]
+    pub fn in_process() -> Self {
+        Self(Arc::new(Claims { busy: Mutex::default(), machine: None }))
+    }
+
+    /// Claims that hold on this machine, among all who use the same lock file for the same
+    /// provider address.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or made.
+    pub fn on_machine(lock_file: &Path, account: &str) -> io::Result<Self> {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(lock_file)?;
+        let machine = Some(MachineLock { file, account: account.to_owned() });
+        Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine })))
+    }
+
+    /// Claims a server.
+    ///
+    /// # Errors
+    /// When somebody else holds it, or nobody can tell.
+    pub fn claim(&self, server: ServerId) -> Result<Claim, Busy> {
+        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.contains(&server) {
+            return Err(Busy::Here);
+        }
+        if let Some(machine) = &self.0.machine {
+            machine.set(server, libc::F_WRLCK).map_err(|errno| match errno {
+                Errno::EAGAIN | Errno::EACCES => Busy::Elsewhere,
+                other => Busy::Unknown(other.into()),
+            })?;
+        }
+        busy.insert(server);
+        Ok(Claim { claims: Arc::clone(&self.0), server })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut busy = self.claims.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(machine) = &self.claims.machine {
+            // Cannot fail for a range that is held; and if it did, the process's end frees it.
+            let _ = machine.set(self.server, libc::F_UNLCK);
+        }
+        busy.remove(&self.server);
+    }
+}
+
+impl MachineLock {
+    fn set(&self, server: ServerId, kind: i32) -> Result<(), Errno> {
+        let lock = libc::flock {
+            l_type: i16::try_from(kind).map_err(|_| Errno::EINVAL)?,
+            l_whence: 0, // SEEK_SET
+            l_start: place(&self.account, server),
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
+    }
+}
+
+/// The byte that stands for a server: FNV-1a over the address and the number, within an `off_t`.
+fn place(account: &str, server: ServerId) -> i64 {
+    let bytes = account.bytes().chain(server.0.to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // One bit for the sign, and one so that start + length cannot overflow.
+    (hash >> 2).cast_signed()
+}
+
+/// Where the lock file stands: the same for the service and for a person's commands where that is
+/// possible. `$STATE_DIRECTORY`, else the service's own directory if it may be written, else the
+/// user's runtime directory, else the directory for temporary files.
+#[must_use]
+pub fn lock_file(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let service = Path::new("/var/lib/snapring");
+    let writable = |path: &Path| {
+        nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok() && path.is_dir()
+    };
+    // systemd gives several directories separated by colons; ours is the first.
+    let state = variable("STATE_DIRECTORY")
+        .and_then(|value| std::env::split_paths(&value).next())
+        .filter(|path| path.is_absolute());
+    if let Some(state) = state {
+        return state.join("rotation.lock");
+    }
+    if writable(service) {
+        return service.join("rotation.lock");
+    }
+    match variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| writable(path)) {
+        Some(runtime) => runtime.join("snapring.lock"),
+        None => std::env::temp_dir().join(format!("snapring-{}.lock", nix::unistd::getuid())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_claimed_once_until_the_claim_is_dropped() {
+        let exclusion = Exclusion::in_process();
+        let claim = exclusion.claim(ServerId(1)).unwrap();
+        assert!(matches!(exclusion.clone().claim(ServerId(1)), Err(Busy::Here)));
+        let other = exclusion.claim(ServerId(2)).unwrap();
+        drop(claim);
+        drop((exclusion.claim(ServerId(1)).unwrap(), other));
+    }
+
+    #[test]
+    fn a_panic_frees_the_claim() {
+        let exclusion = Exclusion::in_process();
+        let theirs = exclusion.clone();
+        let died = std::thread::spawn(move || {
+            let _claim = theirs.claim(ServerId(1)).unwrap();
+            panic!("in the middle of a rotation");
+        });
+        assert!(died.join().is_err());
+        assert!(exclusion.claim(ServerId(1)).is_ok());
+    }
+
+    #[test]
+    fn two_openings_of_the_lock_file_exclude_each_other_server_by_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lock");
+        let open = |account| Exclusion::on_machine(&file, account).unwrap();
+        let (daemon, person) = (open("https://a/"), open("https://a/"));
+        let claim = daemon.claim(ServerId(7)).unwrap();
+        assert!(matches!(person.claim(ServerId(7)), Err(Busy::Elsewhere)));
+        assert!(person.claim(ServerId(8)).is_ok());
+        assert!(open("https://b/").claim(ServerId(7)).is_ok(), "another provider's server 7");
+        drop(claim);
+        assert!(person.claim(ServerId(7)).is_ok());
+    }
+
+    #[test]
+    fn a_link_in_the_lock_files_place_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("lock");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
+        assert!(Exclusion::on_machine(&link, "https://a/").is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! What runs around a create: quiescing a server before it, waking it after.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use crate::clock::Clock;
+
+/// How much of a hook's output a message shows, in bytes from its end.
+const OUTPUT_TAIL: usize = 400;
+
+/// One hook to be run.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// `before` or `after`.
+    pub moment: &'static str,
+    /// The program and its arguments; not empty.
+    pub argv: Vec<String>,
+    /// The variables that tell it the context.
+    pub variables: Vec<(&'static str, String)>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Why a hook did not do its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {moment} hook {problem}")]
+pub struct HookError {
+    /// `before` or `after`.
+    pub moment: &'static str,
+    /// What happened.
+    pub problem: String,
+}
+
+/// The future of a hook.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send + 'a>>;
+
+/// Runs hooks. Dropping the future ends the hook.
+pub trait HookRunner: Send + Sync {
+    /// Runs one hook to its end.
+    fn run(&self, invocation: Invocation) -> Running<'_>;
+}
+
+/// Runs hooks as processes, each in a process group of its own, without a shell.
+#[derive(Debug)]
+pub struct Processes {
+    /// Measures the timeout.
+    pub clock: Clock,
+}
+
+impl HookRunner for Processes {
+    fn run(&self, invocation: Invocation) -> Running<'_> {
+        Box::pin(self.run_process(invocation))
+    }
+}
+
+/// Ends the hook and what it started, whichever way the waiting ends.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Fails when all of it has ended, which is what is wanted.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Processes {
+    async fn run_process(&self, invocation: Invocation) -> Result<(), HookError> {
+        let Invocation { moment, argv, variables, timeout } = invocation;
+        let failed = |problem: String| HookError { moment, problem };
+        let [program, arguments @ ..] = argv.as_slice() else {
+            return Err(failed("names no program".to_owned()));
+        };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .envs(variables)
+            // A hook has no business with the account.
+            .env_remove("SNAPRING_TOKEN")
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
+        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let end = self.clock.timeout(timeout, async {
+            // Reading goes on beside the wait: a full pipe would stop the hook. It ends with the
+            // hook, though, not with what the hook left in the background.
+            let output = async { tokio::join!(tail(stdout), tail(stderr)) };
+            tokio::pin!(output);
+            tokio::select! {
+                biased;
+                output = &mut output => (child.wait().await, Some(output)),
+                status = child.wait() => (status, None),
+            }
+        });
+        let Some((status, output)) = end.await else {
+            return Err(failed(format!(
+                "took longer than {}",
+                humantime::format_duration(timeout)
+            )));
+        };
+        let status = status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+        if status.success() {
+            // What it left running on purpose (a daemon) may go on.
+            group.0 = None;
+            return Ok(());
+        }
+        let said = output.map(|(out, err)| format!("{out} {err}")).unwrap_or_default();
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        Err(failed(format!("ended with {status}{said}")))
+    }
+}
+
+/// Reads to the end and keeps the last of it.
+async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let mut kept = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(read) = stream.read(&mut buffer).await
+        && read > 0
+    {
+        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        kept.drain(..kept.len().saturating_sub(OUTPUT_TAIL));
+    }
+    String::from_utf8_lossy(&kept)
+        .chars()
+        .filter(|it| !it.is_control() || it.is_whitespace())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run(script: &str, timeout: Duration) -> Result<(), String> {
+        let invocation = Invocation {
+            moment: "before",
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            variables: vec![("SNAPRING_SERVER", "web-01".to_owned())],
+            timeout,
+        };
+        let processes = Processes { clock: Clock::system() };
+        processes.run(invocation).await.map_err(|error| error.to_string())
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_hook_is_told_the_context_and_its_failure_is_shown_with_its_last_words() {
+        assert_eq!(run("test \"$SNAPRING_SERVER\" = web-01", LONG).await, Ok(()));
+        assert_eq!(
+            run("echo no such database >&2; exit 3", LONG).await.unwrap_err(),
+            "the before hook ended with exit status: 3: no such database"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_takes_too_long_is_ended_with_all_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = dir.path().join("alive");
+        let script = format!(
+            "mkfifo {0}; (exec 3<>{0}; read line <&3) & echo $! > {0}.pid; sync; wait",
+            alive.display()
+        );
+        let error = run(&script, Duration::from_millis(500)).await.unwrap_err();
+        assert_eq!(error, "the before hook took longer than 500ms");
+        let pid = std::fs::read_to_string(dir.path().join("alive.pid")).unwrap();
+        // Killed at once; only its parent's death and the reaping take a moment.
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z"));
+        for _ in 0..500 {
+            if gone() {
+                return;
+            }
+            Clock::system().sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the hook's child is still alive");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let processes = Processes { clock: Clock::system() };
+        let invocation = Invocation {
+            moment: "after",
+            argv: vec!["/no/such/program".to_owned()],
+            variables: Vec::new(),
+            timeout: LONG,
+        };
+        let error = processes.run(invocation).await.unwrap_err().to_string();
+        assert!(error.starts_with("the after hook cannot be started: /no/such/program"), "{error}");
+    }
+}

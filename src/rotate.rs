@@ -1,0 +1,571 @@
+//! Carries one rotation out: looks, asks [`crate::plan`] what comes next, does it, looks again.
+//!
+//! Nothing is decided here about which snapshot comes or goes. Here stands what must hold while the
+//! decisions are carried out: a create is never sent twice without a look between, nothing is
+//! pruned before the new snapshot is there, and a failure leaves what exists alone.
+
+pub mod pace;
+pub mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::{Client, Scope};
+use crate::api::failure::{CallError, Outcome};
+use crate::clock::{Clock, Moment};
+use crate::config::types::Server;
+use crate::hooks::{HookRunner, Invocation};
+use crate::naming::{SnapshotId, Tick};
+use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
+use crate::ring::Ring;
+use crate::rotate::report::{Report, RotationOutcome, milliseconds};
+use crate::snapshot::{Snapshot, Status};
+
+/// The least time that calls may be tried in, however soon the next tick is.
+const LEAST_TIME: Duration = Duration::from_secs(60);
+
+/// How long the pruning may be tried, once the snapshot is there, if the next tick is sooner.
+const PRUNING_TIME: Duration = Duration::from_secs(10 * 60);
+
+/// What a rotation needs of the world.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The account.
+    pub client: Arc<Client>,
+    /// Runs hooks.
+    pub hooks: Arc<dyn HookRunner>,
+    /// How long a create whose answer never came may take to show up.
+    pub settle: Duration,
+    /// Set when snapring shuts down.
+    pub shutdown: CancellationToken,
+}
+
+/// What is to be rotated, and for which tick.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The server with its policy.
+    pub server: Arc<Server>,
+    /// The tick.
+    pub tick: Tick,
+    /// Who asked.
+    pub asked_by: AskedBy,
+    /// The server's next tick: nothing is tried again past it.
+    pub next_tick: Option<Timestamp>,
+}
+
+/// Rotates one server once. The caller holds the claim on it, and logs the report.
+pub async fn rotate(surroundings: &Surroundings, assignment: &Assignment) -> Report {
+    let mut rotation = Rotation::begin(surroundings, assignment);
+    let end = rotation.carry_out().await;
+    rotation.report(end)
+}
+
+/// Why a rotation ends before it is whole.
+#[derive(Debug)]
+enum End {
+    Skipped(String),
+    Blocked(String),
+    Failed { reason: String, account_wide: bool },
+}
+
+impl End {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.into(), account_wide: false }
+    }
+}
+
+impl From<CallError> for End {
+    fn from(error: CallError) -> Self {
+        let account_wide = error.outcome() == Some(Outcome::Unauthorized);
+        let reason = match &error {
+            CallError::Failed(failure) if failure.outcome == Outcome::NotFound => {
+                format!("the server is gone at the provider: {failure}")
+            }
+            CallError::Interrupted => {
+                "interrupted by a shutdown; the next start goes on from what is there".to_owned()
+            }
+            other => other.to_string(),
+        };
+        Self::Failed { reason, account_wide }
+    }
+}
+
+/// What came of asking for one deletion.
+enum Removal {
+    /// It is gone.
+    Gone,
+    /// The listing was too old; nothing was sent.
+    Stale,
+    /// The provider said no: it is still there.
+    Refused(CallError),
+    /// Nobody knows.
+    Unknown(CallError),
+}
+
+struct Rotation<'a> {
+    clock: Clock,
+    surroundings: &'a Surroundings,
+    server: &'a Server,
+    assignment: &'a Assignment,
+    scope: Scope,
+    progress: Progress,
+    begun: Moment,
+    step_begun: Duration,
+    steps: Vec<(&'static str, u64)>,
+    before_hook_started: bool,
+    created: Option<String>,
+    deleted: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl<'a> Rotation<'a> {
+    fn begin(surroundings: &'a Surroundings, assignment: &'a Assignment) -> Self {
+        let clock = surroundings.client.clock().clone();
+        let begun = clock.now();
+        let server = &*assignment.server;
+        let mut scope = Scope::of(server, surroundings.shutdown.clone());
+        scope.tick = Some(assignment.tick);
+        let mut rotation = Self {
+            clock,
+            surroundings,
+            server,
+            assignment,
+            scope,
+            progress: Progress::default(),
+            begun,
+            step_begun: begun.uptime,
+            steps: Vec::new(),
+            before_hook_started: false,
+            created: None,
+            deleted: Vec::new(),
+            remarks: Vec::new(),
+        };
+        rotation.allow(LEAST_TIME);
+        rotation
+    }
+
+    /// Steps 1 to 7.
+    async fn carry_out(&mut self) -> Result<(), End> {
+        if !self.server.enabled {
+            return Err(End::Skipped("the server is disabled".to_owned()));
+        }
+        self.surroundings.client.refresh_token();
+        let waited = self.until_it_is_there().await;
+        // Whatever happened: what was quiesced must wake.
+        let awake = self.run_after_hook(&waited).await;
+        let (own, ring) = waited?;
+        let pruned = self.prune(own, ring).await;
+        self.lap("prune");
+        pruned.and(awake)
+    }
+
+    /// Steps 1 to 5: the tick's snapshot, completed, and the ring with it.
+    async fn until_it_is_there(&mut self) -> Result<(SnapshotId, Ring), End> {
+        let (own, ring) = self.obtain().await?;
+        if let (Status::Completed, Some(ring)) = (&own.status, ring) {
+            return Ok((own.id, ring));
+        }
+        let ring = self.wait_for(&own).await?;
+        self.lap("wait");
+        Ok((own.id, ring))
+    }
+
+    /// Steps 1 to 4: the tick's snapshot, found or created. With the ring, when it was found.
+    async fn obtain(&mut self) -> Result<(Snapshot, Option<Ring>), End> {
+        let mut tries = 0;
+        let mut room_was_made_again = false;
+        let mut room_awaited_since = None;
+        let mut backoff = self.surroundings.client.backoff();
+        let mut looked = None;
+        loop {
+            let ring = match looked.take() {
+                Some(ring) => ring,
+                None => self.look().await?,
+            };
+            self.lap("list");
+            match self.next_step(&ring) {
+                Step::Adopt(snapshot) => return Ok((snapshot, Some(ring))),
+                Step::TooSoon(last) => {
+                    return Err(End::Skipped(format!(
+                        "too soon after {last}: min_interval is {}",
+                        humantime::format_duration(self.server.policy.min_interval)
+                    )));
+                }
+                Step::Blocked(blocked) => return Err(End::Blocked(blocked.to_string())),
+                Step::MakeRoom(victims) => {
+                    self.make_room(victims).await?;
+                    self.lap("make_room");
+                }
+                Step::AwaitRoom => {
+                    let now = self.clock.now().uptime;
+                    let since = *room_awaited_since.get_or_insert(now);
+                    if now.saturating_sub(since) > self.surroundings.settle {
+                        return Err(End::failed("what was deleted to make room is still listed"));
+                    }
+                    self.pause(pace::settling(now.saturating_sub(since))).await?;
+                }
+                Step::Create(creation) => {
+                    self.run_before_hook(&creation).await?;
+                    let error = match self.create(&creation, tries + 1).await {
+                        Ok(snapshot) => return Ok((self.remember(snapshot), None)),
+                        // Nothing was sent; look again.
+                        Err(CallError::Stale(_)) => continue,
+                        Err(error) => error,
+                    };
+                    self.lap("create");
+                    tries += 1;
+                    match error.outcome() {
+                        Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport) => {
+                            if let Some(found) = self.settle(&creation, &error).await? {
+                                return Ok((self.remember(found), None));
+                            }
+                        }
+                        Some(Outcome::Throttled) => {}
+                        Some(Outcome::Rejected) => {
+                            // The answer does not say whether the cap was the cause.
+                            let ring = self.look().await?;
+                            if self.own(&ring).is_none() {
+                                let full = ring.taken() >= self.server.policy.cap;
+                                if !full || room_was_made_again {
+                                    return Err(error.into());
+                                }
+                                room_was_made_again = true;
+                                self.progress.victims_left = None;
+                            }
+                            looked = Some(ring);
+                            continue;
+                        }
+                        _ => return Err(error.into()),
+                    }
+                    let wait = backoff.next().unwrap_or_default();
+                    let client = &self.surroundings.client;
+                    if tries > client.retries() || !client.has_time(&self.scope, wait) {
+                        return Err(error.into());
+                    }
+                    self.pause(wait).await?;
+                }
+            }
+        }
+    }
+
+    fn next_step(&mut self, ring: &Ring) -> Step {
+        let Assignment { tick, asked_by, .. } = *self.assignment;
+        let policy = &self.server.policy;
+        let now = self.clock.now().wall;
+        let step = plan::next_step(ring, policy, tick, asked_by, &self.progress, now);
+        for remark in plan::warnings(ring, policy, &step, now) {
+            if !self.remarks.contains(&remark) {
+                tracing::warn!(
+                    event = "ring",
+                    server_id = self.server.id.0,
+                    server = self.server.name.as_str(),
+                    tick = %tick,
+                    "{remark}"
+                );
+                self.remarks.push(remark);
+            }
+        }
+        step
+    }
+
+    /// Step 3: deletes the victims, one for each slot needed.
+    async fn make_room(&mut self, victims: Vec<Deletion>) -> Result<(), End> {
+        let mut left = u32::try_from(victims.len()).unwrap_or(u32::MAX);
+        for victim in &victims {
+            match self.remove(victim).await? {
+                Removal::Gone => left = left.saturating_sub(1),
+                // The plan may take another one in its place.
+                Removal::Refused(_) => {}
+                Removal::Stale => break,
+                // Another victim could be one too many.
+                Removal::Unknown(error) => return Err(error.into()),
+            }
+        }
+        self.progress.victims_left = Some(left);
+        Ok(())
+    }
+
+    /// Asks for one deletion and remembers what came of it. Fails when nothing more may be asked.
+    async fn remove(&mut self, deletion: &Deletion) -> Result<Removal, End> {
+        let error = match self.surroundings.client.delete(deletion, &self.scope).await {
+            Ok(()) => {
+                self.count_deleted(deletion);
+                return Ok(Removal::Gone);
+            }
+            Err(error) => error,
+        };
+        match error.outcome() {
+            None if matches!(error, CallError::Stale(_)) => Ok(Removal::Stale),
+            None | Some(Outcome::Unauthorized) => Err(error.into()),
+            Some(Outcome::Rejected) => {
+                self.progress.undeletable.insert(deletion.snapshot());
+                Ok(Removal::Refused(error))
+            }
+            Some(_) => {
+                // It may have been deleted all the same: the listing knows.
+                let ring = self.look().await?;
+                let listed =
+                    ring.slots().iter().any(|slot| slot.snapshot.id == deletion.snapshot());
+                if listed {
+                    self.progress.undeletable.insert(deletion.snapshot());
+                    return Ok(Removal::Unknown(error));
+                }
+                self.count_deleted(deletion);
+                Ok(Removal::Gone)
+            }
+        }
+    }
+
+    fn count_deleted(&mut self, deletion: &Deletion) {
+        self.progress.deleted.insert(deletion.snapshot());
+        self.deleted.push(deletion.name().to_owned());
+    }
+
+    async fn create(&self, creation: &Creation, attempt: u32) -> Result<Snapshot, CallError> {
+        let description = &self.server.description;
+        self.surroundings.client.create(creation, description, attempt, &self.scope).await
+    }
+
+    /// Step 4's look: a create whose answer never came may have been carried out. Looks for its
+    /// name, more than once, until `settle` has passed since the answer failed.
+    async fn settle(
+        &mut self,
+        creation: &Creation,
+        error: &CallError,
+    ) -> Result<Option<Snapshot>, End> {
+        let since = self.clock.now().uptime;
+        tracing::debug!(event = "settle", snapshot = creation.name(), "may exist: {error}");
+        loop {
+            let passed = self.clock.now().uptime.saturating_sub(since);
+            let left = self.surroundings.settle.saturating_sub(passed);
+            self.pause(pace::settling(passed).min(left)).await?;
+            let ring = self.look().await?;
+            if let Some(found) = self.own(&ring) {
+                return Ok(Some(found));
+            }
+            let asked = ring.listing().asked_at.uptime.saturating_sub(since);
+            if asked >= self.surroundings.settle {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Step 5: waits until the snapshot is completed; gives the ring that shows it.
+    async fn wait_for(&mut self, own: &Snapshot) -> Result<Ring, End> {
+        let timeout = self.server.completion_timeout;
+        // Past the next tick too: that one will be skipped while this one waits.
+        self.allow(timeout.saturating_add(PRUNING_TIME));
+        let since = self.clock.now().uptime;
+        let mut seen = self.created.is_none();
+        let mut missed_before = false;
+        let mut trouble = None;
+        loop {
+            let passed = self.clock.now().uptime.saturating_sub(since);
+            let Some(left) = timeout.checked_sub(passed).filter(|left| !left.is_zero()) else {
+                let trouble = trouble.map(|error| format!(" ({error})")).unwrap_or_default();
+                return Err(End::failed(format!(
+                    "{} was not completed within {}{trouble}",
+                    own.name,
+                    humantime::format_duration(timeout)
+                )));
+            };
+            self.pause(pace::completion(passed).min(left)).await?;
+            let ring = match self.look().await {
+                Ok(ring) => ring,
+                // The provider's trouble does not stop the snapshot; look again later.
+                Err(error) if error.outcome().is_some_and(Outcome::may_pass) => {
+                    trouble = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            trouble = None;
+            let row = ring.slots().iter().find(|slot| slot.snapshot.id == own.id);
+            match row.map(|slot| &slot.snapshot.status) {
+                Some(Status::Completed) => return Ok(ring),
+                Some(Status::Failed) => {
+                    return Err(End::failed(format!("the provider failed to make {}", own.name)));
+                }
+                Some(Status::InProgress | Status::Other(_)) => {
+                    (seen, missed_before) = (true, false)
+                }
+                // One just created may show up late.
+                None if !seen && passed <= self.surroundings.settle => {}
+                None if !missed_before => missed_before = true,
+                None => {
+                    return Err(End::failed(format!(
+                        "{} has gone from the provider's listing",
+                        own.name
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Step 6: prunes what retention drops. One that cannot be deleted stops none of the others.
+    async fn prune(&mut self, own: SnapshotId, ring: Ring) -> Result<(), End> {
+        self.allow(PRUNING_TIME);
+        let mut ring = ring;
+        let mut stuck = Vec::new();
+        loop {
+            let doomed = plan::prune(&ring, &self.server.policy, own, &self.progress)
+                .into_iter()
+                .find(|doomed| !self.progress.undeletable.contains(&doomed.snapshot()));
+            let Some(doomed) = doomed else { break };
+            match self.remove(&doomed).await? {
+                Removal::Gone => {}
+                Removal::Stale => ring = self.look().await?,
+                Removal::Refused(error) | Removal::Unknown(error) => {
+                    stuck.push(format!("{} could not be deleted: {error}", doomed.name()));
+                }
+            }
+        }
+        if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) }
+    }
+
+    async fn run_before_hook(&mut self, creation: &Creation) -> Result<(), End> {
+        let Some(hooks) = self.server.hooks.as_ref().filter(|hooks| !hooks.before.is_empty())
+        else {
+            return Ok(());
+        };
+        if self.before_hook_started {
+            return Ok(());
+        }
+        if self.scope.shutdown.is_cancelled() {
+            return Err(CallError::Interrupted.into());
+        }
+        self.before_hook_started = true;
+        let invocation = Invocation {
+            moment: "before",
+            argv: hooks.before.clone(),
+            variables: self.hook_variables(creation.name()),
+            timeout: hooks.timeout,
+        };
+        let done = tokio::select! {
+            done = self.surroundings.hooks.run(invocation) => done,
+            () = self.scope.shutdown.cancelled() => return Err(CallError::Interrupted.into()),
+        };
+        self.lap("before_hook");
+        done.map_err(|error| End::failed(error.to_string()))
+    }
+
+    async fn run_after_hook(
+        &mut self,
+        waited: &Result<(SnapshotId, Ring), End>,
+    ) -> Result<(), End> {
+        let Some(hooks) = self.server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty()) else {
+            return Ok(());
+        };
+        // Without a `before` there is nothing to undo, but something to do: after each snapshot.
+        let due =
+            if hooks.before.is_empty() { self.created.is_some() } else { self.before_hook_started };
+        if !due {
+            return Ok(());
+        }
+        let name = self.server.policy.prefix.name(self.assignment.tick);
+        let mut variables = self.hook_variables(&name);
+        let result = if waited.is_ok() { "completed" } else { "failed" };
+        variables.push(("SNAPRING_RESULT", result.to_owned()));
+        let invocation = Invocation {
+            moment: "after",
+            argv: hooks.after.clone(),
+            variables,
+            timeout: hooks.timeout,
+        };
+        let done = self.surroundings.hooks.run(invocation).await;
+        self.lap("after_hook");
+        done.map_err(|error| {
+            // Said at once: a server that sleeps on is worse than a rotation that failed.
+            tracing::error!(
+                event = "hook",
+                server_id = self.server.id.0,
+                server = self.server.name.as_str(),
+                tick = %self.assignment.tick,
+                "{error}"
+            );
+            End::failed(error.to_string())
+        })
+    }
+
+    fn hook_variables(&self, snapshot: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("SNAPRING_SERVER_ID", self.server.id.to_string()),
+            ("SNAPRING_SERVER", self.server.name.clone()),
+            ("SNAPRING_TICK", self.assignment.tick.to_string()),
+            ("SNAPRING_SNAPSHOT", snapshot.to_owned()),
+        ]
+    }
+
+    async fn look(&self) -> Result<Ring, CallError> {
+        let listing = self.surroundings.client.list(self.server.id, &self.scope).await?;
+        Ok(Ring::of(listing, &self.server.policy))
+    }
+
+    fn own(&self, ring: &Ring) -> Option<Snapshot> {
+        ring.for_tick(self.assignment.tick, &self.server.policy).cloned()
+    }
+
+    fn remember(&mut self, created: Snapshot) -> Snapshot {
+        self.lap("create");
+        self.created = Some(created.name.clone());
+        created
+    }
+
+    async fn pause(&self, span: Duration) -> Result<(), CallError> {
+        self.surroundings.client.pause(&self.scope, span).await
+    }
+
+    /// From now on calls may be tried for `span`, or until the next tick if that is later.
+    fn allow(&mut self, span: Duration) {
+        let now = self.clock.now();
+        let until_next_tick = self
+            .assignment
+            .next_tick
+            .and_then(|next| Duration::try_from(next.duration_since(now.wall)).ok())
+            .unwrap_or_default();
+        self.scope.give_up_at = Some(now.uptime.saturating_add(span.max(until_next_tick)));
+    }
+
+    /// Ends a step of the account of time.
+    fn lap(&mut self, step: &'static str) {
+        let now = self.clock.now().uptime;
+        let took = milliseconds(now.saturating_sub(self.step_begun));
+        self.step_begun = now;
+        match self.steps.iter_mut().find(|(name, _)| *name == step) {
+            Some((_, sum)) => *sum = sum.saturating_add(took),
+            None => self.steps.push((step, took)),
+        }
+    }
+
+    /// Step 7.
+    fn report(self, end: Result<(), End>) -> Report {
+        let mut account_wide = false;
+        let (outcome, reason) = match end {
+            Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
+            Ok(()) => (RotationOutcome::Adopted, None),
+            Err(End::Skipped(reason)) => (RotationOutcome::Skipped, Some(reason)),
+            Err(End::Blocked(reason)) => (RotationOutcome::Blocked, Some(reason)),
+            Err(End::Failed { reason, account_wide: known }) => {
+                account_wide = known;
+                (RotationOutcome::Failed, Some(reason))
+            }
+        };
+        let took = self.clock.now().uptime.saturating_sub(self.begun.uptime);
+        Report {
+            outcome,
+            server_id: self.server.id,
+            server: self.server.name.clone(),
+            tick: self.assignment.tick,
+            created: self.created,
+            deleted: self.deleted,
+            api_calls: self.scope.calls(),
+            duration_ms: milliseconds(took),
+            steps: self.steps,
+            reason,
+            account_wide,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What became of a rotation, and its one event in the log.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::naming::{ServerId, Tick};
+
+/// How a rotation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RotationOutcome {
+    /// A snapshot was made and the ring pruned.
+    Rotated,
+    /// The tick's snapshot was there already; the ring was pruned.
+    Adopted,
+    /// Nothing was to be done: too soon, disabled, or still running.
+    Skipped,
+    /// No slot, and none that may be freed.
+    Blocked,
+    /// Anything else.
+    Failed,
+}
+
+impl RotationOutcome {
+    /// The word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotated",
+            Self::Adopted => "adopted",
+            Self::Skipped => "skipped",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether the tick's snapshot is there and the ring is as the policy wants it.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Rotated | Self::Adopted)
+    }
+}
+
+/// What became of one rotation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: RotationOutcome,
+    /// Of which server.
+    pub server_id: ServerId,
+    /// Its name in the configuration.
+    pub server: String,
+    /// For which tick.
+    pub tick: Tick,
+    /// The snapshot that it created.
+    pub created: Option<String>,
+    /// The snapshots that it deleted.
+    pub deleted: Vec<String>,
+    /// How many API calls it cost.
+    pub api_calls: u32,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// How long each step took, in milliseconds, in order.
+    pub steps: Vec<(&'static str, u64)>,
+    /// Why it did not end well, or what else there is to say.
+    pub reason: Option<String>,
+    /// The cause is known to the whole account already (a refused token).
+    #[serde(skip)]
+    pub account_wide: bool,
+}
+
+impl Report {
+    /// A rotation that ended before its first step.
+    #[must_use]
+    pub fn without_steps(
+        outcome: RotationOutcome,
+        server_id: ServerId,
+        server: &str,
+        tick: Tick,
+        reason: String,
+    ) -> Self {
+        Self {
+            outcome,
+            server_id,
+            server: server.to_owned(),
+            tick,
+            created: None,
+            deleted: Vec::new(),
+            api_calls: 0,
+            duration_ms: 0,
+            steps: Vec::new(),
+            reason: Some(reason),
+            account_wide: false,
+        }
+    }
+
+    /// Writes the rotation's event. To be called once for each rotation, where it ends.
+    pub fn log(&self) {
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(
+                    event = "rotation",
+                    outcome = self.outcome.as_str(),
+                    server_id = self.server_id.0,
+                    server = self.server.as_str(),
+                    tick = %self.tick,
+                    created = self.created.as_deref(),
+                    deleted = (!self.deleted.is_empty()).then(|| self.deleted.join(",")).as_deref(),
+                    api_calls = self.api_calls,
+                    duration_ms = self.duration_ms,
+                    reason = self.reason.as_deref(),
+                    "{} {}", self.server, self.outcome.as_str()
+                )
+            };
+        }
+        match self.outcome {
+            RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => {
+                event!(info);
+            }
+            // The account's one alarm has been given.
+            RotationOutcome::Failed if self.account_wide => event!(warn),
+            RotationOutcome::Blocked | RotationOutcome::Failed => event!(error),
+        }
+    }
+}
+
+/// Whole milliseconds.
+#[must_use]
+pub fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
