@@ -547,3 +547,6 @@ pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Ve
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The command line: one file a command, and what they share.
+
+pub mod by_hand;
+pub mod check;
+pub mod console;
+pub mod create;
+pub mod delete;
+pub mod demo;
+pub mod list;
+pub mod plan;
+pub mod restore;
+pub mod rotate;
+pub mod run;
+pub mod sandbox;
+pub mod setup;
+pub mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Keeps a ring of snapshots for every server of a VPS.org account.
+///
+/// On each tick of a server's schedule snapring creates a named snapshot, waits until it is really
+/// there, and prunes the oldest so that the count stays under the provider's cap. It deletes only
+/// what it made itself.
+#[derive(Debug, Parser)]
+#[command(
+    name = "snapring",
+    version,
+    after_help = "Start with:\n  snapring demo                 see rings turn within seconds, nothing needed\n  snapring check                read the configuration, show the next ticks\n  snapring plan                 what the next rotation would create and delete, and why\n\nExit codes: 0 all well; 1 something failed or was blocked; 2 wrong usage; 78 bad configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: rotate each server on its schedule
+    Run(run::Arguments),
+    /// Read the configuration, print every mistake, and the next ticks of each server
+    Check(check::Arguments),
+    /// Show what the next rotation would create and delete, and why; changes nothing
+    Plan(plan::Arguments),
+    /// Rotate servers once, now
+    Rotate(rotate::Arguments),
+    /// List snapshots: whose they are, how old, and the slots left
+    List(list::Arguments),
+    /// Create a snapshot by hand
+    Create(create::Arguments),
+    /// Delete a snapshot by hand
+    Delete(delete::Arguments),
+    /// Overwrite a server with one of its snapshots
+    Restore(restore::Arguments),
+    /// Run a stand-in for the provider's API on loopback, with faults on request
+    Sandbox(sandbox::Arguments),
+    /// Watch three servers rotate on an embedded sandbox, an hour every five seconds
+    Demo(demo::Arguments),
+}
+
+/// Which configuration.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgument {
+    /// The configuration file [default: $SNAPRING_CONFIG, else /etc/snapring/config.toml]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All well.
+    Well,
+    /// Something failed or was blocked.
+    Trouble,
+    /// Wrong usage.
+    Usage,
+    /// A bad configuration.
+    Configuration,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Well => 0,
+            Exit::Trouble => 1,
+            Exit::Usage => 2,
+            Exit::Configuration => 78,
+        })
+    }
+}
+
+/// Runs the command that the arguments name. clap itself ends the process with 2 on wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            console::error(&format!("cannot start: {error}"));
+            return Exit::Trouble.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        match command {
+            Command::Run(arguments) => run::run(arguments).await,
+            Command::Check(arguments) => check::run(arguments).await,
+            Command::Plan(arguments) => plan::run(arguments).await,
+            Command::Rotate(arguments) => rotate::run(arguments).await,
+            Command::List(arguments) => list::run(arguments).await,
+            Command::Create(arguments) => create::run(arguments).await,
+            Command::Delete(arguments) => delete::run(arguments).await,
+            Command::Restore(arguments) => restore::run(arguments).await,
+            Command::Sandbox(arguments) => sandbox::run(arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
+        }
+    });
+    // A hook's reader or a resolver thread may still block; the work is done.
+    runtime.shutdown_background();
+    exit.unwrap_or_else(|exit| exit).into()
+}

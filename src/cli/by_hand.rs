@@ -1,0 +1,192 @@
+//! What a person's own creates, deletes and restores share: finding the snapshot, keeping out of a
+//! rotation's way, waiting for the end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::{Client, Scope};
+use crate::api::failure::{CallError, Outcome};
+use crate::cli::setup::Setup;
+use crate::cli::{Exit, console};
+use crate::exclusion::Claim;
+use crate::naming::{ServerId, SnapshotId};
+use crate::plan::Creation;
+use crate::rotate::pace;
+use crate::snapshot::{Listing, Snapshot, Status};
+
+/// How long a snapshot made by hand may stay in progress, when its server has no policy.
+const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+
+/// The names that a rotation would take for its own.
+fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
+    setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some())
+}
+
+/// Claims a server for as long as the claim is held.
+///
+/// # Errors
+/// [`Exit::Trouble`] when a rotation of it is running.
+pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, Exit> {
+    setup.exclusion().claim(server).map_err(|busy| {
+        console::error(&format!("server {server} is busy: {busy}; try again when it is done"));
+        Exit::Trouble
+    })
+}
+
+/// Finds a snapshot of the account by its number, with the listing that shows it.
+///
+/// # Errors
+/// [`Exit::Trouble`] when it is not there or the provider does not say.
+pub async fn find(
+    setup: &Setup,
+    client: &Client,
+    id: SnapshotId,
+) -> Result<(Snapshot, Listing), Exit> {
+    let (snapshots, asked_at) =
+        client.list_account(&Scope::default()).await.map_err(trouble)?;
+    let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
+        console::error(&format!(
+            "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those there are",
+            setup.path.display()
+        ));
+        return Err(Exit::Trouble);
+    };
+    let of_server = snapshots.into_iter().filter(|row| row.server == found.server).collect();
+    let listing = Listing::complete(found.server, of_server, asked_at);
+    Ok((found, listing))
+}
+
+/// Prints a call's failure.
+pub fn trouble(problem: CallError) -> Exit {
+    console::error(&problem.to_string());
+    Exit::Trouble
+}
+
+/// The scope of a call about a server, by its configured name where it has one.
+#[must_use]
+pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> Scope {
+    match setup.server(server) {
+        Some(server) => Scope::of(server, shutdown),
+        None => Scope { server: Some((server, format!("server-{server}"))), shutdown, ..Scope::default() },
+    }
+}
+
+/// Creates a snapshot by hand and, if wanted, waits until it is completed.
+///
+/// # Errors
+/// [`Exit::Usage`] for a name that is not a person's to use, [`Exit::Trouble`] when there is no
+/// free slot, when the provider does not make it, or when nobody knows whether it did.
+pub async fn create(
+    setup: &Setup,
+    client: &Client,
+    server: ServerId,
+    name: &str,
+    description: &str,
+    wait: bool,
+    shutdown: CancellationToken,
+) -> Result<Snapshot, Exit> {
+    if is_managed(setup, server, name) {
+        console::error(&format!(
+            "{name} is the name of a managed snapshot: rotations would delete it in time\n\
+             hint: choose another, or use `snapring rotate` for a managed one"
+        ));
+        return Err(Exit::Usage);
+    }
+    let scope = scope(setup, server, shutdown);
+    let _claim = claim(setup, server)?;
+    let before = client.list(server, &scope).await.map_err(trouble)?;
+    let cap = setup.server(server).map_or(5, |server| server.policy.cap);
+    let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
+        let held: Vec<&str> = before.snapshots.iter().map(|row| row.name.as_str()).collect();
+        console::error(&format!("no free slot: {} of {cap} are taken by {}", held.len(), held.join(", ")));
+        return Err(Exit::Trouble);
+    };
+    let made = match client.create(&creation, description, 1, &scope).await {
+        Ok(made) => made,
+        Err(problem) => {
+            let unknown = matches!(
+                problem.outcome(),
+                Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport)
+            );
+            if !unknown {
+                return Err(trouble(problem));
+            }
+            console::note(&format!("{problem}; looking whether it was made all the same"));
+            appeared(setup, client, &before, name, &scope).await?.ok_or_else(|| trouble(problem))?
+        }
+    };
+    console::note(&format!("snapshot {} ({name}) is being made", made.id));
+    if !wait {
+        return Ok(made);
+    }
+    let timeout =
+        setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
+    completed(client, made, timeout, &scope).await
+}
+
+/// A snapshot of this name that was not there before, if one shows up while it may.
+async fn appeared(
+    setup: &Setup,
+    client: &Client,
+    before: &Listing,
+    name: &str,
+    scope: &Scope,
+) -> Result<Option<Snapshot>, Exit> {
+    let known: BTreeSet<SnapshotId> = before.snapshots.iter().map(|row| row.id).collect();
+    let since = setup.clock.now().uptime;
+    loop {
+        let passed = setup.clock.now().uptime.saturating_sub(since);
+        client.pause(scope, pace::settling(passed)).await.map_err(trouble)?;
+        let listing = client.list(before.server, scope).await.map_err(trouble)?;
+        let new = |row: &Snapshot| row.name == name && !known.contains(&row.id);
+        if let Some(found) = listing.snapshots.into_iter().find(new) {
+            return Ok(Some(found));
+        }
+        if passed > setup.settings.api.settle {
+            return Ok(None);
+        }
+    }
+}
+
+async fn completed(
+    client: &Client,
+    made: Snapshot,
+    timeout: Duration,
+    scope: &Scope,
+) -> Result<Snapshot, Exit> {
+    let since = client.clock().now().uptime;
+    loop {
+        let passed = client.clock().now().uptime.saturating_sub(since);
+        if passed >= timeout {
+            console::error(&format!(
+                "{} was not completed within {}; it may still be",
+                made.name,
+                humantime::format_duration(timeout)
+            ));
+            return Err(Exit::Trouble);
+        }
+        client.pause(scope, pace::completion(passed)).await.map_err(trouble)?;
+        let listing = match client.list(made.server, scope).await {
+            Ok(listing) => listing,
+            Err(problem) if problem.outcome().is_some_and(Outcome::may_pass) => continue,
+            Err(problem) => return Err(trouble(problem)),
+        };
+        let row = listing.snapshots.into_iter().find(|row| row.id == made.id);
+        match row {
+            Some(row) if row.status == Status::Completed => return Ok(row),
+            Some(row) if row.status == Status::Failed => {
+                console::error(&format!("the provider failed to make {}", made.name));
+                return Err(Exit::Trouble);
+            }
+            Some(row) => console::note(&format!(
+                "{}: {} for {}",
+                row.name,
+                row.status.as_str(),
+                humantime::format_duration(Duration::from_secs(passed.as_secs()))
+            )),
+            None => {}
+        }
+    }
+}

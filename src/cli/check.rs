@@ -1,0 +1,259 @@
+//! `snapring check`
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::{Client, Scope};
+use crate::api::failure::Outcome;
+use crate::cli::setup::{begin_logging, connect};
+use crate::cli::table::{lines, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
+use crate::config;
+use crate::config::types::{Server, Settings};
+use crate::naming::ServerId;
+use crate::ring::Ring;
+
+/// How many of each server's next ticks are shown.
+const TICKS_SHOWN: usize = 3;
+
+/// Reads the configuration, prints every mistake and warning, and the next three ticks of each
+/// server. Ends with 78 when the configuration is bad.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ask the provider too: what the token may do, and each server's slots
+    #[arg(long)]
+    online: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    file: String,
+    good: bool,
+    problems: Vec<serde_json::Value>,
+    servers: Vec<ServerAnswer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenAnswer>,
+}
+
+#[derive(Serialize)]
+struct ServerAnswer<'a> {
+    server_id: ServerId,
+    server: &'a str,
+    enabled: bool,
+    next_ticks: Vec<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    online: Option<OnlineAnswer>,
+}
+
+#[derive(Serialize)]
+struct TokenAnswer {
+    name: String,
+    permissions: Vec<String>,
+}
+
+#[derive(Serialize, Default)]
+struct OnlineAnswer {
+    taken: Option<u32>,
+    free: Option<u32>,
+    others: Option<u32>,
+    error: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let variable = std::env::var_os("SNAPRING_CONFIG");
+    let path = config::locate(arguments.config.config.as_deref(), variable.as_deref());
+    let clock = Clock::system();
+    let loaded = match config::read(&path) {
+        Ok(loaded) => loaded,
+        Err(error) if arguments.json => {
+            console::print_json(&Answer {
+                file: path.display().to_string(),
+                good: false,
+                problems: error.to_json(),
+                servers: Vec::new(),
+                token: None,
+            })?;
+            return Err(Exit::Configuration);
+        }
+        Err(error) => {
+            console::note(error.render(console::colours()).trim_end());
+            return Err(Exit::Configuration);
+        }
+    };
+    let settings = &loaded.settings;
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(config::token_file_warnings(&loaded));
+    if !arguments.json {
+        for warning in &warnings {
+            console::note(&warning.render(console::colours()));
+        }
+    }
+    let mut exit = Exit::Well;
+    let now = clock.now().wall;
+    let mut answer = Answer {
+        file: path.display().to_string(),
+        good: true,
+        problems: warnings.iter().map(config::Problem::to_json).collect(),
+        servers: settings.servers.iter().map(|server| offline(server, now)).collect(),
+        token: None,
+    };
+    if arguments.online {
+        begin_logging(settings, "error")?;
+        exit = ask(settings, clock, &mut answer).await?;
+    }
+    if arguments.json {
+        console::print_json(&answer)?;
+    } else {
+        console::print(&tell(settings, &answer))?;
+    }
+    Ok(exit)
+}
+
+fn offline(server: &Server, now: Timestamp) -> ServerAnswer<'_> {
+    ServerAnswer {
+        server_id: server.id,
+        server: &server.name,
+        enabled: server.enabled,
+        next_ticks: next_ticks(server, now),
+        online: None,
+    }
+}
+
+fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
+    let mut ticks: Vec<Timestamp> = Vec::new();
+    while ticks.len() < TICKS_SHOWN {
+        let from = ticks.last().copied().unwrap_or(now);
+        let next =
+            server.schedules.iter().filter_map(|schedule| schedule.next_after(from)).min();
+        let Some(next) = next else { break };
+        ticks.push(next);
+    }
+    ticks
+}
+
+/// Asks the provider about the token and each server.
+async fn ask(settings: &Settings, clock: Clock, answer: &mut Answer<'_>) -> Result<Exit, Exit> {
+    let client = connect(&settings.api, clock)?;
+    let scope = Scope::default();
+    match client.account(&scope).await {
+        Ok(info) => {
+            answer.token = Some(TokenAnswer { name: info.name, permissions: info.permissions });
+        }
+        Err(problem) => {
+            console::error(&format!("the token: {problem}"));
+            return Ok(Exit::Trouble);
+        }
+    }
+    let mut exit = Exit::Well;
+    for (server, row) in settings.servers.iter().zip(&mut answer.servers) {
+        let scope = Scope::of(server, CancellationToken::new());
+        let online = match client.list(server.id, &scope).await {
+            Ok(listing) => {
+                let ring = Ring::of(listing, &server.policy);
+                OnlineAnswer {
+                    taken: Some(ring.taken()),
+                    free: Some(server.policy.cap.saturating_sub(ring.taken())),
+                    others: Some(ring.held_by_others()),
+                    error: None,
+                }
+            }
+            Err(problem) => {
+                exit = Exit::Trouble;
+                let gone = problem.outcome() == Some(Outcome::NotFound);
+                OnlineAnswer { error: Some(problem.to_string() + &hint(&client, gone).await), ..OnlineAnswer::default() }
+            }
+        };
+        row.online = Some(online);
+    }
+    // A number that the provider does not know may list as empty instead of as 404.
+    if let Ok(known) = client.servers(&scope).await {
+        for row in &mut answer.servers {
+            if !known.iter().any(|server| server.id == row.server_id)
+                && let Some(online) = &mut row.online
+                && online.error.is_none()
+            {
+                exit = Exit::Trouble;
+                online.error = Some(format!("the account has no such server{}", names(&known)));
+            }
+        }
+    }
+    Ok(exit)
+}
+
+async fn hint(client: &Client, gone: bool) -> String {
+    if !gone {
+        return String::new();
+    }
+    match client.servers(&Scope::default()).await {
+        Ok(known) => names(&known),
+        Err(_) => String::new(),
+    }
+}
+
+fn names(known: &[crate::api::body::ServerRow]) -> String {
+    let shown: Vec<String> =
+        known.iter().take(10).map(|row| format!("{} ({})", row.id, row.name)).collect();
+    let more = if known.len() > shown.len() { ", …" } else { "" };
+    format!("; it has {}{more}", shown.join(", "))
+}
+
+fn tell(settings: &Settings, answer: &Answer<'_>) -> String {
+    let mut text = format!("{}: good, {} servers\n", answer.file, answer.servers.len());
+    if let Some(token) = &answer.token {
+        text.push_str(&format!(
+            "token {:?}: permissions {}\n",
+            token.name,
+            if token.permissions.is_empty() { "none named".to_owned() } else { token.permissions.join(", ") }
+        ));
+    }
+    let online = answer.servers.iter().any(|row| row.online.is_some());
+    let mut header = vec!["id", "server", "schedule", "next ticks", "", ""];
+    if online {
+        header.push("slots");
+    }
+    let mut table = table(&header);
+    for (server, row) in settings.servers.iter().zip(&answer.servers) {
+        let schedules: Vec<&str> = server.schedules.iter().map(|it| it.text()).collect();
+        let mut cells = vec![
+            server.id.to_string(),
+            server.name.clone(),
+            schedules.join(" | "),
+        ];
+        cells.extend((0..TICKS_SHOWN).map(|nth| match row.next_ticks.get(nth) {
+            _ if !server.enabled => if nth == 0 { "disabled".to_owned() } else { String::new() },
+            Some(tick) => local(server, *tick),
+            None => String::new(),
+        }));
+        if let Some(online) = &row.online {
+            cells.push(match online {
+                OnlineAnswer { error: Some(error), .. } => error.clone(),
+                OnlineAnswer { taken, free, others, .. } => format!(
+                    "{} taken ({} not the ring's), {} free",
+                    taken.unwrap_or_default(),
+                    others.unwrap_or_default(),
+                    free.unwrap_or_default()
+                ),
+            });
+        }
+        table.add_row(cells);
+    }
+    text.push_str(&lines(&table));
+    text
+}
+
+/// A tick as the clock on the wall of the policy's zone shows it.
+fn local(server: &Server, tick: Timestamp) -> String {
+    tick.to_zoned(server.policy.time_zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string()
+}

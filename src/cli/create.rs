@@ -1,0 +1,61 @@
+//! `snapring create`
+
+use clap::Args;
+
+use crate::cli::by_hand;
+use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::naming::is_name_character;
+
+/// Creates a snapshot by hand and waits until it is completed. Rotations count it and never delete
+/// it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Id or name of a server in the configuration
+    #[arg(value_name = "SERVER")]
+    server: String,
+    /// Its name: letters, digits, hyphens, underscores
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    name: String,
+    /// What it is for
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
+    /// Return as soon as the provider has begun
+    #[arg(long)]
+    no_wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a name has at least one character".to_owned());
+    }
+    match text.chars().find(|character| !is_name_character(*character)) {
+        Some(bad) => Err(format!("{bad:?} is not allowed: letters, digits, hyphens, underscores")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let server = setup.find(&arguments.server)?.id;
+    let client = setup.client()?;
+    let Arguments { name, description, no_wait, json, .. } = arguments;
+    let shutdown = until_asked_to_end()?;
+    let made =
+        by_hand::create(&setup, &client, server, &name, &description, !no_wait, shutdown).await?;
+    if json {
+        console::print_json(&made)?;
+    } else {
+        console::print(&format!("{} {} {}", made.id, made.name, made.status.as_str()))?;
+    }
+    Ok(Exit::Well)
+}

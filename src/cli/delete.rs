@@ -1,0 +1,88 @@
+//! `snapring delete`
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::by_hand::{self, trouble};
+use crate::cli::setup::{Chatter, Setup};
+use crate::cli::table::{age, size};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::naming::SnapshotId;
+use crate::plan::Deletion;
+use crate::ring::{Holder, Ring};
+use crate::snapshot::{Listing, Snapshot, Status};
+
+/// Deletes one snapshot by hand. Shows what is lost and asks; a pinned one is refused.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The snapshot's id, as `snapring list` shows it
+    #[arg(value_name = "ID")]
+    id: u64,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let client = setup.client()?;
+    let id = SnapshotId(arguments.id);
+    let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;
+    console::note(&what_is_lost(&setup, &snapshot, &listing)?);
+    if !arguments.yes && !console::confirm("Delete it? It cannot be undone. [yes/no]", "yes")? {
+        console::note("nothing was deleted");
+        return Err(Exit::Trouble);
+    }
+    let _claim = by_hand::claim(&setup, snapshot.server)?;
+    let scope = by_hand::scope(&setup, snapshot.server, CancellationToken::new());
+    // The person may have thought for long: look again.
+    let listing = client.list(snapshot.server, &scope).await.map_err(trouble)?;
+    let Some(deletion) = Deletion::by_hand(id, &listing) else {
+        console::note(&format!("{} has gone already", snapshot.name));
+        return Ok(Exit::Well);
+    };
+    client.delete(&deletion, &scope).await.map_err(trouble)?;
+    console::print(&format!("deleted {id} {}", snapshot.name))?;
+    Ok(Exit::Well)
+}
+
+fn what_is_lost(setup: &Setup, snapshot: &Snapshot, listing: &Listing) -> Result<String, Exit> {
+    let now = setup.clock.now().wall;
+    let mut text = format!(
+        "{} {} of server {}: {}, {}, made {} ago",
+        snapshot.id,
+        snapshot.name,
+        snapshot.server,
+        snapshot.status.as_str(),
+        size(snapshot.size_mb),
+        age(snapshot.created_at, now)
+    );
+    let Some(server) = setup.server(snapshot.server) else { return Ok(text) };
+    let ring = Ring::of(listing.clone(), &server.policy);
+    let slot = ring.slots().iter().find(|slot| slot.snapshot.id == snapshot.id);
+    match slot.map(|slot| slot.holder) {
+        Some(Holder::Pinned) => {
+            console::error(&format!(
+                "{} is pinned\nhint: take {} out of `pin` in {} first",
+                snapshot.name,
+                snapshot.id,
+                setup.path.display()
+            ));
+            return Err(Exit::Usage);
+        }
+        Some(Holder::Managed(_)) => text.push_str(", managed"),
+        Some(Holder::Foreign) | None => text.push_str(", foreign"),
+    }
+    let usable = |row: &&Snapshot| row.status == Status::Completed;
+    let newest = listing.snapshots.iter().filter(usable).next_back();
+    if newest.map(|row| row.id) == Some(snapshot.id) {
+        text.push_str("\nThis is the newest completed snapshot of its server.");
+    }
+    Ok(text)
+}

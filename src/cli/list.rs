@@ -1,0 +1,125 @@
+//! `snapring list`
+
+use clap::Args;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::Scope;
+use crate::cli::setup::{Chatter, Setup};
+use crate::cli::table::{age, lines, size, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::naming::{ServerId, Tick};
+use crate::ring::{Holder, Ring};
+use crate::snapshot::Snapshot;
+
+/// Lists the snapshots of the named servers, or of all in the configuration.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ids or names of servers; none: all
+    #[arg(value_name = "SERVER")]
+    servers: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Serialize)]
+struct ServerRow<'a> {
+    server_id: ServerId,
+    server: &'a str,
+    cap: u32,
+    reserve: u32,
+    taken: u32,
+    free: u32,
+    snapshots: Vec<SnapshotRow>,
+}
+
+#[derive(Serialize)]
+struct SnapshotRow {
+    #[serde(flatten)]
+    snapshot: Snapshot,
+    holder: &'static str,
+    tick: Option<Tick>,
+    age_seconds: i64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let servers = setup.select(&arguments.servers)?;
+    let client = setup.client()?;
+    let mut exit = Exit::Well;
+    let mut rows = Vec::new();
+    let mut text = String::new();
+    for server in &servers {
+        let scope = Scope::of(server, CancellationToken::new());
+        let listing = match client.list(server.id, &scope).await {
+            Ok(listing) => listing,
+            Err(problem) => {
+                console::error(&format!("{}: {problem}", server.name));
+                exit = Exit::Trouble;
+                continue;
+            }
+        };
+        let ring = Ring::of(listing, &server.policy);
+        let now = setup.clock.now().wall;
+        let (taken, cap) = (ring.taken(), server.policy.cap);
+        let free = cap.saturating_sub(taken);
+        if arguments.json {
+            let row = |slot: &crate::ring::Slot| SnapshotRow {
+                snapshot: slot.snapshot.clone(),
+                holder: slot.holder.as_str(),
+                tick: match slot.holder {
+                    Holder::Managed(tick) => Some(tick),
+                    Holder::Pinned | Holder::Foreign => None,
+                },
+                age_seconds: now.duration_since(slot.snapshot.created_at).as_secs(),
+            };
+            rows.push(ServerRow {
+                server_id: server.id,
+                server: &server.name,
+                cap,
+                reserve: server.policy.reserve,
+                taken,
+                free,
+                snapshots: ring.slots().iter().map(row).collect(),
+            });
+            continue;
+        }
+        let reserved = match server.policy.reserve {
+            0 => String::new(),
+            reserve => format!(" ({reserve} reserved)"),
+        };
+        text.push_str(&format!(
+            "{} ({}): {taken} of {cap} slots taken, {free} free{reserved}\n",
+            server.name, server.id
+        ));
+        if taken > 0 {
+            let mut table = table(&["id", "name", "whose", "status", "size", "age"]);
+            for slot in ring.slots() {
+                let Snapshot { id, name, status, size_mb, created_at, .. } = &slot.snapshot;
+                table.add_row([
+                    id.to_string(),
+                    name.clone(),
+                    slot.holder.as_str().to_owned(),
+                    status.as_str().to_owned(),
+                    size(*size_mb),
+                    age(*created_at, now),
+                ]);
+            }
+            text.push_str(&lines(&table));
+        }
+        text.push('\n');
+    }
+    if arguments.json {
+        console::print_json(&rows)?;
+    } else {
+        console::print(text.trim_end())?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,242 @@
+//! `snapring plan`
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::Scope;
+use crate::cli::setup::{Chatter, Setup};
+use crate::cli::table::{age, lines, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::config::types::Server;
+use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::plan::{AskedBy, Blocked, Deletion, Plan, Step};
+use crate::ring::Ring;
+
+/// Shows what the next rotation of each server would create and delete, and why each snapshot stays
+/// or goes. Lists, and changes nothing.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ids or names of servers; none: all
+    #[arg(value_name = "SERVER")]
+    servers: Vec<String>,
+    /// Plan the first tick at or after this time, say 2026-11-24T03:00:00Z or, in the server's own
+    /// time zone, 2026-11-24T03:00 [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<At>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// A time on the command line.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    Instant(Timestamp),
+    Civil(jiff::civil::DateTime),
+}
+
+fn parse_time(text: &str) -> Result<At, String> {
+    if let Ok(instant) = text.parse() {
+        return Ok(At::Instant(instant));
+    }
+    text.parse().map(At::Civil).map_err(|_| {
+        "not a time; write 2026-11-24T03:00:00Z, or 2026-11-24T03:00 for the server's own time zone"
+            .to_owned()
+    })
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    server_id: ServerId,
+    server: &'a str,
+    tick: Tick,
+    action: &'static str,
+    creates: Option<String>,
+    adopts: Option<&'a str>,
+    skips: Option<String>,
+    blocked: Option<&'a Blocked>,
+    deletes: Vec<&'a Deletion>,
+    snapshots: Vec<FateRow<'a>>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct FateRow<'a> {
+    id: SnapshotId,
+    name: &'a str,
+    holder: &'static str,
+    status: &'a str,
+    created_at: Timestamp,
+    goes: bool,
+    why: &'a str,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let servers = setup.select(&arguments.servers)?;
+    let client = setup.client()?;
+    let mut exit = Exit::Well;
+    let mut json = Vec::new();
+    let mut text = String::new();
+    for server in &servers {
+        let now = setup.clock.now().wall;
+        let Some(tick) = tick_to_plan(server, arguments.at, now) else {
+            console::error(&format!("{}: its schedules have no tick then", server.name));
+            exit = Exit::Trouble;
+            continue;
+        };
+        let scope = Scope { tick: Some(tick), ..Scope::of(server, CancellationToken::new()) };
+        let listing = match client.list(server.id, &scope).await {
+            Ok(listing) => listing,
+            Err(problem) => {
+                console::error(&format!("{}: {problem}", server.name));
+                exit = Exit::Trouble;
+                continue;
+            }
+        };
+        let ring = Ring::of(listing, &server.policy);
+        // At the tick, or now if that is later: when the new snapshot would be made.
+        let then = tick.instant().max(now);
+        let plan = Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, then);
+        if matches!(plan.step, Step::Blocked(_)) {
+            exit = Exit::Trouble;
+        }
+        if arguments.json {
+            json.push(serde_json::to_value(row(server, &plan)).map_err(|_| Exit::Trouble)?);
+        } else {
+            text.push_str(&tell(server, &plan, now));
+        }
+    }
+    if arguments.json {
+        console::print_json(&json)?;
+    } else {
+        console::print(text.trim_end())?;
+    }
+    Ok(exit)
+}
+
+/// The first tick at or after the time asked for, or after now.
+fn tick_to_plan(server: &Server, at: Option<At>, now: Timestamp) -> Option<Tick> {
+    let from = match at {
+        None => now,
+        Some(At::Instant(instant)) => just_before(instant)?,
+        Some(At::Civil(civil)) => {
+            just_before(server.policy.time_zone.to_timestamp(civil).ok()?)?
+        }
+    };
+    server.schedules.iter().filter_map(|schedule| schedule.next_after(from)).min().map(Tick::at)
+}
+
+fn just_before(instant: Timestamp) -> Option<Timestamp> {
+    instant.checked_sub(jiff::SignedDuration::from_nanos(1)).ok()
+}
+
+fn action(step: &Step) -> &'static str {
+    match step {
+        Step::Adopt(_) => "adopt",
+        Step::TooSoon(_) => "skip",
+        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => "create",
+        Step::Blocked(_) => "blocked",
+    }
+}
+
+fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
+    let action = action(&plan.step);
+    Row {
+        server_id: server.id,
+        server: &server.name,
+        tick: plan.tick,
+        action,
+        creates: (action == "create").then(|| server.policy.prefix.name(plan.tick)),
+        adopts: match &plan.step {
+            Step::Adopt(snapshot) => Some(&snapshot.name),
+            _ => None,
+        },
+        skips: match &plan.step {
+            Step::TooSoon(last) => Some(format!("too soon after {last}")),
+            _ => None,
+        },
+        blocked: match &plan.step {
+            Step::Blocked(blocked) => Some(blocked),
+            _ => None,
+        },
+        deletes: plan.deletions().collect(),
+        snapshots: plan
+            .fates
+            .iter()
+            .map(|fate| FateRow {
+                id: fate.slot.snapshot.id,
+                name: &fate.slot.snapshot.name,
+                holder: fate.slot.holder.as_str(),
+                status: fate.slot.snapshot.status.as_str(),
+                created_at: fate.slot.snapshot.created_at,
+                goes: fate.goes,
+                why: &fate.why,
+            })
+            .collect(),
+        warnings: &plan.warnings,
+    }
+}
+
+fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
+    let mut text = format!("{} ({}), tick {}", server.name, server.id, plan.tick);
+    if !server.enabled {
+        text.push_str(" (disabled: it will be skipped)");
+    }
+    text.push_str(": ");
+    text.push_str(&match &plan.step {
+        Step::Adopt(snapshot) => format!("adopt {}, which is there already", snapshot.name),
+        Step::TooSoon(last) => format!("skip, too soon after {last}"),
+        Step::Blocked(blocked) => format!("blocked: {blocked}"),
+        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => {
+            format!("create {}", server.policy.prefix.name(plan.tick))
+        }
+    });
+    let deletions = plan.deletions().count();
+    if deletions > 0 {
+        text.push_str(&format!(", delete {deletions}"));
+    }
+    text.push('\n');
+    if !plan.fates.is_empty() {
+        let mut table = table(&["", "id", "name", "whose", "status", "age", "why"]);
+        for fate in &plan.fates {
+            let snapshot = &fate.slot.snapshot;
+            table.add_row([
+                if fate.goes { "delete" } else { "keep" }.to_owned(),
+                snapshot.id.to_string(),
+                snapshot.name.clone(),
+                fate.slot.holder.as_str().to_owned(),
+                snapshot.status.as_str().to_owned(),
+                age(snapshot.created_at, now),
+                fate.why.clone(),
+            ]);
+        }
+        text.push_str(&lines(&table));
+    }
+    for warning in &plan.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_an_instant_or_a_civil_time_and_anything_else_is_explained() {
+        assert!(matches!(parse_time("2026-11-24T03:00:00Z"), Ok(At::Instant(_))));
+        assert!(matches!(parse_time("2026-11-24T03:00"), Ok(At::Civil(_))));
+        assert!(matches!(parse_time("2026-11-24"), Ok(At::Civil(_))));
+        assert!(parse_time("tomorrow").unwrap_err().contains("write 2026-11-24T03:00:00Z"));
+    }
+}

@@ -1,0 +1,110 @@
+//! `snapring rotate`
+
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::task::JoinSet;
+
+use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
+use crate::cli::table::{lines, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::config::types::Server;
+use crate::exclusion::Exclusion;
+use crate::naming::Tick;
+use crate::plan::AskedBy;
+use crate::rotate::report::{Report, RotationOutcome};
+use crate::rotate::{Assignment, Surroundings, rotate};
+
+/// Rotates the named servers once, now, and waits for the end. A person asked, so the tick is the
+/// present second, and neither jitter nor `min_interval` applies.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ids or names of servers
+    #[arg(value_name = "SERVER", required_unless_present = "all", conflicts_with = "all")]
+    servers: Vec<String>,
+    /// Every enabled server of the configuration
+    #[arg(long)]
+    all: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::AsConfigured)?;
+    let mut servers = setup.select(&arguments.servers)?;
+    if arguments.all {
+        servers.retain(|server| server.enabled);
+    }
+    let surroundings = setup.surroundings(until_asked_to_end()?)?;
+    let exclusion = setup.exclusion();
+    let tick = Tick::at(setup.clock.now().wall);
+    let expected = servers.len();
+    let mut rotations = JoinSet::new();
+    for server in servers {
+        let (surroundings, exclusion) = (surroundings.clone(), exclusion.clone());
+        rotations.spawn(async move { rotate_one(&surroundings, &exclusion, server, tick).await });
+    }
+    let mut reports = Vec::new();
+    while let Some(done) = rotations.join_next().await {
+        match done {
+            Ok(report) => reports.push(report),
+            Err(problem) => console::error(&format!("a rotation broke off: {problem}")),
+        }
+    }
+    reports.sort_by(|one, other| one.server.cmp(&other.server));
+    if arguments.json {
+        console::print_json(&reports)?;
+    } else {
+        console::print(&tell(&reports))?;
+    }
+    let good = reports.len() == expected && reports.iter().all(|report| report.outcome.is_good());
+    Ok(if good { Exit::Well } else { Exit::Trouble })
+}
+
+async fn rotate_one(
+    surroundings: &Surroundings,
+    exclusion: &Exclusion,
+    server: Arc<Server>,
+    tick: Tick,
+) -> Report {
+    let report = match exclusion.claim(server.id) {
+        Err(busy) => Report::without_steps(
+            RotationOutcome::Skipped,
+            server.id,
+            &server.name,
+            tick,
+            busy.to_string(),
+        ),
+        Ok(_claim) => {
+            let assignment =
+                Assignment { server, tick, asked_by: AskedBy::Person, next_tick: None };
+            rotate(surroundings, &assignment).await
+        }
+    };
+    report.log();
+    report
+}
+
+fn tell(reports: &[Report]) -> String {
+    let mut table = table(&["server", "outcome", "created", "deleted", "calls", "took", "reason"]);
+    for report in reports {
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        table.add_row([
+            report.server.clone(),
+            report.outcome.as_str().to_owned(),
+            or_dash(report.created.as_deref().unwrap_or_default()),
+            or_dash(&report.deleted.join(" ")),
+            report.api_calls.to_string(),
+            format!("{}.{}s", report.duration_ms / 1000, report.duration_ms % 1000 / 100),
+            or_dash(report.reason.as_deref().unwrap_or_default()),
+        ]);
+    }
+    lines(&table)
+}

@@ -1,0 +1,227 @@
+//! What most commands begin with: the configuration, the account, the servers that were named.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::Rng;
+use rand::rngs::SysRng;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::client::Client;
+use crate::api::credentials::Credentials;
+use crate::api::http::HttpTransport;
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
+use crate::config::{self, Loaded};
+use crate::config::types::{ApiSettings, Server, Settings};
+use crate::daemon::signals::{self, Signal};
+use crate::exclusion::{self, Exclusion};
+use crate::hooks::Processes;
+use crate::naming::ServerId;
+use crate::rotate::Surroundings;
+use crate::telemetry;
+
+/// A configuration that was found good, and the clock.
+pub struct Setup {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// What it says.
+    pub settings: Settings,
+    /// The machine's clock.
+    pub clock: Clock,
+}
+
+/// How much a command says in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chatter {
+    /// What the configuration says.
+    AsConfigured,
+    /// To a person at a terminal only what went wrong; elsewhere as configured.
+    Quiet,
+}
+
+impl Setup {
+    /// Reads the configuration and begins to log. Mistakes and warnings are printed.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when it is bad.
+    pub fn read(argument: &ConfigArgument, chatter: Chatter) -> Result<Self, Exit> {
+        let (path, loaded) = load(argument)?;
+        for warning in &loaded.warnings {
+            console::note(&warning.render(console::colours()));
+        }
+        let settings = loaded.settings;
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let level = match chatter {
+            Chatter::Quiet if terminal => "error",
+            _ => &settings.log.level,
+        };
+        begin_logging(&settings, level)?;
+        Ok(Self { path, settings, clock: Clock::system() })
+    }
+
+    /// The account, ready to be called.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
+    pub fn client(&self) -> Result<Client, Exit> {
+        connect(&self.settings.api, self.clock.clone())
+    }
+
+    /// What a rotation needs of the world; `shutdown` ends it.
+    ///
+    /// # Errors
+    /// As for [`Setup::client`].
+    pub fn surroundings(&self, shutdown: CancellationToken) -> Result<Surroundings, Exit> {
+        Ok(Surroundings {
+            client: Arc::new(self.client()?),
+            hooks: Arc::new(Processes { clock: self.clock.clone() }),
+            settle: self.settings.api.settle,
+            shutdown,
+        })
+    }
+
+    /// The claims that keep rotations apart on this machine.
+    #[must_use]
+    pub fn exclusion(&self) -> Exclusion {
+        let file = exclusion::lock_file(|name| std::env::var_os(name));
+        match Exclusion::on_machine(&file, self.settings.api.base_url.as_str()) {
+            Ok(exclusion) => exclusion,
+            Err(error) => {
+                tracing::warn!(
+                    event = "lock",
+                    "rotations of other snapring processes on this machine cannot be kept apart: \
+                     {}: {error}",
+                    file.display()
+                );
+                Exclusion::in_process()
+            }
+        }
+    }
+
+    /// The servers that were named, by id or name, in the order of the configuration; all of them
+    /// when none was.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when one is not in the configuration.
+    pub fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, Exit> {
+        for name in named {
+            self.find(name)?;
+        }
+        let wanted = |server: &&Arc<Server>| {
+            named.is_empty() || named.iter().any(|name| answers_to(server, name))
+        };
+        Ok(self.settings.servers.iter().filter(wanted).cloned().collect())
+    }
+
+    /// The one server of this id or name.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when it is not in the configuration.
+    pub fn find(&self, name: &str) -> Result<&Arc<Server>, Exit> {
+        self.settings.servers.iter().find(|server| answers_to(server, name)).ok_or_else(|| {
+            let known: Vec<_> = self
+                .settings
+                .servers
+                .iter()
+                .take(10)
+                .map(|server| format!("{} ({})", server.name, server.id))
+                .collect();
+            let more = if self.settings.servers.len() > known.len() { ", …" } else { "" };
+            console::error(&format!(
+                "there is no server {name:?} in {}\nhint: it has {}{more}",
+                self.path.display(),
+                known.join(", ")
+            ));
+            Exit::Usage
+        })
+    }
+
+    /// The configured server of this number.
+    #[must_use]
+    pub fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
+        self.settings.servers.iter().find(|server| server.id == id)
+    }
+}
+
+fn answers_to(server: &Server, name: &str) -> bool {
+    server.name == name || name.parse() == Ok(server.id.0)
+}
+
+/// Finds and reads the configuration; prints every mistake.
+///
+/// # Errors
+/// [`Exit::Configuration`] when it is bad.
+pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), Exit> {
+    let path =
+        config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref());
+    match config::read(&path) {
+        Ok(loaded) => Ok((path, loaded)),
+        Err(error) => {
+            console::note(error.render(console::colours()).trim_end());
+            Err(Exit::Configuration)
+        }
+    }
+}
+
+/// Begins to log.
+///
+/// # Errors
+/// [`Exit::Usage`] when `$SNAPRING_LOG` is not a filter.
+pub fn begin_logging(settings: &Settings, level: &str) -> Result<(), Exit> {
+    telemetry::begin(settings.log.format, level).map_err(|problem| {
+        console::error(&problem.to_string());
+        Exit::Usage
+    })
+}
+
+/// A client for the configured account, its token at hand.
+///
+/// # Errors
+/// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
+pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Exit> {
+    let credentials =
+        Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name));
+    if let Err(problem) = credentials.token() {
+        console::error(&problem.to_string());
+        return Err(Exit::Configuration);
+    }
+    let transport =
+        HttpTransport::new(settings.base_url.clone(), settings.timeout).map_err(|problem| {
+            console::error(&format!("cannot prepare connections: {problem}"));
+            Exit::Trouble
+        })?;
+    Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
+}
+
+/// Where all randomness comes from: one number of the system's.
+#[must_use]
+pub fn seed() -> u64 {
+    rand::rand_core::UnwrapErr(SysRng).next_u64()
+}
+
+/// A token that is cancelled when a person or a service manager asks the process to end; the second
+/// time the process ends at once.
+///
+/// # Errors
+/// [`Exit::Trouble`] when signals cannot be caught.
+pub fn until_asked_to_end() -> Result<CancellationToken, Exit> {
+    let mut signals = signals::listen().map_err(|problem| {
+        console::error(&format!("cannot catch signals: {problem}"));
+        Exit::Trouble
+    })?;
+    let shutdown = CancellationToken::new();
+    let asked = shutdown.clone();
+    tokio::spawn(async move {
+        while let Some(signal) = signals.next().await {
+            if signal == Signal::End {
+                if asked.is_cancelled() {
+                    std::process::exit(1);
+                }
+                console::note("ending after what is under way; a second signal ends at once");
+                asked.cancel();
+            }
+        }
+    });
+    Ok(shutdown)
+}

@@ -1,0 +1,306 @@
+//! Tables of rings and what is decided about them.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::policy::Keep;
+
+const NOW: &str = "2026-11-23T03:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn tick() -> Tick {
+    Tick::at(now())
+}
+
+/// Keeps the 3 last of 5 slots.
+fn policy() -> Policy {
+    Policy {
+        prefix: "snapring".parse().unwrap(),
+        keep: Keep { last: 3, ..Keep::default() },
+        time_zone: TimeZone::UTC,
+        cap: 5,
+        reserve: 0,
+        pinned: BTreeSet::new(),
+        min_interval: Duration::from_secs(600),
+    }
+}
+
+/// A ring from words, oldest first, a day apart, the last one a day ago, with ids from 1:
+/// `c` completed, `f` failed, `p` in progress, `?` archived (all managed), `H` made by hand.
+fn ring(words: &str, policy: &Policy) -> Ring {
+    let count = words.split_whitespace().count();
+    let row = |(place, word): (usize, &str)| {
+        let days_ago = i64::try_from(count - place).unwrap();
+        let created_at = now() - jiff::SignedDuration::from_hours(24 * days_ago);
+        let status = match word {
+            "f" => Status::Failed,
+            "p" => Status::InProgress,
+            "?" => Status::Other("archived".to_owned()),
+            _ => Status::Completed,
+        };
+        let name = match word {
+            "H" => format!("by-hand-{place}"),
+            _ => policy.prefix.name(Tick::at(created_at)),
+        };
+        Snapshot {
+            id: SnapshotId(place as u64 + 1),
+            server: ServerId(7),
+            name,
+            status,
+            size_mb: Some(1),
+            created_at,
+            description: None,
+        }
+    };
+    let rows = words.split_whitespace().enumerate().map(row).collect();
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    Ring::of(Listing::complete(ServerId(7), rows, asked_at), policy)
+}
+
+fn ids(deletions: &[Deletion]) -> Vec<u64> {
+    deletions.iter().map(|deletion| deletion.snapshot().0).collect()
+}
+
+fn first_step(ring: &Ring, policy: &Policy) -> Step {
+    next_step(ring, policy, tick(), AskedBy::Schedule, &Progress::default(), now())
+}
+
+/// What happens first, and what is pruned at the end.
+fn told(words: &str, policy: &Policy) -> String {
+    let plan = Plan::forecast(&ring(words, policy), policy, tick(), AskedBy::Schedule, now());
+    let step = match &plan.step {
+        Step::MakeRoom(victims) => {
+            let each: Vec<String> =
+                victims.iter().map(|it| format!("{} {:?}", it.snapshot(), it.why())).collect();
+            format!("make room: {}", each.join(", "))
+        }
+        Step::Create(_) => "create".to_owned(),
+        Step::Blocked(_) => "blocked".to_owned(),
+        other => format!("{other:?}"),
+    };
+    format!("{step}; prune {:?}", ids(&plan.prunes))
+}
+
+#[rstest]
+#[case::an_empty_ring("", "create; prune []")]
+#[case::room_left("c c", "create; prune []")]
+#[case::one_too_many_afterwards("c c c", "create; prune [1]")]
+#[case::two_too_many_afterwards("c c c c", "create; prune [1, 2]")]
+#[case::full_with_our_own("c c c c c", "make room: 1 Retention; prune [2, 3]")]
+#[case::failed_ones_make_room_first("c c c c f", "make room: 5 Failed; prune [1, 2]")]
+#[case::failed_ones_are_pruned_too("c f c", "create; prune [2]")]
+#[case::others_count_and_stay("H H c c", "create; prune []")]
+#[case::squeezed_by_others("H H c c c", "make room: 3 Retention; prune []")]
+#[case::the_newest_completed_stays("H H H H c", "blocked; prune []")]
+#[case::squeezed_down_to_two("H H H c c", "make room: 4 Squeezed; prune []")]
+#[case::all_by_hand("H H H H H", "blocked; prune []")]
+#[case::one_in_progress_is_no_victim("H H H H p", "blocked; prune []")]
+#[case::an_unknown_state_is_no_victim("H H H ? c", "blocked; prune []")]
+#[case::in_progress_ones_count("p p c c c", "make room: 3 Retention; prune []")]
+fn a_ring_of_five_that_keeps_three(#[case] words: &str, #[case] expected: &str) {
+    assert_eq!(told(words, &policy()), expected);
+}
+
+#[rstest]
+#[case::a_free_reserve_is_left_free("c c c", "make room: 1 Retention; prune []")]
+#[case::a_snapshot_by_hand_uses_the_reserve_up("H c c c", "make room: 2 Retention; prune []")]
+#[case::two_use_it_up("H H c c c", "make room: 3 Retention; prune []")]
+#[case::more_than_the_reserve_squeeze("H H H c c", "make room: 4 Squeezed; prune []")]
+fn a_reserve_of_two(#[case] words: &str, #[case] expected: &str) {
+    let policy = Policy { reserve: 2, ..policy() };
+    assert_eq!(told(words, &policy), expected);
+}
+
+#[test]
+fn a_smaller_cap_takes_one_victim_for_each_slot_needed_and_no_more() {
+    let policy = Policy { cap: 2, keep: Keep { last: 2, ..Keep::default() }, ..policy() };
+    assert_eq!(
+        told("c c c c", &policy),
+        "make room: 1 Retention, 2 Retention, 3 Retention; prune []"
+    );
+    let policy = Policy { cap: 1, keep: Keep { last: 1, ..Keep::default() }, ..policy };
+    assert_eq!(told("c", &policy), "blocked; prune []");
+}
+
+#[test]
+fn pinned_snapshots_count_and_are_never_victims() {
+    let pinned = BTreeSet::from([SnapshotId(1), SnapshotId(2)]);
+    let policy = Policy { pinned, ..policy() };
+    assert_eq!(told("c c c c c", &policy), "make room: 3 Retention; prune []");
+}
+
+#[test]
+fn oldest_means_by_the_providers_clock_not_by_name() {
+    // The second was named by a machine whose clock was ten years ahead.
+    let policy = policy();
+    let mut rows = ring("c c c c c", &policy).listing().snapshots.clone();
+    rows[1].name = "snapring-20361123T030000Z".to_owned();
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let plan = Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, now());
+    assert_eq!(plan.deletions().map(|it| it.snapshot().0).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(plan.warnings, ["snapring-20361123T030000Z lies in the future: is a clock wrong?"]);
+}
+
+#[test]
+fn a_tick_whose_snapshot_is_there_is_adopted_even_if_pinned_or_too_soon() {
+    let policy = policy();
+    let mut rows = ring("c c", &policy).listing().snapshots.clone();
+    rows[1].name = policy.prefix.name(tick());
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    for pinned in [BTreeSet::new(), BTreeSet::from([SnapshotId(2)])] {
+        let policy = Policy { pinned, ..policy.clone() };
+        let listing = Listing::complete(ServerId(7), rows.clone(), asked_at);
+        let step = first_step(&Ring::of(listing, &policy), &policy);
+        assert!(matches!(step, Step::Adopt(found) if found.id == SnapshotId(2)));
+    }
+}
+
+#[rstest]
+#[case::just_before(9 * 60, AskedBy::Schedule, true)]
+#[case::just_after(-9 * 60, AskedBy::Schedule, true)]
+#[case::far_enough(10 * 60, AskedBy::Schedule, false)]
+#[case::a_person_may(9 * 60, AskedBy::Person, false)]
+fn a_tick_too_near_to_the_last_snapshot_is_skipped(
+    #[case] seconds_before_tick: i64,
+    #[case] asked_by: AskedBy,
+    #[case] skipped: bool,
+) {
+    let policy = policy();
+    let mut rows = ring("c", &policy).listing().snapshots.clone();
+    let last = now() - jiff::SignedDuration::from_secs(seconds_before_tick);
+    rows[0].name = policy.prefix.name(Tick::at(last));
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let step = next_step(&ring, &policy, tick(), asked_by, &Progress::default(), now());
+    assert_eq!(matches!(step, Step::TooSoon(_)), skipped, "{step:?}");
+}
+
+#[test]
+fn a_deleted_snapshot_that_lingers_is_waited_for_and_not_replaced_by_another_victim() {
+    let policy = policy();
+    let progress = Progress {
+        deleted: BTreeSet::from([SnapshotId(1)]),
+        victims_left: Some(0),
+        ..Progress::default()
+    };
+    let step = next_step(
+        &ring("c c c c c", &policy),
+        &policy,
+        tick(),
+        AskedBy::Schedule,
+        &progress,
+        now(),
+    );
+    assert_eq!(step, Step::AwaitRoom);
+}
+
+#[test]
+fn when_somebody_takes_the_slot_that_was_made_no_further_victim_is_taken() {
+    let policy = policy();
+    let progress = Progress { victims_left: Some(0), ..Progress::default() };
+    let ring = ring("c c c c H", &policy);
+    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    assert!(matches!(step, Step::Blocked(_)), "{step:?}");
+}
+
+#[test]
+fn a_victim_that_cannot_be_deleted_gives_way_to_the_next() {
+    let policy = policy();
+    let progress = Progress {
+        undeletable: BTreeSet::from([SnapshotId(1)]),
+        victims_left: Some(1),
+        ..Progress::default()
+    };
+    let ring = ring("c c c c c", &policy);
+    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    assert!(matches!(step, Step::MakeRoom(victims) if ids(&victims) == [2]));
+}
+
+#[test]
+fn nothing_is_pruned_while_the_new_one_is_not_completed() {
+    let policy = policy();
+    let ring = ring("c c c c p", &policy);
+    assert_eq!(prune(&ring, &policy, SnapshotId(5), &Progress::default()), []);
+    assert_eq!(prune(&ring, &policy, SnapshotId(99), &Progress::default()), []);
+}
+
+#[test]
+fn blocked_says_who_holds_the_slots() {
+    let policy = Policy { pinned: BTreeSet::from([SnapshotId(2)]), ..policy() };
+    let Step::Blocked(blocked) = first_step(&ring("H c H H p", &policy), &policy) else {
+        panic!("not blocked");
+    };
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may be deleted now: by-hand-0 (foreign), snapring-20261119T030000Z (pinned), by-hand-2 (foreign), by-hand-3 (foreign), snapring-20261122T030000Z (managed, in_progress)");
+}
+
+#[rstest]
+#[case::a_new_server_missed_nothing("", None)]
+#[case::only_made_by_hand("H H", None)]
+#[case::the_latest_was_missed("c c", Some(tick()))]
+#[case::an_unfinished_one_and_a_missed_tick("c p", Some(tick()))]
+fn a_start_finds_what_was_missed(#[case] words: &str, #[case] expected: Option<Tick>) {
+    let policy = policy();
+    let ring = ring(words, &policy);
+    assert_eq!(unfinished(&ring, &policy, Some(tick()), |_| true), expected);
+}
+
+#[test]
+fn a_start_goes_on_with_an_unfinished_snapshot_and_fires_nothing_for_a_new_schedule() {
+    let policy = policy();
+    let ring = ring("c p", &policy);
+    let newest = ring.newest(&policy).unwrap().1;
+    // Nothing missed since.
+    assert_eq!(unfinished(&ring, &policy, Some(newest), |_| true), Some(newest));
+    // The ring's ticks are none of the present schedule's: it was edited.
+    assert_eq!(unfinished(&ring, &policy, Some(tick()), |_| false), Some(newest));
+    let done = super::tests::ring("c c", &policy);
+    assert_eq!(unfinished(&done, &policy, Some(tick()), |_| false), None);
+}
+
+proptest! {
+    /// Whatever the ring: victims and prunes are managed, unpinned, never the newest completed,
+    /// and a create leaves the reserve alone.
+    #[test]
+    fn no_ring_makes_a_plan_that_breaks_the_rules(
+        words in prop::collection::vec(prop::sample::select(vec!["c", "f", "p", "?", "H"]), 0..9),
+        pinned in prop::collection::btree_set((1..9_u64).prop_map(SnapshotId), 0..3),
+        cap in 1..9_u32,
+        reserve in 0..3_u32,
+        last in 1..6_u32,
+        daily in 0..4_u32,
+    ) {
+        let keep = Keep { last, daily, ..Keep::default() };
+        let policy = Policy { cap, reserve, keep, pinned, ..policy() };
+        let ring = ring(&words.join(" "), &policy);
+        let plan = Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, now());
+        let newest = ring
+            .managed()
+            .map(|(snapshot, _)| snapshot)
+            .rfind(|snapshot| snapshot.status == Status::Completed)
+            .map(|snapshot| snapshot.id);
+        let deleted: BTreeSet<SnapshotId> = plan.deletions().map(Deletion::snapshot).collect();
+        prop_assert_eq!(deleted.len(), plan.deletions().count(), "one is deleted twice");
+        for slot in ring.slots().iter().filter(|slot| deleted.contains(&slot.snapshot.id)) {
+            prop_assert!(matches!(slot.holder, Holder::Managed(_)));
+            prop_assert!(matches!(slot.snapshot.status, Status::Completed | Status::Failed));
+        }
+        let victims = match &plan.step {
+            Step::MakeRoom(victims) => ids(victims),
+            Step::Create(_) => Vec::new(),
+            _ => { prop_assert!(deleted.is_empty()); return Ok(()); }
+        };
+        prop_assert!(newest.is_none_or(|newest| !victims.contains(&newest.0)));
+        let taken = ring.taken() as usize - victims.len() + 1;
+        prop_assert!(taken <= cap as usize, "the cap is passed");
+        let others = ring.held_by_others() as usize;
+        prop_assert!(taken - others <= (cap as usize).saturating_sub(others.max(reserve as usize)));
+    }
+}
