@@ -1,2 +1,121 @@
-//! The configuration.
+//! One TOML file in, valid settings out; or every mistake in it at once, each pointed at.
+//!
+//! [`document`] walks the TOML, [`servers`] and [`sections`] know its tables, [`problem`] shows what is
+//! wrong, and [`types`] is what the rest of the program sees.
+
+pub mod document;
+pub mod problem;
+mod sections;
+mod servers;
 pub mod types;
+mod values;
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::document::{Document, Problems};
+pub use crate::config::problem::{ConfigError, Problem};
+use crate::config::problem::{Severity, Source};
+use crate::config::types::Settings;
+
+/// Where the service's configuration stands.
+pub const DEFAULT_PATH: &str = "/etc/snapring/config.toml";
+
+/// Larger than the configuration of any fleet.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A good configuration.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What a person should know about it.
+    pub warnings: Vec<Problem>,
+    source: Arc<Source>,
+    token_file_span: Option<std::ops::Range<usize>>,
+}
+
+/// Which file: `--config FILE`, else `$SNAPRING_CONFIG`, else [`DEFAULT_PATH`].
+#[must_use]
+pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
+    let from_variable = variable.filter(|value| !value.is_empty()).map(Path::new);
+    flag.or(from_variable).unwrap_or(Path::new(DEFAULT_PATH)).to_path_buf()
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Every mistake in it, or why it cannot be read.
+pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
+    let name = path.display().to_string();
+    let unreadable = |reason: &str, hint: Option<&str>| {
+        ConfigError::whole_file(&name, &format!("the configuration cannot be read: {reason}"), hint)
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let hint = "name it with --config FILE or $SNAPRING_CONFIG";
+            unreadable(&error.to_string(), missing.then_some(hint))
+        })?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(unreadable(&format!("it is larger than {} MiB", MAX_BYTES >> 20), None));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        unreadable(&format!("line {line} is not UTF-8"), None)
+    })?;
+    parse(&name, &text)
+}
+
+/// Checks a text that came from the file of this name.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::default();
+    let document = Document::parse(text, &mut problems);
+    let read = sections::read(&document, &mut problems);
+    let Problems { drafts, secrets, .. } = problems;
+    let source = Arc::new(Source::new(name, text, &secrets));
+    let (errors, warnings): (Vec<_>, Vec<_>) = drafts
+        .into_iter()
+        .map(|draft| Problem::new(draft, Arc::clone(&source)))
+        .partition(|problem| problem.severity() == Severity::Error);
+    match read {
+        Some((settings, token_file_span)) if errors.is_empty() => {
+            Ok(Loaded { settings, warnings, source, token_file_span })
+        }
+        _ => Err(ConfigError::new(errors, warnings)),
+    }
+}
+
+/// What is amiss with the token's file, as far as one can see without using it.
+#[must_use]
+pub fn token_file_warnings(loaded: &Loaded) -> Vec<Problem> {
+    let Some(path) = &loaded.settings.api.token_file else { return Vec::new() };
+    let (message, hint) = match std::fs::metadata(path) {
+        Err(error) => (format!("the token file cannot be read: {error}"), None),
+        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => (
+            "others can read the token file".to_owned(),
+            Some(format!("chmod 600 {}", path.display())),
+        ),
+        Ok(_) => return Vec::new(),
+    };
+    let draft = problem::Draft {
+        severity: Severity::Warning,
+        message,
+        span: loaded.token_file_span.clone(),
+        label: String::new(),
+        hint,
+    };
+    vec![Problem::new(draft, Arc::clone(&loaded.source))]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,4 @@
 //! The daemon.
+pub mod clockwork;
+pub mod signals;
+pub mod timetable;

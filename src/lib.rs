@@ -14,3 +14,4 @@ pub mod rotate;
 pub mod sandbox;
 pub mod schedule;
 pub mod snapshot;
+pub mod telemetry;

@@ -14,7 +14,9 @@ pub const FILTER_VARIABLE: &str = "SNAPRING_LOG";
 
 /// A level or filter that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{from} is not a log filter ({reason}); write a level like \"info\", or \"warn,snapring=debug\"")]
+#[error(
+    "{from} is not a log filter ({reason}); write a level like \"info\", or \"warn,snapring=debug\""
+)]
 pub struct FilterError {
     from: String,
     reason: String,

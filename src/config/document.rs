@@ -1,0 +1,331 @@
+//! Walking a TOML document so that one mistake hides no other.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::problem::{Draft, Severity};
+
+/// Collects what is wrong, each thing once: a default that two servers take is one mistake.
+#[derive(Default)]
+pub(crate) struct Problems {
+    pub(crate) drafts: Vec<Draft>,
+    /// Ranges that must not be shown.
+    pub(crate) secrets: Vec<Range<usize>>,
+    seen: HashSet<Draft>,
+}
+
+impl Problems {
+    pub(crate) fn error(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.add(Severity::Error, span, message.into(), label.into(), hint);
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.add(Severity::Warning, span, message.into(), label.into(), hint);
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        span: Range<usize>,
+        message: String,
+        label: String,
+        hint: Option<String>,
+    ) {
+        let draft = Draft { severity, message, span: Some(span), label, hint };
+        if self.seen.insert(draft.clone()) {
+            self.drafts.push(draft);
+        }
+    }
+}
+
+/// A value that may be missing, mistaken (which has been told), or good.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Given<T> {
+    #[default]
+    Absent,
+    Mistaken,
+    Good(T, Range<usize>),
+}
+
+impl<T> Given<T> {
+    /// What stands in place of a missing one. A mistaken one is not replaced: that would hide it,
+    /// or make a second mistake of it.
+    pub(crate) fn or(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Absent => other(),
+            given => given,
+        }
+    }
+
+    pub(crate) fn and_then<U>(self, then: impl FnOnce(T, Range<usize>) -> Option<U>) -> Given<U> {
+        match self {
+            Self::Absent => Given::Absent,
+            Self::Mistaken => Given::Mistaken,
+            Self::Good(value, span) => match then(value, span.clone()) {
+                Some(value) => Given::Good(value, span),
+                None => Given::Mistaken,
+            },
+        }
+    }
+
+    pub(crate) fn good(self) -> Option<T> {
+        match self {
+            Self::Good(value, _) => Some(value),
+            Self::Absent | Self::Mistaken => None,
+        }
+    }
+
+    pub(crate) fn span(&self) -> Option<Range<usize>> {
+        match self {
+            Self::Good(_, span) => Some(span.clone()),
+            Self::Absent | Self::Mistaken => None,
+        }
+    }
+}
+
+/// A parsed document: whatever could be understood of it.
+pub(crate) struct Document<'i> {
+    root: Spanned<DeTable<'i>>,
+    /// Whether all of it could be understood.
+    pub(crate) whole: bool,
+}
+
+impl<'i> Document<'i> {
+    pub(crate) fn parse(text: &'i str, problems: &mut Problems) -> Self {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let whole = errors.is_empty();
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            problems.error(span, format!("this is not TOML: {}", error.message()), "", None);
+        }
+        Self { root, whole }
+    }
+
+    pub(crate) fn root(&self) -> Table<'_, 'i> {
+        Table { table: self.root.get_ref(), name: "the configuration", span: 0..0 }
+    }
+}
+
+/// One table, asked key by key.
+#[derive(Clone)]
+pub(crate) struct Table<'a, 'i> {
+    table: &'a DeTable<'i>,
+    /// As a message calls it: `[api]`.
+    name: &'static str,
+    pub(crate) span: Range<usize>,
+}
+
+/// A key with the value beside it.
+pub(crate) type Entry<'a, 'i> = &'a Spanned<DeValue<'i>>;
+
+impl<'a, 'i> Table<'a, 'i> {
+    /// Tells of every key that is not one of `known`.
+    /// Whether there was none.
+    pub(crate) fn refuse_others(&self, known: &[&str], problems: &mut Problems) -> bool {
+        let before = problems.drafts.len();
+        for (key, value) in self.table {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let secret = ["token", "secret", "password", "key"];
+            if secret.iter().any(|word| name.to_ascii_lowercase().contains(word)) {
+                problems.secrets.push(value.span());
+                problems.error(
+                    key.span(),
+                    format!("{} takes no `{name}`: a secret never stands in the configuration", self.name),
+                    "",
+                    Some("put the token into a file that only snapring can read, and name that file with `token_file` in [api]".to_owned()),
+                );
+                continue;
+            }
+            let hint = match (self.name, name) {
+                ("the configuration", "http" | "store" | "notify") => {
+                    Some("this version of snapring does not have it yet".to_owned())
+                }
+                _ => Some(match nearest(name, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("it takes {}", known.join(", ")),
+                }),
+            };
+            problems.error(
+                key.span(),
+                format!("{} has no `{name}`", self.name),
+                "unknown key",
+                hint,
+            );
+        }
+        problems.drafts.len() == before
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Entry<'a, 'i>> {
+        self.table.get(key)
+    }
+
+    /// A table under a key.
+    pub(crate) fn table(
+        &self,
+        key: &'static str,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Given<Table<'a, 'i>> {
+        let Some(value) = self.get(key) else { return Given::Absent };
+        match value.get_ref().as_table() {
+            Some(table) => Given::Good(Table { table, name, span: value.span() }, value.span()),
+            None => {
+                problems.error(
+                    value.span(),
+                    format!("`{key}` must be a table"),
+                    "",
+                    Some(format!("write {name}")),
+                );
+                Given::Mistaken
+            }
+        }
+    }
+
+    /// The tables of a list of tables.
+    pub(crate) fn tables(
+        &self,
+        key: &'static str,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Given<Vec<Table<'a, 'i>>> {
+        let Some(value) = self.get(key) else { return Given::Absent };
+        let Some(items) = value.get_ref().as_array() else {
+            problems.error(
+                value.span(),
+                format!("`{key}` must be a list of tables"),
+                "",
+                Some(format!("write {name}")),
+            );
+            return Given::Mistaken;
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => tables.push(Table { table, name, span: item.span() }),
+                None => problems.error(
+                    item.span(),
+                    format!("an item of `{key}` must be a table"),
+                    "",
+                    Some(format!("write {name}")),
+                ),
+            }
+        }
+        Given::Good(tables, value.span())
+    }
+
+    pub(crate) fn string(&self, key: &'static str, problems: &mut Problems) -> Given<&'a str> {
+        let Some(value) = self.get(key) else { return Given::Absent };
+        string(value, key, problems)
+    }
+
+    pub(crate) fn boolean(&self, key: &'static str, problems: &mut Problems) -> Given<bool> {
+        let Some(value) = self.get(key) else { return Given::Absent };
+        match value.get_ref().as_bool() {
+            Some(boolean) => Given::Good(boolean, value.span()),
+            None => mistake(value, &format!("`{key}` is true or false"), None, problems),
+        }
+    }
+
+    pub(crate) fn integer(
+        &self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+        problems: &mut Problems,
+    ) -> Given<u64> {
+        let Some(value) = self.get(key) else { return Given::Absent };
+        integer(value, key, range, problems)
+    }
+}
+
+pub(crate) fn string<'a>(
+    value: Entry<'a, '_>,
+    key: &str,
+    problems: &mut Problems,
+) -> Given<&'a str> {
+    match value.get_ref().as_str() {
+        Some(text) => Given::Good(text, value.span()),
+        None => mistake(value, &format!("`{key}` must be a text in quotes"), None, problems),
+    }
+}
+
+pub(crate) fn integer(
+    value: Entry<'_, '_>,
+    key: &str,
+    range: std::ops::RangeInclusive<u64>,
+    problems: &mut Problems,
+) -> Given<u64> {
+    let number = value.get_ref().as_integer().and_then(|integer| {
+        let digits = integer.as_str().replace('_', "");
+        i128::from_str_radix(&digits, integer.radix()).ok()
+    });
+    let whole =
+        || format!("`{key}` must be a whole number from {} to {}", range.start(), range.end());
+    match number.map(u64::try_from) {
+        Some(Ok(number)) if range.contains(&number) => Given::Good(number, value.span()),
+        Some(_) => refuse(value, whole(), None, problems),
+        _ => mistake(value, &whole(), None, problems),
+    }
+}
+
+/// Tells of a value that is of the right kind and cannot be taken.
+pub(crate) fn refuse<T>(
+    value: Entry<'_, '_>,
+    message: impl Into<String>,
+    hint: Option<String>,
+    problems: &mut Problems,
+) -> Given<T> {
+    problems.error(value.span(), message, "", hint);
+    Given::Mistaken
+}
+
+/// Tells of a value of another kind than was expected.
+pub(crate) fn mistake<T>(
+    value: Entry<'_, '_>,
+    message: &str,
+    hint: Option<String>,
+    problems: &mut Problems,
+) -> Given<T> {
+    let label = match value.get_ref() {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    problems.error(value.span(), message, format!("this is {label}"), hint);
+    Given::Mistaken
+}
+
+/// The known word that an unknown one was probably meant to be.
+pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    known
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min()
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,265 @@
+//! A mistake in a configuration, and how it is shown: the text pointed at, with a hint.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+/// How many mistakes are shown; a generated file can have one a line.
+const SHOWN: usize = 50;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// It is taken, but a person should know.
+    Warning,
+}
+
+/// A problem before its source is at hand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Draft {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// Where, in bytes; `None`: the whole file.
+    pub span: Option<Range<usize>>,
+    /// What stands beside the text pointed at; may be empty.
+    pub label: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// The text of a configuration as it may be shown: without anything that looks like a token.
+#[derive(Debug)]
+pub struct Source {
+    name: String,
+    shown: String,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    /// Masks `secrets` and all that looks like a token of the provider's.
+    #[must_use]
+    pub fn new(name: &str, text: &str, secrets: &[Range<usize>]) -> Self {
+        let mut bytes = text.as_bytes().to_vec();
+        for secret in secrets {
+            mask(&mut bytes, secret.clone());
+        }
+        for secret in looks_like_tokens(text) {
+            mask(&mut bytes, secret);
+        }
+        let line_starts = std::iter::once(0)
+            .chain(text.bytes().enumerate().filter(|(_, it)| *it == b'\n').map(|(at, _)| at + 1))
+            .collect();
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        Self { name: name.to_owned(), shown, line_starts }
+    }
+
+    /// Line and column, both from 1, the column in characters.
+    fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.line_starts.partition_point(|start| *start <= at).max(1);
+        let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
+        let before = self.shown.get(start..at).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
+
+    /// The lines that hold a span, where they begin, and the number of the first.
+    fn lines(&self, span: &Range<usize>) -> (usize, &str, usize) {
+        let (first, _) = self.position(span.start);
+        let (last, _) = self.position(span.end.max(span.start + 1) - 1);
+        // A table or a list over many lines is known by its first.
+        let last = last.min(first + 5);
+        let start = self.line_starts.get(first - 1).copied().unwrap_or(0);
+        let end = self.line_starts.get(last).copied().unwrap_or(self.shown.len());
+        (start, self.shown.get(start..end).unwrap_or_default(), first)
+    }
+}
+
+/// Puts stars in a range's place, byte by byte, so that all positions stay.
+fn mask(bytes: &mut [u8], range: Range<usize>) {
+    for byte in bytes.get_mut(range).unwrap_or_default() {
+        if !matches!(byte, b'\n' | b'"' | b'\'') {
+            *byte = b'*';
+        }
+    }
+}
+
+fn looks_like_tokens(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    text.match_indices("vps_").map(|(at, _)| {
+        let rest = text.get(at..).unwrap_or_default();
+        let length = rest
+            .find(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '_' | '-'))
+            .unwrap_or(rest.len());
+        at..at + length
+    })
+}
+
+/// Takes what looks like a token out of a message.
+fn without_tokens(message: &str) -> String {
+    let mut bytes = message.as_bytes().to_vec();
+    for secret in looks_like_tokens(message) {
+        mask(&mut bytes, secret);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One mistake or warning, with its place.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    draft: Draft,
+    source: Arc<Source>,
+}
+
+impl Problem {
+    pub(crate) fn new(draft: Draft, source: Arc<Source>) -> Self {
+        let draft = Draft {
+            message: without_tokens(&draft.message),
+            label: without_tokens(&draft.label),
+            hint: draft.hint.as_deref().map(without_tokens),
+            ..draft
+        };
+        Self { draft, source }
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.draft.severity
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.draft.message
+    }
+
+    /// For people: file, line, column, the text pointed at, and a hint.
+    #[must_use]
+    pub fn render(&self, colours: bool) -> String {
+        let Draft { severity, message, span, label, hint } = &self.draft;
+        let level = match severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group: Group<'_> = match span {
+            Some(span) => {
+                let (start, lines, first) = self.source.lines(span);
+                let from = span.start.saturating_sub(start).min(lines.len());
+                let to =
+                    span.end.saturating_sub(start).clamp(from, lines.trim_end().len().max(from));
+                let mut annotation = AnnotationKind::Primary.span(from..to);
+                if !label.is_empty() {
+                    annotation = annotation.label(label.as_str());
+                }
+                let snippet = Snippet::source(lines)
+                    .line_start(first)
+                    .path(self.source.name.as_str())
+                    .annotation(annotation);
+                level.primary_title(message.as_str()).element(snippet)
+            }
+            None => {
+                let title = format!("{}: {message}", self.source.name);
+                Group::with_title(level.primary_title(title))
+            }
+        };
+        if let Some(hint) = hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+        }
+        let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let place = self.draft.span.as_ref().map(|span| self.source.position(span.start));
+        json!({
+            "severity": match self.draft.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            "file": self.source.name,
+            "line": place.map(|(line, _)| line),
+            "column": place.map(|(_, column)| column),
+            "message": self.draft.message,
+            "hint": self.draft.hint,
+        })
+    }
+}
+
+/// A bad configuration: all that is wrong with it.
+#[derive(Debug)]
+pub struct ConfigError {
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl ConfigError {
+    pub(crate) fn new(mut errors: Vec<Problem>, warnings: Vec<Problem>) -> Self {
+        errors.sort_by_key(|problem| problem.draft.span.as_ref().map(|span| span.start));
+        Self { errors, warnings }
+    }
+
+    pub(crate) fn whole_file(name: &str, message: &str, hint: Option<&str>) -> Self {
+        let draft = Draft {
+            severity: Severity::Error,
+            message: message.to_owned(),
+            span: None,
+            label: String::new(),
+            hint: hint.map(str::to_owned),
+        };
+        let source = Arc::new(Source::new(name, "", &[]));
+        Self { errors: vec![Problem::new(draft, source)], warnings: Vec::new() }
+    }
+
+    /// The mistakes, in the order of the file.
+    #[must_use]
+    pub fn errors(&self) -> &[Problem] {
+        &self.errors
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn render(&self, colours: bool) -> String {
+        let mut text = String::new();
+        for problem in self.errors.iter().chain(&self.warnings).take(SHOWN) {
+            text.push_str(&problem.render(colours));
+            text.push_str("\n\n");
+        }
+        let hidden = (self.errors.len() + self.warnings.len()).saturating_sub(SHOWN);
+        if hidden > 0 {
+            text.push_str(&format!("and {hidden} more\n"));
+        }
+        text
+    }
+
+    /// For programs: mistakes and warnings.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<Value> {
+        self.errors.iter().chain(&self.warnings).map(Problem::to_json).collect()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    /// One line: the first mistake, and how many more there are.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.errors.first() else { return out.write_str("no mistake") };
+        write!(out, "{}", first.source.name)?;
+        if let Some(span) = &first.draft.span {
+            let (line, column) = first.source.position(span.start);
+            write!(out, ":{line}:{column}")?;
+        }
+        write!(out, ": {}", first.draft.message)?;
+        match self.errors.len() {
+            0 | 1 => Ok(()),
+            more => write!(out, " (and {} more mistakes)", more - 1),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

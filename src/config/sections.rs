@@ -1,0 +1,152 @@
+//! `[api]`, `[log]`, and the document as a whole.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
+use crate::config::servers;
+use crate::config::types::{ApiSettings, LogFormat, LogSettings, Settings};
+use crate::config::values::{base_url, duration, narrow};
+use crate::telemetry;
+
+const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "log"];
+
+pub(crate) const API_KEYS: &[&str] = &[
+    "base_url",
+    "token_file",
+    "timeout",
+    "max_in_flight",
+    "requests_per_minute",
+    "retries",
+    "settle",
+];
+
+pub(crate) const LOG_KEYS: &[&str] = &["format", "level"];
+
+/// The provider's documented address.
+const BASE_URL: &str = "https://admin.vps.org/api/v1/";
+
+/// Reads the whole document, and where its `token_file` stands. `None` when there is a mistake in
+/// what cannot be done without.
+pub(crate) fn read(
+    document: &Document<'_>,
+    problems: &mut Problems,
+) -> Option<(Settings, Option<Range<usize>>)> {
+    let root = document.root();
+    root.refuse_others(ROOT_KEYS, problems);
+    let api = match root.table("api", "[api]", problems) {
+        Given::Good(table, _) => Some(table),
+        Given::Absent | Given::Mistaken => None,
+    };
+    let (api, token_file_span) = read_api(api, problems);
+    let log = read_log(root.table("log", "[log]", problems).good(), problems);
+    let servers = servers::read(&root, document.whole, problems)?;
+    Some((Settings { api: api?, servers, log: log? }, token_file_span))
+}
+
+fn read_api(
+    table: Option<Table<'_, '_>>,
+    problems: &mut Problems,
+) -> (Option<ApiSettings>, Option<Range<usize>>) {
+    let default_url = || Url::parse(BASE_URL).ok();
+    let Some(table) = table else {
+        let defaults = default_url().map(|base_url| ApiSettings {
+            base_url,
+            token_file: None,
+            timeout: TIMEOUT,
+            max_in_flight: IN_FLIGHT,
+            requests_per_minute: 0,
+            retries: RETRIES,
+            settle: SETTLE,
+        });
+        return (defaults, None);
+    };
+    table.refuse_others(API_KEYS, problems);
+    let token_file = table.string("token_file", problems).and_then(|text, span| {
+        let path = PathBuf::from(text);
+        if !path.is_absolute() {
+            let hint = Some("write the whole path, like \"/etc/snapring/token\"".to_owned());
+            problems.error(span, "`token_file` must be an absolute path", "", hint);
+            return None;
+        }
+        Some(path)
+    });
+    let token_file_span = token_file.span();
+    let url = table
+        .string("base_url", problems)
+        .and_then(|text, span| base_url(text, span, problems))
+        .or(|| default_url().map_or(Given::Mistaken, |url| Given::Good(url, 0..0)));
+    let second = Duration::from_secs(1);
+    let minute = Duration::from_secs(60);
+    let timeout = duration(&table, "timeout", second..=10 * minute, problems);
+    let settle = duration(&table, "settle", Duration::ZERO..=10 * minute, problems);
+    let max_in_flight = table.integer("max_in_flight", 1..=1024, problems);
+    let per_minute = table.integer("requests_per_minute", 0..=1_000_000, problems);
+    let retries = table.integer("retries", 0..=20, problems);
+    let or = |given: Given<u64>, default: u64| given.or(|| Given::Good(default, 0..0)).good();
+    let settings = (|| {
+        let in_flight = or(max_in_flight, IN_FLIGHT.get() as u64)?;
+        Some(ApiSettings {
+            base_url: url.good()?,
+            token_file: token_file.or(|| Given::Absent).good(),
+            timeout: timeout.or(|| Given::Good(TIMEOUT, 0..0)).good()?,
+            max_in_flight: usize::try_from(in_flight).ok().and_then(NonZeroUsize::new)?,
+            requests_per_minute: narrow(or(per_minute, 0)?),
+            retries: narrow(or(retries, u64::from(RETRIES))?),
+            settle: settle.or(|| Given::Good(SETTLE, 0..0)).good()?,
+        })
+    })();
+    (settings, token_file_span)
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(20);
+const RETRIES: u32 = 4;
+const IN_FLIGHT: NonZeroUsize = match NonZeroUsize::new(8) {
+    Some(eight) => eight,
+    None => NonZeroUsize::MIN,
+};
+
+fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<LogSettings> {
+    let Some(table) = table else {
+        return Some(LogSettings { format: LogFormat::Auto, level: "info".to_owned() });
+    };
+    table.refuse_others(LOG_KEYS, problems);
+    let format = table.string("format", problems).and_then(|text, _| {
+        let format = match text {
+            "auto" => LogFormat::Auto,
+            "json" => LogFormat::Json,
+            "text" => LogFormat::Text,
+            other => {
+                let hint = match nearest(other, ["auto", "json", "text"].into_iter()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None if other == "journald" => {
+                        "this version of snapring does not write to journald itself; \"auto\" writes JSON, which the journal takes".to_owned()
+                    }
+                    None => "it is \"auto\", \"json\" or \"text\"".to_owned(),
+                };
+                let value = table.get("format")?;
+                return refuse(value, format!("there is no log format {other:?}"), Some(hint), problems).good();
+            }
+        };
+        Some(format)
+    });
+    let level = table.string("level", problems).and_then(|text, span| {
+        if let Err(reason) = telemetry::check_filter(text) {
+            let hint = Some(
+                "write a level like \"info\", or a filter like \"warn,snapring=debug\"".to_owned(),
+            );
+            problems.error(span, format!("`level` is not a filter: {reason}"), "", hint);
+            return None;
+        }
+        Some(text.to_owned())
+    });
+    Some(LogSettings {
+        format: format.or(|| Given::Good(LogFormat::Auto, 0..0)).good()?,
+        level: level.or(|| Given::Good("info".to_owned(), 0..0)).good()?,
+    })
+}

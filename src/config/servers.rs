@@ -1,0 +1,523 @@
+//! `[[server]]` and `[defaults]`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use toml::de::DeValue;
+
+use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, refuse, string};
+use crate::config::types::{Hooks, Policy, Server};
+use crate::config::values::{duration, keep, narrow, time_zone};
+use crate::naming::{Prefix, ServerId, SnapshotId};
+use crate::policy::Keep;
+use crate::schedule::{Schedule, ScheduleError};
+
+/// The keys that a `[[server]]` has and `[defaults]` has not.
+pub(crate) const OWN_KEYS: &[&str] = &["id", "name", "pin"];
+
+/// The keys of both.
+pub(crate) const SHARED_KEYS: &[&str] = &[
+    "schedule",
+    "timezone",
+    "keep",
+    "prefix",
+    "description",
+    "cap",
+    "reserve",
+    "jitter",
+    "catch_up",
+    "min_interval",
+    "completion_timeout",
+    "enabled",
+    "hooks",
+];
+
+pub(crate) const HOOK_KEYS: &[&str] = &["before", "after", "timeout"];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads all servers; `None` when one of them is mistaken.
+pub(crate) fn read(
+    root: &Table<'_, '_>,
+    whole: bool,
+    problems: &mut Problems,
+) -> Option<Vec<Arc<Server>>> {
+    let mut reader = Reader::default();
+    let defaults = match root.table("defaults", "[defaults]", problems) {
+        Given::Good(table, _) => {
+            table.refuse_others(SHARED_KEYS, problems);
+            reader.shared(&table, problems)
+        }
+        Given::Absent | Given::Mistaken => Shared::default(),
+    };
+    let tables = match root.tables("server", "[[server]]", problems) {
+        Given::Good(tables, _) => tables,
+        Given::Mistaken => return None,
+        Given::Absent => Vec::new(),
+    };
+    if tables.is_empty() {
+        // It may stand in what could not be understood.
+        if !whole {
+            return None;
+        }
+        let hint = "write [[server]] with id = 12345, schedule = \"0 3 * * *\" and keep = 4";
+        problems.error(0..0, "there is no server", "", Some(hint.to_owned()));
+        return None;
+    }
+    let mut known: Vec<&str> = OWN_KEYS.to_vec();
+    known.extend(SHARED_KEYS);
+    let mut servers = Vec::with_capacity(tables.len());
+    let mut all_good = true;
+    for table in tables {
+        table.refuse_others(&known, problems);
+        match reader.server(&table, &defaults, problems) {
+            Some(server) => servers.push(Arc::new(server)),
+            None => all_good = false,
+        }
+    }
+    all_good.then_some(servers)
+}
+
+/// What may stand in `[defaults]` as well.
+#[derive(Clone, Default)]
+struct Shared<'a> {
+    schedules: Given<Vec<(&'a str, Range<usize>)>>,
+    time_zone: Given<TimeZone>,
+    keep: Given<Keep>,
+    prefix: Given<Prefix>,
+    description: Given<&'a str>,
+    cap: Given<u64>,
+    reserve: Given<u64>,
+    jitter: Given<Duration>,
+    catch_up: Given<Duration>,
+    min_interval: Given<Duration>,
+    completion_timeout: Given<Duration>,
+    enabled: Given<bool>,
+    hooks: Given<Hooks>,
+}
+
+/// Remembers what was read, so that a fleet's schedules and zones are read once each.
+#[derive(Default)]
+struct Reader {
+    zones: HashMap<String, Option<TimeZone>>,
+    schedules: HashMap<(String, String), Result<Schedule, ScheduleError>>,
+    tightest: HashMap<Vec<String>, SignedDuration>,
+    ids: HashMap<u64, String>,
+    names: HashMap<String, u64>,
+}
+
+impl Reader {
+    fn shared<'a>(&mut self, table: &Table<'a, '_>, problems: &mut Problems) -> Shared<'a> {
+        let second = Duration::from_secs(1);
+        let year = 366 * DAY;
+        Shared {
+            schedules: schedules(table, problems),
+            time_zone: table.string("timezone", problems).and_then(|name, span| {
+                if let Some(zone) = self.zones.get(name) {
+                    if zone.is_none() {
+                        time_zone(name, span, problems);
+                    }
+                    return zone.clone();
+                }
+                let zone = time_zone(name, span, problems);
+                self.zones.insert(name.to_owned(), zone.clone());
+                zone
+            }),
+            keep: keep(table, problems),
+            prefix: table.string("prefix", problems).and_then(|text, span| {
+                text.parse().map_err(|error| {
+                    let hint = "a letter, then letters, digits, hyphens, underscores; at most 23 characters";
+                    problems.error(span, format!("`prefix` {error}"), "", Some(hint.to_owned()));
+                }).ok()
+            }),
+            description: table
+                .string("description", problems)
+                .and_then(|text, span| plain_text("description", text, 500, span, problems)),
+            cap: table.integer("cap", 1..=1000, problems),
+            reserve: table.integer("reserve", 0..=1000, problems),
+            jitter: duration(table, "jitter", Duration::ZERO..=year, problems),
+            catch_up: duration(table, "catch_up", Duration::ZERO..=year, problems),
+            min_interval: duration(table, "min_interval", Duration::ZERO..=year, problems),
+            completion_timeout: duration(table, "completion_timeout", second..=7 * DAY, problems),
+            enabled: table.boolean("enabled", problems),
+            hooks: hooks(table, problems),
+        }
+    }
+
+    fn server(
+        &mut self,
+        table: &Table<'_, '_>,
+        defaults: &Shared<'_>,
+        problems: &mut Problems,
+    ) -> Option<Server> {
+        let id = match table.integer("id", 1..=i64::MAX as u64, problems) {
+            Given::Absent => {
+                let hint = "id = 12345, the number that the provider gives the server";
+                problems.error(header(table), "a server has no `id`", "", Some(hint.to_owned()));
+                None
+            }
+            Given::Mistaken => None,
+            Given::Good(id, span) => self.unique_id(id, span, problems),
+        };
+        let name = self.name(table, id, problems);
+        let pinned = pins(table, problems);
+        let own = self.shared(table, problems);
+        let at = header(table);
+        let zone = own
+            .time_zone
+            .or(|| defaults.time_zone.clone())
+            .or(|| Given::Good(TimeZone::UTC, 0..0))
+            .good()?;
+        let schedules =
+            self.parsed(own.schedules.or(|| defaults.schedules.clone()), &zone, &at, problems);
+        let keep = own.keep.or(|| defaults.keep.clone());
+        if matches!(keep, Given::Absent) {
+            let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
+            problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
+        }
+        let cap = own.cap.or(|| defaults.cap.clone()).or(|| Given::Good(5, 0..0)).good();
+        let reserve =
+            own.reserve.or(|| defaults.reserve.clone()).or(|| Given::Good(0, 0..0)).good();
+        let keep = keep.and_then(|keep, span| {
+            let (cap, reserve) = (narrow(cap?), narrow(reserve?));
+            fits(keep, cap, reserve, span, problems).then_some(keep)
+        });
+        let span = |own: Given<Duration>, default: &Given<Duration>, seconds: u64| {
+            own.or(|| default.clone()).or(|| Given::Good(Duration::from_secs(seconds), 0..0)).good()
+        };
+        let min_interval = span(own.min_interval, &defaults.min_interval, 600);
+        let schedules = schedules?;
+        if let Some(min_interval) = min_interval {
+            self.warn_of_tight(&schedules, min_interval, problems);
+        }
+        let prefix = own
+            .prefix
+            .or(|| defaults.prefix.clone())
+            .or(|| "snapring".parse().map_or(Given::Mistaken, |prefix| Given::Good(prefix, 0..0)));
+        let hooks = match own.hooks.or(|| defaults.hooks.clone()) {
+            Given::Absent => None,
+            Given::Mistaken => return None,
+            Given::Good(hooks, _) => Some(hooks),
+        };
+        let description = own
+            .description
+            .or(|| defaults.description.clone())
+            .or(|| Given::Good("rotated by snapring", 0..0));
+        Some(Server {
+            id: ServerId(id?),
+            name: name?,
+            enabled: own
+                .enabled
+                .or(|| defaults.enabled.clone())
+                .or(|| Given::Good(true, 0..0))
+                .good()?,
+            schedules: schedules.into_iter().map(|(schedule, _)| schedule).collect(),
+            description: description.good()?.to_owned(),
+            jitter: span(own.jitter, &defaults.jitter, 0)?,
+            catch_up: span(own.catch_up, &defaults.catch_up, 24 * 3600)?,
+            completion_timeout: span(
+                own.completion_timeout,
+                &defaults.completion_timeout,
+                45 * 60,
+            )?,
+            hooks,
+            policy: Policy {
+                prefix: prefix.good()?,
+                keep: keep.good()?,
+                time_zone: zone,
+                cap: narrow(cap?),
+                reserve: narrow(reserve?),
+                pinned: pinned?,
+                min_interval: min_interval?,
+            },
+        })
+    }
+
+    fn unique_id(&mut self, id: u64, span: Range<usize>, problems: &mut Problems) -> Option<u64> {
+        let Some(first) = self.ids.get(&id) else {
+            self.ids.insert(id, format!("server-{id}"));
+            return Some(id);
+        };
+        let message = format!("two servers have the id {id}");
+        problems.error(span, message, format!("{first} has it already"), None);
+        None
+    }
+
+    fn name(
+        &mut self,
+        table: &Table<'_, '_>,
+        id: Option<u64>,
+        problems: &mut Problems,
+    ) -> Option<String> {
+        let (name, span) = match table.string("name", problems) {
+            Given::Mistaken => return None,
+            Given::Absent => (format!("server-{}", id?), header(table)),
+            Given::Good(text, span) => {
+                let text = plain_text("name", text, 100, span.clone(), problems)?;
+                if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
+                    let hint = "commands take a server's id or its name, so a name has at least one letter";
+                    problems.error(
+                        span,
+                        "`name` could be taken for an id",
+                        "",
+                        Some(hint.to_owned()),
+                    );
+                    return None;
+                }
+                (text.to_owned(), span)
+            }
+        };
+        let id = id.unwrap_or_default();
+        if let Some(first) = self.names.insert(name.clone(), id) {
+            let message = format!("two servers have the name {name:?}");
+            problems.error(span, message, format!("server {first} has it already"), None);
+            return None;
+        }
+        if let Some(known) = self.ids.get_mut(&id) {
+            known.clone_from(&name);
+        }
+        Some(name)
+    }
+
+    /// Reads the expressions in the zone. `None` when one is mistaken, or there is none.
+    fn parsed(
+        &mut self,
+        given: Given<Vec<(&str, Range<usize>)>>,
+        zone: &TimeZone,
+        at: &Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<Vec<(Schedule, Range<usize>)>> {
+        let texts = match given {
+            Given::Mistaken => return None,
+            Given::Good(texts, _) => texts,
+            Given::Absent => {
+                let hint =
+                    "write schedule = \"0 3 * * *\" for each night at three, here or in [defaults]";
+                problems.error(at.clone(), "a server has no `schedule`", "", Some(hint.to_owned()));
+                return None;
+            }
+        };
+        let mut parsed: Vec<(Schedule, Range<usize>)> = Vec::with_capacity(texts.len());
+        let mut all_good = true;
+        for (text, span) in texts {
+            let key = (text.to_owned(), zone.iana_name().unwrap_or_default().to_owned());
+            let read = self
+                .schedules
+                .entry(key)
+                .or_insert_with(|| Schedule::parse(text, zone.clone()))
+                .clone();
+            match read {
+                Ok(schedule) => {
+                    if parsed.iter().any(|(other, _)| *other == schedule) {
+                        problems.warning(
+                            span.clone(),
+                            "the same schedule stands here twice",
+                            "",
+                            None,
+                        );
+                    }
+                    parsed.push((schedule, span));
+                }
+                Err(error) => {
+                    all_good = false;
+                    let hint = match &error {
+                        ScheduleError::Never => "no date fits it, like 30 February",
+                        ScheduleError::Fields(_) => {
+                            "minute, hour, day of month, month, day of week: \"0 3 * * *\" is each night at three"
+                        }
+                        ScheduleError::Syntax(_) => {
+                            "minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, day of week 0-7 or sun-sat"
+                        }
+                    };
+                    problems.error(
+                        span,
+                        format!("the schedule {error}"),
+                        "",
+                        Some(hint.to_owned()),
+                    );
+                }
+            }
+        }
+        all_good.then_some(parsed)
+    }
+
+    /// Ticks nearer to each other than `min_interval` are skipped; it is better to know.
+    fn warn_of_tight(
+        &mut self,
+        schedules: &[(Schedule, Range<usize>)],
+        min_interval: Duration,
+        problems: &mut Problems,
+    ) {
+        let key = schedules.iter().map(|(schedule, _)| format!("{schedule:?}")).collect();
+        let tightest = *self.tightest.entry(key).or_insert_with(|| tightest(schedules));
+        let Some((_, span)) = schedules.first() else { return };
+        if SignedDuration::try_from(min_interval).is_ok_and(|least| tightest < least) {
+            let message = "ticks come closer together than `min_interval`: some will be skipped";
+            let label = format!(
+                "{} apart at the least, min_interval is {}",
+                humantime::format_duration(tightest.unsigned_abs()),
+                humantime::format_duration(min_interval)
+            );
+            problems.warning(span.clone(), message, label, None);
+        }
+    }
+}
+
+/// The smallest distance of two ticks among the next fifty.
+fn tightest(schedules: &[(Schedule, Range<usize>)]) -> SignedDuration {
+    // Any instant will do; a fixed one gives the same warning every day.
+    let mut at = Timestamp::from_second(1_767_225_600).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut tightest = SignedDuration::MAX;
+    for nth in 0..50 {
+        let next = schedules.iter().filter_map(|(schedule, _)| schedule.next_after(at)).min();
+        let Some(next) = next else { break };
+        if nth > 0 {
+            tightest = tightest.min(next.duration_since(at));
+        }
+        at = next;
+    }
+    tightest
+}
+
+/// The first line of a table: where a missing key is pointed at.
+fn header(table: &Table<'_, '_>) -> Range<usize> {
+    table.span.clone()
+}
+
+fn fits(keep: Keep, cap: u32, reserve: u32, span: Range<usize>, problems: &mut Problems) -> bool {
+    let wanted = keep.total().saturating_add(reserve);
+    let sum = match reserve {
+        0 => format!("keeps {}", keep.total()),
+        _ => format!("keeps {}, and {reserve} are reserved", keep.total()),
+    };
+    if wanted > cap {
+        let hint =
+            "the provider has `cap` slots for each server; keep + reserve must fit into them";
+        problems.error(
+            span,
+            format!("`keep` and `reserve` ask for {wanted} slots of {cap}"),
+            sum,
+            Some(hint.to_owned()),
+        );
+        return false;
+    }
+    if wanted == cap {
+        let hint = "with one slot to spare, the old one goes only after the new one is there";
+        problems.warning(
+            span,
+            format!("all {cap} slots are planned for: before each create the oldest snapshot must be deleted"),
+            sum,
+            Some(hint.to_owned()),
+        );
+    }
+    true
+}
+
+fn plain_text<'a>(
+    key: &str,
+    text: &'a str,
+    most: usize,
+    span: Range<usize>,
+    problems: &mut Problems,
+) -> Option<&'a str> {
+    let problem = if text.chars().any(char::is_control) {
+        "holds a line break or another control character".to_owned()
+    } else if text.chars().count() > most {
+        format!("has more than {most} characters")
+    } else {
+        return Some(text);
+    };
+    problems.error(span, format!("`{key}` {problem}"), "", None);
+    None
+}
+
+fn schedules<'a>(
+    table: &Table<'a, '_>,
+    problems: &mut Problems,
+) -> Given<Vec<(&'a str, Range<usize>)>> {
+    let Some(value) = table.get("schedule") else { return Given::Absent };
+    match value.get_ref() {
+        DeValue::Array(items) if items.is_empty() => refuse(
+            value,
+            "`schedule` is an empty list",
+            Some("write at least one, like \"0 3 * * *\"".to_owned()),
+            problems,
+        ),
+        DeValue::Array(items) => texts(items.iter(), "schedule", problems)
+            .map_or(Given::Mistaken, |texts| Given::Good(texts, value.span())),
+        _ => string(value, "schedule", problems).and_then(|text, span| Some(vec![(text, span)])),
+    }
+}
+
+fn texts<'a, 'i: 'a>(
+    items: impl Iterator<Item = Entry<'a, 'i>>,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<Vec<(&'a str, Range<usize>)>> {
+    let read: Vec<Option<(&str, Range<usize>)>> = items
+        .map(|item| match string(item, key, problems) {
+            Given::Good(text, span) => Some((text, span)),
+            Given::Absent | Given::Mistaken => None,
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn pins(table: &Table<'_, '_>, problems: &mut Problems) -> Option<BTreeSet<SnapshotId>> {
+    let Some(value) = table.get("pin") else { return Some(BTreeSet::new()) };
+    let Some(items) = value.get_ref().as_array() else {
+        let hint = Some("write pin = [801, 802]".to_owned());
+        return mistake(value, "`pin` is a list of snapshot ids", hint, problems).good();
+    };
+    let ids: Vec<Option<u64>> = items
+        .iter()
+        .map(|item| integer(item, "pin", 1..=i64::MAX as u64, problems).good())
+        .collect();
+    ids.into_iter().map(|id| id.map(SnapshotId)).collect()
+}
+
+fn hooks(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Hooks> {
+    let (hooks, span) = match table.table("hooks", "[server.hooks]", problems) {
+        Given::Absent => return Given::Absent,
+        Given::Mistaken => return Given::Mistaken,
+        Given::Good(hooks, span) => (hooks, span),
+    };
+    hooks.refuse_others(HOOK_KEYS, problems);
+    let before = argv(&hooks, "before", problems);
+    let after = argv(&hooks, "after", problems);
+    let second = Duration::from_secs(1);
+    let timeout = duration(&hooks, "timeout", second..=DAY, problems)
+        .or(|| Given::Good(Duration::from_secs(120), 0..0))
+        .good();
+    match (before, after, timeout) {
+        (Some(before), Some(after), Some(timeout)) => {
+            Given::Good(Hooks { before, after, timeout }, span)
+        }
+        _ => Given::Mistaken,
+    }
+}
+
+fn argv(table: &Table<'_, '_>, key: &'static str, problems: &mut Problems) -> Option<Vec<String>> {
+    let Some(value) = table.get(key) else { return Some(Vec::new()) };
+    let hint = || {
+        Some(format!("there is no shell; write {key} = [\"/usr/local/bin/program\", \"argument\"]"))
+    };
+    let Some(items) = value.get_ref().as_array() else {
+        return mistake(
+            value,
+            &format!("`{key}` is a program and its arguments"),
+            hint(),
+            problems,
+        )
+        .good();
+    };
+    let words = texts(items.iter(), key, problems)?;
+    if words.first().is_none_or(|(program, _)| program.is_empty()) {
+        return refuse(value, format!("`{key}` names no program"), hint(), problems).good();
+    }
+    Some(words.into_iter().map(|(word, _)| word.to_owned()).collect())
+}

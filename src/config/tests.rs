@@ -1,0 +1,241 @@
+//! What a person sees of a configuration: mistakes, warnings, defaults.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::naming::SnapshotId;
+use crate::policy::Keep;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// A good server, to which a case adds a line.
+const GOOD: &str = "[[server]]\nid = 1\nschedule = \"0 3 * * *\"\nkeep = 4\n";
+
+fn shown(text: &str) -> String {
+    match parse("config.toml", text) {
+        Err(error) => error.render(false),
+        Ok(loaded) => loaded.warnings.iter().map(|it| it.render(false) + "\n").collect(),
+    }
+}
+
+#[test]
+fn mistakes_are_pointed_at_and_explained() {
+    let cases = [
+        ("an unknown key", format!("{GOOD}scheduel = \"0 3 * * *\"")),
+        ("an unknown table", format!("{GOOD}[http]\nlisten = \"127.0.0.1:9187\"")),
+        ("a key of another table", format!("[api]\nkeep = 3\n{GOOD}")),
+        ("not TOML, twice", "[api\nretries = = 3\n".to_owned()),
+        ("a token in the file", format!("[api]\ntoken = \"vps_secret123\"\n{GOOD}")),
+        ("a token in an odd place", format!("{GOOD}name = \"vps_secret123 \\n\"")),
+        (
+            "a password in the address",
+            format!("[api]\nbase_url = \"https://me:hunter2@x.org/\"\n{GOOD}"),
+        ),
+        (
+            "http to the world",
+            format!("[api]\nbase_url = \"http://admin.vps.org/api/v1/\"\n{GOOD}"),
+        ),
+        ("a relative token file", format!("[api]\ntoken_file = \"token\"\n{GOOD}")),
+        ("a span without a unit", format!("[api]\ntimeout = 30\nsettle = \"20\"\n{GOOD}")),
+        ("a span out of range", format!("[api]\ntimeout = \"1h\"\n{GOOD}")),
+        ("minutes written as months", format!("{GOOD}jitter = \"1M\"")),
+        ("no server", "[api]\nretries = 3\n".to_owned()),
+        ("a server without anything", "[[server]]\n".to_owned()),
+        ("thirty February", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 0 30 2 *\"".to_owned()),
+        ("four fields", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * *\"".to_owned()),
+        ("minute sixty", "[[server]]\nid = 1\nkeep = 1\nschedule = \"60 3 * * *\"".to_owned()),
+        ("an unknown zone", format!("{GOOD}timezone = \"Europe/Berln\"")),
+        (
+            "keep of nothing",
+            "[[server]]\nid = 1\nschedule = \"0 3 * * *\"\nkeep = { last = 0 }".to_owned(),
+        ),
+        (
+            "an unknown rule",
+            "[[server]]\nid = 1\nschedule = \"0 3 * * *\"\nkeep = { dayly = 3 }".to_owned(),
+        ),
+        ("more than the cap", format!("{GOOD}reserve = 2")),
+        ("all of the cap", format!("{GOOD}reserve = 1")),
+        ("a prefix with a space", format!("{GOOD}prefix = \"my ring\"")),
+        (
+            "a schedule tighter than min_interval",
+            "[[server]]\nid = 1\nkeep = 1\nschedule = \"*/5 * * * *\"".to_owned(),
+        ),
+        ("one id twice", format!("{GOOD}name = \"web\"\n{GOOD}name = \"db\"")),
+        (
+            "one name twice",
+            format!("{GOOD}name = \"web\"\n{}name = \"web\"", GOOD.replace("id = 1", "id = 2")),
+        ),
+        ("a name that is a number", format!("{GOOD}name = \"17\"")),
+        ("a hook in one string", format!("{GOOD}hooks = {{ before = \"quiesce web\" }}")),
+        ("a pin that is a name", format!("{GOOD}pin = [\"weekly\"]")),
+        ("a log format of later", format!("{GOOD}[log]\nformat = \"journald\"\nlevel = \"=\"")),
+        (
+            "a default's mistake, told once",
+            format!("[defaults]\njitter = \"often\"\n{GOOD}{}", GOOD.replace("id = 1", "id = 2")),
+        ),
+    ];
+    let all: String = cases
+        .iter()
+        .map(|(what, text)| format!("## {what}\n{}\n", shown(text).trim_end()))
+        .collect();
+    assert!(!all.contains("secret123") && !all.contains("hunter2"));
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text =
+        "[api]\nretries = 99\n[[server]]\nid = 0\nkeep = 9\nschedule = \"x\"\n[log]\nlevle = 1";
+    let error = parse("config.toml", text).unwrap_err();
+    let lines: Vec<String> =
+        error.to_json().iter().map(|problem| problem["line"].to_string()).collect();
+    assert_eq!(lines, ["2", "4", "5", "6", "8"]);
+    assert_eq!(
+        error.to_string(),
+        "config.toml:2:11: `retries` must be a whole number from 0 to 20 (and 4 more mistakes)"
+    );
+}
+
+#[test]
+fn the_example_is_good_and_without_warnings() {
+    let loaded =
+        parse("config.example.toml", EXAMPLE).unwrap_or_else(|it| panic!("{}", it.render(false)));
+    assert_eq!(
+        loaded.warnings.iter().map(Problem::message).collect::<Vec<_>>(),
+        Vec::<&str>::new()
+    );
+    let [first, second] = loaded.settings.servers.as_slice() else { panic!("two servers") };
+    assert_eq!((first.name.as_str(), first.policy.keep.last), ("server-12345", 4));
+    assert_eq!(second.policy.keep, Keep { last: 1, daily: 1, weekly: 1, ..Keep::default() });
+    assert_eq!(second.schedules.len(), 2);
+    assert!(second.policy.pinned.contains(&SnapshotId(801)));
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let keys = [
+        sections::API_KEYS,
+        sections::LOG_KEYS,
+        servers::OWN_KEYS,
+        servers::SHARED_KEYS,
+        servers::HOOK_KEYS,
+    ];
+    for key in keys.concat() {
+        let shown = EXAMPLE.lines().any(|line| {
+            line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+                || line == format!("[server.{key}]")
+        });
+        assert!(shown, "{key} is missing");
+    }
+    for rule in crate::policy::Rule::ALL {
+        assert!(EXAMPLE.contains(&format!("{} = ", rule.as_str())));
+    }
+}
+
+#[test]
+fn what_is_not_said_has_the_documented_default() {
+    let loaded = parse("config.toml", GOOD).unwrap();
+    let api = &loaded.settings.api;
+    assert_eq!(api.base_url.as_str(), "https://admin.vps.org/api/v1/");
+    assert_eq!((api.max_in_flight.get(), api.requests_per_minute, api.retries), (8, 0, 4));
+    assert_eq!((api.timeout.as_secs(), api.settle.as_secs()), (30, 20));
+    let server = &loaded.settings.servers[0];
+    assert_eq!((server.policy.cap, server.policy.reserve, server.enabled), (5, 0, true));
+    assert_eq!(server.policy.prefix.as_str(), "snapring");
+    assert_eq!(server.description, "rotated by snapring");
+    assert_eq!(server.policy.min_interval, Duration::from_secs(600));
+    assert_eq!(server.catch_up, Duration::from_secs(24 * 3600));
+    assert_eq!(server.completion_timeout, Duration::from_secs(45 * 60));
+    assert_eq!(server.jitter, Duration::ZERO);
+}
+
+#[test]
+fn a_server_overrides_the_defaults_key_by_key() {
+    let text = "[defaults]\nkeep = 2\njitter = \"5m\"\nschedule = \"0 3 * * *\"\nhooks = { before = [\"a\"], after = [\"b\"] }\n\
+                [[server]]\nid = 1\nkeep = 1\n[[server]]\nid = 2\nhooks = { after = [\"c\"] }\n";
+    let servers = parse("config.toml", text).unwrap().settings.servers;
+    assert_eq!((servers[0].policy.keep.last, servers[1].policy.keep.last), (1, 2));
+    assert_eq!(servers[0].jitter, Duration::from_secs(300));
+    assert_eq!(servers[0].hooks.as_ref().unwrap().before, ["a"]);
+    assert_eq!(servers[1].hooks.as_ref().unwrap().before, Vec::<String>::new());
+}
+
+#[rstest]
+#[case("http://127.0.0.1:8080/api/v1", "http://127.0.0.1:8080/api/v1/")]
+#[case("http://[::1]:8080/", "http://[::1]:8080/")]
+#[case("https://proxy.example/vps/", "https://proxy.example/vps/")]
+fn an_address_is_taken_and_ends_in_a_slash(#[case] written: &str, #[case] taken: &str) {
+    let text = format!("[api]\nbase_url = \"{written}\"\n{GOOD}");
+    assert_eq!(parse("config.toml", &text).unwrap().settings.api.base_url.as_str(), taken);
+}
+
+#[test]
+fn a_token_file_that_others_can_read_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let text = format!("[api]\ntoken_file = {:?}\n{GOOD}", file.to_str().unwrap());
+    let warnings = || token_file_warnings(&parse("config.toml", &text).unwrap());
+    assert!(warnings()[0].message().starts_with("the token file cannot be read"));
+    std::fs::write(&file, "vps_x").unwrap();
+    let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    assert_eq!(warnings()[0].message(), "others can read the token file");
+    mode(0o640);
+    assert!(warnings().is_empty());
+}
+
+#[rstest]
+#[case::missing("none.toml", None, "cannot be read: No such file")]
+#[case::not_text("bytes.toml", Some(&b"[api]\n\xff"[..]), "line 2 is not UTF-8")]
+fn a_file_that_cannot_be_read_says_why(
+    #[case] name: &str,
+    #[case] bytes: Option<&[u8]>,
+    #[case] expected: &str,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    if let Some(bytes) = bytes {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let error = read(&path).unwrap_err().render(false);
+    assert!(error.contains(expected) && error.contains(name), "{error}");
+    assert!(read(dir.path()).is_err());
+}
+
+#[test]
+fn ten_thousand_servers_are_read_and_deep_nesting_is_refused() {
+    let mut text = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 4\n".to_owned();
+    for id in 1..=10_000 {
+        text.push_str(&format!("[[server]]\nid = {id}\n"));
+    }
+    assert_eq!(parse("config.toml", &text).unwrap().settings.servers.len(), 10_000);
+    assert!(parse("config.toml", &format!("x = {}", "[".repeat(100_000))).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_taken_or_explained(text in "\\PC{0,200}") {
+        if let Err(error) = parse("config.toml", &text) {
+            let _ = (error.render(true), error.to_json(), error.to_string());
+        }
+    }
+
+    /// Near misses reach further than noise: cut a piece out of the example, or put one in.
+    #[test]
+    fn any_change_to_the_example_is_taken_or_explained(
+        at in 0..EXAMPLE.len(), cut in 0..40_usize, put in "[\\[\\]={}\",a-z0-9 \n\\\\]{0,6}",
+    ) {
+        let chars: Vec<char> = EXAMPLE.chars().collect();
+        let at = at.min(chars.len());
+        let mut text: String = chars[..at].iter().collect();
+        text.push_str(&put);
+        text.extend(&chars[(at + cut).min(chars.len())..]);
+        if let Err(error) = parse("config.toml", &text) {
+            prop_assert!(!error.errors().is_empty());
+            let _ = error.render(true);
+        }
+    }
+}

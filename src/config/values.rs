@@ -1,0 +1,188 @@
+//! Values with a form of their own: spans of time, addresses, retention, time zones.
+
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use toml::de::DeValue;
+use url::{Host, Url};
+
+use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, nearest, refuse};
+use crate::policy::{Keep, Rule};
+
+/// A span of time, like `"90s"` or `"1h 30m"`.
+pub(crate) fn duration(
+    table: &Table<'_, '_>,
+    key: &'static str,
+    range: RangeInclusive<Duration>,
+    problems: &mut Problems,
+) -> Given<Duration> {
+    let Some(value) = table.get(key) else { return Given::Absent };
+    let with_unit = |number: &str| {
+        Some(format!("write it in quotes with a unit: {key} = \"{number}s\", or m, h, d"))
+    };
+    let text = match value.get_ref() {
+        DeValue::String(text) => text.as_ref(),
+        DeValue::Integer(number) => {
+            return mistake(
+                value,
+                &format!("`{key}` needs a unit"),
+                with_unit(number.as_str()),
+                problems,
+            );
+        }
+        _ => {
+            return mistake(
+                value,
+                &format!("`{key}` must be a span of time"),
+                with_unit("90"),
+                problems,
+            );
+        }
+    };
+    let Ok(span) = humantime::parse_duration(text) else {
+        let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let hint = if bare && text != "0" {
+            with_unit(text)
+        } else {
+            Some(format!("write {key} = \"90s\", \"10m\", \"1h 30m\" or \"2d\""))
+        };
+        return refuse(value, format!("`{key}` is not a span of time"), hint, problems);
+    };
+    // humantime takes a capital M for a month of 30.44 days.
+    if text.contains('M') {
+        problems.warning(
+            value.span(),
+            format!("`{key}` is told in months"),
+            "a capital M is a month",
+            Some("minutes are \"m\"".to_owned()),
+        );
+    }
+    if !range.contains(&span) {
+        let (least, most) =
+            (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        return refuse(value, format!("`{key}` must be from {least} to {most}"), None, problems);
+    }
+    Given::Good(span, value.span())
+}
+
+/// The provider's address: https, or http where nobody can listen in.
+pub(crate) fn base_url(text: &str, span: Range<usize>, problems: &mut Problems) -> Option<Url> {
+    let mut refuse = |message: &str, hint: &str| {
+        // It may hold a password.
+        if text.contains('@') {
+            problems.secrets.push(span.clone());
+        }
+        problems.error(span.clone(), message, "", Some(hint.to_owned()));
+        None
+    };
+    let example = "write an address like \"https://admin.vps.org/api/v1/\"";
+    let Ok(mut url) = Url::parse(text) else {
+        return refuse("`base_url` is not an address", example);
+    };
+    let loopback = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        "http" => {
+            return refuse(
+                "`base_url` must be https: the token would be readable on its way",
+                "http is for loopback addresses only",
+            );
+        }
+        _ => return refuse("`base_url` must be https", example),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("`base_url` takes no user or password", "the token goes into `token_file`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("`base_url` takes no query or fragment", example);
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Some(url)
+}
+
+/// The most snapshots that one rule of `keep` may ask for.
+const MOST_KEPT: u64 = 1000;
+
+/// `keep`: a number, or a table of rules.
+pub(crate) fn keep(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Keep> {
+    let Some(value) = table.get("keep") else { return Given::Absent };
+    let given = match value.get_ref() {
+        DeValue::Table(_) => keep_rules(table, value, problems),
+        DeValue::Integer(_) => integer(value, "keep", 0..=MOST_KEPT, problems)
+            .and_then(|last, _| Some(Keep { last: narrow(last), ..Keep::default() })),
+        _ => {
+            return mistake(
+                value,
+                "`keep` is a number or a table",
+                Some("write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }".to_owned()),
+                problems,
+            );
+        }
+    };
+    given.and_then(|keep, span| {
+        if keep.total() == 0 {
+            problems.error(
+                span,
+                "`keep` keeps nothing",
+                "zero in all",
+                Some("it must keep at least one snapshot".to_owned()),
+            );
+            return None;
+        }
+        Some(keep)
+    })
+}
+
+fn keep_rules(table: &Table<'_, '_>, value: Entry<'_, '_>, problems: &mut Problems) -> Given<Keep> {
+    let Some(rules) = table.table("keep", "`keep`", problems).good() else {
+        return Given::Mistaken;
+    };
+    if !rules.refuse_others(&Rule::ALL.map(Rule::as_str), problems) {
+        return Given::Mistaken;
+    }
+    let mut count = |rule: Rule| match rules.integer(rule.as_str(), 0..=MOST_KEPT, problems) {
+        Given::Absent => Some(0),
+        Given::Mistaken => None,
+        Given::Good(number, _) => Some(narrow(number)),
+    };
+    let all = Rule::ALL.map(&mut count);
+    let [Some(last), Some(hourly), Some(daily), Some(weekly), Some(monthly), Some(yearly)] = all
+    else {
+        return Given::Mistaken;
+    };
+    Given::Good(Keep { last, hourly, daily, weekly, monthly, yearly }, value.span())
+}
+
+/// For numbers that a range has bounded already.
+pub(crate) fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// An IANA name of a time zone.
+pub(crate) fn time_zone(
+    name: &str,
+    span: Range<usize>,
+    problems: &mut Problems,
+) -> Option<TimeZone> {
+    let zone = TimeZone::get(name).ok().filter(|zone| zone.iana_name().is_some());
+    if zone.is_none() {
+        let known: Vec<String> = jiff::tz::db().available().map(|it| it.to_string()).collect();
+        let hint = match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "write an IANA name like \"Europe/Berlin\" or \"Etc/UTC\"".to_owned(),
+        };
+        problems.error(span, format!("there is no time zone {name:?}"), "", Some(hint));
+    }
+    zone
+}
