@@ -1,4 +1,277 @@
-//! The daemon.
+//! The daemon: from a settled configuration to rotations, until it is asked to end.
+//!
+//! The [`clockwork`] wakes it twice a second. The [`timetable`] says whose time has come, and each
+//! such start becomes a task of its own, so that no server's trouble holds another's up. A claim
+//! keeps two rotations of one server apart, across reloads too.
+
 pub mod clockwork;
+pub mod resume;
 pub mod signals;
 pub mod timetable;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::api::client::Client;
+use crate::clock::Clock;
+use crate::config::types::{ApiSettings, Server, Settings};
+use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
+use crate::daemon::timetable::{Start, Timetable};
+use crate::exclusion::{Busy, Exclusion};
+use crate::hooks::HookRunner;
+use crate::naming::{ServerId, Tick};
+use crate::plan::AskedBy;
+use crate::rotate::report::{Report, RotationOutcome};
+use crate::rotate::{Assignment, Surroundings, rotate};
+
+/// How many starts may stand between the clockwork and the rotations. What does not fit waits in
+/// the timetable for the next beat.
+const QUEUE: usize = 1024;
+
+/// What the daemon needs of the world.
+pub struct World {
+    /// The clock.
+    pub clock: Clock,
+    /// Keeps rotations apart.
+    pub exclusion: Exclusion,
+    /// Runs hooks.
+    pub hooks: Arc<dyn HookRunner>,
+    /// Is told of each rotation that ended, after the log.
+    pub on_report: Box<dyn Fn(&Report) + Send + Sync>,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    shared: Arc<Shared>,
+    clockwork: Clockwork,
+    orders: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    world: World,
+    timetable: Mutex<Timetable>,
+    current: Mutex<Arc<Current>>,
+    queue: mpsc::Sender<Ordered>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// The configuration in force.
+struct Current {
+    servers: HashMap<ServerId, Arc<Server>>,
+    api: ApiSettings,
+    client: Arc<Client>,
+}
+
+/// A rotation that is to begin.
+struct Ordered {
+    server: Arc<Server>,
+    tick: Tick,
+    asked_by: AskedBy,
+}
+
+impl Daemon {
+    /// Sets everything going. Returns when ticks are being watched.
+    ///
+    /// # Errors
+    /// When the clockwork does not start.
+    pub async fn start(
+        settings: &Settings,
+        client: Client,
+        world: World,
+    ) -> Result<Self, ClockworkError> {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let now = world.clock.now();
+        let shared = Arc::new(Shared {
+            timetable: Mutex::new(Timetable::new(&settings.servers, now)),
+            current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
+            queue,
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            world,
+        });
+        let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
+        let clockwork = Clockwork::start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
+        for server in settings.servers.iter().filter(|server| server.enabled) {
+            let task = resume::go_on(Arc::clone(&shared), Arc::clone(server), now);
+            shared.tasks.spawn(task);
+        }
+        let next = lock(&shared.timetable).earliest();
+        tracing::info!(
+            event = "daemon",
+            servers = settings.servers.len(),
+            next_tick = next.map(tracing::field::display),
+            "ready"
+        );
+        Ok(Self { shared, clockwork, orders })
+    }
+
+    /// The configuration of the account in force.
+    #[must_use]
+    pub fn api_settings(&self) -> ApiSettings {
+        self.shared.current().api.clone()
+    }
+
+    /// Puts another configuration in force. Rotations under way end under the one they began with;
+    /// a schedule that stays neither fires nor misses a tick. `client`: where the account's settings
+    /// have changed.
+    pub fn reload(&self, settings: &Settings, client: Option<Client>) {
+        let client = match client {
+            Some(client) => Arc::new(client),
+            None => Arc::clone(&self.shared.current().client),
+        };
+        *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
+        let now = self.shared.world.clock.now();
+        lock(&self.shared.timetable).set_servers(&settings.servers, now);
+        tracing::info!(
+            event = "reload",
+            servers = settings.servers.len(),
+            "configuration reloaded"
+        );
+    }
+
+    /// Rotates every enabled server now, as if a person had asked for each.
+    pub async fn rotate_all(&self) {
+        let tick = Tick::at(self.shared.world.clock.now().wall);
+        let current = self.shared.current();
+        for server in current.servers.values().filter(|server| server.enabled) {
+            let order = Ordered { server: Arc::clone(server), tick, asked_by: AskedBy::Person };
+            // Fails only when the daemon is ending.
+            let _ = self.shared.queue.send(order).await;
+        }
+    }
+
+    /// Ends it soon: starts nothing new, lets API calls under way end, runs the hooks that are owed.
+    pub async fn shutdown(self) {
+        self.shared.shutdown.cancel();
+        self.finish().await;
+    }
+
+    /// Ends it when the rotations under way are whole; starts nothing new.
+    pub async fn finish(self) {
+        self.clockwork.stop().await;
+        drop(self.orders);
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        tracing::info!(event = "daemon", "ended");
+    }
+}
+
+impl Current {
+    fn of(settings: &Settings, client: Arc<Client>) -> Self {
+        let servers =
+            settings.servers.iter().map(|server| (server.id, Arc::clone(server))).collect();
+        Self { servers, api: settings.api.clone(), client }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Agenda for Shared {
+    fn is_due(&self) -> bool {
+        lock(&self.timetable).is_due(self.world.clock.now())
+    }
+
+    fn run_due(&self) {
+        let now = self.world.clock.now();
+        let mut timetable = lock(&self.timetable);
+        let news = timetable.advance(now);
+        if let Some(step) = news.step {
+            tracing::warn!(
+                event = "clock",
+                step_s = step.as_secs(),
+                next_tick = timetable.earliest().map(tracing::field::display),
+                "the wall clock was stepped, or the machine slept; ticks that have been are not repeated"
+            );
+        }
+        for dropped in news.dropped {
+            tracing::warn!(
+                event = "missed",
+                server_id = dropped.server.id.0,
+                server = dropped.server.name.as_str(),
+                tick = %dropped.tick,
+                late_s = dropped.late.as_secs(),
+                "missed, and older than catch_up allows: it will not run"
+            );
+        }
+        while let Ok(place) = self.queue.try_reserve() {
+            let Some(Start { server, tick }) = timetable.take(now) else { break };
+            place.send(Ordered { server, tick, asked_by: AskedBy::Schedule });
+        }
+    }
+}
+
+impl Shared {
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&lock(&self.current))
+    }
+
+    fn surroundings(&self, current: &Current) -> Surroundings {
+        Surroundings {
+            client: Arc::clone(&current.client),
+            hooks: Arc::clone(&self.world.hooks),
+            settle: current.api.settle,
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Rotates, unless the server is busy. The one place where a rotation's end is told.
+    async fn rotate(&self, order: Ordered) {
+        let Ordered { server, tick, asked_by } = order;
+        // The policy in force now, not the one when the tick fell.
+        let current = self.current();
+        let Some(server) = current.servers.get(&server.id).cloned() else { return };
+        let report = match self.world.exclusion.claim(server.id) {
+            Ok(_claim) => {
+                let next_tick = server.next_tick_after(self.world.clock.now().wall);
+                let next_tick = next_tick.map(Tick::instant);
+                let server = Arc::clone(&server);
+                let assignment = Assignment { server, tick, asked_by, next_tick };
+                rotate(&self.surroundings(&current), &assignment).await
+            }
+            Err(busy) => {
+                let outcome = match busy {
+                    Busy::Here | Busy::Elsewhere => RotationOutcome::Skipped,
+                    Busy::Unknown(_) => RotationOutcome::Failed,
+                };
+                Report::without_steps(outcome, server.id, &server.name, tick, busy.to_string())
+            }
+        };
+        self.tell(&report);
+    }
+
+    fn tell(&self, report: &Report) {
+        report.log();
+        (self.world.on_report)(report);
+    }
+}
+
+/// Makes a task of each order.
+async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
+    while let Some(order) = orders.recv().await {
+        if shared.shutdown.is_cancelled() {
+            return;
+        }
+        let (id, name, tick) = (order.server.id, order.server.name.clone(), order.tick);
+        let shared = Arc::clone(&shared);
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move {
+            let rotation = tokio::spawn({
+                let shared = Arc::clone(&shared);
+                async move { shared.rotate(order).await }
+            });
+            // A panic is a failure like any other: it is told, and it is nobody else's.
+            if let Err(broken) = rotation.await {
+                let reason = format!("a fault in snapring broke the rotation off: {broken}");
+                let outcome = RotationOutcome::Failed;
+                shared.tell(&Report::without_steps(outcome, id, &name, tick, reason));
+            }
+        });
+    }
+}

@@ -1,6 +1,11 @@
 //! snapring keeps a ring of snapshots for every server of a VPS.org account.
+//!
+//! The way of a tick: [`schedule`] says that it is due, [`daemon`] starts a rotation, [`rotate`]
+//! carries it out through [`api`], asking [`plan`] at each step what comes next. `plan`, `policy`,
+//! `ring`, `naming` and `schedule` decide and know nothing of I/O.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;

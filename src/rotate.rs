@@ -68,18 +68,19 @@ pub async fn rotate(surroundings: &Surroundings, assignment: &Assignment) -> Rep
 enum End {
     Skipped(String),
     Blocked(String),
-    Failed { reason: String, account_wide: bool },
+    Failed { reason: String, cause_is_known: bool },
 }
 
 impl End {
     fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed { reason: reason.into(), account_wide: false }
+        Self::Failed { reason: reason.into(), cause_is_known: false }
     }
 }
 
 impl From<CallError> for End {
     fn from(error: CallError) -> Self {
-        let account_wide = error.outcome() == Some(Outcome::Unauthorized);
+        let cause_is_known = error.outcome() == Some(Outcome::Unauthorized)
+            || matches!(error, CallError::Interrupted);
         let reason = match &error {
             CallError::Failed(failure) if failure.outcome == Outcome::NotFound => {
                 format!("the server is gone at the provider: {failure}")
@@ -89,7 +90,7 @@ impl From<CallError> for End {
             }
             other => other.to_string(),
         };
-        Self::Failed { reason, account_wide }
+        Self::Failed { reason, cause_is_known }
     }
 }
 
@@ -542,14 +543,14 @@ impl<'a> Rotation<'a> {
 
     /// Step 7.
     fn report(self, end: Result<(), End>) -> Report {
-        let mut account_wide = false;
+        let mut cause_is_known = false;
         let (outcome, reason) = match end {
             Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
             Ok(()) => (RotationOutcome::Adopted, None),
             Err(End::Skipped(reason)) => (RotationOutcome::Skipped, Some(reason)),
             Err(End::Blocked(reason)) => (RotationOutcome::Blocked, Some(reason)),
-            Err(End::Failed { reason, account_wide: known }) => {
-                account_wide = known;
+            Err(End::Failed { reason, cause_is_known: known }) => {
+                cause_is_known = known;
                 (RotationOutcome::Failed, Some(reason))
             }
         };
@@ -565,7 +566,10 @@ impl<'a> Rotation<'a> {
             duration_ms: milliseconds(took),
             steps: self.steps,
             reason,
-            account_wide,
+            cause_is_known,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,13 @@ impl Scope {
     /// On behalf of a configured server.
     #[must_use]
     pub fn of(server: &Server, shutdown: CancellationToken) -> Self {
-        Self { server: Some((server.id, server.name.clone())), shutdown, ..Self::default() }
+        Self::of_server(server.id, server.name.clone(), shutdown)
+    }
+
+    /// On behalf of any server.
+    #[must_use]
+    pub fn of_server(id: ServerId, name: String, shutdown: CancellationToken) -> Self {
+        Self { server: Some((id, name)), shutdown, ..Self::default() }
     }
 
     /// How many calls were sent.
@@ -227,35 +233,17 @@ impl Client {
     /// # Errors
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
-        let send = async |attempt| {
-            let call = Call {
-                operation: Operation::Delete,
-                method: Method::Delete,
-                path: format!("snapshots/{}/", deletion.snapshot()),
-                body: None,
-                subject: Subject {
-                    snapshot_id: Some(deletion.snapshot()),
-                    snapshot: Some(deletion.name().to_owned()),
-                    ..scope.subject()
-                },
-                attempt,
-                seen: Some(deletion.seen()),
-                scope,
+        let mut tries = self.tries();
+        loop {
+            let error = match self.delete_once(deletion, tries.attempt, scope).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
+                // An answer that cannot be understood calls for a look, not for another try.
+                Err(error) if error.outcome() == Some(Outcome::Malformed) => return Err(error),
+                Err(error) => error,
             };
-            let done = self
-                .exchange(call, |status, _, _| match status {
-                    204 => Ok(()),
-                    other => Err(format!("a delete is answered with 204, not {other}")),
-                })
-                .await;
-            match done {
-                Ok(_) => Ok(()),
-                Err(error) if error.outcome() == Some(Outcome::NotFound) => Ok(()),
-                Err(error) => Err(error),
-            }
-        };
-        // An answer that cannot be understood calls for a look, not for another try.
-        self.with_retries(scope, |outcome| outcome != Outcome::Malformed, send).await
+            self.wait_to_try_again(&mut tries, error, scope).await?;
+        }
     }
 
     /// Overwrites a server with one of its snapshots. Sent once.
@@ -291,15 +279,19 @@ impl Client {
     /// # Errors
     /// When the provider does not say.
     pub async fn account(&self, scope: &Scope) -> Result<TokenInfo, CallError> {
-        let send = async |attempt| {
-            let call = self.look(Operation::Account, "account/me/".to_owned(), attempt, scope);
-            self.exchange(call, |_, body, _| {
+        let mut tries = self.tries();
+        loop {
+            let call =
+                self.look(Operation::Account, "account/me/".to_owned(), tries.attempt, scope);
+            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
                 body::token_info(&body.map_err(|torn| torn.to_string())?)
-            })
-            .await
-            .map(|(info, _)| info)
-        };
-        self.with_retries(scope, Outcome::may_pass, send).await
+            };
+            let error = match self.exchange(call, read).await {
+                Ok((info, _)) => return Ok(info),
+                Err(error) => error,
+            };
+            self.wait_to_try_again(&mut tries, error, scope).await?;
+        }
     }
 
     /// The account's servers.
@@ -307,25 +299,14 @@ impl Client {
     /// # Errors
     /// When the provider does not say, or not all of them.
     pub async fn servers(&self, scope: &Scope) -> Result<Vec<ServerRow>, CallError> {
-        let send = async |attempt| {
-            let mut servers = Vec::new();
-            let mut path = "servers/".to_owned();
-            for _ in 0..MAX_PAGES {
-                let call = self.look(Operation::Servers, path, attempt, scope);
-                let ((rows, next), _) = self
-                    .exchange(call, |_, body, _| {
-                        body::servers(&body.map_err(|torn| torn.to_string())?, &self.base)
-                    })
-                    .await?;
-                servers.extend(rows);
-                match next {
-                    Some(query) => path = format!("servers/?{query}"),
-                    None => return Ok(servers),
-                }
-            }
-            Err(incomplete(Operation::Servers, "the pages do not end"))
-        };
-        self.with_retries(scope, Outcome::may_pass, send).await
+        let mut tries = self.tries();
+        loop {
+            let error = match self.servers_once(tries.attempt, scope).await {
+                Ok(servers) => return Ok(servers),
+                Err(error) => error,
+            };
+            self.wait_to_try_again(&mut tries, error, scope).await?;
+        }
     }
 
     async fn list_all(
@@ -333,29 +314,86 @@ impl Client {
         server: Option<ServerId>,
         scope: &Scope,
     ) -> Result<(Vec<Snapshot>, Moment), CallError> {
-        // A listing that failed half way begins again at its first page.
-        let send = async |attempt| {
-            let mut reading = Reading::default();
-            let mut path =
-                server.map_or("snapshots/".to_owned(), |id| format!("snapshots/?server_id={id}"));
-            let mut asked_at = None;
-            for _ in 0..MAX_PAGES {
-                let call = self.look(Operation::List, path, attempt, scope);
-                let (next, sent_at) = self
-                    .exchange(call, |_, body, _| {
-                        let body = body.map_err(|torn| torn.to_string())?;
-                        reading.take(body::page(&body, &self.base)?)
-                    })
-                    .await?;
-                let asked_at = *asked_at.get_or_insert(sent_at);
-                match next {
-                    Some(query) => path = format!("snapshots/?{query}"),
-                    None => return Ok((reading.snapshots, asked_at)),
-                }
+        let mut tries = self.tries();
+        loop {
+            let error = match self.list_once(server, tries.attempt, scope).await {
+                Ok(listed) => return Ok(listed),
+                Err(error) => error,
+            };
+            self.wait_to_try_again(&mut tries, error, scope).await?;
+        }
+    }
+
+    /// Reads all pages, from the first on: a listing that failed half way is not gone on with.
+    async fn list_once(
+        &self,
+        server: Option<ServerId>,
+        attempt: u32,
+        scope: &Scope,
+    ) -> Result<(Vec<Snapshot>, Moment), CallError> {
+        let mut reading = Reading::default();
+        let mut path =
+            server.map_or("snapshots/".to_owned(), |id| format!("snapshots/?server_id={id}"));
+        let mut asked_at = None;
+        for _ in 0..MAX_PAGES {
+            let call = self.look(Operation::List, path, attempt, scope);
+            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+                let body = body.map_err(|torn| torn.to_string())?;
+                reading.take(body::page(&body, &self.base)?)
+            };
+            let (next, sent_at) = self.exchange(call, read).await?;
+            let asked_at = *asked_at.get_or_insert(sent_at);
+            match next {
+                Some(query) => path = format!("snapshots/?{query}"),
+                None => return Ok((reading.snapshots, asked_at)),
             }
-            Err(incomplete(Operation::List, "the pages do not end"))
+        }
+        Err(incomplete(Operation::List, "the pages do not end"))
+    }
+
+    async fn servers_once(&self, attempt: u32, scope: &Scope) -> Result<Vec<ServerRow>, CallError> {
+        let mut servers = Vec::new();
+        let mut path = "servers/".to_owned();
+        for _ in 0..MAX_PAGES {
+            let call = self.look(Operation::Servers, path, attempt, scope);
+            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+                body::servers(&body.map_err(|torn| torn.to_string())?, &self.base)
+            };
+            let ((rows, next), _) = self.exchange(call, read).await?;
+            servers.extend(rows);
+            match next {
+                Some(query) => path = format!("servers/?{query}"),
+                None => return Ok(servers),
+            }
+        }
+        Err(incomplete(Operation::Servers, "the pages do not end"))
+    }
+
+    async fn delete_once(
+        &self,
+        deletion: &Deletion,
+        attempt: u32,
+        scope: &Scope,
+    ) -> Result<(), CallError> {
+        let call = Call {
+            operation: Operation::Delete,
+            method: Method::Delete,
+            path: format!("snapshots/{}/", deletion.snapshot()),
+            body: None,
+            subject: Subject {
+                snapshot_id: Some(deletion.snapshot()),
+                snapshot: Some(deletion.name().to_owned()),
+                ..scope.subject()
+            },
+            attempt,
+            seen: Some(deletion.seen()),
+            scope,
         };
-        self.with_retries(scope, Outcome::may_pass, send).await
+        let read = |status, _: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| match status {
+            204 => Ok(()),
+            other => Err(format!("a delete is answered with 204, not {other}")),
+        };
+        self.exchange(call, read).await.map(|_| ())
     }
 
     fn look<'a>(
@@ -378,29 +416,25 @@ impl Client {
         }
     }
 
-    /// Makes a call until it succeeds, fails in a way that trying again does not mend, or the
-    /// tries or the time are used up.
-    async fn with_retries<T>(
+    fn tries(&self) -> Tries {
+        Tries { attempt: 1, backoff: Box::new(self.backoff()) }
+    }
+
+    /// Waits before another try; gives the error back when it would not mend, or when the tries or
+    /// the time are used up.
+    async fn wait_to_try_again(
         &self,
+        tries: &mut Tries,
+        error: CallError,
         scope: &Scope,
-        worth_it: impl Fn(Outcome) -> bool,
-        send: impl AsyncFn(u32) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        let mut backoff = self.backoff();
-        let mut attempt = 1;
-        loop {
-            let error = match send(attempt).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let passing = error.outcome().is_some_and(|it| it.may_pass() && worth_it(it));
-            let wait = backoff.next().unwrap_or(BACKOFF_MAX);
-            if !passing || attempt > self.retries || !self.has_time(scope, wait) {
-                return Err(error);
-            }
-            self.pause(scope, wait).await?;
-            attempt += 1;
+    ) -> Result<(), CallError> {
+        let passing = error.outcome().is_some_and(Outcome::may_pass);
+        let wait = tries.backoff.next().unwrap_or(BACKOFF_MAX);
+        if !passing || tries.attempt > self.retries || !self.has_time(scope, wait) {
+            return Err(error);
         }
+        tries.attempt += 1;
+        self.pause(scope, wait).await
     }
 
     /// The waits between tries: exponential, with jitter, from 1 s to 30 s.
@@ -548,6 +582,12 @@ impl Client {
             None => std::future::pending().await,
         }
     }
+}
+
+/// How often a call was tried, and the waits to come.
+struct Tries {
+    attempt: u32,
+    backoff: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
 /// A listing while its pages come in.

@@ -44,8 +44,7 @@ pub async fn find(
     client: &Client,
     id: SnapshotId,
 ) -> Result<(Snapshot, Listing), Exit> {
-    let (snapshots, asked_at) =
-        client.list_account(&Scope::default()).await.map_err(trouble)?;
+    let (snapshots, asked_at) = client.list_account(&Scope::default()).await.map_err(trouble)?;
     let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
         console::error(&format!(
             "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those there are",
@@ -69,7 +68,7 @@ pub fn trouble(problem: CallError) -> Exit {
 pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> Scope {
     match setup.server(server) {
         Some(server) => Scope::of(server, shutdown),
-        None => Scope { server: Some((server, format!("server-{server}"))), shutdown, ..Scope::default() },
+        None => Scope::of_server(server, format!("server-{server}"), shutdown),
     }
 }
 
@@ -100,7 +99,11 @@ pub async fn create(
     let cap = setup.server(server).map_or(5, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
         let held: Vec<&str> = before.snapshots.iter().map(|row| row.name.as_str()).collect();
-        console::error(&format!("no free slot: {} of {cap} are taken by {}", held.len(), held.join(", ")));
+        console::error(&format!(
+            "no free slot: {} of {cap} are taken by {}",
+            held.len(),
+            held.join(", ")
+        ));
         return Err(Exit::Trouble);
     };
     let made = match client.create(&creation, description, 1, &scope).await {

@@ -13,7 +13,7 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::{Server, Settings};
-use crate::naming::ServerId;
+use crate::naming::{ServerId, Tick};
 use crate::ring::Ring;
 
 /// How many of each server's next ticks are shown.
@@ -132,15 +132,8 @@ fn offline(server: &Server, now: Timestamp) -> ServerAnswer<'_> {
 }
 
 fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
-    let mut ticks: Vec<Timestamp> = Vec::new();
-    while ticks.len() < TICKS_SHOWN {
-        let from = ticks.last().copied().unwrap_or(now);
-        let next =
-            server.schedules.iter().filter_map(|schedule| schedule.next_after(from)).min();
-        let Some(next) = next else { break };
-        ticks.push(next);
-    }
-    ticks
+    let next = |from: &Timestamp| server.next_tick_after(*from).map(Tick::instant);
+    std::iter::successors(next(&now), next).take(TICKS_SHOWN).collect()
 }
 
 /// Asks the provider about the token and each server.
@@ -172,7 +165,10 @@ async fn ask(settings: &Settings, clock: Clock, answer: &mut Answer<'_>) -> Resu
             Err(problem) => {
                 exit = Exit::Trouble;
                 let gone = problem.outcome() == Some(Outcome::NotFound);
-                OnlineAnswer { error: Some(problem.to_string() + &hint(&client, gone).await), ..OnlineAnswer::default() }
+                OnlineAnswer {
+                    error: Some(problem.to_string() + &hint(&client, gone).await),
+                    ..OnlineAnswer::default()
+                }
             }
         };
         row.online = Some(online);
@@ -215,7 +211,11 @@ fn tell(settings: &Settings, answer: &Answer<'_>) -> String {
         text.push_str(&format!(
             "token {:?}: permissions {}\n",
             token.name,
-            if token.permissions.is_empty() { "none named".to_owned() } else { token.permissions.join(", ") }
+            if token.permissions.is_empty() {
+                "none named".to_owned()
+            } else {
+                token.permissions.join(", ")
+            }
         ));
     }
     let online = answer.servers.iter().any(|row| row.online.is_some());
@@ -226,13 +226,15 @@ fn tell(settings: &Settings, answer: &Answer<'_>) -> String {
     let mut table = table(&header);
     for (server, row) in settings.servers.iter().zip(&answer.servers) {
         let schedules: Vec<&str> = server.schedules.iter().map(|it| it.text()).collect();
-        let mut cells = vec![
-            server.id.to_string(),
-            server.name.clone(),
-            schedules.join(" | "),
-        ];
+        let mut cells = vec![server.id.to_string(), server.name.clone(), schedules.join(" | ")];
         cells.extend((0..TICKS_SHOWN).map(|nth| match row.next_ticks.get(nth) {
-            _ if !server.enabled => if nth == 0 { "disabled".to_owned() } else { String::new() },
+            _ if !server.enabled => {
+                if nth == 0 {
+                    "disabled".to_owned()
+                } else {
+                    String::new()
+                }
+            }
             Some(tick) => local(server, *tick),
             None => String::new(),
         }));

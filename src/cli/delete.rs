@@ -80,7 +80,7 @@ fn what_is_lost(setup: &Setup, snapshot: &Snapshot, listing: &Listing) -> Result
         Some(Holder::Foreign) | None => text.push_str(", foreign"),
     }
     let usable = |row: &&Snapshot| row.status == Status::Completed;
-    let newest = listing.snapshots.iter().filter(usable).next_back();
+    let newest = listing.snapshots.iter().rfind(usable);
     if newest.map(|row| row.id) == Some(snapshot.id) {
         text.push_str("\nThis is the newest completed snapshot of its server.");
     }

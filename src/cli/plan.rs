@@ -93,7 +93,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             exit = Exit::Trouble;
             continue;
         };
-        let scope = Scope { tick: Some(tick), ..Scope::of(server, CancellationToken::new()) };
+        let mut scope = Scope::of(server, CancellationToken::new());
+        scope.tick = Some(tick);
         let listing = match client.list(server.id, &scope).await {
             Ok(listing) => listing,
             Err(problem) => {
@@ -128,11 +129,9 @@ fn tick_to_plan(server: &Server, at: Option<At>, now: Timestamp) -> Option<Tick>
     let from = match at {
         None => now,
         Some(At::Instant(instant)) => just_before(instant)?,
-        Some(At::Civil(civil)) => {
-            just_before(server.policy.time_zone.to_timestamp(civil).ok()?)?
-        }
+        Some(At::Civil(civil)) => just_before(server.policy.time_zone.to_timestamp(civil).ok()?)?,
     };
-    server.schedules.iter().filter_map(|schedule| schedule.next_after(from)).min().map(Tick::at)
+    server.next_tick_after(from)
 }
 
 fn just_before(instant: Timestamp) -> Option<Timestamp> {

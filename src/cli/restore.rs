@@ -14,7 +14,9 @@ use crate::snapshot::{Snapshot, Status};
 /// The provider stops the server first; all its present data are lost, and it cannot be undone. It
 /// takes 5 to 15 minutes.
 #[derive(Debug, Args)]
-#[command(override_usage = "snapring restore [OPTIONS] <ID>\n       snapring restore [OPTIONS] latest <SERVER>")]
+#[command(
+    override_usage = "snapring restore [OPTIONS] <ID>\n       snapring restore [OPTIONS] latest <SERVER>"
+)]
 pub struct Arguments {
     /// The snapshot's id, or the word `latest`
     #[arg(value_name = "ID|latest", value_parser = parse_which)]
@@ -77,7 +79,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         }
     };
     if snapshot.status != Status::Completed {
-        console::error(&format!("{} is {}, not completed", snapshot.name, snapshot.status.as_str()));
+        console::error(&format!(
+            "{} is {}, not completed",
+            snapshot.name,
+            snapshot.status.as_str()
+        ));
         return Err(Exit::Trouble);
     }
     let now = setup.clock.now().wall;

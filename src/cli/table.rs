@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 #[must_use]
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|title| title.to_uppercase()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

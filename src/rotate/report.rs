@@ -65,9 +65,9 @@ pub struct Report {
     pub steps: Vec<(&'static str, u64)>,
     /// Why it did not end well, or what else there is to say.
     pub reason: Option<String>,
-    /// The cause is known to the whole account already (a refused token).
+    /// The cause has been told where it arose: a refused token, a shutdown.
     #[serde(skip)]
-    pub account_wide: bool,
+    pub cause_is_known: bool,
 }
 
 impl Report {
@@ -91,7 +91,7 @@ impl Report {
             duration_ms: 0,
             steps: Vec::new(),
             reason: Some(reason),
-            account_wide: false,
+            cause_is_known: false,
         }
     }
 
@@ -118,8 +118,7 @@ impl Report {
             RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => {
                 event!(info);
             }
-            // The account's one alarm has been given.
-            RotationOutcome::Failed if self.account_wide => event!(warn),
+            RotationOutcome::Failed if self.cause_is_known => event!(warn),
             RotationOutcome::Blocked | RotationOutcome::Failed => event!(error),
         }
     }

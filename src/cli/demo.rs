@@ -1,0 +1,196 @@
+//! `snapring demo`
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+
+use crate::api::client::{Client, Scope};
+use crate::api::credentials::Credentials;
+use crate::api::http::HttpTransport;
+use crate::cli::setup::{begin_logging, seed, until_asked_to_end};
+use crate::cli::table::{age, lines, table};
+use crate::cli::{Exit, console};
+use crate::clock::Clock;
+use crate::config;
+use crate::config::types::{Server, Settings};
+use crate::daemon::{Daemon, World};
+use crate::exclusion::Exclusion;
+use crate::hooks::Processes;
+use crate::naming::ServerId;
+use crate::plan::{AskedBy, Plan, Step};
+use crate::ring::Ring;
+use crate::rotate::report::Report;
+use crate::sandbox::http::Sandbox;
+use crate::sandbox::provider::Options;
+
+/// An hour passes in five seconds.
+const SPEED: u32 = 720;
+
+/// Three rings: one shared with snapshots made by hand, one dense, one slow.
+const CONFIGURATION: &str = r#"
+[[server]]
+id = 101
+name = "web-01"
+schedule = "0 * * * *"
+keep = 3
+
+[[server]]
+id = 102
+name = "db-01"
+schedule = "*/30 * * * *"
+keep = { last = 2, hourly = 2 }
+
+[[server]]
+id = 103
+name = "mail-01"
+schedule = "0 */2 * * *"
+keep = 2
+jitter = "10m"
+"#;
+
+/// Runs the daemon on an embedded sandbox, over real HTTP on loopback, with a clock on which an
+/// hour passes in five seconds. Nothing of yours is touched.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// How long to watch
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let shutdown = until_asked_to_end()?;
+    let clock = Clock::accelerated(Clock::system().now().wall, SPEED);
+    let begun = clock.now().wall;
+    let sandbox = start_sandbox(&clock).await?;
+    let settings = settings(&sandbox)?;
+    begin_logging(&settings, "off")?;
+    console::print(&introduction(arguments.seconds))?;
+    let by_clock = clock.clone();
+    let world = World {
+        clock: clock.clone(),
+        exclusion: Exclusion::in_process(),
+        hooks: Arc::new(Processes { clock: clock.clone() }),
+        on_report: Box::new(move |report| {
+            // A reader that has gone ends the demo at its end.
+            let _ = console::print(&tell(report, by_clock.now().wall));
+        }),
+    };
+    let daemon = Daemon::start(&settings, client(&settings, &sandbox, &clock)?, world)
+        .await
+        .map_err(|problem| trouble(&problem))?;
+    tokio::select! {
+        () = clock.sleep(Duration::from_secs(arguments.seconds) * SPEED) => {}
+        () = shutdown.cancelled() => {}
+    }
+    daemon.finish().await;
+    let client = client(&settings, &sandbox, &clock)?;
+    let passed = clock.now().wall.duration_since(begun).as_secs() / 60;
+    console::print(&format!(
+        "\n{} h {} min have passed on the demo's clock. This is what exists now, and why:",
+        passed / 60,
+        passed % 60
+    ))?;
+    for server in &settings.servers {
+        console::print(&show(&client, server, &clock).await?)?;
+    }
+    let peak = sandbox.provider().peak();
+    console::print(&format!(
+        "\nNo server ever had more than {peak} of 5 snapshots.\n\
+         Next: write a configuration (see config.example.toml), then `snapring check` and `snapring plan`."
+    ))?;
+    Ok(Exit::Well)
+}
+
+fn trouble(problem: &dyn std::fmt::Display) -> Exit {
+    console::error(&format!("the demo cannot go on: {problem}"));
+    Exit::Trouble
+}
+
+async fn start_sandbox(clock: &Clock) -> Result<Sandbox, Exit> {
+    let seed = seed();
+    let token = SecretString::from(format!("vps_demo_{seed:016x}"));
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let sandbox = Sandbox::start(Options::new(3, token, seed), clock.clone(), listen)
+        .await
+        .map_err(|problem| trouble(&problem))?;
+    let now = clock.now().wall;
+    let before = |hours: i64| now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
+    let mut provider = sandbox.provider();
+    for (name, hours) in [("before-the-upgrade", 60), ("pre-migration", 20)] {
+        provider.add_snapshot(ServerId(101), name, "completed", before(hours));
+    }
+    drop(provider);
+    Ok(sandbox)
+}
+
+fn settings(sandbox: &Sandbox) -> Result<Settings, Exit> {
+    let text =
+        format!("[api]\nbase_url = \"http://{}/api/v1/\"\n{CONFIGURATION}", sandbox.address());
+    let loaded = config::parse("the demo", &text).map_err(|problem| trouble(&problem))?;
+    Ok(loaded.settings)
+}
+
+fn client(settings: &Settings, sandbox: &Sandbox, clock: &Clock) -> Result<Client, Exit> {
+    let transport = HttpTransport::new(settings.api.base_url.clone(), settings.api.timeout)
+        .map_err(|problem| trouble(&problem))?;
+    let credentials = Credentials::known(sandbox.token().clone());
+    Ok(Client::new(Box::new(transport), &settings.api, credentials, clock.clone(), seed()))
+}
+
+fn introduction(seconds: u64) -> String {
+    format!(
+        "Three servers on a sandbox of the VPS.org API, {seconds} s long; an hour passes in 5 s,\n\
+         a snapshot takes 3 to 10 minutes as it does at the provider.\n\
+         web-01 keeps 3, hourly, beside two snapshots made by hand; db-01 keeps 2 and the newest of\n\
+         2 hours, every half hour; mail-01 keeps 2, every other hour.\n"
+    )
+}
+
+fn tell(report: &Report, now: Timestamp) -> String {
+    let mut line =
+        format!("{}  {:<8} {}", now.strftime("%a %H:%M"), report.server, report.outcome.as_str());
+    if let Some(created) = &report.created {
+        line.push_str(&format!(", made {created}"));
+    }
+    if !report.deleted.is_empty() {
+        line.push_str(&format!(", deleted {}", report.deleted.join(" ")));
+    }
+    if let Some(reason) = &report.reason {
+        line.push_str(&format!(": {reason}"));
+    }
+    line
+}
+
+async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String, Exit> {
+    let listing =
+        client.list(server.id, &Scope::default()).await.map_err(|problem| trouble(&problem))?;
+    let now = clock.now().wall;
+    let ring = Ring::of(listing, &server.policy);
+    let tick = server.next_tick_after(now).ok_or(Exit::Trouble)?;
+    let plan = Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, tick.instant());
+    let mut table = table(&["snapshot", "whose", "status", "age", "at the next rotation"]);
+    for fate in &plan.fates {
+        let snapshot = &fate.slot.snapshot;
+        let verb = if fate.goes { "goes" } else { "stays" };
+        table.add_row([
+            snapshot.name.clone(),
+            fate.slot.holder.as_str().to_owned(),
+            snapshot.status.as_str().to_owned(),
+            age(snapshot.created_at, now),
+            format!("{verb}: {}", fate.why),
+        ]);
+    }
+    let next = match &plan.step {
+        Step::Blocked(blocked) => blocked.to_string(),
+        _ => format!("next: {}", server.policy.prefix.name(plan.tick)),
+    };
+    Ok(format!("\n{}, {} of 5 slots taken, {next}\n{}", server.name, ring.taken(), lines(&table)))
+}

@@ -1,0 +1,110 @@
+//! `snapring sandbox`
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Args;
+use secrecy::SecretString;
+
+use crate::cli::setup::{seed, until_asked_to_end};
+use crate::cli::{Exit, console};
+use crate::clock::Clock;
+use crate::sandbox::faults::{EFFECTS, Fault};
+use crate::sandbox::http::{HELP, Sandbox, show_token};
+use crate::sandbox::provider::Options;
+
+/// Runs a stand-in for the provider's API on loopback, to rehearse on. It has state, keeps the
+/// provider's rules, and makes go wrong what you ask it to.
+#[derive(Debug, Args)]
+#[command(after_long_help = help())]
+pub struct Arguments {
+    /// A loopback address; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// How many servers the account has; their ids begin at 101
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    servers: u64,
+    /// Snapshots a server may have
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    cap: u32,
+    /// How long a snapshot takes: a span, or two of which it lies between
+    #[arg(long, value_name = "SPAN[..SPAN]", default_value = "3s..10s", value_parser = parse_spans)]
+    completion: RangeInclusive<Duration>,
+    /// Give listings in pages of so many rows
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    page_size: Option<u32>,
+    /// Give listings as a bare array
+    #[arg(long)]
+    bare_array: bool,
+    /// Make something go wrong (several times: several things); --help explains
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
+    /// Draw the same spans and chances as the last time
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+fn help() -> String {
+    format!(
+        "A fault is OPERATION:EFFECT[,CONDITION...]\n\
+         operations: list, create, restore, delete, servers, account, any\n\
+         conditions: times=N, after=N, server=ID, chance=0.2\n\
+         effects:\n{EFFECTS}\n\n\
+         examples: --fault create:status=429,retry-after=30,times=2 --fault list:torn,chance=0.1\n\n{HELP}"
+    )
+}
+
+fn parse_spans(text: &str) -> Result<RangeInclusive<Duration>, String> {
+    let span = |text: &str| {
+        humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a span like 5s"))
+    };
+    let (least, most) = text.split_once("..").unwrap_or((text, text));
+    let (least, most) = (span(least)?, span(most)?);
+    if most < least {
+        return Err("the second span is the shorter one".to_owned());
+    }
+    Ok(least..=most)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let seed = arguments.seed.unwrap_or_else(seed);
+    let token = SecretString::from(format!("vps_sandbox_{seed:016x}"));
+    let options = Options {
+        cap: arguments.cap,
+        completion: arguments.completion,
+        page_size: arguments.page_size.and_then(|rows| usize::try_from(rows).ok()),
+        bare_array: arguments.bare_array,
+        ..Options::new(arguments.servers, token, seed)
+    };
+    let shutdown = until_asked_to_end()?;
+    let sandbox =
+        Sandbox::start(options, Clock::system(), arguments.listen).await.map_err(|problem| {
+            console::error(&format!("cannot listen on {}: {problem}", arguments.listen));
+            Exit::Usage
+        })?;
+    for fault in arguments.faults {
+        sandbox.provider().add_fault(fault);
+    }
+    let shown: Vec<String> = sandbox
+        .provider()
+        .servers()
+        .iter()
+        .take(10)
+        .map(|(id, name)| format!("{id} ({name})"))
+        .collect();
+    let more = if arguments.servers > 10 { ", …" } else { "" };
+    console::print(&format!(
+        "base_url = \"http://{address}/api/v1/\"\nSNAPRING_TOKEN={token}\nservers: {servers}{more}\n\
+         faults and state: curl http://{address}/_sandbox/",
+        address = sandbox.address(),
+        token = show_token(&sandbox),
+        servers = shown.join(", ")
+    ))?;
+    shutdown.cancelled().await;
+    Ok(Exit::Well)
+}

@@ -1,0 +1,82 @@
+//! What a start owes: a snapshot that was left in progress, a tick that was missed while snapring
+//! was away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::api::client::Scope;
+use crate::api::failure::CallError;
+use crate::clock::Moment;
+use crate::config::types::Server;
+use crate::daemon::{Ordered, Shared};
+use crate::naming::Tick;
+use crate::plan::{AskedBy, unfinished};
+use crate::ring::Ring;
+
+/// Between two tries to look, at most: the network may come up late.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Looks at a server's ring, after a start at `started`, and rotates for the tick that is owed.
+pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
+    let Some(ring) = look(&shared, &server, started).await else { return };
+    let latest =
+        server.latest_tick_at(started.wall).filter(|tick| may_catch_up(&server, *tick, started));
+    let owed = unfinished(&ring, &server.policy, latest, |tick| server.has_tick(tick));
+    let Some(tick) = owed else { return };
+    let wait = server.starts_at(tick).duration_since(shared.world.clock.now().wall);
+    if let Ok(wait) = Duration::try_from(wait) {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            () = shared.world.clock.sleep(wait) => {}
+        }
+    }
+    tracing::info!(
+        event = "resume",
+        server_id = server.id.0,
+        server = server.name.as_str(),
+        tick = %tick,
+        "goes on with what was missed or left in progress"
+    );
+    // Fails only when the daemon is ending.
+    let _ = shared.queue.send(Ordered { server, tick, asked_by: AskedBy::Schedule }).await;
+}
+
+/// Whether a tick before the start may still run: it is no older than `catch_up`, or its jitter has
+/// not ended.
+fn may_catch_up(server: &Server, tick: Tick, started: Moment) -> bool {
+    let late = started.wall.duration_since(tick.instant());
+    let allowed = SignedDuration::try_from(server.catch_up).unwrap_or(SignedDuration::MAX);
+    late <= allowed || server.starts_at(tick) > started.wall
+}
+
+/// A complete listing, however long the provider takes to give one; `None` once the server's next
+/// tick has come (its rotation sees to everything) or the daemon ends.
+async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring> {
+    // A create that a crash cut off may take this long to show up. To look sooner could be to make
+    // it a second time.
+    let settle = shared.current().api.settle;
+    let clock = &shared.world.clock;
+    let mut wait = settle;
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return None,
+            () = clock.sleep(wait) => {}
+        }
+        let next = server.next_tick_after(started.wall);
+        if next.is_some_and(|next| server.starts_at(next) <= clock.now().wall) {
+            return None;
+        }
+        let client = Arc::clone(&shared.current().client);
+        let scope = Scope::of(server, shared.shutdown.clone());
+        match client.list(server.id, &scope).await {
+            Ok(listing) => return Some(Ring::of(listing, &server.policy)),
+            Err(CallError::Interrupted) => return None,
+            Err(_) => {
+                client.refresh_token();
+                wait = (wait * 2).clamp(Duration::from_secs(10), PATIENCE);
+            }
+        }
+    }
+}

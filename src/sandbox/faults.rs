@@ -1,0 +1,344 @@
+//! What goes wrong, and when.
+//!
+//! A fault is written `OPERATION:EFFECT[,CONDITION…]`:
+//!
+//! - the operation is `list`, `create`, `restore`, `delete`, `servers`, `account` or `any`;
+//! - the effect is one of those that [`EFFECTS`] explains;
+//! - conditions: `times=N` (then it is over), `after=N` (lets the first N calls pass),
+//!   `server=ID`, `chance=0.2`.
+//!
+//! So `create:status=429,retry-after=30,times=2` throttles the next two creates, and
+//! `list:torn,chance=0.1` tears one listing in ten.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::api::failure::Operation;
+use crate::naming::ServerId;
+
+/// The effects, as `--help` shows them.
+pub const EFFECTS: &str = "\
+latency=200ms        the answer takes that long, half of it before the act, half after
+hang                 no answer, nothing is done
+status=500           this answer, nothing is done; with retry-after=30 or a date
+status-after=500     it is done, then this answer
+drop-before          the connection closes, nothing is done
+drop-after           it is done, then the connection closes
+torn                 it is done; half of the body comes, then the connection closes
+empty | garbage      it is done; the body is empty, or no JSON
+huge                 it is done; the body is larger than 8 MiB
+wrong-count          a listing whose `count` is not the number of its rows
+foreign-next         a listing whose `next` names another host
+fails                a create that will fail
+never-completes      a create that stays in progress
+vanishes             a create whose snapshot disappears instead of being completed
+late=5s              a created snapshot is missing from listings that long
+linger=5s            a deleted snapshot stays in listings that long";
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// The answer takes this long.
+    Latency(Duration),
+    /// Never an answer.
+    Hang,
+    /// Another answer instead of the act.
+    Status(u16, Option<String>),
+    /// Another answer after the act.
+    StatusAfter(u16),
+    /// The connection closes before the act.
+    DropBefore,
+    /// The connection closes after the act.
+    DropAfter,
+    /// Half of the body, then the connection closes.
+    Torn,
+    /// No body.
+    Empty,
+    /// No JSON.
+    Garbage,
+    /// More than anybody reads.
+    Huge,
+    /// A `count` that is one too high.
+    WrongCount,
+    /// A `next` link to another host.
+    ForeignNext,
+    /// The created snapshot will fail.
+    Fails,
+    /// The created snapshot stays in progress.
+    NeverCompletes,
+    /// The created snapshot disappears.
+    Vanishes,
+    /// The created snapshot shows up late.
+    Late(Duration),
+    /// The deleted snapshot lingers.
+    Linger(Duration),
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = humantime::format_duration;
+        match self {
+            Self::Latency(wait) => write!(out, "latency={}", compact(span(*wait))),
+            Self::Hang => out.write_str("hang"),
+            Self::Status(status, None) => write!(out, "status={status}"),
+            Self::Status(status, Some(wait)) => write!(out, "status={status},retry-after={wait}"),
+            Self::StatusAfter(status) => write!(out, "status-after={status}"),
+            Self::DropBefore => out.write_str("drop-before"),
+            Self::DropAfter => out.write_str("drop-after"),
+            Self::Torn => out.write_str("torn"),
+            Self::Empty => out.write_str("empty"),
+            Self::Garbage => out.write_str("garbage"),
+            Self::Huge => out.write_str("huge"),
+            Self::WrongCount => out.write_str("wrong-count"),
+            Self::ForeignNext => out.write_str("foreign-next"),
+            Self::Fails => out.write_str("fails"),
+            Self::NeverCompletes => out.write_str("never-completes"),
+            Self::Vanishes => out.write_str("vanishes"),
+            Self::Late(wait) => write!(out, "late={}", compact(span(*wait))),
+            Self::Linger(wait) => write!(out, "linger={}", compact(span(*wait))),
+        }
+    }
+}
+
+fn compact(text: impl fmt::Display) -> String {
+    text.to_string().replace(' ', "")
+}
+
+/// When something goes wrong, and what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// Of which operation; `None`: any.
+    pub operation: Option<Operation>,
+    /// What goes wrong.
+    pub effect: Effect,
+    /// How many calls it has left; `None`: no end.
+    pub times: Option<u32>,
+    /// How many calls it still lets pass.
+    pub after: u32,
+    /// Only for calls about this server.
+    pub server: Option<ServerId>,
+    /// How likely it is, from 0 to 1.
+    pub chance: f64,
+}
+
+impl Fault {
+    /// A fault that befalls every such call.
+    #[must_use]
+    pub fn new(operation: Operation, effect: Effect) -> Self {
+        let operation = Some(operation);
+        Self { operation, effect, times: None, after: 0, server: None, chance: 1.0 }
+    }
+
+    /// The same, but only for so many calls.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self { times: Some(times), ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.operation.map_or("any", Operation::as_str), self.effect)?;
+        if let Some(times) = self.times {
+            write!(out, ",times={times}")?;
+        }
+        if self.after > 0 {
+            write!(out, ",after={}", self.after)?;
+        }
+        if let Some(server) = self.server {
+            write!(out, ",server={server}")?;
+        }
+        if self.chance < 1.0 {
+            write!(out, ",chance={}", self.chance)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let explain = |what: &str| {
+            format!("{what} in {text:?}; a fault is written like create:status=429,times=2")
+        };
+        let (operation, rest) =
+            text.trim().split_once(':').ok_or_else(|| explain("there is no operation"))?;
+        let operations = [
+            Operation::List,
+            Operation::Create,
+            Operation::Restore,
+            Operation::Delete,
+            Operation::Servers,
+            Operation::Account,
+        ];
+        let operation = match operations.iter().find(|known| known.as_str() == operation) {
+            Some(known) => Some(*known),
+            None if operation == "any" => None,
+            None => {
+                return Err(explain(&format!(
+                    "{operation:?} is none of list, create, restore, delete, servers, account, any"
+                )));
+            }
+        };
+        let mut words = rest.split(',').map(|word| match word.split_once('=') {
+            Some((key, value)) => (key.trim(), value.trim()),
+            None => (word.trim(), ""),
+        });
+        let (effect, value) = words.next().unwrap_or_default();
+        let number = |value: &str| {
+            value.parse::<u32>().map_err(|_| explain(&format!("{value:?} is not a number")))
+        };
+        let status = |value: &str| match value.parse() {
+            Ok(status) if (100..=599).contains(&status) => Ok(status),
+            _ => Err(explain(&format!("{value:?} is not a status from 100 to 599"))),
+        };
+        let span = |value: &str| {
+            humantime::parse_duration(value)
+                .map_err(|_| explain(&format!("{value:?} is not a span of time like 5s")))
+        };
+        let effect = match effect {
+            "latency" => Effect::Latency(span(value)?),
+            "hang" => Effect::Hang,
+            "status" => Effect::Status(status(value)?, None),
+            "status-after" => Effect::StatusAfter(status(value)?),
+            "drop-before" => Effect::DropBefore,
+            "drop-after" => Effect::DropAfter,
+            "torn" => Effect::Torn,
+            "empty" => Effect::Empty,
+            "garbage" => Effect::Garbage,
+            "huge" => Effect::Huge,
+            "wrong-count" => Effect::WrongCount,
+            "foreign-next" => Effect::ForeignNext,
+            "fails" => Effect::Fails,
+            "never-completes" => Effect::NeverCompletes,
+            "vanishes" => Effect::Vanishes,
+            "late" => Effect::Late(span(value)?),
+            "linger" => Effect::Linger(span(value)?),
+            other => {
+                return Err(format!(
+                    "{}\neffects:\n{EFFECTS}",
+                    explain(&format!("{other:?} is no effect"))
+                ));
+            }
+        };
+        let mut fault =
+            Self { operation, effect, times: None, after: 0, server: None, chance: 1.0 };
+        for (key, value) in words {
+            match (key, &mut fault.effect) {
+                ("times", _) => fault.times = Some(number(value)?),
+                ("after", _) => fault.after = number(value)?,
+                ("server", _) => fault.server = Some(ServerId(u64::from(number(value)?))),
+                ("chance", _) => {
+                    fault.chance = value
+                        .parse()
+                        .ok()
+                        .filter(|chance| (0.0..=1.0).contains(chance))
+                        .ok_or_else(|| explain("a chance is a number from 0 to 1"))?;
+                }
+                ("retry-after", Effect::Status(_, wait)) => *wait = Some(value.to_owned()),
+                (other, _) => {
+                    return Err(explain(&format!(
+                        "{other:?} is no condition (times, after, server, chance; retry-after with status)"
+                    )));
+                }
+            }
+        }
+        Ok(fault)
+    }
+}
+
+/// All faults in force.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Adds one.
+    pub fn add(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    /// Ends all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Those in force.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+
+    /// What befalls one call. Of several effects of a kind the first counts.
+    pub(crate) fn befall(
+        &mut self,
+        operation: Option<Operation>,
+        server: Option<ServerId>,
+        random: &mut StdRng,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for fault in &mut self.0 {
+            let meant = fault.operation.is_none() || fault.operation == operation;
+            let here = fault.server.is_none() || fault.server == server;
+            if !meant || !here {
+                continue;
+            }
+            if fault.after > 0 {
+                fault.after -= 1;
+                continue;
+            }
+            if fault.times == Some(0) || !random.random_bool(fault.chance) {
+                continue;
+            }
+            fault.times = fault.times.map(|times| times - 1);
+            effects.push(fault.effect.clone());
+        }
+        self.0.retain(|fault| fault.times != Some(0));
+        effects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("create:status=429,retry-after=30,times=2")]
+    #[case("list:torn,server=101,chance=0.25")]
+    #[case("any:latency=200ms")]
+    #[case("delete:linger=1m30s,after=3")]
+    #[case("create:drop-after,times=1")]
+    fn a_fault_is_written_as_it_is_read(#[case] text: &str) {
+        assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+    }
+
+    #[rstest]
+    #[case("torn", "there is no operation")]
+    #[case("make:torn", "\"make\" is none of list, create")]
+    #[case("list:explode", "\"explode\" is no effect")]
+    #[case("list:status=999", "not a status")]
+    #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
+    #[case("list:late=soon", "not a span of time")]
+    #[case("list:torn,chance=2", "from 0 to 1")]
+    fn a_fault_that_cannot_be_read_is_explained(#[case] text: &str, #[case] expected: &str) {
+        let error = text.parse::<Fault>().unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn conditions_hold() {
+        let mut faults = Faults::default();
+        faults.add("list:torn,after=1,times=2,server=7".parse().unwrap());
+        let mut random = StdRng::seed_from_u64(1);
+        let mut list = |server| {
+            faults.befall(Some(Operation::List), Some(ServerId(server)), &mut random).len()
+        };
+        assert_eq!([list(7), list(8), list(7), list(7), list(7)], [0, 0, 1, 1, 0]);
+    }
+}

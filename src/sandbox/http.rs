@@ -1,0 +1,332 @@
+//! The sandbox over real HTTP, on loopback only: broken connections really break.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{delete, get};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+use tower::ServiceExt;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::naming::{ServerId, SnapshotId};
+use crate::sandbox::faults::Fault;
+use crate::sandbox::provider::{BASE_PATH, Options, Provider, Question, Reply};
+
+/// A sandbox that listens; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    shared: Shared,
+    address: SocketAddr,
+    token: SecretString,
+    _listening: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    provider: Arc<Mutex<Provider>>,
+    clock: Clock,
+}
+
+impl Shared {
+    fn provider(&self) -> MutexGuard<'_, Provider> {
+        self.provider.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sandbox {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the address is not of loopback, or is taken.
+    pub async fn start(options: Options, clock: Clock, listen: SocketAddr) -> io::Result<Self> {
+        if !listen.ip().is_loopback() {
+            let words = "the sandbox listens on loopback addresses only, like 127.0.0.1:0";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        }
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let token = options.token.clone();
+        let mut provider = Provider::new(options);
+        provider.set_origin(format!("http://{address}"));
+        let shared = Shared { provider: Arc::new(Mutex::new(provider)), clock };
+        let listening = AbortOnDropHandle::new(tokio::spawn(accept(listener, shared.clone())));
+        Ok(Self { shared, address, token, _listening: listening })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What `base_url` is to be.
+    ///
+    /// # Errors
+    /// Never, for an address that is listened on.
+    pub fn base_url(&self) -> Result<Url, url::ParseError> {
+        Url::parse(&format!("http://{}{BASE_PATH}", self.address))
+    }
+
+    /// The token that it takes.
+    #[must_use]
+    pub fn token(&self) -> &SecretString {
+        &self.token
+    }
+
+    /// The provider itself, to look into and to change by hand.
+    pub fn provider(&self) -> MutexGuard<'_, Provider> {
+        self.shared.provider()
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Shared) {
+    let router = router(shared.clone());
+    // They end with this task.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve(stream, router.clone()));
+                }
+                // Out of file descriptors: some will be free again.
+                Err(_) => shared.clock.sleep(std::time::Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("closed by request")]
+struct Closed;
+
+async fn serve(stream: TcpStream, router: Router) {
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let router = router.clone();
+        async move {
+            let answer: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
+            match answer {
+                Ok(answer) if answer.extensions().get::<Closed>().is_none() => Ok(answer),
+                // hyper closes the connection without a word.
+                _ => Err(Closed),
+            }
+        }
+    });
+    // Ends with an error when a connection was made to break, which is what was wanted.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/_sandbox/", get(help))
+        .route(
+            "/_sandbox/faults",
+            get(list_faults).post(add_faults).put(add_faults).delete(end_faults),
+        )
+        .route("/_sandbox/calls", get(calls))
+        .route("/_sandbox/state", get(state))
+        .route("/_sandbox/snapshots", axum::routing::post(add_snapshot))
+        .route("/_sandbox/snapshots/{id}", delete(remove_snapshot).put(set_status))
+        .fallback(api)
+        .with_state(shared)
+}
+
+/// Everything that is not the sandbox's own: the provider's API.
+async fn api(State(shared): State<Shared>, request: Request) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let token = head
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(SecretString::from);
+    let Ok(body) = to_bytes(body, 1024 * 1024).await else { return closed() };
+    let question = Question {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        token,
+        body: body.to_vec(),
+    };
+    let now = || shared.clock.now().wall;
+    let fate = shared.provider().receive(&question, now());
+    if fate.hangs() {
+        std::future::pending::<()>().await;
+    }
+    // Half of the latency lies before the act, half after.
+    shared.clock.sleep(fate.latency() / 2).await;
+    let reply = shared.provider().answer(&question, &fate, now());
+    shared.clock.sleep(fate.latency() / 2).await;
+    match reply {
+        Some(reply) if fate.is_torn() => torn(reply),
+        Some(reply) => whole(reply),
+        None => closed(),
+    }
+}
+
+fn closed() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(Closed);
+    response
+}
+
+fn whole(reply: Reply) -> Response<Body> {
+    let Reply { status, retry_after, location, body } = reply;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    let headers = response.headers_mut();
+    if status != 204 {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    for (name, value) in [(RETRY_AFTER, retry_after), (LOCATION, location)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// The head promises the whole body; half of it comes, then the connection breaks.
+fn torn(reply: Reply) -> Response<Body> {
+    let length = reply.body.len().max(2);
+    let half = Bytes::copy_from_slice(reply.body.get(..length / 2).unwrap_or_default());
+    let pieces = [Ok(half), Err(Closed)];
+    let mut response = whole(Reply { body: Vec::new(), ..reply });
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    *response.body_mut() = Body::from_stream(futures_util::stream::iter(pieces));
+    response
+}
+
+/// How the sandbox is worked while it runs.
+pub const HELP: &str = "\
+The sandbox, while it runs (no token needed, loopback only):
+
+  curl URL/_sandbox/state                              every snapshot there is
+  curl URL/_sandbox/calls                              every call that came in
+  curl URL/_sandbox/faults                             the faults in force
+  curl URL/_sandbox/faults -d 'create:status=429,retry-after=5,times=1'
+  curl URL/_sandbox/faults -X DELETE                   end all faults
+  curl URL/_sandbox/snapshots -d '{\"server_id\": 101, \"name\": \"by-hand\"}'
+  curl URL/_sandbox/snapshots/801 -X DELETE            as if removed by hand
+  curl URL/_sandbox/snapshots/801 -X PUT -d '{\"status\": \"failed\"}'
+";
+
+async fn help() -> &'static str {
+    HELP
+}
+
+type Answer = Result<Response<Body>, (StatusCode, String)>;
+
+fn said(value: &Value) -> Response<Body> {
+    ([(CONTENT_TYPE, "application/json")], format!("{value:#}\n")).into_response()
+}
+
+fn refused(words: impl Into<String>) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, format!("{}\n", words.into()))
+}
+
+async fn list_faults(State(shared): State<Shared>) -> String {
+    shared.provider().faults().iter().map(|fault| format!("{fault}\n")).collect()
+}
+
+async fn add_faults(State(shared): State<Shared>, body: String) -> Answer {
+    let faults: Vec<Fault> = body
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(refused)?;
+    let mut provider = shared.provider();
+    for fault in faults {
+        provider.add_fault(fault);
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn end_faults(State(shared): State<Shared>) -> StatusCode {
+    shared.provider().faults().clear();
+    StatusCode::NO_CONTENT
+}
+
+async fn calls(State(shared): State<Shared>) -> Response<Body> {
+    let provider = shared.provider();
+    said(&json!({ "count": provider.calls().len(), "calls": provider.calls() }))
+}
+
+async fn state(State(shared): State<Shared>) -> Response<Body> {
+    let now = shared.clock.now().wall;
+    let mut provider = shared.provider();
+    let servers: Vec<Value> = provider
+        .servers()
+        .to_vec()
+        .into_iter()
+        .map(|(id, name)| json!({ "id": id, "name": name, "snapshots": provider.snapshots(id, now) }))
+        .collect();
+    let answer = json!({
+        "now": now,
+        "servers": servers,
+        "peak": provider.peak(),
+        "deleted": provider.deleted(),
+    });
+    said(&answer)
+}
+
+async fn add_snapshot(State(shared): State<Shared>, body: String) -> Answer {
+    let body: Value = serde_json::from_str(&body).map_err(|error| refused(error.to_string()))?;
+    let server = body.get("server_id").and_then(Value::as_u64).map(ServerId);
+    let name = body.get("name").and_then(Value::as_str);
+    let (Some(server), Some(name)) = (server, name) else {
+        return Err(refused("say which: {\"server_id\": 101, \"name\": \"by-hand\"}"));
+    };
+    let status = body.get("status").and_then(Value::as_str).unwrap_or("completed");
+    let now = shared.clock.now().wall;
+    let mut provider = shared.provider();
+    if !provider.servers().iter().any(|(id, _)| *id == server) {
+        return Err(refused(format!("there is no server {server}")));
+    }
+    let id = provider.add_snapshot(server, name, status, now);
+    Ok(said(&json!({ "id": id })))
+}
+
+async fn remove_snapshot(State(shared): State<Shared>, Path(id): Path<u64>) -> StatusCode {
+    match shared.provider().remove_snapshot(SnapshotId(id)) {
+        true => StatusCode::NO_CONTENT,
+        false => StatusCode::NOT_FOUND,
+    }
+}
+
+async fn set_status(State(shared): State<Shared>, Path(id): Path<u64>, body: String) -> Answer {
+    let body: Value = serde_json::from_str(&body).map_err(|error| refused(error.to_string()))?;
+    let Some(status) = body.get("status").and_then(Value::as_str) else {
+        return Err(refused("say which: {\"status\": \"failed\"}"));
+    };
+    match shared.provider().set_status(SnapshotId(id), status) {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err((StatusCode::NOT_FOUND, format!("there is no snapshot {id}\n"))),
+    }
+}
+
+/// Shows the token; for the person who started the sandbox.
+#[must_use]
+pub fn show_token(sandbox: &Sandbox) -> &str {
+    sandbox.token.expose_secret()
+}

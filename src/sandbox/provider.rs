@@ -1,0 +1,683 @@
+//! The provider as a state machine: what it has, and what it answers. No I/O, no clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::api::failure::Operation;
+use crate::naming::{ServerId, SnapshotId, is_name_character};
+use crate::sandbox::faults::{Effect, Fault, Faults};
+
+/// Where the API begins.
+pub const BASE_PATH: &str = "/api/v1/";
+
+/// How many calls the journal keeps.
+const JOURNAL: usize = 100_000;
+
+/// How long a restore takes.
+const RESTORE: SignedDuration = SignedDuration::from_secs(600);
+
+/// How the provider is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The account's servers.
+    pub servers: Vec<(ServerId, String)>,
+    /// Snapshots a server may have.
+    pub cap: u32,
+    /// The one good token.
+    pub token: SecretString,
+    /// How long a snapshot takes, at the least and at the most.
+    pub completion: RangeInclusive<Duration>,
+    /// Rows of a page; `None`: all on one.
+    pub page_size: Option<usize>,
+    /// Listings are a bare array.
+    pub bare_array: bool,
+    /// Listings hold other servers' rows too.
+    pub ignore_filter: bool,
+    /// Draws the spans, and the faults that have a chance.
+    pub seed: u64,
+}
+
+impl Options {
+    /// So many servers, as the documentation describes the provider, with snapshots of 3 to 10
+    /// minutes.
+    #[must_use]
+    pub fn new(servers: u64, token: SecretString, seed: u64) -> Self {
+        let known = ["web-01", "db-01", "mail-01"];
+        let name = |nth: u64| match usize::try_from(nth).ok().and_then(|nth| known.get(nth)) {
+            Some(name) => (*name).to_owned(),
+            None => format!("server-{}", 101 + nth),
+        };
+        Self {
+            servers: (0..servers).map(|nth| (ServerId(101 + nth), name(nth))).collect(),
+            cap: 5,
+            token,
+            completion: Duration::from_secs(180)..=Duration::from_secs(600),
+            page_size: None,
+            bare_array: false,
+            ignore_filter: false,
+            seed,
+        }
+    }
+}
+
+/// A request as the provider sees it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// `GET`, `POST`, `DELETE`, or another.
+    pub method: String,
+    /// The path, from the root.
+    pub path: String,
+    /// The query, without its question mark.
+    pub query: String,
+    /// The token that came with it.
+    pub token: Option<SecretString>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What the provider answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
+    /// `Location`.
+    pub location: Option<String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    fn json(status: u16, body: &Value) -> Self {
+        Self::text(status, body.to_string())
+    }
+
+    fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, retry_after: None, location: None, body: body.into() }
+    }
+
+    fn detail(status: u16, words: &str) -> Self {
+        Self::json(status, &json!({ "detail": words }))
+    }
+}
+
+/// A snapshot that the provider has, or had and still lists.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Its number.
+    pub id: SnapshotId,
+    /// Whose it is.
+    pub server: ServerId,
+    /// Its name.
+    pub name: String,
+    /// `in_progress`, `completed`, `failed`, or any other word.
+    pub status: String,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// What was written about it.
+    pub description: Option<String>,
+    /// When its state changes by itself, and to what; the empty word: it disappears.
+    #[serde(skip)]
+    becomes: Option<(Timestamp, &'static str)>,
+    #[serde(skip)]
+    listed_from: Timestamp,
+    /// Deleted, and listed until then.
+    #[serde(skip)]
+    lingers_until: Option<Timestamp>,
+}
+
+/// One call, for the journal.
+#[derive(Debug, Clone, Serialize)]
+pub struct Call {
+    /// Counts up from 0.
+    pub number: u64,
+    /// When it came.
+    pub at: Timestamp,
+    /// What was asked; `None`: nothing that the API has.
+    pub operation: Option<Operation>,
+    /// About which server, where one can tell.
+    pub server: Option<ServerId>,
+    /// The name or number of the snapshot.
+    pub snapshot: Option<String>,
+    /// What was answered; `None`: nothing.
+    pub status: Option<u16>,
+    /// Whether the provider did what it was asked to.
+    pub acted: bool,
+    /// What was made to go wrong.
+    pub faults: Vec<String>,
+}
+
+/// What will befall a call that has come in.
+#[derive(Debug)]
+pub struct Fate {
+    effects: Vec<Effect>,
+    number: u64,
+}
+
+impl Fate {
+    /// How long the answer takes.
+    #[must_use]
+    pub fn latency(&self) -> Duration {
+        let latency = |effect: &Effect| match effect {
+            Effect::Latency(span) => *span,
+            _ => Duration::ZERO,
+        };
+        self.effects.iter().map(latency).sum()
+    }
+
+    /// Never an answer.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        self.has(&Effect::Hang)
+    }
+
+    /// The connection closes before the body's end.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.has(&Effect::Torn)
+    }
+
+    fn has(&self, effect: &Effect) -> bool {
+        self.effects.contains(effect)
+    }
+}
+
+/// The provider.
+#[derive(Debug)]
+pub struct Provider {
+    options: Options,
+    /// How links in answers begin.
+    origin: String,
+    rows: Vec<Row>,
+    restoring: BTreeMap<ServerId, Timestamp>,
+    next_id: u64,
+    random: StdRng,
+    faults: Faults,
+    journal: VecDeque<Call>,
+    received: u64,
+    /// Each snapshot that a call deleted, as it was.
+    deleted: Vec<Row>,
+    /// The most snapshots that each server ever had at once.
+    peaks: BTreeMap<ServerId, usize>,
+}
+
+impl Provider {
+    /// A provider without snapshots.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let random = StdRng::seed_from_u64(options.seed);
+        Self {
+            options,
+            origin: "http://sandbox.invalid".to_owned(),
+            rows: Vec::new(),
+            restoring: BTreeMap::new(),
+            next_id: 801,
+            random,
+            faults: Faults::default(),
+            journal: VecDeque::new(),
+            received: 0,
+            deleted: Vec::new(),
+            peaks: BTreeMap::new(),
+        }
+    }
+
+    /// How links in answers begin: `http://127.0.0.1:1234`.
+    pub fn set_origin(&mut self, origin: String) {
+        self.origin = origin;
+    }
+
+    /// Changes the one good token.
+    pub fn set_token(&mut self, token: SecretString) {
+        self.options.token = token;
+    }
+
+    /// What goes wrong.
+    pub fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// Makes something go wrong.
+    pub fn add_fault(&mut self, fault: Fault) {
+        self.faults.add(fault);
+    }
+
+    /// The account's servers.
+    #[must_use]
+    pub fn servers(&self) -> &[(ServerId, String)] {
+        &self.options.servers
+    }
+
+    /// The calls, oldest first.
+    #[must_use]
+    pub fn calls(&self) -> &VecDeque<Call> {
+        &self.journal
+    }
+
+    /// How many calls of an operation came in.
+    #[must_use]
+    pub fn count(&self, operation: Operation) -> usize {
+        self.journal.iter().filter(|call| call.operation == Some(operation)).count()
+    }
+
+    /// The snapshots that calls deleted.
+    #[must_use]
+    pub fn deleted(&self) -> &[Row] {
+        &self.deleted
+    }
+
+    /// The most snapshots that any server ever had at once.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.peaks.values().copied().max().unwrap_or(0)
+    }
+
+    /// The snapshots that a server really has, oldest first.
+    #[must_use]
+    pub fn snapshots(&mut self, server: ServerId, now: Timestamp) -> Vec<Row> {
+        self.let_time_pass(now);
+        self.real().filter(|row| row.server == server).cloned().collect()
+    }
+
+    /// A snapshot made by hand, past every limit.
+    pub fn add_snapshot(
+        &mut self,
+        server: ServerId,
+        name: &str,
+        status: &str,
+        created_at: Timestamp,
+    ) -> SnapshotId {
+        self.insert(server, name.to_owned(), status.to_owned(), created_at, None)
+    }
+
+    /// Removes a snapshot by hand; whether it was there.
+    pub fn remove_snapshot(&mut self, id: SnapshotId) -> bool {
+        let before = self.rows.len();
+        self.rows.retain(|row| row.id != id);
+        self.rows.len() < before
+    }
+
+    /// Gives a snapshot any status by hand; whether it was there.
+    pub fn set_status(&mut self, id: SnapshotId, status: &str) -> bool {
+        let Some(row) = self.rows.iter_mut().find(|row| row.id == id) else { return false };
+        status.clone_into(&mut row.status);
+        row.becomes = None;
+        true
+    }
+
+    /// A call has come in: draws what befalls it.
+    pub fn receive(&mut self, question: &Question, now: Timestamp) -> Fate {
+        self.let_time_pass(now);
+        let (operation, server, snapshot) = self.about(question);
+        let effects = self.faults.befall(operation, server, &mut self.random);
+        let faults = effects.iter().map(ToString::to_string).collect();
+        let number = self.received;
+        self.received += 1;
+        let call = Call {
+            number,
+            at: now,
+            operation,
+            server,
+            snapshot,
+            status: None,
+            acted: false,
+            faults,
+        };
+        self.journal.push_back(call);
+        if self.journal.len() > JOURNAL {
+            self.journal.pop_front();
+        }
+        Fate { effects, number }
+    }
+
+    /// Does what was asked, as far as the fate lets it. `None`: the connection closes without an
+    /// answer.
+    pub fn answer(&mut self, question: &Question, fate: &Fate, now: Timestamp) -> Option<Reply> {
+        self.let_time_pass(now);
+        let instead = fate.effects.iter().find_map(|effect| match effect {
+            Effect::Status(status, wait) => {
+                let words = format!("{status} by request");
+                Some(Some(Reply { retry_after: wait.clone(), ..Reply::detail(*status, &words) }))
+            }
+            Effect::DropBefore => Some(None),
+            _ => None,
+        });
+        let (reply, acted) = match instead {
+            Some(reply) => (reply, false),
+            None => {
+                let reply = self.act(question, &fate.effects, now);
+                let acted = reply.status < 300;
+                (spoil(reply, &fate.effects), acted)
+            }
+        };
+        if let Some(call) = self.journal.iter_mut().rev().find(|call| call.number == fate.number) {
+            call.status = reply.as_ref().map(|reply| reply.status);
+            call.acted = acted;
+        }
+        reply
+    }
+
+    fn about(&self, question: &Question) -> (Option<Operation>, Option<ServerId>, Option<String>) {
+        let segments: Vec<&str> = question
+            .path
+            .strip_prefix(BASE_PATH)
+            .unwrap_or_default()
+            .trim_end_matches('/')
+            .split('/')
+            .collect();
+        let of_snapshot = |id: &str| {
+            let id = SnapshotId(id.parse().ok()?);
+            self.rows.iter().find(|row| row.id == id).map(|row| row.server)
+        };
+        match (question.method.as_str(), segments.as_slice()) {
+            ("GET", ["snapshots"]) => {
+                let server = parameter(&question.query, "server_id");
+                (Some(Operation::List), server.and_then(|id| id.parse().ok()).map(ServerId), None)
+            }
+            ("POST", ["snapshots"]) => {
+                let body: Value = serde_json::from_slice(&question.body).unwrap_or_default();
+                let server = body.get("server_id").and_then(Value::as_u64).map(ServerId);
+                let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+                (Some(Operation::Create), server, name)
+            }
+            ("DELETE", ["snapshots", id]) => {
+                (Some(Operation::Delete), of_snapshot(id), Some((*id).to_owned()))
+            }
+            ("POST", ["snapshots", id, "restore"]) => {
+                (Some(Operation::Restore), of_snapshot(id), Some((*id).to_owned()))
+            }
+            ("GET", ["servers"]) => (Some(Operation::Servers), None, None),
+            ("GET", ["account", "me"]) => (Some(Operation::Account), None, None),
+            _ => (None, None, None),
+        }
+    }
+
+    fn act(&mut self, question: &Question, effects: &[Effect], now: Timestamp) -> Reply {
+        let (operation, ..) = self.about(question);
+        if !question.path.starts_with(BASE_PATH) {
+            return Reply::detail(404, "Not found.");
+        }
+        if !question.path.ends_with('/') {
+            let location = Some(format!("{}/", question.path));
+            return Reply { location, ..Reply::text(301, "") };
+        }
+        let given = question.token.as_ref().map(ExposeSecret::expose_secret);
+        if given != Some(self.options.token.expose_secret()) {
+            return Reply::detail(401, "Invalid token.");
+        }
+        let segment = question.path.trim_start_matches(BASE_PATH).split('/').nth(1);
+        let id = segment.and_then(|id| id.parse().ok()).map(SnapshotId);
+        match (operation, id) {
+            (Some(Operation::List), _) => self.list(question, effects, now),
+            (Some(Operation::Create), _) => self.create(&question.body, effects, now),
+            (Some(Operation::Delete), Some(id)) => self.delete(id, effects, now),
+            (Some(Operation::Restore), Some(id)) => self.restore(id, now),
+            (Some(Operation::Servers), _) => self.list_servers(now),
+            (Some(Operation::Account), _) => Reply::json(
+                200,
+                &json!({
+                    "account": { "email": "sandbox@example.org", "first_name": "Sandbox" },
+                    "token": { "name": "sandbox", "permissions": ["snapshots:read", "snapshots:write"] },
+                }),
+            ),
+            _ => Reply::detail(404, "Not found."),
+        }
+    }
+
+    fn list(&self, question: &Question, effects: &[Effect], now: Timestamp) -> Reply {
+        let wanted = parameter(&question.query, "server_id")
+            .filter(|_| !self.options.ignore_filter)
+            .and_then(|id| id.parse().ok())
+            .map(ServerId);
+        let listed = |row: &&Row| {
+            row.listed_from <= now
+                && row.lingers_until.is_none_or(|until| until > now)
+                && wanted.is_none_or(|server| row.server == server)
+        };
+        // Newest first, as in the documentation's example.
+        let rows: Vec<Value> =
+            self.rows.iter().rev().filter(listed).map(|row| self.show(row)).collect();
+        if self.options.bare_array {
+            return Reply::json(200, &Value::Array(rows));
+        }
+        let count = rows.len() + usize::from(effects.contains(&Effect::WrongCount));
+        let size = self.options.page_size.unwrap_or(usize::MAX).max(1);
+        let page =
+            parameter(&question.query, "page").and_then(|page| page.parse().ok()).unwrap_or(1);
+        let first = size.saturating_mul(page - usize::from(page > 0));
+        let link = |page: usize| {
+            let filter = wanted.map(|id| format!("&server_id={id}")).unwrap_or_default();
+            let foreign = effects.contains(&Effect::ForeignNext);
+            let origin = if foreign { "http://elsewhere.invalid" } else { &self.origin };
+            format!("{origin}{BASE_PATH}snapshots/?page={page}{filter}")
+        };
+        let more = first.saturating_add(size) < rows.len();
+        let shown: Vec<Value> = rows.into_iter().skip(first).take(size).collect();
+        if self.options.page_size.is_none() {
+            return Reply::json(200, &json!({ "count": count, "results": shown }));
+        }
+        Reply::json(
+            200,
+            &json!({
+                "count": count,
+                "next": more.then(|| link(page + 1)),
+                "previous": (page > 1).then(|| link(page - 1)),
+                "results": shown,
+            }),
+        )
+    }
+
+    fn create(&mut self, body: &[u8], effects: &[Effect], now: Timestamp) -> Reply {
+        let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
+            return Reply::detail(400, "JSON parse error.");
+        };
+        let Some(server) = body.get("server_id").and_then(Value::as_u64).map(ServerId) else {
+            return Reply::json(400, &json!({ "server_id": ["A valid integer is required."] }));
+        };
+        let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if name.is_empty() || !name.chars().all(is_name_character) {
+            return Reply::json(
+                400,
+                &json!({ "name": ["Use letters, numbers, hyphens and underscores."] }),
+            );
+        }
+        if !self.options.servers.iter().any(|(id, _)| *id == server) {
+            return Reply::detail(404, "No such server.");
+        }
+        if self.restoring.contains_key(&server) {
+            return Reply::detail(409, "The server is being restored.");
+        }
+        let taken = self.real().filter(|row| row.server == server).count();
+        if taken >= self.options.cap as usize {
+            return Reply::detail(400, "This snapshot cannot be created.");
+        }
+        let description = body.get("description").and_then(Value::as_str).map(str::to_owned);
+        let id = self.insert(server, name, "in_progress".to_owned(), now, description);
+        let spans = (
+            self.options.completion.start().as_millis(),
+            self.options.completion.end().as_millis(),
+        );
+        let span = self.random.random_range(spans.0..=spans.1.max(spans.0));
+        let done = now
+            .checked_add(SignedDuration::from_millis(i64::try_from(span).unwrap_or(i64::MAX)))
+            .unwrap_or(Timestamp::MAX);
+        let late = effects.iter().find_map(|effect| match effect {
+            Effect::Late(span) => now.checked_add(*span).ok(),
+            _ => None,
+        });
+        let becomes = if effects.contains(&Effect::NeverCompletes) {
+            None
+        } else if effects.contains(&Effect::Fails) {
+            Some((done, "failed"))
+        } else if effects.contains(&Effect::Vanishes) {
+            Some((done, ""))
+        } else {
+            Some((done, "completed"))
+        };
+        let Some(row) = self.rows.last_mut() else { return Reply::detail(500, "Lost.") };
+        row.becomes = becomes;
+        row.listed_from = late.unwrap_or(now);
+        let mut answer = self.rows.iter().find(|row| row.id == id).map(|row| self.show(row));
+        if let Some(Value::Object(answer)) = &mut answer {
+            let words =
+                "Snapshot is being created. This may take 3-10 minutes depending on server size.";
+            answer.insert("message".to_owned(), words.into());
+        }
+        Reply::json(201, &answer.unwrap_or_default())
+    }
+
+    fn delete(&mut self, id: SnapshotId, effects: &[Effect], now: Timestamp) -> Reply {
+        let real = |row: &&mut Row| row.id == id && row.lingers_until.is_none();
+        let Some(row) = self.rows.iter_mut().find(real) else {
+            return Reply::detail(404, "No such snapshot.");
+        };
+        if row.status == "in_progress" {
+            return Reply::detail(409, "The snapshot is in progress.");
+        }
+        self.deleted.push(row.clone());
+        let linger = effects.iter().find_map(|effect| match effect {
+            Effect::Linger(span) => now.checked_add(*span).ok(),
+            _ => None,
+        });
+        match linger {
+            Some(until) => row.lingers_until = Some(until),
+            None => self.rows.retain(|row| row.id != id),
+        }
+        Reply::text(204, "")
+    }
+
+    fn restore(&mut self, id: SnapshotId, now: Timestamp) -> Reply {
+        let Some(row) = self.real().find(|row| row.id == id).cloned() else {
+            return Reply::detail(404, "No such snapshot.");
+        };
+        if row.status != "completed" || self.restoring.contains_key(&row.server) {
+            return Reply::detail(400, "The server is not in a state that can be restored.");
+        }
+        self.restoring.insert(row.server, now.checked_add(RESTORE).unwrap_or(now));
+        Reply::json(
+            200,
+            &json!({
+                "status": "success",
+                "message": "Server is being restored from snapshot. This may take 5-15 minutes.",
+                "snapshot": { "id": row.id, "name": row.name, "created_at": row.created_at },
+                "server": { "id": row.server, "name": self.server_name(row.server), "status": "restoring" },
+            }),
+        )
+    }
+
+    fn list_servers(&self, now: Timestamp) -> Reply {
+        let rows: Vec<Value> = self
+            .options
+            .servers
+            .iter()
+            .map(|(id, name)| {
+                let restoring = self.restoring.get(id).is_some_and(|until| *until > now);
+                let status = if restoring { "restoring" } else { "active" };
+                json!({ "id": id, "name": name, "status": status, "location": "sandbox" })
+            })
+            .collect();
+        Reply::json(200, &json!({ "count": rows.len(), "results": rows }))
+    }
+
+    fn insert(
+        &mut self,
+        server: ServerId,
+        name: String,
+        status: String,
+        created_at: Timestamp,
+        description: Option<String>,
+    ) -> SnapshotId {
+        let id = SnapshotId(self.next_id);
+        self.next_id += 1;
+        self.rows.push(Row {
+            id,
+            server,
+            name,
+            status,
+            created_at,
+            description,
+            becomes: None,
+            listed_from: created_at,
+            lingers_until: None,
+        });
+        let count = self.real().filter(|row| row.server == server).count();
+        let peak = self.peaks.entry(server).or_default();
+        *peak = (*peak).max(count);
+        id
+    }
+
+    /// What really is there: not what only lingers.
+    fn real(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.lingers_until.is_none())
+    }
+
+    fn let_time_pass(&mut self, now: Timestamp) {
+        for row in &mut self.rows {
+            if let Some((_, word)) = row.becomes.filter(|(at, _)| *at <= now) {
+                word.clone_into(&mut row.status);
+                row.becomes = None;
+            }
+        }
+        self.rows.retain(|row| {
+            !row.status.is_empty() && row.lingers_until.is_none_or(|until| until > now)
+        });
+        self.restoring.retain(|_, until| *until > now);
+    }
+
+    fn server_name(&self, server: ServerId) -> &str {
+        let known = self.options.servers.iter().find(|(id, _)| *id == server);
+        known.map_or("", |(_, name)| name.as_str())
+    }
+
+    fn show(&self, row: &Row) -> Value {
+        let size = (row.status == "completed").then_some(4096 + row.id.0);
+        json!({
+            "id": row.id,
+            "server": { "id": row.server, "name": self.server_name(row.server) },
+            "name": row.name,
+            "status": row.status,
+            "size_mb": size,
+            "created_at": row.created_at,
+            "description": row.description,
+        })
+    }
+}
+
+/// What becomes of a good answer on its way.
+fn spoil(reply: Reply, effects: &[Effect]) -> Option<Reply> {
+    for effect in effects {
+        match effect {
+            Effect::DropAfter => return None,
+            Effect::StatusAfter(status) => {
+                return Some(Reply::detail(
+                    *status,
+                    &format!("{status} after the act, by request"),
+                ));
+            }
+            Effect::Empty => return Some(Reply { body: Vec::new(), ..reply }),
+            Effect::Garbage => {
+                return Some(Reply {
+                    body: b"<html><h1>Bad gateway</h1></html>".to_vec(),
+                    ..reply
+                });
+            }
+            Effect::Huge => return Some(Reply { body: vec![b' '; 9 * 1024 * 1024], ..reply }),
+            _ => {}
+        }
+    }
+    Some(reply)
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
