@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::types::{ApiSettings, Server, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::timetable::{Start, Timetable};
-use crate::exclusion::{Busy, Exclusion};
+use crate::exclusion::{Busy, Claim, Exclusion};
 use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
 use crate::plan::AskedBy;
@@ -72,6 +72,8 @@ struct Ordered {
     server: Arc<Server>,
     tick: Tick,
     asked_by: AskedBy,
+    /// Where it is held already.
+    claim: Option<Claim>,
 }
 
 impl Daemon {
@@ -139,7 +141,12 @@ impl Daemon {
         let tick = Tick::at(self.shared.world.clock.now().wall);
         let current = self.shared.current();
         for server in current.servers.values().filter(|server| server.enabled) {
-            let order = Ordered { server: Arc::clone(server), tick, asked_by: AskedBy::Person };
+            let order = Ordered {
+                server: Arc::clone(server),
+                tick,
+                asked_by: AskedBy::Person,
+                claim: None,
+            };
             // Fails only when the daemon is ending.
             let _ = self.shared.queue.send(order).await;
         }
@@ -202,7 +209,7 @@ impl Agenda for Shared {
         }
         while let Ok(place) = self.queue.try_reserve() {
             let Some(Start { server, tick }) = timetable.take(now) else { break };
-            place.send(Ordered { server, tick, asked_by: AskedBy::Schedule });
+            place.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim: None });
         }
     }
 }
@@ -223,11 +230,12 @@ impl Shared {
 
     /// Rotates, unless the server is busy. The one place where a rotation's end is told.
     async fn rotate(&self, order: Ordered) {
-        let Ordered { server, tick, asked_by } = order;
+        let Ordered { server, tick, asked_by, claim } = order;
         // The policy in force now, not the one when the tick fell.
         let current = self.current();
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
-        let report = match self.world.exclusion.claim(server.id) {
+        let claim = claim.map_or_else(|| self.world.exclusion.claim(server.id), Ok);
+        let report = match claim {
             Ok(_claim) => {
                 let next_tick = server.next_tick_after(self.world.clock.now().wall);
                 let next_tick = next_tick.map(Tick::instant);

@@ -39,7 +39,8 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
         Ok(text) if !text.trim().is_empty() => (format!("${FILTER_VARIABLE}"), text),
         _ => ("[log] level".to_owned(), level.to_owned()),
     };
-    let filter = EnvFilter::try_new(&text)
+    // The clockwork's own steps are nobody's concern, unless the filter asks for them.
+    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
     let terminal = std::io::stderr().is_terminal();
     let text_for_people = match format {
@@ -62,6 +63,7 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
             .with_writer(std::io::stderr)
             .json()
             .flatten_event(true)
+            .with_target(false)
             .with_current_span(false)
             .with_span_list(false)
             .log_internal_errors(false);

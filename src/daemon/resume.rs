@@ -32,6 +32,8 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
             () = shared.world.clock.sleep(wait) => {}
         }
     }
+    // A rotation that has begun meanwhile sees to it.
+    let Ok(claim) = shared.world.exclusion.claim(server.id) else { return };
     tracing::info!(
         event = "resume",
         server_id = server.id.0,
@@ -40,7 +42,8 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
         "goes on with what was missed or left in progress"
     );
     // Fails only when the daemon is ending.
-    let _ = shared.queue.send(Ordered { server, tick, asked_by: AskedBy::Schedule }).await;
+    let claim = Some(claim);
+    let _ = shared.queue.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim }).await;
 }
 
 /// Whether a tick before the start may still run: it is no older than `catch_up`, or its jitter has

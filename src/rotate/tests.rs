@@ -379,9 +379,8 @@ async fn pages_foreign_links_bare_arrays_and_ignored_filters_make_no_difference(
             .holding("c H c c")
             .faults(&["list:foreign-next"]);
         let now = scene.clock.now().wall;
-        let mut provider = scene.memory.provider.lock().unwrap();
-        provider.add_snapshot(ServerId(102), "snapring-20200101T030000Z", "completed", now);
-        drop(provider);
+        let name = "snapring-20200101T030000Z";
+        scene.memory.provider.lock().unwrap().add_snapshot(ServerId(102), name, "completed", now);
         let report = scene.rotate().await;
         assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
         assert_eq!(scene.deleted(), [801]);

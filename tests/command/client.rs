@@ -1,0 +1,119 @@
+//! The client over real HTTP, where the answers are nobody's idea of an API.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use snapring::api::client::{Client, Scope};
+use snapring::api::credentials::Credentials;
+use snapring::api::failure::Outcome;
+use snapring::api::http::HttpTransport;
+use snapring::clock::Clock;
+use snapring::config;
+use snapring::naming::ServerId;
+use wiremock::matchers::{any, header, method, path, query_param};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::machine::TOKEN;
+
+async fn client(server: &MockServer) -> Client {
+    let text = format!(
+        "[api]\nbase_url = \"{}/api/v1/\"\nretries = 0\n[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n",
+        server.uri()
+    );
+    let api = config::parse("test.toml", &text).unwrap().settings.api;
+    let transport = HttpTransport::new(api.base_url.clone(), Duration::from_secs(5)).unwrap();
+    let token = Credentials::known(SecretString::from(TOKEN));
+    Client::new(Box::new(transport), &api, token, Clock::system(), 1)
+}
+
+/// The class of a listing that is answered so, and the message.
+async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let error = client(&server).await.list(ServerId(1), &Scope::default()).await.unwrap_err();
+    (error.outcome().unwrap(), error.to_string())
+}
+
+#[tokio::test]
+async fn a_listing_asks_as_documented_and_reads_every_page() {
+    let server = MockServer::start().await;
+    let row = |id: u64| {
+        serde_json::json!({"id": id, "server": {"id": 1, "name": "web"}, "name": "n", "status": "completed",
+                           "size_mb": null, "created_at": "2025-01-15T18:30:00Z"})
+    };
+    let first = serde_json::json!({"count": 2, "next": "http://elsewhere.invalid/api/v1/snapshots/?page=2", "results": [row(1)]});
+    let second = serde_json::json!({"count": 2, "next": null, "results": [row(2)]});
+    Mock::given(method("GET"))
+        .and(path("/api/v1/snapshots/"))
+        .and(query_param("server_id", "1"))
+        .and(header("authorization", format!("Bearer {TOKEN}").as_str()))
+        .respond_with(ResponseTemplate::new(200).set_body_json(first))
+        .expect(1)
+        .mount(&server)
+        .await;
+    Mock::given(method("GET"))
+        .and(query_param("page", "2"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(second))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let listing = client(&server).await.list(ServerId(1), &Scope::default()).await.unwrap();
+    assert_eq!(listing.snapshots.len(), 2);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
+    let elsewhere = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).expect(0).mount(&elsewhere).await;
+    for status in [301, 302, 307, 308] {
+        let answer = ResponseTemplate::new(status).insert_header("location", elsewhere.uri());
+        assert_eq!(listing_answered(answer).await.0, Outcome::Rejected);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_provider_repeats_is_taken_out_of_the_message() {
+    let body = serde_json::json!({ "detail": format!("bad token {TOKEN}\nfake line") });
+    let (outcome, message) = listing_answered(ResponseTemplate::new(403).set_body_json(body)).await;
+    assert_eq!(outcome, Outcome::Unauthorized);
+    assert_eq!(message, "list unauthorized (403): bad token [token] fake line");
+}
+
+#[tokio::test]
+async fn each_answer_has_its_class() {
+    let cases = [
+        (200, Outcome::Malformed),
+        (204, Outcome::Malformed),
+        (400, Outcome::Rejected),
+        (401, Outcome::Unauthorized),
+        (402, Outcome::Rejected),
+        (404, Outcome::NotFound),
+        (409, Outcome::Rejected),
+        (422, Outcome::Rejected),
+        (429, Outcome::Throttled),
+        (500, Outcome::ServerError),
+        (503, Outcome::ServerError),
+    ];
+    for (status, expected) in cases {
+        let answer = ResponseTemplate::new(status).set_body_string("<html>what?</html>");
+        assert_eq!(listing_answered(answer).await.0, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_larger_than_eight_mebibytes_is_not_read() {
+    let answer = ResponseTemplate::new(200).set_body_bytes(vec![b' '; 9 << 20]);
+    let (outcome, message) = listing_answered(answer).await;
+    assert_eq!(outcome, Outcome::Malformed);
+    assert!(message.contains("longer than 8 MiB"), "{message}");
+}
+
+#[tokio::test]
+async fn nobody_listening_is_a_failure_of_transport_that_says_so() {
+    let server = MockServer::start().await;
+    let client = client(&server).await;
+    drop(server);
+    let error = client.list(ServerId(1), &Scope::default()).await.unwrap_err();
+    // wiremock keeps its listener for the next server; either way there is no good answer.
+    assert!(matches!(error.outcome(), Some(Outcome::Transport | Outcome::NotFound)), "{error}");
+}

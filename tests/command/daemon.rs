@@ -1,0 +1,184 @@
+//! `snapring run`: rings turn, signals are obeyed, and what breaks off is gone on with.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::sys::signal::Signal;
+use snapring::api::failure::Operation;
+use snapring::naming::{Prefix, ServerId, Tick};
+
+use crate::machine::{Daemon, Machine, WEB};
+
+/// Every three seconds, three kept.
+const DENSE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/3 * * * * *\"\nkeep = 3\n\
+                     min_interval = \"0s\"\n";
+
+/// Once a year: nothing falls due by itself.
+const RARE: &str =
+    "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \"0s\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_turns_with_the_right_names_and_never_touches_what_is_not_its_own() {
+    let machine = Machine::new().await;
+    let by_hand = machine.add(WEB, "by-hand", 50);
+    machine.add(ServerId(102), "snapring-20200101T000000Z", 60);
+    machine.configure(DENSE);
+    let mut daemon = machine.daemon();
+    machine.until("six rotations", || daemon.rotations("rotated") >= 6).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+
+    let prefix: Prefix = "snapring".parse().unwrap();
+    for call in daemon.events("api").iter().filter(|call| call["operation"] == "create") {
+        let tick = prefix.tick_of(call["snapshot"].as_str().unwrap()).unwrap();
+        assert_eq!(tick.instant().as_second() % 3, 0);
+        assert_eq!(call["tick"], tick.to_string());
+        assert_eq!((call["server_id"].as_u64(), call["server"].as_str()), (Some(101), Some("web")));
+    }
+    let rows = machine.rows(WEB);
+    assert!(rows.iter().any(|row| row.id.0 == by_hand));
+    assert!((2..=5).contains(&rows.len()), "{rows:?}");
+    assert_eq!(machine.rows(ServerId(102)).len(), 1, "another server's managed one");
+    let provider = machine.sandbox.provider();
+    assert!(provider.peak() <= 5);
+    assert_eq!(daemon.events("api").len(), provider.calls().len(), "one event for each call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn term_in_the_middle_loses_nothing_and_the_next_start_goes_on() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
+    for (name, hours) in [
+        ("snapring-20260101T030000Z", 3),
+        ("snapring-20260102T030000Z", 2),
+        ("snapring-20260103T030000Z", 1),
+    ] {
+        machine.add(WEB, name, hours);
+    }
+    machine.configure(RARE);
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the create", || machine.rows(WEB).len() == 4).await;
+    machine
+        .until("the first look", || machine.sandbox.provider().count(Operation::List) >= 3)
+        .await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    assert_eq!(daemon.rotations("failed"), 1, "interrupted, and said so");
+    assert_eq!(machine.rows(WEB).len(), 4, "nothing pruned");
+
+    let unfinished = machine.rows(WEB)[3].id;
+    let daemon = machine.daemon();
+    machine.until("it goes on", || !daemon.events("resume").is_empty()).await;
+    machine.sandbox.provider().set_status(unfinished, "completed");
+    machine.until("the rest", || daemon.rotations("adopted") == 1).await;
+    assert_eq!(machine.rows(WEB).len(), 3);
+    assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_between_the_create_and_its_answer_makes_nothing_twice() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
+    machine.configure(RARE);
+    machine.fault("create:latency=4s,times=1");
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the act", || machine.rows(WEB).len() == 1).await;
+    daemon.signal(Signal::SIGKILL);
+    daemon.ended().await;
+
+    let daemon = machine.daemon();
+    machine.until("it goes on", || !daemon.events("resume").is_empty()).await;
+    let id = machine.rows(WEB)[0].id;
+    machine.sandbox.provider().set_status(id, "completed");
+    machine.until("adopted", || daemon.rotations("adopted") == 1).await;
+    assert_eq!(machine.rows(WEB).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_missed_while_away_runs_once_and_a_new_schedule_does_not_fire() {
+    let machine = Machine::new().await;
+    let midnight = |days: i64| {
+        let today = machine.clock.now().wall.as_second() / 86_400;
+        Tick::at(Timestamp::from_second((today - days) * 86_400).unwrap())
+    };
+    let prefix: Prefix = "snapring".parse().unwrap();
+    machine.add(WEB, &prefix.name(midnight(3)), 72);
+    machine.add(ServerId(102), "snapring-20260101T030000Z", 72); // of a schedule before this one
+    let server = |id: u64| format!("[[server]]\nid = {id}\nschedule = \"0 0 * * *\"\nkeep = 4\n");
+    machine.configure(&format!("{}{}{}", server(101), server(102), server(103)));
+    let today = prefix.name(midnight(0));
+    for _ in 0..2 {
+        let mut daemon = machine.daemon();
+        machine.until("the catch-up", || machine.names(WEB).contains(&today)).await;
+        machine
+            .until("a look at each", || machine.sandbox.provider().count(Operation::List) >= 3)
+            .await;
+        machine
+            .until("its end", || {
+                daemon.rotations("rotated") == 1 || daemon.events("resume").is_empty()
+            })
+            .await;
+        daemon.signal(Signal::SIGTERM);
+        daemon.ended().await;
+    }
+    assert_eq!(machine.names(WEB).len(), 2, "once, not for each of three missed nights");
+    assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    let daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+
+    machine.configure(&RARE.replace("keep = 3", "keep = 30"));
+    daemon.signal(Signal::SIGHUP);
+    machine.until("the refusal", || !daemon.events("reload").is_empty()).await;
+    let words = daemon.events("reload")[0]["message"].as_str().unwrap().to_owned();
+    assert!(words.contains("the old configuration stays in force"), "{words}");
+    assert!(words.contains("`keep` and `reserve` ask for 30 slots of 5"), "{words}");
+
+    machine.configure(&DENSE.replace("101", "102"));
+    daemon.signal(Signal::SIGHUP);
+    machine.until("the new server", || !machine.rows(ServerId(102)).is_empty()).await;
+    assert!(machine.rows(WEB).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_term_ends_at_once() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    machine.fault("list:hang");
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine
+        .until("a call under way", || machine.sandbox.provider().count(Operation::List) > 0)
+        .await;
+    daemon.signal(Signal::SIGTERM);
+    let ending = |daemon: &Daemon| {
+        let says =
+            |event: &serde_json::Value| event["message"].as_str().unwrap().starts_with("ending");
+        daemon.events("daemon").iter().any(says)
+    };
+    machine.until("the first one to be heard", || ending(&daemon)).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_and_a_person_never_rotate_one_server_at_once() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
+    machine.configure(RARE);
+    let daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the create", || machine.rows(WEB).len() == 1).await;
+    let (code, out, _) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("another snapring process on this machine is rotating it"), "{out}");
+    assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
+}

@@ -1,0 +1,169 @@
+//! A machine to try the command on: a sandbox, a directory, an environment.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use snapring::clock::Clock;
+use snapring::naming::ServerId;
+use snapring::sandbox::http::Sandbox;
+use snapring::sandbox::provider::{Options, Row};
+use tempfile::TempDir;
+
+pub const WEB: ServerId = ServerId(101);
+
+/// The token of every machine; no output may ever show it.
+pub const TOKEN: &str = "vps_not_to_be_seen_4711";
+
+pub struct Machine {
+    pub sandbox: Sandbox,
+    pub directory: TempDir,
+    pub clock: Clock,
+    started: AtomicU32,
+}
+
+impl Machine {
+    /// A sandbox with three servers whose snapshots take `completion`.
+    pub async fn with_snapshots_of(completion: Duration) -> Self {
+        let mut options = Options::new(3, SecretString::from(TOKEN), 1);
+        options.completion = completion..=completion;
+        let clock = Clock::system();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let sandbox = Sandbox::start(options, clock.clone(), listen).await.unwrap();
+        assert_eq!(sandbox.token().expose_secret(), TOKEN);
+        Self { sandbox, directory: tempfile::tempdir().unwrap(), clock, started: AtomicU32::new(0) }
+    }
+
+    pub async fn new() -> Self {
+        Self::with_snapshots_of(Duration::from_millis(300)).await
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes the configuration: `[api]` for the sandbox, then what is given.
+    pub fn configure(&self, rest: &str) {
+        let text = format!(
+            "[api]\nbase_url = \"http://{}/api/v1/\"\nsettle = \"1s\"\nretries = 1\n\
+             timeout = \"5s\"\n{rest}",
+            self.sandbox.address()
+        );
+        std::fs::write(self.path("config.toml"), text).unwrap();
+    }
+
+    /// The command with this machine's environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_snapring"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("SNAPRING_CONFIG", self.path("config.toml"))
+            .env("SNAPRING_TOKEN", TOKEN)
+            .env("STATE_DIRECTORY", self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end: exit code, standard output, standard error.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self.command(arguments);
+        let output = tokio::task::block_in_place(|| command.output().unwrap());
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            assert!(!text.contains(TOKEN), "the token is shown: {text}");
+            text
+        };
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+
+    pub fn daemon(&self) -> Daemon {
+        let started = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = self.path(&format!("log-{started}"));
+        let file = File::create(&log).unwrap();
+        let child = self.command(&["run"]).stderr(file).stdout(Stdio::null()).spawn().unwrap();
+        Daemon { child, log, clock: self.clock.clone() }
+    }
+
+    pub fn rows(&self, server: ServerId) -> Vec<Row> {
+        self.sandbox.provider().snapshots(server, self.clock.now().wall)
+    }
+
+    pub fn names(&self, server: ServerId) -> Vec<String> {
+        self.rows(server).into_iter().map(|row| row.name).collect()
+    }
+
+    /// A snapshot made by hand, or by another snapring, so many hours ago.
+    pub fn add(&self, server: ServerId, name: &str, hours_ago: i64) -> u64 {
+        let made = self.clock.now().wall - jiff::SignedDuration::from_hours(hours_ago);
+        self.sandbox.provider().add_snapshot(server, name, "completed", made).0
+    }
+
+    pub fn fault(&self, fault: &str) {
+        self.sandbox.provider().add_fault(fault.parse().unwrap());
+    }
+
+    /// Waits until something is so; a minute is far more than anything here takes.
+    pub async fn until(&self, what: &str, mut so: impl FnMut() -> bool) {
+        for _ in 0..3000 {
+            if so() {
+                return;
+            }
+            self.clock.sleep(Duration::from_millis(20)).await;
+        }
+        let started = self.started.load(Ordering::Relaxed);
+        let log = self.path(&format!("log-{}", started.saturating_sub(1)));
+        panic!("{what} did not happen:\n{}", std::fs::read_to_string(log).unwrap_or_default());
+    }
+}
+
+/// `snapring run`; killed if a test leaves it behind.
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+    clock: Clock,
+}
+
+impl Daemon {
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the end, at most a minute.
+    pub async fn ended(&mut self) -> ExitStatus {
+        for _ in 0..3000 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            self.clock.sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the daemon goes on");
+    }
+
+    /// All events of a kind so far.
+    pub fn events(&self, event: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        assert!(!text.contains(TOKEN), "the token is logged");
+        // The last line may be half written.
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"] == event).collect()
+    }
+
+    /// How many rotations ended in this outcome.
+    pub fn rotations(&self, outcome: &str) -> usize {
+        self.events("rotation").iter().filter(|it| it["outcome"] == outcome).count()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

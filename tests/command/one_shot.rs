@@ -1,0 +1,235 @@
+//! The commands that run once.
+
+use serde_json::Value;
+use snapring::api::failure::Operation;
+
+use crate::machine::{Machine, TOKEN, WEB};
+
+const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n\
+                       [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
+
+async fn machine() -> Machine {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    machine
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
+    let machine = machine().await;
+    let (code, out, _) = machine.run(&["check"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("good, 2 servers") && out.contains("03:00:00 UTC"), "{out}");
+    assert_eq!(machine.sandbox.provider().calls().len(), 0, "nothing was asked of the provider");
+
+    let (code, out, _) = machine.run(&["check", "--online", "--json"]);
+    assert_eq!(code, 0, "{out}");
+    let answer = json(&out);
+    assert_eq!(answer["token"]["name"], "sandbox");
+    assert_eq!(answer["servers"][1]["online"]["free"], 5);
+
+    machine.configure(&SERVERS.replace("102", "999"));
+    let (code, out, _) = machine.run(&["check", "--online"]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("the account has no such server; it has 101 (web-01), 102 (db-01)"),
+        "{out}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_configuration_ends_every_command_with_78() {
+    let machine = machine().await;
+    machine.configure("[[server]]\nid = 101\nschedule = \"0 0 30 2 *\"\nkeep = 9\n");
+    for arguments in [&["check"][..], &["run"], &["plan"], &["list"], &["rotate", "--all"]] {
+        let (code, out, errors) = machine.run(arguments);
+        assert_eq!((code, out.as_str()), (78, ""), "{arguments:?}");
+        assert!(errors.contains("never occurs") && errors.contains("9 slots of 5"), "{errors}");
+    }
+    let (code, out, _) = machine.run(&["check", "--json"]);
+    assert_eq!(code, 78);
+    assert_eq!(json(&out)["problems"][0]["line"], 8);
+    let (code, _, errors) = machine.run(&["check", "--config", "/no/such/file"]);
+    assert_eq!(code, 78);
+    assert!(errors.contains("/no/such/file: the configuration cannot be read"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_the_daemon_does_not_start() {
+    let machine = machine().await;
+    let output = machine.command(&["run"]).env_remove("SNAPRING_TOKEN").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("there is no API token: set `token_file`"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan_says_what_rotate_then_does() {
+    let machine = machine().await;
+    for (name, hours) in [
+        ("snapring-20260101T030000Z", 90),
+        ("by-hand", 80),
+        ("snapring-20260102T030000Z", 70),
+        ("snapring-20260103T030000Z", 60),
+    ] {
+        machine.add(WEB, name, hours);
+    }
+    let (code, out, _) = machine.run(&["plan", "web", "--json"]);
+    assert_eq!(code, 0);
+    let plan = json(&out);
+    assert_eq!(plan[0]["action"], "create");
+    assert_eq!(plan[0]["deletes"][0]["name"], "snapring-20260101T030000Z");
+    let (_, text, _) = machine.run(&["plan", "web", "--at", "2027-01-01T12:00"]);
+    assert!(text.contains("create snapring-20270102T030000Z, delete 1"), "{text}");
+    assert!(text.contains("foreign: never deleted"), "{text}");
+    assert_eq!(machine.rows(WEB).len(), 4, "a plan changes nothing");
+
+    let (code, out, errors) = machine.run(&["rotate", "101", "--json"]);
+    assert_eq!(code, 0, "{errors}");
+    let report = json(&out);
+    assert_eq!(report[0]["outcome"], "rotated");
+    assert_eq!(report[0]["deleted"][0], "snapring-20260101T030000Z");
+    assert!(errors.contains("\"event\":\"rotation\""), "logged as configured: {errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotate_ends_with_1_when_one_of_them_fails() {
+    let machine = machine().await;
+    machine.fault("create:fails,server=102");
+    let (code, out, _) = machine.run(&["rotate", "--all"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("rotated") && out.contains("the provider failed to make"), "{out}");
+    assert_eq!(machine.rows(WEB).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn list_shows_whose_each_snapshot_is() {
+    let machine = machine().await;
+    machine.add(WEB, "by-hand", 26);
+    machine.add(WEB, "snapring-20260101T030000Z", 2);
+    let (code, out, _) = machine.run(&["list", "web"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("web (101): 2 of 5 slots taken, 3 free"), "{out}");
+    assert!(out.contains("by-hand") && out.contains("foreign") && out.contains("1d 2h"), "{out}");
+    let answer = json(&machine.run(&["list", "--json"]).1);
+    assert_eq!(answer[0]["snapshots"][1]["holder"], "managed");
+    assert_eq!(answer[0]["snapshots"][1]["tick"], "2026-01-01T03:00:00Z");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_hand_create_delete_and_restore() {
+    let machine = machine().await;
+    let (code, out, _) = machine.run(&["create", "web", "--name", "before-upgrade"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("before-upgrade completed"), "{out}");
+    let id = machine.rows(WEB)[0].id.to_string();
+
+    let (code, _, errors) = machine.run(&["delete", &id]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("before-upgrade") && errors.contains("say --yes"), "{errors}");
+    assert_eq!(machine.rows(WEB).len(), 1);
+
+    let (code, out, errors) =
+        machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("is being restored from before-upgrade"), "{out}");
+    assert!(errors.contains("Everything written since then is lost"), "{errors}");
+    assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
+    assert!(machine.names(WEB)[1].starts_with("before-restore-"));
+
+    let (code, _, _) = machine.run(&["delete", &id, "--yes"]);
+    assert_eq!((code, machine.rows(WEB).len()), (0, 1));
+    let (code, _, errors) = machine.run(&["delete", &id, "--yes"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("the account has no snapshot"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted() {
+    let machine = machine().await;
+    let ids: Vec<u64> =
+        (0..5).map(|nth| machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth)).collect();
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "one-more"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("no free slot: 5 of 5 are taken by by-hand-0"), "{errors}");
+    assert_eq!(machine.sandbox.provider().count(Operation::Create), 0);
+
+    machine.configure(
+        &SERVERS.replace("name = \"web\"", &format!("name = \"web\"\npin = [{}]", ids[0])),
+    );
+    let (code, _, errors) = machine.run(&["delete", &ids[0].to_string(), "--yes"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("is pinned"), "{errors}");
+    assert_eq!(machine.rows(WEB).len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_usage_is_explained_and_ends_with_2() {
+    let machine = machine().await;
+    let cases: [(&[&str], &str); 8] = [
+        (&["plan", "nobody"], "it has web (101), db (102)"),
+        (&["rotate"], "required"),
+        (&["plan", "--at", "tomorrow"], "write 2026-11-24T03:00:00Z"),
+        (&["create", "web", "--name", "with space"], "' ' is not allowed"),
+        (&["create", "web", "--name", "snapring-20260101T030000Z"], "rotations would delete it"),
+        (&["delete", "-5"], "unexpected argument"),
+        (&["restore", "newest"], "neither a snapshot's id nor the word"),
+        (&["sandbox", "--fault", "list:explode"], "\"explode\" is no effect"),
+    ];
+    for (arguments, expected) in cases {
+        let (code, out, errors) = machine.run(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+    }
+    let (code, _, errors) = machine.run(&["sandbox", "--listen", "0.0.0.0:0"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("loopback addresses only"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_turns_three_rings_and_tells_why_each_snapshot_is_there() {
+    let machine = machine().await;
+    let (code, out, errors) = machine.run(&["demo", "--seconds", "11"]);
+    assert_eq!(code, 0, "{errors}");
+    for expected in [
+        "web-01   rotated",
+        "db-01    rotated",
+        "before-the-upgrade",
+        "foreign: never deleted",
+        "ever had more than",
+    ] {
+        assert!(out.contains(expected), "{expected} is missing:\n{out}");
+    }
+    assert!(!out.contains("failed"), "{out}");
+    assert_eq!(machine.sandbox.provider().calls().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandbox_says_how_to_reach_it_and_hides_nothing_it_does() {
+    use std::io::{BufRead, BufReader};
+    let machine = machine().await;
+    let mut command =
+        machine.command(&["sandbox", "--servers", "2", "--fault", "create:status=500"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = || tokio::task::block_in_place(|| lines.next().unwrap().unwrap());
+    let base_url = line();
+    let token = line().replace("SNAPRING_TOKEN=", "");
+    assert_eq!(line(), "servers: 101 (web-01), 102 (db-01)");
+    std::fs::write(
+        machine.path("config.toml"),
+        format!("[api]\n{base_url}\nretries = 0\nsettle = \"0s\"\n{SERVERS}"),
+    )
+    .unwrap();
+    let rotated =
+        machine.command(&["rotate", "web"]).env("SNAPRING_TOKEN", &token).output().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let out = String::from_utf8(rotated.stdout).unwrap();
+    assert!(out.contains("create server_error (500)"), "{out}");
+    assert!(!token.is_empty() && token != TOKEN);
+}
