@@ -1,14 +1,18 @@
 //! The provider's API: what is asked, what the answers mean, what is tried again.
 //!
-//! [`client`] is the whole of it for the rest of the program. Below it, [`transport`] is the seam to
-//! the network, [`body`] and [`failure`] give bytes and statuses a meaning, [`admission`] says who
-//! may send when, and [`record`] writes the one event that each call leaves.
+//! [`client`] is the whole of it for the rest of the program, with a [`scope`] that says on whose
+//! behalf. Below it, [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`]
+//! and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together,
+//! [`admission`] says who may send when, and [`record`] writes the one event that each call leaves.
 
 pub mod admission;
 pub mod body;
 pub mod client;
 pub mod credentials;
+pub mod exchange;
 pub mod failure;
 pub mod http;
+pub mod reading;
 pub mod record;
+pub mod scope;
 pub mod transport;

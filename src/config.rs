@@ -1,11 +1,12 @@
 //! One TOML file in, valid settings out; or every mistake in it at once, each pointed at.
 //!
-//! [`document`] walks the TOML, [`servers`] and [`sections`] know its tables, [`problem`] shows what is
+//! [`document`] walks the TOML, `servers` and `sections` know its tables, [`problem`] shows what is
 //! wrong, and [`types`] is what the rest of the program sees.
 
 pub mod document;
 pub mod problem;
 mod sections;
+mod server_values;
 mod servers;
 pub mod types;
 mod values;

@@ -1,8 +1,10 @@
 //! What should happen next? Every decision about a server's snapshots, none of the doing.
 //!
-//! `plan` prints what [`Plan::forecast`] says; `rotate` and the daemon ask [`next_step`] and
+//! `plan` prints what [`forecast::Plan`] says; `rotate` and the daemon ask [`next_step`] and
 //! [`prune`], which the forecast is made of. A [`Deletion`] or a [`Creation`] can be had from here
 //! only, and each carries the moment of the listing that it rests on.
+
+pub mod forecast;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +16,7 @@ use crate::clock::Moment;
 use crate::config::types::Policy;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::policy::{Candidate, Verdict, retain};
-use crate::ring::{Holder, Ring, Slot};
+use crate::ring::{Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Permission to delete one snapshot, for a reason, on the strength of one complete listing.
@@ -377,150 +379,6 @@ pub fn unfinished(
         Some(latest) if latest > newest_tick && was_in_force() => Some(latest),
         _ => (newest.status == Status::InProgress).then_some(newest_tick),
     }
-}
-
-/// What a rotation would do, and what becomes of each snapshot.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// For which tick.
-    pub tick: Tick,
-    /// The first step.
-    pub step: Step,
-    /// What is pruned once the new snapshot is there.
-    pub prunes: Vec<Deletion>,
-    /// Each snapshot with its fate, oldest first.
-    pub fates: Vec<Fate>,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-}
-
-/// What becomes of one snapshot, and why.
-#[derive(Debug, Clone)]
-pub struct Fate {
-    /// Of which.
-    pub slot: Slot,
-    /// Whether it goes.
-    pub goes: bool,
-    /// Why it stays or goes.
-    pub why: String,
-}
-
-impl Plan {
-    /// Foretells a rotation from one listing: what [`next_step`] and [`prune`] will say if every
-    /// call succeeds and nobody else changes anything.
-    #[must_use]
-    pub fn forecast(
-        ring: &Ring,
-        policy: &Policy,
-        tick: Tick,
-        asked_by: AskedBy,
-        now: Timestamp,
-    ) -> Self {
-        let step = next_step(ring, policy, tick, asked_by, &Progress::default(), now);
-        let (future, own) = future_ring(ring, policy, tick, &step, now);
-        let prunes = match own {
-            Some(own) => prune(&future, policy, own, &Progress::default()),
-            None => Vec::new(),
-        };
-        let fates = fates(ring, policy, &step, &prunes, &future);
-        let warnings = warnings(ring, policy, &step, now);
-        Self { tick, step, prunes, fates, warnings }
-    }
-
-    /// Everything that the rotation would delete, in order.
-    pub fn deletions(&self) -> impl Iterator<Item = &Deletion> {
-        let victims: &[Deletion] = match &self.step {
-            Step::MakeRoom(victims) => victims,
-            _ => &[],
-        };
-        victims.iter().chain(&self.prunes)
-    }
-}
-
-/// The ring as it will stand when the wait is over, and the rotation's own snapshot in it.
-fn future_ring(
-    ring: &Ring,
-    policy: &Policy,
-    tick: Tick,
-    step: &Step,
-    now: Timestamp,
-) -> (Ring, Option<SnapshotId>) {
-    let mut snapshots = ring.listing().snapshots.clone();
-    let own = match step {
-        Step::Adopt(found) => Some(found.id),
-        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => {
-            let newest = snapshots.iter().map(|snapshot| snapshot.created_at).max();
-            snapshots.push(Snapshot {
-                id: YET_TO_COME,
-                server: ring.listing().server,
-                name: policy.prefix.name(tick),
-                status: Status::InProgress,
-                size_mb: None,
-                created_at: newest.map_or(now, |newest| newest.max(now)),
-                description: None,
-            });
-            Some(YET_TO_COME)
-        }
-        Step::TooSoon(_) | Step::Blocked(_) => None,
-    };
-    if let Step::MakeRoom(victims) = step {
-        let gone: BTreeSet<SnapshotId> = victims.iter().map(Deletion::snapshot).collect();
-        snapshots.retain(|snapshot| !gone.contains(&snapshot.id));
-    }
-    for snapshot in &mut snapshots {
-        if Some(snapshot.id) == own && snapshot.status == Status::InProgress {
-            snapshot.status = Status::Completed;
-        }
-    }
-    let listing = Listing::complete(ring.listing().server, snapshots, ring.listing().asked_at);
-    (Ring::of(listing, policy), own)
-}
-
-fn fates(
-    ring: &Ring,
-    policy: &Policy,
-    step: &Step,
-    prunes: &[Deletion],
-    future: &Ring,
-) -> Vec<Fate> {
-    let verdicts = retain(
-        &candidates(&completed(future, &Progress::default())),
-        &policy.keep,
-        &policy.time_zone,
-    );
-    let victims: &[Deletion] = match step {
-        Step::MakeRoom(victims) => victims,
-        _ => &[],
-    };
-    let fate = |slot: &Slot| {
-        let id = slot.snapshot.id;
-        if let Some(victim) = victims.iter().find(|victim| victim.snapshot() == id) {
-            let why = format!("makes room before the create: {}", victim.why());
-            return Fate { slot: slot.clone(), goes: true, why };
-        }
-        if let Some(pruned) = prunes.iter().find(|pruned| pruned.snapshot() == id) {
-            let why = format!("pruned after the new one is there: {}", pruned.why());
-            return Fate { slot: slot.clone(), goes: true, why };
-        }
-        let reasons = verdicts
-            .iter()
-            .find(|verdict| verdict.id == id)
-            .map(|verdict| {
-                verdict.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            })
-            .unwrap_or_default();
-        let why = match (slot.holder, &slot.snapshot.status) {
-            (Holder::Foreign, _) => "foreign: never deleted".to_owned(),
-            (Holder::Pinned, _) => "pinned: never deleted".to_owned(),
-            (Holder::Managed(_), Status::Completed) if !reasons.is_empty() => reasons,
-            (Holder::Managed(_), Status::Completed) => {
-                "stays until a new snapshot is there".to_owned()
-            }
-            (Holder::Managed(_), status) => format!("{}: left alone", status.as_str()),
-        };
-        Fate { slot: slot.clone(), goes: false, why }
-    };
-    ring.slots().iter().map(fate).collect()
 }
 
 /// A tick this much ahead of the clock points to a clock that was or is wrong.

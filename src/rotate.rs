@@ -5,6 +5,7 @@
 //! pruned before the new snapshot is there, and a failure leaves what exists alone.
 
 pub mod pace;
+mod quiesce;
 pub mod report;
 
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::{Client, Scope};
+use crate::api::client::Client;
 use crate::api::failure::{CallError, Outcome};
+use crate::api::scope::Scope;
 use crate::clock::{Clock, Moment};
 use crate::config::types::Server;
-use crate::hooks::{HookRunner, Invocation};
+use crate::hooks::HookRunner;
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::Ring;
@@ -425,79 +427,6 @@ impl<'a> Rotation<'a> {
             }
         }
         if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) }
-    }
-
-    async fn run_before_hook(&mut self, creation: &Creation) -> Result<(), End> {
-        let Some(hooks) = self.server.hooks.as_ref().filter(|hooks| !hooks.before.is_empty())
-        else {
-            return Ok(());
-        };
-        if self.before_hook_started {
-            return Ok(());
-        }
-        if self.scope.shutdown.is_cancelled() {
-            return Err(CallError::Interrupted.into());
-        }
-        self.before_hook_started = true;
-        let invocation = Invocation {
-            moment: "before",
-            argv: hooks.before.clone(),
-            variables: self.hook_variables(creation.name()),
-            timeout: hooks.timeout,
-        };
-        let done = tokio::select! {
-            done = self.surroundings.hooks.run(invocation) => done,
-            () = self.scope.shutdown.cancelled() => return Err(CallError::Interrupted.into()),
-        };
-        self.lap("before_hook");
-        done.map_err(|error| End::failed(error.to_string()))
-    }
-
-    async fn run_after_hook(
-        &mut self,
-        waited: &Result<(SnapshotId, Ring), End>,
-    ) -> Result<(), End> {
-        let Some(hooks) = self.server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty()) else {
-            return Ok(());
-        };
-        // Without a `before` there is nothing to undo, but something to do: after each snapshot.
-        let due =
-            if hooks.before.is_empty() { self.created.is_some() } else { self.before_hook_started };
-        if !due {
-            return Ok(());
-        }
-        let name = self.server.policy.prefix.name(self.assignment.tick);
-        let mut variables = self.hook_variables(&name);
-        let result = if waited.is_ok() { "completed" } else { "failed" };
-        variables.push(("SNAPRING_RESULT", result.to_owned()));
-        let invocation = Invocation {
-            moment: "after",
-            argv: hooks.after.clone(),
-            variables,
-            timeout: hooks.timeout,
-        };
-        let done = self.surroundings.hooks.run(invocation).await;
-        self.lap("after_hook");
-        done.map_err(|error| {
-            // Said at once: a server that sleeps on is worse than a rotation that failed.
-            tracing::error!(
-                event = "hook",
-                server_id = self.server.id.0,
-                server = self.server.name.as_str(),
-                tick = %self.assignment.tick,
-                "{error}"
-            );
-            End::failed(error.to_string())
-        })
-    }
-
-    fn hook_variables(&self, snapshot: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("SNAPRING_SERVER_ID", self.server.id.to_string()),
-            ("SNAPRING_SERVER", self.server.name.clone()),
-            ("SNAPRING_TICK", self.assignment.tick.to_string()),
-            ("SNAPRING_SNAPSHOT", snapshot.to_owned()),
-        ]
     }
 
     async fn look(&self) -> Result<Ring, CallError> {

@@ -197,7 +197,8 @@ pub fn error_message(body: &[u8]) -> String {
         Ok(Value::String(text)) => text,
         _ => return excerpt(body),
     };
-    if told.trim().is_empty() { excerpt(body) } else { one_line(&told) }
+    let told = one_line(&told);
+    if told.is_empty() { excerpt(body) } else { told }
 }
 
 fn joined(complaint: &Value) -> String {
@@ -209,8 +210,8 @@ fn joined(complaint: &Value) -> String {
 }
 
 fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    if text.trim().is_empty() { "an empty answer".to_owned() } else { one_line(&text) }
+    let line = one_line(&String::from_utf8_lossy(body));
+    if line.is_empty() { "an empty answer".to_owned() } else { line }
 }
 
 /// One bounded line without control characters, so that no answer can forge a line of the log.
@@ -308,6 +309,8 @@ mod tests {
     )]
     #[case("<html>\n  <h1>502</h1>\r\n</html>", "<html> <h1>502</h1> </html>")]
     #[case("", "an empty answer")]
+    #[case("\u{0}\u{1} \n", "an empty answer")]
+    #[case("{\"detail\": \" \"}", "{\"detail\": \" \"}")]
     #[case("{\"detail\": \"a\\nfake log line\\u001b[31m\"}", "a fake log line [31m")]
     fn an_errors_words_become_one_harmless_line(#[case] body: &str, #[case] message: &str) {
         assert_eq!(error_message(body.as_bytes()), message);

@@ -4,98 +4,47 @@
 //! Listings and deletes are tried again here; a create and a restore are sent once, since what
 //! must be looked at before a second try is the caller's business.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::api::admission::{Admission, Urgency};
-use crate::api::body::{self, Page, ServerRow, TokenInfo};
-use crate::api::credentials::{Credentials, redact};
+use crate::api::admission::Admission;
+use crate::api::body::{self, ServerRow, TokenInfo};
+use crate::api::credentials::Credentials;
+use crate::api::exchange::Call;
 use crate::api::failure::{CallError, Failure, Operation, Outcome};
+use crate::api::reading::Reading;
 use crate::api::record::{Record, Subject};
-use crate::api::transport::{Method, Request, TornBody, Transport};
+use crate::api::scope::Scope;
+use crate::api::transport::{Method, TornBody, Transport};
 use crate::clock::{Clock, Moment};
-use crate::config::types::{ApiSettings, Server};
-use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::config::types::ApiSettings;
+use crate::naming::ServerId;
 use crate::plan::{Creation, Deletion};
 use crate::snapshot::{Listing, Snapshot};
-
-/// The oldest listing that anything may be created or deleted on the strength of.
-pub const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// More pages than any account has; past it, `next` leads in circles.
 const MAX_PAGES: usize = 1000;
 
-/// More snapshots than any account has; bounds what a listing may take of the memory.
-const MAX_ROWS: usize = 1_000_000;
-
-/// The longest that a `Retry-After` is believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
-
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// On whose behalf calls are made, and how long they may be tried.
-#[derive(Debug, Clone, Default)]
-pub struct Scope {
-    /// The server and its name in the configuration.
-    pub server: Option<(ServerId, String)>,
-    /// The rotation's tick.
-    pub tick: Option<Tick>,
-    /// In the clock's uptime: nothing is waited for or tried again past it.
-    pub give_up_at: Option<Duration>,
-    /// Set when snapring shuts down: nothing new is sent then.
-    pub shutdown: CancellationToken,
-    calls: Arc<AtomicU32>,
-}
-
-impl Scope {
-    /// On behalf of a configured server.
-    #[must_use]
-    pub fn of(server: &Server, shutdown: CancellationToken) -> Self {
-        Self::of_server(server.id, server.name.clone(), shutdown)
-    }
-
-    /// On behalf of any server.
-    #[must_use]
-    pub fn of_server(id: ServerId, name: String, shutdown: CancellationToken) -> Self {
-        Self { server: Some((id, name)), shutdown, ..Self::default() }
-    }
-
-    /// How many calls were sent.
-    #[must_use]
-    pub fn calls(&self) -> u32 {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    fn subject(&self) -> Subject {
-        Subject {
-            server_id: self.server.as_ref().map(|(id, _)| *id),
-            server: self.server.as_ref().map(|(_, name)| name.clone()),
-            tick: self.tick,
-            ..Subject::default()
-        }
-    }
-}
-
 /// One account at the provider.
 pub struct Client {
-    transport: Box<dyn Transport>,
+    pub(super) transport: Box<dyn Transport>,
     base: Url,
-    clock: Clock,
-    credentials: Credentials,
-    admission: Admission,
+    pub(super) clock: Clock,
+    pub(super) credentials: Credentials,
+    pub(super) admission: Admission,
     retries: u32,
     /// The account's token was refused and no call has succeeded since.
-    refused: AtomicBool,
+    pub(super) refused: AtomicBool,
     random: Mutex<StdRng>,
 }
 
@@ -106,19 +55,6 @@ impl std::fmt::Debug for Client {
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
-}
-
-/// One request, before it has its turn.
-struct Call<'a> {
-    operation: Operation,
-    method: Method,
-    path: String,
-    body: Option<Vec<u8>>,
-    subject: Subject,
-    attempt: u32,
-    /// The listing that a change rests on.
-    seen: Option<Moment>,
-    scope: &'a Scope,
 }
 
 impl Client {
@@ -467,121 +403,6 @@ impl Client {
             () = self.clock.sleep(span) => Ok(()),
         }
     }
-
-    /// One exchange: waits for its turn, sends, classes, and tells the log. `understand` reads a
-    /// 2xx; what it cannot read makes the answer malformed. Also says when it was sent.
-    async fn exchange<T>(
-        &self,
-        call: Call<'_>,
-        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
-    ) -> Result<(T, Moment), CallError> {
-        let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
-        let urgency = if seen.is_some() { Urgency::Change } else { Urgency::Look };
-        let _turn = tokio::select! {
-            biased;
-            () = scope.shutdown.cancelled() => return Err(CallError::Interrupted),
-            () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
-            turn = self.admission.admit(urgency) => turn,
-        };
-        let token =
-            self.credentials.token().map_err(|error| CallError::NoToken(error.to_string()))?;
-        // As late as can be: the wait for the turn may have been long.
-        let sent_at = self.clock.now();
-        if let Some(age) =
-            seen.map(|seen| seen.age_at(sent_at)).filter(|age| *age > EVIDENCE_MAX_AGE)
-        {
-            return Err(CallError::Stale(age));
-        }
-        scope.calls.fetch_add(1, Ordering::Relaxed);
-        let mut record = Record::begin(operation, subject, attempt, &self.clock);
-        let request = Request { method, path, body, token: token.clone() };
-        let failure = match self.transport.exchange(request).await {
-            Err(error) => Failure {
-                operation,
-                outcome: Outcome::Transport,
-                status: None,
-                message: redact(&error.to_string(), &token),
-                retry_after: None,
-            },
-            Ok(answer) => match Outcome::of_status(answer.status) {
-                Outcome::Ok => match understand(answer.status, answer.body, &mut record) {
-                    Ok(value) => {
-                        record.end(Outcome::Ok, Some(answer.status), operation.as_str());
-                        self.accepted();
-                        return Ok((value, sent_at));
-                    }
-                    Err(reason) => Failure {
-                        operation,
-                        outcome: Outcome::Malformed,
-                        status: Some(answer.status),
-                        message: redact(&reason, &token),
-                        retry_after: None,
-                    },
-                },
-                outcome => {
-                    let words = match &answer.body {
-                        Ok(body) => body::error_message(body),
-                        Err(torn) => torn.to_string(),
-                    };
-                    let retry_after = answer
-                        .retry_after
-                        .filter(|_| outcome == Outcome::Throttled)
-                        .and_then(|text| retry_after(&text, sent_at));
-                    Failure {
-                        operation,
-                        outcome,
-                        status: Some(answer.status),
-                        message: redact(&words, &token),
-                        retry_after,
-                    }
-                }
-            },
-        };
-        record.end(failure.outcome, failure.status, &failure.message);
-        self.heed(&failure, attempt);
-        Err(failure.into())
-    }
-
-    /// What a failure means for everyone on the account.
-    fn heed(&self, failure: &Failure, attempt: u32) {
-        match failure.outcome {
-            Outcome::Throttled => {
-                let own_guess = || {
-                    let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
-                    self.backoff().take(tries).last().unwrap_or(BACKOFF_MIN)
-                };
-                self.admission.close_for(failure.retry_after.unwrap_or_else(own_guess));
-            }
-            Outcome::Unauthorized if !self.refused.swap(true, Ordering::Relaxed) => {
-                tracing::error!(
-                    event = "alarm",
-                    outcome = failure.outcome.as_str(),
-                    status = failure.status,
-                    "the account's token was refused ({}): check that it is valid and may manage \
-                     snapshots; it is read again before each rotation",
-                    failure.message
-                );
-            }
-            _ => {}
-        }
-    }
-
-    fn accepted(&self) {
-        if self.refused.swap(false, Ordering::Relaxed) {
-            tracing::info!(
-                event = "alarm",
-                outcome = "ok",
-                "the account's token is accepted again"
-            );
-        }
-    }
-
-    async fn time_is_up(&self, scope: &Scope) {
-        match scope.give_up_at {
-            Some(end) => self.clock.sleep(end.saturating_sub(self.clock.now().uptime)).await,
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// How often a call was tried, and the waits to come.
@@ -590,65 +411,8 @@ struct Tries {
     backoff: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
-/// A listing while its pages come in.
-#[derive(Default)]
-struct Reading {
-    snapshots: Vec<Snapshot>,
-    seen: BTreeSet<SnapshotId>,
-    queries: BTreeSet<String>,
-    count: Option<u64>,
-}
-
-impl Reading {
-    /// Takes a page in; gives the next page's query. Fails when the pages do not belong together.
-    fn take(&mut self, page: Page) -> Result<Option<String>, String> {
-        if self.snapshots.len() + page.snapshots.len() > MAX_ROWS {
-            return Err(format!("more than {MAX_ROWS} rows"));
-        }
-        for snapshot in page.snapshots {
-            if !self.seen.insert(snapshot.id) {
-                return Err(format!(
-                    "snapshot {} is listed twice: the listing changed while it was read",
-                    snapshot.id
-                ));
-            }
-            self.snapshots.push(snapshot);
-        }
-        if self.count.is_some() && page.count.is_some() && self.count != page.count {
-            return Err("`count` changed from page to page".to_owned());
-        }
-        self.count = self.count.or(page.count);
-        if let Some(query) = page.next_query {
-            if !self.queries.insert(query.clone()) {
-                return Err("`next` leads back to a page that was read".to_owned());
-            }
-            return Ok(Some(query));
-        }
-        let rows = self.snapshots.len() as u64;
-        match self.count {
-            Some(count) if count != rows => {
-                Err(format!("`count` says {count}, but {rows} rows were listed"))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
 fn incomplete(operation: Operation, message: &str) -> CallError {
     let message = message.to_owned();
     Failure { operation, outcome: Outcome::Malformed, status: None, message, retry_after: None }
         .into()
-}
-
-/// `Retry-After`: seconds, or a date of HTTP. `None` when it is neither.
-fn retry_after(text: &str, now: Moment) -> Option<Duration> {
-    let text = text.trim();
-    let span = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::from(now.wall)).unwrap_or_default()
-        }
-    };
-    Some(span.min(RETRY_AFTER_MAX))
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::{Client, Scope};
+use crate::api::client::Client;
 use crate::api::failure::{CallError, Outcome};
+use crate::api::scope::Scope;
 use crate::cli::setup::Setup;
 use crate::cli::{Exit, console};
 use crate::exclusion::Claim;

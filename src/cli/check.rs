@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::{Client, Scope};
+use crate::api::client::Client;
 use crate::api::failure::Outcome;
+use crate::api::scope::Scope;
 use crate::cli::setup::{begin_logging, connect};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};

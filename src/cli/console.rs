@@ -21,7 +21,7 @@ pub fn print(text: &str) -> Result<(), Exit> {
 /// Writes data for programs.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), Exit> {
     let text = serde_json::to_string_pretty(value).map_err(|problem| {
         error(&problem.to_string());

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::Scope;
+use crate::api::scope::Scope;
 use crate::cli::setup::{Chatter, Setup};
 use crate::cli::table::{age, lines, size, table};
 use crate::cli::{ConfigArgument, Exit, console};

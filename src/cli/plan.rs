@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::Scope;
+use crate::api::scope::Scope;
 use crate::cli::setup::{Chatter, Setup};
 use crate::cli::table::{age, lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
 use crate::naming::{ServerId, SnapshotId, Tick};
-use crate::plan::{AskedBy, Blocked, Deletion, Plan, Step};
+use crate::plan::forecast::Plan;
+use crate::plan::{AskedBy, Blocked, Deletion, Step};
 use crate::ring::Ring;
 
 /// Shows what the next rotation of each server would create and delete, and why each snapshot stays

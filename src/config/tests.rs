@@ -121,7 +121,7 @@ fn the_example_shows_every_key() {
         sections::LOG_KEYS,
         servers::OWN_KEYS,
         servers::SHARED_KEYS,
-        servers::HOOK_KEYS,
+        server_values::HOOK_KEYS,
     ];
     for key in keys.concat() {
         let shown = EXAMPLE.lines().any(|line| {

@@ -11,6 +11,9 @@ use url::{Host, Url};
 use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, nearest, refuse};
 use crate::policy::{Keep, Rule};
 
+/// 24 hours.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// A span of time, like `"90s"` or `"1h 30m"`.
 pub(crate) fn duration(
     table: &Table<'_, '_>,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::api::client::Scope;
 use crate::api::failure::CallError;
+use crate::api::scope::Scope;
 use crate::clock::Moment;
 use crate::config::types::Server;
 use crate::daemon::{Ordered, Shared};

@@ -6,8 +6,10 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::forecast::Plan;
 use super::*;
 use crate::policy::Keep;
+use crate::ring::Holder;
 
 const NOW: &str = "2026-11-23T03:00:00Z";
 

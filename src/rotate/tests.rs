@@ -11,7 +11,7 @@ use super::*;
 use crate::api::credentials::Credentials;
 use crate::api::failure::Operation;
 use crate::config;
-use crate::hooks::{HookError, Running};
+use crate::hooks::{HookError, Invocation, Running};
 use crate::naming::ServerId;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, Row};

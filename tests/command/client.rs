@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
-use snapring::api::client::{Client, Scope};
+use snapring::api::client::Client;
 use snapring::api::credentials::Credentials;
 use snapring::api::failure::Outcome;
 use snapring::api::http::HttpTransport;
+use snapring::api::scope::Scope;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::naming::ServerId;

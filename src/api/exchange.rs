@@ -1,0 +1,163 @@
+//! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use crate::api::admission::Urgency;
+use crate::api::body;
+use crate::api::client::Client;
+use crate::api::credentials::redact;
+use crate::api::failure::{CallError, Failure, Operation, Outcome};
+use crate::api::record::{Record, Subject};
+use crate::api::scope::Scope;
+use crate::api::transport::{Method, Request, TornBody};
+use crate::clock::Moment;
+
+/// The oldest listing that anything may be created or deleted on the strength of.
+pub const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
+
+/// The longest that a `Retry-After` is believed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// One request, before it has its turn.
+pub(crate) struct Call<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) subject: Subject,
+    pub(crate) attempt: u32,
+    /// The listing that a change rests on.
+    pub(crate) seen: Option<Moment>,
+    pub(crate) scope: &'a Scope,
+}
+
+impl Client {
+    /// One exchange: waits for its turn, sends, classes, and tells the log. `understand` reads a
+    /// 2xx; what it cannot read makes the answer malformed. Also says when it was sent.
+    pub(crate) async fn exchange<T>(
+        &self,
+        call: Call<'_>,
+        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
+    ) -> Result<(T, Moment), CallError> {
+        let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
+        let urgency = if seen.is_some() { Urgency::Change } else { Urgency::Look };
+        let _turn = tokio::select! {
+            biased;
+            () = scope.shutdown.cancelled() => return Err(CallError::Interrupted),
+            () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
+            turn = self.admission.admit(urgency) => turn,
+        };
+        let token =
+            self.credentials.token().map_err(|error| CallError::NoToken(error.to_string()))?;
+        // As late as can be: the wait for the turn may have been long.
+        let sent_at = self.clock.now();
+        if let Some(age) =
+            seen.map(|seen| seen.age_at(sent_at)).filter(|age| *age > EVIDENCE_MAX_AGE)
+        {
+            return Err(CallError::Stale(age));
+        }
+        scope.count_call();
+        let mut record = Record::begin(operation, subject, attempt, &self.clock);
+        let request = Request { method, path, body, token: token.clone() };
+        let failure = match self.transport.exchange(request).await {
+            Err(error) => Failure {
+                operation,
+                outcome: Outcome::Transport,
+                status: None,
+                message: redact(&error.to_string(), &token),
+                retry_after: None,
+            },
+            Ok(answer) => match Outcome::of_status(answer.status) {
+                Outcome::Ok => match understand(answer.status, answer.body, &mut record) {
+                    Ok(value) => {
+                        record.end(Outcome::Ok, Some(answer.status), operation.as_str());
+                        self.accepted();
+                        return Ok((value, sent_at));
+                    }
+                    Err(reason) => Failure {
+                        operation,
+                        outcome: Outcome::Malformed,
+                        status: Some(answer.status),
+                        message: redact(&reason, &token),
+                        retry_after: None,
+                    },
+                },
+                outcome => {
+                    let words = match &answer.body {
+                        Ok(body) => body::error_message(body),
+                        Err(torn) => torn.to_string(),
+                    };
+                    let retry_after = answer
+                        .retry_after
+                        .filter(|_| outcome == Outcome::Throttled)
+                        .and_then(|text| retry_after(&text, sent_at));
+                    Failure {
+                        operation,
+                        outcome,
+                        status: Some(answer.status),
+                        message: redact(&words, &token),
+                        retry_after,
+                    }
+                }
+            },
+        };
+        record.end(failure.outcome, failure.status, &failure.message);
+        self.heed(&failure, attempt);
+        Err(failure.into())
+    }
+
+    /// What a failure means for everyone on the account.
+    fn heed(&self, failure: &Failure, attempt: u32) {
+        match failure.outcome {
+            Outcome::Throttled => {
+                let own_guess = || {
+                    let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
+                    self.backoff().take(tries).last().unwrap_or_default()
+                };
+                self.admission.close_for(failure.retry_after.unwrap_or_else(own_guess));
+            }
+            Outcome::Unauthorized if !self.refused.swap(true, Ordering::Relaxed) => {
+                tracing::error!(
+                    event = "alarm",
+                    outcome = failure.outcome.as_str(),
+                    status = failure.status,
+                    "the account's token was refused ({}): check that it is valid and may manage \
+                     snapshots; it is read again before each rotation",
+                    failure.message
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn accepted(&self) {
+        if self.refused.swap(false, Ordering::Relaxed) {
+            tracing::info!(
+                event = "alarm",
+                outcome = "ok",
+                "the account's token is accepted again"
+            );
+        }
+    }
+
+    async fn time_is_up(&self, scope: &Scope) {
+        match scope.give_up_at {
+            Some(end) => self.clock.sleep(end.saturating_sub(self.clock.now().uptime)).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// `Retry-After`: seconds, or a date of HTTP. `None` when it is neither.
+fn retry_after(text: &str, now: Moment) -> Option<Duration> {
+    let text = text.trim();
+    let span = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            date.duration_since(SystemTime::from(now.wall)).unwrap_or_default()
+        }
+    };
+    Some(span.min(RETRY_AFTER_MAX))
+}

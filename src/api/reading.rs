@@ -1,0 +1,54 @@
+//! A listing while its pages come in: they must belong together, or it is not one.
+
+use std::collections::BTreeSet;
+
+use crate::api::body::Page;
+use crate::naming::SnapshotId;
+use crate::snapshot::Snapshot;
+
+/// More snapshots than any account has; bounds what a listing may take of the memory.
+const MAX_ROWS: usize = 1_000_000;
+
+/// A listing while its pages come in.
+#[derive(Default)]
+pub(crate) struct Reading {
+    pub(crate) snapshots: Vec<Snapshot>,
+    seen: BTreeSet<SnapshotId>,
+    queries: BTreeSet<String>,
+    count: Option<u64>,
+}
+
+impl Reading {
+    /// Takes a page in; gives the next page's query. Fails when the pages do not belong together.
+    pub(crate) fn take(&mut self, page: Page) -> Result<Option<String>, String> {
+        if self.snapshots.len() + page.snapshots.len() > MAX_ROWS {
+            return Err(format!("more than {MAX_ROWS} rows"));
+        }
+        for snapshot in page.snapshots {
+            if !self.seen.insert(snapshot.id) {
+                return Err(format!(
+                    "snapshot {} is listed twice: the listing changed while it was read",
+                    snapshot.id
+                ));
+            }
+            self.snapshots.push(snapshot);
+        }
+        if self.count.is_some() && page.count.is_some() && self.count != page.count {
+            return Err("`count` changed from page to page".to_owned());
+        }
+        self.count = self.count.or(page.count);
+        if let Some(query) = page.next_query {
+            if !self.queries.insert(query.clone()) {
+                return Err("`next` leads back to a page that was read".to_owned());
+            }
+            return Ok(Some(query));
+        }
+        let rows = self.snapshots.len() as u64;
+        match self.count {
+            Some(count) if count != rows => {
+                Err(format!("`count` says {count}, but {rows} rows were listed"))
+            }
+            _ => Ok(None),
+        }
+    }
+}
