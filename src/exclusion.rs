@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +17,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use crate::naming::ServerId;
+
+/// The service's state directory.
+pub const SERVICE_DIRECTORY: &str = "/var/lib/snapring";
 
 /// Who may rotate which server at present. Clones share the claims.
 #[derive(Debug, Clone)]
@@ -77,6 +80,7 @@ impl Exclusion {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(lock_file)?;
+        give_to_owner_of_directory(&file, lock_file);
         let machine = Some(MachineLock { file, account: account.to_owned() });
         Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine })))
     }
@@ -135,12 +139,22 @@ fn place(account: &str, server: ServerId) -> i64 {
     (hash >> 2).cast_signed()
 }
 
+/// A person's command, run as root before the service first ran, must not keep the service's user
+/// out of the file. Nothing is lost when this fails: then it is not root, or already so.
+fn give_to_owner_of_directory(file: &File, path: &Path) {
+    let owner = path.parent().and_then(|directory| std::fs::metadata(directory).ok());
+    let Some(owner) = owner else { return };
+    if file.metadata().is_ok_and(|file| file.uid() != owner.uid()) && owner.uid() != 0 {
+        let _ = std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()));
+    }
+}
+
 /// Where the lock file stands: the same for the service and for a person's commands where that is
-/// possible. `$STATE_DIRECTORY`, else the service's own directory if it may be written, else the
-/// user's runtime directory, else the directory for temporary files.
+/// possible. `$STATE_DIRECTORY`, else the service's own directory if there is one, else the user's
+/// runtime directory, else the directory for temporary files.
 #[must_use]
 pub fn lock_file(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let service = Path::new("/var/lib/snapring");
+    let service = Path::new(SERVICE_DIRECTORY);
     let writable = |path: &Path| {
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok() && path.is_dir()
     };
@@ -151,7 +165,7 @@ pub fn lock_file(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     if let Some(state) = state {
         return state.join("rotation.lock");
     }
-    if writable(service) {
+    if service.is_dir() {
         return service.join("rotation.lock");
     }
     match variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| writable(path)) {

@@ -222,7 +222,7 @@ impl<'a> Rotation<'a> {
                     tries += 1;
                     match error.outcome() {
                         Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport) => {
-                            if let Some(found) = self.settle(&creation, &error).await? {
+                            if let Some(found) = self.settle(&creation, &ring, &error).await? {
                                 return Ok((self.remember(found), None));
                             }
                         }
@@ -337,6 +337,7 @@ impl<'a> Rotation<'a> {
     async fn settle(
         &mut self,
         creation: &Creation,
+        before: &Ring,
         error: &CallError,
     ) -> Result<Option<Snapshot>, End> {
         let since = self.clock.now().uptime;
@@ -351,7 +352,14 @@ impl<'a> Rotation<'a> {
             }
             let asked = ring.listing().asked_at.uptime.saturating_sub(since);
             if asked >= self.surroundings.settle {
-                return Ok(None);
+                return match newcomer(before, &ring) {
+                    // A provider that changes names would be asked for one more with each try.
+                    Some(newcomer) => Err(End::failed(format!(
+                        "{error}; {newcomer} has appeared meanwhile and could be what was asked \
+                         for, so it is not asked for again"
+                    ))),
+                    None => Ok(None),
+                };
             }
         }
     }
@@ -498,6 +506,13 @@ impl<'a> Rotation<'a> {
             cause_is_known,
         }
     }
+}
+
+/// A snapshot that an earlier look did not show, by its name.
+fn newcomer<'a>(before: &Ring, now: &'a Ring) -> Option<&'a str> {
+    let known = |id| before.slots().iter().any(|slot| slot.snapshot.id == id);
+    let newcomer = now.slots().iter().find(|slot| !known(slot.snapshot.id))?;
+    Some(&newcomer.snapshot.name)
 }
 
 #[cfg(test)]

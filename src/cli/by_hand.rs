@@ -30,7 +30,7 @@ fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
 /// # Errors
 /// [`Exit::Trouble`] when a rotation of it is running.
 pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, Exit> {
-    setup.exclusion().claim(server).map_err(|busy| {
+    setup.exclusion()?.claim(server).map_err(|busy| {
         console::error(&format!("server {server} is busy: {busy}; try again when it is done"));
         Exit::Trouble
     })

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::api::failure::Outcome;
 use crate::cli::by_hand::{self, trouble};
 use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
 use crate::cli::table::{age, size};
@@ -115,7 +116,16 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     let _claim = by_hand::claim(&setup, snapshot.server)?;
     let scope = by_hand::scope(&setup, snapshot.server, shutdown);
-    client.restore(&snapshot, &scope).await.map_err(trouble)?;
+    client.restore(&snapshot, &scope).await.map_err(|problem| {
+        let unknown = problem.outcome().is_some_and(Outcome::may_pass);
+        let exit = trouble(problem);
+        if unknown {
+            console::note(
+                "the restore may have begun all the same: look at the server before you try again",
+            );
+        }
+        exit
+    })?;
     console::print(&format!(
         "server {server_name} is being restored from {}; this may take 5 to 15 minutes",
         snapshot.name

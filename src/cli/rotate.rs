@@ -43,7 +43,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         servers.retain(|server| server.enabled);
     }
     let surroundings = setup.surroundings(until_asked_to_end()?)?;
-    let exclusion = setup.exclusion();
+    let exclusion = setup.exclusion()?;
     let tick = Tick::at(setup.clock.now().wall);
     let expected = servers.len();
     let mut rotations = JoinSet::new();
@@ -83,8 +83,8 @@ async fn rotate_one(
             busy.to_string(),
         ),
         Ok(_claim) => {
-            let assignment =
-                Assignment { server, tick, asked_by: AskedBy::Person, next_tick: None };
+            let next_tick = server.next_tick_after(tick.instant()).map(Tick::instant);
+            let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_tick };
             rotate(surroundings, &assignment).await
         }
     };

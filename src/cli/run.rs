@@ -36,7 +36,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let client = setup.client()?;
     let world = World {
         clock: setup.clock.clone(),
-        exclusion: setup.exclusion(),
+        exclusion: setup.exclusion()?,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
         on_report: Box::new(|_| {}),
     };

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::types::{ApiSettings, Server, Settings};
 use crate::config::{self, Loaded};
 use crate::daemon::signals::{self, Signal};
-use crate::exclusion::{self, Exclusion};
+use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
 use crate::rotate::Surroundings;
@@ -82,21 +82,29 @@ impl Setup {
     }
 
     /// The claims that keep rotations apart on this machine.
-    #[must_use]
-    pub fn exclusion(&self) -> Exclusion {
+    ///
+    /// # Errors
+    /// [`Exit::Trouble`] when there is a service whose lock cannot be used: two rotations of one
+    /// server could then overlap.
+    pub fn exclusion(&self) -> Result<Exclusion, Exit> {
         let file = exclusion::lock_file(|name| std::env::var_os(name));
-        match Exclusion::on_machine(&file, self.settings.api.base_url.as_str()) {
-            Ok(exclusion) => exclusion,
-            Err(error) => {
-                tracing::warn!(
-                    event = "lock",
-                    "rotations of other snapring processes on this machine cannot be kept apart: \
-                     {}: {error}",
-                    file.display()
-                );
-                Exclusion::in_process()
-            }
+        let account = self.settings.api.base_url.as_str();
+        let problem = match Exclusion::on_machine(&file, account) {
+            Ok(exclusion) => return Ok(exclusion),
+            Err(problem) => format!("{}: {problem}", file.display()),
+        };
+        if file.starts_with(SERVICE_DIRECTORY) {
+            console::error(&format!(
+                "cannot keep out of the way of the service's rotations: {problem}\n\
+                 hint: run this as root, or as the service's user"
+            ));
+            return Err(Exit::Trouble);
         }
+        tracing::warn!(
+            event = "lock",
+            "rotations of other snapring processes on this machine cannot be kept apart: {problem}"
+        );
+        Ok(Exclusion::in_process())
     }
 
     /// The servers that were named, by id or name, in the order of the configuration; all of them

@@ -85,7 +85,16 @@ fn read_api(
     let timeout = duration(&table, "timeout", second..=10 * minute, problems);
     let settle = duration(&table, "settle", Duration::ZERO..=10 * minute, problems);
     let max_in_flight = table.integer("max_in_flight", 1..=1024, problems);
-    let per_minute = table.integer("requests_per_minute", 0..=1_000_000, problems);
+    let per_minute =
+        table.integer("requests_per_minute", 0..=1_000_000, problems).and_then(|number, span| {
+            if (1..LEAST_PER_MINUTE).contains(&number) {
+                let message = format!("`requests_per_minute` must be 0 (none) or at least {LEAST_PER_MINUTE}");
+                let hint = "nothing is deleted on a listing older than a minute, so there must be time for a listing and what rests on it";
+                problems.error(span, message, "", Some(hint.to_owned()));
+                return None;
+            }
+            Some(number)
+        });
     let retries = table.integer("retries", 0..=20, problems);
     let or = |given: Given<u64>, default: u64| given.or(|| Given::Good(default, 0..0)).good();
     let settings = (|| {
@@ -102,6 +111,9 @@ fn read_api(
     })();
     (settings, token_file_span)
 }
+
+/// With fewer, a listing would be too old by the time a delete that rests on it has its turn.
+const LEAST_PER_MINUTE: u64 = 4;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(20);

@@ -42,6 +42,7 @@ fn mistakes_are_pointed_at_and_explained() {
         ("a span without a unit", format!("[api]\ntimeout = 30\nsettle = \"20\"\n{GOOD}")),
         ("a span out of range", format!("[api]\ntimeout = \"1h\"\n{GOOD}")),
         ("minutes written as months", format!("{GOOD}jitter = \"1M\"")),
+        ("a ceiling that leaves no time", format!("[api]\nrequests_per_minute = 1\n{GOOD}")),
         ("no server", "[api]\nretries = 3\n".to_owned()),
         ("a server without anything", "[[server]]\n".to_owned()),
         ("thirty February", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 0 30 2 *\"".to_owned()),

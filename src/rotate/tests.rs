@@ -193,6 +193,28 @@ async fn a_lost_create_that_shows_up_late_is_found_before_a_second_try() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_changes_names_is_not_asked_again_and_again() {
+    let scene = Scene::new("").holding("c").faults(&["create:drop-after"]);
+    let provider = Arc::clone(&scene.memory.provider);
+    let clock = scene.clock.clone();
+    tokio::spawn(async move {
+        clock.sleep(Duration::from_millis(500)).await;
+        let mut provider = provider.lock().unwrap();
+        let now = clock.now().wall;
+        let made = provider.snapshots(WEB, now).pop().unwrap();
+        provider.remove_snapshot(made.id);
+        provider.add_snapshot(WEB, &made.name.to_lowercase(), "in_progress", now);
+    });
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Failed);
+    assert!(
+        reason(&report).contains("snapring-20261123t030000z has appeared meanwhile"),
+        "{report:?}"
+    );
+    assert_eq!(scene.calls(Operation::Create), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_snapshot_that_shows_up_late_is_not_taken_for_gone() {
     let scene = Scene::new("").holding("c").faults(&["create:late=15s"]);
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
