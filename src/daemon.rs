@@ -283,3 +283,6 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
