@@ -18,8 +18,9 @@ use crate::naming::{ServerId, Tick};
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
 
-/// Reads the configuration, prints every mistake and warning, and the next three ticks of each
-/// server. Ends with 78 when the configuration is bad.
+/// Read the configuration: every mistake and warning, and the next ticks of each server.
+///
+/// Ends with 78 when the configuration is bad.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ask the provider too: what the token may do, and each server's slots

@@ -10,7 +10,7 @@ use crate::naming::{ServerId, Tick};
 use crate::ring::Holder;
 use crate::snapshot::Snapshot;
 
-/// Lists the snapshots of the named servers, or of all in the configuration.
+/// List snapshots: whose they are, how old, and the slots left.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers; none: all

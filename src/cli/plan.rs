@@ -12,8 +12,9 @@ use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
 
-/// Shows what the next rotation of each server would create and delete, and why each snapshot stays
-/// or goes. Lists, and changes nothing.
+/// Show what the next rotation would create and delete, and why; changes nothing.
+///
+/// It is the very plan that `rotate` and `run` carry out. Ends with 1 when a ring is blocked.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers; none: all

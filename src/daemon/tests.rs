@@ -9,6 +9,7 @@ use super::*;
 use crate::api::credentials::Credentials;
 use crate::api::transport::{Exchange, Request, Transport};
 use crate::config;
+use crate::daemon::clockwork::CronClockwork;
 use crate::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
@@ -39,7 +40,8 @@ impl Stage {
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
         };
-        Daemon::start(settings, client, world).await.unwrap()
+        let clockwork = Box::<CronClockwork>::default();
+        Daemon::start(settings, client, world, clockwork).await.unwrap()
     }
 
     async fn start(&self, settings: &Settings) -> Daemon {
