@@ -454,13 +454,14 @@ impl Provider {
     }
 
     fn list(&self, question: &Question, effects: &[Effect], now: Timestamp) -> Reply {
-        let wanted = match parameter(&question.query, "server_id").map(|id| id.parse()) {
+        let asked = match parameter(&question.query, "server_id").map(|id| id.parse()) {
             Some(Err(_)) => {
                 return Reply::json(400, &json!({ "server_id": ["Enter a number."] }));
             }
-            Some(Ok(id)) if !self.options.ignore_filter => Some(ServerId(id)),
-            _ => None,
+            Some(Ok(id)) => Some(ServerId(id)),
+            None => None,
         };
+        let wanted = asked.filter(|_| !self.options.ignore_filter);
         let listed = |row: &&Row| {
             row.listed_from <= now
                 && row.lingers_until.is_none_or(|until| until > now)
@@ -478,7 +479,7 @@ impl Provider {
             parameter(&question.query, "page").and_then(|page| page.parse().ok()).unwrap_or(1);
         let first = size.saturating_mul(page - usize::from(page > 0));
         let link = |page: usize| {
-            let filter = wanted.map(|id| format!("&server_id={id}")).unwrap_or_default();
+            let filter = asked.map(|id| format!("&server_id={id}")).unwrap_or_default();
             let foreign = effects.contains(&Effect::ForeignNext);
             let origin = if foreign { "http://elsewhere.invalid" } else { &self.origin };
             format!("{origin}{BASE_PATH}snapshots/?page={page}{filter}")

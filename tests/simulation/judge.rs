@@ -25,6 +25,8 @@ const FRESH: Duration = Duration::from_secs(60);
 struct Seen {
     asked_at: Moment,
     ids: BTreeSet<u64>,
+    /// Of all servers: a filter may have been ignored.
+    rows: u64,
 }
 
 #[derive(Debug, Default)]
@@ -182,16 +184,17 @@ impl Judge {
         let ring = self.rings.entry(server).or_default();
         let first = parameter("page").unwrap_or(1) == 1;
         if first {
-            ring.reading = Some(Seen { asked_at: sent_at, ids: BTreeSet::new() });
+            ring.reading = Some(Seen { asked_at: sent_at, ids: BTreeSet::new(), rows: 0 });
         }
         let Some(reading) = &mut ring.reading else { return };
+        reading.rows += rows.len() as u64;
         let own = rows.iter().filter(|row| row["server"]["id"].as_u64() == Some(server));
         reading.ids.extend(own.filter_map(|row| row["id"].as_u64()));
         if page["next"].is_string() {
             return;
         }
         let Some(seen) = ring.reading.take() else { return };
-        if page["count"].as_u64().is_some_and(|count| count != seen.ids.len() as u64) {
+        if page["count"].as_u64().is_some_and(|count| count != seen.rows) {
             return;
         }
         ring.listings.push_back(seen);

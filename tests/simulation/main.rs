@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use world::Tally;
 
 /// How many seeds `cargo test` runs.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 24;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| {

@@ -272,7 +272,9 @@ impl Simulation {
                 self.something_happens(&daemon, &truth, &clock).await;
             }
             truth.sleep(left.unsigned_abs()).await;
-            if !crashes {
+            if !eventful {
+                daemon.finish().await;
+            } else if !crashes {
                 daemon.shutdown().await;
             }
             truth.now().wall
