@@ -1,5 +1,6 @@
 //! When is a tick? Pure: cron expressions in time zones, wall and monotonic time passed in.
 
+mod lived;
 pub mod planner;
 
 use std::cmp::Ordering;
