@@ -38,25 +38,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon: rotate each server on its schedule
     Run(run::Arguments),
-    /// Read the configuration, print every mistake, and the next ticks of each server
     Check(check::Arguments),
-    /// Show what the next rotation would create and delete, and why; changes nothing
     Plan(plan::Arguments),
-    /// Rotate servers once, now
     Rotate(rotate::Arguments),
-    /// List snapshots: whose they are, how old, and the slots left
     List(list::Arguments),
-    /// Create a snapshot by hand
     Create(create::Arguments),
-    /// Delete a snapshot by hand
     Delete(delete::Arguments),
-    /// Overwrite a server with one of its snapshots
     Restore(restore::Arguments),
-    /// Run a stand-in for the provider's API on loopback, with faults on request
     Sandbox(sandbox::Arguments),
-    /// Watch three servers rotate on an embedded sandbox, an hour every five seconds
     Demo(demo::Arguments),
 }
 

@@ -47,7 +47,7 @@ pub struct World {
 /// A running daemon.
 pub struct Daemon {
     shared: Arc<Shared>,
-    clockwork: Clockwork,
+    clockwork: Box<dyn Clockwork>,
     orders: AbortOnDropHandle<()>,
 }
 
@@ -85,6 +85,7 @@ impl Daemon {
         settings: &Settings,
         client: Client,
         world: World,
+        mut clockwork: Box<dyn Clockwork>,
     ) -> Result<Self, ClockworkError> {
         let (queue, orders) = mpsc::channel(QUEUE);
         let now = world.clock.now();
@@ -97,7 +98,7 @@ impl Daemon {
             world,
         });
         let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
-        let clockwork = Clockwork::start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
+        clockwork.start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
         for server in settings.servers.iter().filter(|server| server.enabled) {
             let task = resume::go_on(Arc::clone(&shared), Arc::clone(server), now);
             shared.tasks.spawn(task);
@@ -159,7 +160,7 @@ impl Daemon {
     }
 
     /// Ends it when the rotations under way are whole; starts nothing new.
-    pub async fn finish(self) {
+    pub async fn finish(mut self) {
         self.clockwork.stop().await;
         drop(self.orders);
         self.shared.tasks.close();
@@ -283,3 +284,6 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::clock::Moment;
-use crate::config::types::Policy;
 use crate::naming::{ServerId, SnapshotId, Tick};
-use crate::policy::{Candidate, Verdict, retain};
+use crate::policy::{Candidate, Policy, Verdict, retain};
 use crate::ring::{Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
 

@@ -1,15 +1,36 @@
-//! Retention: which of a server's snapshots its policy keeps, and why.
+//! A server's policy, and retention: which of its snapshots the policy keeps, and why.
 //!
-//! A pure function of the completed managed snapshots, `keep` and the time zone. The present time
+//! Retention is a pure function of the completed managed snapshots, `keep` and the time zone. The present time
 //! plays no part, so a daemon that was away for months drops nothing for its age.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::naming::SnapshotId;
+use crate::naming::{Prefix, SnapshotId};
+
+/// What decides which snapshots come and go.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// What this server's managed names begin with.
+    pub prefix: Prefix,
+    /// How many snapshots retention keeps.
+    pub keep: Keep,
+    /// Where days, weeks and months begin.
+    pub time_zone: TimeZone,
+    /// The provider's limit for this server.
+    pub cap: u32,
+    /// Slots always left free for snapshots made by hand.
+    pub reserve: u32,
+    /// Ids never deleted.
+    pub pinned: BTreeSet<SnapshotId>,
+    /// A tick sooner than this after the last managed snapshot is skipped.
+    pub min_interval: Duration,
+}
 
 /// How many snapshots to keep: the newest of each of the N newest periods that hold one, joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -206,8 +227,6 @@ fn period(rule: Rule, candidate: &Candidate, zone: &TimeZone) -> Period {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
     use rstest::rstest;
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::config::types::Policy;
 use crate::naming::Tick;
+use crate::policy::Policy;
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// On whose account a snapshot is there.

@@ -3,25 +3,24 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::api::client::Client;
 use crate::api::failure::Outcome;
 use crate::api::scope::Scope;
-use crate::cli::setup::{begin_logging, connect};
+use crate::cli::setup::{begin_logging, connect, rings};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::{Server, Settings};
 use crate::naming::{ServerId, Tick};
-use crate::ring::Ring;
 
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
 
-/// Reads the configuration, prints every mistake and warning, and the next three ticks of each
-/// server. Ends with 78 when the configuration is bad.
+/// Read the configuration: every mistake and warning, and the next ticks of each server.
+///
+/// Ends with 78 when the configuration is bad.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ask the provider too: what the token may do, and each server's slots
@@ -151,18 +150,16 @@ async fn ask(settings: &Settings, clock: Clock, answer: &mut Answer<'_>) -> Resu
         }
     }
     let mut exit = Exit::Well;
-    for (server, row) in settings.servers.iter().zip(&mut answer.servers) {
-        let scope = Scope::of(server, CancellationToken::new());
-        let online = match client.list(server.id, &scope).await {
-            Ok(listing) => {
-                let ring = Ring::of(listing, &server.policy);
-                OnlineAnswer {
-                    taken: Some(ring.taken()),
-                    free: Some(server.policy.cap.saturating_sub(ring.taken())),
-                    others: Some(ring.held_by_others()),
-                    error: None,
-                }
-            }
+    for ((server, ring), row) in
+        rings(&client, &settings.servers).await.into_iter().zip(&mut answer.servers)
+    {
+        let online = match ring {
+            Ok(ring) => OnlineAnswer {
+                taken: Some(ring.taken()),
+                free: Some(server.policy.cap.saturating_sub(ring.taken())),
+                others: Some(ring.held_by_others()),
+                error: None,
+            },
             Err(problem) => {
                 exit = Exit::Trouble;
                 let gone = problem.outcome() == Some(Outcome::NotFound);

@@ -7,8 +7,9 @@ use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
 
-/// Creates a snapshot by hand and waits until it is completed. Rotations count it and never delete
-/// it.
+/// Create a snapshot by hand and wait until it is completed.
+///
+/// Rotations count it and never delete it.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Id or name of a server in the configuration

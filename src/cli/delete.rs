@@ -12,7 +12,9 @@ use crate::plan::Deletion;
 use crate::ring::{Holder, Ring};
 use crate::snapshot::{Listing, Snapshot, Status};
 
-/// Deletes one snapshot by hand. Shows what is lost and asks; a pinned one is refused.
+/// Delete a snapshot by hand: shows what is lost, and asks.
+///
+/// A pinned one is refused.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The snapshot's id, as `snapring list` shows it

@@ -18,6 +18,7 @@ use crate::cli::{Exit, console};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::{Server, Settings};
+use crate::daemon::clockwork::CronClockwork;
 use crate::daemon::{Daemon, World};
 use crate::exclusion::Exclusion;
 use crate::hooks::Processes;
@@ -54,8 +55,10 @@ keep = 2
 jitter = "10m"
 "#;
 
-/// Runs the daemon on an embedded sandbox, over real HTTP on loopback, with a clock on which an
-/// hour passes in five seconds. Nothing of yours is touched.
+/// Watch three servers rotate on an embedded sandbox, an hour every five seconds.
+///
+/// Real HTTP on loopback; nothing of yours is touched, and neither configuration nor token is
+/// needed.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// How long to watch
@@ -85,7 +88,9 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             let _ = console::print(&tell(report, by_clock.now().wall));
         }),
     };
-    let daemon = Daemon::start(&settings, client(&settings, &sandbox, &clock)?, world)
+    let clockwork = Box::<CronClockwork>::default();
+    let account = client(&settings, &sandbox, &clock)?;
+    let daemon = Daemon::start(&settings, account, world, clockwork)
         .await
         .map_err(|problem| trouble(&problem))?;
     tokio::select! {

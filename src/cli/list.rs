@@ -2,17 +2,15 @@
 
 use clap::Args;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
-use crate::api::scope::Scope;
-use crate::cli::setup::{Chatter, Setup};
+use crate::cli::setup::{Chatter, Setup, rings_or_trouble};
 use crate::cli::table::{age, lines, size, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, Tick};
-use crate::ring::{Holder, Ring};
+use crate::ring::Holder;
 use crate::snapshot::Snapshot;
 
-/// Lists the snapshots of the named servers, or of all in the configuration.
+/// List snapshots: whose they are, how old, and the slots left.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers; none: all
@@ -53,20 +51,10 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
-    let mut exit = Exit::Well;
+    let (rings, exit) = rings_or_trouble(&client, &servers).await;
     let mut rows = Vec::new();
     let mut text = String::new();
-    for server in &servers {
-        let scope = Scope::of(server, CancellationToken::new());
-        let listing = match client.list(server.id, &scope).await {
-            Ok(listing) => listing,
-            Err(problem) => {
-                console::error(&format!("{}: {problem}", server.name));
-                exit = Exit::Trouble;
-                continue;
-            }
-        };
-        let ring = Ring::of(listing, &server.policy);
+    for (server, ring) in rings {
         let now = setup.clock.now().wall;
         let (taken, cap) = (ring.taken(), server.policy.cap);
         let free = cap.saturating_sub(taken);

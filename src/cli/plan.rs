@@ -3,20 +3,18 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
-use crate::api::scope::Scope;
-use crate::cli::setup::{Chatter, Setup};
+use crate::cli::setup::{Chatter, Setup, rings_or_trouble};
 use crate::cli::table::{age, lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
-use crate::ring::Ring;
 
-/// Shows what the next rotation of each server would create and delete, and why each snapshot stays
-/// or goes. Lists, and changes nothing.
+/// Show what the next rotation would create and delete, and why; changes nothing.
+///
+/// It is the very plan that `rotate` and `run` carry out. Ends with 1 when a ring is blocked.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers; none: all
@@ -84,27 +82,16 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
-    let mut exit = Exit::Well;
+    let (rings, mut exit) = rings_or_trouble(&client, &servers).await;
     let mut json = Vec::new();
     let mut text = String::new();
-    for server in &servers {
+    for (server, ring) in rings {
         let now = setup.clock.now().wall;
         let Some(tick) = tick_to_plan(server, arguments.at, now) else {
             console::error(&format!("{}: its schedules have no tick then", server.name));
             exit = Exit::Trouble;
             continue;
         };
-        let mut scope = Scope::of(server, CancellationToken::new());
-        scope.tick = Some(tick);
-        let listing = match client.list(server.id, &scope).await {
-            Ok(listing) => listing,
-            Err(problem) => {
-                console::error(&format!("{}: {problem}", server.name));
-                exit = Exit::Trouble;
-                continue;
-            }
-        };
-        let ring = Ring::of(listing, &server.policy);
         // At the tick, or now if that is later: when the new snapshot would be made.
         let then = tick.instant().max(now);
         let plan = Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, then);

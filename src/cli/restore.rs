@@ -10,7 +10,7 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::snapshot::{Snapshot, Status};
 
-/// Overwrites a server with one of its snapshots. Shows what is lost and asks.
+/// Overwrite a server with one of its snapshots: shows what is lost, and asks.
 ///
 /// The provider stops the server first; all its present data are lost, and it cannot be undone. It
 /// takes 5 to 15 minutes.

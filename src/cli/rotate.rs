@@ -15,8 +15,10 @@ use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
 use crate::rotate::{Assignment, Surroundings, rotate};
 
-/// Rotates the named servers once, now, and waits for the end. A person asked, so the tick is the
-/// present second, and neither jitter nor `min_interval` applies.
+/// Rotate servers once, now, and wait for the end.
+///
+/// A person asks, so the tick is the present second, and neither jitter nor `min_interval` applies.
+/// Ends with 1 unless every one of them has its new snapshot.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers

@@ -8,11 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::setup::{Chatter, Setup, connect};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config;
+use crate::daemon::clockwork::CronClockwork;
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
 
-/// Runs the daemon in the foreground: rotates each server on its schedule.
+/// Run the daemon: rotate each server on its schedule.
 ///
 /// TERM or INT: start nothing new, let API calls under way end, exit 0; a second one exits at once.
 /// HUP: read the configuration again, and keep the old one if the new one is bad. USR1: rotate
@@ -40,10 +41,12 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
         on_report: Box::new(|_| {}),
     };
-    let daemon = Daemon::start(&setup.settings, client, world).await.map_err(|problem| {
-        console::error(&problem.to_string());
-        Exit::Trouble
-    })?;
+    let clockwork = Box::<CronClockwork>::default();
+    let daemon =
+        Daemon::start(&setup.settings, client, world, clockwork).await.map_err(|problem| {
+            console::error(&problem.to_string());
+            Exit::Trouble
+        })?;
     obey(&mut signals, &daemon, &setup).await;
     tracing::info!(event = "daemon", "ending: nothing new starts, calls under way end");
     let done = CancellationToken::new();

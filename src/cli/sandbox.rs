@@ -14,8 +14,10 @@ use crate::sandbox::faults::{EFFECTS, Fault};
 use crate::sandbox::http::{HELP, Sandbox, show_token};
 use crate::sandbox::provider::Options;
 
-/// Runs a stand-in for the provider's API on loopback, to rehearse on. It has state, keeps the
-/// provider's rules, and makes go wrong what you ask it to.
+/// Run a stand-in for the provider's API on loopback, to rehearse on.
+///
+/// It has state, keeps the provider's rules, and makes go wrong what you ask it to. Prints its
+/// address and the token to use, and ends with Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub struct Arguments {

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use rand::Rng;
 use rand::rngs::SysRng;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::client::Client;
 use crate::api::credentials::Credentials;
+use crate::api::failure::CallError;
 use crate::api::http::HttpTransport;
+use crate::api::scope::Scope;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config::types::{ApiSettings, Server, Settings};
@@ -18,6 +21,7 @@ use crate::daemon::signals::{self, Signal};
 use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
+use crate::ring::Ring;
 use crate::rotate::Surroundings;
 use crate::telemetry;
 
@@ -200,6 +204,40 @@ pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Exit> {
             Exit::Trouble
         })?;
     Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
+}
+
+/// The ring of each server, as the provider lists it; all are asked at once, and the client sees to
+/// how many requests are under way.
+pub async fn rings<'s>(
+    client: &Client,
+    servers: &'s [Arc<Server>],
+) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
+    let ring = async |server: &'s Arc<Server>| {
+        let scope = Scope::of(server, CancellationToken::new());
+        let listing = client.list(server.id, &scope).await;
+        (server, listing.map(|listing| Ring::of(listing, &server.policy)))
+    };
+    join_all(servers.iter().map(ring)).await
+}
+
+/// The rings that could be had; the others' failures are printed, and make it
+/// [`Exit::Trouble`].
+pub async fn rings_or_trouble<'s>(
+    client: &Client,
+    servers: &'s [Arc<Server>],
+) -> (Vec<(&'s Arc<Server>, Ring)>, Exit) {
+    let mut exit = Exit::Well;
+    let mut good = Vec::with_capacity(servers.len());
+    for (server, ring) in rings(client, servers).await {
+        match ring {
+            Ok(ring) => good.push((server, ring)),
+            Err(problem) => {
+                console::error(&format!("{}: {problem}", server.name));
+                exit = Exit::Trouble;
+            }
+        }
+    }
+    (good, exit)
 }
 
 /// Where all randomness comes from: one number of the system's.

@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::document::{Given, Problems, Table};
 use crate::config::server_values::{hooks, pins, plain_text, schedules};
-use crate::config::types::{Hooks, Policy, Server};
+use crate::config::types::{Hooks, Server};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::naming::{Prefix, ServerId};
-use crate::policy::Keep;
+use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
 
 /// The keys that a `[[server]]` has and `[defaults]` has not.

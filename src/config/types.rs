@@ -1,17 +1,15 @@
 //! What a configuration says once it has been found good: every value here is valid.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use url::Url;
 
-use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
-use crate::policy::Keep;
+use crate::naming::{ServerId, Tick};
+use crate::policy::Policy;
 use crate::schedule::Schedule;
 
 /// A whole configuration.
@@ -130,25 +128,6 @@ fn jitter_offset(server: ServerId, tick: Tick, span: Duration) -> Duration {
     };
     let drawn = mix(mix(server.0) ^ second);
     Duration::from_millis(drawn.checked_rem(span_ms).unwrap_or(0))
-}
-
-/// What decides which snapshots come and go.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// What this server's managed names begin with.
-    pub prefix: Prefix,
-    /// How many snapshots retention keeps.
-    pub keep: Keep,
-    /// Where days, weeks and months begin.
-    pub time_zone: TimeZone,
-    /// The provider's limit for this server.
-    pub cap: u32,
-    /// Slots always left free for snapshots made by hand.
-    pub reserve: u32,
-    /// Ids never deleted.
-    pub pinned: BTreeSet<SnapshotId>,
-    /// A tick sooner than this after the last managed snapshot is skipped.
-    pub min_interval: Duration,
 }
 
 /// `[server.hooks]`: argument vectors, run without a shell.

@@ -32,10 +32,23 @@ pub trait Agenda: Send + Sync {
     fn run_due(&self);
 }
 
-/// A running clockwork; it stops when it is dropped.
-pub struct Clockwork {
+/// Wakes an agenda from its start until it is stopped or dropped.
+pub trait Clockwork: Send + Sync {
+    /// Sets it going. Once a process: a reload changes the agenda, not the clockwork.
+    fn start(&mut self, agenda: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>>;
+
+    /// Stops it: nothing is asked or started after this, but for a `run_due` under way.
+    fn stop(&mut self) -> Work<'_, ()>;
+}
+
+/// The future of a clockwork's doing.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// tokio-cron-scheduler as a clockwork.
+#[derive(Default)]
+pub struct CronClockwork {
     stopped: Arc<AtomicBool>,
-    scheduler: JobScheduler,
+    scheduler: Option<JobScheduler>,
 }
 
 /// The clockwork could not be set going.
@@ -49,13 +62,26 @@ const NEVER_MIND_WHEN: &str = "0 0 0 1 1 *";
 /// Room for activations in the scheduler's channel. Only one is ever under way.
 const CHANNEL: usize = 16;
 
-impl Clockwork {
-    /// Sets the clockwork going. Once a process: a reload changes the agenda, not the clockwork.
-    ///
-    /// # Errors
-    /// When tokio-cron-scheduler does not start.
-    pub async fn start(agenda: Arc<dyn Agenda>) -> Result<Self, ClockworkError> {
-        let stopped = Arc::new(AtomicBool::new(false));
+impl Clockwork for CronClockwork {
+    fn start(&mut self, agenda: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>> {
+        Box::pin(self.begin(agenda))
+    }
+
+    fn stop(&mut self) -> Work<'_, ()> {
+        Box::pin(async {
+            self.stopped.store(true, Ordering::SeqCst);
+            if let Some(scheduler) = &mut self.scheduler
+                && let Err(error) = scheduler.shutdown().await
+            {
+                tracing::warn!(event = "daemon", "the scheduler did not stop: {error}");
+            }
+        })
+    }
+}
+
+impl CronClockwork {
+    async fn begin(&mut self, agenda: Arc<dyn Agenda>) -> Result<(), ClockworkError> {
+        let stopped = Arc::clone(&self.stopped);
         let store = Store { agenda: Arc::clone(&agenda), stopped: Arc::clone(&stopped), job: None };
         let scheduler = JobScheduler::new_with_storage_and_code(
             Box::new(store),
@@ -80,19 +106,12 @@ impl Clockwork {
             })
         })?;
         scheduler.add(job).await?;
-        Ok(Self { stopped, scheduler })
-    }
-
-    /// Stops it: nothing is asked or started after this returns, but for a `run_due` under way.
-    pub async fn stop(mut self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        if let Err(error) = self.scheduler.shutdown().await {
-            tracing::warn!(event = "daemon", "the scheduler did not stop: {error}");
-        }
+        self.scheduler = Some(scheduler);
+        Ok(())
     }
 }
 
-impl Drop for Clockwork {
+impl Drop for CronClockwork {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
@@ -214,7 +233,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_due_runs_once_within_a_second_even_when_hundreds_fall_on_one_second() {
         let agenda = Arc::new(Counting::default());
-        let clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         agenda.waiting.store(300, Ordering::SeqCst);
         clock().sleep(Duration::from_secs(1)).await;
         assert_eq!(agenda.ran.load(Ordering::SeqCst), 300);
@@ -227,7 +247,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_in_the_agenda_does_not_stop_the_clockwork() {
         let agenda = Arc::new(Counting::default());
-        let _clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         agenda.panics.store(1, Ordering::SeqCst);
         agenda.waiting.store(1, Ordering::SeqCst);
         clock().sleep(Duration::from_secs(2)).await;
@@ -239,7 +260,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_asked_or_started_after_a_stop() {
         let agenda = Arc::new(Counting::default());
-        let clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         clock().sleep(Duration::from_secs(2)).await;
         clockwork.stop().await;
         let asked = agenda.asked.load(Ordering::SeqCst);
@@ -254,7 +276,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hours_of_ticks_leave_no_tasks_behind() {
         let agenda = Arc::new(Counting::default());
-        let _clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         clock().sleep(Duration::from_secs(5)).await;
         let before = alive();
@@ -271,7 +294,8 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "the runtime is blocked on purpose")]
     async fn a_blocked_runtime_runs_what_is_due_late_and_once() {
         let agenda = Arc::new(Counting::default());
-        let _clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         agenda.waiting.store(1, Ordering::SeqCst);
         tokio::spawn(async { std::thread::sleep(Duration::from_secs(3)) }).await.unwrap();
         for _ in 0..300 {

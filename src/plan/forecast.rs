@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::config::types::Policy;
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
     AskedBy, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step, prune,
     warnings,
 };
-use crate::policy::retain;
+use crate::policy::{Policy, retain};
 use crate::ring::{Holder, Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
 

@@ -132,7 +132,7 @@ impl Scene {
     }
 
     fn deleted(&self) -> Vec<u64> {
-        self.memory.provider.lock().unwrap().deleted().iter().map(|row| row.id.0).collect()
+        self.memory.provider.lock().unwrap().deleted().map(|row| row.id.0).collect()
     }
 
     fn calls(&self, operation: Operation) -> usize {

@@ -285,7 +285,7 @@ async fn state(State(shared): State<Shared>) -> Response<Body> {
         "now": now,
         "servers": servers,
         "peak": provider.peak(),
-        "deleted": provider.deleted(),
+        "deleted": provider.deleted().collect::<Vec<_>>(),
     });
     said(&answer)
 }

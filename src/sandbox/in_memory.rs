@@ -25,7 +25,13 @@ impl InMemory {
     /// Carries requests to `provider`; one takes at most `timeout` of `clock`'s time.
     #[must_use]
     pub fn new(provider: Provider, clock: Clock, timeout: Duration) -> Self {
-        Self { provider: Arc::new(Mutex::new(provider)), clock, timeout }
+        Self::over(Arc::new(Mutex::new(provider)), clock, timeout)
+    }
+
+    /// The same over a provider that others share.
+    #[must_use]
+    pub fn over(provider: Arc<Mutex<Provider>>, clock: Clock, timeout: Duration) -> Self {
+        Self { provider, clock, timeout }
     }
 
     async fn carry(&self, question: Question) -> Result<Response, TransportError> {

@@ -156,6 +156,19 @@ pub struct Call {
     pub faults: Vec<String>,
 }
 
+/// A change that a call made, for whoever judges it.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// When.
+    pub at: Timestamp,
+    /// Create or delete.
+    pub operation: Operation,
+    /// The snapshot, as it was made or as it was before it went.
+    pub row: Row,
+    /// What its server really had just before, oldest first.
+    pub before: Vec<Row>,
+}
+
 /// What will befall a call that has come in.
 #[derive(Debug)]
 pub struct Fate {
@@ -204,8 +217,8 @@ pub struct Provider {
     faults: Faults,
     journal: VecDeque<Call>,
     received: u64,
-    /// Each snapshot that a call deleted, as it was.
-    deleted: Vec<Row>,
+    /// Each change that a call made.
+    acts: Vec<Act>,
     /// The most snapshots that each server ever had at once.
     peaks: BTreeMap<ServerId, usize>,
 }
@@ -225,7 +238,7 @@ impl Provider {
             faults: Faults::default(),
             journal: VecDeque::new(),
             received: 0,
-            deleted: Vec::new(),
+            acts: Vec::new(),
             peaks: BTreeMap::new(),
         }
     }
@@ -268,10 +281,16 @@ impl Provider {
         self.journal.iter().filter(|call| call.operation == Some(operation)).count()
     }
 
-    /// The snapshots that calls deleted.
+    /// The changes that calls made, oldest first.
     #[must_use]
-    pub fn deleted(&self) -> &[Row] {
-        &self.deleted
+    pub fn acts(&self) -> &[Act] {
+        &self.acts
+    }
+
+    /// The snapshots that calls deleted.
+    pub fn deleted(&self) -> impl Iterator<Item = &Row> {
+        let deleted = |act: &&Act| act.operation == Operation::Delete;
+        self.acts.iter().filter(deleted).map(|act| &act.row)
     }
 
     /// The most snapshots that any server ever had at once.
@@ -500,7 +519,7 @@ impl Provider {
             return Reply::detail(400, "This snapshot cannot be created.");
         }
         let description = body.get("description").and_then(Value::as_str).map(str::to_owned);
-        let id = self.insert(server, name, "in_progress".to_owned(), now, description);
+        self.insert(server, name, "in_progress".to_owned(), now, description);
         let spans = (
             self.options.completion.start().as_millis(),
             self.options.completion.end().as_millis(),
@@ -525,7 +544,9 @@ impl Provider {
         let Some(row) = self.rows.last_mut() else { return Reply::detail(500, "Lost.") };
         row.becomes = becomes;
         row.listed_from = late.unwrap_or(now);
-        let mut answer = self.rows.iter().find(|row| row.id == id).map(|row| self.show(row));
+        let made = row.clone();
+        let mut answer = Some(self.show(&made));
+        self.note_act(Operation::Create, made, now);
         if let Some(Value::Object(answer)) = &mut answer {
             let words =
                 "Snapshot is being created. This may take 3-10 minutes depending on server size.";
@@ -535,21 +556,20 @@ impl Provider {
     }
 
     fn delete(&mut self, id: SnapshotId, effects: &[Effect], now: Timestamp) -> Reply {
-        let real = |row: &&mut Row| row.id == id && row.lingers_until.is_none();
-        let Some(row) = self.rows.iter_mut().find(real) else {
+        let Some(row) = self.real().find(|row| row.id == id).cloned() else {
             return Reply::detail(404, "No such snapshot.");
         };
         if row.status == "in_progress" {
             return Reply::detail(409, "The snapshot is in progress.");
         }
-        self.deleted.push(row.clone());
+        self.note_act(Operation::Delete, row, now);
         let linger = effects.iter().find_map(|effect| match effect {
             Effect::Linger(span) => now.checked_add(*span).ok(),
             _ => None,
         });
-        match linger {
-            Some(until) => row.lingers_until = Some(until),
-            None => self.rows.retain(|row| row.id != id),
+        match self.rows.iter_mut().find(|row| row.id == id) {
+            Some(row) if linger.is_some() => row.lingers_until = linger,
+            _ => self.rows.retain(|row| row.id != id),
         }
         Reply::text(204, "")
     }
@@ -612,6 +632,16 @@ impl Provider {
         let peak = self.peaks.entry(server).or_default();
         *peak = (*peak).max(count);
         id
+    }
+
+    fn note_act(&mut self, operation: Operation, row: Row, at: Timestamp) {
+        let others = |other: &&Row| other.server == row.server;
+        let mut before: Vec<Row> = self.real().filter(others).cloned().collect();
+        if operation == Operation::Create {
+            before.retain(|other| other.id != row.id);
+        }
+        before.sort_by_key(|row| (row.created_at, row.id));
+        self.acts.push(Act { at, operation, row, before });
     }
 
     /// What really is there: not what only lingers.

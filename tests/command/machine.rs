@@ -73,7 +73,9 @@ impl Machine {
 
     /// Runs it to its end: exit code, standard output, standard error.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = self.command(arguments);
+        let command = self.command(arguments);
+        let mut command = assert_cmd::Command::from_std(command);
+        command.timeout(Duration::from_secs(120));
         let output = tokio::task::block_in_place(|| command.output().unwrap());
         let text = |bytes: &[u8]| {
             let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -1,0 +1,192 @@
+//! The whole daemon on a paused clock and a provider in memory.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+use super::*;
+use crate::api::credentials::Credentials;
+use crate::api::transport::{Exchange, Request, Transport};
+use crate::config;
+use crate::daemon::clockwork::CronClockwork;
+use crate::hooks::Processes;
+use crate::sandbox::in_memory::InMemory;
+use crate::sandbox::provider::{Options, Provider};
+
+const TOKEN: &str = "vps_test";
+
+struct Stage {
+    clock: Clock,
+    memory: InMemory,
+    reports: Arc<Mutex<Vec<Report>>>,
+}
+
+impl Stage {
+    fn at(begin: &str) -> Self {
+        let clock = Clock::simulated(begin.parse().unwrap());
+        let options = Options::new(3, SecretString::from(TOKEN), 1);
+        let memory = InMemory::new(Provider::new(options), clock.clone(), Duration::from_secs(30));
+        Self { clock, memory, reports: Arc::default() }
+    }
+
+    async fn daemon(&self, settings: &Settings, transport: Box<dyn Transport>) -> Daemon {
+        let credentials = Credentials::known(SecretString::from(TOKEN));
+        let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
+        let reports = Arc::clone(&self.reports);
+        let world = World {
+            clock: self.clock.clone(),
+            exclusion: Exclusion::in_process(),
+            hooks: Arc::new(Processes { clock: self.clock.clone() }),
+            on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
+        };
+        let clockwork = Box::<CronClockwork>::default();
+        Daemon::start(settings, client, world, clockwork).await.unwrap()
+    }
+
+    async fn start(&self, settings: &Settings) -> Daemon {
+        self.daemon(settings, Box::new(self.memory.clone())).await
+    }
+
+    async fn pass(&self, hours: u64) {
+        self.clock.sleep(Duration::from_secs(3600 * hours)).await;
+    }
+
+    /// Server and outcome of each rotation so far, in order.
+    fn told(&self) -> Vec<String> {
+        let reports = self.reports.lock().unwrap();
+        reports.iter().map(|it| format!("{} {}", it.server_id, it.outcome.as_str())).collect()
+    }
+}
+
+fn settings(text: &str) -> Settings {
+    config::parse("test.toml", text).unwrap_or_else(|it| panic!("{}", it.render(false))).settings
+}
+
+fn server(id: u64, lines: &str) -> String {
+    format!("[[server]]\nid = {id}\nkeep = 3\n{lines}\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn nights_around_the_spring_gap_each_have_one_snapshot_at_the_right_time() {
+    let stage = Stage::at("2027-03-27T00:00:00Z");
+    let line = "schedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"";
+    let daemon = stage.start(&settings(&server(101, line))).await;
+    stage.pass(50).await;
+    daemon.finish().await;
+    let now = stage.clock.now().wall;
+    let names: Vec<String> = stage
+        .memory
+        .provider
+        .lock()
+        .unwrap()
+        .snapshots(ServerId(101), now)
+        .into_iter()
+        .map(|row| row.name)
+        .collect();
+    // 02:30 CET; 03:00 CEST, where the gap ends; 02:30 CEST.
+    let expected = ["20270327T013000Z", "20270328T010000Z", "20270329T003000Z"];
+    assert_eq!(names, expected.map(|stamp| format!("snapring-{stamp}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_for_days_rotates_once_and_goes_on() {
+    let stage = Stage::at("2026-11-23T00:30:00Z");
+    let daemon = stage.start(&settings(&server(101, "schedule = \"0 * * * *\""))).await;
+    stage.pass(1).await;
+    stage.clock.step(SignedDuration::from_hours(23));
+    stage.pass(1).await;
+    daemon.finish().await;
+    let ticks: Vec<String> =
+        stage.reports.lock().unwrap().iter().map(|report| report.tick.to_string()).collect();
+    assert_eq!(ticks, ["2026-11-23T01:00:00Z", "2026-11-24T00:00:00Z", "2026-11-24T01:00:00Z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_takes_longer_than_the_schedule_is_not_overtaken_not_even_after_a_reload() {
+    let stage = Stage::at("2026-11-23T00:59:00Z");
+    let settings =
+        settings(&server(101, "schedule = \"0 * * * *\"\ncompletion_timeout = \"150m\""));
+    stage
+        .memory
+        .provider
+        .lock()
+        .unwrap()
+        .add_fault("create:never-completes,times=1".parse().unwrap());
+    let daemon = stage.start(&settings).await;
+    stage.pass(1).await;
+    daemon.reload(&settings, None);
+    daemon.rotate_all().await;
+    stage.pass(3).await;
+    daemon.finish().await;
+    // By hand after the reload, at 02:00, at 03:00; the stuck one ends at 03:30; 04:00 is free.
+    let expected = ["101 skipped", "101 skipped", "101 skipped", "101 failed"];
+    assert_eq!(stage.told()[..4], expected, "{:?}", stage.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_hundred_reloads_leave_nothing_behind_and_fire_nothing() {
+    let stage = Stage::at("2026-11-23T00:10:00Z");
+    let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
+    let daemon = stage.start(&settings).await;
+    stage.clock.sleep(Duration::from_secs(60)).await;
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    for _ in 0..500 {
+        daemon.reload(&settings, None);
+        stage.clock.sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((alive(), stage.told().len()), (before, 0));
+    stage.pass(3).await;
+    assert_eq!(stage.told(), ["101 rotated"]);
+    daemon.shutdown().await;
+}
+
+/// Panics on one server's calls.
+struct Fragile(InMemory);
+
+impl Transport for Fragile {
+    fn exchange(&self, request: Request) -> Exchange<'_> {
+        assert!(!request.path.contains("server_id=102"), "on purpose");
+        self.0.exchange(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_servers_rotation_is_a_failure_of_that_one_only() {
+    let stage = Stage::at("2026-11-23T02:59:00Z");
+    let line = "schedule = \"0 3 * * *\"";
+    let settings = settings(&format!("{}{}", server(101, line), server(102, line)));
+    let daemon = stage.daemon(&settings, Box::new(Fragile(stage.memory.clone()))).await;
+    stage.pass(1).await;
+    assert_eq!(stage.told(), ["102 failed", "101 rotated"]);
+    let reason = stage.reports.lock().unwrap()[0].reason.clone().unwrap();
+    assert!(reason.contains("a fault in snapring broke the rotation off"), "{reason}");
+    // Its claim is free again.
+    stage.pass(24).await;
+    assert_eq!(stage.told()[2..], ["102 failed", "101 rotated"]);
+    daemon.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_faults_end_every_server_is_back_to_its_policy_within_one_tick() {
+    let stage = Stage::at("2026-11-23T00:59:00Z");
+    for fault in ["any:status=500,chance=0.5,times=40", "create:drop-after,chance=0.5,times=5"] {
+        stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+    }
+    let servers: String = (101..=103).map(|id| server(id, "schedule = \"0 * * * *\"")).collect();
+    let daemon = stage.start(&settings(&servers)).await;
+    stage.pass(6).await;
+    stage.memory.provider.lock().unwrap().faults().clear();
+    stage.pass(1).await;
+    daemon.finish().await;
+    let now = stage.clock.now().wall;
+    let mut provider = stage.memory.provider.lock().unwrap();
+    for id in 101..=103 {
+        let rows = provider.snapshots(ServerId(id), now);
+        assert_eq!(rows.len(), 3, "{rows:?}");
+        assert!(rows.iter().all(|row| row.status == "completed"));
+        assert_eq!(rows[2].name, "snapring-20261123T070000Z");
+    }
+    assert!(provider.peak() <= 5);
+}

@@ -1,0 +1,67 @@
+//! What the judge knows of names and retention, written anew: it shares no code with the product.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Whether a name is the managed one of this prefix.
+pub fn is_managed(prefix: &str, name: &str) -> bool {
+    let Some(stamp) = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')) else {
+        return false;
+    };
+    let shape: String =
+        stamp.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
+    if shape != "00000000T000000Z" {
+        return false;
+    }
+    let text = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        &stamp[0..4],
+        &stamp[4..6],
+        &stamp[6..8],
+        &stamp[9..11],
+        &stamp[11..13],
+        &stamp[13..15]
+    );
+    // jiff takes :60 for a leap second; no tick has one.
+    &stamp[13..15] != "60" && text.parse::<Timestamp>().is_ok()
+}
+
+/// `keep`, in the order last, hourly, daily, weekly, monthly, yearly.
+pub type Keep = [u32; 6];
+
+/// The ids that retention keeps of (id, made at), by the letter of the contract: each rule keeps
+/// the newest of each of its N newest periods.
+pub fn kept(snapshots: &[(u64, Timestamp)], keep: Keep, zone: &TimeZone) -> BTreeSet<u64> {
+    let mut kept = BTreeSet::new();
+    for (rule, count) in keep.into_iter().enumerate() {
+        let label = |id: u64, at: Timestamp| {
+            let local = at.to_zoned(zone.clone());
+            match rule {
+                0 => format!(
+                    "{:024}",
+                    u128::try_from(at.as_nanosecond()).unwrap() * 1000 + u128::from(id % 1000)
+                ),
+                1 => format!("{}", local.strftime("%Y-%m-%d %H %:z")),
+                2 => format!("{}", local.strftime("%Y-%m-%d")),
+                3 => format!("{}", local.strftime("%G-%V")),
+                4 => format!("{}", local.strftime("%Y-%m")),
+                _ => format!("{}", local.strftime("%Y")),
+            }
+        };
+        // Each period by its newest snapshot; the periods by that, newest first.
+        let mut periods: Vec<(String, Timestamp, u64)> = Vec::new();
+        for (id, at) in snapshots {
+            let name = label(*id, *at);
+            match periods.iter_mut().find(|(period, ..)| *period == name) {
+                Some((_, newest, of)) if (*newest, *of) < (*at, *id) => (*newest, *of) = (*at, *id),
+                Some(_) => {}
+                None => periods.push((name, *at, *id)),
+            }
+        }
+        periods.sort_by_key(|(_, at, id)| std::cmp::Reverse((*at, *id)));
+        kept.extend(periods.iter().take(count as usize).map(|(_, _, id)| *id));
+    }
+    kept
+}
