@@ -343,7 +343,8 @@ mod tests {
         let agenda = Planned::new(&clock);
         // Three hundred texts, one second: what differs is a further minute, or hour, of theirs.
         agenda.set((0..300).map(|n| format!("5 0,{} 12,{} * * *", 1 + n % 59, 13 + n / 59)));
-        let clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         clock.sleep(Duration::from_secs(10)).await;
         let fired = std::mem::take(&mut *agenda.fired.lock().unwrap());
         assert_eq!(fired.len(), 300);
@@ -359,7 +360,8 @@ mod tests {
         let agenda = Planned::new(&clock);
         let every_minute = || "* * * * *".to_owned();
         agenda.set([every_minute()]);
-        let _clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         clock.sleep(Duration::from_secs(5)).await;
         let before = alive();
@@ -407,7 +409,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_stop_waits_for_no_run_and_breaks_none_off() {
         let agenda = Arc::new(Held::default());
-        let clockwork = Clockwork::start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
         until(|| agenda.entered.load(Ordering::SeqCst) == 1).await;
         let stopped = Clock::system().timeout(Duration::from_secs(2), clockwork.stop()).await;
         assert!(stopped.is_some(), "a run under way held the stop up");
