@@ -9,6 +9,9 @@
 //!
 //! So `create:status=429,retry-after=30,times=2` throttles the next two creates, and
 //! `list:torn,chance=0.1` tears one listing in ten.
+//!
+//! A call meets the first fault in force that decides its answer. Further ones wait for a later
+//! call: `create:status=429,times=1` and then `create:status=500,times=1` are met in turn.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +35,7 @@ torn                 it is done; half of the body comes, then the connection clo
 empty | garbage      it is done; the body is empty, or no JSON
 huge                 it is done; the body is larger than 8 MiB
 wrong-count          a listing whose `count` is not the number of its rows
-foreign-next         a listing whose `next` names another host
+foreign-next         a listing whose `next` names another host; needs listings in pages
 fails                a create that will fail
 never-completes      a create that stays in progress
 vanishes             a create whose snapshot disappears instead of being completed
@@ -106,6 +109,54 @@ impl fmt::Display for Effect {
 
 fn compact(text: impl fmt::Display) -> String {
     text.to_string().replace(' ', "")
+}
+
+impl Effect {
+    /// Whether it decides how the call is answered, so that a call can meet only one of them.
+    fn decides_the_answer(&self) -> bool {
+        match self {
+            Self::Hang
+            | Self::Status(..)
+            | Self::StatusAfter(_)
+            | Self::DropBefore
+            | Self::DropAfter
+            | Self::Torn
+            | Self::Empty
+            | Self::Garbage
+            | Self::Huge => true,
+            Self::Latency(_)
+            | Self::WrongCount
+            | Self::ForeignNext
+            | Self::Fails
+            | Self::NeverCompletes
+            | Self::Vanishes
+            | Self::Late(_)
+            | Self::Linger(_) => false,
+        }
+    }
+
+    /// The one operation that it can befall, if there is only one.
+    fn only_of(&self) -> Option<Operation> {
+        match self {
+            Self::WrongCount | Self::ForeignNext => Some(Operation::List),
+            Self::Fails | Self::NeverCompletes | Self::Vanishes | Self::Late(_) => {
+                Some(Operation::Create)
+            }
+            Self::Linger(_) => Some(Operation::Delete),
+            _ => None,
+        }
+    }
+
+    fn takes_a_value(&self) -> bool {
+        matches!(
+            self,
+            Self::Latency(_)
+                | Self::Status(..)
+                | Self::StatusAfter(_)
+                | Self::Late(_)
+                | Self::Linger(_)
+        )
+    }
 }
 
 /// When something goes wrong, and what.
@@ -189,19 +240,20 @@ impl FromStr for Fault {
             Some((key, value)) => (key.trim(), value.trim()),
             None => (word.trim(), ""),
         });
-        let (effect, value) = words.next().unwrap_or_default();
+        let (word, value) = words.next().unwrap_or_default();
         let number = |value: &str| {
             value.parse::<u32>().map_err(|_| explain(&format!("{value:?} is not a number")))
         };
         let status = |value: &str| match value.parse() {
-            Ok(status) if (100..=599).contains(&status) => Ok(status),
-            _ => Err(explain(&format!("{value:?} is not a status from 100 to 599"))),
+            // Below 200 stands what comes before an answer, and is none.
+            Ok(status) if (200..=599).contains(&status) => Ok(status),
+            _ => Err(explain(&format!("{value:?} is not a status from 200 to 599"))),
         };
         let span = |value: &str| {
             humantime::parse_duration(value)
                 .map_err(|_| explain(&format!("{value:?} is not a span of time like 5s")))
         };
-        let effect = match effect {
+        let effect = match word {
             "latency" => Effect::Latency(span(value)?),
             "hang" => Effect::Hang,
             "status" => Effect::Status(status(value)?, None),
@@ -226,13 +278,39 @@ impl FromStr for Fault {
                 ));
             }
         };
+        if !value.is_empty() && !effect.takes_a_value() {
+            return Err(explain(&format!("{word:?} takes no value")));
+        }
+        if let Some(only) = effect.only_of().filter(|only| operation != Some(*only)) {
+            let only = only.as_str();
+            return Err(explain(&format!("{word:?} goes with {only} only, as {only}:{effect}")));
+        }
         let mut fault =
             Self { operation, effect, times: None, after: 0, server: None, chance: 1.0 };
+        let mut last = "";
         for (key, value) in words {
+            // A date has a comma: `retry-after=Wed, 21 Oct 2026 07:28:00 GMT`.
+            if let ("retry-after", "", Effect::Status(_, Some(date))) =
+                (last, value, &mut fault.effect)
+            {
+                date.push_str(", ");
+                date.push_str(key);
+                last = "";
+                continue;
+            }
+            last = key;
             match (key, &mut fault.effect) {
-                ("times", _) => fault.times = Some(number(value)?),
+                ("times", _) => match number(value)? {
+                    0 => return Err(explain("times=0 would never happen")),
+                    times => fault.times = Some(times),
+                },
                 ("after", _) => fault.after = number(value)?,
-                ("server", _) => fault.server = Some(ServerId(u64::from(number(value)?))),
+                ("server", _) => {
+                    let id = value
+                        .parse()
+                        .map_err(|_| explain(&format!("{value:?} is not a server's id")))?;
+                    fault.server = Some(ServerId(id));
+                }
                 ("chance", _) => {
                     fault.chance = value
                         .parse()
@@ -272,7 +350,8 @@ impl Faults {
         self.0.iter()
     }
 
-    /// What befalls one call. Of several effects of a kind the first counts.
+    /// What befalls one call. Of the effects that decide its answer it meets the first in force;
+    /// those behind it are not used up.
     pub(crate) fn befall(
         &mut self,
         operation: Option<Operation>,
@@ -280,10 +359,12 @@ impl Faults {
         random: &mut StdRng,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let mut decided = false;
         for fault in &mut self.0 {
             let meant = fault.operation.is_none() || fault.operation == operation;
             let here = fault.server.is_none() || fault.server == server;
-            if !meant || !here {
+            let decides = fault.effect.decides_the_answer();
+            if !meant || !here || (decides && decided) {
                 continue;
             }
             if fault.after > 0 {
@@ -294,6 +375,7 @@ impl Faults {
                 continue;
             }
             fault.times = fault.times.map(|times| times - 1);
+            decided |= decides;
             effects.push(fault.effect.clone());
         }
         self.0.retain(|fault| fault.times != Some(0));
@@ -314,6 +396,8 @@ mod tests {
     #[case("any:latency=200ms")]
     #[case("delete:linger=1m30s,after=3")]
     #[case("create:drop-after,times=1")]
+    #[case("create:status=429,retry-after=Wed, 21 Oct 2026 07:28:00 GMT,times=2")]
+    #[case("list:torn,server=5000000000")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {
         assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
     }
@@ -323,12 +407,32 @@ mod tests {
     #[case("make:torn", "\"make\" is none of list, create")]
     #[case("list:explode", "\"explode\" is no effect")]
     #[case("list:status=999", "not a status")]
+    #[case("list:status=100", "not a status")]
+    #[case("list:torn=5", "\"torn\" takes no value")]
+    #[case("list:torn,times=0", "never happen")]
+    #[case("list:torn,server=web", "not a server's id")]
+    #[case("any:fails", "goes with create only, as create:fails")]
+    #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a span of time")]
     #[case("list:torn,chance=2", "from 0 to 1")]
     fn a_fault_that_cannot_be_read_is_explained(#[case] text: &str, #[case] expected: &str) {
         let error = text.parse::<Fault>().unwrap_err();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn faults_that_decide_the_answer_are_met_in_turn() {
+        let mut faults = Faults::default();
+        for text in ["any:latency=1s", "any:status=429,times=1", "any:drop-after,times=1"] {
+            faults.add(text.parse().unwrap());
+        }
+        let mut random = StdRng::seed_from_u64(1);
+        let mut met = || faults.befall(Some(Operation::Create), None, &mut random);
+        let latency = Effect::Latency(Duration::from_secs(1));
+        assert_eq!(met(), [latency.clone(), Effect::Status(429, None)]);
+        assert_eq!(met(), [latency.clone(), Effect::DropAfter]);
+        assert_eq!(met(), [latency]);
     }
 
     #[test]

@@ -209,10 +209,20 @@ fn whole(reply: Reply) -> Response<Body> {
 fn torn(reply: Reply) -> Response<Body> {
     let length = reply.body.len().max(2);
     let half = Bytes::copy_from_slice(reply.body.get(..length / 2).unwrap_or_default());
-    let pieces = [Ok(half), Err(Closed)];
+    let pieces = futures_util::stream::unfold(Some(half), |half| async {
+        match half {
+            Some(half) => Some((Ok(half), None)),
+            None => {
+                // hyper writes in this turn. An error without it would close the connection
+                // before anything was sent, as a drop does.
+                tokio::task::yield_now().await;
+                Some((Err(Closed), None))
+            }
+        }
+    });
     let mut response = whole(Reply { body: Vec::new(), ..reply });
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-    *response.body_mut() = Body::from_stream(futures_util::stream::iter(pieces));
+    *response.body_mut() = Body::from_stream(pieces);
     response
 }
 
@@ -329,4 +339,74 @@ async fn set_status(State(shared): State<Shared>, Path(id): Path<u64>, body: Str
 #[must_use]
 pub fn show_token(sandbox: &Sandbox) -> &str {
     sandbox.token.expose_secret()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::http::HttpTransport;
+    use crate::api::transport::{Method, Request, TornBody, Transport, TransportError};
+
+    async fn sandbox(fault: &str) -> Sandbox {
+        let options = Options::new(1, SecretString::from("vps_test".to_owned()), 1);
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let sandbox = Sandbox::start(options, Clock::system(), listen).await.unwrap();
+        let then = "2026-11-23T12:00:00Z".parse().unwrap();
+        sandbox.provider().add_snapshot(ServerId(101), "by-hand", "completed", then);
+        sandbox.provider().add_fault(fault.parse().unwrap());
+        sandbox
+    }
+
+    fn request(sandbox: &Sandbox, method: Method, path: &str) -> Request {
+        Request { method, path: path.to_owned(), body: None, token: sandbox.token().clone() }
+    }
+
+    fn transport(sandbox: &Sandbox) -> HttpTransport {
+        HttpTransport::new(sandbox.base_url().unwrap(), Duration::from_secs(20)).unwrap()
+    }
+
+    #[rstest]
+    #[case(Method::Get, "snapshots/", "list:torn")]
+    #[case(Method::Delete, "snapshots/801/", "delete:torn")]
+    #[tokio::test]
+    async fn a_torn_answer_has_a_head_and_breaks_off_in_its_body(
+        #[case] method: Method,
+        #[case] path: &str,
+        #[case] fault: &str,
+    ) {
+        let sandbox = sandbox(fault).await;
+        let request = request(&sandbox, method, path);
+        let response = transport(&sandbox).exchange(request).await.unwrap();
+        assert_eq!(response.status, 200);
+        assert!(matches!(response.body, Err(TornBody::BrokeOff(_))), "{:?}", response.body);
+    }
+
+    #[rstest]
+    #[case("delete:drop-before", 1)]
+    #[case("delete:drop-after", 0)]
+    #[tokio::test]
+    async fn a_dropped_answer_has_no_head_and_says_nothing_of_the_act(
+        #[case] fault: &str,
+        #[case] left: usize,
+    ) {
+        let sandbox = sandbox(fault).await;
+        let request = request(&sandbox, Method::Delete, "snapshots/801/");
+        let answer = transport(&sandbox).exchange(request).await;
+        assert!(matches!(answer, Err(TransportError::Connection(_))), "{answer:?}");
+        let now = "2026-11-23T12:00:01Z".parse().unwrap();
+        assert_eq!(sandbox.provider().snapshots(ServerId(101), now).len(), left);
+    }
+
+    #[tokio::test]
+    async fn a_delete_can_be_answered_with_garbage() {
+        let sandbox = sandbox("delete:garbage").await;
+        let request = request(&sandbox, Method::Delete, "snapshots/801/");
+        let response = transport(&sandbox).exchange(request).await.unwrap();
+        assert_eq!(response.status, 200);
+        assert!(response.body.unwrap().starts_with(b"<html>"));
+    }
 }

@@ -125,9 +125,9 @@ pub struct Row {
     pub created_at: Timestamp,
     /// What was written about it.
     pub description: Option<String>,
-    /// When its state changes by itself, and to what; the empty word: it disappears.
+    /// When its state changes by itself, and to what; `None`: it disappears.
     #[serde(skip)]
-    becomes: Option<(Timestamp, &'static str)>,
+    becomes: Option<(Timestamp, Option<&'static str>)>,
     #[serde(skip)]
     listed_from: Timestamp,
     /// Deleted, and listed until then.
@@ -184,7 +184,8 @@ impl Fate {
             Effect::Latency(span) => *span,
             _ => Duration::ZERO,
         };
-        self.effects.iter().map(latency).sum()
+        // Not `sum`, which panics past the longest span.
+        self.effects.iter().map(latency).fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Never an answer.
@@ -447,15 +448,19 @@ impl Provider {
                     "token": { "name": "sandbox", "permissions": ["snapshots:read", "snapshots:write"] },
                 }),
             ),
+            _ if is_known(&question.path) => Reply::detail(405, "Method not allowed."),
             _ => Reply::detail(404, "Not found."),
         }
     }
 
     fn list(&self, question: &Question, effects: &[Effect], now: Timestamp) -> Reply {
-        let wanted = parameter(&question.query, "server_id")
-            .filter(|_| !self.options.ignore_filter)
-            .and_then(|id| id.parse().ok())
-            .map(ServerId);
+        let wanted = match parameter(&question.query, "server_id").map(|id| id.parse()) {
+            Some(Err(_)) => {
+                return Reply::json(400, &json!({ "server_id": ["Enter a number."] }));
+            }
+            Some(Ok(id)) if !self.options.ignore_filter => Some(ServerId(id)),
+            _ => None,
+        };
         let listed = |row: &&Row| {
             row.listed_from <= now
                 && row.lingers_until.is_none_or(|until| until > now)
@@ -535,11 +540,11 @@ impl Provider {
         let becomes = if effects.contains(&Effect::NeverCompletes) {
             None
         } else if effects.contains(&Effect::Fails) {
-            Some((done, "failed"))
+            Some((done, Some("failed")))
         } else if effects.contains(&Effect::Vanishes) {
-            Some((done, ""))
+            Some((done, None))
         } else {
-            Some((done, "completed"))
+            Some((done, Some("completed")))
         };
         let Some(row) = self.rows.last_mut() else { return Reply::detail(500, "Lost.") };
         row.becomes = becomes;
@@ -650,14 +655,14 @@ impl Provider {
     }
 
     fn let_time_pass(&mut self, now: Timestamp) {
-        for row in &mut self.rows {
-            if let Some((_, word)) = row.becomes.filter(|(at, _)| *at <= now) {
+        self.rows.retain_mut(|row| {
+            let due = row.becomes.filter(|(at, _)| *at <= now);
+            if let Some((_, Some(word))) = due {
                 word.clone_into(&mut row.status);
                 row.becomes = None;
             }
-        }
-        self.rows.retain(|row| {
-            !row.status.is_empty() && row.lingers_until.is_none_or(|until| until > now)
+            let vanished = matches!(due, Some((_, None)));
+            !vanished && row.lingers_until.is_none_or(|until| until > now)
         });
         self.restoring.retain(|_, until| *until > now);
     }
@@ -692,22 +697,106 @@ fn spoil(reply: Reply, effects: &[Effect]) -> Option<Reply> {
                     &format!("{status} after the act, by request"),
                 ));
             }
-            Effect::Empty => return Some(Reply { body: Vec::new(), ..reply }),
+            Effect::Torn => return Some(with_a_body(reply)),
+            Effect::Empty => return Some(Reply { body: Vec::new(), ..with_a_body(reply) }),
             Effect::Garbage => {
                 return Some(Reply {
                     body: b"<html><h1>Bad gateway</h1></html>".to_vec(),
-                    ..reply
+                    ..with_a_body(reply)
                 });
             }
-            Effect::Huge => return Some(Reply { body: vec![b' '; 9 * 1024 * 1024], ..reply }),
+            Effect::Huge => {
+                return Some(Reply { body: vec![b' '; 9 * 1024 * 1024], ..with_a_body(reply) });
+            }
             _ => {}
         }
     }
     Some(reply)
 }
 
+/// A 204 cannot have a body, so nothing could go wrong with one: a spoilt one is a 200.
+fn with_a_body(reply: Reply) -> Reply {
+    if reply.status == 204 { Reply { body: b"{}".to_vec(), status: 200, ..reply } } else { reply }
+}
+
+/// Whether the API has this path, for whatever method.
+fn is_known(path: &str) -> bool {
+    let path = path.strip_prefix(BASE_PATH).and_then(|path| path.strip_suffix('/'));
+    let segments: Vec<&str> = path.unwrap_or_default().split('/').collect();
+    let is_id = |id: &str| id.parse::<u64>().is_ok();
+    match segments.as_slice() {
+        ["snapshots" | "servers"] | ["account", "me"] => true,
+        ["snapshots", id] | ["snapshots", id, "restore"] => is_id(id),
+        _ => false,
+    }
+}
+
 fn parameter(query: &str, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn provider() -> Provider {
+        Provider::new(Options::new(2, SecretString::from("vps_test".to_owned()), 1))
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn ask(provider: &mut Provider, method: &str, path: &str, query: &str) -> Reply {
+        let question = Question {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            token: Some(SecretString::from("vps_test".to_owned())),
+            body: Vec::new(),
+        };
+        let fate = provider.receive(&question, now());
+        provider.answer(&question, &fate, now()).unwrap()
+    }
+
+    #[rstest]
+    #[case("PUT", "/api/v1/snapshots/", 405)]
+    #[case("GET", "/api/v1/snapshots/801/", 405)]
+    #[case("DELETE", "/api/v1/account/me/", 405)]
+    #[case("GET", "/api/v1/backups/", 404)]
+    #[case("DELETE", "/api/v1/snapshots/801/", 404)]
+    fn a_wrong_method_is_told_from_a_wrong_path(
+        #[case] method: &str,
+        #[case] path: &str,
+        #[case] status: u16,
+    ) {
+        assert_eq!(ask(&mut provider(), method, path, "").status, status);
+    }
+
+    #[test]
+    fn a_filter_that_is_no_number_is_refused_instead_of_listing_every_server() {
+        let mut provider = provider();
+        provider.add_snapshot(ServerId(102), "by-hand", "completed", now());
+        let reply = ask(&mut provider, "GET", "/api/v1/snapshots/", "server_id=web-01");
+        assert_eq!(reply.status, 400);
+    }
+
+    #[test]
+    fn an_empty_word_for_a_status_is_kept_like_any_other() {
+        let mut provider = provider();
+        let id = provider.add_snapshot(ServerId(101), "by-hand", "completed", now());
+        assert!(provider.set_status(id, ""));
+        assert_eq!(provider.snapshots(ServerId(101), now()).len(), 1);
+    }
+
+    #[test]
+    fn the_longest_latencies_add_up_without_a_panic() {
+        let longest = Fault::new(Operation::List, Effect::Latency(Duration::MAX));
+        let fate = Fate { effects: vec![longest.effect.clone(), longest.effect], number: 0 };
+        assert_eq!(fate.latency(), Duration::MAX);
+    }
 }
