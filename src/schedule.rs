@@ -1,9 +1,11 @@
 //! When is a tick? Pure: cron expressions in time zones, wall and monotonic time passed in.
 
+mod lived;
 pub mod planner;
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use croner::Cron;
@@ -64,11 +66,9 @@ impl Schedule {
             .iter()
             .map(|one| parser.parse(one).map_err(|error| ScheduleError::Syntax(words(&error))))
             .collect::<Result<Vec<_>, _>>()?;
-        let key = format!(
-            "{} {}",
-            fields.join(" ").to_ascii_lowercase(),
-            zone.iana_name().unwrap_or_default()
-        );
+        // A zone that has no name is told from others by all that is known of it.
+        let zone_key = zone.iana_name().map_or_else(|| format!("{zone:?}"), str::to_owned);
+        let key = format!("{} {zone_key}", fields.join(" ").to_ascii_lowercase());
         let schedule = Self(Arc::new(Expression { text: fields.join(" "), zone, key, crons }));
         // Any instant will do: an expression that occurs at all occurs within a few years.
         schedule.next_after(Timestamp::UNIX_EPOCH).ok_or(ScheduleError::Never)?;
@@ -190,6 +190,12 @@ impl PartialEq for Schedule {
 
 impl Eq for Schedule {}
 
+impl Hash for Schedule {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
 impl PartialOrd for Schedule {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -294,6 +300,53 @@ mod tests {
             schedule("0 3 * * mon", "Europe/Berlin")
         );
         assert_ne!(schedule("0 3 * * *", "Europe/Berlin"), schedule("0 3 * * *", "Europe/Paris"));
+        let east =
+            |hours| Schedule::parse("0 3 * * *", TimeZone::fixed(jiff::tz::offset(hours))).unwrap();
+        assert_eq!(east(1), east(1));
+        assert_ne!(east(1), east(5));
+    }
+
+    /// Where a search goes wrong is around a transition, so both are tried from every quarter of an
+    /// hour there, against ticks walked from days before.
+    #[rstest]
+    fn both_searches_agree_with_a_walk_wherever_they_begin_around_a_transition(
+        #[values(
+            "Europe/Berlin",
+            "Europe/London",
+            "Australia/Lord_Howe",
+            "Australia/Sydney",
+            "America/Havana",
+            "Africa/Casablanca",
+            "Antarctica/Troll"
+        )]
+        zone: &str,
+        #[values(
+            "30 2 * * *",
+            "30 1 * * *",
+            "0 0 * * *",
+            "0,30 1,2,3 * * *",
+            "30 23,0,1 * * *",
+            "*/15 * * * *",
+            "0 */2 * * *",
+            "15 2-4 * * *",
+            "0 2 * * sun"
+        )]
+        text: &str,
+    ) {
+        let schedule = schedule(text, zone);
+        for transition in schedule.zone().following(instant("2026-11-23T00:00:00Z")).take(2) {
+            let around = |hours| transition.timestamp() + SignedDuration::from_hours(hours);
+            let walk = std::iter::successors(schedule.next_after(around(-200)), |tick| {
+                schedule.next_after(*tick)
+            });
+            let ticks: Vec<Timestamp> = walk.take_while(|tick| *tick <= around(200)).collect();
+            for quarters in -12..20 {
+                let from = around(0) + SignedDuration::from_mins(15 * quarters);
+                let after = ticks.partition_point(|tick| *tick <= from);
+                assert_eq!(schedule.next_after(from), Some(ticks[after]), "after {from}");
+                assert_eq!(schedule.latest_at(from), Some(ticks[after - 1]), "at {from}");
+            }
+        }
     }
 
     const ZONES: [&str; 20] = [

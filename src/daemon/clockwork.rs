@@ -192,10 +192,15 @@ impl MetaDataStorage for Store {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::sync::{Condvar, Mutex};
     use std::time::Duration;
+
+    use jiff::tz::TimeZone;
 
     use super::*;
     use crate::clock::Clock;
+    use crate::schedule::Schedule;
+    use crate::schedule::planner::{Due, Planner};
 
     /// Due as often as it was told to be.
     #[derive(Default)]
@@ -300,5 +305,119 @@ mod tests {
             Clock::system().sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(agenda.ran.load(Ordering::SeqCst), 1);
+    }
+
+    /// A planner behind the clockwork, as the daemon has it.
+    struct Planned {
+        clock: Clock,
+        planner: Mutex<Planner>,
+        fired: Mutex<Vec<Due>>,
+    }
+
+    impl Planned {
+        fn new(clock: &Clock) -> Arc<Self> {
+            let planner = Mutex::new(Planner::new(clock.now()));
+            Arc::new(Self { clock: clock.clone(), planner, fired: Mutex::default() })
+        }
+
+        fn set(&self, texts: impl IntoIterator<Item = String>) {
+            let parse = |text: String| Schedule::parse(&text, TimeZone::UTC).unwrap();
+            self.planner.lock().unwrap().set(texts.into_iter().map(parse), self.clock.now());
+        }
+    }
+
+    impl Agenda for Planned {
+        fn is_due(&self) -> bool {
+            self.planner.lock().unwrap().must_be_polled(self.clock.now())
+        }
+
+        fn run_due(&self) {
+            let due = self.planner.lock().unwrap().poll(self.clock.now()).due;
+            self.fired.lock().unwrap().extend(due);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_hundred_schedules_on_one_second_all_come_through() {
+        let clock = clock();
+        let agenda = Planned::new(&clock);
+        // Three hundred texts, one second: what differs is a further minute, or hour, of theirs.
+        agenda.set((0..300).map(|n| format!("5 0,{} 12,{} * * *", 1 + n % 59, 13 + n / 59)));
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        clock.sleep(Duration::from_secs(10)).await;
+        let fired = std::mem::take(&mut *agenda.fired.lock().unwrap());
+        assert_eq!(fired.len(), 300);
+        assert!(fired.iter().all(|due| due.tick.to_string() == "2026-11-23T12:00:05Z"));
+        assert!(fired.iter().all(|due| due.late < Duration::from_secs(1)));
+        clockwork.stop().await;
+    }
+
+    /// A reload changes what the agenda knows, and nothing of the clockwork.
+    #[tokio::test(start_paused = true)]
+    async fn five_hundred_reloads_leave_no_tasks_behind_and_lose_no_tick() {
+        let clock = clock();
+        let agenda = Planned::new(&clock);
+        let every_minute = || "* * * * *".to_owned();
+        agenda.set([every_minute()]);
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        clock.sleep(Duration::from_secs(5)).await;
+        let before = alive();
+        for count in 0..500 {
+            agenda.set([every_minute(), format!("{} 1 * * *", count % 60)]);
+            clock.sleep(Duration::from_secs(6)).await;
+        }
+        assert_eq!(agenda.fired.lock().unwrap().len(), 50);
+        clock.sleep(Duration::from_secs(2)).await;
+        assert_eq!(alive(), before);
+    }
+
+    /// Stays in `run_due` until it is let go.
+    #[derive(Default)]
+    struct Held {
+        entered: AtomicUsize,
+        left: AtomicUsize,
+        free: Mutex<bool>,
+        freed: Condvar,
+    }
+
+    impl Agenda for Held {
+        fn is_due(&self) -> bool {
+            self.entered.load(Ordering::SeqCst) == 0
+        }
+
+        fn run_due(&self) {
+            self.entered.fetch_add(1, Ordering::SeqCst);
+            let free = self.free.lock().unwrap();
+            drop(self.freed.wait_while(free, |free| !*free).unwrap());
+            self.left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    async fn until(reached: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if reached() {
+                return;
+            }
+            Clock::system().sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not reached within five seconds");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stop_waits_for_no_run_and_breaks_none_off() {
+        let agenda = Arc::new(Held::default());
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        until(|| agenda.entered.load(Ordering::SeqCst) == 1).await;
+        let stopped = Clock::system().timeout(Duration::from_secs(2), clockwork.stop()).await;
+        assert!(stopped.is_some(), "a run under way held the stop up");
+        assert_eq!(agenda.left.load(Ordering::SeqCst), 0);
+        *agenda.free.lock().unwrap() = true;
+        agenda.freed.notify_all();
+        until(|| agenda.left.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(agenda.entered.load(Ordering::SeqCst), 1);
     }
 }
