@@ -11,6 +11,7 @@ pub mod timetable;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::api::client::Client;
 use crate::clock::Clock;
 use crate::config::types::{ApiSettings, Server, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
-use crate::daemon::timetable::{Start, Timetable};
+use crate::daemon::timetable::{Dropped, Start, Timetable, Why};
 use crate::exclusion::{Busy, Claim, Exclusion};
 use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
@@ -198,19 +199,37 @@ impl Agenda for Shared {
                 "the wall clock was stepped, or the machine slept; ticks that have been are not repeated"
             );
         }
-        for dropped in news.dropped {
+        for (schedule, missed) in news.coalesced {
             tracing::warn!(
                 event = "missed",
-                server_id = dropped.server.id.0,
-                server = dropped.server.name.as_str(),
-                tick = %dropped.tick,
-                late_s = dropped.late.as_secs(),
-                "missed, and older than catch_up allows: it will not run"
+                missed,
+                "several ticks of {:?} in {} came at once: the latest runs",
+                schedule.text(),
+                schedule.zone().iana_name().unwrap_or_default()
             );
         }
+        let mut dropped = news.dropped;
         while let Ok(place) = self.queue.try_reserve() {
-            let Some(Start { server, tick }) = timetable.take(now) else { break };
+            let Some(start) = timetable.take(now, &mut dropped) else { break };
+            let Start { server, tick } = start;
             place.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim: None });
+        }
+        drop(timetable);
+        for Dropped { server, tick, why } in dropped {
+            let why = match why {
+                Why::TooLate(late) => {
+                    let late = humantime::format_duration(Duration::from_secs(late.as_secs()));
+                    format!("missed {late} ago, and catch_up does not allow that: it will not run")
+                }
+                Why::Overtaken(newer) => format!("the tick of {newer} runs in its place"),
+            };
+            tracing::warn!(
+                event = "missed",
+                server_id = server.id.0,
+                server = server.name.as_str(),
+                tick = %tick,
+                "{why}"
+            );
         }
     }
 }

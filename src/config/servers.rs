@@ -187,8 +187,9 @@ impl Reader {
         };
         let min_interval = span(own.min_interval, &defaults.min_interval, 600);
         let schedules = schedules?;
-        if let Some(min_interval) = min_interval {
-            self.warn_of_tight(&schedules, min_interval, problems);
+        let jitter = span(own.jitter, &defaults.jitter, 0);
+        if let (Some(min_interval), Some(jitter)) = (min_interval, jitter) {
+            self.warn_of_tight(&schedules, min_interval, jitter, problems);
         }
         let prefix = own
             .prefix
@@ -213,7 +214,7 @@ impl Reader {
                 .good()?,
             schedules: schedules.into_iter().map(|(schedule, _)| schedule).collect(),
             description: description.good()?.to_owned(),
-            jitter: span(own.jitter, &defaults.jitter, 0)?,
+            jitter: jitter?,
             catch_up: span(own.catch_up, &defaults.catch_up, 24 * 3600)?,
             completion_timeout: span(
                 own.completion_timeout,
@@ -341,11 +342,13 @@ impl Reader {
         all_good.then_some(parsed)
     }
 
-    /// Ticks nearer to each other than `min_interval` are skipped; it is better to know.
+    /// Ticks nearer to each other than `min_interval` are skipped, and such that are nearer than the
+    /// jitter overtake each other; it is better to know.
     fn warn_of_tight(
         &mut self,
         schedules: &[(Schedule, Range<usize>)],
         min_interval: Duration,
+        jitter: Duration,
         problems: &mut Problems,
     ) {
         let key = schedules.iter().map(|(schedule, _)| format!("{schedule:?}")).collect();
@@ -357,6 +360,16 @@ impl Reader {
                 "{} apart at the least, min_interval is {}",
                 humantime::format_duration(tightest.unsigned_abs()),
                 humantime::format_duration(min_interval)
+            );
+            problems.warning(span.clone(), message, label, None);
+        }
+        if SignedDuration::try_from(jitter).is_ok_and(|jitter| tightest < jitter) {
+            let message =
+                "ticks come closer together than `jitter`: some will be overtaken by the next";
+            let label = format!(
+                "{} apart at the least, jitter is {}",
+                humantime::format_duration(tightest.unsigned_abs()),
+                humantime::format_duration(jitter)
             );
             problems.warning(span.clone(), message, label, None);
         }

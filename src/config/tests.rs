@@ -64,6 +64,10 @@ fn mistakes_are_pointed_at_and_explained() {
             "a schedule tighter than min_interval",
             "[[server]]\nid = 1\nkeep = 1\nschedule = \"*/5 * * * *\"".to_owned(),
         ),
+        (
+            "jitter longer than the distance of ticks",
+            "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 * * * *\"\njitter = \"2h\"".to_owned(),
+        ),
         ("one id twice", format!("{GOOD}name = \"web\"\n{GOOD}name = \"db\"")),
         (
             "one name twice",

@@ -1,7 +1,5 @@
 //! The whole daemon on a paused clock and a provider in memory.
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
 use secrecy::SecretString;
 

@@ -27,22 +27,34 @@ pub struct Start {
     pub tick: Tick,
 }
 
-/// A tick that will not run any more: it was missed longer ago than `catch_up` allows.
+/// A tick that will not run.
 #[derive(Debug, Clone)]
 pub struct Dropped {
     /// Of which server.
     pub server: Arc<Server>,
     /// The tick.
     pub tick: Tick,
-    /// How long ago it was.
-    pub late: Duration,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why a tick does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It was missed, longer ago than `catch_up` allows.
+    TooLate(Duration),
+    /// A newer one came before its start.
+    Overtaken(Tick),
 }
 
 /// What a look at the clock brought, beside the starts.
 #[derive(Debug, Default)]
 pub struct News {
-    /// Ticks that came too late to run.
+    /// Ticks that will not run.
     pub dropped: Vec<Dropped>,
+    /// Schedules of which several ticks came at once, with how many will not run: a machine slept,
+    /// a clock jumped.
+    pub coalesced: Vec<(Schedule, u32)>,
     /// How far the wall clock was stepped, if it was.
     pub step: Option<SignedDuration>,
 }
@@ -73,7 +85,7 @@ impl Timetable {
     }
 
     /// Puts these servers in place of those from before. Schedules that stay go on as they were;
-    /// starts that wait stay, but for servers that have gone.
+    /// starts that wait stay, but for servers that have gone or have no such tick any more.
     pub fn set_servers(&mut self, servers: &[Arc<Server>], now: Moment) {
         self.servers = servers.iter().map(|server| (server.id, Arc::clone(server))).collect();
         self.subscribers.clear();
@@ -83,8 +95,10 @@ impl Timetable {
             }
         }
         self.planner.set(self.subscribers.keys().cloned(), now);
-        self.waiting.retain(|id, _| self.servers.contains_key(id));
-        self.queue.retain(|(_, id)| self.servers.contains_key(id));
+        let servers = &self.servers;
+        let stays = |id: &ServerId, tick| servers.get(id).is_some_and(|it| it.has_tick(tick));
+        self.waiting.retain(|id, (_, tick)| stays(id, *tick));
+        self.queue.retain(|(_, id)| self.waiting.contains_key(id));
     }
 
     /// Whether something may be due. Costs little, and changes nothing.
@@ -100,34 +114,34 @@ impl Timetable {
         if let Some(step) = poll.step.filter(|step| step.is_negative()) {
             self.move_waiting(step);
         }
-        let mut dropped = Vec::new();
+        let mut news = News { step: poll.step, ..News::default() };
         for due in poll.due {
-            let ids = self.subscribers.get(&due.schedule).cloned().unwrap_or_default();
-            for id in ids {
-                let Some(server) = self.servers.get(&id) else { continue };
-                if due.late > ON_TIME && due.late > server.catch_up {
-                    let server = Arc::clone(server);
-                    dropped.push(Dropped { server, tick: due.tick, late: due.late });
-                    continue;
-                }
-                let start = server.starts_at(due.tick);
-                self.wait(id, due.tick, start);
+            if due.missed > 0 {
+                news.coalesced.push((due.schedule.clone(), due.missed));
+            }
+            for id in self.subscribers.get(&due.schedule).cloned().unwrap_or_default() {
+                news.dropped.extend(self.wait(id, due.tick));
             }
         }
-        News { dropped, step: poll.step }
+        news
     }
 
-    /// The next start whose time has come, oldest first.
-    pub fn take(&mut self, now: Moment) -> Option<Start> {
-        while let Some((start, id)) = self.queue.first().copied() {
-            if start > now.wall {
-                return None;
-            }
+    /// The next start whose time has come, oldest first. A tick that was missed longer ago than its
+    /// server's `catch_up` allows is not one: it goes to `dropped`.
+    pub fn take(&mut self, now: Moment, dropped: &mut Vec<Dropped>) -> Option<Start> {
+        while let Some((start, id)) = self.queue.first().copied().filter(|it| it.0 <= now.wall) {
             self.queue.pop_first();
             let waited = self.waiting.remove(&id);
-            if let (Some((_, tick)), Some(server)) = (waited, self.servers.get(&id)) {
-                return Some(Start { server: Arc::clone(server), tick });
+            let (Some((_, tick)), Some(server)) = (waited, self.servers.get(&id)) else { continue };
+            let server = Arc::clone(server);
+            let late =
+                |since| Duration::try_from(now.wall.duration_since(since)).unwrap_or_default();
+            if late(start) > ON_TIME && late(tick.instant()) > server.catch_up {
+                let why = Why::TooLate(late(tick.instant()));
+                dropped.push(Dropped { server, tick, why });
+                continue;
             }
+            return Some(Start { server, tick });
         }
         None
     }
@@ -139,17 +153,24 @@ impl Timetable {
         [start, self.planner.earliest()].into_iter().flatten().min()
     }
 
-    /// A server's newest tick is the one that waits: an older one would be skipped as too soon
-    /// or run into it.
-    fn wait(&mut self, id: ServerId, tick: Tick, start: Timestamp) {
-        if let Some((start_before, tick_before)) = self.waiting.get(&id).copied() {
+    /// Lets a tick wait for its start. A server's newest tick is the one that runs; it takes the
+    /// start of an older one that still waits, so that ticks closer together than the jitter do not
+    /// put each other off for ever. Gives the tick that will not run.
+    fn wait(&mut self, id: ServerId, tick: Tick) -> Option<Dropped> {
+        let server = Arc::clone(self.servers.get(&id)?);
+        let mut start = server.starts_at(tick);
+        let before = self.waiting.get(&id).copied();
+        if let Some((start_before, tick_before)) = before {
             if tick_before >= tick {
-                return;
+                let why = Why::Overtaken(tick_before);
+                return (tick_before > tick).then_some(Dropped { server, tick, why });
             }
             self.queue.remove(&(start_before, id));
+            start = start.min(start_before);
         }
         self.waiting.insert(id, (start, tick));
         self.queue.insert((start, id));
+        before.map(|(_, older)| Dropped { server, tick: older, why: Why::Overtaken(tick) })
     }
 
     /// The clock went back: what waits keeps the rest of its wait.
@@ -180,7 +201,7 @@ mod tests {
     }
 
     fn taken(timetable: &mut Timetable, now: Moment) -> Vec<String> {
-        std::iter::from_fn(|| timetable.take(now))
+        std::iter::from_fn(|| timetable.take(now, &mut Vec::new()))
             .map(|start| format!("{} {}", start.server.id, start.tick))
             .collect()
     }
@@ -220,10 +241,49 @@ mod tests {
         ]);
         let mut timetable = Timetable::new(&servers, moment("2026-11-23T02:00:00Z", 0));
         let now = moment("2026-11-23T08:00:00Z", 1);
-        let news = timetable.advance(now);
-        let dropped: Vec<u64> = news.dropped.iter().map(|it| it.server.id.0).collect();
+        timetable.advance(now);
+        let mut dropped = Vec::new();
+        let start = timetable.take(now, &mut dropped).unwrap();
+        assert_eq!(
+            (start.server.id.0, start.tick.to_string().as_str()),
+            (1, "2026-11-23T03:00:00Z")
+        );
+        assert!(timetable.take(now, &mut dropped).is_none());
+        let dropped: Vec<u64> = dropped.iter().map(|it| it.server.id.0).collect();
         assert_eq!(dropped, [2, 3]);
-        assert_eq!(taken(&mut timetable, now), ["1 2026-11-23T03:00:00Z"]);
+    }
+
+    #[test]
+    fn a_machine_that_slept_through_the_jitter_heeds_catch_up_too() {
+        let line = "schedule = \"0 3 * * *\"\njitter = \"1h\"\ncatch_up = \"0s\"";
+        let servers = servers(&[line]);
+        let mut timetable = Timetable::new(&servers, moment("2026-11-23T02:59:59Z", 0));
+        timetable.advance(moment("2026-11-23T03:00:00Z", 1));
+        let now = moment("2026-11-24T02:00:00Z", 2);
+        timetable.advance(now);
+        let mut dropped = Vec::new();
+        assert!(timetable.take(now, &mut dropped).is_none());
+        assert!(matches!(dropped[0].why, Why::TooLate(late) if late.as_secs() == 23 * 3600));
+    }
+
+    #[test]
+    fn ticks_closer_together_than_the_jitter_do_not_put_each_other_off() {
+        let servers =
+            servers(&["schedule = \"*/5 * * * *\"\njitter = \"1h\"\nmin_interval = \"0s\""]);
+        let mut timetable = Timetable::new(&servers, moment("2026-11-23T00:00:00Z", 0));
+        let (mut started, mut overtaken) = (0, 0);
+        for minute in 1..=24 * 60_u64 {
+            let wall = "2026-11-23T00:00:00Z".parse::<Timestamp>().unwrap()
+                + SignedDuration::from_mins(i64::try_from(minute).unwrap());
+            let now = Moment { wall, uptime: Duration::from_secs(60 * minute) };
+            overtaken += timetable.advance(now).dropped.len();
+            while timetable.take(now, &mut Vec::new()).is_some() {
+                started += 1;
+            }
+        }
+        assert!(started >= 48, "{started} starts in a day");
+        let waiting = timetable.waiting.len();
+        assert_eq!(started + overtaken + waiting, 288, "each tick ran, waits, or is told of");
     }
 
     #[test]
@@ -259,6 +319,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_of_a_schedule_that_was_edited_away_does_not_run() {
+        let before = servers(&["schedule = \"0 3 * * *\"\njitter = \"1h\""]);
+        let after = servers(&["schedule = \"0 12 * * *\"\njitter = \"1h\""]);
+        let mut timetable = Timetable::new(&before, moment("2026-11-23T02:59:59Z", 0));
+        timetable.advance(moment("2026-11-23T03:00:00Z", 1));
+        timetable.set_servers(&after, moment("2026-11-23T03:00:01Z", 2));
+        let now = moment("2026-11-23T04:00:00Z", 3601);
+        timetable.advance(now);
+        assert_eq!(taken(&mut timetable, now), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_hundred_thousand_servers_on_one_tick_all_start_and_leave_nothing_behind() {
         let template = servers(&["schedule = \"0 3 * * *\""]).remove(0);
         let fleet: Vec<Arc<Server>> = (1..=100_000)
@@ -269,7 +341,7 @@ mod tests {
         assert!(timetable.is_due(now));
         timetable.advance(now);
         let mut started = 0;
-        while timetable.take(now).is_some() {
+        while timetable.take(now, &mut Vec::new()).is_some() {
             started += 1;
         }
         assert_eq!(started, 100_000);
