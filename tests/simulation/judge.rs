@@ -14,6 +14,7 @@ use snapring::naming::ServerId;
 use snapring::rotate::report::Report;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Act, Row};
+use tokio_util::sync::CancellationToken;
 
 use crate::oracle::{is_managed, kept};
 use crate::policy::SimPolicy;
@@ -54,6 +55,8 @@ pub struct Judge {
     pub violations: Vec<String>,
     pub story: Option<Vec<String>>,
     pub exchanges: u64,
+    /// At which exchange the process dies, and whether before the provider has it or after.
+    pub dies_at: Option<(u64, bool)>,
     pub outcomes: BTreeMap<String, u64>,
 }
 
@@ -382,11 +385,25 @@ impl Judge {
     }
 }
 
-/// Lets the judge see what goes over the network.
+/// Lets the judge see what goes over the network, and lets the process die on it.
 pub struct Watched {
     pub inner: InMemory,
     pub judge: Arc<Mutex<Judge>>,
     pub clock: Clock,
+    pub death: CancellationToken,
+}
+
+impl Watched {
+    async fn die_if_it_is_time(&self, before: bool) {
+        let its_time = {
+            let judge = self.judge.lock().unwrap();
+            judge.dies_at.is_some_and(|dies_at| dies_at == (judge.exchanges, before))
+        };
+        if its_time {
+            self.death.cancel();
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// A change under way ends however its future ends.
@@ -411,7 +428,9 @@ impl Transport for Watched {
             let sent_at = self.clock.now();
             let server = self.judge.lock().unwrap().sent(&request, sent_at);
             let _change = Change { watched: self, server };
+            self.die_if_it_is_time(true).await;
             let answer = self.inner.exchange(request.clone()).await;
+            self.die_if_it_is_time(false).await;
             self.judge.lock().unwrap().answered(&request, sent_at, &answer);
             answer
         })

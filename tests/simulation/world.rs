@@ -21,6 +21,7 @@ use snapring::hooks::{HookError, HookRunner, Invocation, Running};
 use snapring::naming::ServerId;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -257,10 +258,17 @@ impl Simulation {
             .build()
             .unwrap();
         let crashes = eventful && self.random.random_bool(0.7);
-        self.now = runtime.block_on(async {
+        let death = CancellationToken::new();
+        let dies_at = (crashes && self.random.random_bool(0.8))
+            .then(|| (self.random.random_range(1..150), self.random.random_bool(0.5)));
+        {
+            let mut judge = self.judge.lock().unwrap();
+            judge.dies_at = dies_at.map(|(nth, before)| (judge.exchanges + nth, before));
+        }
+        let life = async {
             let truth = Clock::simulated(self.now);
             let clock = Clock::simulated(self.now + self.offset);
-            let daemon = self.start(&truth, &clock).await;
+            let daemon = self.start(&truth, &clock, &death).await;
             let mut left = span;
             loop {
                 let nap = SignedDuration::from_secs(self.random.random_range(20..12_000));
@@ -268,17 +276,24 @@ impl Simulation {
                     break;
                 }
                 left -= nap;
-                truth.sleep(nap.unsigned_abs()).await;
+                tokio::select! {
+                    () = death.cancelled() => return truth.now().wall,
+                    () = truth.sleep(nap.unsigned_abs()) => {}
+                }
                 self.something_happens(&daemon, &truth, &clock).await;
             }
-            truth.sleep(left.unsigned_abs()).await;
+            tokio::select! {
+                () = death.cancelled() => return truth.now().wall,
+                () = truth.sleep(left.unsigned_abs()) => {}
+            }
             if !eventful {
                 daemon.finish().await;
             } else if !crashes {
                 daemon.shutdown().await;
             }
             truth.now().wall
-        });
+        };
+        self.now = runtime.block_on(life);
         // Whatever is under way is dropped where it stands.
         drop(runtime);
         let mut judge = self.judge.lock().unwrap();
@@ -287,11 +302,16 @@ impl Simulation {
         crashes
     }
 
-    async fn start(&mut self, truth: &Clock, clock: &Clock) -> Daemon {
+    async fn start(&mut self, truth: &Clock, clock: &Clock, death: &CancellationToken) -> Daemon {
         let timeout = Duration::from_secs(30);
         let inner = InMemory::over(Arc::clone(&self.provider), truth.clone(), timeout);
         let judge = Arc::clone(&self.judge);
-        let watched = Watched { inner, judge: Arc::clone(&judge), clock: clock.clone() };
+        let watched = Watched {
+            inner,
+            judge: Arc::clone(&judge),
+            clock: clock.clone(),
+            death: death.clone(),
+        };
         let settings = self.settings();
         judge.lock().unwrap().policies(&self.policies);
         let credentials = Credentials::known(SecretString::from(TOKEN));
