@@ -45,6 +45,16 @@ struct Ring {
     changed_by_hand: Option<Timestamp>,
 }
 
+/// The call at which the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// Counted among the creates, or among all calls.
+    pub at_create: bool,
+    pub nth: u64,
+    /// Before the provider has it, or after its answer.
+    pub before: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Judge {
     rings: BTreeMap<u64, Ring>,
@@ -55,8 +65,9 @@ pub struct Judge {
     pub violations: Vec<String>,
     pub story: Option<Vec<String>>,
     pub exchanges: u64,
-    /// At which exchange the process dies, and whether before the provider has it or after.
-    pub dies_at: Option<(u64, bool)>,
+    pub creates: u64,
+    /// Where the process dies.
+    pub dies_at: Option<Death>,
     pub outcomes: BTreeMap<String, u64>,
 }
 
@@ -107,6 +118,7 @@ impl Judge {
         match request.method {
             Method::Get => None,
             Method::Post => {
+                self.creates += 1;
                 let body: Value = serde_json::from_slice(request.body.as_deref()?).ok()?;
                 let server = body["server_id"].as_u64()?;
                 let ring = self.rings.get(&server)?;
@@ -394,10 +406,13 @@ pub struct Watched {
 }
 
 impl Watched {
-    async fn die_if_it_is_time(&self, before: bool) {
+    async fn die_if_it_is_time(&self, create: bool, before: bool) {
         let its_time = {
             let judge = self.judge.lock().unwrap();
-            judge.dies_at.is_some_and(|dies_at| dies_at == (judge.exchanges, before))
+            judge.dies_at.is_some_and(|death| {
+                let nth = if death.at_create { judge.creates } else { judge.exchanges };
+                death.before == before && death.nth == nth && (create || !death.at_create)
+            })
         };
         if its_time {
             self.death.cancel();
@@ -428,9 +443,10 @@ impl Transport for Watched {
             let sent_at = self.clock.now();
             let server = self.judge.lock().unwrap().sent(&request, sent_at);
             let _change = Change { watched: self, server };
-            self.die_if_it_is_time(true).await;
+            let create = request.method == Method::Post;
+            self.die_if_it_is_time(create, true).await;
             let answer = self.inner.exchange(request.clone()).await;
-            self.die_if_it_is_time(false).await;
+            self.die_if_it_is_time(create, false).await;
             self.judge.lock().unwrap().answered(&request, sent_at, &answer);
             answer
         })

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::judge::{Judge, Watched, server_id};
+use crate::judge::{Death, Judge, Watched, server_id};
 use crate::policy::{SimPolicy, pick, seed};
 
 const TOKEN: &str = "vps_simulated";
@@ -141,6 +141,8 @@ impl<S: tracing::Subscriber> Layer<S> for Events {
 
 struct Simulation {
     random: StdRng,
+    /// The provider is slow to list what it has made; that is its nature, and does not end.
+    slow: bool,
     provider: Arc<Mutex<Provider>>,
     judge: Arc<Mutex<Judge>>,
     policies: Vec<SimPolicy>,
@@ -161,7 +163,7 @@ pub fn run(seed: u64, verbose: bool) -> Outcome {
     while simulation.now < end {
         let hours = simulation.random.random_range(1..96);
         crashes += u64::from(simulation.live(SignedDuration::from_hours(hours), true));
-        let away = pick(&mut simulation.random, &[1, 5, 30, 600, 3_000, 20_000, 100_000]);
+        let away = pick(&mut simulation.random, &[1, 1, 2, 5, 30, 600, 3_000, 20_000, 100_000]);
         simulation.now += SignedDuration::from_secs(away);
     }
     simulation.make_peace();
@@ -229,14 +231,17 @@ impl Simulation {
         }
         let mut judge = Judge::default();
         judge.story = verbose.then(Vec::new);
+        let slow = random.random_bool(0.4);
         let simulation = Self {
             random,
+            slow,
             provider: Arc::new(Mutex::new(provider)),
             judge: Arc::new(Mutex::new(judge)),
             policies,
             now,
             offset: SignedDuration::ZERO,
         };
+        simulation.end_faults();
         for policy in &simulation.policies {
             simulation.judge.lock().unwrap().tell(|| policy.toml());
         }
@@ -259,11 +264,14 @@ impl Simulation {
             .unwrap();
         let crashes = eventful && self.random.random_bool(0.7);
         let death = CancellationToken::new();
-        let dies_at = (crashes && self.random.random_bool(0.8))
-            .then(|| (self.random.random_range(1..150), self.random.random_bool(0.5)));
+        let dies = crashes && self.random.random_bool(0.8);
         {
+            let (at_create, before) = (self.random.random_bool(0.5), self.random.random_bool(0.3));
+            let calls = self.random.random_range(1..150);
             let mut judge = self.judge.lock().unwrap();
-            judge.dies_at = dies_at.map(|(nth, before)| (judge.exchanges + nth, before));
+            let nth =
+                if at_create { judge.creates + calls / 20 + 1 } else { judge.exchanges + calls };
+            judge.dies_at = dies.then_some(Death { at_create, nth, before });
         }
         let life = async {
             let truth = Clock::simulated(self.now);
@@ -349,7 +357,7 @@ impl Simulation {
             }
             45..60 => {
                 self.judge.lock().unwrap().tell(|| format!("{now} all faults end"));
-                self.provider.lock().unwrap().faults().clear();
+                self.end_faults();
             }
             60..80 => self.by_hand(server, now),
             80..86 => {
@@ -391,6 +399,14 @@ impl Simulation {
                 self.judge.lock().unwrap().tell(|| format!("{now} rotate all"));
                 daemon.rotate_all().await;
             }
+        }
+    }
+
+    fn end_faults(&self) {
+        let mut provider = self.provider.lock().unwrap();
+        provider.faults().clear();
+        if self.slow {
+            provider.add_fault("create:late=12s,chance=0.6".parse().unwrap());
         }
     }
 
