@@ -100,8 +100,14 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
 #[must_use]
 pub fn token_file_warnings(loaded: &Loaded) -> Vec<Problem> {
     let Some(path) = &loaded.settings.api.token_file else { return Vec::new() };
-    let (message, hint) = match std::fs::metadata(path) {
+    let readable = || std::fs::File::open(path).map(drop);
+    // A pipe or a device is not opened: that could wait for ever.
+    let looked_at = std::fs::metadata(path).and_then(|metadata| {
+        if metadata.is_file() { readable().map(|()| metadata) } else { Ok(metadata) }
+    });
+    let (message, hint) = match looked_at {
         Err(error) => (format!("the token file cannot be read: {error}"), None),
+        Ok(metadata) if !metadata.is_file() => ("the token file is not a file".to_owned(), None),
         Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => (
             "others can read the token file".to_owned(),
             Some(format!("chmod 600 {}", path.display())),

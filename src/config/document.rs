@@ -8,6 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::problem::{Draft, Severity};
 
+/// What the names of keys hold whose values nobody may see.
+pub(crate) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
+
 /// Collects what is wrong, each thing once: a default that two servers take is one mistake.
 #[derive(Default)]
 pub(crate) struct Problems {
@@ -15,6 +18,14 @@ pub(crate) struct Problems {
     /// Ranges that must not be shown.
     pub(crate) secrets: Vec<Range<usize>>,
     seen: HashSet<Draft>,
+    /// Where each line begins.
+    line_starts: Vec<usize>,
+}
+
+/// Where each line of a text begins.
+pub(crate) fn line_starts(text: &str) -> Vec<usize> {
+    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
 }
 
 impl Problems {
@@ -26,6 +37,17 @@ impl Problems {
         hint: Option<String>,
     ) {
         self.add(Severity::Error, span, message.into(), label.into(), hint);
+    }
+
+    /// Of two that may not be alike the second is pointed at; the first's line is named beside it.
+    pub(crate) fn error_like(
+        &mut self,
+        first: &Range<usize>,
+        second: Range<usize>,
+        message: String,
+    ) {
+        let line = self.line_starts.partition_point(|start| *start <= first.start).max(1);
+        self.error(second, message, format!("line {line} has it already"), None);
     }
 
     pub(crate) fn warning(
@@ -109,6 +131,7 @@ impl<'i> Document<'i> {
     pub(crate) fn parse(text: &'i str, problems: &mut Problems) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let whole = errors.is_empty();
+        problems.line_starts = line_starts(text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             problems.error(span, format!("this is not TOML: {}", error.message()), "", None);
@@ -143,9 +166,14 @@ impl<'a, 'i> Table<'a, 'i> {
             if known.contains(&name) {
                 continue;
             }
-            let secret = ["token", "secret", "password", "key"];
-            if secret.iter().any(|word| name.to_ascii_lowercase().contains(word)) {
-                problems.secrets.push(value.span());
+            let near = nearest(name, known.iter().copied());
+            let secret = SECRET_WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word));
+            if secret {
+                hide(value, &mut problems.secrets);
+            }
+            // A key is anything in quotes, and a log line must stay one line.
+            let name = name.escape_debug();
+            if secret && near.is_none() {
                 problems.error(
                     key.span(),
                     format!("{} takes no `{name}`: a secret never stands in the configuration", self.name),
@@ -154,11 +182,11 @@ impl<'a, 'i> Table<'a, 'i> {
                 );
                 continue;
             }
-            let hint = match (self.name, name) {
+            let hint = match (self.name, key.get_ref().as_ref()) {
                 ("the configuration", "http" | "store" | "notify") => {
                     Some("this version of snapring does not have it yet".to_owned())
                 }
-                _ => Some(match nearest(name, known.iter().copied()) {
+                _ => Some(match near {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("it takes {}", known.join(", ")),
                 }),
@@ -252,6 +280,20 @@ impl<'a, 'i> Table<'a, 'i> {
     ) -> Given<u64> {
         let Some(value) = self.get(key) else { return Given::Absent };
         integer(value, key, range, problems)
+    }
+}
+
+/// Puts all that a value holds among what must not be shown.
+///
+/// The span of a table is that of its header or its first key, so its values are hidden one by one.
+fn hide(value: Entry<'_, '_>, secrets: &mut Vec<Range<usize>>) {
+    let mut pending = vec![value];
+    while let Some(value) = pending.pop() {
+        match value.get_ref() {
+            DeValue::Table(table) => pending.extend(table.values()),
+            DeValue::Array(items) => pending.extend(items.iter()),
+            _ => secrets.push(value.span()),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use crate::config::document::{SECRET_WORDS, line_starts};
+
 /// How many mistakes are shown; a generated file can have one a line.
 const SHOWN: usize = 50;
 
@@ -50,14 +52,13 @@ impl Source {
         for secret in secrets {
             mask(&mut bytes, secret.clone());
         }
-        for secret in looks_like_tokens(text) {
+        let by_its_looks =
+            looks_like_tokens(text).chain(under_secret_keys(text)).chain(parts_of_addresses(text));
+        for secret in by_its_looks {
             mask(&mut bytes, secret);
         }
-        let line_starts = std::iter::once(0)
-            .chain(text.bytes().enumerate().filter(|(_, it)| *it == b'\n').map(|(at, _)| at + 1))
-            .collect();
         let shown = String::from_utf8_lossy(&bytes).into_owned();
-        Self { name: name.to_owned(), shown, line_starts }
+        Self { name: name.to_owned(), shown, line_starts: line_starts(text) }
     }
 
     /// Line and column, both from 1, the column in characters.
@@ -96,6 +97,41 @@ fn looks_like_tokens(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
             .find(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '_' | '-'))
             .unwrap_or(rest.len());
         at..at + length
+    })
+}
+
+/// What stands right of a secret's name and a `=`: where TOML could not be understood, as with a
+/// token given twice, there is no tree that tells where the value is.
+fn under_secret_keys(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut at = 0;
+    text.split_inclusive('\n').filter_map(move |line| {
+        let start = at;
+        at += line.len();
+        // The one known key of such a name; its value is a path. Positions stay.
+        let lowercase = line.to_ascii_lowercase().replace("token_file", "          ");
+        let value = SECRET_WORDS.iter().filter_map(|word| {
+            let behind = lowercase.find(word)? + word.len();
+            let rest = lowercase.get(behind..)?;
+            let between = rest.find(|it: char| {
+                !it.is_ascii_alphanumeric()
+                    && !matches!(it, '_' | '-' | '.' | '"' | '\'' | ' ' | '\t')
+            })?;
+            let value = rest.get(between..)?.strip_prefix('=')?;
+            Some(line.len() - value.trim_start_matches(' ').len())
+        });
+        Some(start + value.min()?..start + line.len())
+    })
+}
+
+/// Users, passwords and queries in addresses: all of an address behind its scheme.
+fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    text.match_indices("://").filter_map(|(at, slashes)| {
+        let start = at + slashes.len();
+        let rest = text.get(start..)?;
+        let end = rest
+            .find(|it: char| it.is_whitespace() || matches!(it, '"' | '\''))
+            .unwrap_or(rest.len());
+        rest.get(..end)?.contains(['@', '?', '#']).then_some(start..start + end)
     })
 }
 

@@ -69,6 +69,10 @@ fn read_api(
     let token_file = table.string("token_file", problems).and_then(|text, span| {
         let path = PathBuf::from(text);
         if !path.is_absolute() {
+            // What is no path at all may be the token itself.
+            if !text.contains('/') {
+                problems.secrets.push(span.clone());
+            }
             let hint = Some("write the whole path, like \"/etc/snapring/token\"".to_owned());
             problems.error(span, "`token_file` must be an absolute path", "", hint);
             return None;

@@ -99,11 +99,12 @@ struct Shared<'a> {
 /// Remembers what was read, so that a fleet's schedules and zones are read once each.
 #[derive(Default)]
 struct Reader {
-    zones: HashMap<String, Option<TimeZone>>,
+    zones: HashMap<String, Result<TimeZone, String>>,
     schedules: HashMap<(String, String), Result<Schedule, ScheduleError>>,
     tightest: HashMap<Vec<String>, SignedDuration>,
-    ids: HashMap<u64, String>,
-    names: HashMap<String, u64>,
+    /// Where each stands first.
+    ids: HashMap<u64, Range<usize>>,
+    names: HashMap<String, Range<usize>>,
 }
 
 impl Reader {
@@ -113,15 +114,13 @@ impl Reader {
         Shared {
             schedules: schedules(table, problems),
             time_zone: table.string("timezone", problems).and_then(|name, span| {
-                if let Some(zone) = self.zones.get(name) {
-                    if zone.is_none() {
-                        time_zone(name, span, problems);
-                    }
-                    return zone.clone();
-                }
-                let zone = time_zone(name, span, problems);
-                self.zones.insert(name.to_owned(), zone.clone());
-                zone
+                let zone = self.zones.entry(name.to_owned()).or_insert_with(|| time_zone(name));
+                zone.clone()
+                    .map_err(|hint| {
+                        let message = format!("there is no time zone {name:?}");
+                        problems.error(span, message, "", Some(hint));
+                    })
+                    .ok()
             }),
             keep: keep(table, problems),
             prefix: table.string("prefix", problems).and_then(|text, span| {
@@ -167,9 +166,20 @@ impl Reader {
             .time_zone
             .or(|| defaults.time_zone.clone())
             .or(|| Given::Good(TimeZone::UTC, 0..0))
-            .good()?;
-        let schedules =
-            self.parsed(own.schedules.or(|| defaults.schedules.clone()), &zone, &at, problems);
+            .good();
+        // An expression's mistakes are told in any zone.
+        let schedules = self.parsed(
+            own.schedules.or(|| defaults.schedules.clone()),
+            zone.as_ref().unwrap_or(&TimeZone::UTC),
+            &at,
+            problems,
+        );
+        // Where a server's own number meets a default's `keep`, it is the number that is pointed at:
+        // the default may be right for all others.
+        let narrower = match own.keep {
+            Given::Absent => own.cap.span().or_else(|| own.reserve.span()),
+            _ => None,
+        };
         let keep = own.keep.or(|| defaults.keep.clone());
         if matches!(keep, Given::Absent) {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
@@ -180,16 +190,17 @@ impl Reader {
             own.reserve.or(|| defaults.reserve.clone()).or(|| Given::Good(0, 0..0)).good();
         let keep = keep.and_then(|keep, span| {
             let (cap, reserve) = (narrow(cap?), narrow(reserve?));
-            fits(keep, cap, reserve, span, problems).then_some(keep)
+            fits(keep, cap, reserve, narrower.unwrap_or(span), problems).then_some(keep)
         });
         let span = |own: Given<Duration>, default: &Given<Duration>, seconds: u64| {
             own.or(|| default.clone()).or(|| Given::Good(Duration::from_secs(seconds), 0..0)).good()
         };
         let min_interval = span(own.min_interval, &defaults.min_interval, 600);
-        let schedules = schedules?;
         let jitter = span(own.jitter, &defaults.jitter, 0);
-        if let (Some(min_interval), Some(jitter)) = (min_interval, jitter) {
-            self.warn_of_tight(&schedules, min_interval, jitter, problems);
+        if let (Some(schedules), Some(min_interval), Some(jitter)) =
+            (&schedules, min_interval, jitter)
+        {
+            self.warn_of_tight(schedules, min_interval, jitter, problems);
         }
         let prefix = own
             .prefix
@@ -212,7 +223,7 @@ impl Reader {
                 .or(|| defaults.enabled.clone())
                 .or(|| Given::Good(true, 0..0))
                 .good()?,
-            schedules: schedules.into_iter().map(|(schedule, _)| schedule).collect(),
+            schedules: schedules?.into_iter().map(|(schedule, _)| schedule).collect(),
             description: description.good()?.to_owned(),
             jitter: jitter?,
             catch_up: span(own.catch_up, &defaults.catch_up, 24 * 3600)?,
@@ -225,7 +236,7 @@ impl Reader {
             policy: Policy {
                 prefix: prefix.good()?,
                 keep: keep.good()?,
-                time_zone: zone,
+                time_zone: zone?,
                 cap: narrow(cap?),
                 reserve: narrow(reserve?),
                 pinned: pinned?,
@@ -236,11 +247,10 @@ impl Reader {
 
     fn unique_id(&mut self, id: u64, span: Range<usize>, problems: &mut Problems) -> Option<u64> {
         let Some(first) = self.ids.get(&id) else {
-            self.ids.insert(id, format!("server-{id}"));
+            self.ids.insert(id, span);
             return Some(id);
         };
-        let message = format!("two servers have the id {id}");
-        problems.error(span, message, format!("{first} has it already"), None);
+        problems.error_like(first, span, format!("two servers have the id {id}"));
         None
     }
 
@@ -255,28 +265,27 @@ impl Reader {
             Given::Absent => (format!("server-{}", id?), header(table)),
             Given::Good(text, span) => {
                 let text = plain_text("name", text, 100, span.clone(), problems)?;
-                if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) {
-                    let hint = "commands take a server's id or its name, so a name has at least one letter";
-                    problems.error(
-                        span,
-                        "`name` could be taken for an id",
-                        "",
-                        Some(hint.to_owned()),
-                    );
+                let message = if text.trim() != text || text.is_empty() {
+                    Some("`name` is empty, or begins or ends with a space")
+                } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
+                    Some("`name` could be taken for an id")
+                } else {
+                    None
+                };
+                if let Some(message) = message {
+                    let hint =
+                        "commands take a server's id or its name: write one like \"web-server-01\"";
+                    problems.error(span, message, "", Some(hint.to_owned()));
                     return None;
                 }
                 (text.to_owned(), span)
             }
         };
-        let id = id.unwrap_or_default();
-        if let Some(first) = self.names.insert(name.clone(), id) {
-            let message = format!("two servers have the name {name:?}");
-            problems.error(span, message, format!("server {first} has it already"), None);
+        if let Some(first) = self.names.get(&name) {
+            problems.error_like(first, span, format!("two servers have the name {name:?}"));
             return None;
         }
-        if let Some(known) = self.ids.get_mut(&id) {
-            known.clone_from(&name);
-        }
+        self.names.insert(name.clone(), span);
         Some(name)
     }
 

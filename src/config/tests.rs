@@ -29,10 +29,25 @@ fn mistakes_are_pointed_at_and_explained() {
         ("a key of another table", format!("[api]\nkeep = 3\n{GOOD}")),
         ("not TOML, twice", "[api\nretries = = 3\n".to_owned()),
         ("a token in the file", format!("[api]\ntoken = \"vps_secret123\"\n{GOOD}")),
+        (
+            "a token given twice",
+            format!("[api]\ntoken = \"secret123\"\ntoken = \"secret1234\"\n{GOOD}"),
+        ),
+        ("a token in a table", format!("[api.token]\nvalue = \"secret123\"\n{GOOD}")),
+        ("a token where its file's path belongs", format!("[api]\ntoken_file = \"secret123\"\n{GOOD}")),
+        ("token_file misspelt", format!("[api]\ntoken_fil = \"/etc/token\"\n{GOOD}")),
         ("a token in an odd place", format!("{GOOD}name = \"vps_secret123 \\n\"")),
         (
             "a password in the address",
             format!("[api]\nbase_url = \"https://me:hunter2@x.org/\"\n{GOOD}"),
+        ),
+        (
+            "a secret in the address's query",
+            format!("[api]\nbase_url = \"https://x.org/?token=secret123\"\n{GOOD}"),
+        ),
+        (
+            "a password in a list",
+            format!("[api]\nbase_url = [\"https://me:hunter2@x.org/\"]\n{GOOD}"),
         ),
         (
             "http to the world",
@@ -48,6 +63,11 @@ fn mistakes_are_pointed_at_and_explained() {
         ("thirty February", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 0 30 2 *\"".to_owned()),
         ("four fields", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * *\"".to_owned()),
         ("minute sixty", "[[server]]\nid = 1\nkeep = 1\nschedule = \"60 3 * * *\"".to_owned()),
+        (
+            "a zone's mistake hides no other",
+            "[[server]]\nid = 1\ntimezone = \"X/Y\"\nschedule = \"60 * * * *\"\nkeep = 9".to_owned(),
+        ),
+        ("a zone that differs by machine", format!("{GOOD}timezone = \"localtime\"")),
         ("an unknown zone", format!("{GOOD}timezone = \"Europe/Berln\"")),
         (
             "keep of nothing",
@@ -58,6 +78,11 @@ fn mistakes_are_pointed_at_and_explained() {
             "[[server]]\nid = 1\nschedule = \"0 3 * * *\"\nkeep = { dayly = 3 }".to_owned(),
         ),
         ("more than the cap", format!("{GOOD}reserve = 2")),
+        (
+            "a server's own cap below the default keep",
+            "[defaults]\nkeep = 4\nschedule = \"0 3 * * *\"\n[[server]]\nid = 1\n[[server]]\nid = 2\ncap = 3"
+                .to_owned(),
+        ),
         ("all of the cap", format!("{GOOD}reserve = 1")),
         ("a prefix with a space", format!("{GOOD}prefix = \"my ring\"")),
         (
@@ -74,6 +99,8 @@ fn mistakes_are_pointed_at_and_explained() {
             format!("{GOOD}name = \"web\"\n{}name = \"web\"", GOOD.replace("id = 1", "id = 2")),
         ),
         ("a name that is a number", format!("{GOOD}name = \"17\"")),
+        ("a name of nothing", format!("{GOOD}name = \" \"")),
+        ("a key with control characters", format!("{GOOD}\"\\u001b[31mred\\n\" = 1")),
         ("a hook in one string", format!("{GOOD}hooks = {{ before = \"quiesce web\" }}")),
         ("a pin that is a name", format!("{GOOD}pin = [\"weekly\"]")),
         ("a log format of later", format!("{GOOD}[log]\nformat = \"journald\"\nlevel = \"=\"")),
@@ -88,6 +115,25 @@ fn mistakes_are_pointed_at_and_explained() {
         .collect();
     assert!(!all.contains("secret123") && !all.contains("hunter2"));
     insta::assert_snapshot!(all);
+}
+
+/// What is not in the rendered text must not be in the other forms either.
+#[test]
+fn a_secret_is_in_no_form_of_a_mistake() {
+    let torn = [
+        "token = \"hunter2",
+        "token = hunter2 x",
+        "api = { token = \"hunter2\" ",
+        "api.token.x = \"hunter2\"",
+    ];
+    let keys = ["secret", "password", "api_key", "\"token\"", "TOKEN"];
+    let twice = keys.map(|key| format!("{key} = 1\n{key} = \"hunter2\""));
+    for text in torn.map(str::to_owned).into_iter().chain(twice) {
+        let error = parse("config.toml", &format!("{text}\n{GOOD}")).unwrap_err();
+        let all = format!("{}{:?}{error}{error:?}", error.render(true), error.to_json());
+        assert!(!all.contains("hunter2"), "{text}\n{}", error.render(false));
+        assert!(!error.to_string().contains('\n'));
+    }
 }
 
 #[test]
@@ -190,6 +236,9 @@ fn a_token_file_that_others_can_read_is_warned_of() {
     assert_eq!(warnings()[0].message(), "others can read the token file");
     mode(0o640);
     assert!(warnings().is_empty());
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(warnings()[0].message(), "the token file is not a file");
 }
 
 #[rstest]
@@ -217,7 +266,11 @@ fn ten_thousand_servers_are_read_and_deep_nesting_is_refused() {
         text.push_str(&format!("[[server]]\nid = {id}\n"));
     }
     assert_eq!(parse("config.toml", &text).unwrap().settings.servers.len(), 10_000);
+    // Each of them a mistake, and told in about the time that good ones take.
+    let text = text.replace("id = ", "timezone = \"Europe/Berln\"\nid = ");
+    assert_eq!(parse("config.toml", &text).unwrap_err().errors().len(), 10_000);
     assert!(parse("config.toml", &format!("x = {}", "[".repeat(100_000))).is_err());
+    assert!(parse("config.toml", &format!("{}a = 1", "a.".repeat(100_000))).is_err());
 }
 
 proptest! {

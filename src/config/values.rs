@@ -74,7 +74,7 @@ pub(crate) fn duration(
 pub(crate) fn base_url(text: &str, span: Range<usize>, problems: &mut Problems) -> Option<Url> {
     let mut refuse = |message: &str, hint: &str| {
         // It may hold a password.
-        if text.contains('@') {
+        if text.contains(['@', '?', '#']) {
             problems.secrets.push(span.clone());
         }
         problems.error(span.clone(), message, "", Some(hint.to_owned()));
@@ -172,20 +172,22 @@ pub(crate) fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// An IANA name of a time zone.
-pub(crate) fn time_zone(
-    name: &str,
-    span: Range<usize>,
-    problems: &mut Problems,
-) -> Option<TimeZone> {
-    let zone = TimeZone::get(name).ok().filter(|zone| zone.iana_name().is_some());
-    if zone.is_none() {
-        let known: Vec<String> = jiff::tz::db().available().map(|it| it.to_string()).collect();
-        let hint = match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => "write an IANA name like \"Europe/Berlin\" or \"Etc/UTC\"".to_owned(),
-        };
-        problems.error(span, format!("there is no time zone {name:?}"), "", Some(hint));
+/// Files in a machine's zone directory that are no zones of their own: what they hold differs from
+/// machine to machine, or counts leap seconds.
+const NO_ZONES: &[&str] = &["localtime", "posixrules", "posix/", "right/"];
+
+/// An IANA name of a time zone, or a hint at what could be meant.
+pub(crate) fn time_zone(name: &str) -> Result<TimeZone, String> {
+    let lowercase = name.to_ascii_lowercase();
+    if !NO_ZONES.iter().any(|other| lowercase.starts_with(other))
+        && let Ok(zone) = TimeZone::get(name)
+        && zone.iana_name().is_some()
+    {
+        return Ok(zone);
     }
-    zone
+    let known: Vec<String> = jiff::tz::db().available().map(|it| it.to_string()).collect();
+    Err(match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) if near != name => format!("did you mean \"{near}\"?"),
+        _ => "write an IANA name like \"Europe/Berlin\" or \"Etc/UTC\"".to_owned(),
+    })
 }
