@@ -190,7 +190,11 @@ impl<'a> Rotation<'a> {
             };
             self.lap("list");
             match self.next_step(&ring) {
-                Step::Adopt(snapshot) => return Ok((snapshot, Some(ring))),
+                Step::Adopt(snapshot) => {
+                    // After a create whose answer said otherwise, it is this rotation's own.
+                    let snapshot = if tries > 0 { self.remember(snapshot) } else { snapshot };
+                    return Ok((snapshot, Some(ring)));
+                }
                 Step::TooSoon(last) => {
                     return Err(End::Skipped(format!(
                         "too soon after {last}: min_interval is {}",
