@@ -3,8 +3,10 @@
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::api::client::Client;
+use crate::api::credentials::Credentials;
 use crate::api::failure::Outcome;
 use crate::api::scope::Scope;
 use crate::cli::setup::{begin_logging, connect, rings};
@@ -95,9 +97,13 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let settings = &loaded.settings;
     let mut warnings = loaded.warnings.clone();
     warnings.extend(config::token_file_warnings(&loaded));
+    let no_token = missing_token(settings);
     if !arguments.json {
         for warning in &warnings {
             console::note(&warning.render(console::colours()));
+        }
+        if let Some(words) = &no_token {
+            console::note(&format!("warning: {words}"));
         }
     }
     let mut exit = Exit::Well;
@@ -105,7 +111,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let mut answer = Answer {
         file: path.display().to_string(),
         good: true,
-        problems: warnings.iter().map(config::Problem::to_json).collect(),
+        problems: warnings
+            .iter()
+            .map(config::Problem::to_json)
+            .chain(no_token.map(|words| json!({ "severity": "warning", "message": words })))
+            .collect(),
         servers: settings.servers.iter().map(|server| offline(server, now)).collect(),
         token: None,
     };
@@ -119,6 +129,15 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         console::print(&tell(settings, &answer))?;
     }
     Ok(exit)
+}
+
+/// What a run would say of the token, where no `token_file` is named whose state is told already.
+fn missing_token(settings: &Settings) -> Option<String> {
+    if settings.api.token_file.is_some() {
+        return None;
+    }
+    let credentials = Credentials::locate(None, |name| std::env::var_os(name));
+    credentials.token().err().map(|problem| problem.to_string())
 }
 
 fn offline(server: &Server, now: Timestamp) -> ServerAnswer<'_> {
@@ -204,7 +223,9 @@ fn names(known: &[crate::api::body::ServerRow]) -> String {
 }
 
 fn tell(settings: &Settings, answer: &Answer<'_>) -> String {
-    let mut text = format!("{}: good, {} servers\n", answer.file, answer.servers.len());
+    let count = answer.servers.len();
+    let noun = if count == 1 { "server" } else { "servers" };
+    let mut text = format!("{}: good, {count} {noun}\n", answer.file);
     if let Some(token) = &answer.token {
         text.push_str(&format!(
             "token {:?}: permissions {}\n",
