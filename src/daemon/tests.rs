@@ -5,10 +5,12 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::api::credentials::Credentials;
+use crate::api::scope::Scope;
 use crate::api::transport::{Exchange, Request, Transport};
 use crate::config;
 use crate::daemon::clockwork::CronClockwork;
 use crate::hooks::Processes;
+use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
 
@@ -138,6 +140,34 @@ async fn five_hundred_reloads_leave_nothing_behind_and_fire_nothing() {
     stage.pass(3).await;
     assert_eq!(stage.told(), ["101 rotated"]);
     daemon.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_right_after_a_crash_does_not_make_again_what_is_not_listed_yet() {
+    let stage = Stage::at("2026-11-23T03:00:05Z");
+    let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
+    let web = ServerId(101);
+    let yesterday = stage.clock.now().wall - SignedDuration::from_hours(24);
+    {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        provider.add_snapshot(web, "snapring-20261122T030000Z", "completed", yesterday);
+        provider.add_fault("create:late=15s,times=1".parse().unwrap());
+    }
+    // What the daemon before this one did, just before it died.
+    let credentials = Credentials::known(SecretString::from(TOKEN));
+    let transport = Box::new(stage.memory.clone());
+    let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
+    let listing = client.list(web, &Scope::default()).await.unwrap();
+    let name = "snapring-20261123T030000Z".to_owned();
+    let creation = Creation::by_hand(name.clone(), 5, &listing).unwrap();
+    client.create(&creation, "", 1, &Scope::default()).await.unwrap();
+
+    let daemon = stage.start(&settings).await;
+    stage.pass(1).await;
+    daemon.shutdown().await;
+    assert_eq!(stage.told(), ["101 adopted"]);
+    let rows = stage.memory.provider.lock().unwrap().snapshots(web, stage.clock.now().wall);
+    assert_eq!(rows.iter().filter(|row| row.name == name).count(), 1, "{rows:?}");
 }
 
 /// Panics on one server's calls.
