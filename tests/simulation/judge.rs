@@ -40,8 +40,9 @@ struct Ring {
     changes_in_flight: u32,
     /// Deletions since the last report.
     pending: Vec<Act>,
-    /// Names that were ever created by a call.
-    created: BTreeSet<String>,
+    /// Names that the daemon itself deleted. One that the provider lost or a person removed may be
+    /// made again for its tick: then it is not a second one.
+    pruned: BTreeSet<String>,
     changed_by_hand: Option<Timestamp>,
 }
 
@@ -242,9 +243,8 @@ impl Judge {
             self.violated("S3", format!("{} exists twice", act.row.name));
         }
         let ring = self.rings.entry(server).or_default();
-        let first = ring.created.insert(act.row.name.clone());
-        if !first && !self.clock_went_back {
-            self.violated("S3", format!("{} was created before", act.row.name));
+        if ring.pruned.contains(&act.row.name) && !self.clock_went_back {
+            self.violated("S3", format!("{} was created, pruned, and created again", act.row.name));
         }
     }
 
@@ -269,7 +269,9 @@ impl Judge {
         if newest.is_some_and(|newest| newest.id == *id) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
-        self.rings.entry(server.0).or_default().pending.push(act);
+        let ring = self.rings.entry(server.0).or_default();
+        ring.pruned.insert(name.clone());
+        ring.pending.push(act);
     }
 
     pub fn reported(&mut self, report: &Report, acts: &[Act]) {

@@ -438,6 +438,7 @@ impl Simulation {
     fn make_peace(&mut self) {
         let mut provider = self.provider.lock().unwrap();
         provider.faults().clear();
+        self.judge.lock().unwrap().clock_went_back |= self.offset.is_positive();
         self.offset = SignedDuration::ZERO;
         // A wrong clock may have made names of years to come; they are as good as others.
         for policy in &self.policies {
