@@ -1,5 +1,6 @@
 //! What `Retry-After` means. Any text gives a span that is believed, or nothing.
 
+use std::num::IntErrorKind;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let span = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => RETRY_AFTER_MAX,
         Err(_) => {
             let date = httpdate::parse_http_date(text).ok()?;
             date.duration_since(SystemTime::from(now)).unwrap_or_default()
@@ -33,6 +35,7 @@ mod tests {
     #[case::at_once("0", Some(0))]
     #[case::longer_than_is_believed("86401", Some(86_400))]
     #[case::the_largest_number("18446744073709551615", Some(86_400))]
+    #[case::larger_than_any_number("18446744073709551616", Some(86_400))]
     #[case::a_date_ahead("Tue, 24 Nov 2026 12:01:30 GMT", Some(90))]
     #[case::a_date_far_ahead("Fri, 31 Dec 9999 23:59:59 GMT", Some(86_400))]
     #[case::a_date_gone_by("Tue, 24 Nov 2026 11:59:59 GMT", Some(0))]
