@@ -99,13 +99,21 @@ fn looks_like_tokens(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Takes what looks like a token out of a message.
-fn without_tokens(message: &str) -> String {
+/// Takes what looks like a token out of a message, and writes control characters as escapes: a key
+/// may hold them, and a message is one line that does nothing to a terminal.
+fn harmless(message: &str) -> String {
     let mut bytes = message.as_bytes().to_vec();
     for secret in looks_like_tokens(message) {
         mask(&mut bytes, secret);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let mut shown = String::new();
+    for character in String::from_utf8_lossy(&bytes).chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// One mistake or warning, with its place.
@@ -118,9 +126,9 @@ pub struct Problem {
 impl Problem {
     pub(crate) fn new(draft: Draft, source: Arc<Source>) -> Self {
         let draft = Draft {
-            message: without_tokens(&draft.message),
-            label: without_tokens(&draft.label),
-            hint: draft.hint.as_deref().map(without_tokens),
+            message: harmless(&draft.message),
+            label: harmless(&draft.label),
+            hint: draft.hint.as_deref().map(harmless),
             ..draft
         };
         Self { draft, source }
