@@ -2,7 +2,7 @@
 //!
 //! [`client`] is the whole of it for the rest of the program, with a [`scope`] that says on whose
 //! behalf. Below it, [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`]
-//! and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together,
+//! [`retry_after`] and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together,
 //! [`admission`] says who may send when, and [`record`] writes the one event that each call leaves.
 
 pub mod admission;
@@ -14,5 +14,6 @@ pub mod failure;
 pub mod http;
 pub mod reading;
 pub mod record;
+pub mod retry_after;
 pub mod scope;
 pub mod transport;

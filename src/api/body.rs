@@ -124,7 +124,7 @@ pub fn page(body: &[u8], base: &Url) -> Result<Page, String> {
     let Envelope { rows, count, next_query } = envelope(body, base)?;
     let read = |row| {
         serde_json::from_value::<RawSnapshot>(row)
-            .map_err(|error| format!("a row is not a snapshot: {error}"))
+            .map_err(|error| one_line(&format!("a row is not a snapshot: {error}")))
             .and_then(RawSnapshot::validate)
     };
     let snapshots = rows.into_iter().map(read).collect::<Result<_, _>>()?;
@@ -137,7 +137,7 @@ pub fn page(body: &[u8], base: &Url) -> Result<Page, String> {
 /// A sentence about the first thing that cannot be understood.
 pub fn created(body: &[u8]) -> Result<Snapshot, String> {
     serde_json::from_value::<RawSnapshot>(parse(body)?)
-        .map_err(|error| format!("the answer is not a snapshot: {error}"))?
+        .map_err(|error| one_line(&format!("the answer is not a snapshot: {error}")))?
         .validate()
 }
 
@@ -149,7 +149,7 @@ pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<ServerRow>, Option<String
     let Envelope { rows, next_query, .. } = envelope(body, base)?;
     let read = |row| {
         let RawServer { id, name } = serde_json::from_value(row)
-            .map_err(|error| format!("a row is not a server: {error}"))?;
+            .map_err(|error| one_line(&format!("a row is not a server: {error}")))?;
         Ok(ServerRow { id: ServerId(id), name: name.unwrap_or_default() })
     };
     Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
@@ -314,6 +314,21 @@ mod tests {
     #[case("{\"detail\": \"a\\nfake log line\\u001b[31m\"}", "a fake log line [31m")]
     fn an_errors_words_become_one_harmless_line(#[case] body: &str, #[case] message: &str) {
         assert_eq!(error_message(body.as_bytes()), message);
+    }
+
+    /// serde shows the whole value that it did not want.
+    #[test]
+    fn a_reason_is_short_however_long_the_wrong_value_is() {
+        let body = format!(r#"[{{"id": "{}"}}]"#, "x".repeat(100_000));
+        let reasons = [
+            page(body.as_bytes(), &base()).unwrap_err(),
+            servers(body.as_bytes(), &base()).unwrap_err(),
+            created(body.trim_matches(['[', ']']).as_bytes()).unwrap_err(),
+        ];
+        for reason in reasons {
+            assert!(reason.contains("invalid type"), "{reason}");
+            assert!(reason.chars().count() <= EXCERPT_CHARACTERS + 1, "{reason}");
+        }
     }
 
     #[test]

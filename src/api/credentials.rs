@@ -152,7 +152,19 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
 /// Takes the token out of a text that somebody else wrote and that will be logged.
 #[must_use]
 pub fn redact(text: &str, token: &SecretString) -> String {
-    text.replace(token.expose_secret(), "[token]")
+    let token = token.expose_secret();
+    let mut text = text.replace(token, "[token]");
+    // An excerpt may end within it.
+    if let Some(kept) = text.strip_suffix('…') {
+        let begun = (5..token.len())
+            .rev()
+            .filter_map(|length| token.get(..length))
+            .find_map(|begun| kept.strip_suffix(begun));
+        if let Some(before) = begun {
+            text = format!("{before}[token]…");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -214,5 +226,7 @@ mod tests {
     fn the_token_is_taken_out_of_what_others_say() {
         let token = SecretString::from("vps_abc");
         assert_eq!(redact("bad token vps_abc!", &token), "bad token [token]!");
+        assert_eq!(redact("bad token vps_a…", &token), "bad token [token]…");
+        assert_eq!(redact("not vps_b…", &token), "not vps_b…");
     }
 }

@@ -1,7 +1,7 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::api::admission::Urgency;
 use crate::api::body;
@@ -9,15 +9,13 @@ use crate::api::client::Client;
 use crate::api::credentials::redact;
 use crate::api::failure::{CallError, Failure, Operation, Outcome};
 use crate::api::record::{Record, Subject};
+use crate::api::retry_after::retry_after;
 use crate::api::scope::Scope;
 use crate::api::transport::{Method, Request, TornBody};
 use crate::clock::Moment;
 
 /// The oldest listing that anything may be created or deleted on the strength of.
 pub const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
-
-/// The longest that a `Retry-After` is believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// One request, before it has its turn.
 pub(crate) struct Call<'a> {
@@ -91,7 +89,7 @@ impl Client {
                     let retry_after = answer
                         .retry_after
                         .filter(|_| outcome == Outcome::Throttled)
-                        .and_then(|text| retry_after(&text, sent_at));
+                        .and_then(|text| retry_after(&text, sent_at.wall));
                     Failure {
                         operation,
                         outcome,
@@ -147,17 +145,4 @@ impl Client {
             None => std::future::pending().await,
         }
     }
-}
-
-/// `Retry-After`: seconds, or a date of HTTP. `None` when it is neither.
-fn retry_after(text: &str, now: Moment) -> Option<Duration> {
-    let text = text.trim();
-    let span = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::from(now.wall)).unwrap_or_default()
-        }
-    };
-    Some(span.min(RETRY_AFTER_MAX))
 }

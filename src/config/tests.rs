@@ -151,6 +151,15 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_key_can_neither_forge_a_line_nor_control_a_terminal() {
+    let text = format!("{GOOD}\"a\\nb\\u001b[31m\" = 1\n");
+    let error = parse("config.toml", &text).unwrap_err();
+    let line = error.to_string();
+    assert_eq!(line, r"config.toml:5:1: [[server]] has no `a\nb\u{1b}[31m`");
+    assert_eq!(error.to_json()[0]["message"], r"[[server]] has no `a\nb\u{1b}[31m`");
+}
+
+#[test]
 fn the_example_is_good_and_without_warnings() {
     let loaded =
         parse("config.example.toml", EXAMPLE).unwrap_or_else(|it| panic!("{}", it.render(false)));
