@@ -27,7 +27,7 @@ use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate};
+use crate::rotate::{Assignment, Pins, Surroundings, rotate};
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
 /// the timetable for the next beat.
@@ -56,6 +56,7 @@ struct Shared {
     world: World,
     timetable: Mutex<Timetable>,
     current: Mutex<Arc<Current>>,
+    pins: Pins,
     queue: mpsc::Sender<Ordered>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -93,11 +94,13 @@ impl Daemon {
         let shared = Arc::new(Shared {
             timetable: Mutex::new(Timetable::new(&settings.servers, now)),
             current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
+            pins: Pins::default(),
             queue,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             world,
         });
+        shared.pins.set(&settings.servers);
         let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
         clockwork.start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
         for server in settings.servers.iter().filter(|server| server.enabled) {
@@ -120,14 +123,15 @@ impl Daemon {
         self.shared.current().api.clone()
     }
 
-    /// Puts another configuration in force. Rotations under way end under the one they began with;
-    /// a schedule that stays neither fires nor misses a tick. `client`: where the account's settings
+    /// Puts another configuration in force. Rotations under way end under the one they began with,
+    /// but for its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `client`: where the account's settings
     /// have changed.
     pub fn reload(&self, settings: &Settings, client: Option<Client>) {
         let client = match client {
             Some(client) => Arc::new(client),
             None => Arc::clone(&self.shared.current().client),
         };
+        self.shared.pins.set(&settings.servers);
         *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
         let now = self.shared.world.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
@@ -244,6 +248,7 @@ impl Shared {
             client: Arc::clone(&current.client),
             hooks: Arc::clone(&self.world.hooks),
             settle: current.api.settle,
+            pins: self.pins.clone(),
             shutdown: self.shutdown.clone(),
         }
     }

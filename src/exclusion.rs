@@ -165,7 +165,8 @@ pub fn lock_file(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     if let Some(state) = state {
         return state.join("rotation.lock");
     }
-    if service.is_dir() {
+    // With DynamicUser= it is a link that other users cannot follow; it is there all the same.
+    if service.symlink_metadata().is_ok() {
         return service.join("rotation.lock");
     }
     match variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| writable(path)) {

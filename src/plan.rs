@@ -258,8 +258,12 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) ->
     let kept = kept_beside_a_new_one(&completed, policy, now);
     let failed = failed(ring, progress).map(|snapshot| (snapshot, Why::Failed));
     let spare = completed.iter().copied().filter(|snapshot| Some(snapshot.id) != newest);
-    let (dropped, squeezed): (Vec<_>, Vec<_>) =
+    let (dropped, mut squeezed): (Vec<_>, Vec<_>) =
         spare.partition(|snapshot| !kept.contains(&snapshot.id));
+    // Only others squeeze a ring. Its own unfinished snapshots must not eat the finished ones.
+    if ring.held_by_others() <= policy.reserve {
+        squeezed.clear();
+    }
     failed
         .chain(dropped.into_iter().map(|snapshot| (snapshot, Why::Retention)))
         .chain(squeezed.into_iter().map(|snapshot| (snapshot, Why::Squeezed)))

@@ -8,7 +8,8 @@ pub mod pace;
 mod quiesce;
 pub mod report;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,7 +23,7 @@ use crate::config::types::Server;
 use crate::hooks::HookRunner;
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
-use crate::ring::Ring;
+use crate::ring::{Ring, Slot};
 use crate::rotate::report::{Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
 
@@ -41,8 +42,26 @@ pub struct Surroundings {
     pub hooks: Arc<dyn HookRunner>,
     /// How long a create whose answer never came may take to show up.
     pub settle: Duration,
+    /// The pins in force now: a reload may add some while a rotation waits.
+    pub pins: Pins,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
+}
+
+/// All pinned snapshots of the configuration in force, shared with the rotations under way.
+#[derive(Debug, Clone, Default)]
+pub struct Pins(Arc<Mutex<BTreeSet<SnapshotId>>>);
+
+impl Pins {
+    /// Takes over what a configuration pins.
+    pub fn set(&self, servers: &[Arc<Server>]) {
+        let pinned = servers.iter().flat_map(|server| server.policy.pinned.iter().copied());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pinned.collect();
+    }
+
+    fn hold(&self, snapshot: SnapshotId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&snapshot)
+    }
 }
 
 /// What is to be rotated, and for which tick.
@@ -102,6 +121,8 @@ enum Removal {
     Gone,
     /// The listing was too old; nothing was sent.
     Stale,
+    /// It was pinned since the rotation began; nothing was sent.
+    Pinned,
     /// The provider said no: it is still there.
     Refused(CallError),
     /// Nobody knows.
@@ -285,7 +306,7 @@ impl<'a> Rotation<'a> {
             match self.remove(victim).await? {
                 Removal::Gone => left = left.saturating_sub(1),
                 // The plan may take another one in its place.
-                Removal::Refused(_) => {}
+                Removal::Pinned | Removal::Refused(_) => {}
                 Removal::Stale => break,
                 // Another victim could be one too many.
                 Removal::Unknown(error) => return Err(error.into()),
@@ -297,6 +318,10 @@ impl<'a> Rotation<'a> {
 
     /// Asks for one deletion and remembers what came of it. Fails when nothing more may be asked.
     async fn remove(&mut self, deletion: &Deletion) -> Result<Removal, End> {
+        if self.surroundings.pins.hold(deletion.snapshot()) {
+            self.progress.undeletable.insert(deletion.snapshot());
+            return Ok(Removal::Pinned);
+        }
         let error = match self.surroundings.client.delete(deletion, &self.scope).await {
             Ok(()) => {
                 self.count_deleted(deletion);
@@ -431,8 +456,18 @@ impl<'a> Rotation<'a> {
                 .find(|doomed| !self.progress.undeletable.contains(&doomed.snapshot()));
             let Some(doomed) = doomed else { break };
             match self.remove(&doomed).await? {
-                Removal::Gone => {}
-                Removal::Stale => ring = self.look().await?,
+                Removal::Gone | Removal::Pinned => {}
+                Removal::Stale => {
+                    ring = self.look().await?;
+                    let completed = |slot: &Slot| {
+                        slot.snapshot.id == own && slot.snapshot.status == Status::Completed
+                    };
+                    if !ring.slots().iter().any(completed) {
+                        return Err(End::failed(
+                            "the new snapshot is not listed as completed any more; nothing more was pruned",
+                        ));
+                    }
+                }
                 Removal::Refused(error) | Removal::Unknown(error) => {
                     stuck.push(format!("{} could not be deleted: {error}", doomed.name()));
                 }

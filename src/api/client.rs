@@ -4,7 +4,6 @@
 //! Listings and deletes are tried again here; a create and a restore are sent once, since what
 //! must be looked at before a second try is the caller's business.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,8 +42,8 @@ pub struct Client {
     pub(super) credentials: Credentials,
     pub(super) admission: Admission,
     retries: u32,
-    /// The account's token was refused and no call has succeeded since.
-    pub(super) refused: AtomicBool,
+    /// For what the account's token was refused, if that has not succeeded since.
+    pub(super) refused: Mutex<Option<Operation>>,
     random: Mutex<StdRng>,
 }
 
@@ -78,7 +77,7 @@ impl Client {
             clock,
             credentials,
             retries: settings.retries,
-            refused: AtomicBool::new(false),
+            refused: Mutex::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
         }
     }
@@ -170,14 +169,22 @@ impl Client {
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
         let mut tries = self.tries();
+        let mut sent_and_failed = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
                 Ok(()) => return Ok(()),
+                // Not sent this time, but before: what became of that is what counts.
+                Err(CallError::Stale(age)) => {
+                    return Err(sent_and_failed.unwrap_or(CallError::Stale(age)));
+                }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.
                 Err(error) if error.outcome() == Some(Outcome::Malformed) => return Err(error),
                 Err(error) => error,
             };
+            if error.outcome().is_some() {
+                sent_and_failed = Some(error.clone());
+            }
             self.wait_to_try_again(&mut tries, error, scope).await?;
         }
     }

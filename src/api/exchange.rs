@@ -1,6 +1,6 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::api::admission::Urgency;
@@ -70,7 +70,7 @@ impl Client {
                 Outcome::Ok => match understand(answer.status, answer.body, &mut record) {
                     Ok(value) => {
                         record.end(Outcome::Ok, Some(answer.status), operation.as_str());
-                        self.accepted();
+                        self.accepted(operation);
                         return Ok((value, sent_at));
                     }
                     Err(reason) => Failure {
@@ -115,7 +115,7 @@ impl Client {
                 };
                 self.admission.close_for(failure.retry_after.unwrap_or_else(own_guess));
             }
-            Outcome::Unauthorized if !self.refused.swap(true, Ordering::Relaxed) => {
+            Outcome::Unauthorized if self.is_news(failure.operation) => {
                 tracing::error!(
                     event = "alarm",
                     outcome = failure.outcome.as_str(),
@@ -129,8 +129,19 @@ impl Client {
         }
     }
 
-    fn accepted(&self) {
-        if self.refused.swap(false, Ordering::Relaxed) {
+    /// Whether this is the first refusal since the token was good: one alarm an account.
+    fn is_news(&self, operation: Operation) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = refused.is_none();
+        *refused = Some(operation);
+        first
+    }
+
+    /// A token may be good for looking and too weak for creating: only what was refused clears it.
+    fn accepted(&self, operation: Operation) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if *refused == Some(operation) {
+            *refused = None;
             tracing::info!(
                 event = "alarm",
                 outcome = "ok",

@@ -137,8 +137,8 @@ pub enum CallError {
     /// It was not sent: snapring is shutting down.
     #[error("interrupted by a shutdown")]
     Interrupted,
-    /// It was not sent: its turn did not come before the next tick.
-    #[error("the provider has no turn for this before the next tick")]
+    /// It was not sent: its turn did not come within the time allowed.
+    #[error("the provider gave no turn for this within the time allowed")]
     OutOfTime,
     /// It was not sent: there is no token.
     #[error("{0}")]

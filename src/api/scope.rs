@@ -31,6 +31,12 @@ impl Scope {
         Self::of_server(server.id, server.name.clone(), shutdown)
     }
 
+    /// On nobody's behalf, for at most until then.
+    #[must_use]
+    pub fn until(give_up_at: Duration) -> Self {
+        Self { give_up_at: Some(give_up_at), ..Self::default() }
+    }
+
     /// On behalf of any server.
     #[must_use]
     pub fn of_server(id: ServerId, name: String, shutdown: CancellationToken) -> Self {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::client::Client;
 use crate::api::failure::{CallError, Outcome};
 use crate::api::scope::Scope;
-use crate::cli::setup::Setup;
+use crate::cli::setup::{PATIENCE, Setup};
 use crate::cli::{Exit, console};
 use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
@@ -45,7 +45,8 @@ pub async fn find(
     client: &Client,
     id: SnapshotId,
 ) -> Result<(Snapshot, Listing), Exit> {
-    let (snapshots, asked_at) = client.list_account(&Scope::default()).await.map_err(trouble)?;
+    let scope = Scope::until(client.clock().now().uptime.saturating_add(PATIENCE));
+    let (snapshots, asked_at) = client.list_account(&scope).await.map_err(trouble)?;
     let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
         console::error(&format!(
             "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those there are",

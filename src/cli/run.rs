@@ -93,6 +93,14 @@ fn reload(daemon: &Daemon, setup: &Setup) {
         tracing::warn!(event = "reload", "{}", warning.message());
     }
     let settings = loaded.settings;
+    if settings.api.base_url != setup.settings.api.base_url {
+        // The claims between processes are made in its name.
+        tracing::error!(
+            event = "reload",
+            "the old configuration stays in force: a new `base_url` takes effect with the next start"
+        );
+        return;
+    }
     let client = if settings.api == daemon.api_settings() {
         None
     } else {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rand::Rng;
@@ -22,7 +23,7 @@ use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
 use crate::ring::Ring;
-use crate::rotate::Surroundings;
+use crate::rotate::{Pins, Surroundings};
 use crate::telemetry;
 
 /// A configuration that was found good, and the clock.
@@ -81,6 +82,7 @@ impl Setup {
             client: Arc::new(self.client()?),
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             settle: self.settings.api.settle,
+            pins: Pins::default(),
             shutdown,
         })
     }
@@ -206,14 +208,19 @@ pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Exit> {
     Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
 }
 
+/// How long a person waits for a look, however long the provider asks to wait.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// The ring of each server, as the provider lists it; all are asked at once, and the client sees to
 /// how many requests are under way.
 pub async fn rings<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
+    let give_up_at = client.clock().now().uptime.saturating_add(PATIENCE);
     let ring = async |server: &'s Arc<Server>| {
-        let scope = Scope::of(server, CancellationToken::new());
+        let mut scope = Scope::of(server, CancellationToken::new());
+        scope.give_up_at = Some(give_up_at);
         let listing = client.list(server.id, &scope).await;
         (server, listing.map(|listing| Ring::of(listing, &server.policy)))
     };

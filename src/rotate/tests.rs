@@ -73,6 +73,7 @@ impl Scene {
             client: Arc::new(client),
             hooks: Arc::clone(&hooks) as Arc<dyn HookRunner>,
             settle: settings.api.settle,
+            pins: Pins::default(),
             shutdown: CancellationToken::new(),
         };
         Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }
@@ -490,6 +491,39 @@ async fn one_servers_hanging_requests_do_not_hold_another_server_up() {
     assert_eq!(report.outcome, RotationOutcome::Rotated);
     assert_eq!(report.duration_ms, alone.duration_ms, "not a millisecond longer");
     assert_eq!(stuck.await.unwrap().outcome, RotationOutcome::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_that_was_loaded_while_the_rotation_waited_is_honoured() {
+    let scene = Scene::new("").holding("c c c c");
+    let mut pinned = Server::clone(&scene.server);
+    pinned.policy.pinned.insert(SnapshotId(801));
+    scene.surroundings.pins.set(&[Arc::new(pinned)]);
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
+    assert_eq!(scene.deleted(), [802]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_delete_is_given_up_after_its_tries_and_named() {
+    let scene = Scene::new("").holding("c c c").faults(&["delete:hang"]);
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Failed);
+    assert!(reason(&report).contains("could not be deleted: delete transport"), "{report:?}");
+    assert!(scene.calls(Operation::Delete) <= 5, "{} deletes", scene.calls(Operation::Delete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_that_never_complete_do_not_eat_the_ring() {
+    let scene =
+        Scene::new("min_interval = \"0s\"").holding("c c c c").faults(&["create:never-completes"]);
+    for day in 0..8 {
+        let tick = Tick::at(scene.clock.now().wall);
+        let assignment = Assignment { tick, ..scene.assignment() };
+        let report = rotate(&scene.surroundings, &assignment).await;
+        assert_ne!(report.outcome, RotationOutcome::Rotated, "day {day}");
+    }
+    let good = scene.rows().iter().filter(|row| row.status == "completed").count();
+    assert!(good >= 2, "{good} are left");
 }
 
 #[tokio::test(start_paused = true)]
