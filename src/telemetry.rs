@@ -27,6 +27,13 @@ pub struct FilterError {
 /// # Errors
 /// Says what is wrong with it.
 pub fn check_filter(text: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+    // A bare word that is no level would be taken for a target's name, and silence all others.
+    for word in text.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])) {
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            return Err(format!("{word:?} is none of {}", LEVELS.join(", ")));
+        }
+    }
     EnvFilter::try_new(text).map(|_| ()).map_err(|error| error.to_string())
 }
 
@@ -39,6 +46,9 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
         Ok(text) if !text.trim().is_empty() => (format!("${FILTER_VARIABLE}"), text),
         _ => ("[log] level".to_owned(), level.to_owned()),
     };
+    if let Err(reason) = check_filter(&text) {
+        return Err(FilterError { from, reason });
+    }
     // The clockwork's own steps are nobody's concern, unless the filter asks for them.
     let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;

@@ -104,6 +104,7 @@ fn mistakes_are_pointed_at_and_explained() {
         ("a hook in one string", format!("{GOOD}hooks = {{ before = \"quiesce web\" }}")),
         ("a pin that is a name", format!("{GOOD}pin = [\"weekly\"]")),
         ("a log format of later", format!("{GOOD}[log]\nformat = \"journald\"\nlevel = \"=\"")),
+        ("a level that is none", format!("{GOOD}[log]\nlevel = \"verbose\"")),
         (
             "a default's mistake, told once",
             format!("[defaults]\njitter = \"often\"\n{GOOD}{}", GOOD.replace("id = 1", "id = 2")),
@@ -185,7 +186,10 @@ fn the_example_shows_every_key() {
     ];
     for key in keys.concat() {
         let shown = EXAMPLE.lines().any(|line| {
-            line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+            line.strip_prefix("# ")
+                .unwrap_or(line)
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.trim_start().starts_with('='))
                 || line == format!("[server.{key}]")
         });
         assert!(shown, "{key} is missing");
