@@ -70,6 +70,13 @@ impl Schedule {
         let zone_key = zone.iana_name().map_or_else(|| format!("{zone:?}"), str::to_owned);
         let key = format!("{} {zone_key}", fields.join(" ").to_ascii_lowercase());
         let schedule = Self(Arc::new(Expression { text: fields.join(" "), zone, key, crons }));
+        // Before croner looks for one: it would look until the year 5000, for each fixed time anew.
+        let days = parser
+            .parse(&format!("0 0 {}", fields.split_at(fields.len() - 3).1.join(" ")))
+            .map_err(|error| ScheduleError::Syntax(words(&error)))?;
+        if !has_a_day(&days) {
+            return Err(ScheduleError::Never);
+        }
         // Any instant will do: an expression that occurs at all occurs within a few years.
         schedule.next_after(Timestamp::UNIX_EPOCH).ok_or(ScheduleError::Never)?;
         Ok(schedule)
@@ -127,6 +134,16 @@ impl Schedule {
         let before = instant.checked_sub(SignedDuration::from_secs(1));
         before.is_ok_and(|before| self.next_after(before) == Some(instant))
     }
+}
+
+/// Whether a midnight of 28 years fits: their calendars are all that there are, every day of the week
+/// with and without a leap day.
+fn has_a_day(midnights: &Cron) -> bool {
+    (0..28 * 366).any(|day| {
+        Timestamp::from_second(day * 24 * 3600).is_ok_and(|midnight| {
+            midnights.is_time_matching(&midnight.to_zoned(TimeZone::UTC)).unwrap_or(false)
+        })
+    })
 }
 
 /// croner's own words, without its names for things and its full stop.
@@ -278,8 +295,19 @@ mod tests {
     #[case("@daily", ScheduleError::Fields(1))]
     #[case("0 0 0 1 1 * 2027", ScheduleError::Fields(7))]
     #[case("0 0 30 2 *", ScheduleError::Never)]
+    // No day of the week at all, and 48 times: took croner seconds.
+    #[case("0,1,2,3,4,5,6,7,8,9,10,11 2,14,15,16 * * +", ScheduleError::Never)]
     fn what_is_no_schedule_is_refused(#[case] text: &str, #[case] error: ScheduleError) {
         assert_eq!(Schedule::parse(text, TimeZone::UTC).unwrap_err(), error);
+    }
+
+    #[rstest]
+    #[case("0 0 29 2 *")]
+    #[case("0 0 29 2 +sun")]
+    #[case("0 0 29 2 +sun#5")]
+    #[case("0 0 L * +fri")]
+    fn a_rare_day_is_a_day(#[case] text: &str) {
+        assert!(Schedule::parse(text, TimeZone::UTC).is_ok());
     }
 
     #[rstest]
