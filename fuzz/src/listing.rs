@@ -1,0 +1,62 @@
+//! Bodies of listings and of create answers: all rows or none, and never another host.
+
+use serde_json::{Value, json};
+use snapring::api::body;
+use snapring::snapshot::Snapshot;
+use url::Url;
+
+/// The longest reason there may be: a log line, not a copy of the answer.
+const MOST: usize = 400;
+
+pub fn page(data: &[u8]) {
+    let base = Url::parse("https://api.example/api/v1/").expect("a good address");
+    if let Err(reason) = body::servers(data, &base) {
+        crate::assert_one_line(&reason, MOST);
+    }
+    let page = match body::page(data, &base) {
+        Ok(page) => page,
+        Err(reason) => return crate::assert_one_line(&reason, MOST),
+    };
+    let value: Value = serde_json::from_slice(data).expect("what was read is JSON");
+    let rows = value.get("results").unwrap_or(&value).as_array().expect("what was read has rows");
+    // A row that is lost makes a ring look emptier than it is.
+    assert_eq!(rows.len(), page.snapshots.len());
+    assert_eq!(page.count, value.get("count").and_then(Value::as_u64));
+    let next = value.get("next").and_then(Value::as_str);
+    assert_eq!(page.next_query.is_some(), next.is_some());
+    if let Some(query) = &page.next_query {
+        let followed = base.join(&format!("snapshots/?{query}")).expect("a good address");
+        assert_eq!((followed.host_str(), followed.path()), (base.host_str(), "/api/v1/snapshots/"));
+        assert_eq!(followed.query(), Some(query.as_str()));
+    }
+    let again = json!({
+        "results": page.snapshots.iter().map(row).collect::<Vec<_>>(),
+        "count": page.count,
+        "next": page.next_query.as_ref().map(|query| format!("?{query}")),
+    });
+    let again = body::page(again.to_string().as_bytes(), &base).expect("our own words");
+    assert_eq!(again, page);
+}
+
+pub fn created(data: &[u8]) {
+    match body::created(data) {
+        Err(reason) => crate::assert_one_line(&reason, MOST),
+        Ok(snapshot) => {
+            let again = body::created(row(&snapshot).to_string().as_bytes());
+            assert_eq!(again.as_ref(), Ok(&snapshot));
+        }
+    }
+}
+
+/// A row as the provider would send it.
+fn row(snapshot: &Snapshot) -> Value {
+    json!({
+        "id": snapshot.id,
+        "server": { "id": snapshot.server },
+        "name": snapshot.name,
+        "status": snapshot.status,
+        "size_mb": snapshot.size_mb,
+        "created_at": snapshot.created_at,
+        "description": snapshot.description,
+    })
+}
