@@ -9,7 +9,7 @@ use crate::api::client::Client;
 use crate::api::credentials::Credentials;
 use crate::api::failure::Outcome;
 use crate::api::scope::Scope;
-use crate::cli::setup::{begin_logging, connect, rings};
+use crate::cli::setup::{Chatter, begin_logging, connect, rings};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -120,7 +120,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         token: None,
     };
     if arguments.online {
-        begin_logging(settings, "error")?;
+        begin_logging(settings, Chatter::Quiet.level(settings))?;
         exit = ask(settings, clock, &mut answer).await?;
     }
     if arguments.json {

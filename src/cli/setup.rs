@@ -1,5 +1,6 @@
 //! What most commands begin with: the configuration, the account, the servers that were named.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,17 @@ pub enum Chatter {
     Quiet,
 }
 
+impl Chatter {
+    /// The level that it comes to.
+    #[must_use]
+    pub fn level(self, settings: &Settings) -> &str {
+        match self {
+            Self::Quiet if std::io::stderr().is_terminal() => "error",
+            Self::Quiet | Self::AsConfigured => &settings.log.level,
+        }
+    }
+}
+
 impl Setup {
     /// Reads the configuration and begins to log. Mistakes and warnings are printed.
     ///
@@ -56,12 +68,7 @@ impl Setup {
             console::note(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
-        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let level = match chatter {
-            Chatter::Quiet if terminal => "error",
-            _ => &settings.log.level,
-        };
-        begin_logging(&settings, level)?;
+        begin_logging(&settings, chatter.level(&settings))?;
         Ok(Self { path, settings, clock: Clock::system() })
     }
 
