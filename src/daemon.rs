@@ -9,7 +9,7 @@ pub mod resume;
 pub mod signals;
 pub mod timetable;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,7 +64,8 @@ struct Shared {
 
 /// The configuration in force.
 struct Current {
-    servers: HashMap<ServerId, Arc<Server>>,
+    /// In order, so that what is done for all of them can be replayed.
+    servers: BTreeMap<ServerId, Arc<Server>>,
     api: ApiSettings,
     client: Arc<Client>,
 }
@@ -262,10 +263,9 @@ impl Shared {
         let claim = claim.map_or_else(|| self.world.exclusion.claim(server.id), Ok);
         let report = match claim {
             Ok(_claim) => {
-                let next_tick = server.next_tick_after(self.world.clock.now().wall);
-                let next_tick = next_tick.map(Tick::instant);
+                let next_start = server.next_start_after(self.world.clock.now().wall);
                 let server = Arc::clone(&server);
-                let assignment = Assignment { server, tick, asked_by, next_tick };
+                let assignment = Assignment { server, tick, asked_by, next_start };
                 rotate(&self.surroundings(&current), &assignment).await
             }
             Err(busy) => {

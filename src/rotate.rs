@@ -27,10 +27,10 @@ use crate::ring::{Ring, Slot};
 use crate::rotate::report::{Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
 
-/// The least time that calls may be tried in, however soon the next tick is.
+/// The least time that calls may be tried in, however soon the next rotation is.
 const LEAST_TIME: Duration = Duration::from_secs(60);
 
-/// How long the pruning may be tried, once the snapshot is there, if the next tick is sooner.
+/// How long the pruning may be tried, once the snapshot is there, if the next rotation is sooner.
 const PRUNING_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// What a rotation needs of the world.
@@ -73,8 +73,8 @@ pub struct Assignment {
     pub tick: Tick,
     /// Who asked.
     pub asked_by: AskedBy,
-    /// The server's next tick: nothing is tried again past it.
-    pub next_tick: Option<Timestamp>,
+    /// When the server's next rotation starts: nothing is tried again past it.
+    pub next_start: Option<Timestamp>,
 }
 
 /// Rotates one server once. The caller holds the claim on it, and logs the report.
@@ -495,15 +495,15 @@ impl<'a> Rotation<'a> {
         self.surroundings.client.pause(&self.scope, span).await
     }
 
-    /// From now on calls may be tried for `span`, or until the next tick if that is later.
+    /// From now on calls may be tried for `span`, or until the next rotation if that is later.
     fn allow(&mut self, span: Duration) {
         let now = self.clock.now();
-        let until_next_tick = self
+        let until_next_start = self
             .assignment
-            .next_tick
+            .next_start
             .and_then(|next| Duration::try_from(next.duration_since(now.wall)).ok())
             .unwrap_or_default();
-        self.scope.give_up_at = Some(now.uptime.saturating_add(span.max(until_next_tick)));
+        self.scope.give_up_at = Some(now.uptime.saturating_add(span.max(until_next_start)));
     }
 
     /// Ends a step of the account of time.

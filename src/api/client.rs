@@ -406,6 +406,7 @@ impl Client {
     /// [`CallError::Interrupted`].
     pub async fn pause(&self, scope: &Scope, span: Duration) -> Result<(), CallError> {
         tokio::select! {
+            biased;
             () = scope.shutdown.cancelled() => Err(CallError::Interrupted),
             () = self.clock.sleep(span) => Ok(()),
         }

@@ -85,8 +85,8 @@ async fn rotate_one(
             busy.to_string(),
         ),
         Ok(_claim) => {
-            let next_tick = server.next_tick_after(tick.instant()).map(Tick::instant);
-            let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_tick };
+            let next_start = server.next_start_after(tick.instant());
+            let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_start };
             rotate(surroundings, &assignment).await
         }
     };

@@ -94,6 +94,12 @@ impl Server {
         self.schedules.iter().filter_map(|it| it.next_after(instant)).min().map(Tick::at)
     }
 
+    /// When the rotation of the first tick after `instant` starts.
+    #[must_use]
+    pub fn next_start_after(&self, instant: Timestamp) -> Option<Timestamp> {
+        self.next_tick_after(instant).map(|tick| self.starts_at(tick))
+    }
+
     /// The latest tick of any of its schedules at or before `instant`.
     #[must_use]
     pub fn latest_tick_at(&self, instant: Timestamp) -> Option<Tick> {

@@ -28,6 +28,7 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
     let wait = server.starts_at(tick).duration_since(shared.world.clock.now().wall);
     if let Ok(wait) = Duration::try_from(wait) {
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return,
             () = shared.world.clock.sleep(wait) => {}
         }
@@ -64,11 +65,12 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
     let mut wait = settle;
     loop {
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return None,
             () = clock.sleep(wait) => {}
         }
-        let next = server.next_tick_after(started.wall);
-        if next.is_some_and(|next| server.starts_at(next) <= clock.now().wall) {
+        let next = server.next_start_after(started.wall);
+        if next.is_some_and(|next| next <= clock.now().wall) {
             return None;
         }
         let client = Arc::clone(&shared.current().client);

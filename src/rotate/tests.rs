@@ -31,6 +31,7 @@ struct Scene {
 struct RecordedHooks {
     ran: Mutex<Vec<String>>,
     before_fails: bool,
+    before_takes: Option<(Clock, Duration)>,
 }
 
 impl HookRunner for RecordedHooks {
@@ -40,7 +41,13 @@ impl HookRunner for RecordedHooks {
         self.ran.lock().unwrap().push(format!("{}{result}", invocation.moment));
         let fails = self.before_fails && invocation.moment == "before";
         let error = HookError { moment: invocation.moment, problem: "said no".to_owned() };
-        Box::pin(async move { if fails { Err(error) } else { Ok(()) } })
+        let takes = self.before_takes.as_ref().filter(|_| invocation.moment == "before");
+        Box::pin(async move {
+            if let Some((clock, span)) = takes {
+                clock.sleep(*span).await;
+            }
+            if fails { Err(error) } else { Ok(()) }
+        })
     }
 }
 
@@ -109,12 +116,12 @@ impl Scene {
 
     fn assignment(&self) -> Assignment {
         let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
-        let next_tick = Some("2026-11-24T03:00:00Z".parse().unwrap());
+        let next_start = Some("2026-11-24T03:00:00Z".parse().unwrap());
         Assignment {
             server: Arc::clone(&self.server),
             tick,
             asked_by: AskedBy::Schedule,
-            next_tick,
+            next_start,
         }
     }
 
@@ -455,6 +462,19 @@ async fn what_was_quiesced_is_woken_whatever_happened(
     if before_fails {
         assert_eq!(scene.calls(Operation::Create), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hook_takes_is_not_taken_from_the_calls() {
+    let hooks = "hooks = { before = [\"quiesce\"], timeout = \"5m\" }";
+    let mut scene = Scene::new(hooks).holding("c c");
+    let takes = (scene.clock.clone(), Duration::from_secs(90));
+    scene.hooks = Arc::new(RecordedHooks { before_takes: Some(takes), ..Default::default() });
+    scene.surroundings.hooks = Arc::clone(&scene.hooks) as Arc<dyn HookRunner>;
+    let mut assignment = scene.assignment();
+    assignment.next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_secs(9));
+    let report = rotate(&scene.surroundings, &assignment).await;
+    assert_eq!((report.outcome, report.reason), (RotationOutcome::Rotated, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,26 +1,28 @@
 //! The independent judge: sees every request and answer, every change at the provider and every
 //! report, and knows nothing of how the product decides.
 
+mod peace;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use snapring::api::failure::Operation;
-use snapring::api::transport::{Exchange, Method, Request, Response, Transport, TransportError};
-use snapring::clock::{Clock, Moment};
-use snapring::naming::ServerId;
+use snapring::api::transport::{Method, Request, Response, TransportError};
+use snapring::clock::Moment;
 use snapring::rotate::report::Report;
-use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Act, Row};
-use tokio_util::sync::CancellationToken;
 
-use crate::oracle::{is_managed, kept};
+use crate::judge::peace::Peace;
+use crate::oracle::{is_managed, kept, tick_in};
 use crate::policy::SimPolicy;
 
 /// The contract's limit for what a delete may rest on.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// How long an act may come after the listing that it rests on: that, and the request's timeout.
+const EVIDENCE: SignedDuration = SignedDuration::from_secs(60 + 30);
 
 #[derive(Debug, Clone)]
 struct Seen {
@@ -44,16 +46,26 @@ struct Ring {
     /// made again for its tick: then it is not a second one.
     pruned: BTreeSet<String>,
     changed_by_hand: Option<Timestamp>,
+    /// Calls since the last report: a rotation is under way.
+    calls_under_way: u32,
+    /// Ticks that may still be run late since the daemon last woke.
+    late_runs_left: u32,
 }
 
-/// The call at which the process dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Death {
-    /// Counted among the creates, or among all calls.
-    pub at_create: bool,
-    pub nth: u64,
-    /// Before the provider has it, or after its answer.
-    pub before: bool,
+/// Since when the daemon runs, or has had its clock stepped: what was due before was missed.
+#[derive(Debug, Clone, Copy)]
+struct Wake {
+    /// By the daemon's clock.
+    at: Timestamp,
+}
+
+/// A rotation that has ended.
+#[derive(Debug)]
+pub struct Told {
+    pub at: Timestamp,
+    pub server: u64,
+    pub tick: Timestamp,
+    pub outcome: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -67,9 +79,9 @@ pub struct Judge {
     pub story: Option<Vec<String>>,
     pub exchanges: u64,
     pub creates: u64,
-    /// Where the process dies.
-    pub dies_at: Option<Death>,
-    pub outcomes: BTreeMap<String, u64>,
+    woke: Option<Wake>,
+    peace: Option<Peace>,
+    pub reports: Vec<Told>,
 }
 
 fn age(then: Moment, now: Moment) -> Duration {
@@ -96,6 +108,15 @@ impl Judge {
         }
     }
 
+    /// The daemon has started, its machine has slept, or its clock was stepped: L2 counts anew.
+    pub fn woke(&mut self, at: Timestamp) {
+        self.woke = Some(Wake { at });
+        for ring in self.rings.values_mut() {
+            // One for the ticks that were missed, and one that may have begun before.
+            ring.late_runs_left = 1 + u32::from(ring.calls_under_way > 0);
+        }
+    }
+
     fn violated(&mut self, rule: &str, what: String) {
         self.tell(|| format!("VIOLATION {rule}: {what}"));
         self.violations.push(format!("{rule}: {what}"));
@@ -107,17 +128,22 @@ impl Judge {
             ring.listings.clear();
             ring.reading = None;
             ring.changes_in_flight = 0;
+            ring.calls_under_way = 0;
             ring.pending.clear();
         }
         self.tell(|| "the process is gone".to_owned());
     }
 
     /// A request is about to leave. Gives the server whose change is under way.
-    fn sent(&mut self, request: &Request, now: Moment) -> Option<u64> {
+    pub fn sent(&mut self, request: &Request, now: Moment) -> Option<u64> {
         self.exchanges += 1;
         self.tell(|| format!("{} -> {:?} {}", now.wall, request.method, request.path));
         match request.method {
-            Method::Get => None,
+            Method::Get => {
+                let server = parameter(&request.path, "server_id")?;
+                self.rings.entry(server).or_default().calls_under_way += 1;
+                None
+            }
             Method::Post => {
                 self.creates += 1;
                 let body: Value = serde_json::from_slice(request.body.as_deref()?).ok()?;
@@ -154,7 +180,13 @@ impl Judge {
                     None => {
                         self.violated("S5", format!("the delete of {id} rests on no fresh listing"))
                     }
-                    Some(server) => self.begin_change(server),
+                    Some(server) => {
+                        let policy = self.rings.get(&server).and_then(|it| it.policies.last());
+                        if policy.is_some_and(|policy| policy.pins.contains(&id)) {
+                            self.violated("S1", format!("{id} is pinned, and its delete was sent"));
+                        }
+                        self.begin_change(server);
+                    }
                 }
                 server
             }
@@ -169,7 +201,15 @@ impl Judge {
         }
     }
 
-    fn answered(
+    /// The request is over, however it ended.
+    pub fn ended(&mut self, server: Option<u64>, acts: &[Act]) {
+        if let Some(ring) = server.and_then(|server| self.rings.get_mut(&server)) {
+            ring.changes_in_flight = ring.changes_in_flight.saturating_sub(1);
+        }
+        self.examine(acts);
+    }
+
+    pub fn answered(
         &mut self,
         request: &Request,
         sent_at: Moment,
@@ -188,17 +228,11 @@ impl Judge {
         else {
             return;
         };
-        let query = request.path.split_once('?').map_or("", |(_, query)| query);
-        let parameter = |name: &str| {
-            query
-                .split('&')
-                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
-        };
-        let Some(server) = parameter("server_id") else { return };
+        let Some(server) = parameter(&request.path, "server_id") else { return };
         let Ok(page) = serde_json::from_slice::<Value>(body) else { return };
         let Some(rows) = page.as_array().or_else(|| page["results"].as_array()) else { return };
         let ring = self.rings.entry(server).or_default();
-        let first = parameter("page").unwrap_or(1) == 1;
+        let first = parameter(&request.path, "page").unwrap_or(1) == 1;
         if first {
             ring.reading = Some(Seen { asked_at: sent_at, ids: BTreeSet::new(), rows: 0 });
         }
@@ -246,6 +280,24 @@ impl Judge {
         if ring.pruned.contains(&act.row.name) && !self.clock_went_back {
             self.violated("S3", format!("{} was created, pruned, and created again", act.row.name));
         }
+        self.late_run(&act.row);
+    }
+
+    /// L2: of the ticks that were missed, one is run.
+    fn late_run(&mut self, row: &Row) {
+        let ring = self.rings.entry(row.server.0).or_default();
+        let tick = ring.policies.last().and_then(|policy| tick_in(&policy.prefix, &row.name));
+        let (Some(tick), Some(woke)) = (tick, self.woke) else { return };
+        if tick >= woke.at - SignedDuration::from_secs(60) {
+            return;
+        }
+        match ring.late_runs_left.checked_sub(1) {
+            Some(left) => ring.late_runs_left = left,
+            None => {
+                let words = format!("{} is one missed tick too many since {}", row.name, woke.at);
+                self.violated("L2", words);
+            }
+        }
     }
 
     fn deleted(&mut self, act: Act) {
@@ -255,8 +307,8 @@ impl Judge {
             self.violated("S1", format!("{name} of a server that is not ours was deleted"));
             return;
         };
-        if !is_managed(&policy.prefix, name) || policy.pins.contains(&id.0) {
-            self.violated("S1", format!("{name} ({id}) is foreign or pinned, and was deleted"));
+        if !is_managed(&policy.prefix, name) {
+            self.violated("S1", format!("{name} ({id}) is foreign, and was deleted"));
         }
         if status != "completed" && status != "failed" {
             self.violated("S2", format!("{name} was {status} when it was deleted"));
@@ -266,7 +318,10 @@ impl Judge {
             .iter()
             .filter(|row| row.status == "completed" && is_managed(&policy.prefix, &row.name))
             .max_by_key(|row| (row.created_at, row.id));
-        if newest.is_some_and(|newest| newest.id == *id) {
+        // Nobody can see that the one that was newer has just been taken away by hand.
+        let touched = self.rings.get(&server.0).and_then(|ring| ring.changed_by_hand);
+        let quiet = touched.is_none_or(|touched| act.at.duration_since(touched) > EVIDENCE);
+        if quiet && newest.is_some_and(|newest| newest.id == *id) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
         let ring = self.rings.entry(server.0).or_default();
@@ -274,8 +329,14 @@ impl Judge {
         ring.pending.push(act);
     }
 
-    pub fn reported(&mut self, report: &Report, acts: &[Act]) {
+    pub fn reported(&mut self, report: &Report, now: Timestamp, acts: &[Act]) {
         self.examine(acts);
+        self.reports.push(Told {
+            at: now,
+            server: report.server_id.0,
+            tick: report.tick.instant(),
+            outcome: report.outcome.as_str(),
+        });
         self.tell(|| {
             format!(
                 "report {}: {} {:?} {:?}",
@@ -285,7 +346,6 @@ impl Judge {
                 report.reason
             )
         });
-        *self.outcomes.entry(report.outcome.as_str().to_owned()).or_default() += 1;
         if !report.outcome.is_good() && report.reason.is_none() {
             self.violated(
                 "S8",
@@ -297,6 +357,7 @@ impl Judge {
             return;
         }
         let ring = self.rings.entry(report.server_id.0).or_default();
+        ring.calls_under_way = 0;
         let pending = std::mem::take(&mut ring.pending);
         let Some(policy) = ring.policies.last().cloned() else { return };
         let policies = ring.policies.clone();
@@ -337,8 +398,11 @@ impl Judge {
             if victims == 0 {
                 let ours = u32::try_from(act.before.iter().filter(managed).count()).unwrap();
                 let others = u32::try_from(act.before.len()).unwrap() - ours;
-                let room = policy.cap.saturating_sub(policy.reserve.max(others));
-                allowed = (ours + 1).saturating_sub(room);
+                let needed = |policy: &SimPolicy| {
+                    (ours + 1).saturating_sub(policy.cap.saturating_sub(policy.reserve.max(others)))
+                };
+                // A reload may have come between.
+                allowed = policies.iter().map(needed).max().unwrap_or(0);
             }
             victims += 1;
             if quiet && victims > allowed {
@@ -349,112 +413,12 @@ impl Judge {
             }
         }
     }
-
-    /// Faults have ended, and each server has had a tick since: L1.
-    pub fn at_peace(&mut self, server: u64, rows: &[Row], now: Timestamp) {
-        let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
-        else {
-            return;
-        };
-        let managed: Vec<&Row> = rows
-            .iter()
-            .filter(|row| is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0))
-            .collect();
-        let others = u32::try_from(rows.len() - managed.len()).unwrap();
-        let room = policy.cap.saturating_sub(policy.reserve.max(others));
-        // One that is the newest and alone in its room is not given up for a new one.
-        if room < 2 {
-            return;
-        }
-        let shown = || {
-            let each: Vec<String> =
-                rows.iter().map(|row| format!("{} {} {}", row.id, row.name, row.status)).collect();
-            format!(
-                "server {server} keeps {:?} of {}, has {}",
-                policy.keep,
-                policy.cap,
-                each.join(", ")
-            )
-        };
-        if managed.iter().any(|row| row.status == "failed") {
-            let words = format!("a failed one is left: {}", shown());
-            self.violated("L1", words);
-        }
-        let completed: Vec<(u64, Timestamp)> = managed
-            .iter()
-            .filter(|row| row.status == "completed")
-            .map(|row| (row.id.0, row.created_at))
-            .collect();
-        let newest = completed.iter().map(|(_, at)| *at).max();
-        // The longest distance of two ticks is a week.
-        if newest.is_none_or(|newest| now.duration_since(newest).as_hours() > 7 * 24 + 3) {
-            let words = format!("no fresh one: {}", shown());
-            self.violated("L1", words);
-        }
-        let keep = kept(&completed, policy.keep, &policy.time_zone());
-        if keep.len() != completed.len() {
-            let words = format!("more than the policy asks for: {}", shown());
-            self.violated("L1", words);
-        }
-    }
 }
 
-/// Lets the judge see what goes over the network, and lets the process die on it.
-pub struct Watched {
-    pub inner: InMemory,
-    pub judge: Arc<Mutex<Judge>>,
-    pub clock: Clock,
-    pub death: CancellationToken,
-}
-
-impl Watched {
-    async fn die_if_it_is_time(&self, create: bool, before: bool) {
-        let its_time = {
-            let judge = self.judge.lock().unwrap();
-            judge.dies_at.is_some_and(|death| {
-                let nth = if death.at_create { judge.creates } else { judge.exchanges };
-                death.before == before && death.nth == nth && (create || !death.at_create)
-            })
-        };
-        if its_time {
-            self.death.cancel();
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// A change under way ends however its future ends.
-struct Change<'a> {
-    watched: &'a Watched,
-    server: Option<u64>,
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        let mut judge = self.watched.judge.lock().unwrap();
-        if let Some(ring) = self.server.and_then(|server| judge.rings.get_mut(&server)) {
-            ring.changes_in_flight = ring.changes_in_flight.saturating_sub(1);
-        }
-        judge.examine(self.watched.inner.provider.lock().unwrap().acts());
-    }
-}
-
-impl Transport for Watched {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
-        Box::pin(async move {
-            let sent_at = self.clock.now();
-            let server = self.judge.lock().unwrap().sent(&request, sent_at);
-            let _change = Change { watched: self, server };
-            let create = request.method == Method::Post;
-            self.die_if_it_is_time(create, true).await;
-            let answer = self.inner.exchange(request.clone()).await;
-            self.die_if_it_is_time(create, false).await;
-            self.judge.lock().unwrap().answered(&request, sent_at, &answer);
-            answer
-        })
-    }
-}
-
-pub fn server_id(id: u64) -> ServerId {
-    ServerId(id)
+/// A number in a path's query.
+pub fn parameter(path: &str, name: &str) -> Option<u64> {
+    let (_, query) = path.split_once('?')?;
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
 }

@@ -7,13 +7,17 @@ use jiff::tz::TimeZone;
 
 /// Whether a name is the managed one of this prefix.
 pub fn is_managed(prefix: &str, name: &str) -> bool {
-    let Some(stamp) = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')) else {
-        return false;
-    };
+    tick_in(prefix, name).is_some()
+}
+
+/// The tick in a managed name.
+pub fn tick_in(prefix: &str, name: &str) -> Option<Timestamp> {
+    let stamp = name.strip_prefix(prefix)?.strip_prefix('-')?;
     let shape: String =
         stamp.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
-    if shape != "00000000T000000Z" {
-        return false;
+    // jiff takes :60 for a leap second; no tick has one.
+    if shape != "00000000T000000Z" || &stamp[13..15] == "60" {
+        return None;
     }
     let text = format!(
         "{}-{}-{}T{}:{}:{}Z",
@@ -24,8 +28,7 @@ pub fn is_managed(prefix: &str, name: &str) -> bool {
         &stamp[11..13],
         &stamp[13..15]
     );
-    // jiff takes :60 for a leap second; no tick has one.
-    &stamp[13..15] != "60" && text.parse::<Timestamp>().is_ok()
+    text.parse().ok()
 }
 
 /// `keep`, in the order last, hourly, daily, weekly, monthly, yearly.

@@ -1,16 +1,20 @@
 //! Random policies, as a person would write them, and what the judge knows of them.
 
+use std::collections::BTreeSet;
+
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
+use crate::almanac;
 use crate::oracle::Keep;
 
 /// One server's policy.
 #[derive(Debug, Clone)]
 pub struct SimPolicy {
     pub id: u64,
-    pub schedule: String,
+    pub schedules: Vec<&'static str>,
     pub zone: &'static str,
     pub keep: Keep,
     pub prefix: String,
@@ -21,9 +25,10 @@ pub struct SimPolicy {
     pub min_interval: &'static str,
     pub pins: Vec<u64>,
     pub hooks: bool,
+    pub enabled: bool,
 }
 
-const SCHEDULES: [&str; 9] = [
+const SCHEDULES: [&str; 10] = [
     "0 * * * *",
     "*/30 * * * *",
     "0 */3 * * *",
@@ -31,6 +36,7 @@ const SCHEDULES: [&str; 9] = [
     "0 3 * * *",
     "15 1,13 * * *",
     "0 0 * * mon",
+    "0 4 * * tue,fri",
     "*/20 2 * * *",
     "5 */2 * * *",
 ];
@@ -66,7 +72,7 @@ impl SimPolicy {
         };
         Self {
             id,
-            schedule: pick(random, &SCHEDULES).to_owned(),
+            schedules: random_schedules(random),
             zone: pick(random, &ZONES),
             keep,
             prefix: pick(random, &["snapring", "s", "snapring-x", "web_1"]).to_owned(),
@@ -77,18 +83,43 @@ impl SimPolicy {
             min_interval: pick(random, &["10m", "0s", "45m"]),
             pins: Vec::new(),
             hooks: random.random_bool(0.3),
+            enabled: true,
         }
     }
 
-    /// The same server with another schedule and retention.
-    pub fn edited(&self, random: &mut StdRng) -> Self {
+    /// The same server, but for what a person may change of a policy while it is in force.
+    /// `present`: what could be pinned.
+    pub fn edited(&self, present: &[u64], random: &mut StdRng) -> Self {
         let other = Self::random(self.id, self.cap, random);
-        let reserve = self.reserve;
-        let fits = other.keep.iter().sum::<u32>() + reserve <= self.cap;
-        Self {
-            schedule: other.schedule,
-            keep: if fits { other.keep } else { self.keep },
-            ..self.clone()
+        let mut edited = self.clone();
+        match random.random_range(0..10) {
+            0..4 => edited.schedules = other.schedules,
+            4..6 => (edited.keep, edited.reserve) = (other.keep, other.reserve),
+            6 => edited.zone = other.zone,
+            7 => edited.min_interval = other.min_interval,
+            8 => edited.enabled = !self.enabled,
+            _ if edited.pins.is_empty() && !present.is_empty() => {
+                edited.pins = vec![pick(random, present)];
+            }
+            _ => edited.pins.clear(),
+        }
+        edited
+    }
+
+    /// The ticks after `from`, up to `to`, in order.
+    pub fn ticks(&self, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+        let each = self.schedules.iter().map(|it| almanac::ticks(it, &self.time_zone(), from, to));
+        let together: BTreeSet<Timestamp> = each.flatten().collect();
+        together.into_iter().collect()
+    }
+
+    /// The longest that a tick may wait for its start.
+    pub fn jitter(&self) -> SignedDuration {
+        match self.jitter {
+            "0s" => SignedDuration::ZERO,
+            "10m" => SignedDuration::from_mins(10),
+            "40m" => SignedDuration::from_mins(40),
+            other => panic!("not one of the simulated spans: {other}"),
         }
     }
 
@@ -96,12 +127,12 @@ impl SimPolicy {
         let [last, hourly, daily, weekly, monthly, yearly] = self.keep;
         let hooks = if self.hooks { "hooks = { before = [\"q\"], after = [\"r\"] }\n" } else { "" };
         format!(
-            "[[server]]\nid = {}\nschedule = \"{}\"\ntimezone = \"{}\"\nprefix = \"{}\"\n\
+            "[[server]]\nid = {}\nschedule = {:?}\ntimezone = \"{}\"\nprefix = \"{}\"\n\
              keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, \
              monthly = {monthly}, yearly = {yearly} }}\ncap = {}\nreserve = {}\njitter = \"{}\"\n\
-             catch_up = \"{}\"\nmin_interval = \"{}\"\npin = {:?}\n{hooks}",
+             catch_up = \"{}\"\nmin_interval = \"{}\"\npin = {:?}\nenabled = {}\n{hooks}",
             self.id,
-            self.schedule,
+            self.schedules,
             self.zone,
             self.prefix,
             self.cap,
@@ -109,13 +140,24 @@ impl SimPolicy {
             self.jitter,
             self.catch_up,
             self.min_interval,
-            self.pins
+            self.pins,
+            self.enabled
         )
     }
 
     pub fn time_zone(&self) -> TimeZone {
         TimeZone::get(self.zone).unwrap()
     }
+}
+
+/// One, as most have, or two, which may fall on one instant.
+fn random_schedules(random: &mut StdRng) -> Vec<&'static str> {
+    let mut schedules = vec![pick(random, &SCHEDULES)];
+    if random.random_bool(0.2) {
+        schedules.push(pick(random, &SCHEDULES));
+        schedules.dedup();
+    }
+    schedules
 }
 
 /// A number that seeds something else.

@@ -1,7 +1,6 @@
 //! One simulated world: some servers, some weeks, many misfortunes, all of them from one seed.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,21 +13,19 @@ use snapring::api::credentials::Credentials;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::config::types::Settings;
-use snapring::daemon::clockwork::{Agenda, Clockwork, ClockworkError, Work};
 use snapring::daemon::{Daemon, World};
 use snapring::exclusion::Exclusion;
-use snapring::hooks::{HookError, HookRunner, Invocation, Running};
 use snapring::naming::ServerId;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 
-use crate::judge::{Death, Judge, Watched, server_id};
+use crate::judge::Judge;
+use crate::machine::{Events, SimHooks, SlowClockwork, TOKEN};
+use crate::misfortunes::{by_hand, random_fault};
 use crate::policy::{SimPolicy, pick, seed};
-
-const TOKEN: &str = "vps_simulated";
+use crate::watched::{Death, Watched};
 
 /// What was simulated.
 #[derive(Debug, Default)]
@@ -69,85 +66,28 @@ pub struct Outcome {
     pub story: Vec<String>,
 }
 
-/// Wakes the daemon less often than the real clockwork: weeks have many half seconds.
-struct SlowClockwork {
-    clock: Clock,
-    beating: Option<AbortOnDropHandle<()>>,
+/// What a stretch of the daemon's life is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Anything may go wrong, and the process may die.
+    Misfortunes,
+    /// Whatever goes wrong is about this server.
+    TroubleOf(u64),
+    /// Nothing goes wrong; at the end, rotations under way are let finish.
+    Peace,
 }
 
-impl Clockwork for SlowClockwork {
-    fn start(&mut self, agenda: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>> {
-        let clock = self.clock.clone();
-        self.beating = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            loop {
-                clock.sleep(Duration::from_secs(20)).await;
-                if agenda.is_due() {
-                    agenda.run_due();
-                }
-            }
-        })));
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&mut self) -> Work<'_, ()> {
-        self.beating = None;
-        Box::pin(async {})
-    }
-}
-
-/// Hooks that take a while and sometimes fail.
-struct SimHooks {
-    clock: Clock,
-    random: Mutex<StdRng>,
-}
-
-impl HookRunner for SimHooks {
-    fn run(&self, invocation: Invocation) -> Running<'_> {
-        let (takes, fails) = {
-            let mut random = self.random.lock().unwrap();
-            (random.random_range(0..90), random.random_bool(0.05))
-        };
-        let error = HookError { moment: invocation.moment, problem: "failed".to_owned() };
-        Box::pin(async move {
-            self.clock.sleep(Duration::from_secs(takes)).await;
-            if fails { Err(error) } else { Ok(()) }
-        })
-    }
-}
-
-/// Counts the events of S7 and S8.
-#[derive(Clone, Default)]
-struct Events {
-    api: Arc<AtomicU64>,
-    rotation: Arc<AtomicU64>,
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Events {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        struct Kind<'a>(&'a Events);
-        impl tracing::field::Visit for Kind<'_> {
-            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-                match (field.name(), value) {
-                    ("event", "api") => self.0.api.fetch_add(1, Ordering::Relaxed),
-                    ("event", "rotation") => self.0.rotation.fetch_add(1, Ordering::Relaxed),
-                    _ => 0,
-                };
-            }
-            fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn fmt::Debug) {}
-        }
-        event.record(&mut Kind(self));
-    }
-}
-
-struct Simulation {
-    random: StdRng,
+pub struct Simulation {
+    pub random: StdRng,
     /// The provider is slow to list what it has made; that is its nature, and does not end.
-    slow: bool,
-    provider: Arc<Mutex<Provider>>,
-    judge: Arc<Mutex<Judge>>,
-    policies: Vec<SimPolicy>,
+    pub slow: bool,
+    pub provider: Arc<Mutex<Provider>>,
+    pub judge: Arc<Mutex<Judge>>,
+    pub policies: Vec<SimPolicy>,
     /// The true time.
-    now: Timestamp,
+    pub now: Timestamp,
+    /// How likely people meddle just after a call.
+    meddling: f64,
     /// How wrong the daemon's clock is.
     offset: SignedDuration,
 }
@@ -162,25 +102,29 @@ pub fn run(seed: u64, verbose: bool) -> Outcome {
     let mut crashes = 0;
     while simulation.now < end {
         let hours = simulation.random.random_range(1..96);
-        crashes += u64::from(simulation.live(SignedDuration::from_hours(hours), true));
+        crashes += u64::from(simulation.live(SignedDuration::from_hours(hours), Life::Misfortunes));
         let away = pick(&mut simulation.random, &[1, 1, 2, 5, 30, 600, 3_000, 20_000, 100_000]);
         simulation.now += SignedDuration::from_secs(away);
     }
     simulation.make_peace();
     // Longer than the longest distance of two ticks, and a snapshot.
-    simulation.live(SignedDuration::from_hours(8 * 24 + 3), false);
+    simulation.live(SignedDuration::from_hours(8 * 24 + 3), Life::Peace);
     simulation.judge_peace();
 
     let mut judge = simulation.judge.lock().unwrap();
     let provider = simulation.provider.lock().unwrap();
-    let told = (events.api.load(Ordering::Relaxed), events.rotation.load(Ordering::Relaxed));
-    let rotations: u64 = judge.outcomes.values().sum();
+    let told = (events.api(), events.rotation());
+    let rotations = judge.reports.len() as u64;
     if told != (judge.exchanges, rotations) {
         let words =
             format!("S7, S8: {told:?} events for {} calls, {rotations} reports", judge.exchanges);
         judge.violations.push(words);
     }
-    let whole = ["rotated", "adopted"].iter().filter_map(|it| judge.outcomes.get(*it)).sum();
+    if events.with_token() > 0 {
+        judge.violations.push(format!("S10: {} events show the token", events.with_token()));
+    }
+    let whole = judge.reports.iter().filter(|it| ["rotated", "adopted"].contains(&it.outcome));
+    let whole = whole.count() as u64;
     let servers = simulation.policies.len() as u64;
     let hours = simulation.now.duration_since(begun).as_hours().unsigned_abs();
     Outcome {
@@ -198,16 +142,35 @@ pub fn run(seed: u64, verbose: bool) -> Outcome {
 }
 
 impl Simulation {
-    fn new(seed: u64, verbose: bool) -> Self {
+    pub fn new(seed: u64, verbose: bool) -> Self {
+        Self::build(seed, verbose, |_| {})
+    }
+
+    /// A world in which nothing that is drawn for one server depends on another one.
+    pub fn even_tempered(seed: u64) -> Self {
+        let mut simulation = Self::build(seed, false, |options| {
+            options.ignore_filter = false;
+            options.completion = *options.completion.end()..=*options.completion.end();
+        });
+        simulation.slow = false;
+        simulation.end_faults();
+        for policy in &mut simulation.policies {
+            policy.hooks = false;
+        }
+        simulation
+    }
+
+    fn build(seed: u64, verbose: bool, adjust: impl FnOnce(&mut Options)) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let cap = random.random_range(1..=8);
-        let count = random.random_range(1..=5);
+        let count = pick(&mut random, &[1, 2, 3, 4, 5, 12]);
         let mut options =
             Options::new(count, SecretString::from(TOKEN), crate::policy::seed(&mut random));
         options.cap = cap;
         options.page_size = pick(&mut random, &[None, None, Some(2)]);
         options.bare_array = random.random_bool(0.1);
         options.ignore_filter = random.random_bool(0.1);
+        adjust(&mut options);
         // From the autumn of 2026 to the summer of 2027: both changes of the clocks.
         let begin: Timestamp = "2026-10-15T00:00:00Z".parse().unwrap();
         let now = begin + SignedDuration::from_hours(random.random_range(0..24 * 200));
@@ -223,7 +186,7 @@ impl Simulation {
                     _ => format!("{}er-{}", policy.prefix, made.strftime("%Y%m%dT%H0000Z")),
                 };
                 let status = pick(&mut random, &["completed", "completed", "completed", "failed"]);
-                let id = provider.add_snapshot(server_id(policy.id), &name, status, made);
+                let id = provider.add_snapshot(ServerId(policy.id), &name, status, made);
                 if random.random_bool(0.15) {
                     policy.pins.push(id.0);
                 }
@@ -232,9 +195,11 @@ impl Simulation {
         let mut judge = Judge::default();
         judge.story = verbose.then(Vec::new);
         let slow = random.random_bool(0.4);
+        let meddling = pick(&mut random, &[0.0, 0.0, 0.03]);
         let simulation = Self {
             random,
             slow,
+            meddling,
             provider: Arc::new(Mutex::new(provider)),
             judge: Arc::new(Mutex::new(judge)),
             policies,
@@ -256,52 +221,49 @@ impl Simulation {
 
     /// The daemon runs for a while and then ends, gently or at any await point. Whether it
     /// crashed.
-    fn live(&mut self, span: SignedDuration, eventful: bool) -> bool {
+    pub fn live(&mut self, span: SignedDuration, life: Life) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .unwrap();
-        let crashes = eventful && self.random.random_bool(0.7);
+        let crashes = life == Life::Misfortunes && self.random.random_bool(0.7);
+        let dies_at = self.draw_death().filter(|_| crashes);
         let death = CancellationToken::new();
-        let dies = crashes && self.random.random_bool(0.8);
-        {
-            let (at_create, before) = (self.random.random_bool(0.5), self.random.random_bool(0.3));
-            let calls = self.random.random_range(1..150);
-            let mut judge = self.judge.lock().unwrap();
-            let nth =
-                if at_create { judge.creates + calls / 20 + 1 } else { judge.exchanges + calls };
-            judge.dies_at = dies.then_some(Death { at_create, nth, before });
-        }
-        let life = async {
+        let story = async {
             let truth = Clock::simulated(self.now);
             let clock = Clock::simulated(self.now + self.offset);
-            let daemon = self.start(&truth, &clock, &death).await;
+            let daemon = self.start(&truth, &clock, dies_at, &death, life).await;
             let mut left = span;
             loop {
                 let nap = SignedDuration::from_secs(self.random.random_range(20..12_000));
-                if !eventful || nap >= left {
+                if life == Life::Peace || nap >= left {
                     break;
                 }
                 left -= nap;
                 tokio::select! {
+                    biased;
                     () = death.cancelled() => return truth.now().wall,
                     () = truth.sleep(nap.unsigned_abs()) => {}
                 }
-                self.something_happens(&daemon, &truth, &clock).await;
+                match life {
+                    Life::TroubleOf(server) => self.trouble_grows(server, truth.now().wall),
+                    _ => self.something_happens(&daemon, &truth, &clock).await,
+                }
             }
             tokio::select! {
+                    biased;
                 () = death.cancelled() => return truth.now().wall,
                 () = truth.sleep(left.unsigned_abs()) => {}
             }
-            if !eventful {
-                daemon.finish().await;
-            } else if !crashes {
-                daemon.shutdown().await;
+            match life {
+                Life::Peace => daemon.finish().await,
+                _ if !crashes => daemon.shutdown().await,
+                _ => {}
             }
             truth.now().wall
         };
-        self.now = runtime.block_on(life);
+        self.now = runtime.block_on(story);
         // Whatever is under way is dropped where it stands.
         drop(runtime);
         let mut judge = self.judge.lock().unwrap();
@@ -310,18 +272,43 @@ impl Simulation {
         crashes
     }
 
-    async fn start(&mut self, truth: &Clock, clock: &Clock, death: &CancellationToken) -> Daemon {
+    /// At a call, or some turns of the scheduler after it; `None`: at any time.
+    fn draw_death(&mut self) -> Option<Death> {
+        let dies_at_a_call = self.random.random_bool(0.8);
+        let (at_create, before) = (self.random.random_bool(0.5), self.random.random_bool(0.3));
+        let calls = self.random.random_range(1..150);
+        let turns = pick(&mut self.random, &[0, 0, 1, 2, 3, 5, 8, 13]);
+        let judge = self.judge.lock().unwrap();
+        let nth = if at_create { judge.creates + calls / 20 + 1 } else { judge.exchanges + calls };
+        dies_at_a_call.then_some(Death { at_create, nth, before, turns })
+    }
+
+    async fn start(
+        &mut self,
+        truth: &Clock,
+        clock: &Clock,
+        dies_at: Option<Death>,
+        death: &CancellationToken,
+        life: Life,
+    ) -> Daemon {
         let timeout = Duration::from_secs(30);
-        let inner = InMemory::over(Arc::clone(&self.provider), truth.clone(), timeout);
         let judge = Arc::clone(&self.judge);
         let watched = Watched {
-            inner,
+            inner: InMemory::over(Arc::clone(&self.provider), truth.clone(), timeout),
             judge: Arc::clone(&judge),
             clock: clock.clone(),
+            truth: truth.clone(),
+            dies_at,
             death: death.clone(),
+            meddling: if life == Life::Misfortunes { self.meddling } else { 0.0 },
+            random: Mutex::new(StdRng::seed_from_u64(seed(&mut self.random))),
         };
         let settings = self.settings();
-        judge.lock().unwrap().policies(&self.policies);
+        {
+            let mut judge = judge.lock().unwrap();
+            judge.policies(&self.policies);
+            judge.woke(clock.now().wall);
+        }
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let client = Client::new(
             Box::new(watched),
@@ -331,6 +318,7 @@ impl Simulation {
             seed(&mut self.random),
         );
         let provider = Arc::clone(&self.provider);
+        let truth = truth.clone();
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
         let world = World {
             clock: clock.clone(),
@@ -338,11 +326,33 @@ impl Simulation {
             hooks: Arc::new(SimHooks { clock: clock.clone(), random: hooks_random }),
             on_report: Box::new(move |report| {
                 let mut judge = judge.lock().unwrap();
-                judge.reported(report, provider.lock().unwrap().acts());
+                let mut provider = provider.lock().unwrap();
+                let now = truth.now().wall;
+                judge.reported(report, now, provider.acts());
+                let rows = provider.snapshots(report.server_id, now);
+                judge.reported_at_peace(report, now, &rows);
             }),
         };
-        let clockwork = Box::new(SlowClockwork { clock: clock.clone(), beating: None });
+        let clockwork = Box::new(SlowClockwork::new(clock));
         Daemon::start(&settings, client, world, clockwork).await.unwrap()
+    }
+
+    /// Calls about one server go wrong, and people work on it.
+    fn trouble_grows(&mut self, server: u64, now: Timestamp) {
+        match self.random.random_range(0..4) {
+            0 => by_hand(&self.provider, &self.judge, server, now, &mut self.random),
+            _ => {
+                let fault = loop {
+                    let fault = random_fault(&mut self.random);
+                    // These mean the whole account.
+                    if !["401", "403", "429"].iter().any(|status| fault.contains(status)) {
+                        break format!("{fault},server={server}");
+                    }
+                };
+                self.judge.lock().unwrap().tell(|| format!("{now} fault {fault}"));
+                self.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+            }
+        }
     }
 
     async fn something_happens(&mut self, daemon: &Daemon, truth: &Clock, clock: &Clock) {
@@ -359,7 +369,7 @@ impl Simulation {
                 self.judge.lock().unwrap().tell(|| format!("{now} all faults end"));
                 self.end_faults();
             }
-            60..80 => self.by_hand(server, now),
+            60..80 => by_hand(&self.provider, &self.judge, server, now, random),
             80..86 => {
                 // Asleep, or set by NTP or a person; by hours, by years, either way.
                 let hours = pick(&mut self.random, &[-87_600, -30, -3, -1, 1, 2, 9, 30, 87_600]);
@@ -378,16 +388,23 @@ impl Simulation {
                     self.judge.lock().unwrap().clock_went_back = true;
                     self.offset = SignedDuration::ZERO;
                 }
+                self.judge.lock().unwrap().woke(clock.now().wall);
             }
             86..91 => {
                 let hours = self.random.random_range(1..60);
                 self.judge.lock().unwrap().tell(|| format!("{now} asleep for {hours} h"));
                 clock.step(SignedDuration::from_hours(hours));
                 truth.step(SignedDuration::from_hours(hours));
+                self.judge.lock().unwrap().woke(clock.now().wall);
             }
             91..96 => {
                 let nth = self.random.random_range(0..self.policies.len());
-                self.policies[nth] = self.policies[nth].edited(&mut self.random);
+                let edited = ServerId(self.policies[nth].id);
+                let present: Vec<u64> = {
+                    let mut provider = self.provider.lock().unwrap();
+                    provider.snapshots(edited, now).iter().map(|row| row.id.0).collect()
+                };
+                self.policies[nth] = self.policies[nth].edited(&present, &mut self.random);
                 self.judge
                     .lock()
                     .unwrap()
@@ -410,36 +427,15 @@ impl Simulation {
         }
     }
 
-    /// Somebody works on the snapshots.
-    fn by_hand(&mut self, server: u64, now: Timestamp) {
-        let mut provider = self.provider.lock().unwrap();
-        let rows = provider.snapshots(ServerId(server), now);
-        let any = (!rows.is_empty()).then(|| rows[self.random.random_range(0..rows.len())].clone());
-        let what = match (self.random.random_range(0..10), any) {
-            (0..5, _) if rows.len() < 9 => {
-                provider.add_snapshot(ServerId(server), "made-by-hand", "completed", now);
-                "made one".to_owned()
-            }
-            (0..8, Some(row)) => {
-                provider.remove_snapshot(row.id);
-                format!("removed {}", row.name)
-            }
-            (_, Some(row)) => {
-                let word = pick(&mut self.random, &["failed", "archived", "completed"]);
-                provider.set_status(row.id, word);
-                format!("{} is {word} now", row.name)
-            }
-            _ => return,
-        };
-        self.judge.lock().unwrap().by_hand(server, now, what);
-    }
-
     /// Faults end, clocks are put right, and the provider gives up on what it could not finish.
     fn make_peace(&mut self) {
         let mut provider = self.provider.lock().unwrap();
         provider.faults().clear();
         self.judge.lock().unwrap().clock_went_back |= self.offset.is_positive();
         self.offset = SignedDuration::ZERO;
+        for policy in &mut self.policies {
+            policy.enabled = true;
+        }
         // A wrong clock may have made names of years to come; they are as good as others.
         for policy in &self.policies {
             for row in provider.snapshots(ServerId(policy.id), self.now) {
@@ -454,93 +450,14 @@ impl Simulation {
                 }
             }
         }
-        self.judge.lock().unwrap().tell(|| format!("{} peace", self.now));
+        self.judge.lock().unwrap().peace_begins(self.now);
     }
 
     fn judge_peace(&mut self) {
         let mut provider = self.provider.lock().unwrap();
         for policy in &self.policies {
             let rows = provider.snapshots(ServerId(policy.id), self.now);
-            self.judge.lock().unwrap().at_peace(policy.id, &rows, self.now);
+            self.judge.lock().unwrap().every_tick_was_run(policy.id, &rows, self.now);
         }
     }
-}
-
-fn random_fault(random: &mut StdRng) -> String {
-    let operation = pick(random, &["any", "list", "create", "delete"]);
-    let effect = match operation {
-        "create" => pick(
-            random,
-            &[
-                "drop-after",
-                "drop-before",
-                "status=500",
-                "status-after=500",
-                "status=400",
-                "status=409",
-                "status=429,retry-after=40",
-                "torn",
-                "empty",
-                "garbage",
-                "huge",
-                "fails",
-                "never-completes",
-                "vanishes",
-                "late=12s",
-                "hang",
-                "latency=25s",
-                "latency=50s",
-            ],
-        ),
-        "delete" => pick(
-            random,
-            &[
-                "drop-after",
-                "drop-before",
-                "status=500",
-                "status-after=500",
-                "status=409",
-                "status=404",
-                "status=429",
-                "status-after=200",
-                "linger=12s",
-                "hang",
-                "latency=40s",
-            ],
-        ),
-        "list" => pick(
-            random,
-            &[
-                "torn",
-                "empty",
-                "garbage",
-                "huge",
-                "wrong-count",
-                "foreign-next",
-                "status=500",
-                "status=429,retry-after=90",
-                "status=403",
-                "hang",
-                "latency=20s",
-                "drop-before",
-            ],
-        ),
-        _ => pick(
-            random,
-            &[
-                "latency=2s",
-                "latency=29s",
-                "status=500",
-                "hang",
-                "status=401",
-                "drop-after",
-                "status=429",
-            ],
-        ),
-    };
-    let condition = pick(
-        random,
-        &[",times=1", ",times=3", ",chance=0.3", ",chance=0.05", ",chance=0.8,times=20"],
-    );
-    format!("{operation}:{effect}{condition}")
 }

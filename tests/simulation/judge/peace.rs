@@ -1,0 +1,150 @@
+//! What must hold once the misfortunes have ended: each tick is run, on time and with success, and
+//! after the first one the ring is as its policy wants it (L1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use snapring::rotate::report::{Report, RotationOutcome};
+use snapring::sandbox::provider::Row;
+
+use crate::judge::Judge;
+use crate::machine::SlowClockwork;
+use crate::oracle::{is_managed, kept};
+use crate::policy::SimPolicy;
+
+/// Since faults ended.
+#[derive(Debug)]
+pub struct Peace {
+    since: Timestamp,
+    /// The ticks that were reported, a server.
+    reported: BTreeMap<u64, BTreeSet<Timestamp>>,
+    /// Servers that had their first whole rotation.
+    whole: BTreeSet<u64>,
+}
+
+impl Judge {
+    /// Faults have ended, and people have gone home.
+    pub fn peace_begins(&mut self, since: Timestamp) {
+        let (reported, whole) = (BTreeMap::new(), BTreeSet::new());
+        self.peace = Some(Peace { since, reported, whole });
+        self.tell(|| format!("{since} peace"));
+    }
+
+    /// A rotation has ended at `now`, and left the server with these snapshots.
+    pub fn reported_at_peace(&mut self, report: &Report, now: Timestamp, rows: &[Row]) {
+        let server = report.server_id.0;
+        let tick = report.tick.instant();
+        let Some(peace) = self.peace.as_mut().filter(|peace| tick > peace.since) else { return };
+        let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
+        else {
+            return;
+        };
+        peace.reported.entry(server).or_default().insert(tick);
+        let since = peace.since;
+        let good = report.outcome.is_good();
+        let first = good && peace.whole.insert(server);
+        if first {
+            // One that a clock ahead of its time made for this tick is adopted as it is.
+            let made = report.outcome == RotationOutcome::Rotated;
+            self.ring_is_as_asked(server, rows, if made { since } else { Timestamp::MIN });
+        }
+        let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
+        let late = now.duration_since(tick) - took;
+        let beat = SignedDuration::try_from(SlowClockwork::BEAT).unwrap();
+        if late.is_negative() || late > policy.jitter() + beat {
+            self.violated("Time", format!("{server} began {tick} with {late:#} of delay"));
+        }
+        let excused = match report.outcome {
+            RotationOutcome::Failed => {
+                // Hooks fail in peace too.
+                policy.hooks && report.reason.as_deref().is_some_and(|it| it.contains("hook"))
+            }
+            // There is room, or it can be made.
+            RotationOutcome::Blocked => room(&policy, rows) < 2,
+            RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => true,
+        };
+        if !excused {
+            let words = format!("{server} {:?} at peace: {:?}", report.outcome, report.reason);
+            self.violated("L1", words);
+        }
+    }
+
+    /// The end of the world: every tick of each server was run, or a later one in its place that
+    /// came before its start.
+    pub fn every_tick_was_run(&mut self, server: u64, rows: &[Row], now: Timestamp) {
+        let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
+        else {
+            return;
+        };
+        let Some(peace) = &self.peace else { return };
+        let (since, jitter) = (peace.since, policy.jitter());
+        let reported = peace.reported.get(&server).cloned().unwrap_or_default();
+        // One that came just now may wait for its start, or be under way.
+        let settled = now - jitter - SignedDuration::from_mins(30);
+        // The first whole minute: the daemon may have started in the middle of this one.
+        for tick in policy.ticks(since + SignedDuration::from_secs(60), settled) {
+            if reported.range(tick..=tick + jitter).next().is_none() {
+                self.violated("Time", format!("the tick {tick} of {server} was never run"));
+            }
+        }
+        for tick in &reported {
+            if policy.ticks(*tick - SignedDuration::from_secs(1), *tick).is_empty() {
+                self.violated("Time", format!("{tick} is no tick of {server}, and was run"));
+            }
+        }
+        // The longest distance of two ticks is a week.
+        self.ring_is_as_asked(server, rows, now - SignedDuration::from_hours(7 * 24 + 3));
+    }
+
+    /// The ring as its policy wants it, with a snapshot that is no older than `oldest`.
+    fn ring_is_as_asked(&mut self, server: u64, rows: &[Row], oldest: Timestamp) {
+        let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
+        else {
+            return;
+        };
+        let managed: Vec<&Row> = rows.iter().filter(|row| is_its_own(&policy, row)).collect();
+        // One that is the newest and alone in its room is not given up for a new one.
+        if room(&policy, rows) < 2 {
+            return;
+        }
+        let shown = || {
+            let each: Vec<String> =
+                rows.iter().map(|row| format!("{} {} {}", row.id, row.name, row.status)).collect();
+            format!(
+                "server {server} keeps {:?} of {}, has {}",
+                policy.keep,
+                policy.cap,
+                each.join(", ")
+            )
+        };
+        if managed.iter().any(|row| row.status == "failed") {
+            let words = format!("a failed one is left: {}", shown());
+            self.violated("L1", words);
+        }
+        let completed: Vec<(u64, Timestamp)> = managed
+            .iter()
+            .filter(|row| row.status == "completed")
+            .map(|row| (row.id.0, row.created_at))
+            .collect();
+        let newest = completed.iter().map(|(_, at)| *at).max();
+        if newest.is_none_or(|newest| newest < oldest) {
+            let words = format!("no fresh one: {}", shown());
+            self.violated("L1", words);
+        }
+        let keep = kept(&completed, policy.keep, &policy.time_zone());
+        if keep.len() != completed.len() {
+            let words = format!("more than the policy asks for: {}", shown());
+            self.violated("L1", words);
+        }
+    }
+}
+
+fn is_its_own(policy: &SimPolicy, row: &Row) -> bool {
+    is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0)
+}
+
+/// How many of its own a server may have at once.
+fn room(policy: &SimPolicy, rows: &[Row]) -> u32 {
+    let others = rows.iter().filter(|row| !is_its_own(policy, row)).count();
+    policy.cap.saturating_sub(policy.reserve.max(u32::try_from(others).unwrap()))
+}

@@ -1,0 +1,127 @@
+//! What goes wrong: at the provider, among people, and with the machine.
+
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use snapring::naming::ServerId;
+use snapring::sandbox::provider::Provider;
+
+use crate::judge::Judge;
+use crate::policy::pick;
+
+/// Somebody works on a server's snapshots.
+pub fn by_hand(
+    provider: &Mutex<Provider>,
+    judge: &Mutex<Judge>,
+    server: u64,
+    now: Timestamp,
+    random: &mut StdRng,
+) {
+    let mut provider = provider.lock().unwrap();
+    let rows = provider.snapshots(ServerId(server), now);
+    let any = (!rows.is_empty()).then(|| rows[random.random_range(0..rows.len())].clone());
+    let what = match (random.random_range(0..10), any) {
+        (0..5, _) if rows.len() < 9 => {
+            provider.add_snapshot(ServerId(server), "made-by-hand", "completed", now);
+            "made one".to_owned()
+        }
+        (0..8, Some(row)) => {
+            provider.remove_snapshot(row.id);
+            format!("removed {}", row.name)
+        }
+        (_, Some(row)) => {
+            let word = pick(random, &["failed", "archived", "completed"]);
+            provider.set_status(row.id, word);
+            format!("{} is {word} now", row.name)
+        }
+        _ => return,
+    };
+    judge.lock().unwrap().by_hand(server, now, what);
+}
+
+/// A fault of the provider, as a person would write it.
+pub fn random_fault(random: &mut StdRng) -> String {
+    let operation = pick(random, &["any", "list", "create", "delete"]);
+    let effect = match operation {
+        "create" => pick(
+            random,
+            &[
+                "drop-after",
+                "drop-before",
+                "status=500",
+                "status-after=500",
+                "status=400",
+                "status=404",
+                "status=409",
+                "status=422",
+                "status-after=301",
+                "status=429,retry-after=40",
+                "torn",
+                "empty",
+                "garbage",
+                "huge",
+                "fails",
+                "never-completes",
+                "vanishes",
+                "late=12s",
+                "hang",
+                "latency=25s",
+                "latency=50s",
+            ],
+        ),
+        "delete" => pick(
+            random,
+            &[
+                "drop-after",
+                "drop-before",
+                "status=500",
+                "status-after=500",
+                "status=409",
+                "status=404",
+                "status=429",
+                "status-after=200",
+                "linger=12s",
+                "hang",
+                "latency=40s",
+            ],
+        ),
+        "list" => pick(
+            random,
+            &[
+                "torn",
+                "empty",
+                "garbage",
+                "huge",
+                "wrong-count",
+                "foreign-next",
+                "status=500",
+                "status=429,retry-after=90",
+                "status=403",
+                "status=404",
+                "status=302",
+                "hang",
+                "latency=20s",
+                "drop-before",
+            ],
+        ),
+        _ => pick(
+            random,
+            &[
+                "latency=2s",
+                "latency=29s",
+                "status=500",
+                "hang",
+                "status=401",
+                "drop-after",
+                "status=429",
+            ],
+        ),
+    };
+    let condition = pick(
+        random,
+        &[",times=1", ",times=3", ",chance=0.3", ",chance=0.05", ",chance=0.8,times=20"],
+    );
+    format!("{operation}:{effect}{condition}")
+}

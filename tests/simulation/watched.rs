@@ -1,0 +1,105 @@
+//! The network, watched: the judge sees what goes over it, people meddle while it is read, and the
+//! process dies on it.
+
+use std::sync::{Arc, Mutex};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use snapring::api::transport::{Exchange, Method, Request, Transport};
+use snapring::clock::Clock;
+use snapring::sandbox::in_memory::InMemory;
+use tokio_util::sync::CancellationToken;
+
+use crate::judge::{Judge, parameter};
+use crate::misfortunes::by_hand;
+
+/// Where the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// Counted among the creates, or among all calls.
+    pub at_create: bool,
+    pub nth: u64,
+    /// Before the provider has it, or after its answer.
+    pub before: bool,
+    /// So many turns of the scheduler later: at any point where something is awaited.
+    pub turns: u32,
+}
+
+/// Lets the judge see what goes over the network.
+pub struct Watched {
+    pub inner: InMemory,
+    pub judge: Arc<Mutex<Judge>>,
+    /// The daemon's clock.
+    pub clock: Clock,
+    pub truth: Clock,
+    pub dies_at: Option<Death>,
+    pub death: CancellationToken,
+    /// How likely somebody works on a server's snapshots just after a call about them.
+    pub meddling: f64,
+    pub random: Mutex<StdRng>,
+}
+
+impl Watched {
+    async fn die_if_it_is_time(&self, create: bool, before: bool) {
+        let Some(death) = self.dies_at.filter(|death| death.before == before) else { return };
+        let nth = {
+            let judge = self.judge.lock().unwrap();
+            if death.at_create { judge.creates } else { judge.exchanges }
+        };
+        if nth != death.nth || (death.at_create && !create) {
+            return;
+        }
+        if death.turns == 0 {
+            self.death.cancel();
+            return std::future::pending().await;
+        }
+        let end = self.death.clone();
+        tokio::spawn(async move {
+            for _ in 0..death.turns {
+                tokio::task::yield_now().await;
+            }
+            end.cancel();
+        });
+    }
+
+    /// Between two pages of a listing, say, or between a listing and what rests on it.
+    fn meddle(&self, server: Option<u64>) {
+        let mut random = self.random.lock().unwrap();
+        if let Some(server) = server
+            && random.random_bool(self.meddling)
+        {
+            let now = self.truth.now().wall;
+            by_hand(&self.inner.provider, &self.judge, server, now, &mut random);
+        }
+    }
+}
+
+/// A request under way is over however its future ends.
+struct UnderWay<'a> {
+    watched: &'a Watched,
+    changes: Option<u64>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut judge = self.watched.judge.lock().unwrap();
+        judge.ended(self.changes, self.watched.inner.provider.lock().unwrap().acts());
+    }
+}
+
+impl Transport for Watched {
+    fn exchange(&self, request: Request) -> Exchange<'_> {
+        Box::pin(async move {
+            let sent_at = self.clock.now();
+            let changes = self.judge.lock().unwrap().sent(&request, sent_at);
+            let _under_way = UnderWay { watched: self, changes };
+            let create = request.method == Method::Post;
+            self.die_if_it_is_time(create, true).await;
+            let answer = self.inner.exchange(request.clone()).await;
+            self.die_if_it_is_time(create, false).await;
+            self.judge.lock().unwrap().answered(&request, sent_at, &answer);
+            self.meddle(changes.or_else(|| parameter(&request.path, "server_id")));
+            answer
+        })
+    }
+}
