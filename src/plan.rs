@@ -172,16 +172,25 @@ pub struct Blocked {
     pub reserve: u32,
     /// Who holds the slots: each snapshot's name and holder.
     pub holders: Vec<String>,
+    /// The policy itself asks for every slot.
+    pub keep_fills_the_ring: bool,
 }
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cap, reserve, holders } = self;
+        let Self { cap, reserve, holders, keep_fills_the_ring } = self;
         write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
         if *reserve > 0 {
             write!(out, " and {reserve} are reserved")?;
         }
-        write!(out, ", and none of these may be deleted now: {}", holders.join(", "))
+        write!(out, ", and none of these may be deleted now: {}", holders.join(", "))?;
+        if *keep_fills_the_ring {
+            // What would go is the newest completed one, in whose period the new one falls.
+            out.write_str(
+                "; keep and reserve ask for every slot: with one fewer there is always room for the next",
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -283,6 +292,8 @@ fn blocked(ring: &Ring, policy: &Policy) -> Blocked {
         cap: policy.cap,
         reserve: policy.reserve,
         holders: ring.slots().iter().map(describe).collect(),
+        keep_fills_the_ring: ring.held_by_others() <= policy.reserve
+            && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
     }
 }
 

@@ -35,7 +35,7 @@ fn policy() -> Policy {
 }
 
 /// A ring from words, oldest first, a day apart, the last one a day ago, with ids from 1:
-/// `c` completed, `f` failed, `p` in progress, `?` archived (all managed), `H` made by hand.
+/// `c` completed, `f` failed, `p` in progress, `?` archived (all managed), `H` made by hand, `.` none.
 fn ring(words: &str, policy: &Policy) -> Ring {
     let count = words.split_whitespace().count();
     let row = |(place, word): (usize, &str)| {
@@ -61,7 +61,8 @@ fn ring(words: &str, policy: &Policy) -> Ring {
             description: None,
         }
     };
-    let rows = words.split_whitespace().enumerate().map(row).collect();
+    let there = words.split_whitespace().enumerate().filter(|(_, word)| *word != ".");
+    let rows = there.map(row).collect();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     Ring::of(Listing::complete(ServerId(7), rows, asked_at), policy)
 }
@@ -241,6 +242,18 @@ fn blocked_says_who_holds_the_slots() {
         panic!("not blocked");
     };
     insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may be deleted now: by-hand-0 (foreign), snapring-20261119T030000Z (pinned), by-hand-2 (foreign), by-hand-3 (foreign), snapring-20261122T030000Z (managed, in_progress)");
+}
+
+#[test]
+fn a_ring_that_its_own_keep_fills_says_so() {
+    // The new one falls into the newest one's week, so only the newest would go.
+    let keep = Keep { weekly: 2, ..Keep::default() };
+    let policy = Policy { cap: 2, keep, ..policy() };
+    let Step::Blocked(blocked) = first_step(&ring("c . . . . . . . . . c", &policy), &policy)
+    else {
+        panic!("not blocked");
+    };
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may be deleted now: snapring-20261028T030000Z (managed), snapring-20261122T030000Z (managed); keep and reserve ask for every slot: with one fewer there is always room for the next");
 }
 
 #[rstest]

@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::judge::Judge;
 use crate::machine::{Events, SimHooks, SlowClockwork, TOKEN};
 use crate::misfortunes::{by_hand, random_fault};
+use crate::oracle::tick_in;
 use crate::policy::{SimPolicy, pick, seed};
 use crate::watched::{Death, Watched};
 
@@ -439,7 +440,12 @@ impl Simulation {
         // A wrong clock may have made names of years to come; they are as good as others.
         for policy in &self.policies {
             for row in provider.snapshots(ServerId(policy.id), self.now) {
+                let tick = tick_in(&policy.prefix, &row.name);
                 match row.status.as_str() {
+                    // What is not there when its tick comes is made then.
+                    "in_progress" | "failed" if tick.is_some_and(|tick| tick > self.now) => {
+                        provider.remove_snapshot(row.id);
+                    }
                     "in_progress" => {
                         provider.set_status(row.id, "failed");
                     }

@@ -46,7 +46,8 @@ impl Judge {
         if first {
             // One that a clock ahead of its time made for this tick is adopted as it is.
             let made = report.outcome == RotationOutcome::Rotated;
-            self.ring_is_as_asked(server, rows, if made { since } else { Timestamp::MIN });
+            let own = format!("{}-{}", policy.prefix, tick.strftime("%Y%m%dT%H%M%SZ"));
+            self.ring_is_as_asked(server, rows, &own, if made { since } else { Timestamp::MIN });
         }
         let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
         let late = now.duration_since(tick) - took;
@@ -59,8 +60,7 @@ impl Judge {
                 // Hooks fail in peace too.
                 policy.hooks && report.reason.as_deref().is_some_and(|it| it.contains("hook"))
             }
-            // There is room, or it can be made.
-            RotationOutcome::Blocked => room(&policy, rows) < 2,
+            RotationOutcome::Blocked => !has_a_victim(&policy, rows, now),
             RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => true,
         };
         if !excused {
@@ -93,11 +93,12 @@ impl Judge {
             }
         }
         // The longest distance of two ticks is a week.
-        self.ring_is_as_asked(server, rows, now - SignedDuration::from_hours(7 * 24 + 3));
+        self.ring_is_as_asked(server, rows, "", now - SignedDuration::from_hours(7 * 24 + 3));
     }
 
-    /// The ring as its policy wants it, with a snapshot that is no older than `oldest`.
-    fn ring_is_as_asked(&mut self, server: u64, rows: &[Row], oldest: Timestamp) {
+    /// The ring as its policy wants it, with a snapshot that is no older than `oldest`. What the
+    /// rotation itself made or adopted, `own`, stays in any case.
+    fn ring_is_as_asked(&mut self, server: u64, rows: &[Row], own: &str, oldest: Timestamp) {
         let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
         else {
             return;
@@ -132,7 +133,10 @@ impl Judge {
             self.violated("L1", words);
         }
         let keep = kept(&completed, policy.keep, &policy.time_zone());
-        if keep.len() != completed.len() {
+        if managed
+            .iter()
+            .any(|row| row.name != own && row.status == "completed" && !keep.contains(&row.id.0))
+        {
             let words = format!("more than the policy asks for: {}", shown());
             self.violated("L1", words);
         }
@@ -147,4 +151,28 @@ fn is_its_own(policy: &SimPolicy, row: &Row) -> bool {
 fn room(policy: &SimPolicy, rows: &[Row]) -> u32 {
     let others = rows.iter().filter(|row| !is_its_own(policy, row)).count();
     policy.cap.saturating_sub(policy.reserve.max(u32::try_from(others).unwrap()))
+}
+
+/// Whether room can be made by the contract's word: there is one that failed, or one but the newest
+/// completed that `keep` lets go once a new one is there or that others squeeze out.
+fn has_a_victim(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
+    const NEW: u64 = u64::MAX;
+    let own: Vec<&Row> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
+    if own.iter().any(|row| row.status == "failed") {
+        return true;
+    }
+    let completed: Vec<&Row> =
+        own.iter().copied().filter(|row| row.status == "completed").collect();
+    let newest = completed.iter().map(|row| (row.created_at, row.id)).max();
+    let mut candidates: Vec<(u64, Timestamp)> =
+        completed.iter().map(|row| (row.id.0, row.created_at)).collect();
+    candidates.push((NEW, newest.map_or(now, |(at, _)| at.max(now))));
+    let kept = kept(&candidates, policy.keep, &policy.time_zone());
+    let squeezed = rows.len() - own.len() > policy.reserve as usize;
+    let room = room(policy, rows);
+    room > 0
+        && completed
+            .iter()
+            .filter(|row| Some((row.created_at, row.id)) != newest)
+            .any(|row| squeezed || !kept.contains(&row.id.0))
 }
