@@ -8,6 +8,7 @@ pub mod forecast;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -151,8 +152,8 @@ pub struct Progress {
 pub enum Step {
     /// This tick's snapshot is there already.
     Adopt(Snapshot),
-    /// The tick comes too soon after the snapshot of this name.
-    TooSoon(String),
+    /// Nothing is to be done for this tick.
+    Skip(Skip),
     /// Delete these first; each makes one slot free.
     MakeRoom(Vec<Deletion>),
     /// What was deleted is still listed: look again.
@@ -161,6 +162,36 @@ pub enum Step {
     Create(Creation),
     /// No room, and none can be made.
     Blocked(Blocked),
+}
+
+/// Why a tick is not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Skip {
+    /// It comes too soon after the last managed snapshot.
+    TooSoon {
+        /// That one's name.
+        last: String,
+        /// What the policy asks for.
+        min_interval: Duration,
+    },
+    /// A later tick that has come has its snapshot already: this one's may have been there, and
+    /// pruned.
+    Overtaken {
+        /// The later tick's snapshot.
+        by: String,
+    },
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSoon { last, min_interval } => {
+                let min_interval = humantime::format_duration(*min_interval);
+                write!(out, "too soon after {last}: min_interval is {min_interval}")
+            }
+            Self::Overtaken { by } => write!(out, "overtaken: {by}, of a later tick, is there"),
+        }
+    }
 }
 
 /// Why there is no room.
@@ -209,10 +240,11 @@ pub fn next_step(
     if let Some(found) = ring.for_tick(tick, policy) {
         return Step::Adopt(found.clone());
     }
-    if let Some(name) = too_soon_after(ring, policy, tick)
-        .filter(|_| asked_by == AskedBy::Schedule && progress.victims_left.is_none())
+    // Once room was made, the tick is run.
+    if progress.victims_left.is_none()
+        && let Some(skip) = skip(ring, policy, tick, asked_by, now)
     {
-        return Step::TooSoon(name);
+        return Step::Skip(skip);
     }
     let needed = slots_needed(ring, policy, progress);
     if needed > 0 {
@@ -236,14 +268,23 @@ pub fn next_step(
     })
 }
 
-/// The name of the last managed snapshot when the tick is nearer to it than `min_interval`.
-///
 /// Ticks are compared with ticks, so that a machine whose clock disagrees with the provider's
-/// neither skips nor doubles; nearness counts both ways, since a late tick may be the earlier one.
-fn too_soon_after(ring: &Ring, policy: &Policy, tick: Tick) -> Option<String> {
+/// neither skips nor doubles. Nearness counts both ways, since a late tick may be the earlier one.
+/// A later tick that has not come yet was made by a clock that was wrong, and overtakes nothing.
+fn skip(
+    ring: &Ring,
+    policy: &Policy,
+    tick: Tick,
+    asked_by: AskedBy,
+    now: Timestamp,
+) -> Option<Skip> {
     let (snapshot, last) = ring.newest(policy)?;
+    let name = snapshot.name.clone();
     let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
-    (apart < policy.min_interval).then(|| snapshot.name.clone())
+    if asked_by == AskedBy::Schedule && apart < policy.min_interval {
+        return Some(Skip::TooSoon { last: name, min_interval: policy.min_interval });
+    }
+    (tick < last && last.instant() <= now).then_some(Skip::Overtaken { by: name })
 }
 
 /// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,

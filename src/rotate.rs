@@ -216,12 +216,7 @@ impl<'a> Rotation<'a> {
                     let snapshot = if tries > 0 { self.remember(snapshot) } else { snapshot };
                     return Ok((snapshot, Some(ring)));
                 }
-                Step::TooSoon(last) => {
-                    return Err(End::Skipped(format!(
-                        "too soon after {last}: min_interval is {}",
-                        humantime::format_duration(self.server.policy.min_interval)
-                    )));
-                }
+                Step::Skip(skip) => return Err(End::Skipped(skip.to_string())),
                 Step::Blocked(blocked) => return Err(End::Blocked(blocked.to_string())),
                 Step::MakeRoom(victims) => {
                     self.make_room(victims).await?;

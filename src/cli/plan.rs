@@ -129,7 +129,7 @@ fn just_before(instant: Timestamp) -> Option<Timestamp> {
 fn action(step: &Step) -> &'static str {
     match step {
         Step::Adopt(_) => "adopt",
-        Step::TooSoon(_) => "skip",
+        Step::Skip(_) => "skip",
         Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => "create",
         Step::Blocked(_) => "blocked",
     }
@@ -148,7 +148,7 @@ fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
             _ => None,
         },
         skips: match &plan.step {
-            Step::TooSoon(last) => Some(format!("too soon after {last}")),
+            Step::Skip(skip) => Some(skip.to_string()),
             _ => None,
         },
         blocked: match &plan.step {
@@ -181,7 +181,7 @@ fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
     text.push_str(": ");
     text.push_str(&match &plan.step {
         Step::Adopt(snapshot) => format!("adopt {}, which is there already", snapshot.name),
-        Step::TooSoon(last) => format!("skip, too soon after {last}"),
+        Step::Skip(skip) => format!("skip, {skip}"),
         Step::Blocked(blocked) => format!("blocked: {blocked}"),
         Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => {
             format!("create {}", server.policy.prefix.name(plan.tick))

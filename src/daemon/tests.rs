@@ -170,6 +170,38 @@ async fn a_start_right_after_a_crash_does_not_make_again_what_is_not_listed_yet(
     assert_eq!(rows.iter().filter(|row| row.name == name).count(), 1, "{rows:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_pruned_it() {
+    let stage = Stage::at("2026-11-23T04:03:00Z");
+    let line = "schedule = \"*/5 * * * *\"\njitter = \"4m\"\nmin_interval = \"0s\"";
+    let settings = settings(&server(101, line).replace("keep = 3", "keep = 1"));
+    let web = ServerId(101);
+    {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        let begun = stage.clock.now().wall - SignedDuration::from_mins(3);
+        let id = provider.add_snapshot(web, "snapring-20261123T040000Z", "completed", begun);
+        provider.set_status(id, "in_progress");
+    }
+    let daemon = stage.start(&settings).await;
+    stage.clock.sleep(Duration::from_secs(40)).await;
+    {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        let rows = provider.snapshots(web, stage.clock.now().wall);
+        provider.set_status(rows[0].id, "completed");
+    }
+    stage.pass(1).await;
+    daemon.shutdown().await;
+    let provider = stage.memory.provider.lock().unwrap();
+    let created: Vec<String> = provider
+        .acts()
+        .iter()
+        .filter(|act| act.operation == crate::api::failure::Operation::Create)
+        .map(|act| act.row.name.clone())
+        .collect();
+    assert!(!created.contains(&"snapring-20261123T040000Z".to_owned()), "{created:?}");
+    assert!(stage.told()[0] == "101 adopted" && created.len() > 2, "{:?}", stage.told());
+}
+
 /// Panics on one server's calls.
 struct Fragile(InMemory);
 

@@ -95,7 +95,7 @@ fn future_ring(
             });
             Some(YET_TO_COME)
         }
-        Step::TooSoon(_) | Step::Blocked(_) => None,
+        Step::Skip(_) | Step::Blocked(_) => None,
     };
     if let Step::MakeRoom(victims) = step {
         let gone: BTreeSet<SnapshotId> = victims.iter().map(Deletion::snapshot).collect();

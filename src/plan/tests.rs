@@ -183,7 +183,26 @@ fn a_tick_too_near_to_the_last_snapshot_is_skipped(
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
     let step = next_step(&ring, &policy, tick(), asked_by, &Progress::default(), now());
-    assert_eq!(matches!(step, Step::TooSoon(_)), skipped, "{step:?}");
+    assert_eq!(matches!(step, Step::Skip(Skip::TooSoon { .. })), skipped, "{step:?}");
+}
+
+/// A start may find the older tick's snapshot in progress, wait for its turn, and come when a later
+/// tick's rotation has pruned it: to make it again would be to make it twice.
+#[rstest]
+#[case::of_a_tick_that_has_come(0, true)]
+#[case::of_one_that_only_a_wrong_clock_saw(3 * 3600, false)]
+fn a_tick_is_overtaken_by_a_later_ones_snapshot(#[case] seconds_ahead: i64, #[case] skipped: bool) {
+    let policy = policy();
+    let mut rows = ring("c", &policy).listing().snapshots.clone();
+    rows[0].name =
+        policy.prefix.name(Tick::at(now() + jiff::SignedDuration::from_secs(seconds_ahead)));
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let older = Tick::at(now() - jiff::SignedDuration::from_hours(1));
+    for asked_by in [AskedBy::Schedule, AskedBy::Person] {
+        let step = next_step(&ring, &policy, older, asked_by, &Progress::default(), now());
+        assert_eq!(matches!(step, Step::Skip(Skip::Overtaken { .. })), skipped, "{step:?}");
+    }
 }
 
 #[test]
@@ -246,11 +265,11 @@ fn blocked_says_who_holds_the_slots() {
 
 #[test]
 fn a_ring_that_its_own_keep_fills_says_so() {
-    // The new one falls into the newest one's week, so only the newest would go.
-    let keep = Keep { weekly: 2, ..Keep::default() };
+    // The new one falls into the newest one's month, so only the newest would go.
+    let keep = Keep { monthly: 2, ..Keep::default() };
     let policy = Policy { cap: 2, keep, ..policy() };
-    let Step::Blocked(blocked) = first_step(&ring("c . . . . . . . . . c", &policy), &policy)
-    else {
+    let words = format!("c {}c", ". ".repeat(24));
+    let Step::Blocked(blocked) = first_step(&ring(&words, &policy), &policy) else {
         panic!("not blocked");
     };
     insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may be deleted now: snapring-20261028T030000Z (managed), snapring-20261122T030000Z (managed); keep and reserve ask for every slot: with one fewer there is always room for the next");

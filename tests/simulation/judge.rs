@@ -310,9 +310,6 @@ impl Judge {
         if !is_managed(&policy.prefix, name) {
             self.violated("S1", format!("{name} ({id}) is foreign, and was deleted"));
         }
-        if status != "completed" && status != "failed" {
-            self.violated("S2", format!("{name} was {status} when it was deleted"));
-        }
         let newest = act
             .before
             .iter()
@@ -321,6 +318,9 @@ impl Judge {
         // Nobody can see that the one that was newer has just been taken away by hand.
         let touched = self.rings.get(&server.0).and_then(|ring| ring.changed_by_hand);
         let quiet = touched.is_none_or(|touched| act.at.duration_since(touched) > EVIDENCE);
+        if quiet && status != "completed" && status != "failed" {
+            self.violated("S2", format!("{name} was {status} when it was deleted"));
+        }
         if quiet && newest.is_some_and(|newest| newest.id == *id) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }

@@ -47,7 +47,8 @@ impl Judge {
             // One that a clock ahead of its time made for this tick is adopted as it is.
             let made = report.outcome == RotationOutcome::Rotated;
             let own = format!("{}-{}", policy.prefix, tick.strftime("%Y%m%dT%H%M%SZ"));
-            self.ring_is_as_asked(server, rows, &own, if made { since } else { Timestamp::MIN });
+            let oldest = if made { since } else { Timestamp::MIN };
+            self.ring_is_as_asked(server, rows, &own, oldest, now);
         }
         let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
         let late = now.duration_since(tick) - took;
@@ -60,7 +61,7 @@ impl Judge {
                 // Hooks fail in peace too.
                 policy.hooks && report.reason.as_deref().is_some_and(|it| it.contains("hook"))
             }
-            RotationOutcome::Blocked => !has_a_victim(&policy, rows, now),
+            RotationOutcome::Blocked => !room_can_be_made(&policy, rows, now),
             RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => true,
         };
         if !excused {
@@ -93,12 +94,20 @@ impl Judge {
             }
         }
         // The longest distance of two ticks is a week.
-        self.ring_is_as_asked(server, rows, "", now - SignedDuration::from_hours(7 * 24 + 3));
+        let oldest = now - SignedDuration::from_hours(7 * 24 + 3);
+        self.ring_is_as_asked(server, rows, "", oldest, now);
     }
 
     /// The ring as its policy wants it, with a snapshot that is no older than `oldest`. What the
     /// rotation itself made or adopted, `own`, stays in any case.
-    fn ring_is_as_asked(&mut self, server: u64, rows: &[Row], own: &str, oldest: Timestamp) {
+    fn ring_is_as_asked(
+        &mut self,
+        server: u64,
+        rows: &[Row],
+        own: &str,
+        oldest: Timestamp,
+        now: Timestamp,
+    ) {
         let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
         else {
             return;
@@ -128,7 +137,7 @@ impl Judge {
             .map(|row| (row.id.0, row.created_at))
             .collect();
         let newest = completed.iter().map(|(_, at)| *at).max();
-        if newest.is_none_or(|newest| newest < oldest) {
+        if newest.is_none_or(|newest| newest < oldest) && room_can_be_made(&policy, rows, now) {
             let words = format!("no fresh one: {}", shown());
             self.violated("L1", words);
         }
@@ -153,26 +162,27 @@ fn room(policy: &SimPolicy, rows: &[Row]) -> u32 {
     policy.cap.saturating_sub(policy.reserve.max(u32::try_from(others).unwrap()))
 }
 
-/// Whether room can be made by the contract's word: there is one that failed, or one but the newest
-/// completed that `keep` lets go once a new one is there or that others squeeze out.
-fn has_a_victim(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
+/// Whether room can be made by the contract's word: there are enough that failed, or that are not
+/// the newest completed and either go by `keep` once a new one is there, or are squeezed by others.
+fn room_can_be_made(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
     const NEW: u64 = u64::MAX;
     let own: Vec<&Row> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
-    if own.iter().any(|row| row.status == "failed") {
-        return true;
-    }
-    let completed: Vec<&Row> =
-        own.iter().copied().filter(|row| row.status == "completed").collect();
-    let newest = completed.iter().map(|row| (row.created_at, row.id)).max();
+    let failed = own.iter().filter(|row| row.status == "failed").count();
+    let completed: Vec<(Timestamp, u64)> = own
+        .iter()
+        .filter(|row| row.status == "completed")
+        .map(|row| (row.created_at, row.id.0))
+        .collect();
+    let newest = completed.iter().max();
     let mut candidates: Vec<(u64, Timestamp)> =
-        completed.iter().map(|row| (row.id.0, row.created_at)).collect();
-    candidates.push((NEW, newest.map_or(now, |(at, _)| at.max(now))));
+        completed.iter().map(|(at, id)| (*id, *at)).collect();
+    candidates.push((NEW, newest.map_or(now, |(at, _)| now.max(*at))));
     let kept = kept(&candidates, policy.keep, &policy.time_zone());
     let squeezed = rows.len() - own.len() > policy.reserve as usize;
-    let room = room(policy, rows);
-    room > 0
-        && completed
-            .iter()
-            .filter(|row| Some((row.created_at, row.id)) != newest)
-            .any(|row| squeezed || !kept.contains(&row.id.0))
+    let may_go = completed
+        .iter()
+        .filter(|row| Some(*row) != newest && (squeezed || !kept.contains(&row.1)))
+        .count();
+    let room = room(policy, rows) as usize;
+    room > 0 && failed + may_go >= (own.len() + 1).saturating_sub(room)
 }
