@@ -109,11 +109,12 @@ impl Daemon {
             shared.tasks.spawn(task);
         }
         let next = lock(&shared.timetable).earliest();
+        let servers = settings.servers.len();
         tracing::info!(
             event = "daemon",
-            servers = settings.servers.len(),
+            servers,
             next_tick = next.map(tracing::field::display),
-            "ready"
+            "ready: watching the ticks of {servers} servers"
         );
         Ok(Self { shared, clockwork, orders })
     }
@@ -224,16 +225,19 @@ impl Agenda for Shared {
             let why = match why {
                 Why::TooLate(late) => {
                     let late = humantime::format_duration(Duration::from_secs(late.as_secs()));
-                    format!("missed {late} ago, and catch_up does not allow that: it will not run")
+                    format!(
+                        "was missed {late} ago, and catch_up does not allow that: it will not run"
+                    )
                 }
-                Why::Overtaken(newer) => format!("the tick of {newer} runs in its place"),
+                Why::Overtaken(newer) => format!("does not run: that of {newer} runs in its place"),
             };
             tracing::warn!(
                 event = "missed",
                 server_id = server.id.0,
                 server = server.name.as_str(),
                 tick = %tick,
-                "{why}"
+                "{}: the tick of {tick} {why}",
+                server.name
             );
         }
     }

@@ -286,7 +286,8 @@ impl<'a> Rotation<'a> {
                     server_id = self.server.id.0,
                     server = self.server.name.as_str(),
                     tick = %tick,
-                    "{remark}"
+                    "{}: {remark}",
+                    self.server.name
                 );
                 self.remarks.push(remark);
             }

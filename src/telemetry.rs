@@ -1,13 +1,24 @@
-//! Where events go: standard error, as text for people or one JSON object a line for machines.
+//! Where events go: to the journal as native fields, or to standard error, as text for people or one
+//! JSON object a line for machines.
+
+pub mod entry;
+pub mod journald;
+pub mod socket;
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::Path;
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::layer;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::types::LogFormat;
+use crate::telemetry::journald::Journald;
+use crate::telemetry::socket::Socket;
 
 /// The variable that overrides the configured level.
 pub const FILTER_VARIABLE: &str = "SNAPRING_LOG";
@@ -20,6 +31,32 @@ pub const FILTER_VARIABLE: &str = "SNAPRING_LOG";
 pub struct FilterError {
     from: String,
     reason: String,
+}
+
+/// For whom events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For the journal.
+    Journald,
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Form {
+    /// What a format comes to where this process writes.
+    #[must_use]
+    pub fn of(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Journald => Self::Journald,
+            LogFormat::Json => Self::Json,
+            LogFormat::Text => Self::Text,
+            LogFormat::Auto if stderr_is_the_journal() => Self::Journald,
+            LogFormat::Auto if std::io::stderr().is_terminal() => Self::Text,
+            LogFormat::Auto => Self::Json,
+        }
+    }
 }
 
 /// Whether `text` is a filter in tracing's syntax.
@@ -52,34 +89,51 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     // The clockwork's own steps are nobody's concern, unless the filter asks for them.
     let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
-    let terminal = std::io::stderr().is_terminal();
-    let text_for_people = match format {
-        LogFormat::Auto => terminal,
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-    };
     let registry = tracing_subscriber::registry().with(filter);
-    // Internal errors are written with a macro that panics when standard error has gone.
-    let started = if text_for_people {
-        let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-        let text = layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(colours)
-            .with_target(false)
-            .log_internal_errors(false);
-        registry.with(text).try_init()
-    } else {
-        let json = layer()
-            .with_writer(std::io::stderr)
-            .json()
-            .flatten_event(true)
-            .with_target(false)
-            .with_current_span(false)
-            .with_span_list(false)
-            .log_internal_errors(false);
-        registry.with(json).try_init()
+    let started = match Form::of(format) {
+        Form::Text => registry.with(text_lines()).try_init(),
+        Form::Json => registry.with(json_lines()).try_init(),
+        Form::Journald => match Socket::to(Path::new(socket::PATH)) {
+            Ok(socket) => registry.with(Journald::new(socket, json_lines())).try_init(),
+            // Without a single socket more than the log will fail.
+            Err(_) => registry.with(json_lines()).try_init(),
+        },
     };
     // Already begun: the one from before goes on.
     let _ = started;
     Ok(())
+}
+
+// Internal errors are written with a macro that panics when standard error has gone.
+
+fn text_lines<S: Subscriber + for<'span> LookupSpan<'span>>() -> Box<dyn Layer<S> + Send + Sync> {
+    let terminal = std::io::stderr().is_terminal();
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let text = layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .log_internal_errors(false);
+    // The journal has a time of its own.
+    if stderr_is_the_journal() { text.without_time().boxed() } else { text.boxed() }
+}
+
+fn json_lines<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+    layer()
+        .with_writer(std::io::stderr)
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .with_current_span(false)
+        .with_span_list(false)
+        .log_internal_errors(false)
+}
+
+/// Whether what is written to standard error ends up in the journal: systemd says of which stream
+/// that is so, and it may have been redirected since.
+#[must_use]
+pub fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    nix::sys::stat::fstat(std::io::stderr().as_fd())
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }

@@ -69,7 +69,7 @@ impl Client {
             Ok(answer) => match Outcome::of_status(answer.status) {
                 Outcome::Ok => match understand(answer.status, answer.body, &mut record) {
                     Ok(value) => {
-                        record.end(Outcome::Ok, Some(answer.status), operation.as_str());
+                        record.end(Outcome::Ok, Some(answer.status), "");
                         self.accepted(operation);
                         return Ok((value, sent_at));
                     }

@@ -47,12 +47,40 @@ impl<'a> Record<'a> {
         self.subject.snapshot_id = Some(id);
     }
 
-    pub(crate) fn end(mut self, outcome: Outcome, status: Option<u16>, message: &str) {
-        self.tell(outcome, status, message);
+    pub(crate) fn end(mut self, outcome: Outcome, status: Option<u16>, words: &str) {
+        self.tell(outcome, status, words);
     }
 
-    fn tell(&mut self, outcome: Outcome, status: Option<u16>, message: &str) {
+    /// Readable by itself: `words` are the provider's, and empty when all is well.
+    fn sentence(&self, outcome: Outcome, status: Option<u16>, words: &str) -> String {
+        let Subject { server_id, server, snapshot_id, snapshot, .. } = &self.subject;
+        let mut sentence = match (server, server_id) {
+            (Some(server), _) => format!("{server}: "),
+            (None, Some(id)) => format!("server {id}: "),
+            (None, None) => String::new(),
+        };
+        sentence.push_str(self.operation.as_str());
+        match (snapshot, snapshot_id) {
+            (Some(name), _) => sentence.push_str(&format!(" {name}")),
+            (None, Some(id)) => sentence.push_str(&format!(" snapshot {id}")),
+            (None, None) => {}
+        }
+        sentence.push_str(&format!(" {}", outcome.as_str()));
+        if let Some(status) = status {
+            sentence.push_str(&format!(" ({status})"));
+        }
+        if self.attempt > 1 {
+            sentence.push_str(&format!(", attempt {}", self.attempt));
+        }
+        if !words.is_empty() {
+            sentence.push_str(&format!(": {words}"));
+        }
+        sentence
+    }
+
+    fn tell(&mut self, outcome: Outcome, status: Option<u16>, words: &str) {
         self.told = true;
+        let message = self.sentence(outcome, status, words);
         let duration = self.clock.now().uptime.saturating_sub(self.begun);
         let Subject { server_id, server, snapshot_id, snapshot, tick } = &self.subject;
         macro_rules! event {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::client::Client;
 use crate::api::failure::{CallError, Outcome};
 use crate::api::scope::Scope;
-use crate::cli::setup::{PATIENCE, Setup};
+use crate::cli::setup::{PATIENCE, Refusal, Setup};
 use crate::cli::{Exit, console};
 use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
@@ -30,7 +30,7 @@ fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
 /// # Errors
 /// [`Exit::Trouble`] when a rotation of it is running.
 pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, Exit> {
-    setup.exclusion()?.claim(server).map_err(|busy| {
+    setup.exclusion().map_err(Refusal::print)?.claim(server).map_err(|busy| {
         console::error(&format!("server {server} is busy: {busy}; try again when it is done"));
         Exit::Trouble
     })

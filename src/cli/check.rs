@@ -9,7 +9,7 @@ use crate::api::client::Client;
 use crate::api::credentials::Credentials;
 use crate::api::failure::Outcome;
 use crate::api::scope::Scope;
-use crate::cli::setup::{Chatter, begin_logging, connect, rings};
+use crate::cli::setup::{Chatter, Refusal, begin_logging, connect, locate, rings};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -74,8 +74,7 @@ struct OnlineAnswer {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let variable = std::env::var_os("SNAPRING_CONFIG");
-    let path = config::locate(arguments.config.config.as_deref(), variable.as_deref());
+    let path = locate(&arguments.config);
     let clock = Clock::system();
     let loaded = match config::read(&path) {
         Ok(loaded) => loaded,
@@ -90,7 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             return Err(Exit::Configuration);
         }
         Err(error) => {
-            console::note(error.render(console::colours()).trim_end());
+            console::mistake(error.render(console::colours()).trim_end());
             return Err(Exit::Configuration);
         }
     };
@@ -100,10 +99,10 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let no_token = missing_token(settings);
     if !arguments.json {
         for warning in &warnings {
-            console::note(&warning.render(console::colours()));
+            console::warning(&warning.render(console::colours()));
         }
         if let Some(words) = &no_token {
-            console::note(&format!("warning: {words}"));
+            console::warning(&format!("warning: {words}"));
         }
     }
     let mut exit = Exit::Well;
@@ -157,7 +156,7 @@ fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
 
 /// Asks the provider about the token and each server.
 async fn ask(settings: &Settings, clock: Clock, answer: &mut Answer<'_>) -> Result<Exit, Exit> {
-    let client = connect(&settings.api, clock)?;
+    let client = connect(&settings.api, clock).map_err(Refusal::print)?;
     let scope = Scope::default();
     match client.account(&scope).await {
         Ok(info) => {

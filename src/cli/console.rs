@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::telemetry;
 
 /// Writes data. A reader that has gone (`| head`) ends the command quietly.
 ///
@@ -35,10 +36,29 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Says what a person should know.
+pub fn warning(text: &str) {
+    note(&with_priority(4, text, telemetry::stderr_is_the_journal()));
+}
+
+/// Says what went wrong, where the text says already that it is a mistake.
+pub fn mistake(text: &str) {
+    note(&with_priority(3, text, telemetry::stderr_is_the_journal()));
+}
+
 /// Says what went wrong.
 pub fn error(text: &str) {
     let label = if colours() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
-    note(&format!("{label}: {text}"));
+    mistake(&format!("{label}: {text}"));
+}
+
+/// Each line as the journal likes it, if that is where it goes: `journalctl -p err` then finds it.
+fn with_priority(priority: u8, text: &str, journal: bool) -> String {
+    if !journal {
+        return text.to_owned();
+    }
+    let line = |line: &str| format!("<{priority}>{line}");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether standard error takes colours: a terminal, and no `$NO_COLOR`.
@@ -60,4 +80,15 @@ pub fn confirm(question: &str, answer: &str) -> Result<bool, Exit> {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
     Ok(read.is_ok() && line.trim() == answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_has_its_priority_in_the_journal_and_none_elsewhere() {
+        assert_eq!(with_priority(3, "error: x\n  hint: y", true), "<3>error: x\n<3>  hint: y");
+        assert_eq!(with_priority(3, "error: x\n  hint: y", false), "error: x\n  hint: y");
+    }
 }

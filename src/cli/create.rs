@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::by_hand;
-use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
+use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
 
@@ -48,7 +48,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let server = setup.find(&arguments.server)?.id;
-    let client = setup.client()?;
+    let client = setup.client().map_err(Refusal::print)?;
     let Arguments { name, description, no_wait, json, .. } = arguments;
     let shutdown = until_asked_to_end()?;
     let made =

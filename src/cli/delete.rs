@@ -4,7 +4,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Chatter, Setup};
+use crate::cli::setup::{Chatter, Refusal, Setup};
 use crate::cli::table::{age, size};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
@@ -33,7 +33,7 @@ pub struct Arguments {
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
-    let client = setup.client()?;
+    let client = setup.client().map_err(Refusal::print)?;
     let id = SnapshotId(arguments.id);
     let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;
     console::note(&what_is_lost(&setup, &snapshot, &listing)?);

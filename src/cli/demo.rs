@@ -162,18 +162,7 @@ fn introduction(seconds: u64) -> String {
 }
 
 fn tell(report: &Report, now: Timestamp) -> String {
-    let mut line =
-        format!("{}  {:<8} {}", now.strftime("%a %H:%M"), report.server, report.outcome.as_str());
-    if let Some(created) = &report.created {
-        line.push_str(&format!(", made {created}"));
-    }
-    if !report.deleted.is_empty() {
-        line.push_str(&format!(", deleted {}", report.deleted.join(" ")));
-    }
-    if let Some(reason) = &report.reason {
-        line.push_str(&format!(": {reason}"));
-    }
-    line
+    format!("{}  {:<8} {}", now.strftime("%a %H:%M"), report.server, report.words())
 }
 
 async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String, Exit> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::setup::{Chatter, Setup, rings_or_trouble};
+use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
 use crate::cli::table::{age, lines, size, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, Tick};
@@ -50,7 +50,7 @@ struct SnapshotRow {
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
-    let client = setup.client()?;
+    let client = setup.client().map_err(Refusal::print)?;
     let (rings, exit) = rings_or_trouble(&client, &servers).await;
     let mut rows = Vec::new();
     let mut text = String::new();

@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::setup::{Chatter, Setup, rings_or_trouble};
+use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
 use crate::cli::table::{age, lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
@@ -81,7 +81,7 @@ struct FateRow<'a> {
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
-    let client = setup.client()?;
+    let client = setup.client().map_err(Refusal::print)?;
     let (rings, mut exit) = rings_or_trouble(&client, &servers).await;
     let mut json = Vec::new();
     let mut text = String::new();

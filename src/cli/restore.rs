@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::api::failure::Outcome;
 use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
+use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
 use crate::cli::table::{age, size};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
@@ -56,7 +56,7 @@ fn parse_which(text: &str) -> Result<Which, String> {
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
-    let client = setup.client()?;
+    let client = setup.client().map_err(Refusal::print)?;
     let shutdown = until_asked_to_end()?;
     let snapshot = match (arguments.which, &arguments.server) {
         (Which::Id(id), None) => by_hand::find(&setup, &client, id).await?.0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::task::JoinSet;
 
-use crate::cli::setup::{Chatter, Setup, until_asked_to_end};
+use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
@@ -44,8 +44,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     if arguments.all {
         servers.retain(|server| server.enabled);
     }
-    let surroundings = setup.surroundings(until_asked_to_end()?)?;
-    let exclusion = setup.exclusion()?;
+    let surroundings = setup.surroundings(until_asked_to_end()?).map_err(Refusal::print)?;
+    let exclusion = setup.exclusion().map_err(Refusal::print)?;
     let tick = Tick::at(setup.clock.now().wall);
     let expected = servers.len();
     let mut rotations = JoinSet::new();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::setup::{Chatter, Setup, connect};
+use crate::api::client::Client;
+use crate::cli::setup::{Refusal, Setup, connect, log_warnings};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config;
+use crate::config::types::Settings;
 use crate::daemon::clockwork::CronClockwork;
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
@@ -33,18 +35,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         console::error(&format!("cannot catch signals: {problem}"));
         Exit::Trouble
     })?;
-    let setup = Setup::read(&arguments.config, Chatter::AsConfigured)?;
-    let client = setup.client()?;
+    let setup = Setup::read_as_daemon(&arguments.config)?;
+    let client = setup.client().map_err(Refusal::log)?;
     let world = World {
         clock: setup.clock.clone(),
-        exclusion: setup.exclusion()?,
+        exclusion: setup.exclusion().map_err(Refusal::log)?,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
         on_report: Box::new(|_| {}),
     };
     let clockwork = Box::<CronClockwork>::default();
     let daemon =
         Daemon::start(&setup.settings, client, world, clockwork).await.map_err(|problem| {
-            console::error(&problem.to_string());
+            tracing::error!(event = "daemon", "{problem}");
             Exit::Trouble
         })?;
     obey(&mut signals, &daemon, &setup).await;
@@ -82,41 +84,31 @@ async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup) {
 
 /// Reads the configuration again. Whatever is wrong with it, the old one stays in force.
 fn reload(daemon: &Daemon, setup: &Setup) {
-    let loaded = match config::read(&setup.path) {
-        Ok(loaded) => loaded,
-        Err(problem) => {
-            tracing::error!(event = "reload", "the old configuration stays in force: {problem}");
-            return;
+    match read_again(daemon, setup) {
+        Ok((settings, client)) => daemon.reload(&settings, client),
+        Err(reason) => {
+            tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
         }
-    };
-    for warning in &loaded.warnings {
-        tracing::warn!(event = "reload", "{}", warning.message());
     }
+}
+
+/// What the configuration says now, with a client where the account's settings have changed.
+fn read_again(daemon: &Daemon, setup: &Setup) -> Result<(Settings, Option<Client>), String> {
+    let loaded = config::read(&setup.path).map_err(|problem| problem.to_string())?;
+    log_warnings("reload", &loaded.warnings);
     let settings = loaded.settings;
     if settings.api.base_url != setup.settings.api.base_url {
         // The claims between processes are made in its name.
-        tracing::error!(
-            event = "reload",
-            "the old configuration stays in force: a new `base_url` takes effect with the next start"
-        );
-        return;
+        return Err("a new `base_url` takes effect with the next start".to_owned());
     }
     let client = if settings.api == daemon.api_settings() {
         None
     } else {
-        match connect(&settings.api, setup.clock.clone()) {
-            Ok(client) => Some(client),
-            Err(_) => {
-                tracing::error!(
-                    event = "reload",
-                    "the old configuration stays in force: the new [api] does not work"
-                );
-                return;
-            }
-        }
+        let client = connect(&settings.api, setup.clock.clone());
+        Some(client.map_err(|problem| format!("the new [api] does not work: {problem}"))?)
     };
     if settings.log != setup.settings.log {
         tracing::warn!(event = "reload", "changes of [log] take effect with the next start");
     }
-    daemon.reload(&settings, client);
+    Ok((settings, client))
 }

@@ -17,15 +17,15 @@ use crate::api::http::HttpTransport;
 use crate::api::scope::Scope;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
-use crate::config::types::{ApiSettings, Server, Settings};
-use crate::config::{self, Loaded};
+use crate::config::types::{ApiSettings, LogFormat, Server, Settings};
+use crate::config::{self, Loaded, Problem, problem};
 use crate::daemon::signals::{self, Signal};
 use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
 use crate::ring::Ring;
 use crate::rotate::{Pins, Surroundings};
-use crate::telemetry;
+use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.
 pub struct Setup {
@@ -57,6 +57,35 @@ impl Chatter {
     }
 }
 
+/// Why a command cannot go on.
+#[derive(Debug)]
+pub struct Refusal {
+    exit: Exit,
+    words: String,
+}
+
+impl Refusal {
+    /// Says it to whoever gave the command.
+    #[must_use]
+    pub fn print(self) -> Exit {
+        console::error(&self.words);
+        self.exit
+    }
+
+    /// Says it in the log.
+    #[must_use]
+    pub fn log(self) -> Exit {
+        tracing::error!(event = "daemon", "{}", self.words);
+        self.exit
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.words)
+    }
+}
+
 impl Setup {
     /// Reads the configuration and begins to log. Mistakes and warnings are printed.
     ///
@@ -65,10 +94,42 @@ impl Setup {
     pub fn read(argument: &ConfigArgument, chatter: Chatter) -> Result<Self, Exit> {
         let (path, loaded) = load(argument)?;
         for warning in &loaded.warnings {
-            console::note(&warning.render(console::colours()));
+            console::warning(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
         begin_logging(&settings, chatter.level(&settings))?;
+        Ok(Self { path, settings, clock: Clock::system() })
+    }
+
+    /// Reads the configuration and begins to log, for a daemon: where the log is for programs,
+    /// mistakes and warnings are events in it, so that none stands among them as loose text.
+    ///
+    /// # Errors
+    /// As for [`Setup::read`].
+    pub fn read_as_daemon(argument: &ConfigArgument) -> Result<Self, Exit> {
+        let path = locate(argument);
+        let loaded = match config::read(&path) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // What it says of the log is not known.
+                if Form::of(LogFormat::Auto) == Form::Text {
+                    console::mistake(error.render(console::colours()).trim_end());
+                } else {
+                    telemetry::begin(LogFormat::Auto, "info").map_err(bad_filter)?;
+                    tracing::error!(event = "config", "the configuration is bad: {error}");
+                }
+                return Err(Exit::Configuration);
+            }
+        };
+        let Loaded { settings, warnings, .. } = loaded;
+        begin_logging(&settings, &settings.log.level)?;
+        if Form::of(settings.log.format) == Form::Text {
+            for warning in &warnings {
+                console::warning(&warning.render(console::colours()));
+            }
+        } else {
+            log_warnings("config", &warnings);
+        }
         Ok(Self { path, settings, clock: Clock::system() })
     }
 
@@ -76,7 +137,7 @@ impl Setup {
     ///
     /// # Errors
     /// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
-    pub fn client(&self) -> Result<Client, Exit> {
+    pub fn client(&self) -> Result<Client, Refusal> {
         connect(&self.settings.api, self.clock.clone())
     }
 
@@ -84,7 +145,7 @@ impl Setup {
     ///
     /// # Errors
     /// As for [`Setup::client`].
-    pub fn surroundings(&self, shutdown: CancellationToken) -> Result<Surroundings, Exit> {
+    pub fn surroundings(&self, shutdown: CancellationToken) -> Result<Surroundings, Refusal> {
         Ok(Surroundings {
             client: Arc::new(self.client()?),
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
@@ -99,7 +160,7 @@ impl Setup {
     /// # Errors
     /// [`Exit::Trouble`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
-    pub fn exclusion(&self) -> Result<Exclusion, Exit> {
+    pub fn exclusion(&self) -> Result<Exclusion, Refusal> {
         let file = exclusion::lock_file(|name| std::env::var_os(name));
         let account = self.settings.api.base_url.as_str();
         let problem = match Exclusion::on_machine(&file, account) {
@@ -107,11 +168,11 @@ impl Setup {
             Err(problem) => format!("{}: {problem}", file.display()),
         };
         if file.starts_with(SERVICE_DIRECTORY) {
-            console::error(&format!(
+            let words = format!(
                 "cannot keep out of the way of the service's rotations: {problem}\n\
                  hint: run this as root, or as the service's user"
-            ));
-            return Err(Exit::Trouble);
+            );
+            return Err(Refusal { exit: Exit::Trouble, words });
         }
         tracing::warn!(
             event = "lock",
@@ -169,17 +230,22 @@ fn answers_to(server: &Server, name: &str) -> bool {
     server.name == name || name.parse() == Ok(server.id.0)
 }
 
+/// The configuration that the argument or the environment names.
+#[must_use]
+pub fn locate(argument: &ConfigArgument) -> PathBuf {
+    config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref())
+}
+
 /// Finds and reads the configuration; prints every mistake.
 ///
 /// # Errors
 /// [`Exit::Configuration`] when it is bad.
 pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), Exit> {
-    let path =
-        config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref());
+    let path = locate(argument);
     match config::read(&path) {
         Ok(loaded) => Ok((path, loaded)),
         Err(error) => {
-            console::note(error.render(console::colours()).trim_end());
+            console::mistake(error.render(console::colours()).trim_end());
             Err(Exit::Configuration)
         }
     }
@@ -190,27 +256,39 @@ pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), Exit> {
 /// # Errors
 /// [`Exit::Usage`] when `$SNAPRING_LOG` is not a filter.
 pub fn begin_logging(settings: &Settings, level: &str) -> Result<(), Exit> {
-    telemetry::begin(settings.log.format, level).map_err(|problem| {
-        console::error(&problem.to_string());
-        Exit::Usage
-    })
+    telemetry::begin(settings.log.format, level).map_err(bad_filter)
+}
+
+fn bad_filter(problem: telemetry::FilterError) -> Exit {
+    console::error(&problem.to_string());
+    Exit::Usage
+}
+
+/// Writes warnings of the configuration into the log, as far as anybody reads them.
+pub fn log_warnings(event: &str, warnings: &[Problem]) {
+    for warning in warnings.iter().take(problem::SHOWN) {
+        tracing::warn!(event, "{warning}");
+    }
+    let more = warnings.len().saturating_sub(problem::SHOWN);
+    if more > 0 {
+        tracing::warn!(event, "and {more} more warnings; `snapring check` shows them");
+    }
 }
 
 /// A client for the configured account, its token at hand.
 ///
 /// # Errors
 /// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
-pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Exit> {
+pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Refusal> {
     let credentials =
         Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name));
     if let Err(problem) = credentials.token() {
-        console::error(&problem.to_string());
-        return Err(Exit::Configuration);
+        return Err(Refusal { exit: Exit::Configuration, words: problem.to_string() });
     }
     let transport =
         HttpTransport::new(settings.base_url.clone(), settings.timeout).map_err(|problem| {
-            console::error(&format!("cannot prepare connections: {problem}"));
-            Exit::Trouble
+            let words = format!("cannot prepare connections: {problem}");
+            Refusal { exit: Exit::Trouble, words }
         })?;
     Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
 }

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use crate::config::document::{SECRET_WORDS, line_starts};
 
 /// How many mistakes are shown; a generated file can have one a line.
-const SHOWN: usize = 50;
+pub const SHOWN: usize = 50;
+
+/// How many are told in one line.
+const SHOWN_IN_A_LINE: usize = 20;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -228,6 +231,19 @@ impl Problem {
     }
 }
 
+impl fmt::Display for Problem {
+    /// One line: place and message.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Draft { message, span, .. } = &self.draft;
+        write!(out, "{}", self.source.name)?;
+        if let Some(span) = span {
+            let (line, column) = self.source.position(span.start);
+            write!(out, ":{line}:{column}")?;
+        }
+        write!(out, ": {message}")
+    }
+}
+
 /// A bad configuration: all that is wrong with it.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -282,18 +298,15 @@ impl ConfigError {
 }
 
 impl fmt::Display for ConfigError {
-    /// One line: the first mistake, and how many more there are.
+    /// One line with every mistake, as far as a line of a log goes.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(first) = self.errors.first() else { return out.write_str("no mistake") };
-        write!(out, "{}", first.source.name)?;
-        if let Some(span) = &first.draft.span {
-            let (line, column) = first.source.position(span.start);
-            write!(out, ":{line}:{column}")?;
+        for (nth, problem) in self.errors.iter().take(SHOWN_IN_A_LINE).enumerate() {
+            let between = if nth == 0 { "" } else { "; " };
+            write!(out, "{between}{problem}")?;
         }
-        write!(out, ": {}", first.draft.message)?;
-        match self.errors.len() {
-            0 | 1 => Ok(()),
-            more => write!(out, " (and {} more mistakes)", more - 1),
+        match self.errors.len().saturating_sub(SHOWN_IN_A_LINE) {
+            0 => Ok(()),
+            more => write!(out, "; and {more} more (`snapring check` shows them)"),
         }
     }
 }

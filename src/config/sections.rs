@@ -135,18 +135,23 @@ fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Log
     let format = table.string("format", problems).and_then(|text, _| {
         let format = match text {
             "auto" => LogFormat::Auto,
+            "journald" => LogFormat::Journald,
             "json" => LogFormat::Json,
             "text" => LogFormat::Text,
             other => {
-                let hint = match nearest(other, ["auto", "json", "text"].into_iter()) {
+                let known = ["auto", "journald", "json", "text"];
+                let hint = match nearest(other, known.into_iter()) {
                     Some(near) => format!("did you mean \"{near}\"?"),
-                    None if other == "journald" => {
-                        "this version of snapring does not write to journald itself; \"auto\" writes JSON, which the journal takes".to_owned()
-                    }
-                    None => "it is \"auto\", \"json\" or \"text\"".to_owned(),
+                    None => "it is \"auto\", \"journald\", \"json\" or \"text\"".to_owned(),
                 };
                 let value = table.get("format")?;
-                return refuse(value, format!("there is no log format {other:?}"), Some(hint), problems).good();
+                return refuse(
+                    value,
+                    format!("there is no log format {other:?}"),
+                    Some(hint),
+                    problems,
+                )
+                .good();
             }
         };
         Some(format)

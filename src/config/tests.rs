@@ -103,7 +103,7 @@ fn mistakes_are_pointed_at_and_explained() {
         ("a key with control characters", format!("{GOOD}\"\\u001b[31mred\\n\" = 1")),
         ("a hook in one string", format!("{GOOD}hooks = {{ before = \"quiesce web\" }}")),
         ("a pin that is a name", format!("{GOOD}pin = [\"weekly\"]")),
-        ("a log format of later", format!("{GOOD}[log]\nformat = \"journald\"\nlevel = \"=\"")),
+        ("an unknown log format", format!("{GOOD}[log]\nformat = \"jornald\"\nlevel = \"=\"")),
         ("a level that is none", format!("{GOOD}[log]\nlevel = \"verbose\"")),
         (
             "a default's mistake, told once",
@@ -145,10 +145,22 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     let lines: Vec<String> =
         error.to_json().iter().map(|problem| problem["line"].to_string()).collect();
     assert_eq!(lines, ["2", "4", "5", "6", "8"]);
-    assert_eq!(
-        error.to_string(),
-        "config.toml:2:11: `retries` must be a whole number from 0 to 20 (and 4 more mistakes)"
+    let line = error.to_string();
+    assert!(
+        line.starts_with(
+            "config.toml:2:11: `retries` must be a whole number from 0 to 20; config.toml:4:"
+        ),
+        "{line}"
     );
+    assert!(line.ends_with("config.toml:8:1: [log] has no `levle`"), "{line}");
+}
+
+#[test]
+fn a_line_of_the_log_holds_twenty_mistakes_and_says_how_many_more_there_are() {
+    let unknown: String = (0..500).map(|nth| format!("unknown_{nth} = 1\n")).collect();
+    let line = parse("config.toml", &format!("{GOOD}{unknown}")).unwrap_err().to_string();
+    assert!(line.ends_with("; and 480 more (`snapring check` shows them)"), "{line}");
+    assert!(line.contains("unknown_19") && !line.contains("unknown_20"), "{line}");
 }
 
 #[test]

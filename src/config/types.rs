@@ -54,8 +54,10 @@ pub struct LogSettings {
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text on a terminal, else JSON.
+    /// The journal if that is where standard error goes, text on a terminal, else JSON.
     Auto,
+    /// Native entries of the journal.
+    Journald,
     /// One JSON object a line.
     Json,
     /// For people.

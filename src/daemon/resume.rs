@@ -44,7 +44,8 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
         server_id = server.id.0,
         server = server.name.as_str(),
         tick = %tick,
-        "goes on with what was missed or left in progress"
+        "{}: goes on with the tick of {tick}, which was missed or left in progress",
+        server.name
     );
     // Fails only when the daemon is ending.
     let claim = Some(claim);

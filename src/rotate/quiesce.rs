@@ -71,7 +71,8 @@ impl Rotation<'_> {
                 server_id = self.server.id.0,
                 server = self.server.name.as_str(),
                 tick = %self.assignment.tick,
-                "{error}"
+                "{}: {error}",
+                self.server.name
             );
             End::failed(error.to_string())
         })

@@ -95,6 +95,22 @@ impl Report {
         }
     }
 
+    /// The outcome and all that was done, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut words = self.outcome.as_str().to_owned();
+        if let Some(created) = &self.created {
+            words.push_str(&format!(", made {created}"));
+        }
+        if !self.deleted.is_empty() {
+            words.push_str(&format!(", deleted {}", self.deleted.join(" ")));
+        }
+        if let Some(reason) = &self.reason {
+            words.push_str(&format!(": {reason}"));
+        }
+        words
+    }
+
     /// Writes the rotation's event. To be called once for each rotation, where it ends.
     pub fn log(&self) {
         macro_rules! event {
@@ -110,7 +126,7 @@ impl Report {
                     api_calls = self.api_calls,
                     duration_ms = self.duration_ms,
                     reason = self.reason.as_deref(),
-                    "{} {}", self.server, self.outcome.as_str()
+                    "{} {}", self.server, self.words()
                 )
             };
         }

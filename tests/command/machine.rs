@@ -1,7 +1,7 @@
 //! A machine to try the command on: a sandbox, a directory, an environment.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -86,10 +86,18 @@ impl Machine {
     }
 
     pub fn daemon(&self) -> Daemon {
+        self.start(self.command(&["run"]), |_, _| {})
+    }
+
+    /// Starts a command that is a daemon, its standard error a file of its own; `prepare` is shown
+    /// that file.
+    pub fn start(&self, mut command: Command, prepare: impl FnOnce(&mut Command, &File)) -> Daemon {
         let started = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("log-{started}"));
         let file = File::create(&log).unwrap();
-        let child = self.command(&["run"]).stderr(file).stdout(Stdio::null()).spawn().unwrap();
+        prepare(&mut command, &file);
+        let child =
+            command.stderr(file).stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
         Daemon { child, log, clock: self.clock.clone() }
     }
 
@@ -146,6 +154,11 @@ impl Daemon {
             self.clock.sleep(Duration::from_millis(20)).await;
         }
         panic!("the daemon goes on");
+    }
+
+    /// Where its standard error goes.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// All events of a kind so far.
