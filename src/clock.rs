@@ -113,6 +113,14 @@ impl Clock {
     }
 }
 
+/// The system's monotonic clock in microseconds, as another process reads it too.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    let since_boot = read.map(Duration::from).unwrap_or_default();
+    u64::try_from(since_boot.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,9 @@
 //! keeps two rotations of one server apart, across reloads too.
 
 pub mod clockwork;
+pub mod heartbeat;
+pub mod herald;
+pub mod notify;
 pub mod resume;
 pub mod signals;
 pub mod timetable;
@@ -13,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -21,7 +24,8 @@ use crate::api::client::Client;
 use crate::clock::Clock;
 use crate::config::types::{ApiSettings, Server, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
-use crate::daemon::timetable::{Dropped, Start, Timetable, Why};
+use crate::daemon::heartbeat::Heartbeat;
+use crate::daemon::timetable::{Dropped, Start, Timetable, Upcoming, Why};
 use crate::exclusion::{Busy, Claim, Exclusion};
 use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
@@ -58,6 +62,9 @@ struct Shared {
     current: Mutex<Arc<Current>>,
     pins: Pins,
     queue: mpsc::Sender<Ordered>,
+    /// Goes from the agenda to the loop that takes orders, as an order does.
+    pulse: Notify,
+    heartbeat: Heartbeat,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -97,6 +104,8 @@ impl Daemon {
             current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
             pins: Pins::default(),
             queue,
+            pulse: Notify::new(),
+            heartbeat: Heartbeat::begin(now),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             world,
@@ -123,6 +132,18 @@ impl Daemon {
     #[must_use]
     pub fn api_settings(&self) -> ApiSettings {
         self.shared.current().api.clone()
+    }
+
+    /// Whether its scheduler lives.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.shared.heartbeat.clone()
+    }
+
+    /// How many servers there are, and the next rotation.
+    #[must_use]
+    pub fn outlook(&self) -> (usize, Option<Upcoming>) {
+        (self.shared.current().servers.len(), lock(&self.shared.timetable).upcoming())
     }
 
     /// Puts another configuration in force. Rotations under way end under the one they began with,
@@ -190,7 +211,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Agenda for Shared {
     fn is_due(&self) -> bool {
-        lock(&self.timetable).is_due(self.world.clock.now())
+        let due = lock(&self.timetable).is_due(self.world.clock.now());
+        // What is due must be run before the heart may beat.
+        if !due {
+            self.pulse.notify_one();
+        }
+        due
     }
 
     fn run_due(&self) {
@@ -240,6 +266,7 @@ impl Agenda for Shared {
                 server.name
             );
         }
+        self.pulse.notify_one();
     }
 }
 
@@ -289,9 +316,18 @@ impl Shared {
     }
 }
 
-/// Makes a task of each order.
+/// Makes a task of each order, and a beat of each pulse.
 async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
-    while let Some(order) = orders.recv().await {
+    loop {
+        let order = tokio::select! {
+            biased;
+            () = shared.pulse.notified() => {
+                shared.heartbeat.beat(shared.world.clock.now());
+                continue;
+            }
+            order = orders.recv() => order,
+        };
+        let Some(order) = order else { return };
         if shared.shutdown.is_cancelled() {
             return;
         }

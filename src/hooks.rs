@@ -85,6 +85,10 @@ impl Processes {
             // A hook has no business with the account.
             .env_remove("SNAPRING_TOKEN")
             .env_remove("CREDENTIALS_DIRECTORY")
+            // Nor with the service manager.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

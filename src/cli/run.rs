@@ -11,6 +11,8 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::config;
 use crate::config::types::Settings;
 use crate::daemon::clockwork::CronClockwork;
+use crate::daemon::herald::Herald;
+use crate::daemon::notify::{self, ServiceManager};
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
@@ -37,11 +39,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     })?;
     let setup = Setup::read_as_daemon(&arguments.config)?;
     let client = setup.client().map_err(Refusal::log)?;
+    let variable = |name: &str| std::env::var_os(name);
+    let herald = Arc::new(Herald::new(
+        ServiceManager::from_environment(variable),
+        notify::watchdog(variable),
+        setup.clock.clone(),
+    ));
+    let told = Arc::clone(&herald);
     let world = World {
         clock: setup.clock.clone(),
         exclusion: setup.exclusion().map_err(Refusal::log)?,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
-        on_report: Box::new(|_| {}),
+        on_report: Box::new(move |report| told.rotated(report)),
     };
     let clockwork = Box::<CronClockwork>::default();
     let daemon =
@@ -49,7 +58,12 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             tracing::error!(event = "daemon", "{problem}");
             Exit::Trouble
         })?;
-    obey(&mut signals, &daemon, &setup).await;
+    herald.ready(&daemon);
+    tokio::select! {
+        () = obey(&mut signals, &daemon, &setup, &herald) => {}
+        never = herald.keep(&daemon) => match never {},
+    }
+    herald.stopping();
     tracing::info!(event = "daemon", "ending: nothing new starts, calls under way end");
     let done = CancellationToken::new();
     let ended = done.clone();
@@ -69,11 +83,15 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 }
 
 /// Does what signals ask for, until one asks to end.
-async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup) {
+async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, herald: &Herald) {
     while let Some(signal) = signals.next().await {
         match signal {
             Signal::End => return,
-            Signal::Reload => reload(daemon, setup),
+            Signal::Reload => {
+                herald.reloading();
+                let refused = reload(daemon, setup).err();
+                herald.reloaded(daemon, refused);
+            }
             Signal::RotateAll => {
                 tracing::info!(event = "daemon", "rotating every server, as asked");
                 daemon.rotate_all().await;
@@ -83,13 +101,12 @@ async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup) {
 }
 
 /// Reads the configuration again. Whatever is wrong with it, the old one stays in force.
-fn reload(daemon: &Daemon, setup: &Setup) {
-    match read_again(daemon, setup) {
-        Ok((settings, client)) => daemon.reload(&settings, client),
-        Err(reason) => {
-            tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
-        }
-    }
+fn reload(daemon: &Daemon, setup: &Setup) -> Result<(), String> {
+    let (settings, client) = read_again(daemon, setup).inspect_err(|reason| {
+        tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
+    })?;
+    daemon.reload(&settings, client);
+    Ok(())
 }
 
 /// What the configuration says now, with a client where the account's settings have changed.

@@ -1,5 +1,7 @@
 //! The whole daemon on a paused clock and a provider in memory.
 
+use std::os::unix::net::UnixDatagram;
+
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
@@ -8,7 +10,9 @@ use crate::api::credentials::Credentials;
 use crate::api::scope::Scope;
 use crate::api::transport::{Exchange, Request, Transport};
 use crate::config;
-use crate::daemon::clockwork::CronClockwork;
+use crate::daemon::clockwork::{CronClockwork, Work};
+use crate::daemon::herald::Herald;
+use crate::daemon::notify::ServiceManager;
 use crate::hooks::Processes;
 use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
@@ -31,6 +35,15 @@ impl Stage {
     }
 
     async fn daemon(&self, settings: &Settings, transport: Box<dyn Transport>) -> Daemon {
+        self.daemon_by(Box::<CronClockwork>::default(), settings, transport).await
+    }
+
+    async fn daemon_by(
+        &self,
+        clockwork: Box<dyn Clockwork>,
+        settings: &Settings,
+        transport: Box<dyn Transport>,
+    ) -> Daemon {
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
         let reports = Arc::clone(&self.reports);
@@ -40,7 +53,6 @@ impl Stage {
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
         };
-        let clockwork = Box::<CronClockwork>::default();
         Daemon::start(settings, client, world, clockwork).await.unwrap()
     }
 
@@ -200,6 +212,101 @@ async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_
         .collect();
     assert!(!created.contains(&"snapring-20261123T040000Z".to_owned()), "{created:?}");
     assert!(stage.told()[0] == "101 adopted" && created.len() > 2, "{:?}", stage.told());
+}
+
+/// Watches nothing: whoever made it asks the agenda by hand.
+struct NoClockwork;
+
+impl Clockwork for NoClockwork {
+    fn start(&mut self, _: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn stop(&mut self) -> Work<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
+    let stage = Stage::at("2026-11-23T02:59:00Z");
+    let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
+    let memory = Box::new(stage.memory.clone());
+    let daemon = stage.daemon_by(Box::new(NoClockwork), &settings, memory).await;
+    let silence = || daemon.heartbeat().silence(stage.clock.now());
+    let moment = Duration::from_millis(1);
+    stage.clock.sleep(Duration::from_secs(20)).await;
+    assert!(!daemon.shared.is_due());
+    stage.clock.sleep(moment).await;
+    assert_eq!(silence(), moment, "asked, and nothing was due");
+    stage.clock.sleep(Duration::from_secs(60)).await;
+    assert!(daemon.shared.is_due());
+    stage.clock.sleep(moment).await;
+    assert_eq!(silence(), Duration::from_secs(60) + 2 * moment, "due, and not run");
+    daemon.shared.run_due();
+    stage.clock.sleep(moment).await;
+    assert_eq!(silence(), moment);
+    daemon.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watchdog_is_fed_by_the_heart_and_not_when_orders_are_not_taken_any_more() {
+    let stage = Stage::at("2026-11-23T02:00:00Z");
+    let daemon = stage.start(&settings(&server(101, "schedule = \"0 3 * * *\""))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let (hears, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            if hears.send(String::from_utf8(buffer[..length].to_vec()).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    let manager = ServiceManager::at(path.as_os_str().as_encoded_bytes()).unwrap();
+    let herald = Herald::new(manager, Some(Duration::from_secs(10)), stage.clock.clone());
+    // How often it is fed in so many seconds.
+    let fed = async |span| {
+        let _ = stage.clock.timeout(Duration::from_secs(span), herald.keep(&daemon)).await;
+        UnixDatagram::unbound().unwrap().send_to(b"mark", &path).unwrap();
+        let told = heard.iter().take_while(|message| message != "mark");
+        told.filter(|message| message.lines().any(|line| line == "WATCHDOG=1")).count()
+    };
+    assert!(fed(600).await >= 120, "once in half its span");
+    daemon.orders.abort();
+    fed(heartbeat::STUCK_AFTER.as_secs()).await;
+    assert_eq!(fed(600).await, 0);
+}
+
+/// Real threads: one of them holds what the agenda needs. tokio's timers stand still too then, since
+/// the worker that waits for the mutex had them in its care; so the test waits without them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods, reason = "tokio's own clock is held up on purpose")]
+async fn a_timetable_that_is_never_let_go_stops_the_heart() {
+    let stage = Stage::at("2026-11-23T02:00:00Z");
+    let daemon = stage.start(&settings(&server(101, "schedule = \"0 3 * * *\""))).await;
+    let until = |so: &dyn Fn(Duration) -> bool, what: &str| {
+        for _ in 0..3000 {
+            if so(daemon.heartbeat().silence(stage.clock.now())) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{what}");
+    };
+    let (free, freed) = std::sync::mpsc::channel::<()>();
+    let shared = Arc::clone(&daemon.shared);
+    let holder = std::thread::spawn(move || {
+        let held = lock(&shared.timetable);
+        let _ = freed.recv();
+        drop(held);
+    });
+    until(&|silence| silence > Duration::from_secs(3), "it beats on");
+    drop(free);
+    holder.join().unwrap();
+    until(&|silence| silence < Duration::from_secs(1), "it does not beat again");
 }
 
 /// Panics on one server's calls.

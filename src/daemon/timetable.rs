@@ -47,6 +47,17 @@ pub enum Why {
     Overtaken(Tick),
 }
 
+/// The next rotation to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upcoming {
+    /// Its tick, or, once that has come, its start.
+    pub at: Timestamp,
+    /// Of which server, by name.
+    pub server: String,
+    /// How many more servers have the same schedule, and so the same tick.
+    pub more: usize,
+}
+
 /// What a look at the clock brought, beside the starts.
 #[derive(Debug, Default)]
 pub struct News {
@@ -149,8 +160,21 @@ impl Timetable {
     /// When the next thing happens.
     #[must_use]
     pub fn earliest(&self) -> Option<Timestamp> {
-        let start = self.queue.first().map(|(start, _)| *start);
-        [start, self.planner.earliest()].into_iter().flatten().min()
+        self.upcoming().map(|upcoming| upcoming.at)
+    }
+
+    /// The next rotation.
+    #[must_use]
+    pub fn upcoming(&self) -> Option<Upcoming> {
+        let name = |id: &ServerId| self.servers.get(id).map(|server| server.name.clone());
+        let waiting = self.queue.first();
+        let waiting =
+            waiting.and_then(|(at, id)| Some(Upcoming { at: *at, server: name(id)?, more: 0 }));
+        let planned = self.planner.next().and_then(|(at, schedule)| {
+            let servers = self.subscribers.get(schedule)?;
+            Some(Upcoming { at, server: name(servers.first()?)?, more: servers.len() - 1 })
+        });
+        [waiting, planned].into_iter().flatten().min_by_key(|upcoming| upcoming.at)
     }
 
     /// Lets a tick wait for its start. A server's newest tick is the one that runs; it takes the
@@ -230,6 +254,27 @@ mod tests {
         let now = moment("2026-11-23T03:40:00Z", 1);
         timetable.advance(now);
         assert_eq!(taken(&mut timetable, now), ["1 2026-11-23T03:30:00Z"]);
+    }
+
+    #[test]
+    fn what_comes_next_is_the_tick_and_then_the_start_that_jitter_gives() {
+        let servers = servers(&[
+            "schedule = \"0 4 * * *\"",
+            "name = \"web\"\nschedule = \"0 3 * * *\"\njitter = \"10m\"",
+            "schedule = \"0 3 * * *\"",
+        ]);
+        let mut timetable = Timetable::new(&servers, moment("2026-11-23T02:00:00Z", 0));
+        let upcoming = |timetable: &Timetable| {
+            let Upcoming { at, server, more } = timetable.upcoming().unwrap();
+            format!("{at} {server} +{more}")
+        };
+        assert_eq!(upcoming(&timetable), "2026-11-23T03:00:00Z web +1");
+        let now = moment("2026-11-23T03:00:00Z", 3600);
+        timetable.advance(now);
+        while timetable.take(now, &mut Vec::new()).is_some() {}
+        let start = servers[1].starts_at(Tick::at(now.wall));
+        assert!(start > now.wall);
+        assert_eq!(upcoming(&timetable), format!("{start} web +0"));
     }
 
     #[test]

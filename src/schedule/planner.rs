@@ -144,7 +144,13 @@ impl Planner {
     /// When the next tick of any schedule is.
     #[must_use]
     pub fn earliest(&self) -> Option<Timestamp> {
-        self.queue.first().map(|(next, _)| *next)
+        self.next().map(|(next, _)| next)
+    }
+
+    /// The next tick of any schedule, and the schedule; one of them, where several fall together.
+    #[must_use]
+    pub fn next(&self) -> Option<(Timestamp, &Schedule)> {
+        self.queue.first().map(|(next, schedule)| (*next, schedule))
     }
 
     /// When a schedule's next tick is.

@@ -13,3 +13,4 @@ mod daemon;
 mod journal;
 mod machine;
 mod one_shot;
+mod service;
