@@ -123,7 +123,8 @@ impl Daemon {
             event = "daemon",
             servers,
             next_tick = next.map(tracing::field::display),
-            "ready: watching the ticks of {servers} servers"
+            "ready: watching the ticks of {servers} server{}",
+            if servers == 1 { "" } else { "s" }
         );
         Ok(Self { shared, clockwork, orders })
     }
@@ -161,7 +162,7 @@ impl Daemon {
         tracing::info!(
             event = "reload",
             servers = settings.servers.len(),
-            "configuration reloaded"
+            "the configuration was read again and is in force"
         );
     }
 

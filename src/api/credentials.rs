@@ -43,6 +43,8 @@ pub enum CredentialError {
 #[derive(Clone)]
 enum Source {
     File(PathBuf),
+    /// A copy of systemd's; the file that it was made of is not known.
+    Credential(PathBuf),
     Environment(SecretString),
     Nowhere,
 }
@@ -56,7 +58,9 @@ pub struct Credentials {
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.source {
-            Source::File(path) => write!(out, "Credentials({})", path.display()),
+            Source::File(path) | Source::Credential(path) => {
+                write!(out, "Credentials({})", path.display())
+            }
             Source::Environment(_) => out.write_str("Credentials($SNAPRING_TOKEN)"),
             Source::Nowhere => out.write_str("Credentials(none)"),
         }
@@ -70,10 +74,11 @@ impl Credentials {
     pub fn locate(token_file: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let from_systemd = || {
             let path = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?).join(SYSTEMD_CREDENTIAL);
-            path.exists().then_some(path)
+            path.exists().then_some(Source::Credential(path))
         };
-        let source = match token_file.map(Path::to_path_buf).or_else(from_systemd) {
-            Some(path) => Source::File(path),
+        let file = token_file.map(|path| Source::File(path.to_path_buf()));
+        let source = match file.or_else(from_systemd) {
+            Some(source) => source,
             None => match variable("SNAPRING_TOKEN").map(OsString::into_string) {
                 Some(Ok(token)) if !token.trim().is_empty() => Source::Environment(token.into()),
                 // Not even text: shows up as unusable when it is asked for.
@@ -115,9 +120,26 @@ impl Credentials {
         Ok(())
     }
 
+    /// How a new token comes into use, for a person whose token was refused.
+    #[must_use]
+    pub fn how_to_renew(&self) -> &'static str {
+        match &self.source {
+            Source::File(_) => "a new one in the token file is used from the next rotation on",
+            Source::Credential(_) => {
+                "after the file behind systemd's credential was replaced, reload or restart the \
+                 service"
+            }
+            Source::Environment(_) | Source::Nowhere => {
+                "a new one takes effect with the next start"
+            }
+        }
+    }
+
     fn read(&self) -> Result<SecretString, CredentialError> {
         match &self.source {
-            Source::File(path) => usable(&read_file(path)?, &path.display().to_string()),
+            Source::File(path) | Source::Credential(path) => {
+                usable(&read_file(path)?, &path.display().to_string())
+            }
             Source::Environment(token) => usable(token.expose_secret(), "$SNAPRING_TOKEN"),
             Source::Nowhere => Err(CredentialError::Missing),
         }
@@ -194,7 +216,9 @@ mod tests {
         ]);
         assert_eq!(shown(&Credentials::locate(None, &variables)), "vps_variable");
         std::fs::write(dir.path().join("snapring-token"), "vps_systemd").unwrap();
-        assert_eq!(shown(&Credentials::locate(None, &variables)), "vps_systemd");
+        let from_systemd = Credentials::locate(None, &variables);
+        assert_eq!(shown(&from_systemd), "vps_systemd");
+        assert!(from_systemd.how_to_renew().contains("reload or restart the service"));
         assert_eq!(shown(&Credentials::locate(Some(&file), &variables)), "vps_file");
     }
 

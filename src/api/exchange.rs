@@ -121,8 +121,9 @@ impl Client {
                     outcome = failure.outcome.as_str(),
                     status = failure.status,
                     "the account's token was refused ({}): check that it is valid and may manage \
-                     snapshots; it is read again before each rotation",
-                    failure.message
+                     snapshots; {}",
+                    failure.message,
+                    self.credentials.how_to_renew()
                 );
             }
             _ => {}

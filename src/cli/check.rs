@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Say nothing but what is wrong
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -124,7 +127,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     if arguments.json {
         console::print_json(&answer)?;
-    } else {
+    } else if !arguments.quiet {
         console::print(&tell(settings, &answer))?;
     }
     Ok(exit)

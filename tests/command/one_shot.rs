@@ -26,6 +26,7 @@ async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
     assert!(out.contains("good, 2 servers") && out.contains("03:00:00 UTC"), "{out}");
     assert_eq!(machine.sandbox.provider().calls().len(), 0, "nothing was asked of the provider");
 
+    assert_eq!(machine.run(&["check", "--quiet"]), (0, String::new(), String::new()));
     let (code, out, _) = machine.run(&["check", "--online", "--json"]);
     assert_eq!(code, 0, "{out}");
     let answer = json(&out);
