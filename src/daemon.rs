@@ -67,6 +67,8 @@ struct Shared {
     heartbeat: Heartbeat,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    /// Set when what is under way is not waited for any more.
+    broken_off: CancellationToken,
 }
 
 /// The configuration in force.
@@ -108,6 +110,7 @@ impl Daemon {
             heartbeat: Heartbeat::begin(now),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            broken_off: CancellationToken::new(),
             world,
         });
         shared.pins.set(&settings.servers);
@@ -115,7 +118,8 @@ impl Daemon {
         clockwork.start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
         for server in settings.servers.iter().filter(|server| server.enabled) {
             let task = resume::go_on(Arc::clone(&shared), Arc::clone(server), now);
-            shared.tasks.spawn(task);
+            let broken_off = shared.broken_off.clone();
+            shared.tasks.spawn(async move { broken_off.run_until_cancelled(task).await });
         }
         let next = lock(&shared.timetable).earliest();
         let servers = settings.servers.len();
@@ -180,6 +184,13 @@ impl Daemon {
             // Fails only when the daemon is ending.
             let _ = self.shared.queue.send(order).await;
         }
+    }
+
+    /// To be cancelled once a shutdown is not waited for any more: breaks off what is under way,
+    /// which leaves its events.
+    #[must_use]
+    pub fn break_off(&self) -> CancellationToken {
+        self.shared.broken_off.clone()
     }
 
     /// Ends it soon: starts nothing new, lets API calls under way end, runs the hooks that are owed.
@@ -336,13 +347,27 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
         let shared = Arc::clone(&shared);
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
-            let rotation = tokio::spawn({
+            let mut rotation = tokio::spawn({
                 let shared = Arc::clone(&shared);
                 async move { shared.rotate(order).await }
             });
+            let ended = tokio::select! {
+                biased;
+                ended = &mut rotation => ended,
+                () = shared.broken_off.cancelled() => {
+                    rotation.abort();
+                    rotation.await
+                }
+            };
             // A panic is a failure like any other: it is told, and it is nobody else's.
-            if let Err(broken) = rotation.await {
-                let reason = format!("a fault in snapring broke the rotation off: {broken}");
+            if let Err(broken) = ended {
+                let reason = if broken.is_cancelled() {
+                    "broken off, as asked a second time; the next start goes on from what is \
+                     there, but a hook that was owed has not run"
+                        .to_owned()
+                } else {
+                    format!("a fault in snapring broke the rotation off: {broken}")
+                };
                 let outcome = RotationOutcome::Failed;
                 shared.tell(&Report::without_steps(outcome, id, &name, tick, reason));
             }

@@ -1,6 +1,7 @@
 //! `snapring run`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,9 @@ use crate::daemon::notify::{self, ServiceManager};
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
+
+/// How long a rotation that is broken off may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Run the daemon: rotate each server on its schedule.
 ///
@@ -65,6 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     herald.stopping();
     tracing::info!(event = "daemon", "ending: nothing new starts, calls under way end");
+    let broken_off = daemon.break_off();
     let done = CancellationToken::new();
     let ended = done.clone();
     tokio::spawn(async move {
@@ -76,6 +81,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             () = done.cancelled() => return Ok(Exit::Well),
             signal = signals.next() => if signal == Some(Signal::End) {
                 tracing::warn!(event = "daemon", "asked a second time: ending at once");
+                broken_off.cancel();
+                let _ = setup.clock.timeout(LAST_WORDS, done.cancelled()).await;
                 return Err(Exit::Trouble);
             },
         }

@@ -148,7 +148,7 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_term_ends_at_once() {
+async fn a_second_term_ends_at_once_and_what_it_breaks_off_is_told() {
     let machine = Machine::new().await;
     machine.configure(RARE);
     machine.fault("list:hang");
@@ -167,6 +167,11 @@ async fn a_second_term_ends_at_once() {
     machine.until("the first one to be heard", || ending(&daemon)).await;
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(1));
+    let rotations = daemon.events("rotation");
+    assert_eq!((rotations.len(), daemon.rotations("failed")), (1, 1), "{rotations:?}");
+    let reason = rotations[0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("broken off, as asked a second time"), "{reason}");
+    assert_eq!(daemon.events("api").len(), machine.sandbox.provider().calls().len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
