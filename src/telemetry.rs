@@ -137,3 +137,43 @@ pub fn stderr_is_the_journal() -> bool {
     nix::sys::stat::fstat(std::io::stderr().as_fd())
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names of all events that the sources in a directory say.
+    fn events_below(directory: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                events_below(&path, found);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let said = text.split("#[cfg(test)]").next().unwrap();
+                found.extend(
+                    said.split("event = \"")
+                        .skip(1)
+                        .map(|it| it.split('"').next().unwrap().to_owned()),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_on_logging_knows_every_event_and_no_other() {
+        let page = include_str!("../docs/LOGGING.md");
+        let (_, events) = page.split_once("| `event` | says |").unwrap();
+        let (events, _) = events.split_once("## Fields").unwrap();
+        let listed: BTreeSet<String> = events
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+            .collect();
+        let mut said = BTreeSet::new();
+        events_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut said);
+        assert!(said.len() > 10, "{said:?}");
+        assert_eq!(listed, said);
+    }
+}

@@ -18,6 +18,8 @@ use crate::machine::{Daemon, Machine, TOKEN};
 const BUSY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/2 * * * * *\"\nkeep = 1\n\
                     min_interval = \"0s\"\n";
 
+const PAGE: &str = include_str!("../../docs/LOGGING.md");
+
 /// An entry as journald would take it apart.
 type Entry = HashMap<String, String>;
 
@@ -135,6 +137,10 @@ async fn every_call_and_rotation_is_one_entry_with_its_fields() {
         assert_eq!(entry["SYSLOG_IDENTIFIER"], "snapring");
         assert!(!entry["MESSAGE"].is_empty());
         assert!(!format!("{entry:?}").contains(TOKEN), "the token is shown");
+        for field in entry.keys().filter_map(|name| name.strip_prefix("SNAPRING_")) {
+            let field = format!("`{}`", field.to_lowercase());
+            assert!(PAGE.contains(&field), "docs/LOGGING.md does not know {field}");
+        }
     }
     let create =
         journal.entries("api").into_iter().find(|it| it["SNAPRING_OPERATION"] == "create").unwrap();
