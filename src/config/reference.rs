@@ -188,7 +188,7 @@ pub const SERVER: Section = Section {
             name: "keep",
             form: "a whole number, or a table of rules",
             example: "{ last = 1, hourly = 0, daily = 1, weekly = 1, monthly = 0, yearly = 0 }",
-            text: "how many stay: the newest, or what rules choose, as below",
+            text: "how many stay: the newest, or those that rules choose",
             more: "See RETENTION.",
             ..SHARED
         },
@@ -275,13 +275,13 @@ pub const SERVER: Section = Section {
             form: "true or false",
             absent: Absent::Value("true"),
             example: "true",
-            text: "false: its ticks do nothing",
+            text: "whether its ticks do anything",
             ..SHARED
         },
         Key {
             name: "hooks",
             form: "a table",
-            absent: Absent::Means("no hooks"),
+            absent: Absent::Means("none"),
             text: "programs that run around a create",
             more: "See [server.hooks]. A server's own hooks replace those of [defaults] as a whole.",
             ..SHARED
@@ -348,6 +348,15 @@ pub const LOG: Section = Section {
         },
     ],
 };
+
+/// A phrase as a sentence.
+#[must_use]
+pub fn sentence(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
 
 /// The names of keys, in their order.
 #[must_use]

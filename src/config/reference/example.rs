@@ -1,6 +1,6 @@
 //! config.example.toml: every key with a value, and why one would set it.
 
-use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, Key, LOG, SERVER};
+use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, Key, LOG, SERVER, sentence};
 
 /// How wide a line may be.
 const WIDTH: usize = 100;
@@ -99,15 +99,6 @@ fn table(lines: &mut Vec<String>, text: &str, header: &str, keys: impl IntoItera
             }
         }
     }
-}
-
-/// A phrase as a sentence.
-#[must_use]
-pub fn sentence(phrase: &str) -> String {
-    let mut letters = phrase.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 fn as_comment(text: &str) -> String {
