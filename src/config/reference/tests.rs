@@ -1,7 +1,5 @@
 //! The reference, the parser and the example in the repository say the same.
 
-use rstest::rstest;
-
 use super::*;
 use crate::config::{Loaded, parse};
 
@@ -34,18 +32,16 @@ fn all() -> Vec<(&'static Section, &'static Key)> {
     keys.filter(|(_, key)| key.name != "hooks").collect()
 }
 
-#[rstest]
-#[case("config.example.toml", example::render())]
-fn the_repository_holds_what_the_reference_says(#[case] file: &str, #[case] expected: String) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+#[test]
+fn the_example_in_the_repository_is_what_the_reference_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
     if std::env::var_os("SNAPRING_WRITE_EXAMPLE").is_some() {
-        std::fs::write(&path, &expected).unwrap();
+        std::fs::write(path, example::render()).unwrap();
     }
-    let found = std::fs::read_to_string(&path).unwrap();
     assert!(
-        found == expected,
-        "{file} is not what src/config/reference.rs says; to write it anew:\n\
-         SNAPRING_WRITE_EXAMPLE=1 cargo test --lib the_repository_holds"
+        std::fs::read_to_string(path).unwrap() == example::render(),
+        "config.example.toml is not what src/config/reference.rs says; to write it anew:\n\
+         SNAPRING_WRITE_EXAMPLE=1 cargo test --lib the_example_in_the_repository"
     );
 }
 
@@ -119,4 +115,21 @@ fn what_may_stand_in_defaults_is_what_is_taken_there() {
         let text = format!("[defaults]\n{} = {}\n{SMALLEST}", key.name, key.example);
         assert_eq!(parse("config.toml", &text).is_ok(), key.shared, "{}", key.name);
     }
+}
+
+/// What the package installs: nothing of it holds until a mark is taken off, and all of it together is
+/// a good configuration.
+#[test]
+fn the_packages_configuration_is_good_once_the_marks_are_off() {
+    let packaged = include_str!("../../../systemd/debian/config.toml");
+    let error = parse("config.toml", packaged).unwrap_err();
+    assert_eq!(error.to_string(), "config.toml:1:1: there is no server");
+    let is_key = |line: &&str| {
+        line.strip_prefix('#').is_some_and(|it| !it.starts_with(' ') && !it.is_empty())
+    };
+    let taken: Vec<&str> =
+        packaged.lines().filter(is_key).filter_map(|it| it.strip_prefix('#')).collect();
+    let loaded =
+        parse("config.toml", &taken.join("\n")).unwrap_or_else(|it| panic!("{}", it.render(false)));
+    assert_eq!((loaded.settings.servers.len(), loaded.warnings.len()), (1, 0));
 }
