@@ -2,11 +2,13 @@
 
 pub mod by_hand;
 pub mod check;
+pub mod completions;
 pub mod console;
 pub mod create;
 pub mod delete;
 pub mod demo;
 pub mod list;
+pub mod man;
 pub mod plan;
 pub mod restore;
 pub mod rotate;
@@ -29,7 +31,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "snapring",
     version,
-    after_help = "Start with:\n  snapring demo                 see rings turn within seconds, nothing needed\n  snapring check                read the configuration, show the next ticks\n  snapring plan                 what the next rotation would create and delete, and why\n\nExit codes: 0 all well; 1 something failed or was blocked; 2 wrong usage; 78 bad configuration."
+    after_help = after_help()
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -48,6 +50,31 @@ enum Command {
     Restore(restore::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+}
+
+/// What a newcomer types first.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("snapring demo", "see rings turn within seconds, nothing needed"),
+    ("snapring check", "read the configuration, show the next ticks"),
+    ("snapring plan", "what the next rotation would create and delete, and why"),
+];
+
+/// What [`Exit`] comes to.
+const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "all well"),
+    (1, "something failed or was blocked"),
+    (2, "wrong usage"),
+    (78, "bad configuration"),
+];
+
+fn after_help() -> String {
+    let examples: String =
+        EXAMPLES.iter().map(|(command, text)| format!("  {command:28} {text}\n")).collect();
+    let codes: Vec<String> =
+        EXIT_CODES.iter().map(|(code, text)| format!("{code} {text}")).collect();
+    format!("Start with:\n{examples}\nExit codes: {}.", codes.join("; "))
 }
 
 /// Which configuration.
@@ -105,6 +132,8 @@ pub fn main() -> ExitCode {
             Command::Restore(arguments) => restore::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Completions(arguments) => completions::run(arguments),
+            Command::Man(arguments) => man::run(arguments),
         }
     });
     // A hook's reader or a resolver thread may still block; the work is done.

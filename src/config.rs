@@ -1,10 +1,11 @@
 //! One TOML file in, valid settings out; or every mistake in it at once, each pointed at.
 //!
 //! [`document`] walks the TOML, `servers` and `sections` know its tables, [`problem`] shows what is
-//! wrong, and [`types`] is what the rest of the program sees.
+//! wrong, [`reference`] says what each key is for, and [`types`] is what the rest of the program sees.
 
 pub mod document;
 pub mod problem;
+pub mod reference;
 mod sections;
 mod server_values;
 mod servers;

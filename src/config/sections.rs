@@ -8,24 +8,13 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
+use crate::config::reference;
 use crate::config::servers;
 use crate::config::types::{ApiSettings, LogFormat, LogSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::telemetry;
 
 const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "log"];
-
-pub(crate) const API_KEYS: &[&str] = &[
-    "base_url",
-    "token_file",
-    "timeout",
-    "max_in_flight",
-    "requests_per_minute",
-    "retries",
-    "settle",
-];
-
-pub(crate) const LOG_KEYS: &[&str] = &["format", "level"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -65,7 +54,7 @@ fn read_api(
         });
         return (defaults, None);
     };
-    table.refuse_others(API_KEYS, problems);
+    table.refuse_others(&reference::names(reference::API.keys), problems);
     let token_file = table.string("token_file", problems).and_then(|text, span| {
         let path = PathBuf::from(text);
         if !path.is_absolute() {
@@ -131,7 +120,7 @@ fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Log
     let Some(table) = table else {
         return Some(LogSettings { format: LogFormat::Auto, level: "info".to_owned() });
     };
-    table.refuse_others(LOG_KEYS, problems);
+    table.refuse_others(&reference::names(reference::LOG.keys), problems);
     let format = table.string("format", problems).and_then(|text, _| {
         let format = match text {
             "auto" => LogFormat::Auto,

@@ -7,12 +7,10 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, refuse, string};
+use crate::config::reference;
 use crate::config::types::Hooks;
 use crate::config::values::{DAY, duration};
 use crate::naming::SnapshotId;
-
-/// The keys of `[server.hooks]`.
-pub(super) const HOOK_KEYS: &[&str] = &["before", "after", "timeout"];
 
 pub(super) fn plain_text<'a>(
     key: &str,
@@ -83,7 +81,7 @@ pub(super) fn hooks(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Hoo
         Given::Mistaken => return Given::Mistaken,
         Given::Good(hooks, span) => (hooks, span),
     };
-    hooks.refuse_others(HOOK_KEYS, problems);
+    hooks.refuse_others(&reference::names(reference::HOOKS.keys), problems);
     let before = argv(&hooks, "before", problems);
     let after = argv(&hooks, "after", problems);
     let second = Duration::from_secs(1);

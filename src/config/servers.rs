@@ -9,32 +9,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::document::{Given, Problems, Table};
+use crate::config::reference;
 use crate::config::server_values::{hooks, pins, plain_text, schedules};
 use crate::config::types::{Hooks, Server};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::naming::{Prefix, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
-
-/// The keys that a `[[server]]` has and `[defaults]` has not.
-pub(crate) const OWN_KEYS: &[&str] = &["id", "name", "pin"];
-
-/// The keys of both.
-pub(crate) const SHARED_KEYS: &[&str] = &[
-    "schedule",
-    "timezone",
-    "keep",
-    "prefix",
-    "description",
-    "cap",
-    "reserve",
-    "jitter",
-    "catch_up",
-    "min_interval",
-    "completion_timeout",
-    "enabled",
-    "hooks",
-];
 
 /// Reads all servers; `None` when one of them is mistaken.
 pub(crate) fn read(
@@ -45,7 +26,7 @@ pub(crate) fn read(
     let mut reader = Reader::default();
     let defaults = match root.table("defaults", "[defaults]", problems) {
         Given::Good(table, _) => {
-            table.refuse_others(SHARED_KEYS, problems);
+            table.refuse_others(&reference::shared_names(), problems);
             reader.shared(&table, problems)
         }
         Given::Absent | Given::Mistaken => Shared::default(),
@@ -64,8 +45,7 @@ pub(crate) fn read(
         problems.error(0..0, "there is no server", "", Some(hint.to_owned()));
         return None;
     }
-    let mut known: Vec<&str> = OWN_KEYS.to_vec();
-    known.extend(SHARED_KEYS);
+    let known = reference::names(reference::SERVER.keys);
     let mut servers = Vec::with_capacity(tables.len());
     let mut all_good = true;
     for table in tables {

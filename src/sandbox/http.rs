@@ -144,6 +144,7 @@ fn router(shared: Shared) -> Router {
         )
         .route("/_sandbox/calls", get(calls))
         .route("/_sandbox/state", get(state))
+        .route("/_sandbox/token", axum::routing::put(set_token))
         .route("/_sandbox/snapshots", axum::routing::post(add_snapshot))
         .route("/_sandbox/snapshots/{id}", delete(remove_snapshot).put(set_status))
         .fallback(api)
@@ -238,6 +239,7 @@ The sandbox, while it runs (no token needed, loopback only):
   curl URL/_sandbox/snapshots -d '{\"server_id\": 101, \"name\": \"by-hand\"}'
   curl URL/_sandbox/snapshots/801 -X DELETE            as if removed by hand
   curl URL/_sandbox/snapshots/801 -X PUT -d '{\"status\": \"failed\"}'
+  curl URL/_sandbox/token -X PUT -d vps_another         as if the old one had been revoked
 ";
 
 async fn help() -> &'static str {
@@ -335,6 +337,15 @@ async fn set_status(State(shared): State<Shared>, Path(id): Path<u64>, body: Str
     }
 }
 
+async fn set_token(State(shared): State<Shared>, body: String) -> Answer {
+    let token = body.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refused("say which: vps_another"));
+    }
+    shared.provider().set_token(SecretString::from(token));
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 /// Shows the token; for the person who started the sandbox.
 #[must_use]
 pub fn show_token(sandbox: &Sandbox) -> &str {
@@ -408,5 +419,21 @@ mod tests {
         let response = transport(&sandbox).exchange(request).await.unwrap();
         assert_eq!(response.status, 200);
         assert!(response.body.unwrap().starts_with(b"<html>"));
+    }
+
+    #[tokio::test]
+    async fn a_token_changed_by_hand_is_the_only_good_one() {
+        let sandbox = sandbox("restore:hang").await;
+        let change = axum::http::Request::put("/_sandbox/token");
+        let change = change.body(Body::from("vps_another\n")).unwrap();
+        let answer = router(sandbox.shared.clone()).oneshot(change).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        for (token, status) in [("vps_test", 401), ("vps_another", 200)] {
+            let request = Request {
+                token: SecretString::from(token),
+                ..request(&sandbox, Method::Get, "snapshots/")
+            };
+            assert_eq!(transport(&sandbox).exchange(request).await.unwrap().status, status);
+        }
     }
 }

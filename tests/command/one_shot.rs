@@ -238,3 +238,26 @@ async fn the_sandbox_says_how_to_reach_it_and_hides_nothing_it_does() {
     assert!(out.contains("create server_error (500)"), "{out}");
     assert!(!token.is_empty() && token != TOKEN);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packages_get_pages_and_completions_without_any_configuration() {
+    let machine = Machine::new().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, rest) = machine.run(&["completions", shell]);
+        assert_eq!((code, rest.as_str()), (0, ""));
+        for word in ["rotate", "snapshot-first", "config"] {
+            assert!(script.contains(word), "{shell} knows no {word}");
+        }
+    }
+    let (code, page, _) = machine.run(&["man"]);
+    assert!(code == 0 && page.contains(".SH \"EXIT STATUS\""), "{page}");
+    let (_, page, _) = machine.run(&["man", "check"]);
+    assert!(page.contains(".TH SNAPRING-CHECK 1"), "{page}");
+    let pages = machine.path("pages");
+    std::fs::create_dir(&pages).unwrap();
+    assert_eq!(machine.run(&["man", "--directory", pages.to_str().unwrap()]).0, 0);
+    let (_, printed, _) = machine.run(&["man", "snapring.toml"]);
+    assert_eq!(std::fs::read_to_string(pages.join("snapring.toml.5")).unwrap(), printed);
+    let (code, _, rest) = machine.run(&["man", "chekc"]);
+    assert!(code == 2 && rest.contains("snapring-check"), "{rest}");
+}

@@ -1,0 +1,41 @@
+//! `snapring completions`
+
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::{Shell, generate};
+
+use crate::cli::{Cli, Exit, console};
+
+/// Print what a shell needs to complete commands and options; for packages.
+///
+/// Packages have it installed already. By hand, for bash:
+/// snapring completions bash >~/.local/share/bash-completion/completions/snapring
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// bash, zsh or fish
+    #[arg(value_name = "SHELL", hide_possible_values = true)]
+    shell: Known,
+}
+
+/// The shells that the packages serve.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Known {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Exit::Trouble`] when nothing can be written.
+pub fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let shell = match arguments.shell {
+        Known::Bash => Shell::Bash,
+        Known::Zsh => Shell::Zsh,
+        Known::Fish => Shell::Fish,
+    };
+    let mut script = Vec::new();
+    generate(shell, &mut Cli::command(), "snapring", &mut script);
+    console::print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Well)
+}

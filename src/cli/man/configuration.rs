@@ -1,0 +1,88 @@
+//! snapring.toml(5), from the configuration's own reference.
+
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::cli::man::page::{
+    MANUAL, Page, date, inlines, meanings, section, see_also, source, whole,
+};
+use crate::config::DEFAULT_PATH;
+use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, LOG, SERVER, Section, sentence};
+
+const DESCRIPTION: &str = "\
+snapring reads one TOML file: the one that `--config` names, else the one that the variable
+`SNAPRING_CONFIG` names, else the one above. A running daemon reads it again on SIGHUP, as
+`systemctl reload snapring` sends it, and keeps the old configuration when the new one is bad.
+
+Unknown keys are mistakes. `snapring check` tells all mistakes at once, each with its place and a
+hint.
+
+The smallest configuration:
+
+  [[server]]
+  id = 12345
+  schedule = \"0 3 * * *\"
+  keep = 4";
+
+const SPANS: &str = "\
+A span of time is a number with its unit, or several of them: \"90s\", \"10m\", \"1h 30m\", \"2d\".";
+
+const SCHEDULES: &str = "\
+A schedule is a cron expression: minute (0-59), hour (0-23), day of the month (1-31), month
+(1-12 or jan-dec), day of the week (0-7 or sun-sat); or the same with seconds first. A
+field is a `*`, a value, a range `1-5`, either with a step `*/10`, or a list `1,15`. `L` is the
+last day of the month, `fri#2` the second Friday. Where both day of the month and day of the week
+are said, either suffices, as in cron(8).
+
+A server with several schedules has the ticks of all of them.
+
+Ticks are computed in the server's time zone. One that does not exist there when clocks go
+forward runs at the end of the gap; one that comes twice when they go back runs once, unless the
+schedule is one of intervals.";
+
+const RETENTION: &str = "\
+`keep = N` keeps the N newest snapshots, as `keep = { last = N }` does. The rules `hourly`, `daily`,
+`weekly` (ISO weeks), `monthly` and `yearly` each keep the newest snapshot of each of the N newest
+such periods that hold one, in the server's time zone. What any rule keeps is kept. Only completed
+snapshots count, and the present time plays no part: after a pause of months nothing is dropped for
+its age.
+
+The numbers of `keep` and `reserve` together must fit into `cap`. Where they fill it, the oldest
+snapshot must go before each new one is made; with a slot to spare it goes only after.
+
+`snapring plan` shows what would be made and deleted, and why each snapshot stays or goes.";
+
+/// The page.
+pub(super) fn page() -> Page {
+    let mut roff = Roff::new();
+    roff.control("TH", ["SNAPRING.TOML", "5", &date(), &source(), MANUAL]);
+    section(&mut roff, "NAME", "snapring.toml - configuration of snapring(1)");
+    section(&mut roff, "SYNOPSIS", DEFAULT_PATH);
+    section(&mut roff, "DESCRIPTION", DESCRIPTION);
+    table(&mut roff, &API);
+    section(&mut roff, "[defaults]", DEFAULTS);
+    for described in [&SERVER, &HOOKS, &LOG] {
+        table(&mut roff, described);
+    }
+    section(&mut roff, "SPANS OF TIME", SPANS);
+    section(&mut roff, "SCHEDULES", SCHEDULES);
+    section(&mut roff, "RETENTION", RETENTION);
+    let example = "Every key with a value, and why one would set it.";
+    let example = [("/usr/share/doc/snapring/examples/config.toml", example)];
+    meanings(&mut roff, "FILES", example);
+    see_also(&mut roff, &[("snapring", "1"), ("snapring-check", "1"), ("snapring-plan", "1")]);
+    Page { name: "snapring.toml".to_owned(), section: "5", text: whole(&roff.to_roff()) }
+}
+
+fn table(roff: &mut Roff, described: &Section) {
+    section(roff, described.header, described.text);
+    for key in described.keys {
+        let absent = match key.absent {
+            Absent::Refused if key.shared => "required, here or in [defaults]".to_owned(),
+            Absent::Refused => "required".to_owned(),
+            other => other.words(),
+        };
+        roff.control("TP", []);
+        roff.text([bold(key.name), roman(format!(" ({}; {absent})", key.form))]);
+        roff.text(inlines(format!("{} {}", sentence(key.text), key.more).trim_end()));
+    }
+}

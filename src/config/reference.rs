@@ -1,0 +1,374 @@
+//! What each key is for: the one text of which config.example.toml and snapring.toml(5) are made,
+//! and by which a key is known at all.
+
+pub mod example;
+
+/// A table of the configuration.
+#[derive(Debug)]
+pub struct Section {
+    /// As it is written.
+    pub header: &'static str,
+    /// What it is for, in whole sentences.
+    pub text: &'static str,
+    /// What may stand in it.
+    pub keys: &'static [Key],
+}
+
+/// A key.
+#[derive(Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What values it takes, in words.
+    pub form: &'static str,
+    /// What holds without it.
+    pub absent: Absent,
+    /// A value, as TOML; empty for a table of its own.
+    pub example: &'static str,
+    /// What it is for: a phrase, which begins small and ends without a full stop.
+    pub text: &'static str,
+    /// What else the manual page says, in whole sentences.
+    pub more: &'static str,
+    /// Whether the example shows it commented out.
+    pub off: bool,
+    /// Whether it may stand in `[defaults]`.
+    pub shared: bool,
+}
+
+/// What holds where a key does not stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// This value, as TOML.
+    Value(&'static str),
+    /// Something that no value says.
+    Means(&'static str),
+    /// Nothing: the key must stand there, or in `[defaults]`.
+    Refused,
+}
+
+impl Absent {
+    /// In words: `default "30s"`.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::Value(text) | Self::Means(text) => format!("default {text}"),
+            Self::Refused => "no default".to_owned(),
+        }
+    }
+}
+
+const KEY: Key = Key {
+    name: "",
+    form: "",
+    absent: Absent::Refused,
+    example: "",
+    text: "",
+    more: "",
+    off: false,
+    shared: false,
+};
+
+const SHARED: Key = Key { shared: true, ..KEY };
+
+/// `[api]`.
+pub const API: Section = Section {
+    header: "[api]",
+    text: "How the provider is reached. All keys have defaults, and so has the whole table.",
+    keys: &[
+        Key {
+            name: "base_url",
+            form: "an https address, or an http one of loopback",
+            absent: Absent::Value("\"https://admin.vps.org/api/v1/\""),
+            example: "\"https://admin.vps.org/api/v1/\"",
+            text: "where the provider's API begins",
+            more: "A new one takes effect with the next start, not with a reload.",
+            ..KEY
+        },
+        Key {
+            name: "token_file",
+            form: "an absolute path",
+            absent: Absent::Means("systemd's credential `snapring-token`, else $SNAPRING_TOKEN"),
+            example: "\"/etc/snapring/token\"",
+            text: "a file with the API token that snapring can read and others cannot",
+            more: "The shipped unit hands /etc/snapring/token over as that credential: leave the key \
+                   out there, since it would win, and the service's user cannot read the file. The \
+                   token itself never stands in the configuration.",
+            off: true,
+            ..KEY
+        },
+        Key {
+            name: "timeout",
+            form: "a span of time from 1s to 10m",
+            absent: Absent::Value("\"30s\""),
+            example: "\"30s\"",
+            text: "for one request, connecting included",
+            ..KEY
+        },
+        Key {
+            name: "max_in_flight",
+            form: "a whole number from 1 to 1024",
+            absent: Absent::Value("8"),
+            example: "8",
+            text: "requests under way at once",
+            ..KEY
+        },
+        Key {
+            name: "requests_per_minute",
+            form: "0, or a whole number from 4",
+            absent: Absent::Value("0"),
+            example: "0",
+            text: "a ceiling of your own, at least 4; 0: none",
+            more: "With fewer, a listing would be too old before the delete that rests on it has its \
+                   turn.",
+            ..KEY
+        },
+        Key {
+            name: "retries",
+            form: "a whole number from 0 to 20",
+            absent: Absent::Value("4"),
+            example: "4",
+            text: "further tries after a first one failed",
+            more: "They come 1 to 30 seconds apart, with jitter; after a 429 when the provider says.",
+            ..KEY
+        },
+        Key {
+            name: "settle",
+            form: "a span of time from 0s to 10m",
+            absent: Absent::Value("\"20s\""),
+            example: "\"20s\"",
+            text: "how long a create that got no answer may take to show up in a listing",
+            more: "Only then is it tried a second time.",
+            ..KEY
+        },
+    ],
+};
+
+/// What stands in `[defaults]` above its keys.
+pub const DEFAULTS: &str =
+    "Whatever most servers share. Any key of a [[server]] may stand here but id, name and pin.";
+
+/// `[[server]]`, and but for its own keys `[defaults]`.
+pub const SERVER: Section = Section {
+    header: "[[server]]",
+    text: "A server of the account, once for each. What it does not say comes from [defaults].",
+    keys: &[
+        Key {
+            name: "id",
+            form: "a whole number from 1",
+            example: "12346",
+            text: "the provider's number of the server",
+            ..KEY
+        },
+        Key {
+            name: "name",
+            form: "text of at most 100 characters, not a number",
+            absent: Absent::Means("\"server-<id>\""),
+            example: "\"db-01\"",
+            text: "for logs, tables and commands",
+            more: "No two servers may have the same.",
+            ..KEY
+        },
+        Key {
+            name: "schedule",
+            form: "a cron expression, or a list of them",
+            example: "[\"0 */6 * * *\", \"30 22 * * fri\"]",
+            text: "minute, hour, day, month, weekday; or 6, seconds first",
+            more: "See SCHEDULES.",
+            ..SHARED
+        },
+        Key {
+            name: "timezone",
+            form: "an IANA name",
+            absent: Absent::Value("\"Etc/UTC\""),
+            example: "\"Etc/UTC\"",
+            text: "also where days, weeks and months begin for `keep`",
+            ..SHARED
+        },
+        Key {
+            name: "keep",
+            form: "a whole number, or a table of rules",
+            example: "{ last = 1, hourly = 0, daily = 1, weekly = 1, monthly = 0, yearly = 0 }",
+            text: "how many stay: the newest, or those that rules choose",
+            more: "See RETENTION.",
+            ..SHARED
+        },
+        Key {
+            name: "prefix",
+            form: "a letter, then letters, digits, hyphens and underscores, at most 23 in all",
+            absent: Absent::Value("\"snapring\""),
+            example: "\"snapring\"",
+            text: "its snapshots are snapring-20261123T030000Z",
+            more: "A snapshot whose whole name is prefix, hyphen and tick is snapring's own. All others \
+                   are counted and never deleted, so after a change of the prefix those with the old \
+                   one stay for ever.",
+            ..SHARED
+        },
+        Key {
+            name: "description",
+            form: "text of at most 500 characters",
+            absent: Absent::Value("\"rotated by snapring\""),
+            example: "\"rotated by snapring\"",
+            text: "what the provider shows beside a snapshot",
+            ..SHARED
+        },
+        Key {
+            name: "cap",
+            form: "a whole number from 1 to 1000",
+            absent: Absent::Value("5"),
+            example: "5",
+            text: "the provider's limit for this server",
+            ..SHARED
+        },
+        Key {
+            name: "reserve",
+            form: "a whole number from 0 to 1000",
+            absent: Absent::Value("0"),
+            example: "1",
+            text: "slots left free for snapshots made by hand",
+            more: "One made by hand uses it up. keep and reserve together must fit into cap.",
+            ..SHARED
+        },
+        Key {
+            name: "jitter",
+            form: "a span of time",
+            absent: Absent::Value("\"0s\""),
+            example: "\"10m\"",
+            text: "a tick starts somewhere within this span",
+            more: "Server and tick alone decide where, so a restart changes nothing.",
+            ..SHARED
+        },
+        Key {
+            name: "catch_up",
+            form: "a span of time",
+            absent: Absent::Value("\"24h\""),
+            example: "\"24h\"",
+            text: "a tick missed no longer ago runs late, once; \"0s\": never",
+            ..SHARED
+        },
+        Key {
+            name: "min_interval",
+            form: "a span of time",
+            absent: Absent::Value("\"10m\""),
+            example: "\"10m\"",
+            text: "a tick sooner than this after the last one is skipped",
+            ..SHARED
+        },
+        Key {
+            name: "completion_timeout",
+            form: "a span of time from 1s to 7days",
+            absent: Absent::Value("\"45m\""),
+            example: "\"45m\"",
+            text: "how long a snapshot may be in progress",
+            more: "When it has passed, the rotation has failed, and nothing is pruned.",
+            ..SHARED
+        },
+        Key {
+            name: "pin",
+            form: "a list of whole numbers",
+            absent: Absent::Value("[]"),
+            example: "[801]",
+            text: "snapshots by id that are never deleted",
+            ..KEY
+        },
+        Key {
+            name: "enabled",
+            form: "true or false",
+            absent: Absent::Value("true"),
+            example: "true",
+            text: "whether its ticks do anything",
+            ..SHARED
+        },
+        Key {
+            name: "hooks",
+            form: "a table",
+            absent: Absent::Means("none"),
+            text: "programs that run around a create",
+            more: "See [server.hooks]. A server's own hooks replace those of [defaults] as a whole.",
+            ..SHARED
+        },
+    ],
+};
+
+/// `[server.hooks]`.
+pub const HOOKS: Section = Section {
+    header: "[server.hooks]",
+    text: "Programs that run around a create: argument lists, no shell. SNAPRING_SERVER, \
+           SNAPRING_SERVER_ID, SNAPRING_TICK and SNAPRING_SNAPSHOT tell them the context, and \
+           SNAPRING_RESULT tells `after` how it went.",
+    keys: &[
+        Key {
+            name: "before",
+            form: "a list of texts: a program and its arguments",
+            absent: Absent::Means("none"),
+            example: "[\"/usr/local/bin/quiesce\", \"db-01\"]",
+            text: "when it fails, no snapshot is made",
+            ..KEY
+        },
+        Key {
+            name: "after",
+            form: "a list of texts: a program and its arguments",
+            absent: Absent::Means("none"),
+            example: "[\"/usr/local/bin/resume\", \"db-01\"]",
+            text: "runs whenever `before` was started, whatever happened",
+            ..KEY
+        },
+        Key {
+            name: "timeout",
+            form: "a span of time from 1s to 1day",
+            absent: Absent::Value("\"2m\""),
+            example: "\"2m\"",
+            text: "for each of the two",
+            ..KEY
+        },
+    ],
+};
+
+/// `[log]`.
+pub const LOG: Section = Section {
+    header: "[log]",
+    text: "How events are written.",
+    keys: &[
+        Key {
+            name: "format",
+            form: "\"auto\", \"json\" or \"text\"",
+            absent: Absent::Value("\"auto\""),
+            example: "\"auto\"",
+            text: "text on a terminal, else json; or \"text\", \"json\"",
+            ..KEY
+        },
+        Key {
+            name: "level",
+            form: "a level, or a filter of levels by target",
+            absent: Absent::Value("\"info\""),
+            example: "\"info\"",
+            text: "$SNAPRING_LOG overrides it; a filter like \"warn,snapring=debug\" works too",
+            more: "The levels are error, warn, info, debug, trace and off. Changes of [log] take effect \
+                   with the next start.",
+            ..KEY
+        },
+    ],
+};
+
+/// A phrase as a sentence.
+#[must_use]
+pub fn sentence(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// The names of keys, in their order.
+#[must_use]
+pub fn names(keys: &[Key]) -> Vec<&'static str> {
+    keys.iter().map(|key| key.name).collect()
+}
+
+/// The names of the keys that may stand in `[defaults]`.
+#[must_use]
+pub fn shared_names() -> Vec<&'static str> {
+    SERVER.keys.iter().filter(|key| key.shared).map(|key| key.name).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! config.example.toml: every key with a value, and why one would set it.
+
+use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, Key, LOG, SERVER, sentence};
+
+/// How wide a line may be.
+const WIDTH: usize = 100;
+
+/// What is longer has its comment above, so that the others' stay near their settings.
+const LONG: usize = 36;
+
+const HEAD: &str = "\
+snapring, all keys with their defaults unless said otherwise; snapring.toml(5) says more of each.
+
+Check this file with `snapring check`, and see what would happen with `snapring plan`.
+Spans of time are \"90s\", \"10m\", \"1h 30m\", \"2d\". Unknown keys are mistakes.";
+
+/// What stands in `[defaults]`, with its values. In the full server below, these are not explained
+/// a second time.
+const IN_DEFAULTS: [(&str, &str); 3] =
+    [("schedule", "\"0 3 * * *\""), ("timezone", "\"Europe/Berlin\""), ("keep", "4")];
+
+/// The whole text of config.example.toml.
+#[must_use]
+pub fn render() -> String {
+    let mut lines: Vec<String> = HEAD.lines().map(as_comment).collect();
+    let all = |keys: &'static [Key]| keys.iter().filter(|key| !key.example.is_empty());
+    let explained = |keys: &'static [Key]| all(keys).map(|key| Line::explained(key, key.example));
+
+    table(&mut lines, API.text, API.header, explained(API.keys));
+    let defaults = IN_DEFAULTS.iter().filter_map(|(name, value)| {
+        let key = SERVER.keys.iter().find(|key| key.name == *name)?;
+        Some(Line::explained(key, value))
+    });
+    table(&mut lines, DEFAULTS, "[defaults]", defaults);
+    let smallest = "The smallest server there can be: all else comes from [defaults].";
+    table(&mut lines, smallest, SERVER.header, [Line::plain("id", "12345")]);
+    let full = all(SERVER.keys).map(|key| {
+        let before = key.name == "id" || IN_DEFAULTS.iter().any(|(name, _)| *name == key.name);
+        if before { Line::plain(key.name, key.example) } else { Line::explained(key, key.example) }
+    });
+    table(&mut lines, "A server with everything said.", SERVER.header, full);
+    table(&mut lines, HOOKS.text, HOOKS.header, explained(HOOKS.keys));
+    table(&mut lines, LOG.text, LOG.header, explained(LOG.keys));
+    lines.join("\n") + "\n"
+}
+
+/// A key with its value.
+struct Line {
+    setting: String,
+    comment: Comment,
+}
+
+enum Comment {
+    None,
+    Beside(String),
+    /// Wrapped.
+    Above(String),
+}
+
+impl Line {
+    fn plain(name: &str, value: &str) -> Self {
+        Self { setting: format!("{name} = {value}"), comment: Comment::None }
+    }
+
+    fn explained(key: &Key, value: &str) -> Self {
+        let setting = format!("{} = {value}", key.name);
+        let text = match key.absent {
+            Absent::Value(default) if default == value => key.text.to_owned(),
+            other => format!("{}; {}", key.text, other.words()),
+        };
+        if key.off {
+            let text = format!("{} {}", sentence(&text), key.more);
+            return Self { setting: as_comment(&setting), comment: Comment::Above(text) };
+        }
+        let comment = match setting.len() {
+            ..=LONG => Comment::Beside(text),
+            _ => Comment::Above(sentence(&text)),
+        };
+        Self { setting, comment }
+    }
+}
+
+fn table(lines: &mut Vec<String>, text: &str, header: &str, keys: impl IntoIterator<Item = Line>) {
+    let keys: Vec<Line> = keys.into_iter().collect();
+    let settings = keys.iter().filter(|key| matches!(key.comment, Comment::Beside(_)));
+    let column = settings.map(|key| key.setting.chars().count()).max().unwrap_or(0);
+    lines.push(String::new());
+    lines.extend(wrapped(text));
+    lines.push(header.to_owned());
+    for Line { setting, comment } in keys {
+        match comment {
+            Comment::None => lines.push(setting),
+            Comment::Beside(text) => {
+                lines.push(format!("{setting:column$}   {}", as_comment(&text)))
+            }
+            Comment::Above(text) => {
+                lines.extend(wrapped(&text));
+                lines.push(setting);
+            }
+        }
+    }
+}
+
+fn as_comment(text: &str) -> String {
+    format!("# {text}").trim_end().to_owned()
+}
+
+/// A text as comments that are not wider than the page.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec!["#".to_owned()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("# {word}")),
+        }
+    }
+    lines
+}

@@ -1,0 +1,135 @@
+//! The reference, the parser and the example in the repository say the same.
+
+use super::*;
+use crate::config::{Loaded, parse};
+
+/// One server that lacks nothing.
+const SMALLEST: &str = "[[server]]\nid = 1\nschedule = \"0 3 * * *\"\nkeep = 4\n";
+
+/// The smallest configuration with one more line in a table.
+fn with(section: &Section, line: &str) -> String {
+    match section.header {
+        "[[server]]" => {
+            let kept =
+                SMALLEST.lines().filter(|it| it.split(" = ").next() != line.split(" = ").next());
+            format!("{}\n{line}\n", kept.collect::<Vec<_>>().join("\n"))
+        }
+        header => format!("{SMALLEST}{header}\n{line}\n"),
+    }
+}
+
+fn settings(text: &str) -> String {
+    let loaded: Loaded =
+        parse("config.toml", text).unwrap_or_else(|it| panic!("{}", it.render(false)));
+    // The zone without a name, and the same one with it.
+    format!("{:?}", loaded.settings).replace("TZif(\"Etc/UTC\")", "UTC").replace("Etc/UTC", "UTC")
+}
+
+/// Every key, but for the table that has its own section.
+fn all() -> Vec<(&'static Section, &'static Key)> {
+    let sections = [&API, &SERVER, &HOOKS, &LOG];
+    let keys = sections.into_iter().flat_map(|it| it.keys.iter().map(move |key| (it, key)));
+    keys.filter(|(_, key)| key.name != "hooks").collect()
+}
+
+#[test]
+fn the_example_in_the_repository_is_what_the_reference_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
+    if std::env::var_os("SNAPRING_WRITE_EXAMPLE").is_some() {
+        std::fs::write(path, example::render()).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap() == example::render(),
+        "config.example.toml is not what src/config/reference.rs says; to write it anew:\n\
+         SNAPRING_WRITE_EXAMPLE=1 cargo test --lib the_example_in_the_repository"
+    );
+}
+
+#[test]
+fn no_line_of_the_example_is_wider_than_a_page() {
+    for line in example::render().lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn every_value_shown_is_taken() {
+    for (section, key) in all() {
+        settings(&with(section, &format!("{} = {}", key.name, key.example)));
+    }
+}
+
+#[test]
+fn every_documented_default_is_what_holds_without_the_key() {
+    for (section, key) in all() {
+        let Absent::Value(default) = key.absent else { continue };
+        let without = if section.header == HOOKS.header {
+            settings(&format!("{SMALLEST}[server.hooks]\n"))
+        } else {
+            settings(SMALLEST)
+        };
+        assert_eq!(
+            settings(&with(section, &format!("{} = {default}", key.name))),
+            without,
+            "{}",
+            key.name
+        );
+    }
+}
+
+#[test]
+fn what_has_no_default_is_asked_for() {
+    let needed: Vec<_> = all()
+        .iter()
+        .filter(|(_, it)| it.absent == Absent::Refused)
+        .map(|(_, it)| it.name)
+        .collect();
+    assert_eq!(needed, ["id", "schedule", "keep"]);
+    for name in needed {
+        let kept: Vec<_> = SMALLEST.lines().filter(|line| !line.starts_with(name)).collect();
+        let error = parse("config.toml", &kept.join("\n")).unwrap_err();
+        assert!(error.to_string().contains(&format!("a server has no `{name}`")), "{error}");
+    }
+}
+
+/// A key that nobody reads would be taken whatever its value.
+#[test]
+fn every_key_is_read_and_its_range_is_the_documented_one() {
+    for (section, key) in all() {
+        let error = parse("config.toml", &with(section, &format!("{} = {{ x = [] }}", key.name)));
+        assert!(error.is_err(), "{} takes anything", key.name);
+        let Some((_, range)) = key.form.split_once(" from ") else { continue };
+        if !range.contains(" to ") {
+            continue;
+        }
+        let beyond = if key.form.starts_with("a span") { "\"100000days\"" } else { "100000" };
+        let error =
+            parse("config.toml", &with(section, &format!("{} = {beyond}", key.name))).unwrap_err();
+        assert!(error.to_string().ends_with(range), "{}: {error}", key.name);
+    }
+}
+
+#[test]
+fn what_may_stand_in_defaults_is_what_is_taken_there() {
+    for key in SERVER.keys.iter().filter(|key| key.name != "hooks") {
+        let text = format!("[defaults]\n{} = {}\n{SMALLEST}", key.name, key.example);
+        assert_eq!(parse("config.toml", &text).is_ok(), key.shared, "{}", key.name);
+    }
+}
+
+/// What the package installs: nothing of it holds until a mark is taken off, and all of it together is
+/// a good configuration.
+#[test]
+fn the_packages_configuration_is_good_once_the_marks_are_off() {
+    let packaged = include_str!("../../../systemd/debian/config.toml");
+    let error = parse("config.toml", packaged).unwrap_err();
+    assert_eq!(error.to_string(), "config.toml:1:1: there is no server");
+    let is_key = |line: &&str| {
+        line.strip_prefix('#').is_some_and(|it| !it.starts_with(' ') && !it.is_empty())
+    };
+    let taken: Vec<&str> =
+        packaged.lines().filter(is_key).filter_map(|it| it.strip_prefix('#')).collect();
+    let loaded =
+        parse("config.toml", &taken.join("\n")).unwrap_or_else(|it| panic!("{}", it.render(false)));
+    assert_eq!((loaded.settings.servers.len(), loaded.warnings.len()), (1, 0));
+}
