@@ -4,10 +4,12 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::indexing_slicing
 )]
 
 mod client;
 mod daemon;
+mod killed;
 mod machine;
 mod one_shot;
