@@ -7,6 +7,7 @@ use std::ops::Range;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use nix::sys::signal::Signal;
+use snapring::api::failure::Operation;
 use snapring::naming::{Prefix, ServerId, SnapshotId, Tick};
 use snapring::sandbox::provider::Row;
 
@@ -108,6 +109,10 @@ impl Stage {
     /// each life to be killed whether it came to its place: a later one may have too little left to
     /// do, and is killed at rest. Fails when something does not come to pass.
     pub async fn play(&mut self, kills: &[Kill]) -> Result<Vec<bool>, String> {
+        if self.scenario.command == Command::Rotate {
+            // So that the lives to come fall into the second of the first one.
+            self.machine.clock.next_second().await;
+        }
         let mut killed = Vec::new();
         for (nth, kill) in (1..).zip(kills) {
             kill.arm(&mut self.machine.sandbox.provider());
@@ -137,12 +142,13 @@ impl Stage {
             return Err("the last life never came to rest".to_owned());
         }
         self.at_rest = self.machine.rows(WEB);
-        self.one_more_tick().await?;
+        self.conclude().await?;
         Ok(killed)
     }
 
-    /// Sees that a daemon goes on with the next tick, and that a person may rotate again.
-    async fn one_more_tick(&mut self) -> Result<(), String> {
+    /// A daemon must go on with the next tick; a person must have been told that all is well. Either
+    /// has written one event for each call.
+    async fn conclude(&mut self) -> Result<(), String> {
         let first_call = self.parts.last().unwrap().calls.start;
         match self.scenario.command {
             Command::Run => {
@@ -231,9 +237,31 @@ impl Stage {
 
     async fn until(&mut self, mut so: impl FnMut(&Self, &mut Daemon) -> bool) -> bool {
         let mut life = self.lives.pop().unwrap();
-        let came = self.machine.comes_true(|| so(self, &mut life)).await;
+        let came = || {
+            self.end_lingering();
+            so(self, &mut life)
+        };
+        let came = self.machine.comes_true(came).await;
         self.lives.push(life);
         came
+    }
+
+    /// What lingers goes from listings once the present life has asked for its deletion and has
+    /// seen it listed after that.
+    fn end_lingering(&self) {
+        let mut provider = self.machine.sandbox.provider();
+        let first = self.parts.last().unwrap().calls.start;
+        let (mut asked, mut seen) = (None, None);
+        for call in provider.calls().range(first..) {
+            match (call.operation, call.status) {
+                (Some(Operation::Delete), Some(204 | 404)) => asked.clone_from(&call.snapshot),
+                (Some(Operation::List), Some(_)) => seen.clone_from(&asked),
+                _ => {}
+            }
+        }
+        if let Some(id) = seen {
+            provider.remove_snapshot(SnapshotId(id.parse().unwrap()));
+        }
     }
 
     /// Whether the present life is held where it is to be killed.
@@ -267,13 +295,11 @@ impl Stage {
 fn connections_to(port: u16) -> usize {
     const ESTABLISHED: &str = "01";
     const CLOSED_BY_THE_OTHER_END: &str = "08";
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
     let open = |line: &&str| {
-        let mut fields = line.split_whitespace().skip(1);
-        let local = fields.next().unwrap_or_default();
-        let state = fields.nth(1).unwrap_or_default();
-        local.ends_with(&format!(":{port:04X}"))
-            && [ESTABLISHED, CLOSED_BY_THE_OTHER_END].contains(&state)
+        let fields: Vec<&str> = line.split_whitespace().take(4).collect();
+        matches!(fields[..], [_, local, _, ESTABLISHED | CLOSED_BY_THE_OTHER_END] if local.ends_with(&port))
     };
-    table.lines().filter(open).count()
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().filter(|line| line.contains(&port)).filter(open).count()
 }
