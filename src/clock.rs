@@ -107,6 +107,15 @@ impl Clock {
         tokio::time::sleep(span / self.0.speed).await;
     }
 
+    /// Waits until the wall clock's next whole second begins; gives that second. Whoever began
+    /// before it and had ended by now was given another one.
+    pub async fn next_second(&self) -> Timestamp {
+        let now = self.now().wall;
+        let next = Timestamp::from_second(now.as_second().saturating_add(1)).unwrap_or(now);
+        self.sleep(Duration::try_from(next.duration_since(now)).unwrap_or_default()).await;
+        next
+    }
+
     /// Runs `work` for at most `span` of this clock's time; `None` when it was not done by then.
     pub async fn timeout<F: Future>(&self, span: Duration, work: F) -> Option<F::Output> {
         tokio::time::timeout(span / self.0.speed, work).await.ok()
@@ -149,6 +158,15 @@ mod tests {
         clock.sleep(Duration::from_secs(3600)).await;
         assert_eq!(real.elapsed(), Duration::from_secs(5));
         assert_eq!(clock.now().wall, noon() + SignedDuration::from_hours(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_second_has_begun_when_it_is_given_and_is_never_the_present_one() {
+        let clock = Clock::simulated(noon() + SignedDuration::from_millis(250));
+        for second in 1..=3 {
+            assert_eq!(clock.next_second().await, noon() + SignedDuration::from_secs(second));
+            assert_eq!(clock.now().wall, noon() + SignedDuration::from_secs(second));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -172,7 +172,9 @@ impl Daemon {
 
     /// Rotates every enabled server now, as if a person had asked for each.
     pub async fn rotate_all(&self) {
-        let tick = Tick::at(self.shared.world.clock.now().wall);
+        // In the present second a daemon that was killed may have made a snapshot that is not
+        // listed yet.
+        let tick = Tick::at(self.shared.world.clock.next_second().await);
         let current = self.shared.current();
         for server in current.servers.values().filter(|server| server.enabled) {
             let order = Ordered {

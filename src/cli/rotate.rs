@@ -46,7 +46,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     let surroundings = setup.surroundings(until_asked_to_end()?).map_err(Refusal::print)?;
     let exclusion = setup.exclusion().map_err(Refusal::print)?;
-    let tick = Tick::at(setup.clock.now().wall);
+    // In the present second a run that was killed may have made a snapshot that is not listed yet.
+    let tick = Tick::at(setup.clock.next_second().await);
     let expected = servers.len();
     let mut rotations = JoinSet::new();
     for server in servers {

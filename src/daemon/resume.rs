@@ -24,7 +24,15 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
     let latest =
         server.latest_tick_at(started.wall).filter(|tick| may_catch_up(&server, *tick, started));
     let owed = unfinished(&ring, &server.policy, latest, |tick| server.has_tick(tick));
-    let Some(tick) = owed else { return };
+    let Some(tick) = owed else {
+        tracing::debug!(
+            event = "resume",
+            server_id = server.id.0,
+            server = server.name.as_str(),
+            "nothing was missed or left in progress"
+        );
+        return;
+    };
     // What has begun is gone on with at once; only a tick that is still to be run has a start.
     let begun = ring.for_tick(tick, &server.policy).is_some();
     let wait = server.starts_at(tick).duration_since(shared.world.clock.now().wall);

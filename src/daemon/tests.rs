@@ -60,6 +60,16 @@ impl Stage {
         self.daemon(settings, Box::new(self.memory.clone())).await
     }
 
+    /// What a daemon before this one did, just before it died.
+    async fn create_and_die(&self, settings: &Settings, server: ServerId, name: &str) {
+        let credentials = Credentials::known(SecretString::from(TOKEN));
+        let transport = Box::new(self.memory.clone());
+        let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
+        let listing = client.list(server, &Scope::default()).await.unwrap();
+        let creation = Creation::by_hand(name.to_owned(), 5, &listing).unwrap();
+        client.create(&creation, "", 1, &Scope::default()).await.unwrap();
+    }
+
     async fn pass(&self, hours: u64) {
         self.clock.sleep(Duration::from_secs(3600 * hours)).await;
     }
@@ -165,14 +175,8 @@ async fn a_start_right_after_a_crash_does_not_make_again_what_is_not_listed_yet(
         provider.add_snapshot(web, "snapring-20261122T030000Z", "completed", yesterday);
         provider.add_fault("create:late=15s,times=1".parse().unwrap());
     }
-    // What the daemon before this one did, just before it died.
-    let credentials = Credentials::known(SecretString::from(TOKEN));
-    let transport = Box::new(stage.memory.clone());
-    let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
-    let listing = client.list(web, &Scope::default()).await.unwrap();
-    let name = "snapring-20261123T030000Z".to_owned();
-    let creation = Creation::by_hand(name.clone(), 5, &listing).unwrap();
-    client.create(&creation, "", 1, &Scope::default()).await.unwrap();
+    let name = "snapring-20261123T030000Z";
+    stage.create_and_die(&settings, web, name).await;
 
     let daemon = stage.start(&settings).await;
     stage.pass(1).await;
@@ -307,6 +311,24 @@ async fn a_timetable_that_is_never_let_go_stops_the_heart() {
     drop(free);
     holder.join().unwrap();
     until(&|silence| silence < Duration::from_secs(1), "it does not beat again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_who_asks_again_within_the_second_of_a_crash_gets_a_tick_of_its_own() {
+    let stage = Stage::at("2026-11-23T12:00:00Z");
+    let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
+    let web = ServerId(101);
+    let late = "create:late=15s,times=1".parse().unwrap();
+    stage.memory.provider.lock().unwrap().add_fault(late);
+    stage.create_and_die(&settings, web, "snapring-20261123T120000Z").await;
+
+    let daemon = stage.start(&settings).await;
+    daemon.rotate_all().await;
+    stage.pass(1).await;
+    daemon.shutdown().await;
+    let rows = stage.memory.provider.lock().unwrap().snapshots(web, stage.clock.now().wall);
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["snapring-20261123T120000Z", "snapring-20261123T120001Z"]);
 }
 
 /// Panics on one server's calls.

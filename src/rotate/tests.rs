@@ -174,6 +174,7 @@ async fn a_rotation_creates_waits_and_prunes_the_oldest() {
 #[case::an_empty_answer("create:empty,times=1", 1)]
 #[case::a_proxys_page("create:garbage,times=1", 1)]
 #[case::a_timeout("create:hang,times=1", 2)]
+#[case::a_timeout_after_the_act("create:hang-after,times=1", 1)]
 #[case::an_answer_later_than_the_timeout("create:latency=50s,times=1", 1)]
 #[case::throttled("create:status=429,retry-after=120,times=2", 3)]
 #[case::throttled_without_a_time("create:status=429,times=1", 2)]

@@ -27,6 +27,7 @@ use crate::naming::ServerId;
 pub const EFFECTS: &str = "\
 latency=200ms        the answer takes that long, half of it before the act, half after
 hang                 no answer, nothing is done
+hang-after           it is done, then no answer
 status=500           this answer, nothing is done; with retry-after=30 or a date
 status-after=500     it is done, then this answer
 drop-before          the connection closes, nothing is done
@@ -47,8 +48,10 @@ linger=5s            a deleted snapshot stays in listings that long";
 pub enum Effect {
     /// The answer takes this long.
     Latency(Duration),
-    /// Never an answer.
+    /// Never an answer, and no act.
     Hang,
+    /// The act, and never an answer.
+    HangAfter,
     /// Another answer instead of the act.
     Status(u16, Option<String>),
     /// Another answer after the act.
@@ -87,6 +90,7 @@ impl fmt::Display for Effect {
         match self {
             Self::Latency(wait) => write!(out, "latency={}", compact(span(*wait))),
             Self::Hang => out.write_str("hang"),
+            Self::HangAfter => out.write_str("hang-after"),
             Self::Status(status, None) => write!(out, "status={status}"),
             Self::Status(status, Some(wait)) => write!(out, "status={status},retry-after={wait}"),
             Self::StatusAfter(status) => write!(out, "status-after={status}"),
@@ -116,6 +120,7 @@ impl Effect {
     fn decides_the_answer(&self) -> bool {
         match self {
             Self::Hang
+            | Self::HangAfter
             | Self::Status(..)
             | Self::StatusAfter(_)
             | Self::DropBefore
@@ -256,6 +261,7 @@ impl FromStr for Fault {
         let effect = match word {
             "latency" => Effect::Latency(span(value)?),
             "hang" => Effect::Hang,
+            "hang-after" => Effect::HangAfter,
             "status" => Effect::Status(status(value)?, None),
             "status-after" => Effect::StatusAfter(status(value)?),
             "drop-before" => Effect::DropBefore,
@@ -396,6 +402,7 @@ mod tests {
     #[case("any:latency=200ms")]
     #[case("delete:linger=1m30s,after=3")]
     #[case("create:drop-after,times=1")]
+    #[case("any:hang-after,times=1,after=4")]
     #[case("create:status=429,retry-after=Wed, 21 Oct 2026 07:28:00 GMT,times=2")]
     #[case("list:torn,server=5000000000")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {

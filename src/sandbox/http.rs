@@ -176,6 +176,9 @@ async fn api(State(shared): State<Shared>, request: Request) -> Response<Body> {
     // Half of the latency lies before the act, half after.
     shared.clock.sleep(fate.latency() / 2).await;
     let reply = shared.provider().answer(&question, &fate, now());
+    if fate.hangs_after() {
+        std::future::pending::<()>().await;
+    }
     shared.clock.sleep(fate.latency() / 2).await;
     match reply {
         Some(reply) if fate.is_torn() => torn(reply),

@@ -43,6 +43,9 @@ impl InMemory {
         // Half of the latency lies before the act, half after.
         self.clock.sleep(fate.latency() / 2).await;
         let reply = provider().answer(&question, &fate, self.clock.now().wall);
+        if fate.hangs_after() {
+            std::future::pending::<()>().await;
+        }
         self.clock.sleep(fate.latency() / 2).await;
         let reply = reply.ok_or_else(|| {
             TransportError::Connection("the connection closed before the answer".to_owned())

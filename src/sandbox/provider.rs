@@ -148,7 +148,7 @@ pub struct Call {
     pub server: Option<ServerId>,
     /// The name or number of the snapshot.
     pub snapshot: Option<String>,
-    /// What was answered; `None`: nothing.
+    /// What was answered, though `hang-after` may have kept it back; `None`: nothing.
     pub status: Option<u16>,
     /// Whether the provider did what it was asked to.
     pub acted: bool,
@@ -188,10 +188,16 @@ impl Fate {
         self.effects.iter().map(latency).fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// Never an answer.
+    /// Never an answer, and no act.
     #[must_use]
     pub fn hangs(&self) -> bool {
         self.has(&Effect::Hang)
+    }
+
+    /// Never an answer to what was done.
+    #[must_use]
+    pub fn hangs_after(&self) -> bool {
+        self.has(&Effect::HangAfter)
     }
 
     /// The connection closes before the body's end.

@@ -31,8 +31,13 @@ pub struct Machine {
 impl Machine {
     /// A sandbox with three servers whose snapshots take `completion`.
     pub async fn with_snapshots_of(completion: Duration) -> Self {
+        Self::with(|options| options.completion = completion..=completion).await
+    }
+
+    /// A sandbox with three servers, set up otherwise than usual.
+    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::new(3, SecretString::from(TOKEN), 1);
-        options.completion = completion..=completion;
+        change(&mut options);
         let clock = Clock::system();
         let listen = "127.0.0.1:0".parse().unwrap();
         let sandbox = Sandbox::start(options, clock.clone(), listen).await.unwrap();
@@ -50,11 +55,13 @@ impl Machine {
 
     /// Writes the configuration: `[api]` for the sandbox, then what is given.
     pub fn configure(&self, rest: &str) {
-        let text = format!(
-            "[api]\nbase_url = \"http://{}/api/v1/\"\nsettle = \"1s\"\nretries = 1\n\
-             timeout = \"5s\"\n{rest}",
-            self.sandbox.address()
-        );
+        self.configure_api("settle = \"1s\"\nretries = 1\ntimeout = \"5s\"", rest);
+    }
+
+    /// The same with other settings of `[api]`.
+    pub fn configure_api(&self, api: &str, rest: &str) {
+        let address = self.sandbox.address();
+        let text = format!("[api]\nbase_url = \"http://{address}/api/v1/\"\n{api}\n{rest}");
         std::fs::write(self.path("config.toml"), text).unwrap();
     }
 
@@ -67,6 +74,8 @@ impl Machine {
             .env("SNAPRING_CONFIG", self.path("config.toml"))
             .env("SNAPRING_TOKEN", TOKEN)
             .env("STATE_DIRECTORY", self.directory.path())
+            // Nothing here speaks TLS, and to read all of the system's roots is most of a start's work.
+            .env("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/root.pem"))
             .stdin(Stdio::null());
         command
     }
@@ -119,13 +128,21 @@ impl Machine {
         self.sandbox.provider().add_fault(fault.parse().unwrap());
     }
 
-    /// Waits until something is so; a minute is far more than anything here takes.
-    pub async fn until(&self, what: &str, mut so: impl FnMut() -> bool) {
+    /// Waits until something is so; a minute is far more than anything here takes. Whether it is.
+    pub async fn comes_true(&self, mut so: impl FnMut() -> bool) -> bool {
         for _ in 0..3000 {
             if so() {
-                return;
+                return true;
             }
             self.clock.sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, so: impl FnMut() -> bool) {
+        if self.comes_true(so).await {
+            return;
         }
         let started = self.started.load(Ordering::Relaxed);
         let log = self.path(&format!("log-{}", started.saturating_sub(1)));
@@ -133,7 +150,7 @@ impl Machine {
     }
 }
 
-/// `snapring run`; killed if a test leaves it behind.
+/// A running command, mostly `snapring run`; killed if a test leaves it behind.
 pub struct Daemon {
     child: Child,
     log: PathBuf,
@@ -145,10 +162,16 @@ impl Daemon {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
+    /// SIGKILL, unless it has ended already; returns when it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the end, at most a minute.
     pub async fn ended(&mut self) -> ExitStatus {
         for _ in 0..3000 {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.exit() {
                 return status;
             }
             self.clock.sleep(Duration::from_millis(20)).await;
@@ -161,6 +184,11 @@ impl Daemon {
         &self.log
     }
 
+    /// How it ended, if it has.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// All events of a kind so far.
     pub fn events(&self, event: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap();
@@ -168,6 +196,17 @@ impl Daemon {
         // The last line may be half written.
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["event"] == event).collect()
+    }
+
+    /// How many events of a kind were written so far; costs less than reading them.
+    pub fn told(&self, event: &str) -> usize {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        text.matches(&format!("\"event\":\"{event}\"")).count()
+    }
+
+    /// All that it has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// How many rotations ended in this outcome.

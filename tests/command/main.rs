@@ -5,12 +5,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     clippy::print_stderr
 )]
 
 mod client;
 mod daemon;
 mod journal;
+mod killed;
 mod machine;
 mod one_shot;
 mod service;
