@@ -588,6 +588,9 @@ impl<S: tracing::Subscriber> Layer<S> for Counter {
 #[tokio::test(start_paused = true)]
 async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     let counter = Counter::default();
+    // While there is one dispatcher only, tracing asks the first thread that comes to an event whether
+    // anybody listens there, and other tests' threads say no for all. So there are two.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(counter.clone()));
     let scene = Scene::new("").holding("c c c c").faults(faults);
