@@ -125,16 +125,10 @@ impl Prefix {
     }
 }
 
+/// Reads the numbers of a stamp, and leaves it to the caller whether all the rest is as it must be.
 fn parse_stamp(stamp: &str) -> Option<Tick> {
-    let bytes = stamp.as_bytes();
-    if bytes.len() != 16 || bytes.get(8) != Some(&b'T') || bytes.get(15) != Some(&b'Z') {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<i16> {
-        let digits = stamp.get(from..to)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-    };
-    let small = |from: usize| number(from, from + 2).and_then(|value| i8::try_from(value).ok());
+    let number = |from: usize, to: usize| stamp.get(from..to)?.parse::<i16>().ok();
+    let small = |from: usize| i8::try_from(number(from, from + 2)?).ok();
     let civil =
         DateTime::new(number(0, 4)?, small(4)?, small(6)?, small(9)?, small(11)?, small(13)?, 0)
             .ok()?;
@@ -183,6 +177,7 @@ mod tests {
         let tick = Tick::at("2026-11-23T04:00:00.9+01:00".parse().unwrap());
         assert_eq!(prefix("snapring").name(tick), "snapring-20261123T030000Z");
         assert_eq!(prefix("snapring").tick_of("snapring-20261123T030000Z"), Some(tick));
+        assert_eq!(tick.to_string(), "2026-11-23T03:00:00Z");
     }
 
     #[rstest]
@@ -317,7 +312,9 @@ mod tests {
             let prefix = prefix(&text);
             let name = prefix.name(tick);
             let other = changed(&name, place, how, by);
-            prop_assume!(other != name);
+            if other == name {
+                return Ok(());
+            }
             let found = prefix.tick_of(&other);
             prop_assert!(found != Some(tick));
             prop_assert_eq!(found.is_some(), is_ours(&text, &other) && !beyond_time(&other));
@@ -345,8 +342,8 @@ mod tests {
             theirs in "[a-c][a-c-]{0,4}",
         ) {
             let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
-            prop_assume!(ours != theirs);
-            prop_assert_eq!(prefix(&ours).tick_of(&prefix(&theirs).name(tick)), None);
+            let expected = (ours == theirs).then_some(tick);
+            prop_assert_eq!(prefix(&ours).tick_of(&prefix(&theirs).name(tick)), expected);
         }
     }
 }

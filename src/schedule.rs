@@ -5,7 +5,6 @@ pub mod planner;
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use croner::Cron;
@@ -121,8 +120,7 @@ impl Schedule {
         let mut walker = guess.checked_sub(LONGEST_GAP).ok()?;
         while let Some(next) = self.next_after(walker).filter(|next| *next <= instant) {
             // A tight schedule would be walked for long: leap ahead while the guess is ahead.
-            walker =
-                if next < guess { next.max(guess - SignedDuration::from_secs(1)) } else { next };
+            walker = next.max(guess - SignedDuration::from_secs(1));
             latest = Some(next);
         }
         latest
@@ -157,15 +155,23 @@ fn words(error: &croner::errors::CronError) -> String {
 const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(25);
 
 fn next(cron: &Cron, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-    let from = instant.to_zoned(zone.clone());
-    let next = cron.find_next_occurrence(&from, false).ok()?.timestamp();
-    if next > instant {
-        return Some(next);
-    }
-    // Not seen in croner 4.0.3. A time that does not lie ahead would make a busy loop of the daemon.
-    let later = instant.checked_add(SignedDuration::from_hours(1)).ok()?;
-    let next = cron.find_next_occurrence(&later.to_zoned(zone.clone()), false).ok()?.timestamp();
-    (next > instant).then_some(next)
+    ahead_of(instant, |from| {
+        let next = cron.find_next_occurrence(&from.to_zoned(zone.clone()), false).ok()?;
+        Some(next.timestamp())
+    })
+}
+
+/// What `find` finds after an instant. A time that does not lie ahead would make a busy loop of the
+/// daemon; it was not seen in croner 4.0.3, and is answered by a search from an hour later.
+fn ahead_of(
+    instant: Timestamp,
+    find: impl Fn(Timestamp) -> Option<Timestamp>,
+) -> Option<Timestamp> {
+    let lies_ahead = |next: &Timestamp| *next > instant;
+    Some(find(instant)?)
+        .filter(lies_ahead)
+        .or_else(|| find(instant.checked_add(SignedDuration::from_hours(1)).ok()?))
+        .filter(lies_ahead)
 }
 
 /// The most single times that a list is taken apart into.
@@ -181,7 +187,7 @@ fn fixed_times(fields: &[&str]) -> Option<Vec<String>> {
     let mut expanded = vec![String::new()];
     for field in times {
         let numbers: Vec<&str> = field.split(',').collect();
-        let plain = |text: &&str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+        let plain = |text: &&str| text.bytes().all(|it| it.is_ascii_digit());
         if !numbers.iter().all(plain) || expanded.len() * numbers.len() > MOST_FIXED_TIMES {
             return None;
         }
@@ -206,12 +212,6 @@ impl PartialEq for Schedule {
 }
 
 impl Eq for Schedule {}
-
-impl Hash for Schedule {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
 
 impl PartialOrd for Schedule {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

@@ -16,6 +16,8 @@ use crate::naming::ServerId;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, Row};
 
+mod limits;
+
 const WEB: ServerId = ServerId(101);
 
 /// A provider, a client, and one server's policy; 2026-11-23 03:00 and counting.

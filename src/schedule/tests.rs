@@ -108,6 +108,50 @@ fn schedules_are_the_same_when_they_mean_the_same_text_in_the_same_zone() {
     assert_ne!(east(1), east(5));
 }
 
+#[test]
+fn schedules_have_one_order_and_show_what_they_are() {
+    let [three, four] = ["0 3 * * *", "0 4 * * *"].map(|text| schedule(text, "Etc/UTC"));
+    assert_eq!(three.partial_cmp(&four), Some(Ordering::Less));
+    assert_eq!(four.cmp(&three), Ordering::Greater);
+    assert_eq!(format!("{three:?} {}", four.text()), "Schedule(0 3 * * * Etc/UTC) 0 4 * * *");
+}
+
+#[test]
+fn what_is_wrong_with_a_field_is_said_in_plain_words() {
+    let words = |text| Schedule::parse(text, TimeZone::UTC).unwrap_err().to_string();
+    assert_eq!(words("60 3 * * *"), "cannot be read: number out of bounds");
+    assert_eq!(words("0,, 3 * * *"), "cannot be read: a comma stands without a value beside it");
+}
+
+/// The limit is there for the memory that each of them takes.
+#[rstest]
+#[case::as_many_as_are_taken_apart("0,30", 24, 2)]
+#[case::one_more("1,2,3,4,5,6,7", 7, 14)]
+fn up_to_forty_eight_listed_times_are_daily_times_which_the_fold_does_not_repeat(
+    #[case] minutes: &str,
+    #[case] hours: u32,
+    #[case] in_the_fold: usize,
+) {
+    let hours: Vec<String> = (0..hours).map(|hour| hour.to_string()).collect();
+    let schedule = schedule(&format!("{minutes} {} * * *", hours.join(",")), "Europe/Berlin");
+    let fold = instant("2026-10-24T23:59:59Z")..instant("2026-10-25T01:59:59Z"); // 02:00 to 03:00, twice
+    let ticks = walked(&schedule, fold.start, fold.end);
+    assert_eq!(ticks.count(), in_the_fold);
+}
+
+#[test]
+fn a_search_that_does_not_lead_ahead_is_begun_anew_an_hour_later() {
+    let noon = instant("2026-11-23T12:00:00Z");
+    let [hour, day] = [1, 24].map(|hours| noon + SignedDuration::from_hours(hours));
+    assert_eq!(ahead_of(noon, |_| Some(day)), Some(day));
+    assert_eq!(ahead_of(noon, |_| None), None);
+    for stuck in [noon - SignedDuration::from_secs(1), noon] {
+        let find = |from| if from < hour { Some(stuck) } else { Some(day) };
+        assert_eq!(ahead_of(noon, find), Some(day));
+        assert_eq!(ahead_of(noon, |_| Some(stuck)), None);
+    }
+}
+
 const ZONES: [&str; 20] = [
     "Etc/UTC",
     "Europe/Berlin",

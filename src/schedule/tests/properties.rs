@@ -67,9 +67,10 @@ proptest! {
         text in any_expression(),
         (name, start) in any_place(),
     ) {
-        let parsed = Schedule::parse(&text, TimeZone::get(name).unwrap());
-        prop_assume!(parsed != Err(ScheduleError::Never));
-        let schedule = parsed.unwrap();
+        let schedule = match Schedule::parse(&text, TimeZone::get(name).unwrap()) {
+            Err(ScheduleError::Never) => return Ok(()),
+            parsed => parsed.unwrap(),
+        };
         let mut before = start;
         for _ in 0..5 {
             let next = schedule.next_after(before).unwrap();
