@@ -157,6 +157,39 @@ async fn on_a_listing_that_took_over_a_minute_nothing_is_deleted_and_a_fresh_one
     assert_eq!(pages.filter(of(Operation::List)).count(), 6, "three pages, and three anew");
 }
 
+/// The same before the pruning: the ninth look, the first to show the new one as completed, is slow.
+#[rstest]
+#[case::still_there(false, RotationOutcome::Rotated, &[801, 802])]
+#[case::removed_meanwhile(true, RotationOutcome::Failed, &[])]
+#[tokio::test(start_paused = true)]
+async fn what_is_pruned_is_pruned_on_a_fresh_listing_that_shows_the_new_one(
+    #[case] removed: bool,
+    #[case] outcome: RotationOutcome,
+    #[case] deleted: &[u64],
+) {
+    let slow = ["list:latency=25s,after=26,times=3"];
+    let pages = |options: &mut Options| {
+        options.page_size = Some(2);
+        options.completion = Duration::from_secs(180)..=Duration::from_secs(180);
+    };
+    let scene = Scene::with("", pages, RecordedHooks::default()).holding("c c c c").faults(&slow);
+    let (provider, clock) = (Arc::clone(&scene.memory.provider), scene.clock.clone());
+    if removed {
+        tokio::spawn(async move {
+            clock.sleep(Duration::from_secs(250)).await;
+            assert!(provider.lock().unwrap().remove_snapshot(SnapshotId(805)));
+        });
+    }
+    let report = scene.rotate().await;
+    assert_eq!((report.outcome, scene.deleted()), (outcome, deleted.to_vec()), "{report:?}");
+    assert_eq!(report.duration_ms, 259_000, "{report:?}");
+    assert_eq!(
+        reason(&report).contains("is not listed as completed any more"),
+        removed,
+        "{report:?}"
+    );
+}
+
 #[rstest]
 #[case::trouble_that_passes("list:status=503,after=1,times=12", RotationOutcome::Rotated, "")]
 #[case::a_refusal("list:status=400,after=1", RotationOutcome::Failed, "rejected (400)")]
