@@ -350,6 +350,19 @@ fn a_squeeze_is_warned_of_and_other_victims_are_not() {
 }
 
 #[rstest]
+#[case::others_are_in_the_way("H H H c c", 5, 4)]
+#[case::its_own_unfinished_ones_are("p p p p p", 3, 5)]
+fn a_ring_that_something_else_fills_does_not_blame_its_keep(
+    #[case] words: &str,
+    #[case] last: u32,
+    #[case] cap: u32,
+) {
+    let policy = Policy { cap, keep: Keep { last, ..Keep::default() }, ..policy() };
+    let step = first_step(&ring(words, &policy), &policy);
+    assert!(matches!(step, Step::Blocked(Blocked { keep_fills_the_ring: false, .. })), "{step:?}");
+}
+
+#[rstest]
 #[case::a_new_server_missed_nothing("", None)]
 #[case::only_made_by_hand("H H", None)]
 #[case::the_latest_was_missed("c c", Some(tick()))]
