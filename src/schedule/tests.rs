@@ -266,17 +266,14 @@ fn around_a_change(change: &Change) -> Vec<String> {
     let hour = |ahead: i64| (begin.div_euclid(60) + ahead).rem_euclid(24);
     let day = begin.div_euclid(24 * 60);
     let within = at_minute(i64::midpoint(begin, end));
-    let (_, month, of_month) = calendar::date(day);
     vec![
         format!("{within} * * *"),
         format!("{within} * * {}", calendar::weekday(day)),
-        format!("{within} {of_month} {month} *"),
         format!("17,42 {} * * *", (end - 1).div_euclid(60).rem_euclid(24)),
         format!("0,30 {},{},{} * * *", hour(-1), hour(0), hour(1)),
         format!("15 {}-{} * * *", hour(0).min(21), hour(0).min(21) + 2),
         format!("*/20 {} * * *", hour(0)),
         "0 */2 * * *".to_owned(),
-        "0 */6 * * *".to_owned(),
     ]
 }
 

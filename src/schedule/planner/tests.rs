@@ -303,7 +303,8 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    // Each case is a life of its own.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     /// Fewer steps than the planner tells apart: it does what the model does, tick for tick.
     #[test]
