@@ -5,6 +5,8 @@
 //! `ring`, `naming` and `schedule` decide and know nothing of I/O.
 
 pub mod api;
+#[cfg(test)]
+mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod config;

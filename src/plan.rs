@@ -284,7 +284,7 @@ fn skip(
     if asked_by == AskedBy::Schedule && apart < policy.min_interval {
         return Some(Skip::TooSoon { last: name, min_interval: policy.min_interval });
     }
-    (tick < last && last.instant() <= now).then_some(Skip::Overtaken { by: name })
+    (tick.instant()..=now).contains(&last.instant()).then_some(Skip::Overtaken { by: name })
 }
 
 /// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,

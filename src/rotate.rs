@@ -28,10 +28,10 @@ use crate::rotate::report::{Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
 
 /// The least time that calls may be tried in, however soon the next rotation is.
-const LEAST_TIME: Duration = Duration::from_secs(60);
+const LEAST_TIME: Duration = Duration::from_mins(1);
 
 /// How long the pruning may be tried, once the snapshot is there, if the next rotation is sooner.
-const PRUNING_TIME: Duration = Duration::from_secs(10 * 60);
+const PRUNING_TIME: Duration = Duration::from_mins(10);
 
 /// What a rotation needs of the world.
 #[derive(Clone)]
@@ -192,9 +192,9 @@ impl<'a> Rotation<'a> {
         if let (Status::Completed, Some(ring)) = (&own.status, ring) {
             return Ok((own.id, ring));
         }
-        let ring = self.wait_for(&own).await?;
+        let ring = self.wait_for(&own).await;
         self.lap("wait");
-        Ok((own.id, ring))
+        Ok((own.id, ring?))
     }
 
     /// Steps 1 to 4: the tick's snapshot, found or created. With the ring, when it was found.
@@ -323,10 +323,10 @@ impl<'a> Rotation<'a> {
                 self.count_deleted(deletion);
                 return Ok(Removal::Gone);
             }
+            Err(CallError::Stale(_)) => return Ok(Removal::Stale),
             Err(error) => error,
         };
         match error.outcome() {
-            None if matches!(error, CallError::Stale(_)) => Ok(Removal::Stale),
             None | Some(Outcome::Unauthorized) => Err(error.into()),
             Some(Outcome::Rejected) => {
                 self.progress.undeletable.insert(deletion.snapshot());

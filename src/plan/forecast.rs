@@ -156,3 +156,6 @@ fn fates(
     };
     ring.slots().iter().map(fate).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,16 +13,16 @@ use crate::ring::Holder;
 
 const NOW: &str = "2026-11-23T03:00:00Z";
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
-fn tick() -> Tick {
+pub(super) fn tick() -> Tick {
     Tick::at(now())
 }
 
 /// Keeps the 3 last of 5 slots.
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         prefix: "snapring".parse().unwrap(),
         keep: Keep { last: 3, ..Keep::default() },
@@ -36,7 +36,7 @@ fn policy() -> Policy {
 
 /// A ring from words, oldest first, a day apart, the last one a day ago, with ids from 1:
 /// `c` completed, `f` failed, `p` in progress, `?` archived (all managed), `H` made by hand, `.` none.
-fn ring(words: &str, policy: &Policy) -> Ring {
+pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
     let count = words.split_whitespace().count();
     let row = |(place, word): (usize, &str)| {
         let days_ago = i64::try_from(count - place).unwrap();
@@ -275,6 +275,93 @@ fn a_ring_that_its_own_keep_fills_says_so() {
     insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may be deleted now: snapring-20261028T030000Z (managed), snapring-20261122T030000Z (managed); keep and reserve ask for every slot: with one fewer there is always room for the next");
 }
 
+#[test]
+fn blocked_says_that_slots_are_reserved() {
+    let policy = Policy { reserve: 1, ..policy() };
+    let Step::Blocked(blocked) = first_step(&ring("H H H H c", &policy), &policy) else {
+        panic!("not blocked");
+    };
+    let words = blocked.to_string();
+    assert!(
+        words.starts_with("no room: 5 of 5 slots are taken and 1 are reserved, and"),
+        "{words}"
+    );
+}
+
+#[test]
+fn neither_the_rotations_own_nor_the_newest_is_pruned_whatever_retention_says() {
+    // Adopted late: the rotation's own is the oldest, and retention would drop it.
+    let ring = ring("c c c c c", &policy());
+    assert_eq!(ids(&prune(&ring, &policy(), SnapshotId(1), &Progress::default())), [2]);
+    let keeps_nothing = Policy { keep: Keep::default(), ..policy() };
+    assert_eq!(ids(&prune(&ring, &keeps_nothing, SnapshotId(1), &Progress::default())), [2, 3, 4]);
+}
+
+#[test]
+fn of_two_snapshots_for_one_tick_the_one_that_is_furthest_is_adopted() {
+    let policy = policy();
+    for (words, furthest) in [("f c", 2), ("c f", 1), ("p ?", 1), ("f ?", 2), ("c p", 1)] {
+        let mut rows = ring(words, &policy).listing().snapshots.clone();
+        rows.iter_mut().for_each(|row| row.name = policy.prefix.name(tick()));
+        let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+        let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+        let step = first_step(&ring, &policy);
+        assert!(matches!(step, Step::Adopt(found) if found.id == SnapshotId(furthest)), "{words}");
+    }
+}
+
+#[test]
+fn what_a_person_asks_for_rests_on_a_listing_too() {
+    let ring = ring("c H c", &policy());
+    let deletion = Deletion::by_hand(SnapshotId(2), ring.listing()).unwrap();
+    assert_eq!((deletion.snapshot(), deletion.name()), (SnapshotId(2), "by-hand-1"));
+    assert_eq!(Deletion::by_hand(SnapshotId(4), ring.listing()), None);
+    let create = |cap| Creation::by_hand("mine".to_owned(), cap, ring.listing());
+    assert_eq!(create(4).map(|creation| creation.name), Some("mine".to_owned()));
+    assert_eq!((create(3), create(2)), (None, None));
+}
+
+#[test]
+fn a_tick_within_five_minutes_of_the_clock_is_no_sign_of_a_wrong_one() {
+    let policy = policy();
+    let ring = ring("c", &policy);
+    let made = ring.newest(&policy).unwrap().1.instant();
+    let warned = |seconds| {
+        let clock = made - jiff::SignedDuration::from_secs(seconds);
+        !warnings(&ring, &policy, &Step::AwaitRoom, clock).is_empty()
+    };
+    assert_eq!([299, 300, 301].map(warned), [false, false, true]);
+}
+
+#[test]
+fn a_squeeze_is_warned_of_and_other_victims_are_not() {
+    let policy = policy();
+    let said = |words| {
+        let ring = ring(words, &policy);
+        warnings(&ring, &policy, &first_step(&ring, &policy), now())
+    };
+    assert_eq!(said("c c c c c"), Vec::<String>::new());
+    assert_eq!(
+        said("H H H c c"),
+        [
+            "the ring is squeezed: 3 snapshots that are not its own hold slots of 5, so one that `keep` asks for goes"
+        ]
+    );
+}
+
+#[rstest]
+#[case::others_are_in_the_way("H H H c c", 5, 4)]
+#[case::its_own_unfinished_ones_are("p p p p p", 3, 5)]
+fn a_ring_that_something_else_fills_does_not_blame_its_keep(
+    #[case] words: &str,
+    #[case] last: u32,
+    #[case] cap: u32,
+) {
+    let policy = Policy { cap, keep: Keep { last, ..Keep::default() }, ..policy() };
+    let step = first_step(&ring(words, &policy), &policy);
+    assert!(matches!(step, Step::Blocked(Blocked { keep_fills_the_ring: false, .. })), "{step:?}");
+}
+
 #[rstest]
 #[case::a_new_server_missed_nothing("", None)]
 #[case::only_made_by_hand("H H", None)]
@@ -297,6 +384,13 @@ fn a_start_goes_on_with_an_unfinished_snapshot_and_fires_nothing_for_a_new_sched
     assert_eq!(unfinished(&ring, &policy, Some(tick()), |_| false), Some(newest));
     let done = super::tests::ring("c c", &policy);
     assert_eq!(unfinished(&done, &policy, Some(tick()), |_| false), None);
+    assert_eq!(unfinished(&done, &policy, Some(newest), |_| true), None);
+    // A rotation by hand came after the schedule's last tick.
+    assert_eq!(unfinished(&done, &policy, Some(tick()), |it| it != newest), Some(tick()));
+    // All that is left of the schedule's time is pinned.
+    let pinned = Policy { pinned: BTreeSet::from([SnapshotId(1)]), ..policy };
+    let done = super::tests::ring("c", &pinned);
+    assert_eq!(unfinished(&done, &pinned, Some(tick()), |_| true), Some(tick()));
 }
 
 proptest! {

@@ -16,6 +16,8 @@ use crate::naming::ServerId;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, Row};
 
+mod limits;
+
 const WEB: ServerId = ServerId(101);
 
 /// A provider, a client, and one server's policy; 2026-11-23 03:00 and counting.
@@ -589,6 +591,9 @@ impl<S: tracing::Subscriber> Layer<S> for Counter {
 #[tokio::test(start_paused = true)]
 async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     let counter = Counter::default();
+    // While there is one dispatcher only, tracing asks the first thread that comes to an event whether
+    // anybody listens there, and other tests' threads say no for all. So there are two.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(counter.clone()));
     let scene = Scene::new("").holding("c c c c").faults(faults);

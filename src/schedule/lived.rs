@@ -27,8 +27,8 @@ impl Lived {
             }
             apart
         });
-        let place = self.0.partition_point(|(other_from, _)| *other_from < from);
-        self.0.insert(place, (from, to));
+        self.0.push((from, to));
+        self.0.sort_unstable();
         if self.0.len() > STRETCHES {
             self.join_closest();
         }
@@ -74,6 +74,24 @@ mod tests {
         lived.add(at(20), at(40));
         assert_eq!(lived.around(at(30)), Some((at(10), at(50))));
         assert_eq!((lived.around(at(9)), lived.around(at(51))), (None, None));
+    }
+
+    #[test]
+    fn sixteen_stretches_are_told_apart_and_of_more_the_closest_become_one() {
+        let mut lived = Lived::default();
+        // Ever further apart, the last but two and the last but one excepted.
+        let starts = [0, 20, 41, 63, 86, 110, 135, 161, 188, 216, 245, 275, 306, 338, 352, 387];
+        starts.iter().for_each(|from| lived.add(at(*from), at(from + 10)));
+        assert!(
+            starts.iter().all(|from| lived.around(at(*from)) == Some((at(*from), at(from + 10))))
+        );
+        lived.add(at(1_000), at(1_010));
+        assert_eq!(lived.around(at(350)), Some((at(338), at(362))));
+        let others = starts.iter().filter(|from| !(338..=352).contains(*from));
+        for from in others {
+            assert_eq!(lived.around(at(*from)), Some((at(*from), at(from + 10))));
+            assert_eq!(lived.around(at(from + 11)), None);
+        }
     }
 
     proptest! {

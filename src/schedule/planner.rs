@@ -227,7 +227,7 @@ impl Planner {
             let Some(later) = entry.next_after(&schedule, earlier, lived_until) else { break };
             earlier = later;
         }
-        if tick < entry.since {
+        if tick <= entry.since {
             entry.lived.add(tick, tick);
         }
         let late = Duration::try_from(wall.duration_since(tick)).unwrap_or_default();

@@ -195,6 +195,38 @@ fn a_step_that_a_reload_saw_first_is_told_of_by_the_next_poll() {
 }
 
 #[test]
+fn a_poll_is_asked_for_by_a_tick_a_step_and_half_a_minute() {
+    let mut hands = Hands::at("2026-11-23T12:00:00Z");
+    let mut planner = planner("0 * * * *", &hands);
+    assert!(!planner.must_be_polled(hands.0));
+    assert!(!planner.must_be_polled(hands.run(Duration::from_secs(29))));
+    assert!(planner.must_be_polled(hands.run(Duration::from_secs(1))));
+    planner.poll(hands.0);
+    assert!(!planner.must_be_polled(hands.0));
+    hands.0.wall = "2026-11-23T12:59:55Z".parse().unwrap();
+    assert!(planner.must_be_polled(hands.0), "a step");
+    planner.poll(hands.0);
+    assert!(!planner.must_be_polled(hands.run(Duration::from_secs(4))));
+    assert!(planner.must_be_polled(hands.run(Duration::from_secs(1))), "13:00");
+}
+
+#[rstest]
+#[case::two_seconds(2_000, false)]
+#[case::more(2_001, true)]
+#[case::two_seconds_back(-2_000, false)]
+#[case::more_back(-2_001, true)]
+fn a_clock_is_taken_for_stepped_when_it_is_more_than_two_seconds_off(
+    #[case] off_ms: i64,
+    #[case] stepped: bool,
+) {
+    let mut hands = Hands::at("2026-11-23T12:00:00Z");
+    let mut planner = planner("0 * * * *", &hands);
+    hands.0.wall += SignedDuration::from_millis(off_ms);
+    let step = planner.poll(hands.run(Duration::from_secs(1))).step;
+    assert_eq!(step, stepped.then_some(SignedDuration::from_millis(off_ms)));
+}
+
+#[test]
 fn a_machine_that_naps_for_days_and_is_then_set_back_repeats_nothing() {
     let mut hands = Hands::at("2026-11-23T12:00:30Z");
     let mut planner = planner("* * * * *", &hands);
@@ -271,7 +303,8 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    // Each case is a life of its own.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     /// Fewer steps than the planner tells apart: it does what the model does, tick for tick.
     #[test]
