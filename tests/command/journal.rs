@@ -130,7 +130,7 @@ async fn every_call_and_rotation_is_one_entry_with_its_fields() {
     machine.until("the last words", || journal.entries("daemon").iter().any(ended)).await;
 
     assert_eq!(journal.entries("api").len(), machine.sandbox.provider().calls().len());
-    assert_eq!(std::fs::read_to_string(daemon.log()).unwrap(), "", "all of it is in the journal");
+    assert_eq!(daemon.log(), "", "all of it is in the journal");
 
     let all = journal.entries.lock().unwrap().clone();
     for entry in &all {
@@ -205,7 +205,7 @@ async fn without_a_journal_events_go_to_standard_error_and_come_back_to_it() {
     journal.begin();
     machine.until("the journal's return", || !journal.entries("journal").is_empty()).await;
     let back = &journal.entries("journal")[0];
-    let lines = std::fs::read_to_string(daemon.log()).unwrap().lines().count();
+    let lines = daemon.log().lines().count();
     assert_eq!(back["SNAPRING_MISSED"], lines.to_string());
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
@@ -242,7 +242,7 @@ async fn elsewhere_a_log_is_one_json_object_a_line_from_the_first_to_the_last() 
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
-    let text = std::fs::read_to_string(daemon.log()).unwrap();
+    let text = daemon.log();
     for line in text.lines() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }

@@ -1,7 +1,7 @@
 //! A machine to try the command on: a sandbox, a directory, an environment.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -177,11 +177,6 @@ impl Daemon {
             self.clock.sleep(Duration::from_millis(20)).await;
         }
         panic!("the daemon goes on");
-    }
-
-    /// Where its standard error goes.
-    pub fn log(&self) -> &Path {
-        &self.log
     }
 
     /// How it ended, if it has.
