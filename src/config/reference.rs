@@ -330,10 +330,10 @@ pub const LOG: Section = Section {
     keys: &[
         Key {
             name: "format",
-            form: "\"auto\", \"json\" or \"text\"",
+            form: "\"auto\", \"journald\", \"json\" or \"text\"",
             absent: Absent::Value("\"auto\""),
             example: "\"auto\"",
-            text: "text on a terminal, else json; or \"text\", \"json\"",
+            text: "the journal under systemd, text on a terminal, else json; or \"journald\", \"text\", \"json\"",
             ..KEY
         },
         Key {
