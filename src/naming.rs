@@ -127,7 +127,11 @@ impl Prefix {
 
 /// Reads the numbers of a stamp, and leaves it to the caller whether all the rest is as it must be.
 fn parse_stamp(stamp: &str) -> Option<Tick> {
-    let number = |from: usize, to: usize| stamp.get(from..to)?.parse::<i16>().ok();
+    // Digits alone: a number may have a sign, and a year before 0000 would read back as it was written.
+    let number = |from: usize, to: usize| -> Option<i16> {
+        let digits = stamp.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
     let small = |from: usize| i8::try_from(number(from, from + 2)?).ok();
     let civil =
         DateTime::new(number(0, 4)?, small(4)?, small(6)?, small(9)?, small(11)?, small(13)?, 0)
@@ -193,6 +197,7 @@ mod tests {
     #[case::no_such_hour("snapring-20261123T240000Z")]
     #[case::leap_second("snapring-20161231T235960Z")]
     #[case::signs_for_digits("snapring-+0261123T030000Z")]
+    #[case::a_year_before_the_first("snapring--9700101T000000Z")]
     #[case::other_digits("snapring-２０261123T03000Z")]
     #[case::only_the_prefix("snapring")]
     #[case::nothing("")]

@@ -333,7 +333,8 @@ pub const LOG: Section = Section {
             form: "\"auto\", \"journald\", \"json\" or \"text\"",
             absent: Absent::Value("\"auto\""),
             example: "\"auto\"",
-            text: "the journal under systemd, text on a terminal, else json; or \"journald\", \"text\", \"json\"",
+            text: "journald under systemd, text on a terminal, else json",
+            more: "Or one of the three by its name.",
             ..KEY
         },
         Key {
