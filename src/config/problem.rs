@@ -135,10 +135,13 @@ fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Takes what looks like a token out of a message.
-fn without_tokens(message: &str) -> String {
+/// What may be shown of a message: nothing that looks like a token, and one line that controls no
+/// terminal, whatever a library says again of what stands in the file.
+fn presentable(message: &str) -> String {
+    let escape = |it: char| if it.is_control() { it.escape_debug().to_string() } else { it.into() };
+    let message: String = message.chars().map(escape).collect();
     let mut bytes = message.as_bytes().to_vec();
-    for secret in looks_like_tokens(message) {
+    for secret in looks_like_tokens(&message) {
         mask(&mut bytes, secret);
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -154,9 +157,9 @@ pub struct Problem {
 impl Problem {
     pub(crate) fn new(draft: Draft, source: Arc<Source>) -> Self {
         let draft = Draft {
-            message: without_tokens(&draft.message),
-            label: without_tokens(&draft.label),
-            hint: draft.hint.as_deref().map(without_tokens),
+            message: presentable(&draft.message),
+            label: presentable(&draft.label),
+            hint: draft.hint.as_deref().map(presentable),
             ..draft
         };
         Self { draft, source }
