@@ -51,16 +51,15 @@ impl Source {
     /// Masks `secrets` and all that looks like a token of the provider's.
     #[must_use]
     pub fn new(name: &str, text: &str, secrets: &[Range<usize>]) -> Self {
-        let mut bytes = text.as_bytes().to_vec();
+        let mut shown = text.to_owned();
         for secret in secrets {
-            mask(&mut bytes, secret.clone());
+            mask(&mut shown, secret.clone());
         }
         let by_its_looks =
             looks_like_tokens(text).chain(under_secret_keys(text)).chain(parts_of_addresses(text));
         for secret in by_its_looks {
-            mask(&mut bytes, secret);
+            mask(&mut shown, secret);
         }
-        let shown = String::from_utf8_lossy(&bytes).into_owned();
         Self { name: name.to_owned(), shown, line_starts: line_starts(text) }
     }
 
@@ -84,13 +83,20 @@ impl Source {
     }
 }
 
-/// Puts stars in a range's place, byte by byte, so that all positions stay.
-fn mask(bytes: &mut [u8], range: Range<usize>) {
-    for byte in bytes.get_mut(range).unwrap_or_default() {
-        if !matches!(byte, b'\n' | b'"' | b'\'') {
-            *byte = b'*';
-        }
-    }
+/// Puts stars in a range's place, each as long as what it hides, so that all positions stay, in
+/// bytes and in characters.
+fn mask(text: &mut String, secret: Range<usize>) {
+    let range = text.floor_char_boundary(secret.start)..text.ceil_char_boundary(secret.end);
+    let star = |it: char| match (it, it.len_utf8()) {
+        ('\n' | '"' | '\'', _) => it,
+        (_, 1) => '*',
+        (_, 2) => '×',
+        (_, 3) => '∗',
+        _ => '🞶',
+    };
+    let Some(secret) = text.get(range.clone()) else { return };
+    let stars: String = secret.chars().map(star).collect();
+    text.replace_range(range, &stars);
 }
 
 fn looks_like_tokens(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
@@ -138,13 +144,16 @@ fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Takes what looks like a token out of a message.
-fn without_tokens(message: &str) -> String {
-    let mut bytes = message.as_bytes().to_vec();
-    for secret in looks_like_tokens(message) {
-        mask(&mut bytes, secret);
+/// What may be shown of a message: nothing that looks like a token, and one line that controls no
+/// terminal, whatever a library says again of what stands in the file.
+fn presentable(message: &str) -> String {
+    let escape = |it: char| if it.is_control() { it.escape_debug().to_string() } else { it.into() };
+    let message: String = message.chars().map(escape).collect();
+    let mut shown = message.clone();
+    for secret in looks_like_tokens(&message) {
+        mask(&mut shown, secret);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    shown
 }
 
 /// One mistake or warning, with its place.
@@ -157,9 +166,9 @@ pub struct Problem {
 impl Problem {
     pub(crate) fn new(draft: Draft, source: Arc<Source>) -> Self {
         let draft = Draft {
-            message: without_tokens(&draft.message),
-            label: without_tokens(&draft.label),
-            hint: draft.hint.as_deref().map(without_tokens),
+            message: presentable(&draft.message),
+            label: presentable(&draft.label),
+            hint: draft.hint.as_deref().map(presentable),
             ..draft
         };
         Self { draft, source }

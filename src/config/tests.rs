@@ -173,6 +173,26 @@ fn a_key_can_neither_forge_a_line_nor_control_a_terminal() {
 }
 
 #[test]
+fn a_value_that_croner_says_again_cannot_do_so_either() {
+    let text = GOOD.replace("0 3 * * *", "0\\u0000\\u001b[31m 3 * * *");
+    let error = parse("config.toml", &text).unwrap_err();
+    let message = error.errors()[0].message();
+    assert!(message.contains(r"\0\u{1b}[31m"), "{message:?}");
+    assert!(!error.to_string().contains(char::is_control), "{error:?}");
+}
+
+#[test]
+fn a_place_right_of_a_secret_that_is_not_ascii_is_told_as_an_editor_counts() {
+    let line = r#"api = { token = "pässwört ∑ 🔑", retries = "x" }"#;
+    let error = parse("config.toml", &format!("{line}\n{GOOD}")).unwrap_err();
+    let found =
+        error.to_json().into_iter().find(|it| it["message"].as_str().unwrap().contains("retries"));
+    let before = &line[..line.find("\"x\"").unwrap()];
+    assert_eq!(found.unwrap()["column"], before.chars().count() + 1);
+    assert!(!error.render(false).contains("wört"));
+}
+
+#[test]
 fn the_example_is_good_and_without_warnings() {
     let loaded =
         parse("config.example.toml", EXAMPLE).unwrap_or_else(|it| panic!("{}", it.render(false)));

@@ -54,7 +54,7 @@ async fn killed_everywhere(scenarios: &[Scenario]) {
     let (mut kills, mut failed) = ([0, 0], Vec::new());
     // After a few the others mostly tell the same.
     while failed.len() < 3
-        && let Some(end) = ends.next().await
+        && let Some((_, end)) = ends.next().await
     {
         match end {
             Ok(End { killed, .. }) => {
@@ -94,35 +94,37 @@ fn the_one(text: &str, scenarios: &[Scenario]) -> Vec<Case> {
 
 /// For each scenario each place of each call that it makes undisturbed, and a few pairs of them.
 async fn every_one(scenarios: &[Scenario]) -> Vec<Case> {
-    let undisturbed = scenarios.iter().map(|scenario| (*scenario, Vec::new()));
-    let calls: Vec<_> = at_once(undisturbed.collect()).collect().await;
+    let undisturbed = scenarios.iter().map(|scenario| (*scenario, Vec::new())).collect();
+    let mut ends: Vec<_> = at_once(undisturbed).collect().await;
+    ends.sort_by_key(|((ended, _), _)| scenarios.iter().position(|it| it.name == ended.name));
     let mut random = StdRng::seed_from_u64(4711);
     let mut cases = Vec::new();
-    for (scenario, calls) in scenarios.iter().zip(calls) {
-        let calls = calls.unwrap_or_else(|story| panic!("undisturbed:\n{story}")).calls;
+    for ((scenario, _), end) in ends {
+        let calls = end.unwrap_or_else(|story| panic!("undisturbed:\n{story}")).calls;
         let places = (1..=calls).flat_map(|call| Place::ALL.map(|(place, _)| Kill { call, place }));
         let places: Vec<Kill> = places.collect();
         let mut draw = || places[random.random_range(0..places.len())];
         let pairs: Vec<_> = (0..PAIRS).map(|_| vec![draw(), draw()]).collect();
         let single = places.iter().map(|kill| vec![*kill]);
-        cases.extend(single.chain(pairs).map(|kills| (*scenario, kills)));
+        cases.extend(single.chain(pairs).map(|kills| (scenario, kills)));
     }
     cases
 }
 
-/// Lives through each case; the ends come in the cases' order.
-fn at_once(cases: Vec<Case>) -> impl Stream<Item = Result<End, String>> {
+/// Lives through each case; the ends come as they come.
+fn at_once(cases: Vec<Case>) -> impl Stream<Item = (Case, Result<End, String>)> {
     let lives = cases.into_iter().map(|case| async {
-        let name = name(&case);
         // A task of its own, so that a panic is told like any other failure.
-        let life = tokio::spawn(lived(case));
+        let life = tokio::spawn(lived(case.clone()));
         let end = life.await.unwrap_or_else(|panic| Err(panic.to_string()));
-        end.map_err(|story| {
+        let end = end.map_err(|story| {
+            let name = name(&case);
             let repeat = format!("{VARIABLE}='{name}' cargo test --test command killed");
             format!("\n== {name}\n{story}\nto repeat it: {repeat}\n")
-        })
+        });
+        (case, end)
     });
-    stream::iter(lives).buffered(AT_ONCE)
+    stream::iter(lives).buffer_unordered(AT_ONCE)
 }
 
 /// How a case ended that broke no rule.
