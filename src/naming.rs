@@ -257,6 +257,24 @@ mod tests {
             .any(|begin| name.get(name.len() - 16..).is_some_and(|stamp| stamp.starts_with(begin)))
     }
 
+    /// Every change of one character to names of early, late and present years.
+    #[test]
+    fn no_single_change_to_a_name_makes_it_that_of_a_year_or_day_that_is_not() {
+        let ours = prefix("snap-ring_0");
+        for time in ["0000-01-01T00:00:00Z", "0970-02-28T23:59:59Z", "2026-11-23T03:00:00Z"] {
+            let name = ours.name(Tick::at(time.parse().unwrap()));
+            let by = (' '..='~').chain(['é', '٣', '\u{2010}', '\u{0}', '\n']);
+            for (by, place) in by.flat_map(|by| (0..name.len()).map(move |place| (by, place))) {
+                for how in 0..6 {
+                    let other = changed(&name, place, how, by);
+                    let found = ours.tick_of(&other);
+                    assert_eq!(found.is_some(), is_ours(ours.as_str(), &other), "{other:?}");
+                    assert!(found.is_none_or(|found| ours.name(found) == other), "{other:?}");
+                }
+            }
+        }
+    }
+
     /// One change to a text: another character in a place, one more, one less, two exchanged, or
     /// the case of one.
     fn changed(name: &str, place: usize, how: u8, by: char) -> String {

@@ -79,12 +79,18 @@ fn what_is_no_schedule_is_refused(#[case] text: &str, #[case] error: ScheduleErr
 }
 
 #[rstest]
-#[case("0 0 29 2 *")]
-#[case("0 0 29 2 +sun")]
-#[case("0 0 29 2 +sun#5")]
-#[case("0 0 L * +fri")]
-fn a_rare_day_is_a_day(#[case] text: &str) {
-    assert!(Schedule::parse(text, TimeZone::UTC).is_ok());
+#[case("0 0 29 2 *", true)]
+#[case("0 0 29 2 +sun", true)]
+#[case("0 0 29 2 +sun#5", true)]
+#[case("0 0 L * +fri", true)]
+#[case("0 0 30 2 *", false)]
+#[case("0 0 31 4,6,9,11 *", false)]
+#[case("0 0 30 * +mon#1", false)]
+fn a_rare_day_is_a_day(#[case] text: &str, #[case] occurs: bool) {
+    let found = Schedule::parse(text, TimeZone::UTC);
+    assert_eq!(found.err(), (!occurs).then_some(ScheduleError::Never));
+    // Croner need not look for it, which would take seconds.
+    assert_eq!(has_a_day(&CronParser::new().parse(text).unwrap()), occurs);
 }
 
 #[rstest]

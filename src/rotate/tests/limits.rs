@@ -287,6 +287,18 @@ async fn hooks_are_told_what_they_are_run_for() {
     assert_eq!(after[4..], [("SNAPRING_RESULT", "completed".to_owned())]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_report_says_in_words_what_was_done() {
+    let made = "rotated, made snapring-20261123T030000Z";
+    let first = Scene::new("").rotate().await;
+    assert_eq!(first.words(), made);
+    let report = Scene::new("").holding("c c c c").rotate().await;
+    let deleted = "deleted snapring-20261119T030000Z snapring-20261120T030000Z";
+    assert_eq!(report.words(), format!("{made}, {deleted}"));
+    let skipped = Scene::new("enabled = false").rotate().await;
+    assert_eq!(skipped.words(), "skipped: the server is disabled");
+}
+
 #[test]
 fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
     let notes = Notes::default();
