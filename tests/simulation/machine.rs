@@ -54,6 +54,8 @@ impl Clockwork for SlowClockwork {
 /// Hooks that take a while and sometimes fail.
 pub struct SimHooks {
     pub clock: Clock,
+    /// How likely one fails.
+    pub failing: f64,
     pub random: Mutex<StdRng>,
 }
 
@@ -61,7 +63,7 @@ impl HookRunner for SimHooks {
     fn run(&self, invocation: Invocation) -> Running<'_> {
         let (takes, fails) = {
             let mut random = self.random.lock().unwrap();
-            (random.random_range(0..90), random.random_bool(0.05))
+            (random.random_range(0..90), random.random_bool(self.failing))
         };
         let error = HookError { moment: invocation.moment, problem: "failed".to_owned() };
         Box::pin(async move {

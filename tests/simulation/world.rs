@@ -324,7 +324,11 @@ impl Simulation {
         let world = World {
             clock: clock.clone(),
             exclusion: Exclusion::in_process(),
-            hooks: Arc::new(SimHooks { clock: clock.clone(), random: hooks_random }),
+            hooks: Arc::new(SimHooks {
+                clock: clock.clone(),
+                failing: if life == Life::Misfortunes { 0.05 } else { 0.0 },
+                random: hooks_random,
+            }),
             on_report: Box::new(move |report| {
                 let mut judge = judge.lock().unwrap();
                 let mut provider = provider.lock().unwrap();

@@ -57,10 +57,7 @@ impl Judge {
             self.violated("Time", format!("{server} began {tick} with {late:#} of delay"));
         }
         let excused = match report.outcome {
-            RotationOutcome::Failed => {
-                // Hooks fail in peace too.
-                policy.hooks && report.reason.as_deref().is_some_and(|it| it.contains("hook"))
-            }
+            RotationOutcome::Failed => false,
             RotationOutcome::Blocked => !room_can_be_made(&policy, rows, now),
             RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => true,
         };
