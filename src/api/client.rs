@@ -170,6 +170,7 @@ impl Client {
     pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
         let mut tries = self.tries();
         let mut sent_and_failed = None;
+        let mut unknown = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
                 Ok(()) => return Ok(()),
@@ -180,10 +181,18 @@ impl Client {
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.
                 Err(error) if error.outcome() == Some(Outcome::Malformed) => return Err(error),
+                // It says nothing of the try before, which may have been carried out: to believe it
+                // could cost another snapshot.
+                Err(error) if error.outcome() == Some(Outcome::Rejected) => {
+                    return Err(unknown.unwrap_or(error));
+                }
                 Err(error) => error,
             };
             if error.outcome().is_some() {
                 sent_and_failed = Some(error.clone());
+            }
+            if matches!(error.outcome(), Some(Outcome::ServerError | Outcome::Transport)) {
+                unknown = Some(error.clone());
             }
             self.wait_to_try_again(&mut tries, error, scope).await?;
         }

@@ -332,6 +332,19 @@ async fn a_deleted_snapshot_that_lingers_does_not_cost_a_second_one() {
     assert_eq!(scene.memory.provider.lock().unwrap().peak(), 5);
 }
 
+/// The first try is carried out and its answer lost, the second is refused, and the listing is late:
+/// nothing says that the slot is free, and a second victim would be one too many.
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_refused_after_a_lost_answer_does_not_cost_a_second_one() {
+    for lost in ["delete:drop-after,times=1", "delete:status-after=500,times=1"] {
+        let faults = ["delete:linger=30s,times=1", lost, "delete:status=409,times=1"];
+        let scene = Scene::new("").holding("c c c c c").faults(&faults);
+        let report = scene.rotate().await;
+        assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+        assert_eq!(scene.deleted(), [801], "{lost}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_cannot_be_deleted_does_not_keep_the_others() {
     for fault in ["delete:status=409,times=1", "delete:status=500,times=5"] {

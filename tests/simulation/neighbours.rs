@@ -8,17 +8,18 @@ use rand::RngExt;
 
 use crate::world::{Life, Simulation};
 
-/// What differs for the servers that have no trouble.
-pub fn differences(seed: u64) -> Vec<String> {
-    let [peace, trouble] = [false, true].map(|in_trouble| live(seed, in_trouble));
+/// What differs for the servers that have no trouble; and the story of those that have, if asked for.
+pub fn differences(seed: u64, verbose: bool) -> (Vec<String>, Vec<String>) {
+    let [(peace, _), (trouble, story)] =
+        [false, true].map(|in_trouble| live(seed, in_trouble, verbose));
     let missing = peace.iter().filter(|it| !trouble.contains(it)).map(|it| format!("- {it}"));
     let added = trouble.iter().filter(|it| !peace.contains(it)).map(|it| format!("+ {it}"));
-    missing.chain(added).collect()
+    (missing.chain(added).collect(), story)
 }
 
-/// All that was done for the untroubled, and how their rotations ended.
-fn live(seed: u64, in_trouble: bool) -> Vec<String> {
-    let mut simulation = Simulation::even_tempered(seed);
+/// All that was done for the untroubled, and how their rotations ended; and the story.
+fn live(seed: u64, in_trouble: bool, verbose: bool) -> (Vec<String>, Vec<String>) {
+    let mut simulation = Simulation::even_tempered(seed, verbose);
     let nth = simulation.random.random_range(0..simulation.policies.len());
     let troubled = simulation.policies[nth].id;
     let life = if in_trouble { Life::TroubleOf(troubled) } else { Life::Peace };
@@ -26,7 +27,8 @@ fn live(seed: u64, in_trouble: bool) -> Vec<String> {
     simulation.live(SignedDuration::from_hours(4 * 24), life);
     // What was cut off at the end says nothing.
     let end = begun + SignedDuration::from_hours(4 * 24 - 1);
-    let judge = simulation.judge.lock().unwrap();
+    let mut judge = simulation.judge.lock().unwrap();
+    let story = judge.story.take().unwrap_or_default();
     let provider = simulation.provider.lock().unwrap();
     let acts =
         provider.acts().iter().filter(|act| act.row.server.0 != troubled && act.at < end).map(
@@ -38,5 +40,5 @@ fn live(seed: u64, in_trouble: bool) -> Vec<String> {
                 format!("{} {} {} of {}", report.at, report.outcome, report.tick, report.server)
             },
         );
-    acts.chain(reports).chain(judge.violations.iter().cloned()).collect()
+    (acts.chain(reports).chain(judge.violations.iter().cloned()).collect(), story)
 }

@@ -148,8 +148,8 @@ impl Simulation {
     }
 
     /// A world in which nothing that is drawn for one server depends on another one.
-    pub fn even_tempered(seed: u64) -> Self {
-        let mut simulation = Self::build(seed, false, |options| {
+    pub fn even_tempered(seed: u64, verbose: bool) -> Self {
+        let mut simulation = Self::build(seed, verbose, |options| {
             options.ignore_filter = false;
             options.completion = *options.completion.end()..=*options.completion.end();
         });
