@@ -2,6 +2,7 @@
 //! JSON object a line for machines.
 
 pub mod entry;
+pub mod fallback;
 pub mod journald;
 pub mod socket;
 
@@ -11,12 +12,13 @@ use std::path::Path;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::layer;
+use tracing_subscriber::fmt::{MakeWriter, layer};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::types::LogFormat;
+use crate::telemetry::fallback::Fallback;
 use crate::telemetry::journald::Journald;
 use crate::telemetry::socket::Socket;
 
@@ -92,16 +94,23 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     let registry = tracing_subscriber::registry().with(filter);
     let started = match Form::of(format) {
         Form::Text => registry.with(text_lines()).try_init(),
-        Form::Json => registry.with(json_lines()).try_init(),
-        Form::Journald => match Socket::to(Path::new(socket::PATH)) {
-            Ok(socket) => registry.with(Journald::new(socket, json_lines())).try_init(),
-            // Without a single socket more than the log will fail.
-            Err(_) => registry.with(json_lines()).try_init(),
+        Form::Json => registry.with(json_lines(std::io::stderr)).try_init(),
+        Form::Journald => match journald() {
+            Ok((socket, fallback)) => {
+                let layer = json_lines(fallback.clone());
+                registry.with(Journald::new(socket, fallback, layer)).try_init()
+            }
+            // Without a single file more than the log will fail.
+            Err(_) => registry.with(json_lines(std::io::stderr)).try_init(),
         },
     };
     // Already begun: the one from before goes on.
     let _ = started;
     Ok(())
+}
+
+fn journald() -> std::io::Result<(Socket, Fallback)> {
+    Ok((Socket::to(Path::new(socket::PATH))?, Fallback::to_standard_error()?))
 }
 
 // Internal errors are written with a macro that panics when standard error has gone.
@@ -118,9 +127,13 @@ fn text_lines<S: Subscriber + for<'span> LookupSpan<'span>>() -> Box<dyn Layer<S
     if stderr_is_the_journal() { text.without_time().boxed() } else { text.boxed() }
 }
 
-fn json_lines<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+fn json_lines<S, W>(writer: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + 'static,
+{
     layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .json()
         .flatten_event(true)
         .with_target(false)

@@ -70,16 +70,20 @@ impl std::fmt::Debug for Credentials {
 impl Credentials {
     /// The contract's order: `token_file`, else `$CREDENTIALS_DIRECTORY/snapring-token`, else
     /// `$SNAPRING_TOKEN`. `variable` reads the environment.
+    ///
+    /// The credential also stands in for a `token_file` that this user may not read: the shipped unit
+    /// makes it of root's file for a user who cannot, and one configuration serves both.
     #[must_use]
     pub fn locate(token_file: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let from_systemd = || {
             let path = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?).join(SYSTEMD_CREDENTIAL);
             path.exists().then_some(Source::Credential(path))
         };
-        let file = token_file.map(|path| Source::File(path.to_path_buf()));
-        let source = match file.or_else(from_systemd) {
-            Some(source) => source,
-            None => match variable("SNAPRING_TOKEN").map(OsString::into_string) {
+        let source = match (token_file, from_systemd()) {
+            (Some(path), Some(credential)) if is_closed_to_this_user(path) => credential,
+            (Some(path), _) => Source::File(path.to_path_buf()),
+            (None, Some(credential)) => credential,
+            (None, None) => match variable("SNAPRING_TOKEN").map(OsString::into_string) {
                 Some(Ok(token)) if !token.trim().is_empty() => Source::Environment(token.into()),
                 // Not even text: shows up as unusable when it is asked for.
                 Some(Err(_)) => Source::Environment(SecretString::from("\0")),
@@ -87,6 +91,12 @@ impl Credentials {
             },
         };
         Self { source, current: Mutex::new(None) }
+    }
+
+    /// Whether the token is a credential that systemd handed over.
+    #[must_use]
+    pub fn are_systemds(&self) -> bool {
+        matches!(self.source, Source::Credential(_))
     }
 
     /// A token that is already known (the sandbox's).
@@ -146,6 +156,14 @@ impl Credentials {
     }
 }
 
+/// Not that it is missing or no file: then the configuration is wrong, and nothing stands in for it.
+fn is_closed_to_this_user(path: &Path) -> bool {
+    std::fs::metadata(path)
+        // A pipe is not opened: that could wait for ever.
+        .and_then(|it| if it.is_file() { std::fs::File::open(path).map(drop) } else { Ok(()) })
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 fn read_file(path: &Path) -> Result<String, CredentialError> {
     let unreadable = |reason: String| CredentialError::Unreadable { path: path.to_owned(), reason };
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
@@ -192,6 +210,7 @@ pub fn redact(text: &str, token: &SecretString) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -203,6 +222,16 @@ mod tests {
 
     fn shown(credentials: &Credentials) -> String {
         credentials.token().unwrap().expose_secret().to_owned()
+    }
+
+    /// Runs it as somebody who may not read everything, as root may. Only the thread is that one.
+    fn as_nobody(run: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+                run();
+            });
+        });
     }
 
     #[test]
@@ -220,6 +249,33 @@ mod tests {
         assert_eq!(shown(&from_systemd), "vps_systemd");
         assert!(from_systemd.how_to_renew().contains("reload or restart the service"));
         assert_eq!(shown(&Credentials::locate(Some(&file), &variables)), "vps_file");
+    }
+
+    #[test]
+    fn a_credential_stands_in_for_a_file_that_this_user_may_not_read_and_for_no_other() {
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let dir = tempfile::tempdir().unwrap();
+        mode(dir.path(), 0o755);
+        let file = dir.path().join("token");
+        std::fs::write(&file, "vps_file").unwrap();
+        let credential = dir.path().join("snapring-token");
+        std::fs::write(&credential, "vps_systemd").unwrap();
+        mode(&credential, 0o644);
+        let handed = environment(&[("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())]);
+        let not_handed = environment(&[("SNAPRING_TOKEN", "vps_variable")]);
+
+        mode(&file, 0o644);
+        as_nobody(|| assert_eq!(shown(&Credentials::locate(Some(&file), &handed)), "vps_file"));
+        mode(&file, 0o000);
+        as_nobody(|| {
+            assert_eq!(shown(&Credentials::locate(Some(&file), &handed)), "vps_systemd");
+            let refused = Credentials::locate(Some(&file), &not_handed).token().unwrap_err();
+            assert!(refused.to_string().contains("Permission denied"), "{refused}");
+            let missing = Credentials::locate(Some(&dir.path().join("none")), &handed);
+            assert!(missing.token().unwrap_err().to_string().contains("No such file"));
+        });
     }
 
     #[test]

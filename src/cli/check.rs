@@ -9,7 +9,9 @@ use crate::api::client::Client;
 use crate::api::credentials::Credentials;
 use crate::api::failure::Outcome;
 use crate::api::scope::Scope;
-use crate::cli::setup::{Chatter, Refusal, begin_logging, connect, locate, rings};
+use crate::cli::setup::{
+    Chatter, Refusal, begin_logging, connect, explain, locate, locate_credentials, rings,
+};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -98,8 +100,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     };
     let settings = &loaded.settings;
     let mut warnings = loaded.warnings.clone();
-    warnings.extend(config::token_file_warnings(&loaded));
-    let no_token = missing_token(settings);
+    let credentials = locate_credentials(&settings.api);
+    if !credentials.are_systemds() {
+        warnings.extend(config::token_file_warnings(&loaded));
+    }
+    let no_token = missing_token(settings, &credentials);
     if !arguments.json {
         for warning in &warnings {
             console::warning(&warning.render(console::colours()));
@@ -133,13 +138,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     Ok(exit)
 }
 
-/// What a run would say of the token, where no `token_file` is named whose state is told already.
-fn missing_token(settings: &Settings) -> Option<String> {
-    if settings.api.token_file.is_some() {
-        return None;
-    }
-    let credentials = Credentials::locate(None, |name| std::env::var_os(name));
-    credentials.token().err().map(|problem| problem.to_string())
+/// What a run would say of the token, where it is not to be in a `token_file`, whose state is told
+/// already.
+fn missing_token(settings: &Settings, credentials: &Credentials) -> Option<String> {
+    let told = settings.api.token_file.is_some() && !credentials.are_systemds();
+    if told { None } else { credentials.token().err().map(explain) }
 }
 
 fn offline(server: &Server, now: Timestamp) -> ServerAnswer<'_> {

@@ -1,7 +1,7 @@
 //! What most commands begin with: the configuration, the account, the servers that were named.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::client::Client;
-use crate::api::credentials::Credentials;
+use crate::api::credentials::{CredentialError, Credentials};
 use crate::api::failure::CallError;
 use crate::api::http::HttpTransport;
 use crate::api::scope::Scope;
@@ -276,15 +276,42 @@ pub fn log_warnings(event: &str, warnings: &[Problem]) {
     }
 }
 
+/// Where this process has the token from.
+#[must_use]
+pub fn locate_credentials(settings: &ApiSettings) -> Credentials {
+    Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name))
+}
+
+/// Why there is no token, with what to do where the service has one: only root can see that.
+#[must_use]
+pub fn explain(problem: CredentialError) -> String {
+    let service = Path::new(SERVICE_CREDENTIALS);
+    let hint = format!(
+        "\nhint: the service's is at hand while it runs: put CREDENTIALS_DIRECTORY={} before the \
+         command",
+        service.display()
+    );
+    match problem {
+        CredentialError::Missing if service.exists() => problem.to_string() + &hint,
+        _ => problem.to_string(),
+    }
+}
+
 /// A client for the configured account, its token at hand.
 ///
 /// # Errors
 /// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
 pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Refusal> {
-    let credentials =
-        Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name));
+    let credentials = locate_credentials(settings);
     if let Err(problem) = credentials.token() {
-        return Err(Refusal { exit: Exit::Configuration, words: problem.to_string() });
+        return Err(Refusal { exit: Exit::Configuration, words: explain(problem) });
+    }
+    if let Some(file) = settings.token_file.as_ref().filter(|_| credentials.are_systemds()) {
+        tracing::info!(
+            event = "token",
+            "{} is not for this user to read: systemd's credential stands in for it",
+            file.display()
+        );
     }
     let transport =
         HttpTransport::new(settings.base_url.clone(), settings.timeout).map_err(|problem| {
@@ -293,6 +320,9 @@ pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Refusal> 
         })?;
     Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
 }
+
+/// Where systemd keeps the credentials of the service while it runs.
+const SERVICE_CREDENTIALS: &str = "/run/credentials/snapring.service";
 
 /// How long a person waits for a look, however long the provider asks to wait.
 pub const PATIENCE: Duration = Duration::from_secs(180);

@@ -90,9 +90,10 @@ pub const API: Section = Section {
             absent: Absent::Means("systemd's credential `snapring-token`, else $SNAPRING_TOKEN"),
             example: "\"/etc/snapring/token\"",
             text: "a file with the API token that snapring can read and others cannot",
-            more: "The shipped unit hands /etc/snapring/token over as that credential: leave the key \
-                   out there, since it would win, and the service's user cannot read the file. The \
-                   token itself never stands in the configuration.",
+            more: "The shipped unit hands /etc/snapring/token over as that credential. The service's \
+                   user may not read the file itself: then the credential stands in for it, so that \
+                   the key serves root's commands and the service alike. The token itself never \
+                   stands in the configuration.",
             off: true,
             ..KEY
         },

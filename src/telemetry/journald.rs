@@ -4,33 +4,51 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::telemetry::entry::entry;
+use crate::telemetry::fallback::Fallback;
 use crate::telemetry::socket::{Sent, Socket};
 
 /// A layer that writes to the journal, with another one for when that does not work.
-pub struct Journald<F> {
+pub struct Journald<L> {
     socket: Socket,
-    fallback: F,
+    fallback: Fallback,
+    layer: L,
 }
 
-impl<F> Journald<F> {
-    /// `fallback` writes what the journal does not take; it is told of events only, not of spans.
+impl<L> Journald<L> {
+    /// `layer` writes to `fallback` what the journal does not take; it is told of events only, not
+    /// of spans.
     #[must_use]
-    pub fn new(socket: Socket, fallback: F) -> Self {
-        Self { socket, fallback }
+    pub fn new(socket: Socket, fallback: Fallback, layer: L) -> Self {
+        Self { socket, fallback, layer }
     }
 }
 
-impl<S: Subscriber, F: Layer<S>> Layer<S> for Journald<F> {
+/// Says that the journal is back, and what that was worth which it did not take.
+fn tell_of_return(missed: u64, lost: u64) {
+    if lost == 0 {
+        tracing::info!(
+            event = "journal",
+            missed,
+            "the journal takes events again; {missed} went to standard error meanwhile"
+        );
+    } else {
+        tracing::warn!(
+            event = "journal",
+            missed,
+            lost,
+            "the journal takes events again; of {missed} that it did not take, {lost} are lost: \
+             standard error did not take them either"
+        );
+    }
+}
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for Journald<L> {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         // What is said in here comes back to this very function.
         match self.socket.send(&entry(event)) {
             Sent::Written => {}
-            Sent::WrittenAgain { missed } => tracing::info!(
-                event = "journal",
-                missed,
-                "the journal takes events again; {missed} went to standard error meanwhile"
-            ),
-            Sent::StillRefused => self.fallback.on_event(event, context),
+            Sent::WrittenAgain { missed } => tell_of_return(missed, self.fallback.take_lost()),
+            Sent::StillRefused => self.layer.on_event(event, context),
             Sent::Refused(reason) => {
                 tracing::warn!(
                     event = "journal",
@@ -38,7 +56,7 @@ impl<S: Subscriber, F: Layer<S>> Layer<S> for Journald<F> {
                      it does",
                     self.socket.path().display()
                 );
-                self.fallback.on_event(event, context);
+                self.layer.on_event(event, context);
             }
         }
     }

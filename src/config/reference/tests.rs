@@ -117,18 +117,18 @@ fn what_may_stand_in_defaults_is_what_is_taken_there() {
     }
 }
 
-/// What the package installs: nothing of it holds until a mark is taken off, and all of it together is
-/// a good configuration.
+/// What the package installs: it does nothing until a mark is taken off, and all of it together is a
+/// good configuration.
 #[test]
 fn the_packages_configuration_is_good_once_the_marks_are_off() {
     let packaged = include_str!("../../../systemd/debian/config.toml");
     let error = parse("config.toml", packaged).unwrap_err();
     assert_eq!(error.to_string(), "config.toml:1:1: there is no server");
-    let is_key = |line: &&str| {
-        line.strip_prefix('#').is_some_and(|it| !it.starts_with(' ') && !it.is_empty())
-    };
-    let taken: Vec<&str> =
-        packaged.lines().filter(is_key).filter_map(|it| it.strip_prefix('#')).collect();
+    let is_key = |line: &&str| !line.starts_with(' ') && !line.is_empty();
+    let taken: Vec<&str> = packaged
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(is_key).unwrap_or(line))
+        .collect();
     let loaded =
         parse("config.toml", &taken.join("\n")).unwrap_or_else(|it| panic!("{}", it.render(false)));
     assert_eq!((loaded.settings.servers.len(), loaded.warnings.len()), (1, 0));
