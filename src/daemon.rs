@@ -29,9 +29,10 @@ use crate::daemon::timetable::{Dropped, Start, Timetable, Upcoming, Why};
 use crate::exclusion::{Busy, Claim, Exclusion};
 use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
+use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Pins, Surroundings, rotate};
+use crate::rotate::{Assignment, Surroundings, rotate};
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
 /// the timetable for the next beat.

@@ -8,8 +8,7 @@ pub mod pace;
 mod quiesce;
 pub mod report;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,6 +21,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::types::Server;
 use crate::hooks::HookRunner;
 use crate::naming::{SnapshotId, Tick};
+use crate::pins::Pins;
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
 use crate::rotate::report::{Report, RotationOutcome, milliseconds};
@@ -46,22 +46,6 @@ pub struct Surroundings {
     pub pins: Pins,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
-}
-
-/// All pinned snapshots of the configuration in force, shared with the rotations under way.
-#[derive(Debug, Clone, Default)]
-pub struct Pins(Arc<Mutex<BTreeSet<SnapshotId>>>);
-
-impl Pins {
-    /// Takes over what a configuration pins.
-    pub fn set(&self, servers: &[Arc<Server>]) {
-        let pinned = servers.iter().flat_map(|server| server.policy.pinned.iter().copied());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pinned.collect();
-    }
-
-    fn hold(&self, snapshot: SnapshotId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&snapshot)
-    }
 }
 
 /// What is to be rotated, and for which tick.
@@ -152,6 +136,7 @@ impl<'a> Rotation<'a> {
         let server = &*assignment.server;
         let mut scope = Scope::of(server, surroundings.shutdown.clone());
         scope.tick = Some(assignment.tick);
+        scope.pins = surroundings.pins.clone();
         let mut rotation = Self {
             clock,
             surroundings,
@@ -314,16 +299,16 @@ impl<'a> Rotation<'a> {
 
     /// Asks for one deletion and remembers what came of it. Fails when nothing more may be asked.
     async fn remove(&mut self, deletion: &Deletion) -> Result<Removal, End> {
-        if self.surroundings.pins.hold(deletion.snapshot()) {
-            self.progress.undeletable.insert(deletion.snapshot());
-            return Ok(Removal::Pinned);
-        }
         let error = match self.surroundings.client.delete(deletion, &self.scope).await {
             Ok(()) => {
                 self.count_deleted(deletion);
                 return Ok(Removal::Gone);
             }
             Err(CallError::Stale(_)) => return Ok(Removal::Stale),
+            Err(CallError::Pinned) => {
+                self.progress.undeletable.insert(deletion.snapshot());
+                return Ok(Removal::Pinned);
+            }
             Err(error) => error,
         };
         match error.outcome() {

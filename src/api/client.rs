@@ -175,8 +175,8 @@ impl Client {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
                 Ok(()) => return Ok(()),
                 // Not sent this time, but before: what became of that is what counts.
-                Err(CallError::Stale(age)) => {
-                    return Err(sent_and_failed.unwrap_or(CallError::Stale(age)));
+                Err(error @ (CallError::Stale(_) | CallError::Pinned)) => {
+                    return Err(sent_and_failed.unwrap_or(error));
                 }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.

@@ -55,6 +55,11 @@ impl Client {
         {
             return Err(CallError::Stale(age));
         }
+        if operation == Operation::Delete
+            && subject.snapshot_id.is_some_and(|snapshot| scope.pins.hold(snapshot))
+        {
+            return Err(CallError::Pinned);
+        }
         scope.count_call();
         let mut record = Record::begin(operation, subject, attempt, &self.clock);
         let request = Request { method, path, body, token: token.clone() };

@@ -23,8 +23,9 @@ use crate::daemon::signals::{self, Signal};
 use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
+use crate::pins::Pins;
 use crate::ring::Ring;
-use crate::rotate::{Pins, Surroundings};
+use crate::rotate::Surroundings;
 use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.

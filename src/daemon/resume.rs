@@ -45,8 +45,8 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
             () = shared.world.clock.sleep(wait) => {}
         }
     }
-    // A rotation that has begun meanwhile sees to it.
-    let Ok(claim) = shared.world.exclusion.claim(server.id) else { return };
+    // Who else holds it, if somebody does, is told where the rotation would begin.
+    let claim = shared.world.exclusion.claim(server.id).ok();
     tracing::info!(
         event = "resume",
         server_id = server.id.0,
@@ -56,7 +56,6 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
         server.name
     );
     // Fails only when the daemon is ending.
-    let claim = Some(claim);
     let _ = shared.queue.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim }).await;
 }
 
