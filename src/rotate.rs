@@ -26,6 +26,7 @@ use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
 use crate::rotate::report::{Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
+use crate::standing::Standings;
 
 /// The least time that calls may be tried in, however soon the next rotation is.
 const LEAST_TIME: Duration = Duration::from_mins(1);
@@ -44,6 +45,8 @@ pub struct Surroundings {
     pub settle: Duration,
     /// The pins in force now: a reload may add some while a rotation waits.
     pub pins: Pins,
+    /// Who is told what was seen.
+    pub standings: Standings,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -459,7 +462,9 @@ impl<'a> Rotation<'a> {
 
     async fn look(&self) -> Result<Ring, CallError> {
         let listing = self.surroundings.client.list(self.server.id, &self.scope).await?;
-        Ok(Ring::of(listing, &self.server.policy))
+        let ring = Ring::of(listing, &self.server.policy);
+        self.surroundings.standings.saw(&ring);
+        Ok(ring)
     }
 
     fn own(&self, ring: &Ring) -> Option<Snapshot> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::ring::{Holder, Ring};
@@ -179,52 +180,66 @@ impl Standing {
     }
 }
 
-/// How each server stands. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Standings(Arc<Mutex<Book>>);
+/// In seconds: from a rotation that only looked to one that waited for hours.
+const DURATIONS: [f64; 10] =
+    [1.0, 10.0, 60.0, 180.0, 300.0, 600.0, 1200.0, 2700.0, 5400.0, 14_400.0];
 
-#[derive(Debug, Default)]
-struct Book {
-    servers: HashMap<ServerId, Standing>,
-    durations: Vec<u32>,
+/// How each server stands. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Standings {
+    servers: Arc<Mutex<HashMap<ServerId, Standing>>>,
+    durations: Histogram,
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        Self { servers: Arc::default(), durations: Histogram::new(DURATIONS) }
+    }
 }
 
 impl Standings {
     /// A rotation has begun.
     pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) {
-        self.lock().servers.entry(server).or_default().under_way = Some((tick, at));
+        self.lock().entry(server).or_default().under_way = Some((tick, at));
     }
 
     /// The provider has listed a server.
     pub fn saw(&self, ring: &Ring) {
         let seen = RingSeen::of(ring);
-        self.lock().servers.entry(ring.listing().server).or_default().ring = Some(seen);
+        self.lock().entry(ring.listing().server).or_default().ring = Some(seen);
     }
 
     /// A rotation has ended.
     pub fn ended(&self, report: &Report, at: Timestamp) {
-        let mut book = self.lock();
-        book.servers.entry(report.server_id).or_default().ended(report, at);
-        book.durations.push(u32::try_from(report.duration_ms).unwrap_or(u32::MAX));
+        self.lock().entry(report.server_id).or_default().ended(report, at);
+        if report.outcome != RotationOutcome::Skipped {
+            self.durations.observe(Duration::from_millis(report.duration_ms).as_secs_f64());
+        }
     }
 
     /// How a rotation ended before this process began. Does not count as one of its own.
     pub fn remember(&self, server: ServerId, ended: &Ended) {
-        self.lock().servers.entry(server).or_default().remember(ended);
+        self.lock().entry(server).or_default().remember(ended);
     }
 
     /// Forgets all servers but these.
     pub fn keep_only(&self, is_kept: impl Fn(ServerId) -> bool) {
-        self.lock().servers.retain(|id, _| is_kept(*id));
+        self.lock().retain(|id, _| is_kept(*id));
     }
 
     /// How a server stands.
     #[must_use]
     pub fn of(&self, server: ServerId) -> Standing {
-        self.lock().servers.get(&server).cloned().unwrap_or_default()
+        self.lock().get(&server).cloned().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long rotations took.
+    #[must_use]
+    pub fn durations(&self) -> &Histogram {
+        &self.durations
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerId, Standing>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::api::admission::Urgency;
@@ -61,7 +62,7 @@ impl Client {
             return Err(CallError::Pinned);
         }
         scope.count_call();
-        let mut record = Record::begin(operation, subject, attempt, &self.clock);
+        let mut record = Record::begin(operation, subject, attempt, &self.clock, &self.traffic);
         let request = Request { method, path, body, token: token.clone() };
         let failure = match self.transport.exchange(request).await {
             Err(error) => Failure {
@@ -145,6 +146,7 @@ impl Client {
 
     /// A token may be good for looking and too weak for creating: only what was refused clears it.
     fn accepted(&self, operation: Operation) {
+        self.accepted.store(true, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if *refused == Some(operation) {
             *refused = None;

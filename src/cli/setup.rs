@@ -26,6 +26,7 @@ use crate::naming::ServerId;
 use crate::pins::Pins;
 use crate::ring::Ring;
 use crate::rotate::Surroundings;
+use crate::standing::Standings;
 use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.
@@ -152,6 +153,7 @@ impl Setup {
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             settle: self.settings.api.settle,
             pins: Pins::default(),
+            standings: Standings::default(),
             shutdown,
         })
     }

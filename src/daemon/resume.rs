@@ -88,7 +88,11 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         let client = Arc::clone(&shared.current().client);
         let scope = Scope::of(server, shared.shutdown.clone());
         match client.list(server.id, &scope).await {
-            Ok(listing) => return Some(Ring::of(listing, &server.policy)),
+            Ok(listing) => {
+                let ring = Ring::of(listing, &server.policy);
+                shared.world.standings.saw(&ring);
+                return Some(ring);
+            }
             Err(CallError::Interrupted) => return None,
             Err(_) => {
                 client.refresh_token();

@@ -51,6 +51,7 @@ impl Stage {
             clock: self.clock.clone(),
             exclusion: Exclusion::in_process(),
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
+            standings: Standings::default(),
             on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
         };
         Daemon::start(settings, client, world, clockwork).await.unwrap()
@@ -408,6 +409,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
         clock: stage.clock.clone(),
         exclusion: Exclusion::on_machine(&lock_file, "account").unwrap(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
+        standings: Standings::default(),
         on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
     };
     let daemon =

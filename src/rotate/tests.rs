@@ -83,6 +83,7 @@ impl Scene {
             hooks: Arc::clone(&hooks) as Arc<dyn HookRunner>,
             settle: settings.api.settle,
             pins: Pins::default(),
+            standings: Standings::default(),
             shutdown: CancellationToken::new(),
         };
         Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }
