@@ -107,7 +107,7 @@ struct ServerCard {
     key: String,
     error: Option<String>,
     last_success: Option<Time>,
-    last_outcome: &'static str,
+    last_outcome: String,
     last_end: Option<Time>,
     next: Option<Time>,
     under_way: Option<Time>,
@@ -263,20 +263,22 @@ impl ServerCard {
             };
             format!("{}{times}", server.state.as_str())
         });
-        let reason = last.filter(|last| !last.outcome.is_good()).and_then(|it| it.reason.as_ref());
-        let error = match (since, reason) {
-            (Some(since), Some(reason)) => Some(format!("{since}: {reason}")),
-            (Some(words), None) => Some(words),
-            (None, reason) => reason.cloned(),
-        };
+        let reason = last.and_then(|last| last.reason.as_ref());
+        let error = since.map(|since| match reason {
+            Some(reason) => format!("{since}: {reason}"),
+            None => since,
+        });
         Self {
             id: server.id.0,
             name: server.name.clone(),
             state: server.state.as_str(),
             key: key(server),
-            error,
             last_success: server.last_success_at.map(time),
-            last_outcome: last.map_or("none known", |last| last.outcome.as_str()),
+            last_outcome: last.map_or("none known".to_owned(), |last| match &last.reason {
+                Some(reason) if error.is_none() => format!("{}: {reason}", last.outcome.as_str()),
+                _ => last.outcome.as_str().to_owned(),
+            }),
+            error,
             last_end: last.map(|last| time(last.ended_at)),
             next: server.next.map(|next| time(next.starts_at)),
             under_way: server.under_way.map(|under_way| time(under_way.since)),
