@@ -175,8 +175,7 @@ impl Daemon {
         let now = self.shared.world.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
         self.shared.world.standings.keep_only(|id| self.shared.current().servers.contains_key(&id));
-        *lock(&self.shared.configuration) =
-            Configuration { read_at: now.wall, refused: None };
+        *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
             servers = settings.servers.len(),
@@ -393,15 +392,14 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
             };
             // A panic is a failure like any other: it is told, and it is nobody else's.
             if let Err(broken) = ended {
-                let reason = if broken.is_cancelled() {
-                    "broken off, as asked a second time; the next start goes on from what is \
-                     there, but a hook that was owed has not run"
-                        .to_owned()
+                let report = if broken.is_cancelled() {
+                    Report::broken_off(id, &name, tick)
                 } else {
-                    format!("a fault in snapring broke the rotation off: {broken}")
+                    let outcome = RotationOutcome::Failed;
+                    let reason = format!("a fault in snapring broke the rotation off: {broken}");
+                    Report::without_steps(outcome, id, &name, tick, reason)
                 };
-                let outcome = RotationOutcome::Failed;
-                shared.tell(&Report::without_steps(outcome, id, &name, tick, reason));
+                shared.tell(&report);
             }
         });
     }

@@ -12,7 +12,8 @@ use crate::api::client::Client;
 use crate::api::credentials::Credentials;
 use crate::api::http::HttpTransport;
 use crate::api::scope::Scope;
-use crate::cli::setup::{begin_logging, seed, until_asked_to_end};
+use crate::cli::ending::Ending;
+use crate::cli::setup::{begin_logging, seed};
 use crate::cli::table::{lines, table};
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
@@ -73,7 +74,7 @@ pub struct Arguments {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let shutdown = until_asked_to_end()?;
+    let shutdown = Ending::listen()?.asked;
     let clock = Clock::accelerated(Clock::system().now().wall, SPEED);
     let begun = clock.now().wall;
     let sandbox = start_sandbox(&clock).await?;

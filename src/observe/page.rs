@@ -190,7 +190,8 @@ impl Page {
 impl Headline {
     fn of(totals: Totals, daemon: &DaemonStatus) -> Self {
         let bad = |words: String| Self { words, class: "bad" };
-        let of = |count: usize, words: &str| format!("{count} of {} {words}", servers(totals.servers));
+        let of =
+            |count: usize, words: &str| format!("{count} of {} {words}", servers(totals.servers));
         if !daemon.alive {
             return bad("The scheduler stands still".to_owned());
         }
@@ -296,10 +297,10 @@ fn key(server: &ServerStatus) -> String {
 impl RingCard {
     fn of(ring: &RingStatus, now: Timestamp) -> Self {
         let free = usize::try_from(ring.free).unwrap_or_default();
-        let taken = ring.snapshots.iter().map(|it| SlotMark {
-            class: class(it),
-            title: format!("{}, {}", it.name, it.holder),
-        });
+        let taken = ring
+            .snapshots
+            .iter()
+            .map(|it| SlotMark { class: class(it), title: format!("{}, {}", it.name, it.holder) });
         let free = std::iter::repeat_with(|| SlotMark {
             class: "free".to_owned(),
             title: "free".to_owned(),
