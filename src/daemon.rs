@@ -35,7 +35,7 @@ use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate};
+use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 use crate::standing::Standings;
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
@@ -197,9 +197,7 @@ impl Daemon {
 
     /// Rotates every enabled server now, as if a person had asked for each.
     pub async fn rotate_all(&self) {
-        // In the present second a daemon that was killed may have made a snapshot that is not
-        // listed yet.
-        let tick = Tick::at(self.shared.world.clock.next_second().await);
+        let tick = tick_by_hand(&self.shared.world.clock).await;
         let current = self.shared.current();
         for server in current.servers.values().filter(|server| server.enabled) {
             let order = Ordered {

@@ -14,7 +14,7 @@ use crate::exclusion::Exclusion;
 use crate::naming::Tick;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate};
+use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 
 /// Rotate servers once, now, and wait for the end.
 ///
@@ -48,8 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let ending = Ending::listen()?;
     let surroundings = setup.surroundings(ending.asked.clone()).map_err(Refusal::print)?;
     let exclusion = setup.exclusion().map_err(Refusal::print)?;
-    // In the present second a run that was killed may have made a snapshot that is not listed yet.
-    let tick = Tick::at(setup.clock.next_second().await);
+    let tick = tick_by_hand(&setup.clock).await;
     let mut rotations = JoinSet::new();
     for server in &servers {
         let (surroundings, exclusion) = (surroundings.clone(), exclusion.clone());
