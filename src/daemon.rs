@@ -116,7 +116,7 @@ impl Daemon {
             pins: Pins::default(),
             queue,
             pulse: Notify::new(),
-            heartbeat: Heartbeat::begin(now),
+            heartbeat: Heartbeat::begin(&world.clock),
             started_at: now.wall,
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             tasks: TaskTracker::new(),
