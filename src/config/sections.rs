@@ -8,13 +8,14 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
+use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
 use crate::config::types::{ApiSettings, LogFormat, LogSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::telemetry;
 
-const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "log"];
+const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "log", "notify"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -33,8 +34,9 @@ pub(crate) fn read(
     };
     let (api, token_file_span) = read_api(api, problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
+    let notify = notify::read(&root, problems);
     let servers = servers::read(&root, document.whole, problems)?;
-    Some((Settings { api: api?, servers, log: log? }, token_file_span))
+    Some((Settings { api: api?, servers, log: log?, notify: notify? }, token_file_span))
 }
 
 fn read_api(

@@ -313,7 +313,7 @@ fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
     ] {
         let mut report = Report::without_steps(outcome, WEB, "web-01", tick, "why".to_owned());
         report.log();
-        report.cause_is_known = true;
+        report.known_cause = Some(KnownCause::Token);
         report.log();
         assert_eq!(
             outcome.is_good(),
