@@ -10,6 +10,7 @@ pub mod demo;
 pub mod ending;
 pub mod list;
 pub mod man;
+pub mod notify_test;
 pub mod plan;
 pub mod restore;
 pub mod rotate;
@@ -49,6 +50,7 @@ enum Command {
     Create(create::Arguments),
     Delete(delete::Arguments),
     Restore(restore::Arguments),
+    NotifyTest(notify_test::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
@@ -131,6 +133,7 @@ pub fn main() -> ExitCode {
             Command::Create(arguments) => create::run(arguments).await,
             Command::Delete(arguments) => delete::run(arguments).await,
             Command::Restore(arguments) => restore::run(arguments).await,
+            Command::NotifyTest(arguments) => notify_test::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Completions(arguments) => completions::run(arguments),
