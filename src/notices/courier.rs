@@ -196,6 +196,3 @@ impl Courier {
 
 /// The service gave up waiting for the request: the one 4xx besides 429 that may pass.
 const REQUEST_TIMEOUT: u16 = 408;
-
-#[cfg(test)]
-mod tests;
