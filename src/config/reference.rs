@@ -362,8 +362,8 @@ pub const NOTIFY: Section = Section {
             form: "an https or http address",
             example: "\"https://hooks.example/snapring\"",
             text: "where to POST",
-            more: "Of it snapring shows no more than the host, since whoever has the rest can write \
-                   there. So the configuration should be read by no others.",
+            more: "A secret: whoever has it can write there. snapring shows no more of it than the \
+                   host, but who may read the configuration has it.",
             ..KEY
         },
         Key {

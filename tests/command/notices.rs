@@ -84,7 +84,7 @@ async fn a_server_that_fails_three_ticks_is_told_of_once_and_its_recovery_once()
     let events = daemon.events("notice");
     assert_eq!(events.len(), told.len() + pings.len(), "one for each: {events:#?}");
     assert!(events.iter().all(|it| it["outcome"] == "ok" && it["attempt"] == 1), "{events:#?}");
-    assert_eq!(events[0]["to"], hook.uri());
+    assert_eq!(events.iter().filter(|it| it["to"] == hook.uri()).count(), told.len());
     assert!(!daemon.log().contains(KEY), "{}", daemon.log());
     for request in hook.received_requests().await.unwrap().iter().chain(&pings) {
         let said = format!("{:?}{}", request.headers, text(request));
