@@ -14,7 +14,7 @@ use crate::notices::bundle::Bundle;
 use crate::notices::courier::attempt;
 use crate::notices::post::HttpPost;
 
-/// Send each [[notify]] of the configuration a test notice, now, and show what it answered.
+/// Send each `[[notify]]` of the configuration a test notice, now, and show what it answered.
 ///
 /// Of addresses only the host is shown. A check of healthchecks notes the test without a change of
 /// its state. Ends with 1 unless every one of them took it.
@@ -52,7 +52,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         ));
         return Err(Exit::Trouble);
     }
-    let post = HttpPost::default();
+    let post = HttpPost::new(setup.clock.clone());
     let rows = join_all(targets.iter().map(|target| test(&post, &setup.clock, target))).await;
     if arguments.json {
         console::print_json(&rows)?;

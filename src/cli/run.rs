@@ -48,7 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         notify::watchdog(variable),
         setup.clock.clone(),
     ));
-    let post = Arc::new(HttpPost::default());
+    let post = Arc::new(HttpPost::new(setup.clock.clone()));
     let notices = Arc::new(Notices::start(&setup.settings, [], setup.clock.clone(), post));
     let (told, noticed, clock) = (Arc::clone(&herald), Arc::clone(&notices), setup.clock.clone());
     let world = World {

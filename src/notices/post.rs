@@ -5,15 +5,20 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 
 use crate::api::transport::TransportError;
+use crate::clock::Clock;
 use crate::notices::webhook::Webhook;
 
 /// The most that is read of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
+
+/// How long the body of an answer may take: its status has said what counts.
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A POST, ready to go.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,13 +59,19 @@ pub trait Post: Send + Sync {
 }
 
 /// Over the network. It knows nothing of the account and its token.
-#[derive(Default)]
 pub struct HttpPost {
+    clock: Clock,
     /// Made when the first letter goes: to read the system's TLS roots takes a while.
     client: OnceLock<Result<reqwest::Client, String>>,
 }
 
 impl HttpPost {
+    /// Ready to post; connects to nothing yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, client: OnceLock::new() }
+    }
+
     async fn send(&self, letter: &Letter) -> Result<Answer, TransportError> {
         let client =
             self.client.get_or_init(connect).as_ref().map_err(|reason| connection(reason))?;
@@ -74,14 +85,17 @@ impl HttpPost {
         let retry_after = answer.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let mut body = Vec::new();
-        // The status is what counts: an answer that breaks off is no failure.
-        while let Ok(Some(chunk)) = answer.chunk().await {
-            let room = MAX_ANSWER_BYTES.saturating_sub(body.len());
-            body.extend(chunk.iter().take(room));
-            if chunk.len() >= room {
-                break;
+        let read = async {
+            // One that breaks off is no failure.
+            while let Ok(Some(chunk)) = answer.chunk().await {
+                let room = MAX_ANSWER_BYTES.saturating_sub(body.len());
+                body.extend(chunk.iter().take(room));
+                if chunk.len() >= room {
+                    return;
+                }
             }
-        }
+        };
+        let _ = self.clock.timeout(BODY_TIMEOUT, read).await;
         Ok(Answer { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
@@ -119,4 +133,53 @@ fn chain(error: reqwest::Error) -> String {
         next = cause.source();
     }
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with these bytes, and keeps the connection open. What it got.
+    async fn exchange(answer: &'static str, title: &str) -> (Vec<u8>, Answer) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(b"the body") {
+                let mut buffer = [0; 1024];
+                let length = stream.read(&mut buffer).await.unwrap();
+                got.extend_from_slice(&buffer[..length]);
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            (got, stream)
+        });
+        let letter = Letter {
+            to: Webhook::parse(&format!("http://{address}/key")).unwrap(),
+            headers: vec![("Title", title.to_owned())],
+            body: "the body".to_owned(),
+        };
+        let answer = HttpPost::new(Clock::system()).post(&letter).await.unwrap();
+        (server.await.unwrap().0, answer)
+    }
+
+    #[tokio::test]
+    async fn a_title_goes_out_in_utf_8() {
+        let (got, answer) = exchange("HTTP/1.1 204 No Content\r\n\r\n", "web-Ä ✓ failed").await;
+        let got = String::from_utf8(got).unwrap();
+        assert!(got.starts_with("POST /key HTTP/1.1\r\n"), "{got}");
+        assert!(got.contains("title: web-Ä ✓ failed\r\n"), "{got}");
+        assert_eq!(answer, Answer { status: 204, retry_after: None, body: String::new() });
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_body_never_ends_is_an_answer() {
+        let head = "HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nContent-Length: 999\r\n\r\nslow";
+        let (_, answer) = exchange(head, "x").await;
+        assert_eq!((answer.status, answer.retry_after.as_deref()), (429, Some("7")));
+        assert_eq!(answer.body, "slow");
+    }
 }

@@ -1,7 +1,5 @@
 //! Where a rotation gives up, and where it does not yet; and what it says of itself.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::telemetry::notes::Notes;
 
