@@ -14,5 +14,6 @@ mod daemon;
 mod journal;
 mod killed;
 mod machine;
+mod notices;
 mod one_shot;
 mod service;
