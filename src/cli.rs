@@ -8,6 +8,7 @@ pub mod create;
 pub mod delete;
 pub mod demo;
 pub mod ending;
+pub mod history;
 pub mod list;
 pub mod man;
 pub mod plan;
@@ -46,6 +47,7 @@ enum Command {
     Plan(plan::Arguments),
     Rotate(rotate::Arguments),
     List(list::Arguments),
+    History(history::Arguments),
     Create(create::Arguments),
     Delete(delete::Arguments),
     Restore(restore::Arguments),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
             Command::Plan(arguments) => plan::run(arguments).await,
             Command::Rotate(arguments) => rotate::run(arguments).await,
             Command::List(arguments) => list::run(arguments).await,
+            Command::History(arguments) => history::run(arguments).await,
             Command::Create(arguments) => create::run(arguments).await,
             Command::Delete(arguments) => delete::run(arguments).await,
             Command::Restore(arguments) => restore::run(arguments).await,

@@ -9,6 +9,7 @@ pub mod reference;
 mod sections;
 mod server_values;
 mod servers;
+mod store;
 pub mod types;
 mod values;
 

@@ -33,6 +33,7 @@ use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
+use crate::schedule::loaded::FirstLoadedTimes;
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
 /// the timetable for the next beat.
@@ -46,6 +47,8 @@ pub struct World {
     pub exclusion: Exclusion,
     /// Runs hooks.
     pub hooks: Arc<dyn HookRunner>,
+    /// Since when the schedules count, as far as that is known; the ring tells the rest.
+    pub first_loaded: FirstLoadedTimes,
     /// Is told of each rotation that ended, after the log.
     pub on_report: Box<dyn Fn(&Report) + Send + Sync>,
 }

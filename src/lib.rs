@@ -22,4 +22,5 @@ pub mod rotate;
 pub mod sandbox;
 pub mod schedule;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;

@@ -30,6 +30,7 @@ use crate::ring::Ring;
 use crate::rotate::report::Report;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
+use crate::schedule::loaded::FirstLoadedTimes;
 
 /// An hour passes in five seconds.
 const SPEED: u32 = 720;
@@ -84,6 +85,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         clock: clock.clone(),
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: clock.clone() }),
+        first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report| {
             // A reader that has gone ends the demo at its end.
             let _ = console::print(&tell(report, by_clock.now().wall));

@@ -1,6 +1,7 @@
 //! `snapring run`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,11 @@ use crate::daemon::notify::{self, ServiceManager};
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
+use crate::store::Store;
+use crate::store::place::Place;
+
+/// How long the store may take for what is queued, once the last rotation has ended.
+const LAST_ROWS: Duration = Duration::from_secs(5);
 
 /// Run the daemon: rotate each server on its schedule.
 ///
@@ -46,12 +52,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         notify::watchdog(variable),
         setup.clock.clone(),
     ));
-    let told = Arc::clone(&herald);
+    let place = Place::of_daemon(setup.settings.store.as_ref(), variable);
+    let store = Arc::new(Store::open(place, setup.clock.clone()));
+    let (told, kept, clock) = (Arc::clone(&herald), Arc::clone(&store), setup.clock.clone());
     let world = World {
         clock: setup.clock.clone(),
         exclusion: setup.exclusion().map_err(Refusal::log)?,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
-        on_report: Box::new(move |report| told.rotated(report)),
+        first_loaded: store.begin(&setup.settings.servers).await,
+        on_report: Box::new(move |report| {
+            told.rotated(report);
+            kept.record(report, clock.now().wall);
+        }),
     };
     let clockwork = Box::<CronClockwork>::default();
     let daemon =
@@ -61,7 +73,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         })?;
     herald.ready(&daemon);
     tokio::select! {
-        () = obey(&mut signals, &daemon, &setup, &herald) => {}
+        () = obey(&mut signals, &daemon, &setup, &herald, &store) => {}
         never = herald.keep(&daemon) => match never {},
     }
     herald.stopping();
@@ -71,6 +83,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let ended = done.clone();
     tokio::spawn(async move {
         daemon.shutdown().await;
+        store.close(LAST_ROWS).await;
         ended.cancel();
     });
     loop {
@@ -87,13 +100,19 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 }
 
 /// Does what signals ask for, until one asks to end.
-async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, herald: &Herald) {
+async fn obey(
+    signals: &mut Signals,
+    daemon: &Daemon,
+    setup: &Setup,
+    herald: &Herald,
+    store: &Store,
+) {
     while let Some(signal) = signals.next().await {
         match signal {
             Signal::End => return,
             Signal::Reload => {
                 herald.reloading();
-                let refused = reload(daemon, setup).err();
+                let refused = reload(daemon, setup, store).err();
                 herald.reloaded(daemon, refused);
             }
             Signal::RotateAll => {
@@ -105,11 +124,12 @@ async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, herald: &He
 }
 
 /// Reads the configuration again. Whatever is wrong with it, the old one stays in force.
-fn reload(daemon: &Daemon, setup: &Setup) -> Result<(), String> {
+fn reload(daemon: &Daemon, setup: &Setup, store: &Store) -> Result<(), String> {
     let (settings, client) = read_again(daemon, setup).inspect_err(|reason| {
         tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
     })?;
     daemon.reload(&settings, client);
+    store.reload(&settings.servers);
     Ok(())
 }
 
@@ -128,6 +148,9 @@ fn read_again(daemon: &Daemon, setup: &Setup) -> Result<(Settings, Option<Client
         let client = connect(&settings.api, setup.clock.clone());
         Some(client.map_err(|problem| format!("the new [api] does not work: {problem}"))?)
     };
+    if settings.store != setup.settings.store {
+        tracing::warn!(event = "reload", "changes of [store] take effect with the next start");
+    }
     if settings.log != setup.settings.log {
         tracing::warn!(event = "reload", "changes of [log] take effect with the next start");
     }

@@ -10,11 +10,12 @@ use url::Url;
 use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
 use crate::config::reference;
 use crate::config::servers;
+use crate::config::store;
 use crate::config::types::{ApiSettings, LogFormat, LogSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::telemetry;
 
-const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "log"];
+const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "store", "log"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -32,9 +33,10 @@ pub(crate) fn read(
         Given::Absent | Given::Mistaken => None,
     };
     let (api, token_file_span) = read_api(api, problems);
+    let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let servers = servers::read(&root, document.whole, problems)?;
-    Some((Settings { api: api?, servers, log: log? }, token_file_span))
+    Some((Settings { api: api?, servers, store, log: log? }, token_file_span))
 }
 
 fn read_api(

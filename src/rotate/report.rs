@@ -23,6 +23,16 @@ pub enum RotationOutcome {
 }
 
 impl RotationOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Rotated, Self::Adopted, Self::Skipped, Self::Blocked, Self::Failed];
+
+    /// The outcome of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+
     /// The word in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
