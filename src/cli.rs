@@ -9,6 +9,7 @@ pub mod delete;
 pub mod demo;
 pub mod ending;
 pub mod health;
+pub mod history;
 pub mod list;
 pub mod man;
 pub mod notify_test;
@@ -51,6 +52,7 @@ enum Command {
     List(list::Arguments),
     Status(status::Arguments),
     Health(health::Arguments),
+    History(history::Arguments),
     Create(create::Arguments),
     Delete(delete::Arguments),
     Restore(restore::Arguments),
@@ -139,6 +141,7 @@ pub fn main() -> ExitCode {
             Command::List(arguments) => list::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Health(arguments) => health::run(arguments).await,
+            Command::History(arguments) => history::run(arguments).await,
             Command::Create(arguments) => create::run(arguments).await,
             Command::Delete(arguments) => delete::run(arguments).await,
             Command::Restore(arguments) => restore::run(arguments).await,

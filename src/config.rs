@@ -11,6 +11,7 @@ pub mod reference;
 mod sections;
 mod server_values;
 mod servers;
+mod store;
 pub mod types;
 mod values;
 

@@ -36,6 +36,7 @@ use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
+use crate::schedule::loaded::FirstLoadedTimes;
 use crate::standing::Standings;
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
@@ -52,6 +53,8 @@ pub struct World {
     pub hooks: Arc<dyn HookRunner>,
     /// Is told how each server stands.
     pub standings: Standings,
+    /// Since when the schedules count, as far as that is known; the ring tells the rest.
+    pub first_loaded: FirstLoadedTimes,
     /// Is told of each rotation that ended, after the log.
     pub on_report: Box<dyn Fn(&Report) + Send + Sync>,
 }

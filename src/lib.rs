@@ -26,4 +26,5 @@ pub mod sandbox;
 pub mod schedule;
 pub mod snapshot;
 pub mod standing;
+pub mod store;
 pub mod telemetry;

@@ -17,6 +17,7 @@ use crate::clock::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::policy::{Candidate, Policy, Verdict, retain};
 use crate::ring::{Ring, Slot};
+use crate::schedule::loaded::FirstLoaded;
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Permission to delete one snapshot, for a reason, on the strength of one complete listing.
@@ -417,26 +418,39 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
         .collect()
 }
 
-/// What a start finds to be done for a server whose schedule had its latest occurrence at
-/// `latest`: go on with an unfinished snapshot, run the missed tick, or nothing.
+/// The latest tick that was missed, of those that were the `latest` of each of a server's schedules.
 ///
-/// There is no record of what was missed but the ring itself. A managed snapshot that carries an
-/// occurrence of the present schedule (`occurs`) shows that this schedule was in force then; later
-/// occurrences were missed. A ring without one has missed nothing, so that neither a new server
-/// nor an edited schedule fires by itself.
+/// One was missed if its schedule had been loaded by then. Where that is not recorded, the ring
+/// tells: a managed snapshot whose tick is an occurrence of the server's schedules (`occurs`), made
+/// after the moment when the schedule was not there yet, shows that it was in force, and later
+/// occurrences were missed. A ring without a managed snapshot has missed nothing. So neither a new
+/// server nor an edited schedule fires by itself.
 #[must_use]
-pub fn unfinished(
+pub fn missed(
     ring: &Ring,
     policy: &Policy,
-    latest: Option<Tick>,
+    latest: impl IntoIterator<Item = (Tick, FirstLoaded)>,
     occurs: impl Fn(Tick) -> bool,
 ) -> Option<Tick> {
-    let (newest, newest_tick) = ring.newest(policy)?;
-    let was_in_force = || ring.managed().any(|(_, tick)| occurs(tick)) || occurs(newest_tick);
-    match latest {
-        Some(latest) if latest > newest_tick && was_in_force() => Some(latest),
-        _ => (newest.status == Status::InProgress).then_some(newest_tick),
-    }
+    let (_, newest) = ring.newest(policy)?;
+    let in_force_since = |moment: Timestamp| {
+        let ticks = ring.managed().map(|(_, tick)| tick).chain([newest]);
+        ticks.into_iter().any(|tick| tick.instant() > moment && occurs(tick))
+    };
+    latest
+        .into_iter()
+        .filter(|(tick, _)| *tick > newest)
+        .filter(|(tick, loaded)| tick.instant() >= loaded.by || in_force_since(loaded.after))
+        .map(|(tick, _)| tick)
+        .max()
+}
+
+/// What a start finds to be done for a server: run the tick that was missed, else go on with an
+/// unfinished snapshot, else nothing.
+#[must_use]
+pub fn unfinished(ring: &Ring, policy: &Policy, missed: Option<Tick>) -> Option<Tick> {
+    let (newest, tick) = ring.newest(policy)?;
+    missed.or_else(|| (newest.status == Status::InProgress).then_some(tick))
 }
 
 /// A tick this much ahead of the clock points to a clock that was or is wrong.

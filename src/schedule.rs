@@ -1,6 +1,7 @@
 //! When is a tick? Pure: cron expressions in time zones, wall and monotonic time passed in.
 
 mod lived;
+pub mod loaded;
 pub mod planner;
 
 use std::cmp::Ordering;

@@ -12,8 +12,9 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::ring::{Holder, Ring};
-use crate::rotate::report::{Report, RotationOutcome};
+use crate::rotate::report::{KnownCause, Report, RotationOutcome};
 use crate::snapshot::Status;
+use crate::store::PastRotation;
 
 /// How a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +44,20 @@ pub struct Ended {
     pub outcome: RotationOutcome,
     /// Why, where it did not end well.
     pub reason: Option<Box<str>>,
+    /// snapring itself was ending: that says nothing of the server.
+    pub interrupted: bool,
+}
+
+impl From<&PastRotation> for Ended {
+    fn from(past: &PastRotation) -> Self {
+        Self {
+            tick: past.tick,
+            at: past.ended_at,
+            outcome: past.outcome,
+            reason: past.reason.as_deref().map(Into::into),
+            interrupted: past.cause == Some(KnownCause::Shutdown),
+        }
+    }
 }
 
 /// A server whose rotations do not end well.
@@ -143,6 +158,7 @@ impl Standing {
             at,
             outcome: report.outcome,
             reason: report.reason.as_deref().map(Into::into),
+            interrupted: report.known_cause == Some(KnownCause::Shutdown),
         });
         let Some(ring) = &mut self.ring else { return };
         ring.slots.retain(|slot| {
@@ -160,6 +176,7 @@ impl Standing {
             }
             // Says nothing of how the server is.
             RotationOutcome::Skipped => {}
+            RotationOutcome::Failed if ended.interrupted => {}
             RotationOutcome::Blocked | RotationOutcome::Failed => {
                 let before = self.trouble;
                 self.trouble = Some(Trouble {

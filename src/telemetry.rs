@@ -90,8 +90,9 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     if let Err(reason) = check_filter(&text) {
         return Err(FilterError { from, reason });
     }
-    // The clockwork's own steps are nobody's concern, unless the filter asks for them.
-    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,{text}"))
+    // The clockwork's own steps are nobody's concern, unless the filter asks for them. What a
+    // database says is told by the store's events, once.
+    let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,sqlx=off,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = match Form::of(format) {

@@ -33,6 +33,7 @@ use crate::ring::Ring;
 use crate::rotate::report::Report;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
+use crate::schedule::loaded::FirstLoadedTimes;
 use crate::standing::Standings;
 
 /// An hour passes in five seconds.
@@ -92,6 +93,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: clock.clone() }),
         standings: Standings::default(),
+        first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report| {
             // A reader that has gone ends the demo at its end.
             let _ = console::print(&tell(report, by_clock.now().wall));

@@ -1,6 +1,8 @@
 //! `snapring run`
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,7 @@ use crate::api::client::Client;
 use crate::cli::ending::LAST_WORDS;
 use crate::cli::setup::{Refusal, Setup, connect, log_warnings};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::daemon::clockwork::CronClockwork;
@@ -18,10 +21,17 @@ use crate::daemon::notify::{self, ServiceManager};
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
+use crate::naming::ServerId;
 use crate::notices::Notices;
 use crate::notices::post::HttpPost;
 use crate::observe::listener::listen;
+use crate::rotate::report::Report;
 use crate::standing::Standings;
+use crate::store::place::Place;
+use crate::store::{LastOfServer, Store};
+
+/// How long the store is waited for: what it knows at the start, and what is queued for it at the end.
+const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// Run the daemon: rotate each server on its schedule.
 ///
@@ -46,23 +56,37 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read_as_daemon(&arguments.config)?;
     let client = setup.client().map_err(Refusal::log)?;
     let variable = |name: &str| std::env::var_os(name);
-    let herald = Arc::new(Herald::new(
-        ServiceManager::from_environment(variable),
-        notify::watchdog(variable),
-        setup.clock.clone(),
-    ));
-    let post = Arc::new(HttpPost::new(setup.clock.clone()));
-    let notices = Arc::new(Notices::start(&setup.settings, [], setup.clock.clone(), post));
-    let (told, noticed, clock) = (Arc::clone(&herald), Arc::clone(&notices), setup.clock.clone());
+    let exclusion = setup.exclusion().map_err(Refusal::log)?;
+    let place = Place::of_daemon(setup.settings.store.as_ref(), variable);
+    let store = Store::open(place, setup.clock.clone());
+    let (first_loaded, known) = tokio::join!(
+        store.begin(&setup.settings.servers),
+        setup.clock.timeout(STORE_WAIT, store.last_of_each_server()),
+    );
+    let known = known.unwrap_or_default();
+    let witnesses = Arc::new(Witnesses {
+        herald: Herald::new(
+            ServiceManager::from_environment(variable),
+            notify::watchdog(variable),
+            setup.clock.clone(),
+        ),
+        store,
+        notices: Notices::start(
+            &setup.settings,
+            known.iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
+            setup.clock.clone(),
+            Arc::new(HttpPost::new(setup.clock.clone())),
+        ),
+        clock: setup.clock.clone(),
+    });
+    let told = Arc::clone(&witnesses);
     let world = World {
         clock: setup.clock.clone(),
-        exclusion: setup.exclusion().map_err(Refusal::log)?,
+        exclusion,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
-        standings: Standings::default(),
-        on_report: Box::new(move |report| {
-            told.rotated(report);
-            noticed.on_report(report, clock.now().wall);
-        }),
+        standings: standings(&known, &setup.settings),
+        first_loaded,
+        on_report: Box::new(move |report| told.on_report(report)),
     };
     let clockwork = Box::<CronClockwork>::default();
     let daemon =
@@ -74,19 +98,19 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         let listening = listen(address, daemon.view(), setup.clock.clone());
         AbortOnDropHandle::new(tokio::spawn(listening))
     });
-    herald.ready(&daemon);
+    witnesses.herald.ready(&daemon);
     tokio::select! {
-        () = obey(&mut signals, &daemon, &setup, &herald, &notices) => {}
-        never = herald.keep(&daemon) => match never {},
+        () = obey(&mut signals, &daemon, &setup, &witnesses) => {}
+        never = witnesses.herald.keep(&daemon) => match never {},
     }
-    herald.stopping();
+    witnesses.herald.stopping();
     tracing::info!(event = "daemon", "ending: nothing new starts, calls under way end");
     let broken_off = daemon.break_off();
     let done = CancellationToken::new();
     let ended = done.clone();
     tokio::spawn(async move {
         daemon.shutdown().await;
-        notices.end().await;
+        witnesses.end().await;
         ended.cancel();
     });
     loop {
@@ -102,21 +126,50 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
 }
 
+/// Who is told of each rotation that ended. None of them holds one up.
+struct Witnesses {
+    herald: Herald,
+    store: Store,
+    notices: Notices,
+    clock: Clock,
+}
+
+impl Witnesses {
+    fn on_report(&self, report: &Report) {
+        let now = self.clock.now().wall;
+        self.herald.rotated(report);
+        self.store.record(report, now);
+        self.notices.on_report(report, now);
+    }
+
+    /// Lets what is queued go out, and into the store.
+    async fn end(&self) {
+        tokio::join!(self.notices.end(), self.store.close(STORE_WAIT));
+    }
+}
+
+/// How each configured server stood before this process began.
+fn standings(known: &[LastOfServer], settings: &Settings) -> Standings {
+    let standings = Standings::default();
+    for LastOfServer { last, last_good } in known {
+        for past in [last_good.as_ref(), Some(last)].into_iter().flatten() {
+            standings.remember(past.server_id, &past.into());
+        }
+    }
+    let configured: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
+    standings.keep_only(|id| configured.contains(&id));
+    standings
+}
+
 /// Does what signals ask for, until one asks to end.
-async fn obey(
-    signals: &mut Signals,
-    daemon: &Daemon,
-    setup: &Setup,
-    herald: &Herald,
-    notices: &Notices,
-) {
+async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, witnesses: &Witnesses) {
     while let Some(signal) = signals.next().await {
         match signal {
             Signal::End => return,
             Signal::Reload => {
-                herald.reloading();
-                let refused = reload(daemon, setup, notices).err();
-                herald.reloaded(daemon, refused);
+                witnesses.herald.reloading();
+                let refused = reload(daemon, setup, witnesses).err();
+                witnesses.herald.reloaded(daemon, refused);
             }
             Signal::RotateAll => {
                 tracing::info!(event = "daemon", "rotating every server, as asked");
@@ -127,13 +180,14 @@ async fn obey(
 }
 
 /// Reads the configuration again. Whatever is wrong with it, the old one stays in force.
-fn reload(daemon: &Daemon, setup: &Setup, notices: &Notices) -> Result<(), String> {
+fn reload(daemon: &Daemon, setup: &Setup, witnesses: &Witnesses) -> Result<(), String> {
     let (settings, client) = read_again(daemon, setup).inspect_err(|reason| {
         tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
         daemon.refuse(reason);
     })?;
-    notices.reload(&settings);
+    witnesses.notices.reload(&settings);
     daemon.reload(&settings, client);
+    witnesses.store.reload(&settings.servers);
     Ok(())
 }
 
@@ -155,6 +209,7 @@ fn read_again(daemon: &Daemon, setup: &Setup) -> Result<(Settings, Option<Client
     };
     for (section, changed) in [
         ("[http]", settings.http != setup.settings.http),
+        ("[store]", settings.store != setup.settings.store),
         ("[log]", settings.log != setup.settings.log),
     ] {
         if changed {

@@ -182,20 +182,15 @@ impl<'a, 'i> Table<'a, 'i> {
                 );
                 continue;
             }
-            let hint = match (self.name, key.get_ref().as_ref()) {
-                ("the configuration", "http" | "store") => {
-                    Some("this version of snapring does not have it yet".to_owned())
-                }
-                _ => Some(match near {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("it takes {}", known.join(", ")),
-                }),
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it takes {}", known.join(", ")),
             };
             problems.error(
                 key.span(),
                 format!("{} has no `{name}`", self.name),
                 "unknown key",
-                hint,
+                Some(hint),
             );
         }
         problems.drafts.len() == before

@@ -342,6 +342,24 @@ pub const HTTP: Section = Section {
     }],
 };
 
+/// `[store]`.
+pub const STORE: Section = Section {
+    header: "[store]",
+    text: "Where the history of rotations is kept, for 90 days. Losing it loses no safety.",
+    keys: &[Key {
+        name: "url",
+        form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
+        absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
+        example: "\"sqlite:///var/lib/snapring/snapring.db\"",
+        text: "a file that only snapring writes, or a PostgreSQL database",
+        more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
+               password may also come from $PGPASSWORD or ~/.pgpass, as for psql. One database \
+               belongs to one configuration. A new address takes effect with the next start.",
+        off: true,
+        ..KEY
+    }],
+};
+
 /// `[log]`.
 pub const LOG: Section = Section {
     header: "[log]",

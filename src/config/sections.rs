@@ -12,11 +12,12 @@ use crate::config::document::{Document, Given, Problems, Table, nearest, refuse}
 use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
+use crate::config::store;
 use crate::config::types::{ApiSettings, HttpSettings, LogFormat, LogSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::telemetry;
 
-const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "log", "notify"];
+const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "store", "log", "notify"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -35,10 +36,11 @@ pub(crate) fn read(
     };
     let (api, token_file_span) = read_api(api, problems);
     let http = read_http(root.table("http", "[http]", problems).good(), problems);
+    let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
     let servers = servers::read(&root, document.whole, problems)?;
-    let settings = Settings { api: api?, servers, http: http?, log: log?, notify: notify? };
+    let settings = Settings { api: api?, servers, http: http?, store, log: log?, notify: notify? };
     Some((settings, token_file_span))
 }
 

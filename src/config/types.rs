@@ -15,6 +15,7 @@ use crate::notices::states::Event;
 use crate::notices::webhook::Webhook;
 use crate::policy::Policy;
 use crate::schedule::Schedule;
+use crate::store::place::Place;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Settings {
     pub servers: Vec<Arc<Server>>,
     /// Who may look.
     pub http: HttpSettings,
+    /// Where the history is kept; `None`: where the daemon's surroundings say.
+    pub store: Option<Place>,
     /// How logs are written.
     pub log: LogSettings,
     /// Who is told; no two have one address.
@@ -126,12 +129,6 @@ impl Server {
     #[must_use]
     pub fn next_start_after(&self, instant: Timestamp) -> Option<Timestamp> {
         self.next_tick_after(instant).map(|tick| self.starts_at(tick))
-    }
-
-    /// The latest tick of any of its schedules at or before `instant`.
-    #[must_use]
-    pub fn latest_tick_at(&self, instant: Timestamp) -> Option<Tick> {
-        self.schedules.iter().filter_map(|it| it.latest_at(instant)).max().map(Tick::at)
     }
 
     /// Whether a tick is one of its schedules'.

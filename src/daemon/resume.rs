@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::config::types::Server;
 use crate::daemon::{Ordered, Shared};
 use crate::naming::Tick;
-use crate::plan::{AskedBy, unfinished};
+use crate::plan::{AskedBy, missed, unfinished};
 use crate::ring::Ring;
 
 /// Between two tries to look, at most: the network may come up late.
@@ -21,9 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Looks at a server's ring, after a start at `started`, and rotates for the tick that is owed.
 pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     let Some(ring) = look(&shared, &server, started).await else { return };
-    let latest =
-        server.latest_tick_at(started.wall).filter(|tick| may_catch_up(&server, *tick, started));
-    let owed = unfinished(&ring, &server.policy, latest, |tick| server.has_tick(tick));
+    let latest = server.schedules.iter().filter_map(|schedule| {
+        let tick = Tick::at(schedule.latest_at(started.wall)?);
+        Some((tick, shared.world.first_loaded.of(server.id, schedule)))
+    });
+    let missed = missed(&ring, &server.policy, latest, |tick| server.has_tick(tick))
+        .filter(|tick| may_catch_up(&server, *tick, started));
+    let owed = unfinished(&ring, &server.policy, missed);
     let Some(tick) = owed else {
         tracing::debug!(
             event = "resume",

@@ -19,6 +19,7 @@ use crate::notices::post::{Letter, Post, Posting};
 use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
+use crate::schedule::loaded::FirstLoaded;
 
 const TOKEN: &str = "vps_test";
 
@@ -26,6 +27,7 @@ struct Stage {
     clock: Clock,
     memory: InMemory,
     reports: Arc<Mutex<Vec<Report>>>,
+    first_loaded: FirstLoadedTimes,
 }
 
 impl Stage {
@@ -33,7 +35,8 @@ impl Stage {
         let clock = Clock::simulated(begin.parse().unwrap());
         let options = Options::new(3, SecretString::from(TOKEN), 1);
         let memory = InMemory::new(Provider::new(options), clock.clone(), Duration::from_secs(30));
-        Self { clock, memory, reports: Arc::default() }
+        let first_loaded = FirstLoadedTimes::default();
+        Self { clock, memory, reports: Arc::default(), first_loaded }
     }
 
     async fn daemon(&self, settings: &Settings, transport: Box<dyn Transport>) -> Daemon {
@@ -54,6 +57,7 @@ impl Stage {
             exclusion: Exclusion::in_process(),
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             standings: Standings::default(),
+            first_loaded: self.first_loaded.clone(),
             on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
         };
         Daemon::start(settings, client, world, clockwork).await.unwrap()
@@ -219,6 +223,62 @@ async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_
         .collect();
     assert!(!created.contains(&"snapring-20261123T040000Z".to_owned()), "{created:?}");
     assert!(stage.told()[0] == "101 adopted" && created.len() > 2, "{:?}", stage.told());
+}
+
+/// Ticks of a server whose ring has the snapshot of 03:00, after a start at 10:30 with this schedule.
+async fn ticks_after_a_start(
+    schedule: &str,
+    recorded: &[(&str, FirstLoaded)],
+    heard: Option<&str>,
+) -> Vec<String> {
+    let mut stage = Stage::at("2026-11-23T10:30:00Z");
+    let now = stage.clock.now().wall;
+    {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        let then = now - SignedDuration::from_mins(450);
+        provider.add_snapshot(ServerId(101), "snapring-20261123T030000Z", "completed", then);
+    }
+    let settings = settings(&server(101, &format!("schedule = {schedule:?}")));
+    let named = |text: &str| (ServerId(101), text.to_owned(), "Etc/UTC".to_owned());
+    let recorded = recorded.iter().map(|(text, loaded)| (named(text), *loaded)).collect();
+    stage.first_loaded = FirstLoadedTimes::found([named(schedule)], now);
+    let heard = heard.map(|text| text.parse().unwrap());
+    stage.first_loaded.recall(&FirstLoadedTimes(recorded), heard, now);
+    let daemon = stage.start(&settings).await;
+    stage.clock.sleep(Duration::from_secs(20 * 60)).await;
+    daemon.shutdown().await;
+    let reports = stage.reports.lock().unwrap();
+    reports.iter().map(|report| report.tick.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_after_an_edit_from_daily_to_hourly_fires_nothing_where_a_store_remembers() {
+    let long_ago = FirstLoaded::at("2026-11-01T00:00:00Z".parse().unwrap());
+    let daily = [("0 3 * * *", long_ago)];
+    let heard = Some("2026-11-23T09:10:00Z");
+    assert!(ticks_after_a_start("0 * * * *", &daily, heard).await.is_empty());
+    // Without a store, and with a new one, the ring tells: its tick is one of the hourly ones.
+    assert_eq!(ticks_after_a_start("0 * * * *", &[], None).await, ["2026-11-23T10:00:00Z"]);
+    // The store was away already when the ring's newest was made: it cannot tell.
+    let heard = Some("2026-11-23T01:00:00Z");
+    let ticks = ticks_after_a_start("0 * * * *", &daily, heard).await;
+    assert_eq!(ticks, ["2026-11-23T10:00:00Z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_runs_the_missed_tick_once_where_a_store_remembers_the_schedule() {
+    let long_ago = FirstLoaded::at("2026-11-01T00:00:00Z".parse().unwrap());
+    let heard = Some("2026-11-23T03:10:00Z");
+    let ticks = ticks_after_a_start("0 * * * *", &[("0 * * * *", long_ago)], heard).await;
+    assert_eq!(ticks, ["2026-11-23T10:00:00Z"]);
+    // No tick of the ring is one of this schedule, which was in force all the same.
+    let ticks = ticks_after_a_start("45 * * * *", &[("45 * * * *", long_ago)], heard).await;
+    assert_eq!(ticks, ["2026-11-23T09:45:00Z", "2026-11-23T10:45:00Z"]);
+    assert_eq!(ticks_after_a_start("45 * * * *", &[], None).await, ["2026-11-23T10:45:00Z"]);
+    // Loaded after its last tick.
+    let loaded = FirstLoaded::at("2026-11-23T09:50:00Z".parse().unwrap());
+    let ticks = ticks_after_a_start("45 * * * *", &[("45 * * * *", loaded)], heard).await;
+    assert_eq!(ticks, ["2026-11-23T10:45:00Z"]);
 }
 
 /// Watches nothing: whoever made it asks the agenda by hand.
@@ -412,6 +472,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
         exclusion: Exclusion::on_machine(&lock_file, "account").unwrap(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         standings: Standings::default(),
+        first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
     };
     let daemon =
@@ -455,6 +516,7 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         standings: Standings::default(),
+        first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report| {
             let now = clock.now();
             noticed.on_report(report, now.wall);

@@ -362,6 +362,16 @@ fn a_ring_that_something_else_fills_does_not_blame_its_keep(
     assert!(matches!(step, Step::Blocked(Blocked { keep_fills_the_ring: false, .. })), "{step:?}");
 }
 
+/// What was missed, where nothing is recorded but the ring.
+fn guessed(
+    ring: &Ring,
+    policy: &Policy,
+    latest: Tick,
+    occurs: impl Fn(Tick) -> bool,
+) -> Option<Tick> {
+    missed(ring, policy, [(latest, FirstLoaded::UNKNOWN)], occurs)
+}
+
 #[rstest]
 #[case::a_new_server_missed_nothing("", None)]
 #[case::only_made_by_hand("H H", None)]
@@ -370,27 +380,66 @@ fn a_ring_that_something_else_fills_does_not_blame_its_keep(
 fn a_start_finds_what_was_missed(#[case] words: &str, #[case] expected: Option<Tick>) {
     let policy = policy();
     let ring = ring(words, &policy);
-    assert_eq!(unfinished(&ring, &policy, Some(tick()), |_| true), expected);
+    let missed = guessed(&ring, &policy, tick(), |_| true);
+    assert_eq!(unfinished(&ring, &policy, missed), expected);
 }
 
 #[test]
 fn a_start_goes_on_with_an_unfinished_snapshot_and_fires_nothing_for_a_new_schedule() {
     let policy = policy();
-    let ring = ring("c p", &policy);
-    let newest = ring.newest(&policy).unwrap().1;
+    let found = |ring: &Ring, latest, occurs: &dyn Fn(Tick) -> bool| {
+        unfinished(ring, &policy, guessed(ring, &policy, latest, occurs))
+    };
+    let begun = ring("c p", &policy);
+    let newest = begun.newest(&policy).unwrap().1;
     // Nothing missed since.
-    assert_eq!(unfinished(&ring, &policy, Some(newest), |_| true), Some(newest));
+    assert_eq!(found(&begun, newest, &|_| true), Some(newest));
     // The ring's ticks are none of the present schedule's: it was edited.
-    assert_eq!(unfinished(&ring, &policy, Some(tick()), |_| false), Some(newest));
-    let done = super::tests::ring("c c", &policy);
-    assert_eq!(unfinished(&done, &policy, Some(tick()), |_| false), None);
-    assert_eq!(unfinished(&done, &policy, Some(newest), |_| true), None);
+    assert_eq!(found(&begun, tick(), &|_| false), Some(newest));
+    let done = ring("c c", &policy);
+    assert_eq!(found(&done, tick(), &|_| false), None);
+    assert_eq!(found(&done, newest, &|_| true), None);
     // A rotation by hand came after the schedule's last tick.
-    assert_eq!(unfinished(&done, &policy, Some(tick()), |it| it != newest), Some(tick()));
+    assert_eq!(found(&done, tick(), &|it| it != newest), Some(tick()));
     // All that is left of the schedule's time is pinned.
     let pinned = Policy { pinned: BTreeSet::from([SnapshotId(1)]), ..policy };
-    let done = super::tests::ring("c", &pinned);
-    assert_eq!(unfinished(&done, &pinned, Some(tick()), |_| true), Some(tick()));
+    let done = ring("c", &pinned);
+    assert_eq!(guessed(&done, &pinned, tick(), |_| true), Some(tick()));
+}
+
+#[test]
+fn a_tick_is_missed_if_its_schedule_was_loaded_by_then_and_not_before() {
+    let policy = policy();
+    let done = ring("c c", &policy);
+    let newest = done.newest(&policy).unwrap().1.instant();
+    let due = tick().instant();
+    let second = jiff::SignedDuration::from_secs(1);
+    let found = |after, by, occurs: bool| {
+        missed(&done, &policy, [(tick(), FirstLoaded { after, by })], |_| occurs).is_some()
+    };
+    // Known to the second; the ring is not asked.
+    assert!(found(due, due, false));
+    assert!(!found(due + second, due + second, true));
+    // Edited while snapring was away: it was not there yet when the ring's newest was made, though
+    // that one's tick is an occurrence of it too.
+    assert!(!found(newest, due + second, true));
+    // The record ends before the ring's newest: what was made since tells.
+    assert!(found(newest - second, due + second, true));
+    assert!(!found(newest - second, due + second, false));
+    // Nobody missed anything where nothing was ever made.
+    let known = FirstLoaded::at(newest);
+    assert_eq!(missed(&ring("H", &policy), &policy, [(tick(), known)], |_| true), None);
+}
+
+#[test]
+fn of_two_schedules_that_missed_a_tick_the_later_tick_runs_and_a_new_one_does_not_hide_the_old() {
+    let policy = policy();
+    let done = ring("c c", &policy);
+    let earlier = Tick::at(tick().instant() - jiff::SignedDuration::from_secs(60));
+    let old = FirstLoaded::at(done.newest(&policy).unwrap().1.instant());
+    let new = FirstLoaded::at(tick().instant() + jiff::SignedDuration::from_secs(1));
+    assert_eq!(missed(&done, &policy, [(earlier, old), (tick(), old)], |_| false), Some(tick()));
+    assert_eq!(missed(&done, &policy, [(earlier, old), (tick(), new)], |_| false), Some(earlier));
 }
 
 proptest! {

@@ -27,6 +27,12 @@ impl RotationOutcome {
     pub const ALL: [Self; 5] =
         [Self::Rotated, Self::Adopted, Self::Skipped, Self::Blocked, Self::Failed];
 
+    /// The outcome of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+
     /// The word in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -75,12 +81,30 @@ pub struct Report {
 }
 
 /// What makes rotations fail through no fault of their servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KnownCause {
     /// The account's token was refused.
     Token,
     /// snapring is ending.
     Shutdown,
+}
+
+impl KnownCause {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The cause of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Token, Self::Shutdown].into_iter().find(|cause| cause.as_str() == word)
+    }
 }
 
 impl Report {

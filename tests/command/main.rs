@@ -11,6 +11,7 @@
 
 mod client;
 mod daemon;
+mod history;
 mod journal;
 mod killed;
 mod machine;

@@ -18,6 +18,7 @@ use snapring::exclusion::Exclusion;
 use snapring::naming::ServerId;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
+use snapring::schedule::loaded::FirstLoadedTimes;
 use snapring::standing::Standings;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
@@ -331,6 +332,7 @@ impl Simulation {
                 random: hooks_random,
             }),
             standings: Standings::default(),
+            first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report| {
                 let mut judge = judge.lock().unwrap();
                 let mut provider = provider.lock().unwrap();

@@ -14,6 +14,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "The API token, where neither `token_file` nor systemd's credential snapring-token gives one.",
     ),
     ("SNAPRING_LOG", "A level, or a filter like warn,snapring=debug; overrides `level` in [log]."),
+    (
+        "PGPASSWORD, PGPASSFILE",
+        "As for psql, where `url` in [store] names a PostgreSQL database without a password.",
+    ),
     ("NO_COLOR", "When it is set and not empty, nothing is coloured."),
     (
         "CREDENTIALS_DIRECTORY, STATE_DIRECTORY",
@@ -33,7 +37,8 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "/var/lib/snapring",
-        "What the service keeps. The provider's listing is the truth; losing this loses no safety.",
+        "What the service keeps: snapring.db, the history. The provider's listing is the truth; losing \
+         this loses no safety. A damaged snapring.db is put aside there as snapring.db.damaged-<time>.",
     ),
 ];
 

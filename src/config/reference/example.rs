@@ -1,7 +1,7 @@
 //! config.example.toml: every key with a value, and why one would set it.
 
 use crate::config::reference::{
-    API, Absent, DEFAULTS, HOOKS, HTTP, Key, LOG, NOTIFY, SERVER, sentence,
+    API, Absent, DEFAULTS, HOOKS, HTTP, Key, LOG, NOTIFY, SERVER, STORE, sentence,
 };
 
 /// How wide a line may be.
@@ -43,6 +43,7 @@ pub fn render() -> String {
     table(&mut lines, "A server with everything said.", SERVER.header, full);
     table(&mut lines, HOOKS.text, HOOKS.header, explained(HOOKS.keys));
     table(&mut lines, HTTP.text, HTTP.header, explained(HTTP.keys));
+    table(&mut lines, STORE.text, STORE.header, explained(STORE.keys));
     table(&mut lines, LOG.text, LOG.header, explained(LOG.keys));
     table(&mut lines, NOTIFY.text, NOTIFY.header, explained(NOTIFY.keys));
     lines.join("\n") + "\n"

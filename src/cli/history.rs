@@ -1,0 +1,236 @@
+//! `snapring history`
+
+use std::io;
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cli::setup::{Chatter, Setup};
+use crate::cli::table::{lines, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::naming::ServerId;
+use crate::readable::span;
+use crate::rotate::report::RotationOutcome;
+use crate::store::place::Place;
+use crate::store::{self, Filter, PastRotation};
+
+/// How long a person waits for a database that may be away.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// Show past rotations, the newest first.
+///
+/// Reads what the daemon keeps (see [store] in snapring.toml(5)), whether it runs or not, and asks
+/// the provider nothing. Rotations of the last 90 days are there.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ids or names of servers, of today's configuration or of the past; none: all
+    #[arg(value_name = "SERVER")]
+    servers: Vec<String>,
+    /// Only those that ended so: rotated, adopted, skipped, blocked or failed; may be given again
+    #[arg(long, value_name = "OUTCOME", value_parser = parse_outcome, value_delimiter = ',')]
+    outcome: Vec<RotationOutcome>,
+    /// Only those that ended in this span of time, say 7d, or since this time, say
+    /// 2026-11-24T03:00:00Z
+    #[arg(long, value_name = "SPAN|TIME", value_parser = parse_since)]
+    since: Option<Since>,
+    /// At most so many; 0: all
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Where the past begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Ago(SignedDuration),
+    Instant(Timestamp),
+}
+
+fn parse_outcome(word: &str) -> Result<RotationOutcome, String> {
+    RotationOutcome::parse(word).ok_or_else(|| {
+        let known = RotationOutcome::ALL.map(RotationOutcome::as_str);
+        format!("a rotation ends as one of {}", known.join(", "))
+    })
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(instant) = text.parse() {
+        return Ok(Since::Instant(instant));
+    }
+    let ago = humantime::parse_duration(text).ok();
+    ago.and_then(|ago| SignedDuration::try_from(ago).ok()).map(Since::Ago).ok_or_else(|| {
+        "neither a span of time nor a time; write 90m, 26h or 7d, or 2026-11-24T03:00:00Z"
+            .to_owned()
+    })
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let configured = setup.settings.store.as_ref();
+    let place = Place::of_command(configured, |name| std::env::var_os(name));
+    if let Some(words) = unreadable(&place) {
+        console::error(&words);
+        return Err(Exit::Trouble);
+    }
+    let filter = filter(&arguments, &setup);
+    let read = store::read(&place, &filter);
+    let rotations = match setup.clock.timeout(PATIENCE, read).await {
+        Some(Ok(rotations)) => rotations,
+        Some(Err(problem)) => {
+            let words = match problem.is_empty_store() {
+                true => format!("{place} holds no history: no daemon has written it yet"),
+                false => format!("cannot read the history in {place}: {problem}"),
+            };
+            console::error(&words);
+            return Err(Exit::Trouble);
+        }
+        None => {
+            console::error(&format!("{place} gave no answer"));
+            return Err(Exit::Trouble);
+        }
+    };
+    if arguments.json {
+        console::print_json(&rotations)?;
+    } else if rotations.is_empty() {
+        console::note(&format!("no such rotation in {place}"));
+    } else {
+        console::print(&told(&rotations))?;
+    }
+    Ok(Exit::Well)
+}
+
+/// The names and ids that were given. One that is in the configuration is found under the names that
+/// it had before, too.
+fn filter(arguments: &Arguments, setup: &Setup) -> Filter {
+    let now = setup.clock.now().wall;
+    let mut filter = Filter {
+        outcomes: arguments.outcome.clone(),
+        since: arguments.since.map(|since| match since {
+            Since::Instant(instant) => instant,
+            Since::Ago(ago) => now.saturating_sub(ago).unwrap_or(Timestamp::MIN),
+        }),
+        limit: (arguments.limit > 0).then_some(arguments.limit),
+        ..Filter::default()
+    };
+    for given in &arguments.servers {
+        let servers = &setup.settings.servers;
+        let number = given.parse().map(ServerId).ok();
+        let known = servers.iter().find(|server| server.name == *given).map(|server| server.id);
+        match known.or(number) {
+            Some(id) => filter.ids.push(id),
+            None => filter.names.push(given.clone()),
+        }
+    }
+    filter
+}
+
+/// Why there is nothing to be read there, with what to do.
+fn unreadable(place: &Place) -> Option<String> {
+    let file = match place {
+        Place::Server(_) => return None,
+        Place::Memory => {
+            return Some(
+                "the history is in the daemon's memory only, and ends with it\n\
+                 hint: to keep it, put this into the configuration and start the daemon again:\n\
+                 [store]\n\
+                 url = \"sqlite:///var/lib/snapring/snapring.db\""
+                    .to_owned(),
+            );
+        }
+        Place::File(file) => file,
+    };
+    // A pipe is not opened: that could wait for ever.
+    let opened = std::fs::metadata(file).and_then(|metadata| match metadata.is_file() {
+        true => std::fs::File::open(file),
+        false => Err(io::Error::other("it is not a file")),
+    });
+    let problem = opened.err()?;
+    let hint = match problem.kind() {
+        io::ErrorKind::PermissionDenied => "\nhint: run this as root, or as the service's user",
+        io::ErrorKind::NotFound => {
+            "\nhint: a daemon makes it when it starts; one that is configured otherwise, or runs \
+             without systemd, keeps its history elsewhere: see [store] in snapring.toml(5)"
+        }
+        _ => "",
+    };
+    Some(format!("cannot read the history in {place}: {problem}{hint}"))
+}
+
+fn told(rotations: &[PastRotation]) -> String {
+    let header = ["when", "server", "tick", "outcome", "made", "deleted", "took", "reason"];
+    let mut table = table(&header);
+    for it in rotations {
+        table.add_row([
+            it.ended_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            it.server.clone(),
+            it.tick.to_string(),
+            it.outcome.as_str().to_owned(),
+            it.created.clone().unwrap_or_else(|| "-".to_owned()),
+            if it.deleted.is_empty() { "-".to_owned() } else { it.deleted.join(" ") },
+            took(it.duration_ms),
+            it.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    lines(&table)
+}
+
+fn took(duration_ms: u64) -> String {
+    match i64::try_from(duration_ms) {
+        Ok(ms) if ms >= 1000 => span(SignedDuration::from_millis(ms)),
+        _ => format!("{duration_ms}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_begins_at_a_time_or_a_span_ago() {
+        assert_eq!(parse_since("7d"), Ok(Since::Ago(SignedDuration::from_hours(7 * 24))));
+        let instant = "2026-11-24T03:00:00Z";
+        assert_eq!(parse_since(instant), Ok(Since::Instant(instant.parse().unwrap())));
+        assert!(parse_since("yesterday").unwrap_err().contains("7d"));
+        assert!(parse_outcome("faild").unwrap_err().contains("failed"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_what_to_do() {
+        assert!(unreadable(&Place::Memory).unwrap().contains("[store]"));
+        let directory = tempfile::tempdir().unwrap();
+        let nothing = Place::File(directory.path().join("none.db"));
+        assert!(unreadable(&nothing).unwrap().contains("hint: a daemon makes it"));
+    }
+
+    #[test]
+    fn a_rotation_is_one_line() {
+        let rotation = PastRotation {
+            ended_at: "2026-11-24T03:04:10.9Z".parse().unwrap(),
+            server_id: ServerId(7),
+            server: "web".to_owned(),
+            tick: crate::naming::Tick::at("2026-11-24T03:00:00Z".parse().unwrap()),
+            outcome: RotationOutcome::Failed,
+            created: Some("snapring-20261124T030000Z".to_owned()),
+            deleted: Vec::new(),
+            api_calls: 3,
+            duration_ms: 250_900,
+            steps: Vec::new(),
+            reason: Some("it did not complete".to_owned()),
+            cause: None,
+        };
+        let text = told(&[rotation]);
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            "2026-11-24 03:04:10Z  web     2026-11-24T03:00:00Z  failed   \
+             snapring-20261124T030000Z  -        4m 10s  it did not complete"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! What has been: each rotation that ended, and since when each schedule counts.
+//!
+//! The provider's listing stays the truth. A store that is damaged, full, locked or away costs
+//! history and never a rotation: the daemon hands over what it has, waits for nothing, and a task
+//! of the store's own does the rest.
+
+mod aside;
+mod database;
+mod keeper;
+pub mod place;
+mod trouble;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::types::Server;
+use crate::naming::{ServerId, Tick};
+use crate::rotate::report::{KnownCause, Report, RotationOutcome};
+use crate::schedule::loaded::{FirstLoadedTimes, Key, key};
+use crate::store::database::Database;
+use crate::store::keeper::{Keeper, Memory, Order, Standing};
+use crate::store::place::{Access, Place};
+pub use crate::store::trouble::Trouble;
+
+/// How many rotations may wait to be written: all of a large fleet's, ended within one minute.
+const QUEUE: usize = 16_384;
+
+/// How long a start waits for the store to say since when schedules count. Then the ring tells.
+const START_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a question may take.
+const QUESTION_WAIT: Duration = Duration::from_secs(10);
+
+/// A rotation that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PastRotation {
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Of which server.
+    pub server_id: ServerId,
+    /// Its name in the configuration of that time.
+    pub server: String,
+    /// For which tick.
+    pub tick: Tick,
+    /// How it ended.
+    pub outcome: RotationOutcome,
+    /// The snapshot that it created.
+    pub created: Option<String>,
+    /// The snapshots that it deleted.
+    pub deleted: Vec<String>,
+    /// How many API calls it cost.
+    pub api_calls: u32,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// How long each step took, in milliseconds, in order.
+    pub steps: Vec<(String, u64)>,
+    /// Why it did not end well, or what else there is to say.
+    pub reason: Option<String>,
+    /// What made it fail, where that is not its server's fault.
+    pub cause: Option<KnownCause>,
+}
+
+impl PastRotation {
+    /// What a report says, once the rotation has ended.
+    #[must_use]
+    pub fn of(report: &Report, ended_at: Timestamp) -> Self {
+        Self {
+            ended_at,
+            server_id: report.server_id,
+            server: report.server.clone(),
+            tick: report.tick,
+            outcome: report.outcome,
+            created: report.created.clone(),
+            deleted: report.deleted.clone(),
+            api_calls: report.api_calls,
+            duration_ms: report.duration_ms,
+            steps: report.steps.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect(),
+            reason: report.reason.clone(),
+            cause: report.known_cause,
+        }
+    }
+}
+
+/// The last that is known of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastOfServer {
+    /// Its last rotation.
+    pub last: PastRotation,
+    /// Its last one that ended as `rotated` or `adopted`.
+    pub last_good: Option<PastRotation>,
+}
+
+impl LastOfServer {
+    /// Whether the server was well, where its last rotation says so.
+    #[must_use]
+    pub fn was_well(&self) -> Option<bool> {
+        match self.last.outcome {
+            RotationOutcome::Rotated | RotationOutcome::Adopted => Some(true),
+            RotationOutcome::Blocked | RotationOutcome::Failed if self.last.cause.is_none() => {
+                Some(false)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Which rotations are asked for. What is empty leaves none out.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of these servers, or of those in `names`.
+    pub ids: Vec<ServerId>,
+    /// By the names that they had.
+    pub names: Vec<String>,
+    /// That ended so.
+    pub outcomes: Vec<RotationOutcome>,
+    /// That ended then or later.
+    pub since: Option<Timestamp>,
+    /// The newest, at most so many.
+    pub limit: Option<u32>,
+}
+
+/// The daemon's store.
+#[derive(Debug)]
+pub struct Store {
+    reports: mpsc::Sender<PastRotation>,
+    orders: mpsc::UnboundedSender<Order>,
+    standing: Arc<Standing>,
+    closing: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+    clock: Clock,
+}
+
+impl Store {
+    /// Begins to keep what it is given. What is wrong with the place is found out, told and tried
+    /// again by a task; nobody waits for it.
+    #[must_use]
+    pub fn open(place: Place, clock: Clock) -> Self {
+        Self::open_with(place, clock, Memory::default())
+    }
+
+    fn open_with(place: Place, clock: Clock, memory: Memory) -> Self {
+        let (reports, received) = mpsc::channel(QUEUE);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let standing = Arc::new(Standing::default());
+        let closing = CancellationToken::new();
+        let keeper = Keeper {
+            place,
+            clock: clock.clone(),
+            standing: Arc::clone(&standing),
+            reports: received,
+            orders: ordered,
+            closing: closing.clone(),
+            memory,
+        };
+        let task = Mutex::new(Some(tokio::spawn(keeper.keep())));
+        Self { reports, orders, standing, closing, task, clock }
+    }
+
+    /// Tells which schedules are in force, and gives what is known of their beginnings. Takes a few
+    /// seconds at most; where the store gave no answer by then, nothing is known.
+    pub async fn begin(&self, servers: &[Arc<Server>]) -> FirstLoadedTimes {
+        let now = self.clock.now().wall;
+        let order = |answer| Order::Begin(keys(servers), now, answer);
+        self.ask(START_WAIT, order).await.unwrap_or_default()
+    }
+
+    /// Tells that another configuration is in force: schedules that came count from now, and those
+    /// that went are forgotten.
+    pub fn reload(&self, servers: &[Arc<Server>]) {
+        // Fails only when it was closed.
+        let _ = self.orders.send(Order::Reload(keys(servers), self.clock.now().wall));
+    }
+
+    /// Takes a rotation that ended. Never waits: one that does not fit is counted as lost.
+    pub fn record(&self, report: &Report, ended_at: Timestamp) {
+        if self.reports.try_send(PastRotation::of(report, ended_at)).is_err() {
+            self.standing.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The last rotation of each server that there was one of. Empty when the store does not work.
+    pub async fn last_of_each_server(&self) -> Vec<LastOfServer> {
+        let answer = self.ask(QUESTION_WAIT, Order::LastOfEach).await;
+        answer.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Past rotations, the newest first.
+    ///
+    /// # Errors
+    /// When the store does not work.
+    pub async fn history(&self, filter: Filter) -> Result<Vec<PastRotation>, Trouble> {
+        let answer = self.ask(QUESTION_WAIT, |answer| Order::History(filter, answer)).await;
+        answer.unwrap_or_else(|| Err(Trouble::passing("the store gave no answer")))
+    }
+
+    async fn ask<T>(
+        &self,
+        patience: Duration,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).ok()?;
+        self.clock.timeout(patience, answered).await?.ok()
+    }
+
+    /// How many rotations are missing in the history, since the start.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.standing.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether it could be written when last tried.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.standing.well.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is queued and ends, within the given span. What comes afterwards is lost.
+    pub async fn close(&self, within: Duration) {
+        self.closing.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut task) = task else { return };
+        if self.clock.timeout(within, &mut task).await.is_none() {
+            task.abort();
+            tracing::warn!(
+                event = "store",
+                "ending: the store did not take the last rotations in time; the history lacks them"
+            );
+        }
+    }
+}
+
+/// The schedules that are in force. A server that is disabled has none: enabling it is a beginning.
+fn keys(servers: &[Arc<Server>]) -> Vec<Key> {
+    let enabled = servers.iter().filter(|server| server.enabled);
+    enabled.flat_map(|server| server.schedules.iter().map(|it| key(server.id, it))).collect()
+}
+
+/// Reads what a daemon keeps, beside it or without it; changes nothing and leaves no file behind.
+///
+/// # Errors
+/// When it cannot be read, or was never written.
+pub async fn read(place: &Place, filter: &Filter) -> Result<Vec<PastRotation>, Trouble> {
+    let read = async |access| {
+        let mut database = Database::open(place, access).await?;
+        let rows = database.history(filter).await;
+        database.close().await;
+        rows
+    };
+    if let Place::File(file) = place
+        && at_rest(file)
+    {
+        let rows = read(Access::ReadAtRest).await;
+        // A daemon that has begun meanwhile may have changed what was being read.
+        if rows.is_ok() || at_rest(file) {
+            return rows;
+        }
+    }
+    read(Access::Read).await
+}
+
+/// Whether nobody has the file open: SQLite's log stands beside it as long as somebody does, and
+/// after a crash.
+fn at_rest(file: &Path) -> bool {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    !Path::new(&log).exists()
+}
+
+#[cfg(test)]
+mod tests;

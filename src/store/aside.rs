@@ -1,0 +1,59 @@
+//! A damaged file is put aside, so that history goes on in a new one. It is never deleted: a person
+//! may still get something out of it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+/// Renames the file, and what SQLite keeps beside it; gives its new name.
+///
+/// # Errors
+/// When it cannot be renamed; then it is where it was.
+pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let suffix = format!(".damaged-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let with = |path: &Path, end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let aside = with(file, &suffix);
+    if aside.symlink_metadata().is_ok() {
+        // Another one in the same second: nothing is written over.
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // First what belongs to it: SQLite would take the log for that of the new file.
+    for end in ["-wal", "-shm"] {
+        match std::fs::rename(with(file, end), with(&aside, end)) {
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
+            _ => {}
+        }
+    }
+    std::fs::rename(file, &aside)?;
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_file_goes_with_it_and_nothing_is_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        let write = |text: &str| {
+            std::fs::write(path("a.db"), text).unwrap();
+            std::fs::write(path("a.db-wal"), format!("log of {text}")).unwrap();
+        };
+        write("first");
+        let aside = put_aside(&path("a.db"), now).unwrap();
+        assert_eq!(aside, path("a.db.damaged-20261125T120000Z"));
+        assert!(!path("a.db").exists() && !path("a.db-wal").exists());
+        write("second");
+        assert!(put_aside(&path("a.db"), now).is_err());
+        let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        assert_eq!(read("a.db.damaged-20261125T120000Z-wal"), "log of first");
+        assert_eq!((read("a.db"), read("a.db-wal")), ("second".into(), "log of second".into()));
+    }
+}

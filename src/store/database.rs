@@ -1,0 +1,399 @@
+//! The statements: one set for SQLite and PostgreSQL.
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyRow};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, SqlStr};
+
+use crate::naming::{ServerId, Tick};
+use crate::rotate::report::{KnownCause, RotationOutcome};
+use crate::schedule::loaded::{FirstLoaded, FirstLoadedTimes, Key};
+use crate::store::place::{Access, Place};
+use crate::store::trouble::{Kind, Trouble};
+use crate::store::{Filter, LastOfServer, PastRotation};
+
+/// Each file of src/store/migrations, in order. Never change one: add another.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "history", include_str!("migrations/1_history.sql"))];
+
+/// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
+const MIGRATIONS_TABLE: &str = "snapring_migrations";
+
+const COLUMNS: &str = "ended_at, server_id, server, tick, outcome, created, deleted, api_calls, \
+                       duration_ms, steps, reason, cause";
+const WIDTH: usize = 12;
+
+/// How many rows one statement takes: PostgreSQL is asked over a network.
+const AT_ONCE: usize = 50;
+
+/// How many rows are deleted in one transaction: others wait for it.
+pub(super) const PORTION: i64 = 1000;
+
+/// How many rotations are kept where they are in memory only: some 20 MB.
+const MOST_IN_MEMORY: i64 = 20_000;
+
+/// One connection.
+pub(super) struct Database {
+    connection: AnyConnection,
+    place: Place,
+}
+
+type Statement = Query<'static, Any, AnyArguments>;
+
+fn statement(text: &'static str) -> Statement {
+    sqlx::query(text)
+}
+
+/// One whose number of parameters varies. All that comes from outside is bound.
+fn built(text: String) -> Statement {
+    sqlx::query::<Any>(AssertSqlSafe(text))
+}
+
+impl Database {
+    /// Connects, and makes the tables where they are to be written.
+    pub(super) async fn open(place: &Place, access: Access) -> Result<Self, Trouble> {
+        sqlx::any::install_default_drivers();
+        let url = place.to_url(access).ok_or_else(|| Trouble::passing("this is no path"))?;
+        let trouble = |error: sqlx::Error| Trouble::of(&error, place);
+        let options: AnyConnectOptions = url.expose_secret().parse().map_err(trouble)?;
+        let connection = options.disable_statement_logging().connect().await.map_err(trouble)?;
+        let mut database = Self { connection, place: place.clone() };
+        match database.set_up(access).await {
+            Ok(()) => Ok(database),
+            Err(trouble) => {
+                database.close().await;
+                Err(trouble)
+            }
+        }
+    }
+
+    async fn set_up(&mut self, access: Access) -> Result<(), Trouble> {
+        match self.place {
+            Place::Memory => {}
+            Place::File(_) => self.set_up_file(access).await?,
+            Place::Server(_) => {
+                // Otherwise it says at each start that its tables are there already.
+                self.run(statement("SET client_min_messages TO warning")).await?;
+                self.run(statement("SET application_name TO 'snapring'")).await?;
+            }
+        }
+        match access {
+            Access::Write => self.migrate().await,
+            Access::Read | Access::ReadAtRest => Ok(()),
+        }
+    }
+
+    async fn set_up_file(&mut self, access: Access) -> Result<(), Trouble> {
+        self.run(statement("PRAGMA busy_timeout = 2000")).await?;
+        if access == Access::Write {
+            self.run(statement("PRAGMA journal_mode = WAL")).await?;
+            // In WAL mode a power cut then costs the last rows, not the file.
+            self.run(statement("PRAGMA synchronous = NORMAL")).await?;
+        }
+        Ok(())
+    }
+
+    async fn migrate(&mut self) -> Result<(), Trouble> {
+        let migrations = MIGRATIONS.iter().map(|(version, name, text)| {
+            let text = SqlStr::from_static(text);
+            Migration::new(*version, (*name).into(), MigrationType::Simple, text, false)
+        });
+        let mut migrator = Migrator::with_migrations(migrations.collect());
+        migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+        // `run` asks for more of a connection than a task that may change threads can give.
+        let done = migrator.run_direct(None, &mut self.connection, false).boxed().await;
+        done.map_err(|error| Trouble::of_migration(&error, &self.place))
+    }
+
+    fn trouble(&self, error: &sqlx::Error) -> Trouble {
+        Trouble::of(error, &self.place)
+    }
+
+    async fn run(&mut self, statement: Statement) -> Result<(), Trouble> {
+        let done = statement.execute(&mut self.connection).boxed().await;
+        done.map(drop).map_err(|error| self.trouble(&error))
+    }
+
+    async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, Trouble> {
+        let rows = statement.fetch_all(&mut self.connection).boxed().await;
+        rows.map_err(|error| self.trouble(&error))
+    }
+
+    /// Ends the connection in order.
+    pub(super) async fn close(self) {
+        // What was committed is safe without it.
+        let _ = self.connection.close().await;
+    }
+
+    /// Writes, all or nothing: rotations, the book of schedules where it has changed, and that the
+    /// store was written at `heard`.
+    pub(super) async fn write(
+        &mut self,
+        rotations: &[PastRotation],
+        schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
+        heard: Timestamp,
+    ) -> Result<(), Trouble> {
+        self.run(statement("BEGIN")).await?;
+        let written = self.write_all(rotations, schedules, heard).await;
+        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.run(statement(end)).await;
+        written.and(ended)
+    }
+
+    async fn write_all(
+        &mut self,
+        rotations: &[PastRotation],
+        schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
+        heard: Timestamp,
+    ) -> Result<(), Trouble> {
+        for rows in at_once(rotations) {
+            let text = format!(
+                "INSERT INTO snapring_rotation ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING",
+                repeated(rows.len(), WIDTH, ", ", |places| format!("({})", places.join(", ")))
+            );
+            self.run(rows.iter().fold(built(text), bind_rotation)).await?;
+        }
+        if let Some((before, now)) = schedules {
+            self.write_schedules(before, now).await?;
+        }
+        let upsert = "INSERT INTO snapring_heard (one, at) VALUES (1, $1)
+                      ON CONFLICT (one) DO UPDATE SET at = excluded.at";
+        self.run(statement(upsert).bind(heard.as_millisecond())).await
+    }
+
+    async fn write_schedules(
+        &mut self,
+        before: &FirstLoadedTimes,
+        now: &FirstLoadedTimes,
+    ) -> Result<(), Trouble> {
+        let gone: Vec<&Key> = before.0.keys().filter(|key| !now.0.contains_key(key)).collect();
+        for keys in at_once(&gone) {
+            let text = format!(
+                "DELETE FROM snapring_schedule WHERE {}",
+                repeated(keys.len(), 3, " OR ", |place| {
+                    let [server, schedule, zone] = place else { return String::new() };
+                    format!(
+                        "(server_id = {server} AND schedule = {schedule} AND timezone = {zone})"
+                    )
+                })
+            );
+            self.run(keys.iter().fold(built(text), |query, key| bind_key(query, key))).await?;
+        }
+        let new: Vec<_> = now.0.iter().filter(|(key, it)| before.0.get(key) != Some(it)).collect();
+        for rows in at_once(&new) {
+            let text = format!(
+                "INSERT INTO snapring_schedule
+                   (server_id, schedule, timezone, loaded_after, loaded_by)
+                 VALUES {}
+                 ON CONFLICT (server_id, schedule, timezone) DO UPDATE
+                   SET loaded_after = excluded.loaded_after, loaded_by = excluded.loaded_by",
+                repeated(rows.len(), 5, ", ", |places| format!("({})", places.join(", ")))
+            );
+            let bind = |query: Statement, (key, loaded): &(&Key, &FirstLoaded)| {
+                let FirstLoaded { after, by } = loaded;
+                bind_key(query, key).bind(after.as_millisecond()).bind(by.as_millisecond())
+            };
+            self.run(rows.iter().fold(built(text), bind)).await?;
+        }
+        Ok(())
+    }
+
+    /// The schedules that are recorded, and until when the store was written.
+    pub(super) async fn schedules(
+        &mut self,
+    ) -> Result<(FirstLoadedTimes, Option<Timestamp>), Trouble> {
+        let all = "SELECT server_id, schedule, timezone, loaded_after, loaded_by
+                   FROM snapring_schedule";
+        let rows = self.rows(statement(all)).await?;
+        let read = |row: &AnyRow| {
+            let key = (server_id(row, 0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok((key, FirstLoaded { after: time(row, 3)?, by: time(row, 4)? }))
+        };
+        let recorded: Result<_, sqlx::Error> = rows.iter().map(read).collect();
+        let recorded = recorded.map_err(|error| self.trouble(&error))?;
+        let rows = self.rows(statement("SELECT at FROM snapring_heard")).await?;
+        let heard = rows.first().map(|row| time(row, 0)).transpose();
+        Ok((FirstLoadedTimes(recorded), heard.map_err(|error| self.trouble(&error))?))
+    }
+
+    /// Past rotations, the newest first.
+    pub(super) async fn history(&mut self, filter: &Filter) -> Result<Vec<PastRotation>, Trouble> {
+        let mut text = format!("SELECT {COLUMNS} FROM snapring_rotation WHERE ended_at >= $1");
+        let mut bound = 1;
+        let mut places = |count: usize| {
+            let places: Vec<String> =
+                (bound + 1..=bound + count).map(|nth| format!("${nth}")).collect();
+            bound += count;
+            places.join(", ")
+        };
+        if !filter.outcomes.is_empty() {
+            text += &format!(" AND outcome IN ({})", places(filter.outcomes.len()));
+        }
+        match (filter.ids.len(), filter.names.len()) {
+            (0, 0) => {}
+            (ids, 0) => text += &format!(" AND server_id IN ({})", places(ids)),
+            (0, names) => text += &format!(" AND server IN ({})", places(names)),
+            (ids, names) => {
+                let (ids, names) = (places(ids), places(names));
+                text += &format!(" AND (server_id IN ({ids}) OR server IN ({names}))");
+            }
+        }
+        text += &format!(" ORDER BY ended_at DESC, server_id, tick DESC LIMIT {}", places(1));
+        let since = filter.since.unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut query = built(text).bind(since.as_millisecond());
+        for outcome in &filter.outcomes {
+            query = query.bind(outcome.as_str().to_owned());
+        }
+        for id in &filter.ids {
+            query = query.bind(id.0.cast_signed());
+        }
+        for name in &filter.names {
+            query = query.bind(name.clone());
+        }
+        let limit = filter.limit.map_or(i64::MAX, i64::from);
+        let rows = self.rows(query.bind(limit)).await?;
+        let read: Result<Vec<_>, _> = rows.iter().map(rotation).collect();
+        read.map_err(|error| self.trouble(&error))
+    }
+
+    /// The last rotation of each server, and the last one that went well.
+    pub(super) async fn last_of_each_server(&mut self) -> Result<Vec<LastOfServer>, Trouble> {
+        let last = format!(
+            "SELECT {COLUMNS} FROM snapring_rotation
+             JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
+                   GROUP BY server_id) AS newest
+             ON server_id = id AND ended_at = last"
+        );
+        let last_good = format!(
+            "SELECT {COLUMNS} FROM snapring_rotation
+             JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
+                   WHERE outcome IN ('rotated', 'adopted') GROUP BY server_id) AS newest
+             ON server_id = id AND ended_at = last
+             WHERE outcome IN ('rotated', 'adopted')"
+        );
+        let mut good = self.by_server(last_good).await?;
+        let last = self.by_server(last).await?;
+        let with_good = |(id, last)| LastOfServer { last, last_good: good.remove(&id) };
+        Ok(last.into_iter().map(with_good).collect())
+    }
+
+    async fn by_server(
+        &mut self,
+        query: String,
+    ) -> Result<BTreeMap<ServerId, PastRotation>, Trouble> {
+        let rows = self.rows(built(query)).await?;
+        let read = |row| rotation(row).map(|it| (it.server_id, it));
+        let read: Result<_, _> = rows.iter().map(read).collect();
+        read.map_err(|error| self.trouble(&error))
+    }
+
+    /// Deletes a portion of the rotations that ended before `limit`; gives how many went.
+    pub(super) async fn prune(&mut self, limit: Timestamp) -> Result<u64, Trouble> {
+        let old = "DELETE FROM snapring_rotation
+                   WHERE ended_at < $1 AND ended_at <=
+                     (SELECT MAX(ended_at) FROM
+                       (SELECT ended_at FROM snapring_rotation ORDER BY ended_at LIMIT $2) AS oldest)";
+        let delete = statement(old).bind(limit.as_millisecond()).bind(PORTION);
+        let done = delete.execute(&mut self.connection).boxed().await;
+        let mut gone = done.map_err(|error| self.trouble(&error))?.rows_affected();
+        if self.place == Place::Memory {
+            let surplus = "DELETE FROM snapring_rotation WHERE ended_at <
+                             (SELECT ended_at FROM snapring_rotation
+                              ORDER BY ended_at DESC LIMIT 1 OFFSET $1)";
+            let delete = statement(surplus).bind(MOST_IN_MEMORY);
+            let done = delete.execute(&mut self.connection).boxed().await;
+            gone += done.map_err(|error| self.trouble(&error))?.rows_affected();
+        }
+        Ok(gone)
+    }
+
+    #[cfg(test)]
+    pub(super) async fn execute(&mut self, text: impl Into<String>) -> Result<(), Trouble> {
+        self.run(built(text.into())).await
+    }
+}
+
+impl Trouble {
+    /// Whether the store is there and was never written.
+    #[must_use]
+    pub fn is_empty_store(&self) -> bool {
+        self.kind == Kind::Empty
+    }
+}
+
+/// Rows as they go into one statement: whole portions, and the rest one by one, so that there are two
+/// shapes of it only.
+fn at_once<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let whole = rows.chunks_exact(AT_ONCE);
+    let rest = whole.remainder().chunks(1);
+    whole.chain(rest)
+}
+
+/// The parameters of so many rows, each row written by `one` from its own.
+fn repeated(rows: usize, width: usize, between: &str, one: impl Fn(&[String]) -> String) -> String {
+    let places: Vec<String> = (1..=rows * width).map(|place| format!("${place}")).collect();
+    places.chunks(width).map(one).collect::<Vec<_>>().join(between)
+}
+
+fn bind_key(query: Statement, (server, schedule, zone): &Key) -> Statement {
+    query.bind(server.0.cast_signed()).bind(schedule.clone()).bind(zone.clone())
+}
+
+fn bind_rotation(query: Statement, it: &PastRotation) -> Statement {
+    // PostgreSQL takes no text with a NUL in it.
+    let text = |text: &str| text.replace('\0', " ");
+    let json = |value: serde_json::Result<String>| value.unwrap_or_else(|_| "[]".to_owned());
+    query
+        .bind(it.ended_at.as_millisecond())
+        .bind(it.server_id.0.cast_signed())
+        .bind(text(&it.server))
+        .bind(it.tick.instant().as_second())
+        .bind(it.outcome.as_str().to_owned())
+        .bind(it.created.as_deref().map(text))
+        .bind(json(serde_json::to_string(&it.deleted)))
+        .bind(i64::from(it.api_calls))
+        .bind(i64::try_from(it.duration_ms).unwrap_or(i64::MAX))
+        .bind(json(serde_json::to_string(&it.steps)))
+        .bind(it.reason.as_deref().map(text))
+        .bind(it.cause.map(|cause| cause.as_str().to_owned()))
+}
+
+fn rotation(row: &AnyRow) -> Result<PastRotation, sqlx::Error> {
+    let decode = |problem: serde_json::Error| sqlx::Error::Decode(Box::new(problem));
+    let outcome: String = row.try_get(4)?;
+    let outcome = RotationOutcome::parse(&outcome)
+        .ok_or_else(|| sqlx::Error::Decode(format!("no such outcome: {outcome:?}").into()))?;
+    let (deleted, steps): (String, String) = (row.try_get(6)?, row.try_get(9)?);
+    let tick = Timestamp::from_second(row.try_get(3)?).map_err(unreadable)?;
+    Ok(PastRotation {
+        ended_at: time(row, 0)?,
+        server_id: server_id(row, 1)?,
+        server: row.try_get(2)?,
+        tick: Tick::at(tick),
+        outcome,
+        created: row.try_get(5)?,
+        deleted: serde_json::from_str(&deleted).map_err(decode)?,
+        api_calls: u32::try_from(row.try_get::<i64, _>(7)?).unwrap_or(u32::MAX),
+        duration_ms: u64::try_from(row.try_get::<i64, _>(8)?).unwrap_or_default(),
+        steps: serde_json::from_str(&steps).map_err(decode)?,
+        reason: row.try_get(10)?,
+        cause: row.try_get::<Option<String>, _>(11)?.and_then(|word| KnownCause::parse(&word)),
+    })
+}
+
+fn time(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::from_millisecond(row.try_get(column)?).map_err(unreadable)
+}
+
+fn unreadable(problem: jiff::Error) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(problem))
+}
+
+fn server_id(row: &AnyRow, column: usize) -> Result<ServerId, sqlx::Error> {
+    Ok(ServerId(row.try_get::<i64, _>(column)?.cast_unsigned()))
+}

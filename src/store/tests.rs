@@ -1,0 +1,528 @@
+//! The store on SQLite, and on PostgreSQL where SNAPRING_TEST_POSTGRES names a database.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::config;
+use crate::schedule::loaded::FirstLoaded;
+use crate::store::place::Address;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn clock() -> Clock {
+    Clock::simulated(at("2026-11-25T12:00:00Z"))
+}
+
+/// A place of its own for a test.
+struct Ground {
+    place: Place,
+    directory: tempfile::TempDir,
+}
+
+impl Ground {
+    fn file() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { place: Place::File(directory.path().join("snapring.db")), directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("snapring.db")
+    }
+
+    /// Each database there is: a test that takes all of them holds on each.
+    async fn all() -> Vec<Self> {
+        let mut all = vec![Self::file()];
+        if let Some(url) = std::env::var_os("SNAPRING_TEST_POSTGRES") {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let url = url.into_string().unwrap();
+            let server = Place::Server(Address::parse(&url).unwrap());
+            let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+            let schema = format!("snapring_test_{}_{nth}", std::process::id());
+            let mut database = Database::open(&server, Access::Read).await.unwrap();
+            database.execute(format!("CREATE SCHEMA {schema}")).await.unwrap();
+            database.close().await;
+            let separator = if url.contains('?') { '&' } else { '?' };
+            let url = format!("{url}{separator}options=-csearch_path%3D{schema}");
+            let place = Place::Server(Address::parse(&url).unwrap());
+            all.push(Self { place, directory: tempfile::tempdir().unwrap() });
+        }
+        all
+    }
+
+    fn open(&self) -> Store {
+        Store::open(self.place.clone(), clock())
+    }
+
+    async fn database(&self) -> Database {
+        Database::open(&self.place, Access::Write).await.unwrap()
+    }
+
+    /// What stands in the directory, in order.
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn report(server: u64, outcome: RotationOutcome) -> Report {
+    Report {
+        outcome,
+        server_id: ServerId(server),
+        server: format!("web-{server}"),
+        tick: Tick::at(at("2026-11-25T03:00:00Z")),
+        created: outcome.is_good().then(|| "snapring-20261125T030000Z".to_owned()),
+        deleted: vec!["a, b".to_owned(), "\"c\"".to_owned()],
+        api_calls: 7,
+        duration_ms: 1234,
+        steps: vec![("list", 12), ("create", 1200)],
+        reason: (!outcome.is_good()).then(|| "the API said no".to_owned()),
+        known_cause: None,
+    }
+}
+
+fn because(report: Report, reason: &str) -> Report {
+    Report { reason: Some(reason.to_owned()), ..report }
+}
+
+fn servers(schedules: &[&str]) -> Vec<Arc<Server>> {
+    let tables: Vec<String> = (1..)
+        .zip(schedules)
+        .map(|(id, schedule)| format!("[[server]]\nid = {id}\nkeep = 3\nschedule = {schedule:?}\n"))
+        .collect();
+    config::parse("test.toml", &tables.join("\n")).unwrap().settings.servers
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
+    for ground in Ground::all().await {
+        let store = ground.open();
+        let ended = at("2026-11-25T11:00:00.123Z");
+        let reports = [
+            report(1, RotationOutcome::Rotated),
+            report(2, RotationOutcome::Failed),
+            report(u64::MAX, RotationOutcome::Skipped),
+            because(report(1, RotationOutcome::Blocked), "a\0b 🞶 'q'"),
+        ];
+        for (report, minute) in reports.iter().zip(0..) {
+            store.record(report, ended + SignedDuration::from_mins(minute));
+        }
+        let all = store.history(Filter::default()).await.unwrap();
+        let mut expected: Vec<PastRotation> = reports
+            .iter()
+            .zip(0..)
+            .map(|(report, minute)| {
+                PastRotation::of(report, ended + SignedDuration::from_mins(minute))
+            })
+            .collect();
+        expected[3].reason = Some("a b 🞶 'q'".to_owned());
+        expected.reverse();
+        assert_eq!(all, expected);
+
+        let ids = async |filter| {
+            let rows = store.history(filter).await.unwrap();
+            rows.iter().map(|it| it.server_id.0).collect::<Vec<_>>()
+        };
+        let none = Filter::default;
+        assert_eq!(ids(Filter { limit: Some(2), ..none() }).await, [1, u64::MAX]);
+        let since = Some(ended + SignedDuration::from_mins(2));
+        assert_eq!(ids(Filter { since, ..none() }).await, [1, u64::MAX]);
+        assert_eq!(ids(Filter { ids: vec![ServerId(u64::MAX)], ..none() }).await, [u64::MAX]);
+        let names = vec!["web-2".to_owned()];
+        assert_eq!(ids(Filter { names: names.clone(), ..none() }).await, [2]);
+        let both = Filter { ids: vec![ServerId(1)], names, ..none() };
+        assert_eq!(ids(both.clone()).await, [1, 2, 1]);
+        let outcomes = vec![RotationOutcome::Failed, RotationOutcome::Blocked];
+        assert_eq!(ids(Filter { outcomes, ..both }).await, [1, 2]);
+
+        let last = store.last_of_each_server().await;
+        let found = |id: u64| last.iter().find(|it| it.last.server_id.0 == id).unwrap();
+        assert_eq!(last.len(), 3);
+        assert_eq!(found(1).last.outcome, RotationOutcome::Blocked);
+        assert_eq!(found(1).last_good.as_ref().unwrap().outcome, RotationOutcome::Rotated);
+        assert_eq!(found(2).last_good, None);
+
+        store.close(LONG).await;
+        assert_eq!(read(&ground.place, &none()).await.unwrap(), expected, "in the next life too");
+        assert_eq!(store.lost(), 0);
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_servers_that_end_at_once_are_all_recorded() {
+    for ground in Ground::all().await {
+        let store = ground.open();
+        for id in 1..=10_000 {
+            store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+        }
+        store.close(LONG).await;
+        let rows = read(&ground.place, &Filter::default()).await.unwrap();
+        assert_eq!((rows.len(), store.lost()), (10_000, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_counted_and_nobody_waits_for_it() {
+    let ground = Ground::file();
+    let store = ground.open();
+    // The task has had no turn yet.
+    for id in 0..QUEUE as u64 + 5 {
+        store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    }
+    assert_eq!(store.lost(), 5);
+    store.close(LONG).await;
+    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), QUEUE);
+}
+
+#[tokio::test]
+async fn a_schedule_is_dated_when_it_comes_and_forgotten_when_it_goes() {
+    for ground in Ground::all().await {
+        let life = async |hour: i64, before: &[&str], after: Option<&[&str]>| {
+            let clock =
+                Clock::simulated(at("2026-11-25T00:00:00Z") + SignedDuration::from_hours(hour));
+            let store = Store::open(ground.place.clone(), clock.clone());
+            let known = store.begin(&servers(before)).await;
+            clock.step(SignedDuration::from_mins(30));
+            if let Some(after) = after {
+                store.reload(&servers(after));
+            }
+            store.close(LONG).await;
+            let of = |servers: Vec<Arc<Server>>| {
+                let loaded = known.of(ServerId(1), &servers[0].schedules[0]);
+                let minute =
+                    |it: Timestamp| it.duration_since(at("2026-11-25T00:00:00Z")).as_mins();
+                (loaded.after != Timestamp::MIN).then(|| (minute(loaded.after), minute(loaded.by)))
+            };
+            of(servers(before))
+        };
+        let daily = ["0 3 * * *"];
+        let hourly = ["0 * * * *"];
+        // A new store cannot know since when.
+        assert_eq!(life(1, &daily, None).await, None);
+        assert_eq!(life(2, &daily, None).await, None);
+        // Edited while the daemon was away: after it was last written, and before the start.
+        assert_eq!(life(4, &hourly, None).await, Some((150, 240)));
+        assert_eq!(life(5, &hourly, Some(&daily)).await, Some((150, 240)));
+        // By a reload: that very moment, since when it was gone before.
+        assert_eq!(life(7, &daily, None).await, Some((330, 330)));
+        assert_eq!(life(8, &hourly, None).await, Some((450, 480)), "its return starts anew");
+    }
+}
+
+#[tokio::test]
+async fn a_large_fleets_schedules_come_and_go_within_one_transaction_each() {
+    for ground in Ground::all().await {
+        let key = |id| (ServerId(id), "0 3 * * *".to_owned(), "Etc/UTC".to_owned());
+        let now = at("2026-11-25T12:00:00Z");
+        let none = FirstLoadedTimes::default();
+        let many = FirstLoadedTimes::found((1..=10_030).map(key), now);
+        let few = FirstLoadedTimes::found((5000..=5002).map(key), at("2026-11-25T13:00:00Z"));
+        let mut database = ground.database().await;
+        for (before, after) in [(&none, &many), (&many, &few)] {
+            database.write(&[], Some((before, after)), now).await.unwrap();
+            let (recorded, heard) = database.schedules().await.unwrap();
+            assert_eq!((recorded.0.len(), heard), (after.0.len(), Some(now)));
+            assert_eq!(recorded.0[&key(5001)].by, after.0[&key(5001)].by);
+        }
+    }
+}
+
+/// Log lines of this thread, and so of the tasks of a test's runtime.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl Told {
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let told = Self::default();
+        let writer = told.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || writer.clone())
+            .finish();
+        (told, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let clock = Clock::system();
+    for _ in 0..3000 {
+        if so() {
+            return;
+        }
+        clock.sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
+    let (told, _guard) = Told::listen();
+    let ground = Ground::file();
+    std::fs::write(ground.path(), b"no database at all, but perhaps dear to somebody").unwrap();
+    let store = ground.open();
+    let known = store.begin(&servers(&["0 3 * * *"])).await;
+    assert_eq!(known.0.len(), 1);
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    store.close(LONG).await;
+    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
+    let damaged = "snapring.db.damaged-20261125T120000Z";
+    assert_eq!(ground.files(), ["snapring.db", damaged]);
+    let kept = std::fs::read(ground.directory.path().join(damaged)).unwrap();
+    assert!(kept.starts_with(b"no database"));
+    assert_eq!(told.lines().iter().filter(|line| line.contains("put aside")).count(), 1);
+    assert!(ground.database().await.schedules().await.unwrap().0.0.len() == 1, "the book is in it");
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_in_the_middle_is_put_aside_too() {
+    let ground = Ground::file();
+    let store = ground.open();
+    for id in 1..=500 {
+        store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    }
+    store.close(LONG).await;
+    let mut bytes = std::fs::read(ground.path()).unwrap();
+    // All but the header and the list of tables.
+    bytes[4096..].fill(0x5a);
+    std::fs::write(ground.path(), bytes).unwrap();
+
+    let store = ground.open();
+    store.record(&report(1, RotationOutcome::Failed), at("2026-11-25T04:00:01Z"));
+    store.close(LONG).await;
+    let rows = read(&ground.place, &Filter::default()).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert!(ground.files().iter().any(|name| name.contains(".damaged-")));
+}
+
+#[tokio::test]
+async fn a_locked_file_costs_nothing_once_it_is_free_again_and_is_told_of_twice() {
+    let (told, _guard) = Told::listen();
+    let ground = Ground::file();
+    let store = ground.open();
+    until("well", || store.is_well()).await;
+    let mut holder = ground.database().await;
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    until("broken", || !store.is_well()).await;
+    let trouble = store.history(Filter::default()).await.unwrap_err();
+    assert!(trouble.to_string().contains("does not work"), "{trouble}");
+    assert!(store.last_of_each_server().await.is_empty());
+    holder.execute("ROLLBACK").await.unwrap();
+    until("well again", || store.is_well()).await;
+    assert_eq!(store.history(Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(store.lost(), 0);
+    store.close(LONG).await;
+    let lines = told.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("locked"), "{lines:?}");
+    assert!(lines[1].contains("works again: 0 rotations are missing"), "{lines:?}");
+}
+
+/// A connection on which nothing can be written: what SQLite answers is what it would for a file
+/// system that is full, or mounted read-only. tests/e2e/store has the real ones.
+#[rstest::rstest]
+#[case::full("PRAGMA max_page_count = 1", "full")]
+#[case::read_only("PRAGMA query_only = ON", "readonly")]
+#[tokio::test]
+async fn a_store_that_takes_nothing_keeps_what_it_has(
+    #[case] tuning: &'static str,
+    #[case] words: &str,
+) {
+    let (told, _guard) = Told::listen();
+    let ground = Ground::file();
+    let store = ground.open();
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    store.close(LONG).await;
+
+    let store = Store::open_with(ground.place.clone(), clock(), Memory::tuned(tuning));
+    for id in 1..=100 {
+        let report = because(report(id, RotationOutcome::Failed), &"x".repeat(4000));
+        store.record(&report, at("2026-11-25T04:00:01Z"));
+    }
+    until("broken", || !told.lines().is_empty()).await;
+    store.close(LONG).await;
+    assert_eq!(store.lost(), 100);
+    let lines = told.lines();
+    assert!(lines[0].contains("does not work") && lines[0].contains(words), "{lines:?}");
+    assert!(lines[1].contains("100 rotations could not be written"), "{lines:?}");
+    assert_eq!(lines.len(), 2);
+    // Its connection ends in a thread of its own.
+    until("nothing is put aside", || ground.files() == ["snapring.db"]).await;
+    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_place_where_no_file_can_be_is_told_of_and_the_store_goes_on_without() {
+    let (told, _guard) = Told::listen();
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::File(directory.path().join("no such directory/snapring.db"));
+    let store = Store::open(place, clock());
+    let book = store.begin(&servers(&["0 3 * * *"])).await;
+    let loaded = book.of(ServerId(1), &servers(&["0 3 * * *"])[0].schedules[0]);
+    assert_eq!(loaded.after, Timestamp::MIN, "the ring tells, as without a store");
+    store.close(LONG).await;
+    assert!(told.lines()[0].contains("unable to open database file"), "{:?}", told.lines());
+}
+
+#[tokio::test]
+async fn a_row_that_the_database_refuses_costs_only_itself() {
+    let ground = Ground::file();
+    let mut database = ground.database().await;
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON snapring_rotation WHEN NEW.server_id = 7
+                   BEGIN SELECT RAISE(ABORT, 'on purpose'); END";
+    database.execute(trigger).await.unwrap();
+    database.close().await;
+    let store = ground.open();
+    for id in 1..=60 {
+        store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    }
+    assert_eq!(store.history(Filter::default()).await.unwrap().len(), 59);
+    assert_eq!(store.lost(), 1);
+    store.close(LONG).await;
+}
+
+#[tokio::test]
+async fn what_is_old_goes_in_portions_and_the_rest_stays() {
+    for ground in Ground::all().await {
+        let mut database = ground.database().await;
+        let now = at("2026-11-25T12:00:00Z");
+        let rows: Vec<PastRotation> = (0..1500)
+            .map(|minute| {
+                let ended = now - SignedDuration::from_mins(minute);
+                PastRotation::of(&report(1, RotationOutcome::Rotated), ended)
+            })
+            .collect();
+        database.write(&rows, None, now).await.unwrap();
+        database.write(&rows, None, now).await.unwrap();
+        let limit = now - SignedDuration::from_mins(299);
+        let mut gone = Vec::new();
+        for _ in 0..3 {
+            gone.push(database.prune(limit).await.unwrap());
+        }
+        assert_eq!(gone, [1000, 200, 0]);
+        let left = database.history(&Filter::default()).await.unwrap();
+        assert_eq!((left.len(), left[299].ended_at), (300, limit), "written twice, there once");
+    }
+}
+
+#[tokio::test]
+async fn a_store_in_memory_works_as_long_as_it_lives_and_does_not_grow_for_ever() {
+    let store = Store::open(Place::Memory, clock());
+    store.begin(&servers(&["0 3 * * *"])).await;
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    assert_eq!(store.last_of_each_server().await.len(), 1);
+    store.close(LONG).await;
+
+    let mut database = Database::open(&Place::Memory, Access::Write).await.unwrap();
+    let now = at("2026-11-25T12:00:00Z");
+    let row = |second| {
+        let ended = now - SignedDuration::from_secs(second);
+        PastRotation::of(&report(1, RotationOutcome::Rotated), ended)
+    };
+    let rows: Vec<_> = (0..20_100).map(row).collect();
+    database.write(&rows, None, now).await.unwrap();
+    assert_eq!(database.prune(Timestamp::MIN).await.unwrap(), 99);
+}
+
+#[tokio::test]
+async fn reading_beside_a_writer_sees_what_was_written_and_at_rest_leaves_no_file_behind() {
+    let ground = Ground::file();
+    let store = ground.open();
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    store.history(Filter::default()).await.unwrap();
+    let before = ground.files();
+    assert_eq!(before, ["snapring.db", "snapring.db-shm", "snapring.db-wal"]);
+    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(ground.files(), before);
+    store.record(&report(2, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    store.close(LONG).await;
+
+    assert_eq!(ground.files(), ["snapring.db"]);
+    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 2);
+    assert_eq!(ground.files(), ["snapring.db"]);
+}
+
+#[tokio::test]
+async fn what_was_never_written_is_told_from_what_cannot_be_read() {
+    let ground = Ground::file();
+    std::fs::write(ground.path(), b"").unwrap();
+    assert!(read(&ground.place, &Filter::default()).await.unwrap_err().is_empty_store());
+    std::fs::write(ground.path(), vec![b'x'; 5000]).unwrap();
+    let trouble = read(&ground.place, &Filter::default()).await.unwrap_err();
+    assert!(
+        !trouble.is_empty_store() && trouble.to_string().contains("not a database"),
+        "{trouble}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_snapring_is_left_as_it_is() {
+    let (told, _guard) = Told::listen();
+    let ground = Ground::file();
+    let mut database = ground.database().await;
+    let newer = "INSERT INTO snapring_migrations
+                   (version, description, success, checksum, execution_time)
+                 VALUES (99, 'of the future', 1, x'00', 0)";
+    database.execute(newer).await.unwrap();
+    database.close().await;
+    let store = ground.open();
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    store.close(LONG).await;
+    assert!(told.lines()[0].contains("made by a newer snapring"), "{:?}", told.lines());
+    until("it is left as it is", || ground.files() == ["snapring.db"]).await;
+}
+
+#[test]
+fn a_disabled_servers_schedule_is_not_in_force() {
+    let text = "[[server]]\nid = 1\nkeep = 3\nschedule = \"0 3 * * FRI\"\nenabled = false\n";
+    let parse = |text: &str| config::parse("test.toml", text).unwrap().settings.servers;
+    assert!(keys(&parse(text)).is_empty());
+    let enabled = keys(&parse(&text.replace("false", "true")));
+    assert_eq!(enabled, [(ServerId(1), "0 3 * * fri".to_owned(), "Etc/UTC".to_owned())]);
+    let known = FirstLoadedTimes::found(enabled, at("2026-11-25T12:00:00Z"));
+    let loaded = FirstLoaded { after: Timestamp::MIN, by: at("2026-11-25T12:00:00Z") };
+    assert_eq!(known.of(ServerId(1), &parse(text)[0].schedules[0]), loaded);
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_holds_a_start_up_for_a_moment_only() {
+    let (told, _guard) = Told::listen();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://anna@{}/rings", silent.local_addr().unwrap());
+    let place = Place::Server(Address::parse(&url).unwrap());
+    let store = Store::open(place, Clock::accelerated(at("2026-11-25T12:00:00Z"), 20));
+    let known = store.begin(&servers(&["0 3 * * *"])).await;
+    assert_eq!(known, FirstLoadedTimes::default(), "the start goes on, and the ring tells");
+    assert!(told.lines().is_empty(), "it has not even been given up");
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    until("it is told", || told.lines().iter().any(|it| it.contains("gave no answer"))).await;
+    store.close(LONG).await;
+    assert_eq!(store.lost(), 1);
+}

@@ -1,0 +1,92 @@
+//! What can be wrong with a store, as far as it matters to what is done next.
+
+use std::fmt;
+
+use sqlx::migrate::MigrateError;
+
+use crate::store::place::Place;
+
+/// Why something could not be read or written. Its words hold no password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub(super) kind: Kind,
+    words: String,
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The file is damaged, or no database at all.
+    Corrupt,
+    /// There is a database, and it does not hold what snapring keeps.
+    Empty,
+    /// The database does not take these very values, and will not take them another time.
+    Refused,
+    /// Anything that may pass: locked, full, read-only, away.
+    Passing,
+}
+
+impl Trouble {
+    pub(super) fn passing(words: impl Into<String>) -> Self {
+        Self { kind: Kind::Passing, words: words.into() }
+    }
+
+    pub(super) fn of(error: &sqlx::Error, place: &Place) -> Self {
+        // An error of sqlx's own says of the database's nothing but what that says itself.
+        let told = match error {
+            sqlx::Error::Database(cause) => cause.message().to_owned(),
+            sqlx::Error::Io(cause) => cause.to_string(),
+            other => other.to_string(),
+        };
+        let words = place.redact(&told).replace(char::is_control, " ");
+        Self { kind: kind(error, place), words }
+    }
+
+    pub(super) fn of_migration(error: &MigrateError, place: &Place) -> Self {
+        match error {
+            MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => {
+                Self::of(cause, place)
+            }
+            MigrateError::VersionMissing(_) => {
+                Self::passing("it was made by a newer snapring, and is left as it is")
+            }
+            other => Self::passing(place.redact(&other.to_string())),
+        }
+    }
+}
+
+fn kind(error: &sqlx::Error, place: &Place) -> Kind {
+    let sqlx::Error::Database(cause) = error else { return Kind::Passing };
+    let code = cause.code().unwrap_or_default();
+    if matches!(place, Place::Server(_)) {
+        return match code.get(..2) {
+            // Values that cannot be represented, constraints.
+            Some("22" | "23") => Kind::Refused,
+            // No such table.
+            _ if code == "42P01" => Kind::Empty,
+            _ => Kind::Passing,
+        };
+    }
+    // SQLite's extended codes carry the plain one in their lowest byte.
+    match code.parse::<i64>().map(|code| code & 0xff) {
+        Ok(CORRUPT | NO_DATABASE) => Kind::Corrupt,
+        Ok(TOO_BIG | CONSTRAINT | MISMATCH) => Kind::Refused,
+        Ok(ERROR) if cause.message().contains("no such table") => Kind::Empty,
+        _ => Kind::Passing,
+    }
+}
+
+const ERROR: i64 = 1;
+const CORRUPT: i64 = 11;
+const TOO_BIG: i64 = 18;
+const CONSTRAINT: i64 = 19;
+const MISMATCH: i64 = 20;
+const NO_DATABASE: i64 = 26;
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Trouble {}
