@@ -16,4 +16,5 @@ pub mod reading;
 pub mod record;
 pub mod retry_after;
 pub mod scope;
+pub mod traffic;
 pub mod transport;

@@ -7,6 +7,7 @@ pub mod console;
 pub mod create;
 pub mod delete;
 pub mod demo;
+pub mod health;
 pub mod list;
 pub mod man;
 pub mod plan;
@@ -15,6 +16,7 @@ pub mod rotate;
 pub mod run;
 pub mod sandbox;
 pub mod setup;
+pub mod status;
 pub mod table;
 
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ enum Command {
     Plan(plan::Arguments),
     Rotate(rotate::Arguments),
     List(list::Arguments),
+    Status(status::Arguments),
+    Health(health::Arguments),
     Create(create::Arguments),
     Delete(delete::Arguments),
     Restore(restore::Arguments),
@@ -96,6 +100,8 @@ pub enum Exit {
     Usage,
     /// A bad configuration.
     Configuration,
+    /// What a check for a monitoring system came to.
+    Check(status::nagios::Level),
 }
 
 impl From<Exit> for ExitCode {
@@ -105,6 +111,7 @@ impl From<Exit> for ExitCode {
             Exit::Trouble => 1,
             Exit::Usage => 2,
             Exit::Configuration => 78,
+            Exit::Check(level) => level.code(),
         })
     }
 }
@@ -127,6 +134,8 @@ pub fn main() -> ExitCode {
             Command::Plan(arguments) => plan::run(arguments).await,
             Command::Rotate(arguments) => rotate::run(arguments).await,
             Command::List(arguments) => list::run(arguments).await,
+            Command::Status(arguments) => status::run(arguments).await,
+            Command::Health(arguments) => health::run(arguments).await,
             Command::Create(arguments) => create::run(arguments).await,
             Command::Delete(arguments) => delete::run(arguments).await,
             Command::Restore(arguments) => restore::run(arguments).await,

@@ -1,7 +1,7 @@
 //! One TOML file in, valid settings out; or every mistake in it at once, each pointed at.
 //!
 //! [`document`] walks the TOML, `servers` and `sections` know its tables, [`problem`] shows what is
-//! wrong, [`reference`] says what each key is for, and [`types`] is what the rest of the program sees.
+//! wrong, [`mod@reference`] says what each key is for, and [`types`] is what the rest of the program sees.
 
 pub mod document;
 pub mod problem;

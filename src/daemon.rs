@@ -11,11 +11,13 @@ pub mod notify;
 pub mod resume;
 pub mod signals;
 pub mod timetable;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -26,12 +28,15 @@ use crate::config::types::{ApiSettings, Server, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::heartbeat::Heartbeat;
 use crate::daemon::timetable::{Dropped, Start, Timetable, Upcoming, Why};
+use crate::daemon::view::{Configuration, View};
 use crate::exclusion::{Busy, Claim, Exclusion};
 use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
+use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Pins, Surroundings, rotate};
+use crate::rotate::{Assignment, Surroundings, rotate};
+use crate::standing::Standings;
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
 /// the timetable for the next beat.
@@ -45,6 +50,8 @@ pub struct World {
     pub exclusion: Exclusion,
     /// Runs hooks.
     pub hooks: Arc<dyn HookRunner>,
+    /// Is told how each server stands.
+    pub standings: Standings,
     /// Is told of each rotation that ended, after the log.
     pub on_report: Box<dyn Fn(&Report) + Send + Sync>,
 }
@@ -65,6 +72,8 @@ struct Shared {
     /// Goes from the agenda to the loop that takes orders, as an order does.
     pulse: Notify,
     heartbeat: Heartbeat,
+    started_at: Timestamp,
+    configuration: Mutex<Configuration>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Set when what is under way is not waited for any more.
@@ -108,6 +117,8 @@ impl Daemon {
             queue,
             pulse: Notify::new(),
             heartbeat: Heartbeat::begin(now),
+            started_at: now.wall,
+            configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             broken_off: CancellationToken::new(),
@@ -163,11 +174,26 @@ impl Daemon {
         *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
         let now = self.shared.world.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
+        self.shared.world.standings.keep_only(|id| self.shared.current().servers.contains_key(&id));
+        *lock(&self.shared.configuration) =
+            Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
             servers = settings.servers.len(),
             "the configuration was read again and is in force"
         );
+    }
+
+    /// The configuration was read again and is not put in force, for this reason.
+    pub fn refuse(&self, reason: &str) {
+        let at = self.shared.world.clock.now().wall;
+        lock(&self.shared.configuration).refused = Some((reason.to_owned(), at));
+    }
+
+    /// To look at it from elsewhere.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View(Arc::clone(&self.shared))
     }
 
     /// Rotates every enabled server now, as if a person had asked for each.
@@ -295,6 +321,7 @@ impl Shared {
             hooks: Arc::clone(&self.world.hooks),
             settle: current.api.settle,
             pins: self.pins.clone(),
+            standings: self.world.standings.clone(),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -308,7 +335,9 @@ impl Shared {
         let claim = claim.map_or_else(|| self.world.exclusion.claim(server.id), Ok);
         let report = match claim {
             Ok(_claim) => {
-                let next_start = server.next_start_after(self.world.clock.now().wall);
+                let now = self.world.clock.now().wall;
+                self.world.standings.begun(server.id, tick, now);
+                let next_start = server.next_start_after(now);
                 let server = Arc::clone(&server);
                 let assignment = Assignment { server, tick, asked_by, next_start };
                 rotate(&self.surroundings(&current), &assignment).await
@@ -326,6 +355,7 @@ impl Shared {
 
     fn tell(&self, report: &Report) {
         report.log();
+        self.world.standings.ended(report, self.world.clock.now().wall);
         (self.world.on_report)(report);
     }
 }

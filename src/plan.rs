@@ -314,6 +314,9 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) ->
     if ring.held_by_others() <= policy.reserve {
         squeezed.clear();
     }
+    // Nor when others squeeze it too: one goes for each finished one that does not fit, and no more.
+    let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
+    squeezed.truncate(lacking.saturating_sub(dropped.len()));
     failed
         .chain(dropped.into_iter().map(|snapshot| (snapshot, Why::Retention)))
         .chain(squeezed.into_iter().map(|snapshot| (snapshot, Why::Squeezed)))

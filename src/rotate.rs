@@ -8,8 +8,7 @@ pub mod pace;
 mod quiesce;
 pub mod report;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,10 +21,12 @@ use crate::clock::{Clock, Moment};
 use crate::config::types::Server;
 use crate::hooks::HookRunner;
 use crate::naming::{SnapshotId, Tick};
+use crate::pins::Pins;
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
 use crate::rotate::report::{Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
+use crate::standing::Standings;
 
 /// The least time that calls may be tried in, however soon the next rotation is.
 const LEAST_TIME: Duration = Duration::from_mins(1);
@@ -44,24 +45,10 @@ pub struct Surroundings {
     pub settle: Duration,
     /// The pins in force now: a reload may add some while a rotation waits.
     pub pins: Pins,
+    /// Who is told what was seen.
+    pub standings: Standings,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
-}
-
-/// All pinned snapshots of the configuration in force, shared with the rotations under way.
-#[derive(Debug, Clone, Default)]
-pub struct Pins(Arc<Mutex<BTreeSet<SnapshotId>>>);
-
-impl Pins {
-    /// Takes over what a configuration pins.
-    pub fn set(&self, servers: &[Arc<Server>]) {
-        let pinned = servers.iter().flat_map(|server| server.policy.pinned.iter().copied());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pinned.collect();
-    }
-
-    fn hold(&self, snapshot: SnapshotId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&snapshot)
-    }
 }
 
 /// What is to be rotated, and for which tick.
@@ -152,6 +139,7 @@ impl<'a> Rotation<'a> {
         let server = &*assignment.server;
         let mut scope = Scope::of(server, surroundings.shutdown.clone());
         scope.tick = Some(assignment.tick);
+        scope.pins = surroundings.pins.clone();
         let mut rotation = Self {
             clock,
             surroundings,
@@ -314,16 +302,16 @@ impl<'a> Rotation<'a> {
 
     /// Asks for one deletion and remembers what came of it. Fails when nothing more may be asked.
     async fn remove(&mut self, deletion: &Deletion) -> Result<Removal, End> {
-        if self.surroundings.pins.hold(deletion.snapshot()) {
-            self.progress.undeletable.insert(deletion.snapshot());
-            return Ok(Removal::Pinned);
-        }
         let error = match self.surroundings.client.delete(deletion, &self.scope).await {
             Ok(()) => {
                 self.count_deleted(deletion);
                 return Ok(Removal::Gone);
             }
             Err(CallError::Stale(_)) => return Ok(Removal::Stale),
+            Err(CallError::Pinned) => {
+                self.progress.undeletable.insert(deletion.snapshot());
+                return Ok(Removal::Pinned);
+            }
             Err(error) => error,
         };
         match error.outcome() {
@@ -474,7 +462,9 @@ impl<'a> Rotation<'a> {
 
     async fn look(&self) -> Result<Ring, CallError> {
         let listing = self.surroundings.client.list(self.server.id, &self.scope).await?;
-        Ok(Ring::of(listing, &self.server.policy))
+        let ring = Ring::of(listing, &self.server.policy);
+        self.surroundings.standings.saw(&ring);
+        Ok(ring)
     }
 
     fn own(&self, ring: &Ring) -> Option<Snapshot> {

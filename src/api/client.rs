@@ -4,12 +4,14 @@
 //! Listings and deletes are tried again here; a create and a restore are sent once, since what
 //! must be looked at before a second try is the caller's business.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
@@ -21,6 +23,7 @@ use crate::api::failure::{CallError, Failure, Operation, Outcome};
 use crate::api::reading::Reading;
 use crate::api::record::{Record, Subject};
 use crate::api::scope::Scope;
+use crate::api::traffic::Traffic;
 use crate::api::transport::{Method, TornBody, Transport};
 use crate::clock::{Clock, Moment};
 use crate::config::types::ApiSettings;
@@ -34,6 +37,18 @@ const MAX_PAGES: usize = 1000;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// What the provider makes of the account's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenState {
+    /// No call has been answered yet.
+    Untried,
+    /// A call succeeded, and none was refused since.
+    Accepted,
+    /// A call was refused, and such a one has not succeeded since.
+    Refused,
+}
+
 /// One account at the provider.
 pub struct Client {
     pub(super) transport: Box<dyn Transport>,
@@ -44,6 +59,9 @@ pub struct Client {
     retries: u32,
     /// For what the account's token was refused, if that has not succeeded since.
     pub(super) refused: Mutex<Option<Operation>>,
+    /// Whether the account's token was ever accepted.
+    pub(super) accepted: AtomicBool,
+    pub(super) traffic: Traffic,
     random: Mutex<StdRng>,
 }
 
@@ -78,7 +96,33 @@ impl Client {
             credentials,
             retries: settings.retries,
             refused: Mutex::default(),
+            accepted: AtomicBool::new(false),
+            traffic: Traffic::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
+        }
+    }
+
+    /// The same, but its calls are counted together with others'.
+    #[must_use]
+    pub fn counting_into(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
+    }
+
+    /// What its calls, and those of the clients that it counts with, came to.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What the provider makes of the token.
+    #[must_use]
+    pub fn token_state(&self) -> TokenState {
+        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            TokenState::Refused
+        } else if self.accepted.load(Ordering::Relaxed) {
+            TokenState::Accepted
+        } else {
+            TokenState::Untried
         }
     }
 
@@ -175,8 +219,8 @@ impl Client {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
                 Ok(()) => return Ok(()),
                 // Not sent this time, but before: what became of that is what counts.
-                Err(CallError::Stale(age)) => {
-                    return Err(sent_and_failed.unwrap_or(CallError::Stale(age)));
+                Err(error @ (CallError::Stale(_) | CallError::Pinned)) => {
+                    return Err(sent_and_failed.unwrap_or(error));
                 }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.

@@ -1,6 +1,7 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::api::admission::Urgency;
@@ -55,8 +56,13 @@ impl Client {
         {
             return Err(CallError::Stale(age));
         }
+        if operation == Operation::Delete
+            && subject.snapshot_id.is_some_and(|snapshot| scope.pins.hold(snapshot))
+        {
+            return Err(CallError::Pinned);
+        }
         scope.count_call();
-        let mut record = Record::begin(operation, subject, attempt, &self.clock);
+        let mut record = Record::begin(operation, subject, attempt, &self.clock, &self.traffic);
         let request = Request { method, path, body, token: token.clone() };
         let failure = match self.transport.exchange(request).await {
             Err(error) => Failure {
@@ -140,6 +146,7 @@ impl Client {
 
     /// A token may be good for looking and too weak for creating: only what was refused clears it.
     fn accepted(&self, operation: Operation) {
+        self.accepted.store(true, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if *refused == Some(operation) {
             *refused = None;

@@ -134,6 +134,9 @@ pub enum CallError {
     /// It was not sent: the listing that it rests on has become too old.
     #[error("the listing that this rests on is {} s old; look again", .0.as_secs())]
     Stale(Duration),
+    /// It was not sent: the snapshot is pinned by now.
+    #[error("the snapshot is pinned")]
+    Pinned,
     /// It was not sent: snapring is shutting down.
     #[error("interrupted by a shutdown")]
     Interrupted,
@@ -151,7 +154,11 @@ impl CallError {
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Failed(failure) => Some(failure.outcome),
-            Self::Stale(_) | Self::Interrupted | Self::OutOfTime | Self::NoToken(_) => None,
+            Self::Stale(_)
+            | Self::Pinned
+            | Self::Interrupted
+            | Self::OutOfTime
+            | Self::NoToken(_) => None,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! One event for each call: the only place that logs what the provider answered.
+//! One event for each call, and one count: the only place that tells what the provider answered.
 
 use std::time::Duration;
 
 use crate::api::failure::{Operation, Outcome};
+use crate::api::traffic::Traffic;
 use crate::clock::Clock;
 use crate::naming::{ServerId, SnapshotId, Tick};
 
@@ -29,6 +30,7 @@ pub(crate) struct Record<'a> {
     attempt: u32,
     begun: Duration,
     clock: &'a Clock,
+    traffic: &'a Traffic,
     told: bool,
 }
 
@@ -38,8 +40,10 @@ impl<'a> Record<'a> {
         subject: Subject,
         attempt: u32,
         clock: &'a Clock,
+        traffic: &'a Traffic,
     ) -> Self {
-        Self { operation, subject, attempt, begun: clock.now().uptime, clock, told: false }
+        let begun = clock.now().uptime;
+        Self { operation, subject, attempt, begun, clock, traffic, told: false }
     }
 
     /// The provider gave the snapshot its number only now.
@@ -82,6 +86,7 @@ impl<'a> Record<'a> {
         self.told = true;
         let message = self.sentence(outcome, status, words);
         let duration = self.clock.now().uptime.saturating_sub(self.begun);
+        self.traffic.count(self.operation, outcome, duration);
         let Subject { server_id, server, snapshot_id, snapshot, tick } = &self.subject;
         macro_rules! event {
             ($level:ident) => {

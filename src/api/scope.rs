@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::record::Subject;
 use crate::config::types::Server;
 use crate::naming::{ServerId, Tick};
+use crate::pins::Pins;
 
 /// On whose behalf calls are made, and how long they may be tried.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Scope {
     pub tick: Option<Tick>,
     /// In the clock's uptime: nothing is waited for or tried again past it.
     pub give_up_at: Option<Duration>,
+    /// What may not be deleted, as it stands when a delete is sent.
+    pub pins: Pins,
     /// Set when snapring shuts down: nothing new is sent then.
     pub shutdown: CancellationToken,
     calls: Arc<AtomicU32>,

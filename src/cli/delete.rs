@@ -5,10 +5,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::by_hand::{self, trouble};
 use crate::cli::setup::{Chatter, Refusal, Setup};
-use crate::cli::table::{age, size};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
+use crate::readable::{age, size};
 use crate::ring::{Holder, Ring};
 use crate::snapshot::{Listing, Snapshot, Status};
 

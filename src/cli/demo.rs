@@ -13,7 +13,7 @@ use crate::api::credentials::Credentials;
 use crate::api::http::HttpTransport;
 use crate::api::scope::Scope;
 use crate::cli::setup::{begin_logging, seed, until_asked_to_end};
-use crate::cli::table::{age, lines, table};
+use crate::cli::table::{lines, table};
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
 use crate::config;
@@ -25,10 +25,12 @@ use crate::hooks::Processes;
 use crate::naming::ServerId;
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Step};
+use crate::readable::age;
 use crate::ring::Ring;
 use crate::rotate::report::Report;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
+use crate::standing::Standings;
 
 /// An hour passes in five seconds.
 const SPEED: u32 = 720;
@@ -83,6 +85,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         clock: clock.clone(),
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: clock.clone() }),
+        standings: Standings::default(),
         on_report: Box::new(move |report| {
             // A reader that has gone ends the demo at its end.
             let _ = console::print(&tell(report, by_clock.now().wall));

@@ -4,9 +4,10 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
-use crate::cli::table::{age, lines, size, table};
+use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, Tick};
+use crate::readable::{age, size};
 use crate::ring::Holder;
 use crate::snapshot::Snapshot;
 

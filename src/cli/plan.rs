@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
-use crate::cli::table::{age, lines, table};
+use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
+use crate::readable::age;
 
 /// Show what the next rotation would create and delete, and why; changes nothing.
 ///

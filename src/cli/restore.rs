@@ -5,9 +5,9 @@ use clap::Args;
 use crate::api::failure::Outcome;
 use crate::cli::by_hand::{self, trouble};
 use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
-use crate::cli::table::{age, size};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
+use crate::readable::{age, size};
 use crate::snapshot::{Snapshot, Status};
 
 /// Overwrite a server with one of its snapshots: shows what is lost, and asks.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::client::Client;
 use crate::cli::setup::{Refusal, Setup, connect, log_warnings};
@@ -17,6 +18,8 @@ use crate::daemon::notify::{self, ServiceManager};
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
+use crate::observe::listener::listen;
+use crate::standing::Standings;
 
 /// How long a rotation that is broken off may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -54,6 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         clock: setup.clock.clone(),
         exclusion: setup.exclusion().map_err(Refusal::log)?,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
+        standings: Standings::default(),
         on_report: Box::new(move |report| told.rotated(report)),
     };
     let clockwork = Box::<CronClockwork>::default();
@@ -62,6 +66,10 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             tracing::error!(event = "daemon", "{problem}");
             Exit::Trouble
         })?;
+    let _listening = setup.settings.http.listen.map(|address| {
+        let listening = listen(address, daemon.view(), setup.clock.clone());
+        AbortOnDropHandle::new(tokio::spawn(listening))
+    });
     herald.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &setup, &herald) => {}
@@ -111,6 +119,7 @@ async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, herald: &He
 fn reload(daemon: &Daemon, setup: &Setup) -> Result<(), String> {
     let (settings, client) = read_again(daemon, setup).inspect_err(|reason| {
         tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
+        daemon.refuse(reason);
     })?;
     daemon.reload(&settings, client);
     Ok(())
@@ -128,11 +137,17 @@ fn read_again(daemon: &Daemon, setup: &Setup) -> Result<(Settings, Option<Client
     let client = if settings.api == daemon.api_settings() {
         None
     } else {
-        let client = connect(&settings.api, setup.clock.clone());
-        Some(client.map_err(|problem| format!("the new [api] does not work: {problem}"))?)
+        let client = connect(&settings.api, setup.clock.clone())
+            .map_err(|problem| format!("the new [api] does not work: {problem}"))?;
+        Some(client.counting_into(daemon.view().traffic()))
     };
-    if settings.log != setup.settings.log {
-        tracing::warn!(event = "reload", "changes of [log] take effect with the next start");
+    for (section, changed) in [
+        ("[http]", settings.http != setup.settings.http),
+        ("[log]", settings.log != setup.settings.log),
+    ] {
+        if changed {
+            tracing::warn!(event = "reload", "changes of {section} take effect with the next start");
+        }
     }
     Ok((settings, client))
 }

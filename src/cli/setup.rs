@@ -23,8 +23,10 @@ use crate::daemon::signals::{self, Signal};
 use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
+use crate::pins::Pins;
 use crate::ring::Ring;
-use crate::rotate::{Pins, Surroundings};
+use crate::rotate::Surroundings;
+use crate::standing::Standings;
 use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.
@@ -151,6 +153,7 @@ impl Setup {
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             settle: self.settings.api.settle,
             pins: Pins::default(),
+            standings: Standings::default(),
             shutdown,
         })
     }

@@ -324,6 +324,24 @@ pub const HOOKS: Section = Section {
     ],
 };
 
+/// `[http]`.
+pub const HTTP: Section = Section {
+    header: "[http]",
+    text: "A page for people, metrics for Prometheus, probes for an orchestrator. Read-only, without \
+           secrets, and open to whoever reaches it.",
+    keys: &[Key {
+        name: "listen",
+        form: "an address with a port",
+        absent: Absent::Means("no listener"),
+        example: "\"127.0.0.1:9187\"",
+        text: "where to answer to /, /livez, /readyz, /metrics and /api/v1/status",
+        more: "A new one takes effect with the next start. Where the address is taken, that is said, \
+               and tried again; rotations go on.",
+        off: true,
+        ..KEY
+    }],
+};
+
 /// `[log]`.
 pub const LOG: Section = Section {
     header: "[log]",

@@ -1,5 +1,6 @@
-//! `[api]`, `[log]`, and the document as a whole.
+//! `[api]`, `[http]`, `[log]`, and the document as a whole.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -10,11 +11,11 @@ use url::Url;
 use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
 use crate::config::reference;
 use crate::config::servers;
-use crate::config::types::{ApiSettings, LogFormat, LogSettings, Settings};
+use crate::config::types::{ApiSettings, HttpSettings, LogFormat, LogSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::telemetry;
 
-const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "log"];
+const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "log"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -32,9 +33,10 @@ pub(crate) fn read(
         Given::Absent | Given::Mistaken => None,
     };
     let (api, token_file_span) = read_api(api, problems);
+    let http = read_http(root.table("http", "[http]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let servers = servers::read(&root, document.whole, problems)?;
-    Some((Settings { api: api?, servers, log: log? }, token_file_span))
+    Some((Settings { api: api?, servers, http: http?, log: log? }, token_file_span))
 }
 
 fn read_api(
@@ -115,6 +117,25 @@ const IN_FLIGHT: NonZeroUsize = match NonZeroUsize::new(8) {
     Some(eight) => eight,
     None => NonZeroUsize::MIN,
 };
+
+fn read_http(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<HttpSettings> {
+    let Some(table) = table else { return Some(HttpSettings::default()) };
+    table.refuse_others(&reference::names(reference::HTTP.keys), problems);
+    let listen = table.string("listen", problems).and_then(|text, span| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| {
+                let hint = "write an address and a port, like \"127.0.0.1:9187\" or \"[::1]:9187\"";
+                let message = "`listen` is not an address to listen on";
+                problems.error(span, message, "", Some(hint.to_owned()));
+            })
+            .ok()
+    });
+    match listen {
+        Given::Good(listen, _) => Some(HttpSettings { listen: Some(listen) }),
+        Given::Absent => Some(HttpSettings::default()),
+        Given::Mistaken => None,
+    }
+}
 
 fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<LogSettings> {
     let Some(table) = table else {

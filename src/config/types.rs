@@ -1,5 +1,6 @@
 //! What a configuration says once it has been found good: every value here is valid.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// The servers, in the order of the file; ids and names are unique.
     pub servers: Vec<Arc<Server>>,
+    /// Who may look.
+    pub http: HttpSettings,
     /// How logs are written.
     pub log: LogSettings,
 }
@@ -40,6 +43,13 @@ pub struct ApiSettings {
     pub retries: u32,
     /// How long a create whose answer never came may take to show up in a listing.
     pub settle: Duration,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Where to listen; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[log]`.

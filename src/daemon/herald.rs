@@ -12,7 +12,7 @@ use crate::clock::{self, Clock};
 use crate::daemon::Daemon;
 use crate::daemon::notify::{ServiceManager, State};
 use crate::daemon::timetable::Upcoming;
-use crate::naming::Tick;
+use crate::readable;
 use crate::rotate::report::Report;
 
 /// How often to look without a watchdog: a tick may pass without a rotation.
@@ -129,27 +129,22 @@ impl News {
             more => format!("{more} servers"),
         };
         if let Some(Upcoming { at, server, more }) = upcoming {
-            status.push_str(&format!(", next tick {} for {server}", readable(at)));
+            status.push_str(&format!(", next tick {} for {server}", readable::instant(at)));
             if more > 0 {
                 status.push_str(&format!(" and {more} more"));
             }
         }
         if let Some((words, when)) = &self.last {
-            status.push_str(&format!(", last: {words} at {}", readable(*when)));
+            status.push_str(&format!(", last: {words} at {}", readable::instant(*when)));
         }
         if let Some((reason, when)) = &self.refused {
-            let when = readable(*when);
+            let when = readable::instant(*when);
             status.push_str(&format!(
                 ", the old configuration stays in force since {when}: {reason}"
             ));
         }
         status
     }
-}
-
-/// Whole seconds, for people.
-fn readable(instant: Timestamp) -> String {
-    Tick::at(instant).instant().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 #[cfg(test)]

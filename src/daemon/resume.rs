@@ -45,8 +45,8 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
             () = shared.world.clock.sleep(wait) => {}
         }
     }
-    // A rotation that has begun meanwhile sees to it.
-    let Ok(claim) = shared.world.exclusion.claim(server.id) else { return };
+    // Who else holds it, if somebody does, is told where the rotation would begin.
+    let claim = shared.world.exclusion.claim(server.id).ok();
     tracing::info!(
         event = "resume",
         server_id = server.id.0,
@@ -56,7 +56,6 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
         server.name
     );
     // Fails only when the daemon is ending.
-    let claim = Some(claim);
     let _ = shared.queue.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim }).await;
 }
 
@@ -89,7 +88,11 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         let client = Arc::clone(&shared.current().client);
         let scope = Scope::of(server, shared.shutdown.clone());
         match client.list(server.id, &scope).await {
-            Ok(listing) => return Some(Ring::of(listing, &server.policy)),
+            Ok(listing) => {
+                let ring = Ring::of(listing, &server.policy);
+                shared.world.standings.saw(&ring);
+                return Some(ring);
+            }
             Err(CallError::Interrupted) => return None,
             Err(_) => {
                 client.refresh_token();

@@ -51,6 +51,7 @@ impl Stage {
             clock: self.clock.clone(),
             exclusion: Exclusion::in_process(),
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
+            standings: Standings::default(),
             on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
         };
         Daemon::start(settings, client, world, clockwork).await.unwrap()
@@ -378,4 +379,44 @@ async fn after_faults_end_every_server_is_back_to_its_policy_within_one_tick() {
         assert_eq!(rows[2].name, "snapring-20261123T070000Z");
     }
     assert!(provider.peak() <= 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
+    let stage = Stage::at("2026-11-23T03:10:00Z");
+    let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
+    let yesterday = stage.clock.now().wall - SignedDuration::from_hours(24);
+    stage.memory.provider.lock().unwrap().add_snapshot(
+        ServerId(101),
+        "snapring-20261122T030000Z",
+        "completed",
+        yesterday,
+    );
+    // A person's `rotate` on this machine, that fails in the end.
+    let directory = tempfile::tempdir().unwrap();
+    let lock_file = directory.path().join("lock");
+    let person = Exclusion::on_machine(&lock_file, "account").unwrap();
+    let claim = person.claim(ServerId(101)).unwrap();
+    let client = Client::new(
+        Box::new(stage.memory.clone()),
+        &settings.api,
+        Credentials::known(SecretString::from(TOKEN)),
+        stage.clock.clone(),
+        1,
+    );
+    let reports = Arc::clone(&stage.reports);
+    let world = World {
+        clock: stage.clock.clone(),
+        exclusion: Exclusion::on_machine(&lock_file, "account").unwrap(),
+        hooks: Arc::new(Processes { clock: stage.clock.clone() }),
+        standings: Standings::default(),
+        on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
+    };
+    let daemon =
+        Daemon::start(&settings, client, world, Box::<CronClockwork>::default()).await.unwrap();
+    stage.clock.sleep(Duration::from_secs(120)).await;
+    drop(claim);
+    stage.pass(20).await;
+    assert_ne!(stage.told(), Vec::<String>::new(), "the missed tick was neither run nor told of");
+    daemon.shutdown().await;
 }

@@ -157,6 +157,17 @@ impl Timetable {
         None
     }
 
+    /// A server's next rotation: its tick, and when it starts. Disabled servers have one too.
+    #[must_use]
+    pub fn next_of(&self, server: &Server) -> Option<(Tick, Timestamp)> {
+        if let Some((start, tick)) = self.waiting.get(&server.id) {
+            return Some((*tick, *start));
+        }
+        let next = |schedule| self.planner.next_tick(schedule);
+        let tick = server.schedules.iter().filter_map(next).min()?;
+        Some((tick, server.starts_at(tick)))
+    }
+
     /// When the next thing happens.
     #[must_use]
     pub fn earliest(&self) -> Option<Timestamp> {

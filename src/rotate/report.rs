@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::naming::{ServerId, Tick};
 
 /// How a rotation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RotationOutcome {
     /// A snapshot was made and the ring pruned.
@@ -23,6 +23,10 @@ pub enum RotationOutcome {
 }
 
 impl RotationOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Rotated, Self::Adopted, Self::Skipped, Self::Blocked, Self::Failed];
+
     /// The word in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

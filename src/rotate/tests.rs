@@ -83,6 +83,7 @@ impl Scene {
             hooks: Arc::clone(&hooks) as Arc<dyn HookRunner>,
             settle: settings.api.settle,
             pins: Pins::default(),
+            standings: Standings::default(),
             shutdown: CancellationToken::new(),
         };
         Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }
@@ -537,6 +538,38 @@ async fn a_pin_that_was_loaded_while_the_rotation_waited_is_honoured() {
     scene.surroundings.pins.set(&[Arc::new(pinned)]);
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
     assert_eq!(scene.deleted(), [802]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_that_is_loaded_between_two_tries_of_a_delete_is_honoured() {
+    let scene = Scene::new("").holding("c c c").faults(&["delete:status=500,times=1"]);
+    let pins = scene.surroundings.pins.clone();
+    let mut pinned = Server::clone(&scene.server);
+    pinned.policy.pinned.insert(SnapshotId(801));
+    let pin = async {
+        while scene.calls(Operation::Delete) == 0 {
+            scene.clock.sleep(Duration::from_millis(50)).await;
+        }
+        pins.set(&[Arc::new(pinned)]);
+    };
+    let (report, ()) = tokio::join!(scene.rotate(), pin);
+    assert_eq!(scene.deleted(), Vec::<u64>::new(), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_made_by_hand_does_not_let_snapshots_that_never_complete_eat_the_ring() {
+    let scene = Scene::new("min_interval = \"0s\"")
+        .holding("H c c c c")
+        .faults(&["create:never-completes"]);
+    for _ in 0..6 {
+        let tick = Tick::at(scene.clock.now().wall);
+        let assignment = Assignment { tick, ..scene.assignment() };
+        rotate(&scene.surroundings, &assignment).await;
+        scene.clock.sleep(Duration::from_secs(24 * 3600)).await;
+    }
+    let rows = scene.rows();
+    let completed = |row: &&Row| row.status == "completed" && row.name.starts_with("snapring-");
+    assert_eq!(rows.iter().filter(completed).count(), 2, "{rows:?}");
 }
 
 #[tokio::test(start_paused = true)]

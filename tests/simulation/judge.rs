@@ -50,6 +50,8 @@ struct Ring {
     calls_under_way: u32,
     /// Ticks that may still be run late since the daemon last woke.
     late_runs_left: u32,
+    /// When the last rotation ended.
+    ended_at: Option<Timestamp>,
 }
 
 /// Since when the daemon runs, or has had its clock stepped: what was due before was missed.
@@ -355,6 +357,13 @@ impl Judge {
         // Never ran: what is pending belongs to the one that is running.
         if report.api_calls == 0 {
             return;
+        }
+        let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
+        let ring = self.rings.entry(report.server_id.0).or_default();
+        let before = ring.ended_at.replace(now);
+        if before.is_some_and(|before| now - took < before) {
+            let words = format!("{} began {} before {before:?}", report.server, report.tick);
+            self.violated("S6", words);
         }
         let ring = self.rings.entry(report.server_id.0).or_default();
         ring.calls_under_way = 0;

@@ -18,6 +18,7 @@ use snapring::exclusion::Exclusion;
 use snapring::naming::ServerId;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
+use snapring::standing::Standings;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -329,6 +330,7 @@ impl Simulation {
                 failing: if life == Life::Misfortunes { 0.05 } else { 0.0 },
                 random: hooks_random,
             }),
+            standings: Standings::default(),
             on_report: Box::new(move |report| {
                 let mut judge = judge.lock().unwrap();
                 let mut provider = provider.lock().unwrap();

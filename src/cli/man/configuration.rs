@@ -6,7 +6,7 @@ use crate::cli::man::page::{
     MANUAL, Page, date, inlines, meanings, section, see_also, source, whole,
 };
 use crate::config::DEFAULT_PATH;
-use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, LOG, SERVER, Section, sentence};
+use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, HTTP, LOG, SERVER, Section, sentence};
 
 const DESCRIPTION: &str = "\
 snapring reads one TOML file: the one that `--config` names, else the one that the variable
@@ -60,7 +60,7 @@ pub(super) fn page() -> Page {
     section(&mut roff, "DESCRIPTION", DESCRIPTION);
     table(&mut roff, &API);
     section(&mut roff, "[defaults]", DEFAULTS);
-    for described in [&SERVER, &HOOKS, &LOG] {
+    for described in [&SERVER, &HOOKS, &HTTP, &LOG] {
         table(&mut roff, described);
     }
     section(&mut roff, "SPANS OF TIME", SPANS);

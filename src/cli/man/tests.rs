@@ -1,7 +1,7 @@
 //! What man would be given.
 
 use super::*;
-use crate::config::reference::{API, HOOKS, LOG, SERVER};
+use crate::config::reference::{API, HOOKS, HTTP, LOG, SERVER};
 
 fn text_of(name: &str) -> String {
     let page = pages().into_iter().find(|page| page.name == name);
@@ -35,7 +35,7 @@ fn a_page_is_dated_by_the_newest_change_which_is_of_this_version() {
 #[test]
 fn every_key_of_the_configuration_is_explained() {
     let page = text_of("snapring.toml");
-    for key in [&API, &SERVER, &HOOKS, &LOG].iter().flat_map(|section| section.keys) {
+    for key in [&API, &SERVER, &HOOKS, &HTTP, &LOG].iter().flat_map(|section| section.keys) {
         assert!(page.contains(&format!(".TP\n\\fB{}\\fR", key.name)), "{} is missing", key.name);
         let words = key.text.split(['`', '\'']).next().unwrap();
         assert!(page.contains(words.get(1..).unwrap()), "{} is not explained", key.name);

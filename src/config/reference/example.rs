@@ -1,6 +1,6 @@
 //! config.example.toml: every key with a value, and why one would set it.
 
-use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, Key, LOG, SERVER, sentence};
+use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, HTTP, Key, LOG, SERVER, sentence};
 
 /// How wide a line may be.
 const WIDTH: usize = 100;
@@ -40,6 +40,7 @@ pub fn render() -> String {
     });
     table(&mut lines, "A server with everything said.", SERVER.header, full);
     table(&mut lines, HOOKS.text, HOOKS.header, explained(HOOKS.keys));
+    table(&mut lines, HTTP.text, HTTP.header, explained(HTTP.keys));
     table(&mut lines, LOG.text, LOG.header, explained(LOG.keys));
     lines.join("\n") + "\n"
 }

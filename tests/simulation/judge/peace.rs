@@ -9,7 +9,7 @@ use snapring::sandbox::provider::Row;
 
 use crate::judge::Judge;
 use crate::machine::SlowClockwork;
-use crate::oracle::{is_managed, kept};
+use crate::oracle::{is_managed, kept, tick_in};
 use crate::policy::SimPolicy;
 
 /// Since faults ended.
@@ -59,7 +59,12 @@ impl Judge {
         let excused = match report.outcome {
             RotationOutcome::Failed => false,
             RotationOutcome::Blocked => !room_can_be_made(&policy, rows, now),
-            RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => true,
+            RotationOutcome::Skipped => {
+                let running =
+                    report.reason.as_deref().is_some_and(|it| it.contains("still running"));
+                running || another_is_near(&policy, rows, tick, now)
+            }
+            RotationOutcome::Rotated | RotationOutcome::Adopted => true,
         };
         if !excused {
             let words = format!("{server} {:?} at peace: {:?}", report.outcome, report.reason);
@@ -182,4 +187,20 @@ fn room_can_be_made(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
         .count();
     let room = room(policy, rows) as usize;
     room > 0 && failed + may_go >= (own.len() + 1).saturating_sub(room)
+}
+
+/// Whether a tick may be skipped for another one's snapshot: one within `min_interval`, or of a
+/// later tick that has come.
+fn another_is_near(policy: &SimPolicy, rows: &[Row], tick: Timestamp, now: Timestamp) -> bool {
+    let min_interval = SignedDuration::from_mins(match policy.min_interval {
+        "0s" => 0,
+        "10m" => 10,
+        "45m" => 45,
+        other => panic!("not one of the simulated spans: {other}"),
+    });
+    rows.iter().filter(|row| row.status != "failed").any(|row| {
+        tick_in(&policy.prefix, &row.name).is_some_and(|other| {
+            other.duration_since(tick).abs() < min_interval || (tick < other && other <= now)
+        })
+    })
 }

@@ -1,0 +1,52 @@
+//! `snapring health`
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::setup::load;
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
+use crate::observe::visitor::ask;
+
+/// Ask the running daemon whether it lives, as a container's health check does.
+///
+/// The daemon is the one that listens where the configuration's `[http] listen` says. Prints its
+/// answer, and ends with 0 if it is well, else with 1.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ask whether it can do its work too: token accepted, configuration in force
+    #[arg(long)]
+    ready: bool,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let (path, loaded) = load(&arguments.config)?;
+    let Some(address) = loaded.settings.http.listen else {
+        console::error(&format!(
+            "no daemon of {} can be asked\nhint: set `listen` in [http], and restart it",
+            path.display()
+        ));
+        return Err(Exit::Usage);
+    };
+    let asked = if arguments.ready { "/readyz" } else { "/livez" };
+    match ask(address, asked, arguments.timeout, &Clock::system()).await {
+        Ok((status, body)) => {
+            console::print(String::from_utf8_lossy(&body).trim_end())?;
+            if status.is_success() { Ok(Exit::Well) } else { Err(Exit::Trouble) }
+        }
+        Err(problem) => {
+            console::error(&problem.to_string());
+            Err(Exit::Trouble)
+        }
+    }
+}

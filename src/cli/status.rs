@@ -1,0 +1,169 @@
+//! `snapring status`
+
+pub mod nagios;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::cli::setup::{Chatter, Refusal, Setup, rings};
+use crate::cli::table::{lines, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::config::types::Server;
+use crate::daemon::view::Row;
+use crate::observe::document::{Document, Filter, Found, ServerStatus, Totals, VERSION};
+use crate::observe::visitor::{NoAnswer, ask};
+use crate::readable;
+use crate::standing::{RingSeen, Standing};
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Show how each server stands: last success, next tick, slots, last error.
+///
+/// Asks the running daemon where the configuration has it listen (`[http] listen`); without one,
+/// asks the provider. Ends with 1 when any server is in trouble.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ids or names of servers; none: all
+    #[arg(value_name = "SERVER")]
+    servers: Vec<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "max_age")]
+    json: bool,
+    /// Be a check for Nagios and its kin: one line with performance data, and 0 OK, 1 WARNING when a
+    /// last rotation ended badly, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let document = gather(&arguments).await;
+    if let Some(max_age) = arguments.max_age {
+        let check = match document {
+            Ok(document) => nagios::check(&document, max_age),
+            Err(_) => nagios::Check::unknown("how the servers stand cannot be told"),
+        };
+        console::print(&check.words)?;
+        return Ok(Exit::Check(check.level));
+    }
+    let document = document?;
+    if arguments.json {
+        console::print_json(&document)?;
+    } else {
+        console::print(&text(&document))?;
+    }
+    let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive);
+    let trouble = document.servers.iter().any(|server| server.state.is_trouble());
+    Ok(if alive && !trouble { Exit::Well } else { Exit::Trouble })
+}
+
+async fn gather(arguments: &Arguments) -> Result<Document, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let servers = setup.select(&arguments.servers)?;
+    if let Some(address) = setup.settings.http.listen {
+        match ask(address, "/api/v1/status", PATIENCE, &setup.clock).await {
+            Ok((status, body)) if status.is_success() => return read(&body, &servers),
+            Ok((status, _)) => console::warning(&format!("{address} answered {status}")),
+            Err(problem @ NoAnswer::Nobody(_)) => {
+                console::warning(&format!("no daemon is running: {problem}"));
+            }
+            Err(problem) => console::warning(&problem.to_string()),
+        }
+    }
+    without_daemon(&setup, &servers).await
+}
+
+/// The daemon's answer, as far as it is about these servers.
+fn read(body: &[u8], servers: &[Arc<Server>]) -> Result<Document, Exit> {
+    let mut document: Document = serde_json::from_slice(body).map_err(|problem| {
+        console::error(&format!("the daemon's answer cannot be understood: {problem}"));
+        Exit::Trouble
+    })?;
+    if document.version != VERSION {
+        let words = "the daemon is another version of snapring; restart it after an upgrade";
+        console::error(words);
+        return Err(Exit::Trouble);
+    }
+    document.servers.retain(|row| servers.iter().any(|server| server.id == row.id));
+    document.totals = Totals::of(document.servers.iter().map(|server| server.state));
+    Ok(document)
+}
+
+/// What the provider says.
+async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Document, Exit> {
+    let client = setup.client().map_err(Refusal::print)?;
+    let mut rows = Vec::new();
+    let mut answered = false;
+    for (server, ring) in rings(&client, servers).await {
+        let ring = ring
+            .inspect(|_| answered = true)
+            .map_err(|problem| console::error(&format!("{}: {problem}", server.name)))
+            .ok();
+        let now = setup.clock.now().wall;
+        let tick = server.next_tick_after(now).filter(|_| server.enabled);
+        rows.push(Row {
+            server: Arc::clone(server),
+            standing: Standing { ring: ring.as_ref().map(RingSeen::of), ..Standing::default() },
+            next: tick.map(|tick| (tick, server.starts_at(tick))),
+        });
+    }
+    if !answered && !servers.is_empty() {
+        return Err(Exit::Trouble);
+    }
+    let found = Found::among(rows, &Filter::default());
+    Ok(Document::of(&found, None, setup.clock.now().wall))
+}
+
+fn text(document: &Document) -> String {
+    let mut text = String::new();
+    if let Some(daemon) = &document.daemon {
+        if !daemon.alive {
+            text.push_str("the daemon's scheduler stands still\n");
+        }
+        if let Some(reason) = &daemon.configuration_refused {
+            text.push_str(&format!("the configuration was read again and is bad: {reason}\n"));
+        }
+    }
+    let mut table = table(&["server", "state", "last success", "next tick", "slots", "last error"]);
+    for server in &document.servers {
+        table.add_row(row(server, document.at));
+    }
+    text.push_str(&lines(&table));
+    text
+}
+
+fn row(server: &ServerStatus, now: Timestamp) -> [String; 6] {
+    let none = || "-".to_owned();
+    let ago = |at| format!("{} ago", readable::age(at, now));
+    [
+        server.name.clone(),
+        server.state.as_str().to_owned(),
+        server.last_success_at.map_or_else(none, ago),
+        server.next.map_or_else(none, |next| {
+            let wait = readable::span(next.starts_at.duration_since(now));
+            format!("{} (in {wait})", readable::instant(next.tick))
+        }),
+        server.ring.as_ref().map_or_else(none, |ring| {
+            let others = ring.foreign + ring.pinned;
+            let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
+            format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
+        }),
+        server
+            .last_rotation
+            .as_ref()
+            .filter(|last| !last.outcome.is_good())
+            .map_or_else(none, |last| {
+                let reason = last.reason.as_deref().unwrap_or_default();
+                format!("{}: {reason}", last.outcome.as_str())
+            }),
+    ]
+}

@@ -1,0 +1,163 @@
+//! A check as Nagios and its kin run it: one line, performance data, an exit code from 0 to 3.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::observe::document::{Document, ServerStatus, State};
+use crate::readable;
+
+/// How many servers in trouble are told of, one a line.
+const SHOWN: usize = 50;
+
+/// What a check comes to, in the order of its exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// 0.
+    Ok,
+    /// 1.
+    Warning,
+    /// 2.
+    Critical,
+    /// 3.
+    Unknown,
+}
+
+impl Level {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// What a person must hear of first.
+    fn weight(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Unknown => 1,
+            Self::Warning => 2,
+            Self::Critical => 3,
+        }
+    }
+}
+
+/// A check that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What it came to.
+    pub level: Level,
+    /// The line, and further ones about servers.
+    pub words: String,
+}
+
+impl Check {
+    /// Nothing could be found out.
+    #[must_use]
+    pub fn unknown(words: &str) -> Self {
+        Self { level: Level::Unknown, words: format!("SNAPRING UNKNOWN - {words}") }
+    }
+}
+
+/// Whether every enabled server has had a success within `max_age`.
+#[must_use]
+pub fn check(document: &Document, max_age: Duration) -> Check {
+    let enabled: Vec<&ServerStatus> =
+        document.servers.iter().filter(|server| server.state != State::Disabled).collect();
+    let ages = enabled.iter().filter_map(|server| {
+        Some((age(server.last_success_at?, document.at), server.name.as_str()))
+    });
+    let oldest = ages.max();
+    let mut findings: Vec<(Level, String)> =
+        enabled.iter().filter_map(|server| judge(server, document.at, max_age)).collect();
+    if let Some(daemon) = &document.daemon {
+        if !daemon.alive {
+            findings.push((Level::Critical, "the daemon's scheduler stands still".to_owned()));
+        }
+        if let Some(reason) = &daemon.configuration_refused {
+            findings.push((Level::Warning, format!("the new configuration is bad: {reason}")));
+        }
+    }
+    findings.sort_by_key(|(level, _)| std::cmp::Reverse(level.weight()));
+    let level = findings.first().map_or(Level::Ok, |(level, _)| *level);
+    let summary = match findings.as_slice() {
+        [] => match oldest {
+            Some((age, name)) => format!(
+                "{}, the oldest success {} ago ({name})",
+                servers(enabled.len()),
+                readable::span(age)
+            ),
+            None => servers(enabled.len()),
+        },
+        [(_, only)] => only.clone(),
+        [(_, first), others @ ..] => format!("{first}, and {} more", others.len()),
+    };
+    let trouble = enabled.iter().filter(|server| server.state.is_trouble()).count();
+    let seconds = max_age.as_secs();
+    let oldest = oldest.map_or(String::new(), |(age, _)| {
+        format!(" oldest_success={}s;;{seconds};0", age.as_secs().max(0))
+    });
+    let mut words = format!(
+        "SNAPRING {} - {} | servers={} trouble={trouble};0{oldest}",
+        level.as_str(),
+        one_line(&summary),
+        enabled.len()
+    );
+    if findings.len() > 1 {
+        for (level, finding) in findings.iter().take(SHOWN) {
+            words.push_str(&format!("\n{}: {}", level.as_str(), one_line(finding)));
+        }
+    }
+    Check { level, words }
+}
+
+fn judge(server: &ServerStatus, now: Timestamp, max_age: Duration) -> Option<(Level, String)> {
+    let name = &server.name;
+    let reason = server
+        .last_rotation
+        .as_ref()
+        .and_then(|last| last.reason.as_deref())
+        .filter(|_| server.state.is_trouble())
+        .map_or(String::new(), |reason| format!(" ({reason})"));
+    let allowed = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+    match server.last_success_at.map(|at| age(at, now)) {
+        Some(age) if age > allowed => {
+            let words = format!("{name}: the last success was {} ago{reason}", readable::span(age));
+            Some((Level::Critical, words))
+        }
+        None if server.state.is_trouble() => {
+            Some((Level::Critical, format!("{name}: never had a success{reason}")))
+        }
+        None => Some((Level::Unknown, format!("{name}: no success is known yet"))),
+        Some(_) if server.state.is_trouble() => {
+            Some((Level::Warning, format!("{name}: {}{reason}", server.state.as_str())))
+        }
+        Some(_) => None,
+    }
+}
+
+fn age(at: Timestamp, now: Timestamp) -> SignedDuration {
+    now.duration_since(at)
+}
+
+fn servers(count: usize) -> String {
+    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
+}
+
+/// What would end the line, or begin performance data, cannot stand in it.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '|'], " ")
+}

@@ -1,0 +1,106 @@
+//! A running daemon as it is seen from outside: it can be looked at, and nothing else.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::api::client::TokenState;
+use crate::api::traffic::Traffic;
+use crate::config::types::Server;
+use crate::daemon::{Shared, lock};
+use crate::naming::Tick;
+use crate::standing::Standing;
+
+/// Looks at a daemon. Clones look at the same one.
+#[derive(Clone)]
+pub struct View(pub(super) Arc<Shared>);
+
+/// What became of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// When the one in force was read.
+    pub read_at: Timestamp,
+    /// Why the one that was read last is not in force, and since when.
+    pub refused: Option<(String, Timestamp)>,
+}
+
+/// One server, with all that is known of it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What the configuration says.
+    pub server: Arc<Server>,
+    /// How it stands.
+    pub standing: Standing,
+    /// The next rotation's tick, and when it starts.
+    pub next: Option<(Tick, Timestamp)>,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("View").finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// The present, by the daemon's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.world.clock.now().wall
+    }
+
+    /// When the daemon started.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        self.0.started_at
+    }
+
+    /// Whether its scheduler goes on.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.0.heartbeat.is_beating(self.0.world.clock.now())
+    }
+
+    /// What the provider makes of the account's token.
+    #[must_use]
+    pub fn token(&self) -> TokenState {
+        self.0.current().client.token_state()
+    }
+
+    /// All calls to the provider.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.0.current().client.traffic().clone()
+    }
+
+    /// How long rotations took.
+    #[must_use]
+    pub fn durations(&self) -> Histogram {
+        self.0.world.standings.durations().clone()
+    }
+
+    /// Whether any server is to be rotated.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.0.current().servers.values().any(|server| server.enabled)
+    }
+
+    /// What became of the configuration.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        lock(&self.0.configuration).clone()
+    }
+
+    /// Every server, by its number.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let current = self.0.current();
+        let timetable = lock(&self.0.timetable);
+        let row = |server: &Arc<Server>| Row {
+            server: Arc::clone(server),
+            standing: self.0.world.standings.of(server.id),
+            next: timetable.next_of(server).filter(|_| server.enabled),
+        };
+        current.servers.values().map(row).collect()
+    }
+}

@@ -1,0 +1,47 @@
+//! Whether a daemon lives, and whether it can do its work.
+
+use crate::api::client::TokenState;
+use crate::daemon::view::View;
+
+/// What stands in the way; nothing: all is well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Obstacles(Vec<String>);
+
+impl Obstacles {
+    /// What says that the daemon is to be started anew.
+    #[must_use]
+    pub fn to_life(view: &View) -> Self {
+        let stuck = (!view.is_alive()).then(|| "the scheduler stands still".to_owned());
+        Self(stuck.into_iter().collect())
+    }
+
+    /// What keeps the daemon from rotating as it should.
+    #[must_use]
+    pub fn to_work(view: &View) -> Self {
+        let Self(mut obstacles) = Self::to_life(view);
+        match view.token() {
+            TokenState::Accepted => {}
+            TokenState::Refused => obstacles.push("the provider refuses the token".to_owned()),
+            TokenState::Untried if view.has_work() => {
+                obstacles.push("the provider has not accepted the token yet".to_owned());
+            }
+            TokenState::Untried => {}
+        }
+        if let Some((reason, _)) = view.configuration().refused {
+            obstacles.push(format!("the configuration that was read last is bad: {reason}"));
+        }
+        Self(obstacles)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One a line; `ok` when there are none.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.are_none() { "ok\n".to_owned() } else { self.0.join("\n") + "\n" }
+    }
+}

@@ -1,0 +1,144 @@
+//! Metrics in OpenMetrics' text form, as Prometheus reads them.
+//!
+//! What concerns a server is read off the daemon as it is asked for, so that nothing is kept twice
+//! and a server that has left the configuration leaves nothing behind.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::daemon::view::{Row, View};
+use crate::ring::Holder;
+
+/// What the answer is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics, now.
+///
+/// # Errors
+/// Never: text can always be written to a string.
+pub fn render(view: &View) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    view.traffic().register(&mut registry);
+    let help = "How long rotations took";
+    let name = "snapring_rotation_duration";
+    registry.register_with_unit(name, help, Unit::Seconds, view.durations());
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("snapring_build", "Which snapring this is", version);
+    let fleet = Fleet { rows: view.rows(), reloaded: view.configuration().refused.is_none() };
+    registry.register_collector(Box::new(fleet));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// What is known of each server at one instant.
+#[derive(Debug)]
+struct Fleet {
+    rows: Vec<Row>,
+    reloaded: bool,
+}
+
+impl Collector for Fleet {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "snapring_config_last_reload_successful";
+        let help = "Whether the configuration that was read last is in force";
+        encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?
+            .encode_gauge(&i64::from(self.reloaded))?;
+
+        let help = "Rotations by how they ended";
+        let mut rotations =
+            encoder.encode_descriptor("snapring_rotations", help, None, MetricType::Counter)?;
+        for row in &self.rows {
+            // All outcomes, also those that never came: a counter that begins with 1 has not grown.
+            for (outcome, count) in row.standing.ended.each() {
+                let labels = [("server", row.server.name.as_str()), ("outcome", outcome.as_str())];
+                let mut counter = rotations.encode_family(&labels)?;
+                counter.encode_counter::<[(&str, &str); 0], _, f64>(&u64::from(count), None)?;
+            }
+        }
+
+        let name = "snapring_slots";
+        let help = "Slots by what they hold, as the provider listed them last";
+        let mut slots = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for row in &self.rows {
+            self::slots(row, &mut slots)?;
+        }
+
+        self.times(
+            &mut encoder,
+            "snapring_last_success_timestamp",
+            "When a rotation last ended well",
+            |row| row.standing.last_success(),
+        )?;
+        self.times(
+            &mut encoder,
+            "snapring_last_rotation_timestamp",
+            "When a rotation last ended, however it did",
+            |row| row.standing.last.as_ref().map(|ended| ended.at),
+        )?;
+        self.times(
+            &mut encoder,
+            "snapring_next_tick_timestamp",
+            "The tick that is rotated for next",
+            |row| row.next.map(|(tick, _)| tick.instant()),
+        )?;
+        self.times(
+            &mut encoder,
+            "snapring_snapshot_newest_timestamp",
+            "When the newest completed managed snapshot was begun",
+            |row| Some(row.standing.ring.as_ref()?.newest()?.created_at),
+        )
+    }
+}
+
+impl Fleet {
+    /// A point in time for each server that has one.
+    fn times(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&Row) -> Option<Timestamp>,
+    ) -> fmt::Result {
+        let unit = Unit::Seconds;
+        let mut gauge = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
+        for row in &self.rows {
+            let Some(time) = of(row) else { continue };
+            let labels = [("server", row.server.name.as_str())];
+            gauge.encode_family(&labels)?.encode_gauge(&seconds(time))?;
+        }
+        Ok(())
+    }
+}
+
+/// Foreign are all that are not ours, pinned ones too: both use up slots that are not to be freed.
+fn slots(row: &Row, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    let Some(ring) = &row.standing.ring else { return Ok(()) };
+    let taken = u32::try_from(ring.slots.len()).unwrap_or(u32::MAX);
+    let managed = ring.count(|holder| matches!(holder, Holder::Managed(_)));
+    let states = [
+        ("managed", managed),
+        ("foreign", taken.saturating_sub(managed)),
+        ("free", row.server.policy.cap.saturating_sub(taken)),
+    ];
+    for (state, count) in states {
+        let labels = [("server", row.server.name.as_str()), ("state", state)];
+        encoder.encode_family(&labels)?.encode_gauge(&i64::from(count))?;
+    }
+    Ok(())
+}
+
+/// With milliseconds, as Unix time.
+fn seconds(time: Timestamp) -> f64 {
+    // Exact: milliseconds of this age fit into 53 bits.
+    #[allow(clippy::cast_precision_loss, reason = "see above")]
+    let milliseconds = time.as_millisecond() as f64;
+    milliseconds / 1000.0
+}

@@ -1,0 +1,366 @@
+//! The page for people: one document with everything in it, whose facts need no script.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
+
+use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
+use url::form_urlencoded;
+
+use crate::daemon::view::View;
+use crate::observe::document::{
+    DaemonStatus, Found, RingStatus, ServerStatus, SnapshotStatus, State, Totals,
+};
+use crate::observe::routes::Query;
+use crate::readable;
+
+/// Servers on one page: what a person can look through, and a browser draws at once.
+const ON_A_PAGE: usize = 60;
+
+/// A ring of more slots is drawn without them, since nobody could tell them apart.
+const MOST_DRAWN: u32 = 60;
+
+/// How wide the timeline is, and how far from its ends the marks stay.
+const TIMELINE: (f64, f64) = (400.0, 6.0);
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// Lets the page's own style and script in, and nothing else.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |text: &str| STANDARD.encode(digest(&SHA256, text.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+});
+
+/// What a browser is told of where the page's parts may come from.
+#[must_use]
+pub fn content_security_policy() -> &'static str {
+    &POLICY
+}
+
+/// The page, now.
+///
+/// # Errors
+/// Never: text can always be written to a string.
+pub fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
+    let found = Found::among(view.rows(), &query.filter);
+    Page::of(found, &DaemonStatus::of(view), query, view.now()).render()
+}
+
+#[derive(Template)]
+#[template(path = "page.html", config = "src/observe/page/askama.toml")]
+struct Page {
+    now: Timestamp,
+    now_whole: String,
+    version: &'static str,
+    style: &'static str,
+    script: &'static str,
+    headline: Headline,
+    daemon: Vec<Fact>,
+    search: String,
+    totals: Totals,
+    choices: Vec<Choice>,
+    servers: Vec<ServerCard>,
+    pages: Pages,
+}
+
+/// The one sentence that matters.
+struct Headline {
+    words: String,
+    class: &'static str,
+}
+
+struct Fact {
+    words: String,
+    is_bad: bool,
+}
+
+struct Choice {
+    value: &'static str,
+    count: usize,
+    is_chosen: bool,
+}
+
+/// Where in a long list the reader is.
+struct Pages {
+    number: usize,
+    last: usize,
+    found: usize,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+struct ServerCard {
+    id: u64,
+    name: String,
+    state: &'static str,
+    /// Changes when anything but the passing of time does.
+    key: String,
+    error: Option<String>,
+    last_success: Option<Time>,
+    last_outcome: String,
+    last_end: Option<Time>,
+    next: Option<Time>,
+    under_way: Option<Time>,
+    ring: Option<RingCard>,
+}
+
+struct RingCard {
+    words: String,
+    taken: usize,
+    cap: u32,
+    dash: String,
+    slots: Vec<SlotMark>,
+    snapshots: Vec<SnapshotMark>,
+    seen: Time,
+}
+
+struct SlotMark {
+    class: String,
+    title: String,
+}
+
+struct SnapshotMark {
+    name: String,
+    holder: String,
+    status: String,
+    class: String,
+    place: String,
+    time: Time,
+    size: Option<String>,
+}
+
+/// A point in time, and how far it is from now.
+struct Time {
+    at: Timestamp,
+    whole: String,
+    distance: String,
+}
+
+impl Time {
+    fn of(at: Timestamp, now: Timestamp) -> Self {
+        let distance = readable::span(now.duration_since(at).abs());
+        Self { at, whole: readable::instant(at), distance }
+    }
+}
+
+impl Page {
+    fn of(found: Found, daemon: &DaemonStatus, query: &Query, now: Timestamp) -> Self {
+        let Found { totals, rows } = found;
+        let pages = Pages::of(rows.len(), query);
+        let servers = rows
+            .iter()
+            .skip((pages.number - 1).saturating_mul(ON_A_PAGE))
+            .take(ON_A_PAGE)
+            .map(|(state, row)| ServerCard::of(&ServerStatus::of(row, *state), now))
+            .collect();
+        Self {
+            now,
+            now_whole: readable::instant(now),
+            version: env!("CARGO_PKG_VERSION"),
+            style: STYLE,
+            script: SCRIPT,
+            headline: Headline::of(totals, daemon),
+            daemon: facts(daemon),
+            search: query.filter.words.clone(),
+            totals,
+            choices: State::ALL
+                .into_iter()
+                .map(|state| Choice {
+                    value: state.as_str(),
+                    count: totals.count(state),
+                    is_chosen: query.filter.state == Some(state),
+                })
+                .collect(),
+            servers,
+            pages,
+        }
+    }
+}
+
+impl Headline {
+    fn of(totals: Totals, daemon: &DaemonStatus) -> Self {
+        let bad = |words: String| Self { words, class: "bad" };
+        let of = |count: usize, words: &str| format!("{count} of {} {words}", servers(totals.servers));
+        if !daemon.alive {
+            return bad("The scheduler stands still".to_owned());
+        }
+        match (totals.failed + totals.blocked, totals.unknown) {
+            (0, 0) => Self { words: "All is well".to_owned(), class: "good" },
+            (0, unknown) => Self {
+                words: of(unknown, "not rotated since the start; nothing is wrong"),
+                class: "",
+            },
+            (trouble, _) => bad(of(trouble, "in trouble")),
+        }
+    }
+}
+
+fn servers(count: usize) -> String {
+    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
+}
+
+fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
+    use crate::api::client::TokenState;
+    let good = |words: String| Fact { words, is_bad: false };
+    let bad = |words: String| Fact { words, is_bad: true };
+    let mut facts = vec![good(format!("Running since {}", readable::instant(daemon.started_at)))];
+    facts.push(match daemon.token {
+        TokenState::Accepted => good("Token accepted".to_owned()),
+        TokenState::Untried => good("Token not tried yet".to_owned()),
+        TokenState::Refused => bad("The provider refuses the token".to_owned()),
+    });
+    let read_at = readable::instant(daemon.configuration_read_at);
+    facts.push(match &daemon.configuration_refused {
+        None => good(format!("Configuration of {read_at}")),
+        Some(reason) => bad(format!("The configuration of {read_at} stays in force: {reason}")),
+    });
+    facts
+}
+
+impl Pages {
+    fn of(found: usize, query: &Query) -> Self {
+        let last = found.div_ceil(ON_A_PAGE).max(1);
+        let number = query.page.clamp(1, last);
+        let link = |number: usize| {
+            let mut link = form_urlencoded::Serializer::new(String::from("/?"));
+            if !query.filter.words.is_empty() {
+                link.append_pair("q", &query.filter.words);
+            }
+            if let Some(state) = query.filter.state {
+                link.append_pair("state", state.as_str());
+            }
+            link.append_pair("page", &number.to_string());
+            link.finish()
+        };
+        Self {
+            number,
+            last,
+            found,
+            before: (number > 1).then(|| link(number - 1)),
+            after: (number < last).then(|| link(number + 1)),
+        }
+    }
+}
+
+impl ServerCard {
+    fn of(server: &ServerStatus, now: Timestamp) -> Self {
+        let time = |at| Time::of(at, now);
+        let last = server.last_rotation.as_ref();
+        let since = server.trouble.map(|trouble| {
+            let times = match trouble.rotations {
+                1 => String::new(),
+                more => format!(", {more} times since {}", readable::instant(trouble.since)),
+            };
+            format!("{}{times}", server.state.as_str())
+        });
+        let reason = last.and_then(|last| last.reason.as_ref());
+        let error = since.map(|since| match reason {
+            Some(reason) => format!("{since}: {reason}"),
+            None => since,
+        });
+        Self {
+            id: server.id.0,
+            name: server.name.clone(),
+            state: server.state.as_str(),
+            key: key(server),
+            last_success: server.last_success_at.map(time),
+            last_outcome: last.map_or("none known".to_owned(), |last| match &last.reason {
+                Some(reason) if error.is_none() => format!("{}: {reason}", last.outcome.as_str()),
+                _ => last.outcome.as_str().to_owned(),
+            }),
+            error,
+            last_end: last.map(|last| time(last.ended_at)),
+            next: server.next.map(|next| time(next.starts_at)),
+            under_way: server.under_way.map(|under_way| time(under_way.since)),
+            ring: server.ring.as_ref().map(|ring| RingCard::of(ring, now)),
+        }
+    }
+}
+
+fn key(server: &ServerStatus) -> String {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(server).unwrap_or_default().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+impl RingCard {
+    fn of(ring: &RingStatus, now: Timestamp) -> Self {
+        let free = usize::try_from(ring.free).unwrap_or_default();
+        let taken = ring.snapshots.iter().map(|it| SlotMark {
+            class: class(it),
+            title: format!("{}, {}", it.name, it.holder),
+        });
+        let free = std::iter::repeat_with(|| SlotMark {
+            class: "free".to_owned(),
+            title: "free".to_owned(),
+        })
+        .take(free);
+        let slots = if ring.cap <= MOST_DRAWN { taken.chain(free).collect() } else { Vec::new() };
+        let oldest = ring.snapshots.first().map_or(now, |snapshot| snapshot.created_at);
+        let mark = |snapshot: &SnapshotStatus| SnapshotMark {
+            name: snapshot.name.clone(),
+            holder: snapshot.holder.clone(),
+            status: snapshot.status.clone(),
+            class: class(snapshot),
+            place: format!("{:.1}", place(snapshot.created_at, oldest, now)),
+            time: Time::of(snapshot.created_at, now),
+            size: snapshot.size_mb.map(|size| readable::size(Some(size))),
+        };
+        Self {
+            words: words(ring),
+            taken: ring.snapshots.len(),
+            cap: ring.cap,
+            dash: format!("0.9 {}", f64::from(ring.cap) - 0.9),
+            slots,
+            snapshots: ring.snapshots.iter().map(mark).collect(),
+            seen: Time::of(ring.seen_at, now),
+        }
+    }
+}
+
+/// How many slots hold what, in words.
+fn words(ring: &RingStatus) -> String {
+    let kinds = [(ring.managed, "managed"), (ring.foreign, "foreign"), (ring.pinned, "pinned")];
+    let mut words: Vec<String> = kinds
+        .into_iter()
+        .filter(|(count, kind)| *count > 0 || *kind == "managed")
+        .map(|(count, kind)| format!("{count} {kind}"))
+        .collect();
+    words.push(match ring.reserve {
+        0 => format!("{} free", ring.free),
+        reserve => format!("{} free ({reserve} reserved)", ring.free),
+    });
+    words.join(", ")
+}
+
+fn class(snapshot: &SnapshotStatus) -> String {
+    match snapshot.status.as_str() {
+        "completed" => snapshot.holder.clone(),
+        "in_progress" => format!("{} in_progress", snapshot.holder),
+        _ => format!("{} broken", snapshot.holder),
+    }
+}
+
+/// Where between the oldest snapshot and now one stands, on a line of that width.
+fn place(at: Timestamp, oldest: Timestamp, now: Timestamp) -> f64 {
+    let (width, margin) = TIMELINE;
+    let whole = now.duration_since(oldest).as_secs_f64().max(1.0);
+    let part = at.duration_since(oldest).as_secs_f64() / whole;
+    margin + part.clamp(0.0, 1.0) * (width - 2.0 * margin)
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Page").finish_non_exhaustive()
+    }
+}

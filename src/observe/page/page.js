@@ -1,0 +1,78 @@
+"use strict";
+// Without it the page shows the same facts; it keeps them fresh.
+(() => {
+  const every = 10_000;
+  // The daemon's clock, not this machine's.
+  let skew = Date.parse(document.documentElement.dataset.now) - Date.now();
+  let failedAt = null;
+
+  const units = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
+  const distance = (seconds) => {
+    let left = Math.max(0, Math.floor(seconds));
+    let first = units.findIndex(([size]) => left >= size);
+    if (first < 0) first = units.length - 1;
+    const parts = [];
+    for (const [size, unit] of units.slice(first, first + 2)) {
+      const count = Math.floor(left / size);
+      if (count > 0 || parts.length === 0) parts.push(count + unit);
+      left %= size;
+    }
+    return parts.join(" ");
+  };
+  const put = (element, words) => {
+    if (element.textContent !== words) element.textContent = words;
+  };
+
+  const tick = () => {
+    const now = Date.now() + skew;
+    for (const element of document.querySelectorAll("[data-since]")) {
+      put(element, distance((now - Date.parse(element.dataset.since)) / 1000));
+    }
+    for (const element of document.querySelectorAll("[data-until]")) {
+      const left = (Date.parse(element.dataset.until) - now) / 1000;
+      put(element, left > 0 ? "in " + distance(left) : "now");
+    }
+  };
+
+  // What has not changed stays, with the reader's selection and place in it.
+  const renew = (fresh) => {
+    // Kept as an element, so that a screen reader tells what it says now.
+    const headline = document.getElementById("headline");
+    put(headline, fresh.getElementById("headline").textContent);
+    headline.className = fresh.getElementById("headline").className;
+    for (const id of ["daemon", "pages", "refreshed"]) {
+      const [old, young] = [document.getElementById(id), fresh.getElementById(id)];
+      if (old && young && old.outerHTML !== young.outerHTML) old.replaceWith(young);
+    }
+    const servers = document.getElementById("servers");
+    const young = [...fresh.getElementById("servers").children];
+    const known = new Map([...servers.children].filter((it) => it.id).map((it) => [it.id, it]));
+    servers.replaceChildren(...young.map((article) => {
+      const old = known.get(article.id);
+      return old && old.dataset.key === article.dataset.key ? old : article;
+    }));
+    document.title = fresh.title;
+    skew = Date.parse(fresh.documentElement.dataset.now) - Date.now();
+  };
+
+  const refresh = async () => {
+    const unreachable = document.getElementById("unreachable");
+    try {
+      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(every) });
+      if (!answer.ok) throw new Error("answered " + answer.status);
+      renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      failedAt = null;
+      unreachable.hidden = true;
+    } catch {
+      failedAt ??= Date.now();
+      unreachable.hidden = false;
+      put(unreachable, "snapring cannot be reached: what stands here is old");
+    }
+    tick();
+  };
+
+  setInterval(tick, 1000);
+  setInterval(() => document.hidden || refresh(), every);
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  tick();
+})();

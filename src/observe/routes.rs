@@ -1,0 +1,133 @@
+//! Which path shows what. Only GET and HEAD, and nothing is cached.
+
+use axum::Router;
+use axum::extract::{RawQuery, State as Shared};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use url::form_urlencoded;
+
+use crate::daemon::view::View;
+use crate::observe::document::{DaemonStatus, Document, Filter, Found, State};
+use crate::observe::health::Obstacles;
+use crate::observe::{metrics, page};
+
+/// All paths.
+pub(super) fn router(view: View) -> Router {
+    Router::new()
+        .route("/", get(front_page))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .route("/api/v1/status", get(status))
+        .fallback(async || text(StatusCode::NOT_FOUND, PATHS.to_owned()))
+        .with_state(view)
+}
+
+const PATHS: &str = "there is /, /livez, /readyz, /metrics and /api/v1/status\n";
+
+async fn livez(Shared(view): Shared<View>) -> Response {
+    health(&Obstacles::to_life(&view))
+}
+
+async fn readyz(Shared(view): Shared<View>) -> Response {
+    health(&Obstacles::to_work(&view))
+}
+
+async fn show_metrics(Shared(view): Shared<View>) -> Response {
+    match metrics::render(&view) {
+        Ok(metrics) => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+async fn status(Shared(view): Shared<View>, RawQuery(query): RawQuery) -> Response {
+    let query = match Query::read(query.as_deref().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+    };
+    let found = Found::among(view.rows(), &query.filter);
+    let document = Document::of(&found, Some(DaemonStatus::of(&view)), view.now());
+    match serde_json::to_string(&document) {
+        Ok(json) => answer(StatusCode::OK, "application/json", json),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+async fn front_page(Shared(view): Shared<View>, RawQuery(query): RawQuery) -> Response {
+    let query = match Query::read(query.as_deref().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+    };
+    match page::render(&view, &query) {
+        Ok(page) => {
+            let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
+            if let Ok(policy) = HeaderValue::from_str(page::content_security_policy()) {
+                response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+            }
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// What a reader asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Which servers.
+    pub filter: Filter,
+    /// Which page of them, from 1.
+    pub page: usize,
+}
+
+impl Query {
+    fn read(text: &str) -> Result<Self, String> {
+        let mut query = Self { page: 1, ..Self::default() };
+        for (key, value) in form_urlencoded::parse(text.as_bytes()) {
+            match key.as_ref() {
+                "q" => query.filter.words = value.into_owned(),
+                "state" if value.is_empty() => {}
+                "state" => {
+                    let known = State::ALL.into_iter().find(|state| state.as_str() == value);
+                    let words: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
+                    let problem = || format!("state is one of {}\n", words.join(", "));
+                    query.filter.state = Some(known.ok_or_else(problem)?);
+                }
+                "page" => {
+                    let number = value.parse().ok().filter(|number| *number > 0);
+                    query.page = number.ok_or("page is a number from 1\n")?;
+                }
+                other => return Err(format!("{other:?} is not q, state or page\n")),
+            }
+        }
+        Ok(query)
+    }
+}
+
+fn health(obstacles: &Obstacles) -> Response {
+    let status =
+        if obstacles.are_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, obstacles.words())
+}
+
+fn text(status: StatusCode, words: String) -> Response {
+    answer(status, "text/plain; charset=utf-8", words)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response {
+    let headers: [(HeaderName, &'static str); 4] = [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    let headers: HeaderMap = headers
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect();
+    (status, headers, body).into_response()
+}

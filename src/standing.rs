@@ -1,0 +1,245 @@
+//! What is known of each server: how its last rotation ended, what its ring held when it was seen
+//! last. Kept in memory for whoever looks: the status page, the metrics, `status`.
+//!
+//! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::ring::{Holder, Ring};
+use crate::rotate::report::{Report, RotationOutcome};
+use crate::snapshot::Status;
+
+/// How a server stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The last rotation that ended.
+    pub last: Option<Ended>,
+    /// When the last rotation that ended well did so.
+    pub last_success: Option<Timestamp>,
+    /// Since when it has not been well, and how many rotations have ended badly since.
+    pub trouble: Option<Trouble>,
+    /// The rotation under way: for which tick, since when.
+    pub under_way: Option<(Tick, Timestamp)>,
+    /// What the provider listed last.
+    pub ring: Option<RingSeen>,
+    /// How many rotations ended how, since the daemon started.
+    pub ended: Endings,
+}
+
+/// How a rotation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// For which tick.
+    pub tick: Tick,
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub outcome: RotationOutcome,
+    /// Why, where it did not end well.
+    pub reason: Option<Box<str>>,
+}
+
+/// A server whose rotations do not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble {
+    /// When the first of them ended.
+    pub since: Timestamp,
+    /// How many.
+    pub rotations: u32,
+    /// Whether the last one was blocked; else it failed.
+    pub blocked: bool,
+}
+
+/// Rotations by how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endings([u32; RotationOutcome::ALL.len()]);
+
+impl Endings {
+    fn count(&mut self, outcome: RotationOutcome) {
+        for (known, count) in RotationOutcome::ALL.iter().zip(&mut self.0) {
+            if *known == outcome {
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    /// How many ended how, for each outcome.
+    pub fn each(&self) -> impl Iterator<Item = (RotationOutcome, u32)> {
+        RotationOutcome::ALL.into_iter().zip(self.0)
+    }
+}
+
+/// A ring as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingSeen {
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// The taken slots, oldest snapshot first.
+    pub slots: Vec<SlotSeen>,
+}
+
+/// A taken slot as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotSeen {
+    /// The snapshot's number.
+    pub id: SnapshotId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Whose it is.
+    pub holder: Holder,
+    /// How far it is.
+    pub status: Status,
+    /// When the provider began it.
+    pub created_at: Timestamp,
+    /// Its size in MiB, once known.
+    pub size_mb: Option<u64>,
+}
+
+impl RingSeen {
+    /// What is to be remembered of a ring.
+    #[must_use]
+    pub fn of(ring: &Ring) -> Self {
+        let slot = |slot: &crate::ring::Slot| SlotSeen {
+            id: slot.snapshot.id,
+            name: slot.snapshot.name.as_str().into(),
+            holder: slot.holder,
+            status: slot.snapshot.status.clone(),
+            created_at: slot.snapshot.created_at,
+            size_mb: slot.snapshot.size_mb,
+        };
+        Self { at: ring.listing().asked_at.wall, slots: ring.slots().iter().map(slot).collect() }
+    }
+
+    /// How many slots hold such snapshots.
+    #[must_use]
+    pub fn count(&self, whose: impl Fn(Holder) -> bool) -> u32 {
+        let count = self.slots.iter().filter(|slot| whose(slot.holder)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The newest completed snapshot of ours.
+    #[must_use]
+    pub fn newest(&self) -> Option<&SlotSeen> {
+        let usable = |slot: &&SlotSeen| {
+            matches!(slot.holder, Holder::Managed(_)) && slot.status == Status::Completed
+        };
+        self.slots.iter().rev().find(usable)
+    }
+}
+
+impl Standing {
+    /// A rotation has ended.
+    pub fn ended(&mut self, report: &Report, at: Timestamp) {
+        self.under_way = None;
+        self.ended.count(report.outcome);
+        self.remember(&Ended {
+            tick: report.tick,
+            at,
+            outcome: report.outcome,
+            reason: report.reason.as_deref().map(Into::into),
+        });
+        let Some(ring) = &mut self.ring else { return };
+        ring.slots.retain(|slot| {
+            let managed = matches!(slot.holder, Holder::Managed(_));
+            !(managed && report.deleted.iter().any(|name| **name == *slot.name))
+        });
+    }
+
+    /// Takes over how a rotation ended, now or before a restart.
+    pub fn remember(&mut self, ended: &Ended) {
+        match ended.outcome {
+            RotationOutcome::Rotated | RotationOutcome::Adopted => {
+                self.last_success = Some(ended.at);
+                self.trouble = None;
+            }
+            // Says nothing of how the server is.
+            RotationOutcome::Skipped => {}
+            RotationOutcome::Blocked | RotationOutcome::Failed => {
+                let before = self.trouble;
+                self.trouble = Some(Trouble {
+                    since: before.map_or(ended.at, |before| before.since),
+                    rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
+                    blocked: ended.outcome == RotationOutcome::Blocked,
+                });
+            }
+        }
+        self.last = Some(ended.clone());
+    }
+
+    /// When there was last a success: as far as rotations are remembered, else as the ring shows.
+    #[must_use]
+    pub fn last_success(&self) -> Option<Timestamp> {
+        let in_the_ring = || Some(self.ring.as_ref()?.newest()?.created_at);
+        self.last_success.or_else(in_the_ring)
+    }
+}
+
+/// In seconds: from a rotation that only looked to one that waited for hours.
+const DURATIONS: [f64; 10] =
+    [1.0, 10.0, 60.0, 180.0, 300.0, 600.0, 1200.0, 2700.0, 5400.0, 14_400.0];
+
+/// How each server stands. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Standings {
+    servers: Arc<Mutex<HashMap<ServerId, Standing>>>,
+    durations: Histogram,
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        Self { servers: Arc::default(), durations: Histogram::new(DURATIONS) }
+    }
+}
+
+impl Standings {
+    /// A rotation has begun.
+    pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) {
+        self.lock().entry(server).or_default().under_way = Some((tick, at));
+    }
+
+    /// The provider has listed a server.
+    pub fn saw(&self, ring: &Ring) {
+        let seen = RingSeen::of(ring);
+        self.lock().entry(ring.listing().server).or_default().ring = Some(seen);
+    }
+
+    /// A rotation has ended.
+    pub fn ended(&self, report: &Report, at: Timestamp) {
+        self.lock().entry(report.server_id).or_default().ended(report, at);
+        if report.outcome != RotationOutcome::Skipped {
+            self.durations.observe(Duration::from_millis(report.duration_ms).as_secs_f64());
+        }
+    }
+
+    /// How a rotation ended before this process began. Does not count as one of its own.
+    pub fn remember(&self, server: ServerId, ended: &Ended) {
+        self.lock().entry(server).or_default().remember(ended);
+    }
+
+    /// Forgets all servers but these.
+    pub fn keep_only(&self, is_kept: impl Fn(ServerId) -> bool) {
+        self.lock().retain(|id, _| is_kept(*id));
+    }
+
+    /// How a server stands.
+    #[must_use]
+    pub fn of(&self, server: ServerId) -> Standing {
+        self.lock().get(&server).cloned().unwrap_or_default()
+    }
+
+    /// How long rotations took.
+    #[must_use]
+    pub fn durations(&self) -> &Histogram {
+        &self.durations
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerId, Standing>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
