@@ -175,8 +175,7 @@ impl Daemon {
         let now = self.shared.world.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
         self.shared.world.standings.keep_only(|id| self.shared.current().servers.contains_key(&id));
-        *lock(&self.shared.configuration) =
-            Configuration { read_at: now.wall, refused: None };
+        *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
             servers = settings.servers.len(),

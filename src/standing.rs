@@ -46,14 +46,16 @@ pub struct Ended {
 }
 
 /// A server whose rotations do not end well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// When the first of them ended.
     pub since: Timestamp,
     /// How many.
     pub rotations: u32,
-    /// Whether the last one was blocked; else it failed.
+    /// Whether the last of them was blocked; else it failed.
     pub blocked: bool,
+    /// Why the last of them did not end well.
+    pub reason: Option<Box<str>>,
 }
 
 /// Rotations by how they ended.
@@ -136,7 +138,8 @@ impl RingSeen {
 impl Standing {
     /// A rotation has ended.
     pub fn ended(&mut self, report: &Report, at: Timestamp) {
-        self.under_way = None;
+        // A tick that was skipped because another's rotation still runs does not end that one.
+        self.under_way = self.under_way.filter(|(tick, _)| *tick != report.tick);
         self.ended.count(report.outcome);
         self.remember(&Ended {
             tick: report.tick,
@@ -161,11 +164,12 @@ impl Standing {
             // Says nothing of how the server is.
             RotationOutcome::Skipped => {}
             RotationOutcome::Blocked | RotationOutcome::Failed => {
-                let before = self.trouble;
+                let before = self.trouble.as_ref();
                 self.trouble = Some(Trouble {
                     since: before.map_or(ended.at, |before| before.since),
                     rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
                     blocked: ended.outcome == RotationOutcome::Blocked,
+                    reason: ended.reason.clone(),
                 });
             }
         }

@@ -146,7 +146,10 @@ fn read_again(daemon: &Daemon, setup: &Setup) -> Result<(Settings, Option<Client
         ("[log]", settings.log != setup.settings.log),
     ] {
         if changed {
-            tracing::warn!(event = "reload", "changes of {section} take effect with the next start");
+            tracing::warn!(
+                event = "reload",
+                "changes of {section} take effect with the next start"
+            );
         }
     }
     Ok((settings, client))

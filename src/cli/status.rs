@@ -157,13 +157,12 @@ fn row(server: &ServerStatus, now: Timestamp) -> [String; 6] {
             let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
-        server
-            .last_rotation
-            .as_ref()
-            .filter(|last| !last.outcome.is_good())
-            .map_or_else(none, |last| {
-                let reason = last.reason.as_deref().unwrap_or_default();
-                format!("{}: {reason}", last.outcome.as_str())
-            }),
+        server.trouble.as_ref().map_or_else(none, |trouble| {
+            let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+            match trouble.rotations {
+                1 => reason.to_owned(),
+                more => format!("{reason} ({more} times)"),
+            }
+        }),
     ]
 }

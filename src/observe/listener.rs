@@ -62,7 +62,11 @@ async fn bind(address: SocketAddr, clock: &Clock) -> TcpListener {
     loop {
         let problem = match TcpListener::bind(address).await {
             Ok(listener) => {
-                tracing::info!(event = "http", "listening on http://{}/", shown(&listener, address));
+                tracing::info!(
+                    event = "http",
+                    "listening on http://{}/",
+                    shown(&listener, address)
+                );
                 return listener;
             }
             Err(problem) => problem,

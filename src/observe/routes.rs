@@ -125,9 +125,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    let headers: HeaderMap = headers
-        .into_iter()
-        .map(|(name, value)| (name, HeaderValue::from_static(value)))
-        .collect();
+    let headers: HeaderMap =
+        headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
     (status, headers, body).into_response()
 }

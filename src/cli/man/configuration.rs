@@ -6,7 +6,9 @@ use crate::cli::man::page::{
     MANUAL, Page, date, inlines, meanings, section, see_also, source, whole,
 };
 use crate::config::DEFAULT_PATH;
-use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, HTTP, LOG, SERVER, Section, sentence};
+use crate::config::reference::{
+    API, Absent, DEFAULTS, HOOKS, HTTP, LOG, SERVER, Section, sentence,
+};
 
 const DESCRIPTION: &str = "\
 snapring reads one TOML file: the one that `--config` names, else the one that the variable
