@@ -138,8 +138,6 @@ impl RingSeen {
 impl Standing {
     /// A rotation has ended.
     pub fn ended(&mut self, report: &Report, at: Timestamp) {
-        // A tick that was skipped because another's rotation still runs does not end that one.
-        self.under_way = self.under_way.filter(|(tick, _)| *tick != report.tick);
         self.ended.count(report.outcome);
         self.remember(&Ended {
             tick: report.tick,
@@ -201,10 +199,28 @@ impl Default for Standings {
     }
 }
 
+/// A rotation under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    standings: Standings,
+    server: ServerId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(standing) = self.standings.lock().get_mut(&self.server) {
+            standing.under_way = None;
+        }
+    }
+}
+
 impl Standings {
-    /// A rotation has begun.
-    pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) {
+    /// A rotation has begun; it is under way until what is given here is dropped, however it ends.
+    /// What is told of another one meanwhile, skipped because this one runs, does not end it.
+    #[must_use]
+    pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) -> UnderWay {
         self.lock().entry(server).or_default().under_way = Some((tick, at));
+        UnderWay { standings: self.clone(), server }
     }
 
     /// The provider has listed a server.

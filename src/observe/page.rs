@@ -243,7 +243,8 @@ impl Pages {
         let last = found.div_ceil(ON_A_PAGE).max(1);
         let number = query.page.clamp(1, last);
         let link = |number: usize| {
-            let mut link = form_urlencoded::Serializer::new(String::from("/?"));
+            let start = "/?";
+            let mut link = form_urlencoded::Serializer::for_suffix(start.to_owned(), start.len());
             if !query.filter.words.is_empty() {
                 link.append_pair("q", &query.filter.words);
             }

@@ -22,6 +22,8 @@ pub struct Stage {
     provider: String,
     token: String,
     port: u16,
+    /// Until the daemon listens there.
+    kept_free: Option<TcpListener>,
 }
 
 /// A program's file or directory, as `run` hands them over.
@@ -66,11 +68,13 @@ impl Stage {
         };
         let provider = value("base_url = ").trim_end_matches("/api/v1/").to_owned();
         let token = value("SNAPRING_TOKEN=");
-        // Free now, and asked for again at once.
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("it has one").port();
+        // It could not say the rest to a pipe that is closed.
+        std::thread::spawn(move || lines.for_each(drop));
+        let kept_free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = kept_free.local_addr().expect("it has one").port();
         let directory = TempDir::new().expect("a directory");
-        Self { sandbox, daemon: None, directory, provider, token, port }
+        let kept_free = Some(kept_free);
+        Self { sandbox, daemon: None, directory, provider, token, port, kept_free }
     }
 
     /// Writes the configuration.
@@ -91,6 +95,7 @@ impl Stage {
     /// Starts the daemon, and waits until it answers.
     pub async fn start(&mut self) {
         let log = fs::File::create(self.directory.path().join("log")).expect("a log");
+        self.kept_free = None;
         let daemon = Command::new(given("SNAPRING"))
             .arg("run")
             .arg("--config")
