@@ -263,3 +263,6 @@ impl Standings {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

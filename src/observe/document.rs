@@ -387,3 +387,6 @@ impl SnapshotStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,12 +32,12 @@ const MARGIN: f64 = 2.0;
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// Lets the page's own style and script in, and nothing else.
+/// Lets the page's own style, script and icon in, and nothing else.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(digest(&SHA256, text.as_bytes()));
     format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
-         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+         img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         hash(STYLE),
         hash(SCRIPT)
     )
@@ -190,6 +190,15 @@ impl Page {
 }
 
 impl Headline {
+    /// The icon's colour, so that a tab among many shows how things are.
+    fn colour(&self) -> &'static str {
+        match self.class {
+            "good" => "17693a",
+            "bad" => "a4161a",
+            _ => "55585e",
+        }
+    }
+
     fn of(totals: Totals, daemon: &DaemonStatus) -> Self {
         let bad = |words: String| Self { words, class: "bad" };
         let of =
@@ -271,10 +280,10 @@ impl ServerCard {
         let error = server.trouble.as_ref().map(|trouble| {
             let times = match trouble.rotations {
                 1 => String::new(),
-                more => format!(", {more} times since {}", readable::instant(trouble.since)),
+                more => format!(" ({more} times since {})", readable::instant(trouble.since)),
             };
             let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
-            format!("{}{times}: {reason}", server.state.as_str())
+            format!("{reason}{times}")
         });
         Self {
             id: server.id.0,
@@ -324,7 +333,7 @@ impl RingCard {
             class: class(snapshot),
             place: format!("{:.1}%", place(snapshot.created_at, oldest, now)),
             time: Time::of(snapshot.created_at, now),
-            size: snapshot.size_mb.map(|size| readable::size(Some(size))),
+            size: snapshot.size_mb.map(|size| readable::size(Some(size)).replace(' ', "\u{a0}")),
         };
         Self {
             words: words(ring),
@@ -373,3 +382,6 @@ impl fmt::Debug for Page {
         out.debug_struct("Page").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,3 +160,6 @@ fn servers(count: usize) -> String {
 fn one_line(text: &str) -> String {
     text.replace(['\n', '|'], " ")
 }
+
+#[cfg(test)]
+mod tests;

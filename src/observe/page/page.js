@@ -56,7 +56,7 @@
     const headline = document.getElementById("headline");
     put(headline, fresh.getElementById("headline").textContent);
     headline.className = fresh.getElementById("headline").className;
-    for (const id of ["daemon", "pages", "refreshed"]) {
+    for (const id of ["icon", "daemon", "pages", "refreshed"]) {
       const [old, young] = [document.getElementById(id), fresh.getElementById(id)];
       if (old.outerHTML !== young.outerHTML && !old.contains(document.activeElement)) old.replaceWith(young);
     }

@@ -31,9 +31,9 @@ async fn tells_all(browser: &Browser) {
 
     // Why, in words.
     let error = browser.text("#server-102 .error").await;
-    assert!(error.starts_with("failed: the provider failed to make snapring-"), "{error}");
+    assert!(error.starts_with("the provider failed to make snapring-"), "{error}");
     let error = browser.text("#server-103 .error").await;
-    assert!(error.starts_with("blocked: no room: 5 of 5 slots are taken"), "{error}");
+    assert!(error.starts_with("no room: 5 of 5 slots are taken"), "{error}");
     assert!(error.contains("by-hand-<i>3</i> (foreign)"), "{error}");
     assert_eq!(browser.texts(".error").await.len(), 2);
 

@@ -20,7 +20,7 @@ async fn a_fleet_with_a_ladder_of_snapshots_and_one_that_fails() {
     let names = ["web-01", "db-01", "mail-01", "shop-01", "files-01", "build-01"];
     let mut stage = Stage::set(names.len());
     for (id, _) in (101..).zip(names) {
-        for days in [15, 8, 2, 1] {
+        for days in [8, 2, 1] {
             let (stamp, date) = days_ago(days);
             let name = format!("snapring-{stamp}T030000Z");
             stage.snapshot(id, &name, Some(&format!("{date}T03:00:09Z")));
@@ -29,9 +29,10 @@ async fn a_fleet_with_a_ladder_of_snapshots_and_one_that_fails() {
     let (_, date) = days_ago(40);
     let pinned = stage.snapshot(102, "before-upgrade", Some(&format!("{date}T14:12:00Z")));
     stage.faults("create:fails,server=103");
+    let keep = "keep = { daily = 2, weekly = 2 }";
     let lines = |id: u64| match id {
-        102 => format!("pin = [{pinned}]"),
-        _ => String::new(),
+        102 => format!("{keep}\npin = [{pinned}]"),
+        _ => keep.to_owned(),
     };
     let servers: Vec<String> =
         (101..).zip(names).map(|(id, name)| server(id, name, &lines(id))).collect();
@@ -42,8 +43,13 @@ async fn a_fleet_with_a_ladder_of_snapshots_and_one_that_fails() {
     stage.until_are("ok", 5).await;
     let browser = Browser::open().await;
     browser.prefer("light").await;
-    browser.resize(1080, 760).await;
+    browser.resize(1200, 860).await;
     browser.go(&stage.page("")).await;
+    // Two rows, and nothing cut off.
+    let bottom = "return Math.ceil(document.querySelector('article:nth-child(4)')
+        .getBoundingClientRect().bottom) + 12";
+    let bottom = browser.run(bottom).await.as_u64().expect("pixels");
+    browser.resize(1200, u32::try_from(bottom).expect("it fits")).await;
     browser.picture("readme.png", false).await;
     assert_eq!(browser.text("article h2").await, "mail-01");
     assert_eq!(browser.texts("article.ok").await.len(), 5);

@@ -39,6 +39,9 @@ async fn a_change_appears_without_a_reload_and_under_the_readers_hands() {
         return [window.stayed === true, document.activeElement === input, input.value,
             input.selectionStart, input.selectionEnd, document.querySelector('select').value].join()";
     assert_eq!(browser.run(hands).await, "true,true,web-0,1,3,blocked");
+    // The icon in the tab stays red while one is blocked.
+    let icon = "return document.getElementById('icon').href.includes('a4161a')";
+    assert_eq!(browser.run(icon).await, true);
     let counts = browser.texts("option").await;
     assert!(counts.contains(&"failed (0)".to_owned()), "{counts:?}");
 
