@@ -217,10 +217,7 @@ impl Headline {
                 Self { words: "No server is switched on".to_owned(), class: "" }
             }
             (0, 0) => Self { words: "All is well".to_owned(), class: "good" },
-            (0, unknown) => Self {
-                words: of(unknown, "not rotated since the start; nothing is wrong"),
-                class: "",
-            },
+            (0, unknown) => Self { words: of(unknown, "not rotated since the start"), class: "" },
             (trouble, _) => bad(of(trouble, "in trouble")),
         }
     }

@@ -105,7 +105,7 @@ fn a_page_shows_its_part_and_its_links_keep_what_was_asked_for() {
 
 #[rstest]
 #[case::well(&["ok"], |_: &mut DaemonStatus| {}, "All is well", "good")]
-#[case::fresh(&["ok", "fresh"], |_: &mut DaemonStatus| {}, "1 of 2 servers not rotated since the start; nothing is wrong", "")]
+#[case::fresh(&["ok", "fresh"], |_: &mut DaemonStatus| {}, "1 of 2 servers not rotated since the start", "")]
 #[case::failed(&["ok", "failed"], |_: &mut DaemonStatus| {}, "1 of 2 servers in trouble", "bad")]
 #[case::none(&[], |_: &mut DaemonStatus| {}, "No server is switched on", "")]
 #[case::stuck(&["failed"], |it: &mut DaemonStatus| it.alive = false, "The scheduler stands still", "bad")]

@@ -57,9 +57,9 @@ async fn ten_thousand_servers_are_a_page_like_any_other() {
     println!("10 servers: {few_ms:.0} ms, {few_bytes} bytes; 10,000: {many_ms:.0} ms, {many_bytes} bytes");
     assert_eq!(browser.texts("article").await.len(), usize::try_from(SHOWN).unwrap());
     assert_eq!(browser.text("#pages span").await, "Page 1 of 167, 10000 servers");
-    // Six times as many servers are shown, and all of them were looked through.
+    // Six times as many servers are shown; to look through all may take as long again.
     assert!(many_bytes < 6 * few_bytes, "{many_bytes} bytes, of ten: {few_bytes}");
-    assert!(many_ms < 10.0 * few_ms, "{many_ms} ms, of ten: {few_ms} ms");
+    assert!(many_ms < 12.0 * few_ms, "{many_ms} ms, of ten: {few_ms} ms");
     browser.picture("ten-thousand.png", false).await;
 
     // A refresh of which each server shown has news keeps the reader no longer than loading it does.
@@ -82,6 +82,17 @@ async fn ten_thousand_servers_are_a_page_like_any_other() {
     let blocked = blocked.as_f64().expect("a time");
     println!("the longest task while it was refreshed: {blocked:.0} ms");
     assert!(blocked < many_ms + 50.0, "a refresh blocked {blocked} ms; loading takes {many_ms} ms");
+
+    // The same watch sees a task that is long.
+    browser
+        .run(
+            "window.begun = performance.now();
+             setTimeout(() => { while (performance.now() < begun + 300); });",
+        )
+        .await;
+    browser
+        .until("the long task", "return blocked.some(([at, ms]) => at >= begun && ms > 100)")
+        .await;
 
     // It answers: the last one is found by its name.
     browser.go(&many.page("?q=host-10100")).await;

@@ -47,7 +47,7 @@ async fn a_fleet_with_a_ladder_of_snapshots_and_one_that_fails() {
     browser.go(&stage.page("")).await;
     // Two rows, and nothing cut off.
     let bottom = "return Math.ceil(document.querySelector('article:nth-child(4)')
-        .getBoundingClientRect().bottom) + 12";
+        .getBoundingClientRect().bottom) + 6";
     let bottom = browser.run(bottom).await.as_u64().expect("pixels");
     browser.resize(1200, u32::try_from(bottom).expect("it fits")).await;
     browser.picture("readme.png", false).await;
