@@ -7,6 +7,7 @@ pub mod console;
 pub mod create;
 pub mod delete;
 pub mod demo;
+pub mod ending;
 pub mod health;
 pub mod list;
 pub mod man;

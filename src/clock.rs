@@ -102,6 +102,12 @@ impl Clock {
         Moment { wall, uptime }
     }
 
+    /// How much of this clock's time passes in `span` of the machine's.
+    #[must_use]
+    pub fn passes_in(&self, span: Duration) -> Duration {
+        span.saturating_mul(self.0.speed)
+    }
+
     /// Waits for `span` of this clock's time.
     pub async fn sleep(&self, span: Duration) {
         tokio::time::sleep(span / self.0.speed).await;

@@ -35,7 +35,7 @@ use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate};
+use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 use crate::standing::Standings;
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
@@ -116,7 +116,7 @@ impl Daemon {
             pins: Pins::default(),
             queue,
             pulse: Notify::new(),
-            heartbeat: Heartbeat::begin(now),
+            heartbeat: Heartbeat::begin(&world.clock),
             started_at: now.wall,
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             tasks: TaskTracker::new(),
@@ -197,9 +197,7 @@ impl Daemon {
 
     /// Rotates every enabled server now, as if a person had asked for each.
     pub async fn rotate_all(&self) {
-        // In the present second a daemon that was killed may have made a snapshot that is not
-        // listed yet.
-        let tick = Tick::at(self.shared.world.clock.next_second().await);
+        let tick = tick_by_hand(&self.shared.world.clock).await;
         let current = self.shared.current();
         for server in current.servers.values().filter(|server| server.enabled) {
             let order = Ordered {
@@ -392,15 +390,14 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
             };
             // A panic is a failure like any other: it is told, and it is nobody else's.
             if let Err(broken) = ended {
-                let reason = if broken.is_cancelled() {
-                    "broken off, as asked a second time; the next start goes on from what is \
-                     there, but a hook that was owed has not run"
-                        .to_owned()
+                let report = if broken.is_cancelled() {
+                    Report::broken_off(id, &name, tick)
                 } else {
-                    format!("a fault in snapring broke the rotation off: {broken}")
+                    let outcome = RotationOutcome::Failed;
+                    let reason = format!("a fault in snapring broke the rotation off: {broken}");
+                    Report::without_steps(outcome, id, &name, tick, reason)
                 };
-                let outcome = RotationOutcome::Failed;
-                shared.tell(&Report::without_steps(outcome, id, &name, tick, reason));
+                shared.tell(&report);
             }
         });
     }

@@ -64,6 +64,12 @@ pub struct Assignment {
     pub next_start: Option<Timestamp>,
 }
 
+/// The tick of a rotation that a person asks for: the next whole second, once it has begun. In the
+/// present one a process that was killed may have made a snapshot that is not listed yet.
+pub async fn tick_by_hand(clock: &Clock) -> Tick {
+    Tick::at(clock.next_second().await)
+}
+
 /// Rotates one server once. The caller holds the claim on it, and logs the report.
 pub async fn rotate(surroundings: &Surroundings, assignment: &Assignment) -> Report {
     let mut rotation = Rotation::begin(surroundings, assignment);

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use crate::cli::by_hand;
-use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
+use crate::cli::ending::Ending;
+use crate::cli::setup::{Chatter, Refusal, Setup};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
 
@@ -50,9 +51,10 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let server = setup.find(&arguments.server)?.id;
     let client = setup.client().map_err(Refusal::print)?;
     let Arguments { name, description, no_wait, json, .. } = arguments;
-    let shutdown = until_asked_to_end()?;
-    let made =
-        by_hand::create(&setup, &client, server, &name, &description, !no_wait, shutdown).await?;
+    let ending = Ending::listen()?;
+    let asked = ending.asked.clone();
+    let create = by_hand::create(&setup, &client, server, &name, &description, !no_wait, asked);
+    let made = ending.unless_at_once(create).await??;
     if json {
         console::print_json(&made)?;
     } else {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::client::Client;
 use crate::api::credentials::Credentials;
 use crate::api::http::HttpTransport;
 use crate::api::scope::Scope;
-use crate::cli::setup::{begin_logging, seed, until_asked_to_end};
+use crate::cli::ending::Ending;
+use crate::cli::setup::{begin_logging, seed};
 use crate::cli::table::{lines, table};
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
@@ -23,6 +25,7 @@ use crate::daemon::{Daemon, World};
 use crate::exclusion::Exclusion;
 use crate::hooks::Processes;
 use crate::naming::ServerId;
+use crate::observe::listener::listen;
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Step};
 use crate::readable::age;
@@ -66,6 +69,9 @@ pub struct Arguments {
     /// How long to watch
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+    /// Show the status page there meanwhile, like 127.0.0.1:9187
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 /// Runs the command.
@@ -73,13 +79,13 @@ pub struct Arguments {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let shutdown = until_asked_to_end()?;
+    let shutdown = Ending::listen()?.asked;
     let clock = Clock::accelerated(Clock::system().now().wall, SPEED);
     let begun = clock.now().wall;
     let sandbox = start_sandbox(&clock).await?;
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
-    console::print(&introduction(arguments.seconds))?;
+    console::print(&introduction(arguments.seconds, arguments.listen))?;
     let by_clock = clock.clone();
     let world = World {
         clock: clock.clone(),
@@ -96,6 +102,10 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let daemon = Daemon::start(&settings, account, world, clockwork)
         .await
         .map_err(|problem| trouble(&problem))?;
+    let _listening = arguments.listen.map(|address| {
+        let listening = listen(address, daemon.view(), Clock::system());
+        AbortOnDropHandle::new(tokio::spawn(listening))
+    });
     tokio::select! {
         () = clock.sleep(Duration::from_secs(arguments.seconds) * SPEED) => {}
         () = shutdown.cancelled() => {}
@@ -155,12 +165,14 @@ fn client(settings: &Settings, sandbox: &Sandbox, clock: &Clock) -> Result<Clien
     Ok(Client::new(Box::new(transport), &settings.api, credentials, clock.clone(), seed()))
 }
 
-fn introduction(seconds: u64) -> String {
+fn introduction(seconds: u64, listen: Option<SocketAddr>) -> String {
+    let page = listen
+        .map_or(String::new(), |address| format!("Watch them on http://{address}/ meanwhile.\n"));
     format!(
         "Three servers on a sandbox of the VPS.org API, {seconds} s long; an hour passes in 5 s,\n\
          a snapshot takes 3 to 10 minutes as it does at the provider.\n\
          web-01 keeps 3, hourly, beside two snapshots made by hand; db-01 keeps 2 and the newest of\n\
-         2 hours, every half hour; mail-01 keeps 2, every other hour.\n"
+         2 hours, every half hour; mail-01 keeps 2, every other hour.\n{page}"
     )
 }
 

@@ -1,10 +1,12 @@
 //! `snapring restore`
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::failure::Outcome;
 use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
+use crate::cli::ending::Ending;
+use crate::cli::setup::{Chatter, Refusal, Setup};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::readable::{age, size};
@@ -55,9 +57,13 @@ fn parse_which(text: &str) -> Result<Which, String> {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let ending = Ending::listen()?;
+    ending.unless_at_once(restore(arguments, ending.asked.clone())).await?
+}
+
+async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let client = setup.client().map_err(Refusal::print)?;
-    let shutdown = until_asked_to_end()?;
     let snapshot = match (arguments.which, &arguments.server) {
         (Which::Id(id), None) => by_hand::find(&setup, &client, id).await?.0,
         (Which::Latest, Some(name)) => {

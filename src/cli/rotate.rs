@@ -5,7 +5,8 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::task::JoinSet;
 
-use crate::cli::setup::{Chatter, Refusal, Setup, until_asked_to_end};
+use crate::cli::ending::Ending;
+use crate::cli::setup::{Chatter, Refusal, Setup};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
@@ -13,7 +14,7 @@ use crate::exclusion::Exclusion;
 use crate::naming::Tick;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate};
+use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 
 /// Rotate servers once, now, and wait for the end.
 ///
@@ -44,21 +45,33 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     if arguments.all {
         servers.retain(|server| server.enabled);
     }
-    let surroundings = setup.surroundings(until_asked_to_end()?).map_err(Refusal::print)?;
+    let ending = Ending::listen()?;
+    let surroundings = setup.surroundings(ending.asked.clone()).map_err(Refusal::print)?;
     let exclusion = setup.exclusion().map_err(Refusal::print)?;
-    // In the present second a run that was killed may have made a snapshot that is not listed yet.
-    let tick = Tick::at(setup.clock.next_second().await);
-    let expected = servers.len();
+    let tick = tick_by_hand(&setup.clock).await;
     let mut rotations = JoinSet::new();
-    for server in servers {
+    for server in &servers {
         let (surroundings, exclusion) = (surroundings.clone(), exclusion.clone());
+        let server = Arc::clone(server);
         rotations.spawn(async move { rotate_one(&surroundings, &exclusion, server, tick).await });
     }
     let mut reports = Vec::new();
-    while let Some(done) = rotations.join_next().await {
-        match done {
-            Ok(report) => reports.push(report),
-            Err(problem) => console::error(&format!("a rotation broke off: {problem}")),
+    let all = async {
+        while let Some(done) = rotations.join_next().await {
+            match done {
+                Ok(report) => reports.push(report),
+                Err(problem) => console::error(&format!("a rotation broke off: {problem}")),
+            }
+        }
+    };
+    if ending.unless_at_once(all).await.is_err() {
+        rotations.shutdown().await;
+        let ended = |server: &Server| reports.iter().any(|report| report.server_id == server.id);
+        let broken_off: Vec<_> = servers.iter().filter(|server| !ended(server)).collect();
+        for server in broken_off {
+            let report = Report::broken_off(server.id, &server.name, tick);
+            report.log();
+            reports.push(report);
         }
     }
     reports.sort_by(|one, other| one.server.cmp(&other.server));
@@ -67,7 +80,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     } else {
         console::print(&tell(&reports))?;
     }
-    let good = reports.len() == expected && reports.iter().all(|report| report.outcome.is_good());
+    let good =
+        reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());
     Ok(if good { Exit::Well } else { Exit::Trouble })
 }
 

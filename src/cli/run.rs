@@ -1,13 +1,13 @@
 //! `snapring run`
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::client::Client;
+use crate::cli::ending::LAST_WORDS;
 use crate::cli::setup::{Refusal, Setup, connect, log_warnings};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config;
@@ -20,9 +20,6 @@ use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
 use crate::observe::listener::listen;
 use crate::standing::Standings;
-
-/// How long a rotation that is broken off may take to say so.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Run the daemon: rotate each server on its schedule.
 ///

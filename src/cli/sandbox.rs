@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::cli::setup::{seed, until_asked_to_end};
+use crate::cli::ending::Ending;
+use crate::cli::setup::seed;
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
 use crate::sandbox::faults::{EFFECTS, Fault};
@@ -83,7 +84,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         bare_array: arguments.bare_array,
         ..Options::new(arguments.servers, token, seed)
     };
-    let shutdown = until_asked_to_end()?;
+    let shutdown = Ending::listen()?.asked;
     let sandbox =
         Sandbox::start(options, Clock::system(), arguments.listen).await.map_err(|problem| {
             console::error(&format!("cannot listen on {}: {problem}", arguments.listen));

@@ -19,7 +19,6 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config::types::{ApiSettings, LogFormat, Server, Settings};
 use crate::config::{self, Loaded, Problem, problem};
-use crate::daemon::signals::{self, Signal};
 use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
 use crate::hooks::Processes;
 use crate::naming::ServerId;
@@ -369,30 +368,4 @@ pub async fn rings_or_trouble<'s>(
 #[must_use]
 pub fn seed() -> u64 {
     rand::rand_core::UnwrapErr(SysRng).next_u64()
-}
-
-/// A token that is cancelled when a person or a service manager asks the process to end; the second
-/// time the process ends at once.
-///
-/// # Errors
-/// [`Exit::Trouble`] when signals cannot be caught.
-pub fn until_asked_to_end() -> Result<CancellationToken, Exit> {
-    let mut signals = signals::listen().map_err(|problem| {
-        console::error(&format!("cannot catch signals: {problem}"));
-        Exit::Trouble
-    })?;
-    let shutdown = CancellationToken::new();
-    let asked = shutdown.clone();
-    tokio::spawn(async move {
-        while let Some(signal) = signals.next().await {
-            if signal == Signal::End {
-                if asked.is_cancelled() {
-                    std::process::exit(1);
-                }
-                console::note("ending after what is under way; a second signal ends at once");
-                asked.cancel();
-            }
-        }
-    });
-    Ok(shutdown)
 }

@@ -99,6 +99,15 @@ impl Report {
         }
     }
 
+    /// A rotation that was broken off because somebody asked a second time to end.
+    #[must_use]
+    pub fn broken_off(server_id: ServerId, server: &str, tick: Tick) -> Self {
+        let reason = "broken off, as asked a second time; the next one goes on from what is there, but \
+                      a hook that was owed has not run";
+        let outcome = RotationOutcome::Failed;
+        Self::without_steps(outcome, server_id, server, tick, reason.to_owned())
+    }
+
     /// The outcome and all that was done, in words.
     #[must_use]
     pub fn words(&self) -> String {

@@ -175,6 +175,32 @@ async fn a_second_term_ends_at_once_and_what_it_breaks_off_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_by_hand_that_is_broken_off_leaves_its_events_and_none_of_its_hooks() {
+    let machine = Machine::new().await;
+    let running = machine.path("running");
+    let hook = format!("echo $$ >{}; exec sleep 600", running.display());
+    let hooks =
+        format!("[server.hooks]\nbefore = [\"sh\", \"-c\", \"{hook}\"]\ntimeout = \"1h\"\n");
+    let gone = "[[server]]\nid = 102\nname = \"db\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\n";
+    machine.configure(&format!("{RARE}{hooks}{gone}"));
+    machine.fault("list:hang,server=102");
+    let mut rotation = machine.start(machine.command(&["rotate", "--all"]), |_, _| {});
+    machine.until("the hook", || std::fs::read(&running).is_ok_and(|it| !it.is_empty())).await;
+    let pid: i32 = std::fs::read_to_string(&running).unwrap().trim().parse().unwrap();
+    let looked = || machine.sandbox.provider().count(Operation::List) == 2;
+    machine.until("both looks", looked).await;
+    rotation.signal(Signal::SIGINT);
+    let heard = "ending after what is under way";
+    machine.until("the first one to be heard", || rotation.log().contains(heard)).await;
+    rotation.signal(Signal::SIGINT);
+    assert_eq!(rotation.ended().await.code(), Some(1));
+    assert_eq!(rotation.rotations("failed"), 2, "{}", rotation.log());
+    assert_eq!(rotation.events("api").len(), machine.sandbox.provider().calls().len());
+    let gone = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_err();
+    machine.until("the hook to be gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_and_a_person_never_rotate_one_server_at_once() {
     let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
     machine.configure(RARE);

@@ -1,0 +1,59 @@
+//! When a person, or a service manager, asks a command to end: after what is under way, and when asked
+//! a second time at once.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Exit, console};
+use crate::clock::Clock;
+use crate::daemon::signals::{self, Signal};
+
+/// How long what is broken off may take to say so.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What a command has been asked.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Cancelled once it is to start nothing new.
+    pub asked: CancellationToken,
+    at_once: CancellationToken,
+}
+
+impl Ending {
+    /// Listens for those who ask.
+    ///
+    /// # Errors
+    /// [`Exit::Trouble`] when signals cannot be caught.
+    pub fn listen() -> Result<Self, Exit> {
+        let mut signals = signals::listen().map_err(|problem| {
+            console::error(&format!("cannot catch signals: {problem}"));
+            Exit::Trouble
+        })?;
+        let ending = Self::default();
+        let Self { asked, at_once } = ending.clone();
+        tokio::spawn(async move {
+            while let Some(signal) = signals.next().await {
+                if signal == Signal::End && asked.is_cancelled() {
+                    at_once.cancel();
+                    // Whoever waits for an answer at the terminal hears nothing else.
+                    Clock::system().sleep(LAST_WORDS).await;
+                    std::process::exit(1);
+                } else if signal == Signal::End {
+                    console::note("ending after what is under way; a second signal ends at once");
+                    asked.cancel();
+                }
+            }
+        });
+        Ok(ending)
+    }
+
+    /// Does this, unless it is asked to end at once: then it is broken off where it stands, and what
+    /// that leaves in the log is left.
+    ///
+    /// # Errors
+    /// [`Exit::Trouble`] when it was broken off.
+    pub async fn unless_at_once<T>(&self, work: impl Future<Output = T>) -> Result<T, Exit> {
+        self.at_once.run_until_cancelled(work).await.ok_or(Exit::Trouble)
+    }
+}
