@@ -16,3 +16,4 @@ mod killed;
 mod machine;
 mod one_shot;
 mod service;
+mod status;
