@@ -35,9 +35,7 @@ async fn axe_finds_nothing_light_dark_or_narrow_and_nothing_scrolls_sideways() {
         browser.go(&stage.page("")).await;
         let found = violations(&browser).await;
         assert!(found.is_empty(), "{scheme}, {width} px: {found:#?}");
-        let sizes = browser
-            .run("return [document.documentElement.scrollWidth, innerWidth]")
-            .await;
+        let sizes = browser.run("return [document.documentElement.scrollWidth, innerWidth]").await;
         assert_eq!(sizes, serde_json::json!([width, width]), "{scheme}: it scrolls sideways");
         papers.push(browser.run("return getComputedStyle(document.body).backgroundColor").await);
         let kind = if width == NARROW { "narrow" } else { "wide" };

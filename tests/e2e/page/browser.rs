@@ -98,7 +98,10 @@ impl Browser {
 
     /// What a script gives, though the page's policy forbids it to everybody else.
     pub async fn run(&self, script: &str) -> Value {
-        self.client.execute(script, vec![]).await.unwrap_or_else(|error| panic!("{script}: {error}"))
+        self.client
+            .execute(script, vec![])
+            .await
+            .unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
     /// What a script resolves to.

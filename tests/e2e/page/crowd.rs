@@ -36,9 +36,8 @@ async fn loaded(browser: &Browser, stage: &Stage) -> (f64, usize) {
     let mut times = Vec::new();
     for _ in 0..7 {
         browser.go(&stage.page("")).await;
-        let time = browser
-            .run("return performance.getEntriesByType('navigation')[0].loadEventEnd")
-            .await;
+        let time =
+            browser.run("return performance.getEntriesByType('navigation')[0].loadEventEnd").await;
         times.push(time.as_f64().expect("a time"));
     }
     times.sort_by(f64::total_cmp);
@@ -54,7 +53,9 @@ async fn ten_thousand_servers_are_a_page_like_any_other() {
 
     let many = fleet(10_000).await;
     let (many_ms, many_bytes) = loaded(&browser, &many).await;
-    println!("10 servers: {few_ms:.0} ms, {few_bytes} bytes; 10,000: {many_ms:.0} ms, {many_bytes} bytes");
+    println!(
+        "10 servers: {few_ms:.0} ms, {few_bytes} bytes; 10,000: {many_ms:.0} ms, {many_bytes} bytes"
+    );
     assert_eq!(browser.texts("article").await.len(), usize::try_from(SHOWN).unwrap());
     assert_eq!(browser.text("#pages span").await, "Page 1 of 167, 10000 servers");
     // Six times as many servers are shown; to look through all may take as long again.

@@ -51,7 +51,10 @@ async fn the_first_thing_skips_to_the_servers() {
     let browser = Browser::open().await;
     browser.go(&stage.page("")).await;
     press(&browser, &TAB.to_string()).await;
-    assert_eq!(browser.run("return document.activeElement.textContent").await, "Skip to the servers");
+    assert_eq!(
+        browser.run("return document.activeElement.textContent").await,
+        "Skip to the servers"
+    );
     let seen = "return document.activeElement.getBoundingClientRect().left >= 0";
     assert_eq!(browser.run(seen).await, true);
     press(&browser, &ENTER.to_string()).await;
@@ -61,7 +64,8 @@ async fn the_first_thing_skips_to_the_servers() {
 #[tokio::test]
 async fn servers_are_searched_chosen_and_paged_through() {
     let mut stage = Stage::set(130);
-    let name = |id: u64| if id % 2 == 0 { format!("web-{id}") } else { format!("db-{id}") };
+    let name =
+        |id: u64| if id.is_multiple_of(2) { format!("web-{id}") } else { format!("db-{id}") };
     let line = |id: u64| if id < 105 { "enabled = false" } else { "" };
     let servers: Vec<String> = (101..=230).map(|id| server(id, &name(id), line(id))).collect();
     stage.configure("0 3 * * *", &servers);

@@ -1,11 +1,9 @@
 //! What the page may fetch: from its daemon, and from nowhere else.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::stage::of_all_kinds;
+use crate::stage::{of_all_kinds, until};
 
 #[tokio::test]
 async fn nothing_is_asked_of_another_host_and_nothing_of_the_page_breaks_its_own_policy() {
@@ -39,8 +37,10 @@ async fn nothing_is_asked_of_another_host_and_nothing_of_the_page_breaks_its_own
         .await;
     browser.until("the violations are told", "return violations.length >= 3").await;
     assert_eq!(browser.run("return window.intruded === undefined").await, true);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!browser.log("browser").await.is_empty());
+    until("the console tells, too", async || {
+        (!browser.log("browser").await.is_empty()).then_some(())
+    })
+    .await;
 }
 
 /// The addresses that the browser has asked for on the page's behalf.

@@ -50,9 +50,7 @@ async fn a_change_appears_without_a_reload_and_under_the_readers_hands() {
     assert!(under_way.starts_with("A rotation is under way"), "{under_way}");
 
     // Now the reader copies from a server of which nothing changes.
-    browser
-        .run("getSelection().selectAllChildren(document.querySelector('#server-106 h2'))")
-        .await;
+    browser.run("getSelection().selectAllChildren(document.querySelector('#server-106 h2'))").await;
     stage.faults("create:fails,server=101");
     stage.rotate_all();
     browser
