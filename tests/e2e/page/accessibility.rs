@@ -37,6 +37,17 @@ async fn axe_finds_nothing_light_dark_or_narrow_and_nothing_scrolls_sideways() {
         assert!(found.is_empty(), "{scheme}, {width} px: {found:#?}");
         let sizes = browser.run("return [document.documentElement.scrollWidth, innerWidth]").await;
         assert_eq!(sizes, serde_json::json!([width, width]), "{scheme}: it scrolls sideways");
+        // What sticks out of a card is cut off, and not to be scrolled to.
+        let fits = "return [...document.querySelectorAll('article')]
+            .every((it) => it.scrollWidth <= it.clientWidth)";
+        assert_eq!(
+            browser.run(fits).await,
+            true,
+            "{scheme}, {width} px: a card's words are cut off"
+        );
+        let labelled = "return [...document.querySelectorAll('input, select')]
+            .every((it) => it.labels.length === 1)";
+        assert_eq!(browser.run(labelled).await, true, "a placeholder is no label");
         papers.push(browser.run("return getComputedStyle(document.body).backgroundColor").await);
         let kind = if width == NARROW { "narrow" } else { "wide" };
         browser.picture(&format!("{scheme}-{kind}.png"), true).await;
@@ -72,4 +83,7 @@ async fn a_long_name_without_a_break_fits_a_narrow_screen() {
     browser.go(&stage.page("")).await;
     let width = browser.run("return document.documentElement.scrollWidth").await;
     assert_eq!(width, Value::from(NARROW));
+    let article =
+        "const it = document.querySelector('article'); return it.scrollWidth <= it.clientWidth";
+    assert_eq!(browser.run(article).await, true, "the name is cut off");
 }

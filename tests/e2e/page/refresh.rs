@@ -89,7 +89,8 @@ async fn the_countdown_counts_down() {
         (seen.len() >= 3).then_some(())
     })
     .await;
-    assert!(seen.is_sorted_by(|before, after| before > after), "{seen:?}");
+    // By itself, and not only when the page is refreshed.
+    assert!(seen.is_sorted_by(|before, after| *after < *before && before - after < 6), "{seen:?}");
 }
 
 #[tokio::test]
