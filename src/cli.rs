@@ -11,6 +11,7 @@ pub mod ending;
 pub mod health;
 pub mod list;
 pub mod man;
+pub mod notify_test;
 pub mod plan;
 pub mod restore;
 pub mod rotate;
@@ -53,6 +54,7 @@ enum Command {
     Create(create::Arguments),
     Delete(delete::Arguments),
     Restore(restore::Arguments),
+    NotifyTest(notify_test::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
@@ -140,6 +142,7 @@ pub fn main() -> ExitCode {
             Command::Create(arguments) => create::run(arguments).await,
             Command::Delete(arguments) => delete::run(arguments).await,
             Command::Restore(arguments) => restore::run(arguments).await,
+            Command::NotifyTest(arguments) => notify_test::run(arguments).await,
             Command::Sandbox(arguments) => sandbox::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Completions(arguments) => completions::run(arguments),

@@ -1,9 +1,11 @@
 //! One TOML file in, valid settings out; or every mistake in it at once, each pointed at.
 //!
-//! [`document`] walks the TOML, `servers` and `sections` know its tables, [`problem`] shows what is
-//! wrong, [`mod@reference`] says what each key is for, and [`types`] is what the rest of the program sees.
+//! [`document`] walks the TOML, `servers`, `notify` and `sections` know its tables, [`problem`] shows
+//! what is wrong, [`mod@reference`] says what each key is for, and [`types`] is what the rest of the
+//! program sees.
 
 pub mod document;
+mod notify;
 pub mod problem;
 pub mod reference;
 mod sections;

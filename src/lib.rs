@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod exclusion;
 pub mod hooks;
 pub mod naming;
+pub mod notices;
 pub mod observe;
 pub mod pins;
 pub mod plan;

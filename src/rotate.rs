@@ -24,7 +24,7 @@ use crate::naming::{SnapshotId, Tick};
 use crate::pins::Pins;
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
-use crate::rotate::report::{Report, RotationOutcome, milliseconds};
+use crate::rotate::report::{KnownCause, Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
 use crate::standing::Standings;
 
@@ -82,19 +82,24 @@ pub async fn rotate(surroundings: &Surroundings, assignment: &Assignment) -> Rep
 enum End {
     Skipped(String),
     Blocked(String),
-    Failed { reason: String, cause_is_known: bool },
+    Failed { reason: String, known_cause: Option<KnownCause> },
 }
 
 impl End {
     fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed { reason: reason.into(), cause_is_known: false }
+        Self::Failed { reason: reason.into(), known_cause: None }
     }
 }
 
 impl From<CallError> for End {
     fn from(error: CallError) -> Self {
-        let cause_is_known = error.outcome() == Some(Outcome::Unauthorized)
-            || matches!(error, CallError::Interrupted);
+        let known_cause = match &error {
+            CallError::Failed(failure) if failure.outcome == Outcome::Unauthorized => {
+                Some(KnownCause::Token)
+            }
+            CallError::Interrupted => Some(KnownCause::Shutdown),
+            _ => None,
+        };
         let reason = match &error {
             CallError::Failed(failure) if failure.outcome == Outcome::NotFound => {
                 format!("the server is gone at the provider: {failure}")
@@ -104,7 +109,7 @@ impl From<CallError> for End {
             }
             other => other.to_string(),
         };
-        Self::Failed { reason, cause_is_known }
+        Self::Failed { reason, known_cause }
     }
 }
 
@@ -511,14 +516,14 @@ impl<'a> Rotation<'a> {
 
     /// Step 7.
     fn report(self, end: Result<(), End>) -> Report {
-        let mut cause_is_known = false;
+        let mut known_cause = None;
         let (outcome, reason) = match end {
             Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
             Ok(()) => (RotationOutcome::Adopted, None),
             Err(End::Skipped(reason)) => (RotationOutcome::Skipped, Some(reason)),
             Err(End::Blocked(reason)) => (RotationOutcome::Blocked, Some(reason)),
-            Err(End::Failed { reason, cause_is_known: known }) => {
-                cause_is_known = known;
+            Err(End::Failed { reason, known_cause: known }) => {
+                known_cause = known;
                 (RotationOutcome::Failed, Some(reason))
             }
         };
@@ -534,7 +539,7 @@ impl<'a> Rotation<'a> {
             duration_ms: milliseconds(took),
             steps: self.steps,
             reason,
-            cause_is_known,
+            known_cause,
         }
     }
 }

@@ -4,6 +4,8 @@
 pub mod entry;
 pub mod fallback;
 pub mod journald;
+#[cfg(test)]
+pub(crate) mod notes;
 pub mod socket;
 
 use std::io::IsTerminal;

@@ -18,6 +18,8 @@ use crate::daemon::notify::{self, ServiceManager};
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
 use crate::hooks::Processes;
+use crate::notices::Notices;
+use crate::notices::post::HttpPost;
 use crate::observe::listener::listen;
 use crate::standing::Standings;
 
@@ -49,13 +51,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         notify::watchdog(variable),
         setup.clock.clone(),
     ));
-    let told = Arc::clone(&herald);
+    let post = Arc::new(HttpPost::new(setup.clock.clone()));
+    let notices = Arc::new(Notices::start(&setup.settings, [], setup.clock.clone(), post));
+    let (told, noticed, clock) = (Arc::clone(&herald), Arc::clone(&notices), setup.clock.clone());
     let world = World {
         clock: setup.clock.clone(),
         exclusion: setup.exclusion().map_err(Refusal::log)?,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
         standings: Standings::default(),
-        on_report: Box::new(move |report| told.rotated(report)),
+        on_report: Box::new(move |report| {
+            told.rotated(report);
+            noticed.on_report(report, clock.now().wall);
+        }),
     };
     let clockwork = Box::<CronClockwork>::default();
     let daemon =
@@ -69,7 +76,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     });
     herald.ready(&daemon);
     tokio::select! {
-        () = obey(&mut signals, &daemon, &setup, &herald) => {}
+        () = obey(&mut signals, &daemon, &setup, &herald, &notices) => {}
         never = herald.keep(&daemon) => match never {},
     }
     herald.stopping();
@@ -79,6 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let ended = done.clone();
     tokio::spawn(async move {
         daemon.shutdown().await;
+        notices.end().await;
         ended.cancel();
     });
     loop {
@@ -95,13 +103,19 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 }
 
 /// Does what signals ask for, until one asks to end.
-async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, herald: &Herald) {
+async fn obey(
+    signals: &mut Signals,
+    daemon: &Daemon,
+    setup: &Setup,
+    herald: &Herald,
+    notices: &Notices,
+) {
     while let Some(signal) = signals.next().await {
         match signal {
             Signal::End => return,
             Signal::Reload => {
                 herald.reloading();
-                let refused = reload(daemon, setup).err();
+                let refused = reload(daemon, setup, notices).err();
                 herald.reloaded(daemon, refused);
             }
             Signal::RotateAll => {
@@ -113,11 +127,12 @@ async fn obey(signals: &mut Signals, daemon: &Daemon, setup: &Setup, herald: &He
 }
 
 /// Reads the configuration again. Whatever is wrong with it, the old one stays in force.
-fn reload(daemon: &Daemon, setup: &Setup) -> Result<(), String> {
+fn reload(daemon: &Daemon, setup: &Setup, notices: &Notices) -> Result<(), String> {
     let (settings, client) = read_again(daemon, setup).inspect_err(|reason| {
         tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
         daemon.refuse(reason);
     })?;
+    notices.reload(&settings);
     daemon.reload(&settings, client);
     Ok(())
 }

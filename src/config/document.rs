@@ -183,7 +183,7 @@ impl<'a, 'i> Table<'a, 'i> {
                 continue;
             }
             let hint = match (self.name, key.get_ref().as_ref()) {
-                ("the configuration", "http" | "store" | "notify") => {
+                ("the configuration", "http" | "store") => {
                     Some("this version of snapring does not have it yet".to_owned())
                 }
                 _ => Some(match near {

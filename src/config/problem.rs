@@ -132,7 +132,9 @@ fn under_secret_keys(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Users, passwords and queries in addresses: all of an address behind its scheme.
+/// Users, passwords and queries in addresses: all of an address behind its scheme. And all behind
+/// the host, where the address is not the provider's: a webhook's path is its key, under whatever
+/// name it stands.
 fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     text.match_indices("://").filter_map(|(at, slashes)| {
         let start = at + slashes.len();
@@ -140,7 +142,16 @@ fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
         let end = rest
             .find(|it: char| it.is_whitespace() || matches!(it, '"' | '\''))
             .unwrap_or(rest.len());
-        rest.get(..end)?.contains(['@', '?', '#']).then_some(start..start + end)
+        let address = rest.get(..end)?;
+        if address.contains(['@', '?', '#']) {
+            return Some(start..start + end);
+        }
+        let before = text.get(..at)?;
+        let line = before.get(before.rfind('\n').map_or(0, |at| at + 1)..)?;
+        let host = address.find('/')?;
+        let shown = line.contains("base_url")
+            || !line.to_ascii_lowercase().trim_end_matches('s').ends_with("http");
+        (!shown).then_some(start + host..start + end)
     })
 }
 

@@ -369,6 +369,42 @@ pub const LOG: Section = Section {
     ],
 };
 
+/// `[[notify]]`.
+pub const NOTIFY: Section = Section {
+    header: "[[notify]]",
+    text: "Who is told when servers begin to fail and when they are well again: a webhook, once for \
+           each. `snapring notify-test` sends each a test.",
+    keys: &[
+        Key {
+            name: "url",
+            form: "an https or http address",
+            example: "\"https://hooks.example/snapring\"",
+            text: "where to POST",
+            more: "A secret: whoever has it can write there. snapring shows no more of it than the \
+                   host, but who may read the configuration has it.",
+            ..KEY
+        },
+        Key {
+            name: "format",
+            form: "\"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
+            absent: Absent::Value("\"json\""),
+            example: "\"json\"",
+            text: "or \"ntfy\", \"healthchecks\" (of healthchecks.io), \"slack\"",
+            more: "A check of healthchecks stands for the whole fleet: it is well while nothing fails.",
+            ..KEY
+        },
+        Key {
+            name: "on",
+            form: "a list of \"failure\", \"recovery\" and \"success\"",
+            absent: Absent::Means("these two, of healthchecks all"),
+            example: "[\"failure\", \"recovery\"]",
+            text: "or \"success\" too",
+            more: "\"These two\" are failure and recovery. A success is each rotation that goes well; a failure is told when it begins, not at each tick.",
+            ..KEY
+        },
+    ],
+};
+
 /// A phrase as a sentence.
 #[must_use]
 pub fn sentence(phrase: &str) -> String {

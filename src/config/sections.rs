@@ -9,13 +9,14 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
+use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
 use crate::config::types::{ApiSettings, HttpSettings, LogFormat, LogSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::telemetry;
 
-const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "log"];
+const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "log", "notify"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -35,8 +36,10 @@ pub(crate) fn read(
     let (api, token_file_span) = read_api(api, problems);
     let http = read_http(root.table("http", "[http]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
+    let notify = notify::read(&root, problems);
     let servers = servers::read(&root, document.whole, problems)?;
-    Some((Settings { api: api?, servers, http: http?, log: log? }, token_file_span))
+    let settings = Settings { api: api?, servers, http: http?, log: log?, notify: notify? };
+    Some((settings, token_file_span))
 }
 
 fn read_api(

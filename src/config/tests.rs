@@ -49,6 +49,38 @@ fn mistakes_are_pointed_at_and_explained() {
             "a password in a list",
             format!("[api]\nbase_url = [\"https://me:hunter2@x.org/\"]\n{GOOD}"),
         ),
+        ("a webhook without an address", format!("{GOOD}[[notify]]\non = [\"failure\"]")),
+        (
+            "a webhook's address that is none",
+            format!("{GOOD}[[notify]]\nurl = \"hooks.example/services/hunter2\"\nformat = \"Slack\""),
+        ),
+        (
+            "a webhook's address under another name, and in a wrong place",
+            format!(
+                "{GOOD}[[notify]]\nuri = \"https://hooks.example/services/hunter2\"\n\
+                 format = \"https://hooks.example/services/hunter2\"\non = [\"hunter2\", \"failed\"]"
+            )
+            .replace("[\"hunter2\"", "[\"https://hooks.example/hunter2\""),
+        ),
+        (
+            "a webhook twice, and told of nothing",
+            format!(
+                "{GOOD}[[notify]]\nurl = \"https://hooks.example/hunter2\"\n[[notify]]\n\
+                 url = \"https://hooks.example/hunter2\"\n[[notify]]\n\
+                 url = 'ftp://hooks.example/hunter2'\non = []"
+            ),
+        ),
+        (
+            "a webhook's address where the text is not TOML",
+            format!("{GOOD}[[notify]]\nurl = \"https://hooks.example/services/hunter2\n"),
+        ),
+        (
+            "a check that hears of no success",
+            format!(
+                "{GOOD}[[notify]]\nurl = \"https://hooks.example/hunter2\"\n\
+                 format = \"healthchecks\"\non = [\"failure\"]"
+            ),
+        ),
         (
             "http to the world",
             format!("[api]\nbase_url = \"http://admin.vps.org/api/v1/\"\n{GOOD}"),
@@ -127,9 +159,19 @@ fn a_secret_is_in_no_form_of_a_mistake() {
         "api = { token = \"hunter2\" ",
         "api.token.x = \"hunter2\"",
     ];
+    let webhooks = [
+        "[[notify]]\nurl = \"https://hooks.example/hunter2",
+        "[[notify]]\nurl = https://hooks.example/hunter2",
+        "[[notify]]\nurl = [\"https://hooks.example/hunter2\"]",
+        "notify = { url = \"https://hooks.example/hunter2\" }",
+        "notify = \"https://hooks.example/hunter2\"",
+        "webhook = \"HTTPS://hooks.example/hunter2\"",
+        "[[notify]]\nformat = \"hooks.example/services/hunter2\"",
+        "[[notify]]\nurl = \"https:\\u002f\\u002fhooks.example/hunter2\"\non = []",
+    ];
     let keys = ["secret", "password", "api_key", "\"token\"", "TOKEN"];
     let twice = keys.map(|key| format!("{key} = 1\n{key} = \"hunter2\""));
-    for text in torn.map(str::to_owned).into_iter().chain(twice) {
+    for text in torn.into_iter().chain(webhooks).map(str::to_owned).chain(twice) {
         let error = parse("config.toml", &format!("{text}\n{GOOD}")).unwrap_err();
         let all = format!("{}{:?}{error}{error:?}", error.render(true), error.to_json());
         assert!(!all.contains("hunter2"), "{text}\n{}", error.render(false));

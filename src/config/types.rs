@@ -10,6 +10,9 @@ use jiff::Timestamp;
 use url::Url;
 
 use crate::naming::{ServerId, Tick};
+use crate::notices::format::Format;
+use crate::notices::states::Event;
+use crate::notices::webhook::Webhook;
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 
@@ -24,6 +27,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// How logs are written.
     pub log: LogSettings,
+    /// Who is told; no two have one address.
+    pub notify: Vec<Notify>,
 }
 
 /// `[api]`.
@@ -72,6 +77,17 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// `[[notify]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Where to. A secret, but for its host.
+    pub url: Webhook,
+    /// Of what; at least one.
+    pub on: Vec<Event>,
+    /// In which form.
+    pub format: Format,
 }
 
 /// `[[server]]`, with what `[defaults]` gave it.

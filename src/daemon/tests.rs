@@ -14,6 +14,8 @@ use crate::daemon::clockwork::{CronClockwork, Work};
 use crate::daemon::herald::Herald;
 use crate::daemon::notify::ServiceManager;
 use crate::hooks::Processes;
+use crate::notices::Notices;
+use crate::notices::post::{Letter, Post, Posting};
 use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
@@ -419,4 +421,64 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     stage.pass(20).await;
     assert_ne!(stage.told(), Vec::<String>::new(), "the missed tick was neither run nor told of");
     daemon.shutdown().await;
+}
+
+/// A service that takes connections and never answers.
+struct Hanging(Arc<Mutex<usize>>);
+
+impl Post for Hanging {
+    fn post<'a>(&'a self, _: &'a Letter) -> Posting<'a> {
+        *self.0.lock().unwrap() += 1;
+        Box::pin(std::future::pending())
+    }
+}
+
+/// When each rotation of a day ended and how, with or without somebody who is told of each and
+/// never answers; and how often that one was tried.
+async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
+    let stage = Stage::at("2026-11-23T00:59:00Z");
+    let line = "schedule = \"*/10 * * * *\"\nmin_interval = \"0s\"";
+    let mut text = server(101, line) + &server(102, line);
+    if told {
+        let on = "on = [\"failure\", \"recovery\", \"success\"]";
+        text += &format!("[[notify]]\nurl = \"https://hangs.example/x\"\n{on}\n");
+    }
+    stage.memory.provider.lock().unwrap().add_fault("create:fails,chance=0.5".parse().unwrap());
+    let settings = settings(&text);
+    let tries = Arc::<Mutex<usize>>::default();
+    let post = Arc::new(Hanging(Arc::clone(&tries)));
+    let notices = Arc::new(Notices::start(&settings, [], stage.clock.clone(), post));
+    let ends = Arc::<Mutex<Vec<(String, Duration)>>>::default();
+    let (noticed, noted, clock) = (Arc::clone(&notices), Arc::clone(&ends), stage.clock.clone());
+    let world = World {
+        clock: stage.clock.clone(),
+        exclusion: Exclusion::in_process(),
+        hooks: Arc::new(Processes { clock: stage.clock.clone() }),
+        standings: Standings::default(),
+        on_report: Box::new(move |report| {
+            let now = clock.now();
+            noticed.on_report(report, now.wall);
+            noted.lock().unwrap().push((report.words(), now.uptime));
+        }),
+    };
+    let credentials = Credentials::known(SecretString::from(TOKEN));
+    let transport = Box::new(stage.memory.clone());
+    let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
+    let clockwork = Box::<CronClockwork>::default();
+    let daemon = Daemon::start(&settings, client, world, clockwork).await.unwrap();
+    stage.pass(24).await;
+    daemon.finish().await;
+    notices.end().await;
+    let ends = std::mem::take(&mut *ends.lock().unwrap());
+    let tries = *tries.lock().unwrap();
+    (ends, tries)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_hangs_delays_no_rotation() {
+    let (alone, _) = a_day(false).await;
+    let (told, tries) = a_day(true).await;
+    assert!(alone.len() > 200 && tries > 100, "{} rotations, {tries} tries", alone.len());
+    assert!(alone.iter().any(|(words, _)| words.starts_with("failed")));
+    assert_eq!(alone, told);
 }

@@ -69,9 +69,18 @@ pub struct Report {
     pub steps: Vec<(&'static str, u64)>,
     /// Why it did not end well, or what else there is to say.
     pub reason: Option<String>,
-    /// The cause has been told where it arose: a refused token, a shutdown.
+    /// The cause, where it is one of more than this server and has been told where it arose.
     #[serde(skip)]
-    pub cause_is_known: bool,
+    pub known_cause: Option<KnownCause>,
+}
+
+/// What makes rotations fail through no fault of their servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownCause {
+    /// The account's token was refused.
+    Token,
+    /// snapring is ending.
+    Shutdown,
 }
 
 impl Report {
@@ -95,7 +104,7 @@ impl Report {
             duration_ms: 0,
             steps: Vec::new(),
             reason: Some(reason),
-            cause_is_known: false,
+            known_cause: None,
         }
     }
 
@@ -105,7 +114,8 @@ impl Report {
         let reason = "broken off, as asked a second time; the next one goes on from what is there, but \
                       a hook that was owed has not run";
         let outcome = RotationOutcome::Failed;
-        Self::without_steps(outcome, server_id, server, tick, reason.to_owned())
+        let report = Self::without_steps(outcome, server_id, server, tick, reason.to_owned());
+        Self { known_cause: Some(KnownCause::Shutdown), ..report }
     }
 
     /// The outcome and all that was done, in words.
@@ -147,7 +157,7 @@ impl Report {
             RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => {
                 event!(info);
             }
-            RotationOutcome::Failed if self.cause_is_known => event!(warn),
+            RotationOutcome::Failed if self.known_cause.is_some() => event!(warn),
             RotationOutcome::Blocked | RotationOutcome::Failed => event!(error),
         }
     }

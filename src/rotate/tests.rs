@@ -440,7 +440,8 @@ async fn a_refused_token_ends_the_rotation_and_changes_nothing() {
     scene.memory.provider.lock().unwrap().set_token(SecretString::from("vps_another"));
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
-    assert!(report.cause_is_known && reason(&report).contains("unauthorized (401)"), "{report:?}");
+    assert_eq!(report.known_cause, Some(KnownCause::Token));
+    assert!(reason(&report).contains("unauthorized (401)"), "{report:?}");
     assert_eq!(report.api_calls, 1);
 }
 

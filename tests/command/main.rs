@@ -14,6 +14,7 @@ mod daemon;
 mod journal;
 mod killed;
 mod machine;
+mod notices;
 mod one_shot;
 mod service;
 mod status;

@@ -21,7 +21,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "HTTPS_PROXY, NO_PROXY",
-        "A proxy for the way to the provider, and what is reached without it.",
+        "A proxy for the way to the provider and to what [[notify]] names, and what is reached without it.",
     ),
 ];
 

@@ -7,7 +7,7 @@ use crate::cli::man::page::{
 };
 use crate::config::DEFAULT_PATH;
 use crate::config::reference::{
-    API, Absent, DEFAULTS, HOOKS, HTTP, LOG, SERVER, Section, sentence,
+    API, Absent, DEFAULTS, HOOKS, HTTP, LOG, NOTIFY, SERVER, Section, sentence,
 };
 
 const DESCRIPTION: &str = "\
@@ -62,7 +62,7 @@ pub(super) fn page() -> Page {
     section(&mut roff, "DESCRIPTION", DESCRIPTION);
     table(&mut roff, &API);
     section(&mut roff, "[defaults]", DEFAULTS);
-    for described in [&SERVER, &HOOKS, &HTTP, &LOG] {
+    for described in [&SERVER, &HOOKS, &HTTP, &LOG, &NOTIFY] {
         table(&mut roff, described);
     }
     section(&mut roff, "SPANS OF TIME", SPANS);

@@ -1,6 +1,8 @@
 //! config.example.toml: every key with a value, and why one would set it.
 
-use crate::config::reference::{API, Absent, DEFAULTS, HOOKS, HTTP, Key, LOG, SERVER, sentence};
+use crate::config::reference::{
+    API, Absent, DEFAULTS, HOOKS, HTTP, Key, LOG, NOTIFY, SERVER, sentence,
+};
 
 /// How wide a line may be.
 const WIDTH: usize = 100;
@@ -42,6 +44,7 @@ pub fn render() -> String {
     table(&mut lines, HOOKS.text, HOOKS.header, explained(HOOKS.keys));
     table(&mut lines, HTTP.text, HTTP.header, explained(HTTP.keys));
     table(&mut lines, LOG.text, LOG.header, explained(LOG.keys));
+    table(&mut lines, NOTIFY.text, NOTIFY.header, explained(NOTIFY.keys));
     lines.join("\n") + "\n"
 }
 

@@ -14,7 +14,17 @@ fn with(section: &Section, line: &str) -> String {
                 SMALLEST.lines().filter(|it| it.split(" = ").next() != line.split(" = ").next());
             format!("{}\n{line}\n", kept.collect::<Vec<_>>().join("\n"))
         }
-        header => format!("{SMALLEST}{header}\n{line}\n"),
+        header => format!("{}{line}\n", begun(header, line.starts_with("url"))),
+    }
+}
+
+/// The smallest configuration that has a table of this header, with what it must hold.
+fn begun(header: &str, without_url: bool) -> String {
+    match header {
+        "[[notify]]" if !without_url => {
+            format!("{SMALLEST}[[notify]]\nurl = \"https://hooks.example/x\"\n")
+        }
+        header => format!("{SMALLEST}{header}\n"),
     }
 }
 
@@ -27,7 +37,7 @@ fn settings(text: &str) -> String {
 
 /// Every key, but for the table that has its own section.
 fn all() -> Vec<(&'static Section, &'static Key)> {
-    let sections = [&API, &SERVER, &HOOKS, &HTTP, &LOG];
+    let sections = [&API, &SERVER, &HOOKS, &HTTP, &LOG, &NOTIFY];
     let keys = sections.into_iter().flat_map(|it| it.keys.iter().map(move |key| (it, key)));
     keys.filter(|(_, key)| key.name != "hooks").collect()
 }
@@ -63,8 +73,8 @@ fn every_value_shown_is_taken() {
 fn every_documented_default_is_what_holds_without_the_key() {
     for (section, key) in all() {
         let Absent::Value(default) = key.absent else { continue };
-        let without = if section.header == HOOKS.header {
-            settings(&format!("{SMALLEST}[server.hooks]\n"))
+        let without = if [HOOKS.header, NOTIFY.header].contains(&section.header) {
+            settings(&begun(section.header, false))
         } else {
             settings(SMALLEST)
         };
@@ -84,8 +94,10 @@ fn what_has_no_default_is_asked_for() {
         .filter(|(_, it)| it.absent == Absent::Refused)
         .map(|(_, it)| it.name)
         .collect();
-    assert_eq!(needed, ["id", "schedule", "keep"]);
-    for name in needed {
+    assert_eq!(needed, ["id", "schedule", "keep", "url"]);
+    let error = parse("config.toml", &begun("[[notify]]", true)).unwrap_err();
+    assert!(error.to_string().contains("a [[notify]] has no `url`"), "{error}");
+    for name in needed.into_iter().filter(|name| *name != "url") {
         let kept: Vec<_> = SMALLEST.lines().filter(|line| !line.starts_with(name)).collect();
         let error = parse("config.toml", &kept.join("\n")).unwrap_err();
         assert!(error.to_string().contains(&format!("a server has no `{name}`")), "{error}");

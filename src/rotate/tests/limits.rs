@@ -1,8 +1,7 @@
 //! Where a rotation gives up, and where it does not yet; and what it says of itself.
 
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::telemetry::notes::Notes;
 
 /// A hook runner that notes what hooks are told, and does something to the provider meanwhile.
 struct Meddler {
@@ -15,44 +14,6 @@ impl HookRunner for Meddler {
         self.told.lock().unwrap().push(invocation.variables);
         (self.does)();
         Box::pin(async { Ok(()) })
-    }
-}
-
-/// An event: its level, and its fields as they are shown.
-type Note = (tracing::Level, BTreeMap<&'static str, String>);
-
-/// Notes each event.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<Note>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Notes {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        struct Fields(BTreeMap<&'static str, String>);
-        impl tracing::field::Visit for Fields {
-            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-                self.0.insert(field.name(), value.to_owned());
-            }
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0.insert(field.name(), format!("{value:?}"));
-            }
-        }
-        let mut fields = Fields(BTreeMap::new());
-        event.record(&mut fields);
-        self.0.lock().unwrap().push((*event.metadata().level(), fields.0));
-    }
-}
-
-impl Notes {
-    /// Listens to this thread until both are dropped; of two, see `every_call_leaves_exactly_one_event`.
-    fn listen(&self) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
-        let other = tracing::Dispatch::new(tracing_subscriber::registry());
-        let subscriber = tracing_subscriber::registry().with(self.clone());
-        (other, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn of(&self, event: &str) -> Vec<Note> {
-        let is_one = |fields: &BTreeMap<_, _>| fields.get("event").is_some_and(|it| it == event);
-        self.0.lock().unwrap().iter().filter(|(_, fields)| is_one(fields)).cloned().collect()
     }
 }
 
@@ -313,7 +274,7 @@ fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
     ] {
         let mut report = Report::without_steps(outcome, WEB, "web-01", tick, "why".to_owned());
         report.log();
-        report.cause_is_known = true;
+        report.known_cause = Some(KnownCause::Token);
         report.log();
         assert_eq!(
             outcome.is_good(),

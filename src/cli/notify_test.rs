@@ -1,0 +1,91 @@
+//! `snapring notify-test`
+
+use clap::Args;
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::api::failure::Outcome;
+use crate::cli::setup::{Chatter, Setup};
+use crate::cli::table::{lines, table};
+use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
+use crate::config::types::Notify;
+use crate::notices::bundle::Bundle;
+use crate::notices::courier::attempt;
+use crate::notices::post::HttpPost;
+
+/// Send each `[[notify]]` of the configuration a test notice, now, and show what it answered.
+///
+/// Of addresses only the host is shown. A check of healthchecks notes the test without a change of
+/// its state. Ends with 1 unless every one of them took it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Serialize)]
+struct Row {
+    to: String,
+    format: &'static str,
+    on: Vec<&'static str>,
+    outcome: Outcome,
+    status: Option<u16>,
+    answer: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// How it ended, when not well.
+pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let targets = &setup.settings.notify;
+    if targets.is_empty() {
+        console::error(&format!(
+            "there is no [[notify]] in {}\nhint: write one with url = \"https://…\"; \
+             snapring.toml(5) says more",
+            setup.path.display()
+        ));
+        return Err(Exit::Trouble);
+    }
+    let post = HttpPost::new(setup.clock.clone());
+    let rows = join_all(targets.iter().map(|target| test(&post, &setup.clock, target))).await;
+    if arguments.json {
+        console::print_json(&rows)?;
+    } else {
+        console::print(&tell(&rows))?;
+    }
+    let good = rows.iter().all(|row| row.outcome == Outcome::Ok);
+    Ok(if good { Exit::Well } else { Exit::Trouble })
+}
+
+async fn test(post: &HttpPost, clock: &Clock, target: &Notify) -> Row {
+    let letter = target.format.letter(&target.url, &Bundle::test(clock.now().wall));
+    let tried = attempt(post, clock, target.format, &target.url, &letter).await;
+    Row {
+        to: target.url.to_string(),
+        format: target.format.as_str(),
+        on: target.on.iter().map(|event| event.as_str()).collect(),
+        outcome: tried.outcome,
+        status: tried.status,
+        answer: tried.words,
+    }
+}
+
+fn tell(rows: &[Row]) -> String {
+    let mut table = table(&["notify", "format", "on", "outcome", "answer"]);
+    for row in rows {
+        table.add_row([
+            row.to.clone(),
+            row.format.to_owned(),
+            row.on.join(" "),
+            row.outcome.as_str().to_owned(),
+            row.answer.clone(),
+        ]);
+    }
+    lines(&table)
+}

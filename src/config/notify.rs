@@ -1,0 +1,145 @@
+//! `[[notify]]`. Its addresses are secrets, whatever is wrong with them.
+
+use std::ops::Range;
+
+use crate::config::document::{Given, Problems, Table, mistake, nearest, string};
+use crate::config::reference;
+use crate::config::types::Notify;
+use crate::notices::format::Format;
+use crate::notices::states::Event;
+use crate::notices::webhook::Webhook;
+
+/// What a target may be told of.
+const EVENTS: [Event; 3] = [Event::Failure, Event::Recovery, Event::Success];
+
+/// Reads all targets; `None` when one of them is mistaken.
+pub(crate) fn read(root: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<Notify>> {
+    let tables = match root.tables("notify", "[[notify]]", problems) {
+        Given::Good(tables, _) => tables,
+        Given::Mistaken => return None,
+        Given::Absent => return Some(Vec::new()),
+    };
+    let known = reference::names(reference::NOTIFY.keys);
+    let mut targets: Vec<(Notify, Range<usize>)> = Vec::with_capacity(tables.len());
+    let mut all_good = true;
+    for table in tables {
+        table.refuse_others(&known, problems);
+        let Some((target, span)) = target(&table, problems) else {
+            all_good = false;
+            continue;
+        };
+        let same = targets.iter().find(|(it, _)| it.url == target.url);
+        if let Some((_, first)) = same {
+            let message = "two [[notify]] have the same `url`".to_owned();
+            problems.error_like(&first.clone(), span.clone(), message);
+            all_good = false;
+        }
+        targets.push((target, span));
+    }
+    all_good.then(|| targets.into_iter().map(|(target, _)| target).collect())
+}
+
+fn target(table: &Table<'_, '_>, problems: &mut Problems) -> Option<(Notify, Range<usize>)> {
+    let url = url(table, problems);
+    let format = format(table, problems);
+    let on = on(table, problems);
+    let format = format.or(|| Given::Good(Format::Json, 0..0)).good();
+    let on_span = on.span();
+    let default = || match format {
+        // A check must hear of what goes well too, or it takes silence for a failure.
+        Some(Format::Healthchecks) => EVENTS.to_vec(),
+        _ => vec![Event::Failure, Event::Recovery],
+    };
+    let on = on.or(|| Given::Good(default(), 0..0)).good();
+    if let (Some(Format::Healthchecks), Some(on), Some(span)) = (format, &on, on_span)
+        && !on.contains(&Event::Success)
+    {
+        problems.warning(
+            span,
+            "a check that hears of no success goes down by itself",
+            "",
+            Some("leave `on` out, or add \"success\"".to_owned()),
+        );
+    }
+    let span = url.span()?;
+    Some((Notify { url: url.good()?, on: on?, format: format? }, span))
+}
+
+fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Webhook> {
+    let example = || Some("write url = \"https://…\", as the service shows it".to_owned());
+    let given = match table.get("url") {
+        None => {
+            problems.error(table.span.clone(), "a [[notify]] has no `url`", "", example());
+            return Given::Mistaken;
+        }
+        Some(value) => {
+            problems.secrets.push(value.span());
+            string(value, "url", problems)
+        }
+    };
+    given.and_then(|text, span| match Webhook::parse(text) {
+        Ok(webhook) => Some(webhook),
+        Err(why) => {
+            problems.error(span, format!("`url` {why}"), "", example());
+            None
+        }
+    })
+}
+
+fn format(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Format> {
+    table.string("format", problems).and_then(|text, span| {
+        let known = Format::ALL.map(Format::as_str);
+        let format = Format::ALL.into_iter().find(|it| it.as_str() == text);
+        if format.is_none() {
+            let message = format!("there is no format{}", quoted(text, &span, problems));
+            problems.error(span, message, "", Some(meant(text, &known)));
+        }
+        format
+    })
+}
+
+fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Vec<Event>> {
+    let Some(value) = table.get("on") else { return Given::Absent };
+    let hint = || Some("write on = [\"failure\", \"recovery\"]".to_owned());
+    let Some(items) = value.get_ref().as_array() else {
+        return mistake(value, "`on` is a list", hint(), problems);
+    };
+    if items.is_empty() {
+        problems.error(value.span(), "`on` names nothing to tell of", "", hint());
+        return Given::Mistaken;
+    }
+    let mut events = Vec::with_capacity(items.len());
+    let mut all_good = true;
+    for item in items.iter() {
+        let Given::Good(text, span) = string(item, "on", problems) else {
+            all_good = false;
+            continue;
+        };
+        match EVENTS.into_iter().find(|it| it.as_str() == text) {
+            Some(event) => events.push(event),
+            None => {
+                let message =
+                    format!("there is no event{} to be told of", quoted(text, &span, problems));
+                problems.error(span, message, "", Some(meant(text, &EVENTS.map(Event::as_str))));
+                all_good = false;
+            }
+        }
+    }
+    if all_good { Given::Good(events, value.span()) } else { Given::Mistaken }
+}
+
+/// A word, unless it may be an address in the wrong place: that one is not repeated.
+fn quoted(text: &str, span: &Range<usize>, problems: &mut Problems) -> String {
+    if text.contains('/') {
+        problems.secrets.push(span.clone());
+        return " of that name".to_owned();
+    }
+    format!(" {text:?}")
+}
+
+fn meant(text: &str, known: &[&str]) -> String {
+    match nearest(text, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("it is one of \"{}\"", known.join("\", \"")),
+    }
+}
