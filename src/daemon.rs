@@ -336,7 +336,7 @@ impl Shared {
         let report = match claim {
             Ok(_claim) => {
                 let now = self.world.clock.now().wall;
-                self.world.standings.begun(server.id, tick, now);
+                let _under_way = self.world.standings.begun(server.id, tick, now);
                 let next_start = server.next_start_after(now);
                 let server = Arc::clone(&server);
                 let assignment = Assignment { server, tick, asked_by, next_start };

@@ -10,4 +10,6 @@ pub mod listener;
 pub mod metrics;
 pub mod page;
 pub mod routes;
+#[cfg(test)]
+pub(crate) mod stage;
 pub mod visitor;

@@ -61,14 +61,16 @@ impl From<&PastRotation> for Ended {
 }
 
 /// A server whose rotations do not end well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// When the first of them ended.
     pub since: Timestamp,
     /// How many.
     pub rotations: u32,
-    /// Whether the last one was blocked; else it failed.
+    /// Whether the last of them was blocked; else it failed.
     pub blocked: bool,
+    /// Why the last of them did not end well.
+    pub reason: Option<Box<str>>,
 }
 
 /// Rotations by how they ended.
@@ -151,7 +153,6 @@ impl RingSeen {
 impl Standing {
     /// A rotation has ended.
     pub fn ended(&mut self, report: &Report, at: Timestamp) {
-        self.under_way = None;
         self.ended.count(report.outcome);
         self.remember(&Ended {
             tick: report.tick,
@@ -178,11 +179,12 @@ impl Standing {
             RotationOutcome::Skipped => {}
             RotationOutcome::Failed if ended.interrupted => {}
             RotationOutcome::Blocked | RotationOutcome::Failed => {
-                let before = self.trouble;
+                let before = self.trouble.as_ref();
                 self.trouble = Some(Trouble {
                     since: before.map_or(ended.at, |before| before.since),
                     rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
                     blocked: ended.outcome == RotationOutcome::Blocked,
+                    reason: ended.reason.clone(),
                 });
             }
         }
@@ -214,10 +216,28 @@ impl Default for Standings {
     }
 }
 
+/// A rotation under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    standings: Standings,
+    server: ServerId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(standing) = self.standings.lock().get_mut(&self.server) {
+            standing.under_way = None;
+        }
+    }
+}
+
 impl Standings {
-    /// A rotation has begun.
-    pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) {
+    /// A rotation has begun; it is under way until what is given here is dropped, however it ends.
+    /// What is told of another one meanwhile, skipped because this one runs, does not end it.
+    #[must_use]
+    pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) -> UnderWay {
         self.lock().entry(server).or_default().under_way = Some((tick, at));
+        UnderWay { standings: self.clone(), server }
     }
 
     /// The provider has listed a server.
@@ -260,3 +280,6 @@ impl Standings {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

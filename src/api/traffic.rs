@@ -12,11 +12,14 @@ use crate::api::failure::{Operation, Outcome};
 /// From a listing that is at hand to the longest that a request may take.
 const SECONDS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
+/// A label's name and value.
+type Label = (&'static str, &'static str);
+
 /// All calls since the process began, whichever client made them. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Traffic {
-    calls: Family<[(&'static str, &'static str); 2], Counter>,
-    durations: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
+    calls: Family<[Label; 2], Counter>,
+    durations: Family<[Label; 1], Histogram, fn() -> Histogram>,
 }
 
 impl Default for Traffic {

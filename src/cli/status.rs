@@ -46,16 +46,16 @@ pub struct Arguments {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let document = gather(&arguments).await;
+    let gathered = gather(&arguments).await;
     if let Some(max_age) = arguments.max_age {
-        let check = match document {
-            Ok(document) => nagios::check(&document, max_age),
+        let check = match gathered {
+            Ok(Gathered { document, .. }) => nagios::check(&document, max_age),
             Err(_) => nagios::Check::unknown("how the servers stand cannot be told"),
         };
         console::print(&check.words)?;
         return Ok(Exit::Check(check.level));
     }
-    let document = document?;
+    let Gathered { document, is_whole } = gathered?;
     if arguments.json {
         console::print_json(&document)?;
     } else {
@@ -63,15 +63,33 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive);
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
-    Ok(if alive && !trouble { Exit::Well } else { Exit::Trouble })
+    Ok(if is_whole && alive && !trouble { Exit::Well } else { Exit::Trouble })
 }
 
-async fn gather(arguments: &Arguments) -> Result<Document, Exit> {
+/// What could be found out.
+struct Gathered {
+    document: Document,
+    /// Whether that is all that was asked for.
+    is_whole: bool,
+}
+
+async fn gather(arguments: &Arguments) -> Result<Gathered, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     if let Some(address) = setup.settings.http.listen {
         match ask(address, "/api/v1/status", PATIENCE, &setup.clock).await {
-            Ok((status, body)) if status.is_success() => return read(&body, &servers),
+            Ok((status, body)) if status.is_success() => {
+                let document = read(&body, &servers)?;
+                let told = document.servers.len();
+                if told < servers.len() {
+                    console::warning(&format!(
+                        "the daemon knows {told} of {} servers; reload it after a change of the \
+                         configuration",
+                        servers.len()
+                    ));
+                }
+                return Ok(Gathered { document, is_whole: told == servers.len() });
+            }
             Ok((status, _)) => console::warning(&format!("{address} answered {status}")),
             Err(problem @ NoAnswer::Nobody(_)) => {
                 console::warning(&format!("no daemon is running: {problem}"));
@@ -99,13 +117,13 @@ fn read(body: &[u8], servers: &[Arc<Server>]) -> Result<Document, Exit> {
 }
 
 /// What the provider says.
-async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Document, Exit> {
+async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, Exit> {
     let client = setup.client().map_err(Refusal::print)?;
     let mut rows = Vec::new();
-    let mut answered = false;
+    let mut answered = 0;
     for (server, ring) in rings(&client, servers).await {
         let ring = ring
-            .inspect(|_| answered = true)
+            .inspect(|_| answered += 1)
             .map_err(|problem| console::error(&format!("{}: {problem}", server.name)))
             .ok();
         let now = setup.clock.now().wall;
@@ -116,11 +134,12 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Docume
             next: tick.map(|tick| (tick, server.starts_at(tick))),
         });
     }
-    if !answered && !servers.is_empty() {
+    if answered == 0 && !servers.is_empty() {
         return Err(Exit::Trouble);
     }
     let found = Found::among(rows, &Filter::default());
-    Ok(Document::of(&found, None, setup.clock.now().wall))
+    let document = Document::of(&found, None, setup.clock.now().wall);
+    Ok(Gathered { document, is_whole: answered == servers.len() })
 }
 
 fn text(document: &Document) -> String {
@@ -157,12 +176,12 @@ fn row(server: &ServerStatus, now: Timestamp) -> [String; 6] {
             let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
-        server.last_rotation.as_ref().filter(|last| !last.outcome.is_good()).map_or_else(
-            none,
-            |last| {
-                let reason = last.reason.as_deref().unwrap_or_default();
-                format!("{}: {reason}", last.outcome.as_str())
-            },
-        ),
+        server.trouble.as_ref().map_or_else(none, |trouble| {
+            let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+            match trouble.rotations {
+                1 => reason.to_owned(),
+                more => format!("{reason} ({more} times)"),
+            }
+        }),
     ]
 }

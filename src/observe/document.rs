@@ -161,12 +161,14 @@ pub struct ServerStatus {
 }
 
 /// Since when rotations end badly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TroubleStatus {
     /// When the first of them ended.
     pub since: Timestamp,
     /// How many have, as far as is remembered.
     pub rotations: u32,
+    /// Why the last of them did; a rotation that was skipped since says nothing of it.
+    pub reason: Option<String>,
 }
 
 /// A rotation that ended.
@@ -284,7 +286,7 @@ impl Found {
 /// How a server is.
 #[must_use]
 pub fn state(row: &Row) -> State {
-    match (row.server.enabled, row.standing.trouble, row.standing.last_success) {
+    match (row.server.enabled, &row.standing.trouble, row.standing.last_success) {
         (false, ..) => State::Disabled,
         (true, Some(trouble), _) if trouble.blocked => State::Blocked,
         (true, Some(_), _) => State::Failed,
@@ -334,9 +336,11 @@ impl ServerStatus {
             name: server.name.clone(),
             state,
             last_success_at: standing.last_success(),
-            trouble: standing
-                .trouble
-                .map(|it| TroubleStatus { since: it.since, rotations: it.rotations }),
+            trouble: standing.trouble.as_ref().map(|it| TroubleStatus {
+                since: it.since,
+                rotations: it.rotations,
+                reason: it.reason.as_deref().map(str::to_owned),
+            }),
             last_rotation: standing.last.as_ref().map(|ended| RotationStatus {
                 tick: ended.tick.instant(),
                 ended_at: ended.at,
@@ -383,3 +387,6 @@ impl SnapshotStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

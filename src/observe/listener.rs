@@ -20,23 +20,40 @@ use crate::clock::Clock;
 use crate::daemon::view::View;
 use crate::observe::routes::router;
 
-/// Connections at once; more wait.
-const CONNECTIONS: usize = 64;
+/// What those who connect may take up.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Connections at once; more wait.
+    connections: usize,
+    /// How long one may be silent between its requests, or take to send one's head.
+    patience: Duration,
+    /// How long one may last: who reads slowly gives way to others at last.
+    lifetime: Duration,
+    /// Between two tries to listen where somebody else does.
+    again: Duration,
+}
 
-/// How long a connection may be silent between its requests, or take to send one's head.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a connection may last: who reads slowly gives way to others at last.
-const LIFETIME: Duration = Duration::from_mins(10);
-
-/// Between two tries to listen where somebody else does.
-const AGAIN: Duration = Duration::from_secs(10);
+const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    patience: Duration::from_secs(30),
+    lifetime: Duration::from_mins(10),
+    again: Duration::from_secs(10),
+};
 
 /// Listens, for as long as it is polled. What hinders it is told, and hinders nothing else.
 pub async fn listen(address: SocketAddr, view: View, clock: Clock) -> Infallible {
-    let listener = bind(address, &clock).await;
+    listen_within(BOUNDS, address, view, clock).await
+}
+
+async fn listen_within(
+    bounds: Bounds,
+    address: SocketAddr,
+    view: View,
+    clock: Clock,
+) -> Infallible {
+    let listener = bind(address, bounds.again, &clock).await;
     let router = router(view);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(bounds.connections));
     // They end with this task.
     let mut connections = JoinSet::new();
     loop {
@@ -47,7 +64,7 @@ pub async fn listen(address: SocketAddr, view: View, clock: Clock) -> Infallible
                 let router = router.clone();
                 let clock = clock.clone();
                 connections.spawn(async move {
-                    clock.timeout(LIFETIME, serve(stream, router)).await;
+                    clock.timeout(bounds.lifetime, serve(stream, router, bounds.patience)).await;
                     drop(place);
                 });
             }
@@ -57,7 +74,7 @@ pub async fn listen(address: SocketAddr, view: View, clock: Clock) -> Infallible
     }
 }
 
-async fn bind(address: SocketAddr, clock: &Clock) -> TcpListener {
+async fn bind(address: SocketAddr, again: Duration, clock: &Clock) -> TcpListener {
     let mut told = false;
     loop {
         let problem = match TcpListener::bind(address).await {
@@ -72,10 +89,10 @@ async fn bind(address: SocketAddr, clock: &Clock) -> TcpListener {
             Err(problem) => problem,
         };
         if !told {
-            tell(address, &problem);
+            tell(address, &problem, again);
             told = true;
         }
-        clock.sleep(AGAIN).await;
+        clock.sleep(again).await;
     }
 }
 
@@ -84,22 +101,25 @@ fn shown(listener: &TcpListener, address: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(address)
 }
 
-fn tell(address: SocketAddr, problem: &io::Error) {
+fn tell(address: SocketAddr, problem: &io::Error, again: Duration) {
     tracing::error!(
         event = "http",
         "cannot listen on {address}: {problem}; rotations go on, and it is tried again every {}",
-        humantime::format_duration(AGAIN)
+        humantime::format_duration(again)
     );
 }
 
-async fn serve(stream: TcpStream, router: Router) {
+async fn serve(stream: TcpStream, router: Router, patience: Duration) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         router.clone().oneshot(request.map(Body::new))
     });
     // Ends with an error when the other side breaks off.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,3 +142,6 @@ fn seconds(time: Timestamp) -> f64 {
     let milliseconds = time.as_millisecond() as f64;
     milliseconds / 1000.0
 }
+
+#[cfg(test)]
+mod tests;

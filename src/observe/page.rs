@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use url::form_urlencoded;
 
+use crate::api::client::TokenState;
 use crate::daemon::view::View;
 use crate::observe::document::{
     DaemonStatus, Found, RingStatus, ServerStatus, SnapshotStatus, State, Totals,
 };
 use crate::observe::routes::Query;
 use crate::readable;
+use crate::rotate::report::RotationOutcome;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
 const ON_A_PAGE: usize = 60;
@@ -24,18 +26,18 @@ const ON_A_PAGE: usize = 60;
 /// A ring of more slots is drawn without them, since nobody could tell them apart.
 const MOST_DRAWN: u32 = 60;
 
-/// How wide the timeline is, and how far from its ends the marks stay.
-const TIMELINE: (f64, f64) = (400.0, 6.0);
+/// How far from the timeline's ends its marks stay, in hundredths of its length.
+const MARGIN: f64 = 2.0;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// Lets the page's own style and script in, and nothing else.
+/// Lets the page's own style, script and icon in, and nothing else.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(digest(&SHA256, text.as_bytes()));
     format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
-         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+         img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         hash(STYLE),
         hash(SCRIPT)
     )
@@ -188,6 +190,15 @@ impl Page {
 }
 
 impl Headline {
+    /// The icon's colour, so that a tab among many shows how things are.
+    fn colour(&self) -> &'static str {
+        match self.class {
+            "good" => "17693a",
+            "bad" => "a4161a",
+            _ => "55585e",
+        }
+    }
+
     fn of(totals: Totals, daemon: &DaemonStatus) -> Self {
         let bad = |words: String| Self { words, class: "bad" };
         let of =
@@ -196,11 +207,17 @@ impl Headline {
             return bad("The scheduler stands still".to_owned());
         }
         match (totals.failed + totals.blocked, totals.unknown) {
+            (0, _) if daemon.token == TokenState::Refused => {
+                bad("The provider refuses the token".to_owned())
+            }
+            (0, _) if daemon.configuration_refused.is_some() => {
+                bad("The new configuration is not in force".to_owned())
+            }
+            (0, 0) if totals.servers == totals.disabled => {
+                Self { words: "No server is switched on".to_owned(), class: "" }
+            }
             (0, 0) => Self { words: "All is well".to_owned(), class: "good" },
-            (0, unknown) => Self {
-                words: of(unknown, "not rotated since the start; nothing is wrong"),
-                class: "",
-            },
+            (0, unknown) => Self { words: of(unknown, "not rotated since the start"), class: "" },
             (trouble, _) => bad(of(trouble, "in trouble")),
         }
     }
@@ -211,7 +228,6 @@ fn servers(count: usize) -> String {
 }
 
 fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
-    use crate::api::client::TokenState;
     let good = |words: String| Fact { words, is_bad: false };
     let bad = |words: String| Fact { words, is_bad: true };
     let mut facts = vec![good(format!("Running since {}", readable::instant(daemon.started_at)))];
@@ -233,7 +249,8 @@ impl Pages {
         let last = found.div_ceil(ON_A_PAGE).max(1);
         let number = query.page.clamp(1, last);
         let link = |number: usize| {
-            let mut link = form_urlencoded::Serializer::new(String::from("/?"));
+            let start = "/?";
+            let mut link = form_urlencoded::Serializer::for_suffix(start.to_owned(), start.len());
             if !query.filter.words.is_empty() {
                 link.append_pair("q", &query.filter.words);
             }
@@ -257,17 +274,13 @@ impl ServerCard {
     fn of(server: &ServerStatus, now: Timestamp) -> Self {
         let time = |at| Time::of(at, now);
         let last = server.last_rotation.as_ref();
-        let since = server.trouble.map(|trouble| {
+        let error = server.trouble.as_ref().map(|trouble| {
             let times = match trouble.rotations {
                 1 => String::new(),
-                more => format!(", {more} times since {}", readable::instant(trouble.since)),
+                more => format!(" ({more} times since {})", readable::instant(trouble.since)),
             };
-            format!("{}{times}", server.state.as_str())
-        });
-        let reason = last.and_then(|last| last.reason.as_ref());
-        let error = since.map(|since| match reason {
-            Some(reason) => format!("{since}: {reason}"),
-            None => since,
+            let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+            format!("{reason}{times}")
         });
         Self {
             id: server.id.0,
@@ -276,7 +289,9 @@ impl ServerCard {
             key: key(server),
             last_success: server.last_success_at.map(time),
             last_outcome: last.map_or("none known".to_owned(), |last| match &last.reason {
-                Some(reason) if error.is_none() => format!("{}: {reason}", last.outcome.as_str()),
+                Some(reason) if error.is_none() || last.outcome == RotationOutcome::Skipped => {
+                    format!("{}: {reason}", last.outcome.as_str())
+                }
                 _ => last.outcome.as_str().to_owned(),
             }),
             error,
@@ -311,11 +326,11 @@ impl RingCard {
         let mark = |snapshot: &SnapshotStatus| SnapshotMark {
             name: snapshot.name.clone(),
             holder: snapshot.holder.clone(),
-            status: snapshot.status.clone(),
+            status: snapshot.status.replace('_', " "),
             class: class(snapshot),
-            place: format!("{:.1}", place(snapshot.created_at, oldest, now)),
+            place: format!("{:.1}%", place(snapshot.created_at, oldest, now)),
             time: Time::of(snapshot.created_at, now),
-            size: snapshot.size_mb.map(|size| readable::size(Some(size))),
+            size: snapshot.size_mb.map(|size| readable::size(Some(size)).replace(' ', "\u{a0}")),
         };
         Self {
             words: words(ring),
@@ -352,12 +367,11 @@ fn class(snapshot: &SnapshotStatus) -> String {
     }
 }
 
-/// Where between the oldest snapshot and now one stands, on a line of that width.
+/// Where between the oldest snapshot and now one stands, in hundredths of the line.
 fn place(at: Timestamp, oldest: Timestamp, now: Timestamp) -> f64 {
-    let (width, margin) = TIMELINE;
     let whole = now.duration_since(oldest).as_secs_f64().max(1.0);
     let part = at.duration_since(oldest).as_secs_f64() / whole;
-    margin + part.clamp(0.0, 1.0) * (width - 2.0 * margin)
+    MARGIN + part.clamp(0.0, 1.0) * (100.0 - 2.0 * MARGIN)
 }
 
 impl fmt::Debug for Page {
@@ -365,3 +379,6 @@ impl fmt::Debug for Page {
         out.debug_struct("Page").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

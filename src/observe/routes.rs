@@ -129,3 +129,6 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
         headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
     (status, headers, body).into_response()
 }
+
+#[cfg(test)]
+mod tests;

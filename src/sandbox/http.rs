@@ -240,6 +240,7 @@ The sandbox, while it runs (no token needed, loopback only):
   curl URL/_sandbox/faults -d 'create:status=429,retry-after=5,times=1'
   curl URL/_sandbox/faults -X DELETE                   end all faults
   curl URL/_sandbox/snapshots -d '{\"server_id\": 101, \"name\": \"by-hand\"}'
+                                                       (also \"status\", \"created_at\")
   curl URL/_sandbox/snapshots/801 -X DELETE            as if removed by hand
   curl URL/_sandbox/snapshots/801 -X PUT -d '{\"status\": \"failed\"}'
   curl URL/_sandbox/token -X PUT -d vps_another         as if the old one had been revoked
@@ -313,12 +314,20 @@ async fn add_snapshot(State(shared): State<Shared>, body: String) -> Answer {
         return Err(refused("say which: {\"server_id\": 101, \"name\": \"by-hand\"}"));
     };
     let status = body.get("status").and_then(Value::as_str).unwrap_or("completed");
-    let now = shared.clock.now().wall;
+    let created_at = match body.get("created_at") {
+        None => shared.clock.now().wall,
+        Some(time) => match time.as_str().and_then(|time| time.parse().ok()) {
+            Some(time) => time,
+            None => {
+                return Err(refused(format!("{time} is not a time like \"2026-11-23T03:00:00Z\"")));
+            }
+        },
+    };
     let mut provider = shared.provider();
     if !provider.servers().iter().any(|(id, _)| *id == server) {
         return Err(refused(format!("there is no server {server}")));
     }
-    let id = provider.add_snapshot(server, name, status, now);
+    let id = provider.add_snapshot(server, name, status, created_at);
     Ok(said(&json!({ "id": id })))
 }
 

@@ -18,3 +18,4 @@ mod machine;
 mod notices;
 mod one_shot;
 mod service;
+mod status;

@@ -127,10 +127,9 @@ pub fn check(document: &Document, max_age: Duration) -> Check {
 fn judge(server: &ServerStatus, now: Timestamp, max_age: Duration) -> Option<(Level, String)> {
     let name = &server.name;
     let reason = server
-        .last_rotation
+        .trouble
         .as_ref()
-        .and_then(|last| last.reason.as_deref())
-        .filter(|_| server.state.is_trouble())
+        .and_then(|trouble| trouble.reason.as_deref())
         .map_or(String::new(), |reason| format!(" ({reason})"));
     let allowed = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
     match server.last_success_at.map(|at| age(at, now)) {
@@ -161,3 +160,6 @@ fn servers(count: usize) -> String {
 fn one_line(text: &str) -> String {
     text.replace(['\n', '|'], " ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
   const every = 10_000;
   // The daemon's clock, not this machine's.
   let skew = Date.parse(document.documentElement.dataset.now) - Date.now();
-  let failedAt = null;
+  let unreachableSince = null;
 
   const units = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
   const distance = (seconds) => {
@@ -34,23 +34,37 @@
     }
   };
 
-  // What has not changed stays, with the reader's selection and place in it.
+  // What has not changed is not touched, not even moved: the reader's selection and place are in it.
+  const renewServers = (fresh) => {
+    const servers = document.getElementById("servers");
+    const known = new Map([...servers.children].filter((it) => it.id).map((it) => [it.id, it]));
+    const wanted = [...fresh.getElementById("servers").children].map((young) => {
+      const old = known.get(young.id);
+      return old && old.dataset.key === young.dataset.key ? old : young;
+    });
+    const kept = new Set(wanted);
+    for (const old of [...servers.children]) if (!kept.has(old)) old.remove();
+    let place = servers.firstElementChild;
+    for (const element of wanted) {
+      if (element === place) place = place.nextElementSibling;
+      else servers.insertBefore(element, place);
+    }
+  };
+
   const renew = (fresh) => {
     // Kept as an element, so that a screen reader tells what it says now.
     const headline = document.getElementById("headline");
     put(headline, fresh.getElementById("headline").textContent);
     headline.className = fresh.getElementById("headline").className;
-    for (const id of ["daemon", "pages", "refreshed"]) {
+    for (const id of ["icon", "daemon", "pages", "refreshed"]) {
       const [old, young] = [document.getElementById(id), fresh.getElementById(id)];
-      if (old && young && old.outerHTML !== young.outerHTML) old.replaceWith(young);
+      if (old.outerHTML !== young.outerHTML && !old.contains(document.activeElement)) old.replaceWith(young);
     }
-    const servers = document.getElementById("servers");
-    const young = [...fresh.getElementById("servers").children];
-    const known = new Map([...servers.children].filter((it) => it.id).map((it) => [it.id, it]));
-    servers.replaceChildren(...young.map((article) => {
-      const old = known.get(article.id);
-      return old && old.dataset.key === article.dataset.key ? old : article;
-    }));
+    // How many servers are how, whatever the reader has chosen meanwhile.
+    for (const young of fresh.querySelectorAll("#filter option")) {
+      put(document.querySelector(`#filter option[value="${young.value}"]`), young.textContent);
+    }
+    renewServers(fresh);
     document.title = fresh.title;
     skew = Date.parse(fresh.documentElement.dataset.now) - Date.now();
   };
@@ -61,13 +75,16 @@
       const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(every) });
       if (!answer.ok) throw new Error("answered " + answer.status);
       renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      failedAt = null;
-      unreachable.hidden = true;
+      unreachableSince = null;
     } catch {
-      failedAt ??= Date.now();
-      unreachable.hidden = false;
-      put(unreachable, "snapring cannot be reached: what stands here is old");
+      unreachableSince ??= new Date(Date.now() + skew);
+      const words = "snapring cannot be reached";
+      document.title = words;
+      const time = unreachableSince.toISOString().slice(11, 19);
+      put(unreachable, `${words} since ${time} UTC. What stands here is old.`);
     }
+    unreachable.hidden = unreachableSince === null;
+    document.body.classList.toggle("old", unreachableSince !== null);
     tick();
   };
 

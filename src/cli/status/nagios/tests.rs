@@ -1,0 +1,110 @@
+use rstest::rstest;
+
+use super::*;
+use crate::observe::document::{DaemonStatus, Filter, Found};
+use crate::observe::stage::{ended, noon, numbered, time};
+use crate::rotate::report::RotationOutcome;
+
+/// A day and two hours.
+const DAY: Duration = Duration::from_secs(26 * 3600);
+
+/// A server by its history: `ok 3h`, `failed 3h ok 30h`, each with how long ago it ended.
+fn document(servers: &[(&str, &str)]) -> Document {
+    let rows = servers.iter().zip(101..).map(|((name, history), id)| {
+        let words: Vec<&str> = history.split_whitespace().collect();
+        let mut remembered: Vec<_> = words
+            .chunks(2)
+            .filter(|chunk| chunk.len() == 2)
+            .map(|chunk| {
+                let ago = humantime::parse_duration(chunk[1]).unwrap();
+                let at = (noon() - SignedDuration::try_from(ago).unwrap()).to_string();
+                match chunk[0] {
+                    "ok" => ended(&at, RotationOutcome::Rotated, ""),
+                    "failed" => ended(&at, RotationOutcome::Failed, "broke | off\nat once"),
+                    "blocked" => ended(&at, RotationOutcome::Blocked, "no room"),
+                    other => panic!("{other}"),
+                }
+            })
+            .collect();
+        remembered.reverse();
+        let line = if history.contains("disabled") { "enabled = false" } else { "" };
+        numbered(id, name, line, &remembered)
+    });
+    Document::of(&Found::among(rows.collect(), &Filter::default()), None, noon())
+}
+
+#[rstest]
+#[case::all_well(&[("web", "ok 3h"), ("db", "ok 25h")], Level::Ok,
+    "SNAPRING OK - 2 servers, the oldest success 1d 1h ago (db) | servers=2 trouble=0;0 oldest_success=90000s;;93600;0")]
+#[case::as_old_as_allowed(&[("web", "ok 26h")], Level::Ok,
+    "SNAPRING OK - 1 server, the oldest success 1d 2h ago (web) | servers=1 trouble=0;0 oldest_success=93600s;;93600;0")]
+#[case::none_at_all(&[], Level::Ok, "SNAPRING OK - 0 servers | servers=0 trouble=0;0")]
+#[case::one_failed_lately(&[("web", "failed 1h ok 25h")], Level::Warning,
+    "SNAPRING WARNING - web: failed (broke   off at once) | servers=1 trouble=1;0 oldest_success=90000s;;93600;0")]
+#[case::too_old(&[("web", "failed 1h ok 27h")], Level::Critical,
+    "SNAPRING CRITICAL - web: the last success was 1d 3h ago (broke   off at once) | servers=1 trouble=1;0 oldest_success=97200s;;93600;0")]
+#[case::too_old_and_nothing_told(&[("web", "ok 27h")], Level::Critical,
+    "SNAPRING CRITICAL - web: the last success was 1d 3h ago | servers=1 trouble=0;0 oldest_success=97200s;;93600;0")]
+#[case::never(&[("web", "blocked 1h")], Level::Critical,
+    "SNAPRING CRITICAL - web: never had a success (no room) | servers=1 trouble=1;0")]
+#[case::nothing_known(&[("web", "")], Level::Unknown,
+    "SNAPRING UNKNOWN - web: no success is known yet | servers=1 trouble=0;0")]
+#[case::disabled_ones_do_not_count(&[("web", "ok 1h"), ("old", "disabled")], Level::Ok,
+    "SNAPRING OK - 1 server, the oldest success 1h ago (web) | servers=1 trouble=0;0 oldest_success=3600s;;93600;0")]
+fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[case] line: &str) {
+    let check = check(&document(servers), DAY);
+    assert_eq!(check, Check { level, words: line.to_owned() });
+}
+
+#[test]
+fn several_findings_are_told_the_worst_first_one_a_line() {
+    let document =
+        document(&[("fresh", ""), ("warned", "failed 1h ok 2h"), ("gone", "failed 1h ok 99h")]);
+    let check = check(&document, DAY);
+    assert_eq!(check.level, Level::Critical);
+    let lines: Vec<&str> = check.words.lines().collect();
+    assert!(lines[0].starts_with("SNAPRING CRITICAL - gone: the last success was 4d 3h ago"));
+    assert!(lines[0].contains(", and 2 more | servers=3 trouble=2;0"), "{}", lines[0]);
+    let levels: Vec<&str> = lines[1..].iter().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(levels, ["CRITICAL", "WARNING", "UNKNOWN"]);
+}
+
+#[test]
+fn of_thousands_in_trouble_some_are_told() {
+    let names: Vec<String> = (0..200).map(|nth| format!("web-{nth}")).collect();
+    let servers: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.as_str(), "failed 1h")).collect();
+    assert_eq!(check(&document(&servers), DAY).words.lines().count(), 1 + SHOWN);
+}
+
+#[rstest]
+#[case::scheduler(false, None, Level::Critical, "the daemon's scheduler stands still")]
+#[case::configuration(true, Some("line 3"), Level::Warning, "the new configuration is bad: line 3")]
+fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
+    #[case] alive: bool,
+    #[case] refused: Option<&str>,
+    #[case] level: Level,
+    #[case] words: &str,
+) {
+    let mut document = document(&[("web", "ok 1h")]);
+    document.daemon = Some(DaemonStatus {
+        started_at: time("2026-11-01T00:00:00Z"),
+        alive,
+        ready: alive,
+        token: crate::api::client::TokenState::Accepted,
+        configuration_read_at: time("2026-11-01T00:00:00Z"),
+        configuration_refused: refused.map(str::to_owned),
+    });
+    let check = check(&document, DAY);
+    assert_eq!(check.level, level);
+    assert!(check.words.contains(words), "{}", check.words);
+}
+
+#[rstest]
+#[case(Level::Ok, 0)]
+#[case(Level::Warning, 1)]
+#[case(Level::Critical, 2)]
+#[case(Level::Unknown, 3)]
+fn the_exit_codes_are_those_of_nagios(#[case] level: Level, #[case] code: u8) {
+    assert_eq!(level.code(), code);
+}

@@ -1,0 +1,201 @@
+use rstest::rstest;
+
+use super::*;
+use crate::daemon::view::Row;
+use crate::observe::document::Filter;
+use crate::observe::stage::{ended, managed, noon, numbered, ring, row, slot, time};
+use crate::ring::Holder;
+use crate::rotate::report::RotationOutcome;
+use crate::snapshot::Status;
+
+fn daemon() -> DaemonStatus {
+    DaemonStatus {
+        started_at: time("2026-11-01T00:00:00Z"),
+        alive: true,
+        ready: true,
+        token: TokenState::Accepted,
+        configuration_read_at: time("2026-11-02T00:00:00Z"),
+        configuration_refused: None,
+    }
+}
+
+fn query(words: &str, state: Option<State>, page: usize) -> Query {
+    Query { filter: Filter { words: words.to_owned(), state }, page }
+}
+
+fn page(rows: Vec<Row>, query: &Query) -> String {
+    let found = Found::among(rows, &query.filter);
+    Page::of(found, &daemon(), query, noon()).render().unwrap()
+}
+
+fn good(at: &str) -> crate::standing::Ended {
+    ended(at, RotationOutcome::Rotated, "")
+}
+
+/// What stands between two texts, each time.
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Vec<&'a str> {
+    text.split(begin).skip(1).map(|rest| rest.split_once(end).unwrap().0).collect()
+}
+
+#[test]
+fn the_policy_lets_the_style_and_the_script_of_the_page_in_and_there_are_no_others() {
+    let page = page(vec![row("web-01", "", &[])], &query("", None, 1));
+    let policy = content_security_policy();
+    for (tag, directive) in [("style", "style-src"), ("script", "script-src")] {
+        let texts = between(&page, &format!("<{tag}>"), &format!("</{tag}>"));
+        assert_eq!(texts.len(), 1, "{tag}");
+        let hash = STANDARD.encode(digest(&SHA256, texts[0].as_bytes()));
+        assert!(policy.contains(&format!("{directive} 'sha256-{hash}';")), "{tag}: {policy}");
+    }
+    assert!(policy.starts_with("default-src 'none';"));
+    for loose in ["unsafe", "*", "http"] {
+        assert!(!policy.contains(loose), "{policy}");
+    }
+    // What the policy would keep from working.
+    for barred in [" style=", " onclick=", " onload=", "<img", "<link rel=\"stylesheet\""] {
+        assert!(!page.contains(barred), "{barred}");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_text() {
+    let evil = "<script>alert('&')</script>\"";
+    let mut row = row(evil, "", &[ended("2026-11-23T03:00:00Z", RotationOutcome::Failed, evil)]);
+    let foreign = slot(1, evil, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
+    row.standing.ring = Some(ring(vec![foreign]));
+    let page = page(vec![row], &query(evil, None, 1));
+    assert_eq!(page.matches("<script>").count(), 1, "the page's own");
+    // Name, reason, slot, snapshot, and the search box.
+    assert!(page.matches("&#60;script&#62;").count() >= 5);
+    assert_eq!(between(&page, "name=\"q\" value=\"", "\"")[0].matches("&#34;").count(), 1);
+}
+
+#[rstest]
+#[case(0, 1, 1, None, None)]
+#[case(60, 1, 1, None, None)]
+#[case(61, 1, 2, None, Some("/?page=2"))]
+#[case(130, 2, 3, Some("/?page=1"), Some("/?page=3"))]
+#[case(130, 3, 3, Some("/?page=2"), None)]
+// Of a fleet that has shrunk meanwhile.
+#[case(130, usize::MAX, 3, Some("/?page=2"), None)]
+fn the_pages_have_bounds(
+    #[case] found: usize,
+    #[case] asked: usize,
+    #[case] last: usize,
+    #[case] before: Option<&str>,
+    #[case] after: Option<&str>,
+) {
+    let pages = Pages::of(found, &query("", None, asked));
+    assert_eq!((pages.number, pages.last, pages.found), (asked.min(last), last, found));
+    assert_eq!((pages.before.as_deref(), pages.after.as_deref()), (before, after));
+}
+
+#[test]
+fn a_page_shows_its_part_and_its_links_keep_what_was_asked_for() {
+    let rows = || (1..=130).map(|id| numbered(id, &format!("web-{id:03} &"), "", &[])).collect();
+    let asked = query("web &", Some(State::Unknown), 2);
+    assert!(!page(rows(), &asked).contains("<article"), "no name holds that");
+    let asked = query("web", Some(State::Unknown), 2);
+    let page = page(rows(), &asked);
+    let shown = between(&page, "<article id=\"server-", "\"");
+    assert_eq!((shown.len(), shown[0], shown[59]), (60, "61", "120"));
+    assert!(page.contains("/?q=web&#38;state=unknown&#38;page=3"), "{page}");
+    assert_eq!(Pages::of(130, &query("a&b=c", None, 1)).after.unwrap(), "/?q=a%26b%3Dc&page=2");
+}
+
+#[rstest]
+#[case::well(&["ok"], |_: &mut DaemonStatus| {}, "All is well", "good")]
+#[case::fresh(&["ok", "fresh"], |_: &mut DaemonStatus| {}, "1 of 2 servers not rotated since the start", "")]
+#[case::failed(&["ok", "failed"], |_: &mut DaemonStatus| {}, "1 of 2 servers in trouble", "bad")]
+#[case::none(&[], |_: &mut DaemonStatus| {}, "No server is switched on", "")]
+#[case::stuck(&["failed"], |it: &mut DaemonStatus| it.alive = false, "The scheduler stands still", "bad")]
+#[case::token(&["ok"], |it: &mut DaemonStatus| it.token = TokenState::Refused, "The provider refuses the token", "bad")]
+#[case::configuration(&["ok"], |it: &mut DaemonStatus| it.configuration_refused = Some("line 3".to_owned()),
+    "The new configuration is not in force", "bad")]
+fn the_headline_is_the_one_thing_to_know(
+    #[case] servers: &[&str],
+    #[case] change: fn(&mut DaemonStatus),
+    #[case] words: &str,
+    #[case] class: &str,
+) {
+    let mut daemon = daemon();
+    change(&mut daemon);
+    let states = servers.iter().map(|server| match *server {
+        "ok" => State::Ok,
+        "failed" => State::Failed,
+        _ => State::Unknown,
+    });
+    let headline = Headline::of(Totals::of(states), &daemon);
+    assert_eq!((headline.words.as_str(), headline.class), (words, class));
+}
+
+#[test]
+fn trouble_is_told_with_its_reason_and_since_when_though_a_tick_was_skipped_since() {
+    let row = row(
+        "web-01",
+        "",
+        &[
+            ended("2026-11-21T03:00:00Z", RotationOutcome::Failed, "first"),
+            ended("2026-11-22T03:00:00Z", RotationOutcome::Failed, "the disk is full"),
+            ended("2026-11-22T03:10:00Z", RotationOutcome::Skipped, "too soon"),
+        ],
+    );
+    let card = ServerCard::of(&ServerStatus::of(&row, State::Failed), noon());
+    let error = "the disk is full (2 times since 2026-11-21 03:00:00 UTC)";
+    assert_eq!(card.error.as_deref(), Some(error));
+    assert_eq!(card.last_outcome, "skipped: too soon");
+}
+
+#[test]
+fn a_card_changes_its_key_with_its_facts_and_not_with_time() {
+    let key = |row: &Row, now| ServerCard::of(&ServerStatus::of(row, State::Ok), now).key;
+    let at_night = row("web-01", "", &[good("2026-11-23T03:00:00Z")]);
+    let later = noon() + jiff::SignedDuration::from_hours(5);
+    assert_eq!(key(&at_night, noon()), key(&at_night, later));
+    let again = row("web-01", "", &[good("2026-11-23T04:00:00Z")]);
+    assert_ne!(key(&at_night, noon()), key(&again, noon()));
+}
+
+#[test]
+fn a_ring_is_drawn_as_its_slots_in_order_and_told_in_words() {
+    let mut row = row("web-01", "reserve = 1\ncap = 6", &[]);
+    row.standing.ring = Some(ring(vec![
+        slot(1, "by-hand", Holder::Foreign, Status::Completed, "2026-11-13T12:00:00Z"),
+        slot(2, "kept", Holder::Pinned, Status::Completed, "2026-11-18T12:00:00Z"),
+        managed(3, "2026-11-22T03:00:00Z", Status::Failed),
+        managed(4, "2026-11-23T12:00:00Z", Status::InProgress),
+    ]));
+    let card = ServerCard::of(&ServerStatus::of(&row, State::Ok), noon()).ring.unwrap();
+    let classes: Vec<&str> = card.slots.iter().map(|slot| slot.class.as_str()).collect();
+    let expected = ["foreign", "pinned", "managed broken", "managed in_progress", "free", "free"];
+    assert_eq!(classes, expected);
+    assert_eq!(card.words, "2 managed, 1 foreign, 1 pinned, 2 free (1 reserved)");
+    let marks: Vec<(&str, &str, &str)> = card
+        .snapshots
+        .iter()
+        .map(|it| (it.place.as_str(), it.time.distance.as_str(), it.status.as_str()))
+        .collect();
+    let expected = [
+        ("2.0%", "10d", "completed"),
+        ("50.0%", "5d", "completed"),
+        ("84.8%", "1d 9h", "failed"),
+        ("98.0%", "0s", "in progress"),
+    ];
+    assert_eq!(marks, expected);
+}
+
+#[test]
+fn a_ring_of_very_many_slots_is_told_and_not_drawn() {
+    let mut row = row("web-01", "cap = 1000", &[]);
+    row.standing.ring = Some(ring(vec![managed(1, "2026-11-23T03:00:00Z", Status::Completed)]));
+    let card = ServerCard::of(&ServerStatus::of(&row, State::Ok), noon()).ring.unwrap();
+    assert!(card.slots.is_empty());
+    assert_eq!(card.words, "1 managed, 999 free");
+}
+
+#[test]
+fn an_empty_page_says_why() {
+    assert!(page(vec![], &query("", None, 1)).contains("The configuration names no server."));
+    let none = page(vec![row("web-01", "", &[])], &query("db", None, 1));
+    assert!(none.contains("No server is like that. <a href=\"/\">Show all 1.</a>"));
+}

@@ -1,0 +1,110 @@
+use rstest::rstest;
+
+use super::*;
+use crate::observe::stage::{ended, managed, ring, slot, time};
+
+const GOOD: RotationOutcome = RotationOutcome::Rotated;
+const BAD: RotationOutcome = RotationOutcome::Failed;
+
+fn report(tick: &str, outcome: RotationOutcome) -> Report {
+    Report::without_steps(outcome, ServerId(101), "web-01", Tick::at(time(tick)), "why".to_owned())
+}
+
+fn standing(remembered: &[Ended]) -> Standing {
+    let mut standing = Standing::default();
+    remembered.iter().for_each(|ended| standing.remember(ended));
+    standing
+}
+
+#[test]
+fn trouble_lasts_from_the_first_bad_end_and_is_explained_by_the_last() {
+    let standing = standing(&[
+        ended("2026-11-20T03:00:00Z", GOOD, ""),
+        ended("2026-11-21T03:00:00Z", BAD, "first"),
+        ended("2026-11-22T03:00:00Z", RotationOutcome::Blocked, "second"),
+        ended("2026-11-22T04:00:00Z", RotationOutcome::Skipped, "too soon"),
+    ]);
+    let trouble = standing.trouble.clone().unwrap();
+    assert_eq!(trouble.since, time("2026-11-21T03:00:00Z"));
+    assert_eq!((trouble.rotations, trouble.blocked), (2, true));
+    assert_eq!(trouble.reason.as_deref(), Some("second"), "not why a later one was skipped");
+    assert_eq!(standing.last.as_ref().unwrap().outcome, RotationOutcome::Skipped);
+    assert_eq!(standing.last_success(), Some(time("2026-11-20T03:00:00Z")));
+}
+
+#[rstest]
+#[case(RotationOutcome::Rotated, true)]
+#[case(RotationOutcome::Adopted, true)]
+#[case(RotationOutcome::Skipped, false)]
+fn only_a_success_ends_trouble(#[case] outcome: RotationOutcome, #[case] ends: bool) {
+    let standing = standing(&[
+        ended("2026-11-21T03:00:00Z", BAD, "why"),
+        ended("2026-11-22T03:00:00Z", outcome, ""),
+    ]);
+    assert_eq!(standing.trouble.is_none(), ends);
+    assert_eq!(standing.last_success.is_some(), ends);
+}
+
+#[test]
+fn without_a_rotation_the_newest_completed_managed_snapshot_was_the_last_success() {
+    let foreign = slot(4, "by-hand", Holder::Foreign, Status::Completed, "2026-11-23T09:00:00Z");
+    let slots = vec![
+        managed(1, "2026-11-21T03:00:00Z", Status::Completed),
+        managed(2, "2026-11-22T03:00:00Z", Status::Failed),
+        managed(3, "2026-11-23T03:00:00Z", Status::InProgress),
+        foreign,
+    ];
+    let standing = Standing { ring: Some(ring(slots)), ..Standing::default() };
+    assert_eq!(standing.last_success(), Some(time("2026-11-21T03:00:00Z")));
+    assert_eq!(Standing::default().last_success(), None);
+}
+
+#[test]
+fn what_a_rotation_deleted_leaves_the_ring_but_a_foreign_one_of_that_name_stays() {
+    let old = managed(1, "2026-11-21T03:00:00Z", Status::Completed);
+    let name = old.name.clone();
+    let foreign = slot(2, &name, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
+    let mut standing = Standing { ring: Some(ring(vec![old, foreign])), ..Standing::default() };
+    let report = Report { deleted: vec![name.into()], ..report("2026-11-23T03:00:00Z", GOOD) };
+    standing.ended(&report, time("2026-11-23T03:01:00Z"));
+    let left: Vec<u64> = standing.ring.unwrap().slots.iter().map(|slot| slot.id.0).collect();
+    assert_eq!(left, [2]);
+}
+
+#[test]
+fn a_rotation_is_under_way_until_it_ends_whatever_is_skipped_because_of_it() {
+    let standings = Standings::default();
+    let tick = Tick::at(time("2026-11-23T03:00:00Z"));
+    let began = time("2026-11-23T03:00:01Z");
+    let under_way = standings.begun(ServerId(101), tick, began);
+    // The same tick asked for a second time, and another one.
+    for skipped in ["2026-11-23T03:00:00Z", "2026-11-23T04:00:00Z"] {
+        standings.ended(&report(skipped, RotationOutcome::Skipped), began);
+        assert_eq!(standings.of(ServerId(101)).under_way, Some((tick, began)));
+    }
+    drop(under_way);
+    assert_eq!(standings.of(ServerId(101)).under_way, None);
+}
+
+#[test]
+fn each_end_is_counted_by_how_it_was_but_not_those_remembered_from_before() {
+    let standings = Standings::default();
+    let at = time("2026-11-23T03:00:00Z");
+    standings.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", BAD, "why"));
+    for outcome in [GOOD, BAD, BAD] {
+        standings.ended(&report("2026-11-23T03:00:00Z", outcome), at);
+    }
+    let counts: Vec<(RotationOutcome, u32)> =
+        standings.of(ServerId(101)).ended.each().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counts, [(GOOD, 1), (BAD, 2)]);
+}
+
+#[test]
+fn a_server_that_left_the_configuration_is_forgotten() {
+    let standings = Standings::default();
+    standings.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", GOOD, ""));
+    standings.remember(ServerId(102), &ended("2026-11-22T03:00:00Z", GOOD, ""));
+    standings.keep_only(|id| id == ServerId(102));
+    assert_eq!(standings.of(ServerId(101)), Standing::default());
+    assert!(standings.of(ServerId(102)).last_success.is_some());
+}

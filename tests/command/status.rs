@@ -1,0 +1,129 @@
+//! `status` and `health`: with a daemon, without one, and with one that does not answer.
+
+use std::net::{SocketAddr, TcpListener};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::machine::{Machine, WEB};
+
+const SERVERS: &str = "[defaults]\nschedule = \"0 3 1 1 *\"\nkeep = 3\n\
+                       [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
+
+/// A machine whose daemon is to listen at an address that is free.
+async fn machine() -> (Machine, SocketAddr) {
+    let machine = Machine::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    machine.configure(&format!("[http]\nlisten = \"{address}\"\n{SERVERS}"));
+    (machine, address)
+}
+
+fn line<'a>(table: &'a str, server: &str) -> &'a str {
+    table.lines().find(|line| line.starts_with(server)).unwrap_or_else(|| panic!("{table}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_daemon_it_is_asked() {
+    let (machine, _) = machine().await;
+    machine.fault("create:fails,server=102");
+    let daemon = machine.daemon();
+    machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+    assert_eq!(machine.run(&["health"]), (0, "ok\n".to_owned(), String::new()));
+    daemon.signal(Signal::SIGUSR1);
+    let both = || daemon.rotations("rotated") == 1 && daemon.rotations("failed") == 1;
+    machine.until("both to end", both).await;
+    assert_eq!(machine.run(&["health", "--ready"]).0, 0);
+
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!((code, errors.as_str()), (1, ""), "one has failed");
+    assert!(line(&out, "web").contains(" ok "), "{out}");
+    let db = line(&out, "db");
+    assert!(db.contains(" failed ") && db.contains("the provider failed to make"), "{out}");
+    assert!(out.find("\ndb") < out.find("\nweb"), "trouble first: {out}");
+
+    assert_eq!(machine.run(&["status", "web"]).0, 0, "that one is well");
+    let (code, out, _) = machine.run(&["status", "--json", "102"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &document["totals"]["failed"]), (1, &1.into()));
+    assert_eq!(document["servers"][0]["name"], "db");
+    assert_eq!(document["daemon"]["alive"], true);
+
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h", "web"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("SNAPRING OK - 1 server, the oldest success "), "{out}");
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert_eq!(code, 2);
+    assert!(out.starts_with("SNAPRING CRITICAL - db: never had a success (the provider"), "{out}");
+    assert!(out.contains(" | servers=2 trouble=1;0 oldest_success="), "{out}");
+
+    machine.fault("any:status=401");
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the refusal", || machine.run(&["health", "--ready"]).0 == 1).await;
+    let (_, out, _) = machine.run(&["health", "--ready"]);
+    assert_eq!(out, "the provider refuses the token\n");
+    assert_eq!(machine.run(&["health"]).0, 0, "a new start would not help");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_daemon_the_provider_is_asked() {
+    let (machine, address) = machine().await;
+    machine.add(WEB, "snapring-20261101T030000Z", 30);
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 0);
+    let expected = format!("no daemon is running: nobody listens on {address}");
+    assert!(errors.contains(&expected), "{errors}");
+    let web = line(&out, "web");
+    assert!(web.contains("1d 6h ago") && web.contains("1 of 5"), "{out}");
+    assert_eq!(machine.run(&["status", "--max-age", "31h", "web"]).0, 0);
+    assert_eq!(machine.run(&["status", "--max-age", "29h", "web"]).0, 2);
+    assert_eq!(machine.run(&["status", "--max-age", "29h", "db"]).0, 3, "nothing is known of it");
+
+    // What was not found out is not well.
+    machine.fault("list:status=404,server=102");
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(errors.contains("db: "), "{errors}");
+    assert!(line(&out, "web").contains("1 of 5"), "{out}");
+
+    let (code, out, errors) = machine.run(&["health"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(errors.contains(&format!("nobody listens on {address}")), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_does_not_answer_is_not_waited_for_without_end() {
+    let machine = Machine::new().await;
+    // Takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    machine.configure(&format!("[http]\nlisten = \"{address}\"\n{SERVERS}"));
+    let (code, _, errors) = machine.run(&["health", "--timeout", "200ms"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains(&format!("{address} did not answer within 200ms")), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_place_to_ask_health_says_how_to_make_one() {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    let (code, _, errors) = machine.run(&["health"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("hint: set `listen` in [http], and restart it"), "{errors}");
+    // `status` has another way, and nothing to warn of.
+    let (code, _, errors) = machine.run(&["status"]);
+    assert_eq!(code, 0);
+    assert!(!errors.contains("warning"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_cannot_be_made_is_unknown() {
+    let (machine, _) = machine().await;
+    machine.fault("any:status=500");
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert_eq!(code, 3);
+    assert_eq!(out, "SNAPRING UNKNOWN - how the servers stand cannot be told\n");
+    machine.configure("nonsense");
+    assert_eq!(machine.run(&["status", "--max-age", "26h"]).0, 3);
+    assert_eq!(machine.run(&["status"]).0, 78);
+}
