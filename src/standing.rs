@@ -14,7 +14,7 @@ use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::ring::{Holder, Ring};
 use crate::rotate::report::{KnownCause, Report, RotationOutcome};
 use crate::snapshot::Status;
-use crate::store::PastRotation;
+use crate::store::{LastOfServer, PastRotation};
 
 /// How a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -257,6 +257,18 @@ impl Standings {
     /// How a rotation ended before this process began. Does not count as one of its own.
     pub fn remember(&self, server: ServerId, ended: &Ended) {
         self.lock().entry(server).or_default().remember(ended);
+    }
+
+    /// How servers stood, as far as is known of their last rotations.
+    #[must_use]
+    pub fn known<'a>(last: impl IntoIterator<Item = &'a LastOfServer>) -> Self {
+        let standings = Self::default();
+        for LastOfServer { last, last_good } in last {
+            for past in [last_good.as_ref(), Some(last)].into_iter().flatten() {
+                standings.remember(past.server_id, &past.into());
+            }
+        }
+        standings
     }
 
     /// Forgets all servers but these.

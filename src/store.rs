@@ -250,19 +250,34 @@ fn keys(servers: &[Arc<Server>]) -> Vec<Key> {
 /// # Errors
 /// When it cannot be read, or was never written.
 pub async fn read(place: &Place, filter: &Filter) -> Result<Vec<PastRotation>, Trouble> {
+    reading(place, async |database| database.history(filter).await).await
+}
+
+/// The last that is known of each server, as [`read`] reads.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn read_last(place: &Place) -> Result<Vec<LastOfServer>, Trouble> {
+    reading(place, async |database| database.last_of_each_server().await).await
+}
+
+async fn reading<T>(
+    place: &Place,
+    question: impl AsyncFn(&mut Database) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
     let read = async |access| {
         let mut database = Database::open(place, access).await?;
-        let rows = database.history(filter).await;
+        let answer = question(&mut database).await;
         database.close().await;
-        rows
+        answer
     };
     if let Place::File(file) = place
         && at_rest(file)
     {
-        let rows = read(Access::ReadAtRest).await;
+        let answer = read(Access::ReadAtRest).await;
         // A daemon that has begun meanwhile may have changed what was being read.
-        if rows.is_ok() || at_rest(file) {
-            return rows;
+        if answer.is_ok() || at_rest(file) {
+            return answer;
         }
     }
     read(Access::Read).await

@@ -64,6 +64,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         setup.clock.timeout(STORE_WAIT, store.last_of_each_server()),
     );
     let known = known.unwrap_or_default();
+    let ids: HashSet<ServerId> = setup.settings.servers.iter().map(|server| server.id).collect();
+    let configured = |it: &LastOfServer| ids.contains(&it.last.server_id);
     let witnesses = Arc::new(Witnesses {
         herald: Herald::new(
             ServiceManager::from_environment(variable),
@@ -84,7 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         clock: setup.clock.clone(),
         exclusion,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
-        standings: standings(&known, &setup.settings),
+        standings: Standings::known(known.iter().filter(|it| configured(it))),
         first_loaded,
         on_report: Box::new(move |report| told.on_report(report)),
     };
@@ -146,19 +148,6 @@ impl Witnesses {
     async fn end(&self) {
         tokio::join!(self.notices.end(), self.store.close(STORE_WAIT));
     }
-}
-
-/// How each configured server stood before this process began.
-fn standings(known: &[LastOfServer], settings: &Settings) -> Standings {
-    let standings = Standings::default();
-    for LastOfServer { last, last_good } in known {
-        for past in [last_good.as_ref(), Some(last)].into_iter().flatten() {
-            standings.remember(past.server_id, &past.into());
-        }
-    }
-    let configured: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
-    standings.keep_only(|id| configured.contains(&id));
-    standings
 }
 
 /// Does what signals ask for, until one asks to end.

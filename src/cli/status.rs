@@ -16,7 +16,9 @@ use crate::daemon::view::Row;
 use crate::observe::document::{Document, Filter, Found, ServerStatus, Totals, VERSION};
 use crate::observe::visitor::{NoAnswer, ask};
 use crate::readable;
-use crate::standing::{RingSeen, Standing};
+use crate::standing::{RingSeen, Standing, Standings};
+use crate::store;
+use crate::store::place::Place;
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Show how each server stands: last success, next tick, slots, last error.
 ///
 /// Asks the running daemon where the configuration has it listen (`[http] listen`); without one,
-/// asks the provider. Ends with 1 when any server is in trouble.
+/// asks the provider, and the store for how rotations ended. Ends with 1 when any server is in trouble.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers; none: all
@@ -116,9 +118,10 @@ fn read(body: &[u8], servers: &[Arc<Server>]) -> Result<Document, Exit> {
     Ok(document)
 }
 
-/// What the provider says.
+/// What the provider says, and what the store remembers.
 async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, Exit> {
     let client = setup.client().map_err(Refusal::print)?;
+    let standings = remembered(setup).await;
     let mut rows = Vec::new();
     let mut answered = 0;
     for (server, ring) in rings(&client, servers).await {
@@ -130,7 +133,7 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
         rows.push(Row {
             server: Arc::clone(server),
-            standing: Standing { ring: ring.as_ref().map(RingSeen::of), ..Standing::default() },
+            standing: Standing { ring: ring.as_ref().map(RingSeen::of), ..standings.of(server.id) },
             next: tick.map(|tick| (tick, server.starts_at(tick))),
         });
     }
@@ -140,6 +143,21 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
     let found = Found::among(rows, &Filter::default());
     let document = Document::of(&found, None, setup.clock.now().wall);
     Ok(Gathered { document, is_whole: answered == servers.len() })
+}
+
+/// How servers stood when a daemon last wrote it down. Without that, the rings tell what they can.
+async fn remembered(setup: &Setup) -> Standings {
+    let place = Place::of_command(setup.settings.store.as_ref(), |name| std::env::var_os(name));
+    if place == Place::Memory {
+        return Standings::default();
+    }
+    let words = match setup.clock.timeout(PATIENCE, store::read_last(&place)).await {
+        Some(Ok(last)) => return Standings::known(&last),
+        Some(Err(problem)) => problem.to_string(),
+        None => "no answer".to_owned(),
+    };
+    console::warning(&format!("how rotations ended is not known: {place}: {words}"));
+    Standings::default()
 }
 
 fn text(document: &Document) -> String {
