@@ -171,8 +171,13 @@ impl<'a, 'i> Table<'a, 'i> {
             if secret {
                 hide(value, &mut problems.secrets);
             }
+            // An address in the place of a key may be a webhook's, which is a secret.
+            let address = name.contains('/');
+            if address {
+                problems.secrets.push(key.span());
+            }
             // A key is anything in quotes, and a log line must stay one line.
-            let name = name.escape_debug();
+            let name = if address { "…".to_owned() } else { name.escape_debug().to_string() };
             if secret && near.is_none() {
                 problems.error(
                     key.span(),

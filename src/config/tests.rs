@@ -360,3 +360,48 @@ proptest! {
         }
     }
 }
+
+/// Whatever is wrong with the file, its webhook is not told again.
+#[test]
+fn no_mistake_in_a_file_shows_a_webhook_or_a_password() {
+    let texts = [
+        "[[notify]]\nurl = \"https://hooks.example/services/SECRETPART\nformat = \"slack\"\n",
+        "[[notify]]\nurl = 'https://hooks.example/services/SECRETPART\n",
+        "[[notify]]\nurl = \"\"\"https://hooks.example/services/SECRETPART",
+        "[[notify]]\nurl = https://hooks.example/services/SECRETPART\n",
+        "[[notify]]\nurl = [\"https://hooks.example/services/SECRETPART\"]\n",
+        "[[notify]]\nurl = { a = \"https://hooks.example/services/SECRETPART\" }\n",
+        "[[notify]]\nurll = \"https://hooks.example/services/SECRETPART\"\n",
+        "[notify]\nurl = \"https://hooks.example/services/SECRETPART\"\n",
+        "notify = \"https://hooks.example/services/SECRETPART\"\n",
+        "notify = [\"https://hooks.example/services/SECRETPART\"]\n",
+        "[[notify]]\n\"https://hooks.example/services/SECRETPART\" = 1\n",
+        "[\"https://hooks.example/services/SECRETPART\"]\nx = 1\n",
+        "[[notify]]\nurl = \"https://hooks.example/a\"\non = [\"https://hooks.example/services/SECRETPART\"]\n",
+        "[[notify]]\nurl = \"https://hooks.example/a\"\nformat = \"https://hooks.example/SECRETPART\"\n",
+        "[[notify]]\nurl = \"https:\\u002f\\u002fhooks.example\\u002fSECRETPART\"\nx = \n",
+        "[[notify]]\nurl = \"https://hooks.example/x\"\nurl = \"https://hooks.example/SECRETPART\"\n",
+        "[store]\nurl = \"postgres://anna:SECRETPART@db/x\ny = 1",
+        "[store]\nurl = \"mysql://anna:SECRETPART@db/x\"\n",
+        "[store]\nurl = \"postgres://anna:SECRETPART@db:notaport/x\"\n",
+        "[store]\nurll = \"postgres://anna:SECRETPART@db/x\"\n",
+        "store = \"postgres://anna:SECRETPART@db/x\"\n",
+        "[http]\nlisten = \"https://hooks.example/SECRETPART\"\n",
+        "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n[store]\nurl = \"host=db password=SECRETPART\"\n",
+        "[store]\nurl = \"postgres://anna:SECRETPART\n",
+        "[store]\nurl = postgres://anna:SECRETPART@db/x\n",
+        "[store]\nurl = \"postgres://db/x?password=SECRETPART&sslmode=odd\"\n",
+        "[store]\nurl = \"postgres://db/x?password=SECRETPART\n",
+    ];
+    let mut shown = Vec::new();
+    for text in texts {
+        if let Err(error) = parse("test.toml", text) {
+            for words in [error.render(false), error.to_string(), format!("{error:?}")] {
+                if words.contains("SECRETPART") {
+                    shown.push(format!("{text:?}\n  -> {words}"));
+                }
+            }
+        }
+    }
+    assert!(shown.is_empty(), "{}", shown.join("\n"));
+}
