@@ -10,6 +10,12 @@ pub fn instant(instant: Timestamp) -> String {
     Tick::at(instant).instant().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// How many servers.
+#[must_use]
+pub fn servers(count: usize) -> String {
+    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
+}
+
 /// How long ago, in the two largest units: `3d 4h`.
 #[must_use]
 pub fn age(then: Timestamp, now: Timestamp) -> String {

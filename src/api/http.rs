@@ -108,7 +108,7 @@ fn failed(error: &reqwest::Error) -> TransportError {
 }
 
 /// The causes, from the second on: the first only says that something failed, and names the URL.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

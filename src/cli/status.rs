@@ -2,6 +2,7 @@
 
 pub mod nagios;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::config::types::Server;
 use crate::daemon::view::Row;
+use crate::naming::ServerId;
 use crate::observe::document::{Document, Filter, Found, ServerStatus, Totals, VERSION};
 use crate::observe::visitor::{NoAnswer, ask};
 use crate::readable;
@@ -113,7 +115,8 @@ fn read(body: &[u8], servers: &[Arc<Server>]) -> Result<Document, Exit> {
         console::error(words);
         return Err(Exit::Trouble);
     }
-    document.servers.retain(|row| servers.iter().any(|server| server.id == row.id));
+    let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
+    document.servers.retain(|row| wanted.contains(&row.id));
     document.totals = Totals::of(document.servers.iter().map(|server| server.state));
     Ok(document)
 }

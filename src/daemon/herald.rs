@@ -124,10 +124,7 @@ impl Herald {
 impl News {
     /// One line for a person who looks.
     fn status(&self, servers: usize, upcoming: Option<Upcoming>) -> String {
-        let mut status = match servers {
-            1 => "1 server".to_owned(),
-            more => format!("{more} servers"),
-        };
+        let mut status = readable::servers(servers);
         if let Some(Upcoming { at, server, more }) = upcoming {
             status.push_str(&format!(", next tick {} for {server}", readable::instant(at)));
             if more > 0 {

@@ -1,6 +1,5 @@
 //! One letter to one webhook, and what it answers.
 
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 
+use crate::api::http::chain;
 use crate::api::transport::TransportError;
 use crate::clock::Clock;
 use crate::notices::webhook::Webhook;
@@ -80,7 +80,7 @@ impl HttpPost {
             // By bytes: a name in a title may hold any letter.
             request = request.header(*name, value.as_bytes());
         }
-        let mut answer = request.send().await.map_err(|error| connection(&chain(error)))?;
+        let mut answer = request.send().await.map_err(|error| connection(&causes(error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|it| it.to_str().ok()).map(str::to_owned);
@@ -116,7 +116,7 @@ fn connect() -> Result<reqwest::Client, String> {
         // Notices are rare, and a connection that was closed meanwhile costs a try.
         .pool_max_idle_per_host(0)
         .build()
-        .map_err(chain)
+        .map_err(causes)
 }
 
 fn connection(reason: &str) -> TransportError {
@@ -124,15 +124,8 @@ fn connection(reason: &str) -> TransportError {
 }
 
 /// The causes, without the address.
-fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+fn causes(error: reqwest::Error) -> String {
+    chain(&error.without_url())
 }
 
 #[cfg(test)]

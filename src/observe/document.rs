@@ -272,9 +272,8 @@ impl Found {
     /// Looks through these.
     #[must_use]
     pub fn among(rows: Vec<Row>, filter: &Filter) -> Self {
-        let rows: Vec<(State, Row)> = rows.into_iter().map(|row| (state(&row), row)).collect();
+        let mut rows: Vec<(State, Row)> = rows.into_iter().map(|row| (state(&row), row)).collect();
         let totals = Totals::of(rows.iter().map(|(state, _)| *state));
-        let mut rows = rows;
         rows.retain(|(state, row)| filter.takes(row, *state));
         rows.sort_by(|(state, row), (other_state, other)| {
             state.cmp(other_state).then_with(|| row.server.name.cmp(&other.server.name))
@@ -361,7 +360,7 @@ impl ServerStatus {
 
 impl RingStatus {
     fn of(seen: &RingSeen, cap: u32, reserve: u32) -> Self {
-        let taken = u32::try_from(seen.slots.len()).unwrap_or(u32::MAX);
+        let taken = seen.count(|_| true);
         Self {
             seen_at: seen.at,
             cap,

@@ -121,7 +121,7 @@ impl Fleet {
 /// Foreign are all that are not ours, pinned ones too: both use up slots that are not to be freed.
 fn slots(row: &Row, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
     let Some(ring) = &row.standing.ring else { return Ok(()) };
-    let taken = u32::try_from(ring.slots.len()).unwrap_or(u32::MAX);
+    let taken = ring.count(|_| true);
     let managed = ring.count(|holder| matches!(holder, Holder::Managed(_)));
     let states = [
         ("managed", managed),

@@ -201,8 +201,9 @@ impl Headline {
 
     fn of(totals: Totals, daemon: &DaemonStatus) -> Self {
         let bad = |words: String| Self { words, class: "bad" };
-        let of =
-            |count: usize, words: &str| format!("{count} of {} {words}", servers(totals.servers));
+        let of = |count: usize, words: &str| {
+            format!("{count} of {} {words}", readable::servers(totals.servers))
+        };
         if !daemon.alive {
             return bad("The scheduler stands still".to_owned());
         }
@@ -221,10 +222,6 @@ impl Headline {
             (trouble, _) => bad(of(trouble, "in trouble")),
         }
     }
-}
-
-fn servers(count: usize) -> String {
-    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
 }
 
 fn facts(daemon: &DaemonStatus) -> Vec<Fact> {

@@ -97,10 +97,10 @@ pub fn check(document: &Document, max_age: Duration) -> Check {
         [] => match oldest {
             Some((age, name)) => format!(
                 "{}, the oldest success {} ago ({name})",
-                servers(enabled.len()),
+                readable::servers(enabled.len()),
                 readable::span(age)
             ),
-            None => servers(enabled.len()),
+            None => readable::servers(enabled.len()),
         },
         [(_, only)] => only.clone(),
         [(_, first), others @ ..] => format!("{first}, and {} more", others.len()),
@@ -150,10 +150,6 @@ fn judge(server: &ServerStatus, now: Timestamp, max_age: Duration) -> Option<(Le
 
 fn age(at: Timestamp, now: Timestamp) -> SignedDuration {
     now.duration_since(at)
-}
-
-fn servers(count: usize) -> String {
-    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
 }
 
 /// What would end the line, or begin performance data, cannot stand in it.

@@ -6,21 +6,26 @@ use rstest::rstest;
 use super::*;
 use crate::notices::tests::{DB, WEB, at, ended, refused};
 
+/// What a letter of a story comes to.
+fn report(server: ServerId, letter: char) -> Report {
+    match letter {
+        'r' => ended(server, RotationOutcome::Rotated),
+        'a' => ended(server, RotationOutcome::Adopted),
+        's' => ended(server, RotationOutcome::Skipped),
+        'b' => ended(server, RotationOutcome::Blocked),
+        'f' => ended(server, RotationOutcome::Failed),
+        't' => refused(server, KnownCause::Token),
+        _ => refused(server, KnownCause::Shutdown),
+    }
+}
+
 /// What a story of one letter a report comes to, a server's news as `failure`, the account's as
 /// `account failure`.
 fn told(states: &mut States, story: &str) -> Vec<String> {
     let mut told = Vec::new();
     for (minute, letter) in story.chars().filter(|it| *it != ' ').enumerate() {
         let server = if letter.is_uppercase() { DB } else { WEB };
-        let report = match letter.to_ascii_lowercase() {
-            'r' => ended(server, RotationOutcome::Rotated),
-            'a' => ended(server, RotationOutcome::Adopted),
-            's' => ended(server, RotationOutcome::Skipped),
-            'b' => ended(server, RotationOutcome::Blocked),
-            'f' => ended(server, RotationOutcome::Failed),
-            't' => refused(server, KnownCause::Token),
-            _ => refused(server, KnownCause::Shutdown),
-        };
+        let report = report(server, letter.to_ascii_lowercase());
         for notice in states.take(&report, at(i64::try_from(minute).unwrap())) {
             let whose = match &notice.subject {
                 Subject::Account => "account",
@@ -105,15 +110,7 @@ proptest! {
                 bad.remove(&Some(ServerId(4)));
             }
             let server = ServerId(server);
-            let report = match letter {
-                'r' => ended(server, RotationOutcome::Rotated),
-                'a' => ended(server, RotationOutcome::Adopted),
-                's' => ended(server, RotationOutcome::Skipped),
-                'b' => ended(server, RotationOutcome::Blocked),
-                'f' => ended(server, RotationOutcome::Failed),
-                't' => refused(server, KnownCause::Token),
-                _ => refused(server, KnownCause::Shutdown),
-            };
+            let report = report(server, letter);
             let news = states.take(&report, at(i64::try_from(minute).unwrap()));
             for notice in &news {
                 let subject = match &notice.subject {
