@@ -1,9 +1,10 @@
 //! The provider's API: what is asked, what the answers mean, what is tried again.
 //!
 //! [`client`] is the whole of it for the rest of the program, with a [`scope`] that says on whose
-//! behalf. Below it, [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`]
-//! [`retry_after`] and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together,
-//! [`admission`] says who may send when, and [`record`] writes the one event that each call leaves.
+//! behalf; its [`lister`] lets servers that are looked at together share one listing. Below it,
+//! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`], [`retry_after`]
+//! and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together, [`admission`]
+//! says who may send when, and [`record`] writes the one event that each call leaves.
 
 pub mod admission;
 pub mod body;
@@ -12,6 +13,7 @@ pub mod credentials;
 pub mod exchange;
 pub mod failure;
 pub mod http;
+pub mod lister;
 pub mod reading;
 pub mod record;
 pub mod retry_after;

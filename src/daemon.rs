@@ -34,6 +34,7 @@ use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
+use crate::rotate::pace::Habits;
 use crate::rotate::report::{Report, RotationOutcome};
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 use crate::schedule::loaded::FirstLoadedTimes;
@@ -41,7 +42,7 @@ use crate::standing::Standings;
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
 /// the timetable for the next beat.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 65_536;
 
 /// What the daemon needs of the world.
 pub struct World {
@@ -71,6 +72,7 @@ struct Shared {
     timetable: Mutex<Timetable>,
     current: Mutex<Arc<Current>>,
     pins: Pins,
+    habits: Habits,
     queue: mpsc::Sender<Ordered>,
     /// Goes from the agenda to the loop that takes orders, as an order does.
     pulse: Notify,
@@ -96,6 +98,8 @@ struct Ordered {
     server: Arc<Server>,
     tick: Tick,
     asked_by: AskedBy,
+    /// A process before this one may have begun it.
+    resumed: bool,
     /// Where it is held already.
     claim: Option<Claim>,
 }
@@ -117,6 +121,7 @@ impl Daemon {
             timetable: Mutex::new(Timetable::new(&settings.servers, now)),
             current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
             pins: Pins::default(),
+            habits: Habits::default(),
             queue,
             pulse: Notify::new(),
             heartbeat: Heartbeat::begin(&world.clock),
@@ -177,7 +182,9 @@ impl Daemon {
         *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
         let now = self.shared.world.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
-        self.shared.world.standings.keep_only(|id| self.shared.current().servers.contains_key(&id));
+        let current = self.shared.current();
+        self.shared.world.standings.keep_only(|id| current.servers.contains_key(&id));
+        self.shared.habits.keep_only(|id| current.servers.contains_key(&id));
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
@@ -207,6 +214,7 @@ impl Daemon {
                 server: Arc::clone(server),
                 tick,
                 asked_by: AskedBy::Person,
+                resumed: false,
                 claim: None,
             };
             // Fails only when the daemon is ending.
@@ -239,8 +247,9 @@ impl Daemon {
 
 impl Current {
     fn of(settings: &Settings, client: Arc<Client>) -> Self {
-        let servers =
+        let servers: BTreeMap<_, _> =
             settings.servers.iter().map(|server| (server.id, Arc::clone(server))).collect();
+        client.serves(servers.values().filter(|server| server.enabled).count());
         Self { servers, api: settings.api.clone(), client }
     }
 }
@@ -284,7 +293,8 @@ impl Agenda for Shared {
         while let Ok(place) = self.queue.try_reserve() {
             let Some(start) = timetable.take(now, &mut dropped) else { break };
             let Start { server, tick } = start;
-            place.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim: None });
+            let asked_by = AskedBy::Schedule;
+            place.send(Ordered { server, tick, asked_by, resumed: false, claim: None });
         }
         drop(timetable);
         for Dropped { server, tick, why } in dropped {
@@ -322,13 +332,14 @@ impl Shared {
             settle: current.api.settle,
             pins: self.pins.clone(),
             standings: self.world.standings.clone(),
+            habits: self.habits.clone(),
             shutdown: self.shutdown.clone(),
         }
     }
 
     /// Rotates, unless the server is busy. The one place where a rotation's end is told.
     async fn rotate(&self, order: Ordered) {
-        let Ordered { server, tick, asked_by, claim } = order;
+        let Ordered { server, tick, asked_by, resumed, claim } = order;
         // The policy in force now, not the one when the tick fell.
         let current = self.current();
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
@@ -339,7 +350,7 @@ impl Shared {
                 let _under_way = self.world.standings.begun(server.id, tick, now);
                 let next_start = server.next_start_after(now);
                 let server = Arc::clone(&server);
-                let assignment = Assignment { server, tick, asked_by, next_start };
+                let assignment = Assignment { server, tick, asked_by, resumed, next_start };
                 rotate(&self.surroundings(&current), &assignment).await
             }
             Err(busy) => {
@@ -393,13 +404,7 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
             };
             // A panic is a failure like any other: it is told, and it is nobody else's.
             if let Err(broken) = ended {
-                let report = if broken.is_cancelled() {
-                    Report::broken_off(id, &name, tick)
-                } else {
-                    let outcome = RotationOutcome::Failed;
-                    let reason = format!("a fault in snapring broke the rotation off: {broken}");
-                    Report::without_steps(outcome, id, &name, tick, reason)
-                };
+                let report = Report::broken_off(id, &name, tick, &broken);
                 shared.tell(&report);
             }
         });

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::client::Client;
 use crate::api::failure::{CallError, Outcome};
+use crate::api::lister::{GATHER, Sharing, When};
 use crate::api::scope::Scope;
 use crate::clock::{Clock, Moment};
 use crate::config::types::Server;
@@ -24,6 +25,7 @@ use crate::naming::{SnapshotId, Tick};
 use crate::pins::Pins;
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
+use crate::rotate::pace::Habits;
 use crate::rotate::report::{KnownCause, Report, RotationOutcome, milliseconds};
 use crate::snapshot::{Snapshot, Status};
 use crate::standing::Standings;
@@ -47,6 +49,8 @@ pub struct Surroundings {
     pub pins: Pins,
     /// Who is told what was seen.
     pub standings: Standings,
+    /// How long snapshots take.
+    pub habits: Habits,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -60,6 +64,8 @@ pub struct Assignment {
     pub tick: Tick,
     /// Who asked.
     pub asked_by: AskedBy,
+    /// A process before this one may have begun this tick's rotation.
+    pub resumed: bool,
     /// When the server's next rotation starts: nothing is tried again past it.
     pub next_start: Option<Timestamp>,
 }
@@ -206,7 +212,7 @@ impl<'a> Rotation<'a> {
         loop {
             let ring = match looked.take() {
                 Some(ring) => ring,
-                None => self.look().await?,
+                None => self.look(self.sharing(tries > 0)).await?,
             };
             self.lap("list");
             match self.next_step(&ring) {
@@ -248,7 +254,7 @@ impl<'a> Rotation<'a> {
                         Some(Outcome::Throttled) => {}
                         Some(Outcome::Rejected) => {
                             // The answer does not say whether the cap was the cause.
-                            let ring = self.look().await?;
+                            let ring = self.look(Sharing::OneAnswer).await?;
                             if self.own(&ring).is_none() {
                                 let full = ring.taken() >= self.server.policy.cap;
                                 if !full || room_was_made_again {
@@ -270,6 +276,19 @@ impl<'a> Rotation<'a> {
                     self.pause(wait).await?;
                 }
             }
+        }
+    }
+
+    /// With whom a look before the create may be shared. Where the tick's snapshot may be there
+    /// already, it must not be overlooked. Who is to be quiesced asks alone, so that its turn to
+    /// create comes soon after: after a listing for all, all want to create.
+    fn sharing(&self, create_was_sent: bool) -> Sharing {
+        if self.server.hooks.as_ref().is_some_and(|hooks| !hooks.before.is_empty()) {
+            Sharing::Alone
+        } else if create_was_sent || self.assignment.resumed {
+            Sharing::OneAnswer
+        } else {
+            Sharing::Pages
         }
     }
 
@@ -333,7 +352,7 @@ impl<'a> Rotation<'a> {
             }
             Some(_) => {
                 // It may have been deleted all the same: the listing knows.
-                let ring = self.look().await?;
+                let ring = self.look(Sharing::OneAnswer).await?;
                 let listed =
                     ring.slots().iter().any(|slot| slot.snapshot.id == deletion.snapshot());
                 if listed {
@@ -369,8 +388,8 @@ impl<'a> Rotation<'a> {
         loop {
             let passed = self.clock.now().uptime.saturating_sub(since);
             let left = self.surroundings.settle.saturating_sub(passed);
-            self.pause(pace::settling(passed).min(left)).await?;
-            let ring = self.look().await?;
+            let wait = pace::settling(passed).min(left);
+            let ring = self.look_in(wait, GATHER, Sharing::OneAnswer).await?;
             if let Some(found) = self.own(&ring) {
                 return Ok(Some(found));
             }
@@ -394,9 +413,13 @@ impl<'a> Rotation<'a> {
         // Past the next tick too: that one will be skipped while this one waits.
         self.allow(timeout.saturating_add(PRUNING_TIME));
         let since = self.clock.now().uptime;
-        let mut seen = self.created.is_none();
-        let mut missed_before = false;
-        let mut trouble = None;
+        // What was found in progress has been so for nobody knows how long.
+        let found = self.created.is_none();
+        let server = Some(self.server.id).filter(|_| !found);
+        let pace = self.surroundings.habits.pace(server, self.before_hook_started);
+        let settle = self.surroundings.settle;
+        let (mut looks, mut seen, mut missed_at, mut trouble) = (0, found, None, None);
+        let mut in_progress_after = None;
         loop {
             let passed = self.clock.now().uptime.saturating_sub(since);
             let Some(left) = timeout.checked_sub(passed).filter(|left| !left.is_zero()) else {
@@ -407,8 +430,15 @@ impl<'a> Rotation<'a> {
                     humantime::format_duration(timeout)
                 )));
             };
-            self.pause(pace::completion(passed).min(left)).await?;
-            let ring = match self.look().await {
+            let (wait, slack, sharing) = if missed_at.is_some() {
+                (settle.min(left), Duration::ZERO, Sharing::Alone)
+            } else {
+                let left = left.min(self.until_just_before_the_next_start());
+                let wait = pace.wait(passed, looks).min(left);
+                (wait, pace.slack(passed + wait).min(left - wait), Sharing::Pages)
+            };
+            let looked = self.look_in(wait, slack, sharing).await;
+            let ring = match looked {
                 Ok(ring) => ring,
                 // The provider's trouble does not stop the snapshot; look again later.
                 Err(error) if error.outcome().is_some_and(Outcome::may_pass) => {
@@ -417,24 +447,35 @@ impl<'a> Rotation<'a> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            looks += 1;
             trouble = None;
+            let asked_at = ring.listing().asked_at.uptime;
             let row = ring.slots().iter().find(|slot| slot.snapshot.id == own.id);
             match row.map(|slot| &slot.snapshot.status) {
-                Some(Status::Completed) => return Ok(ring),
+                Some(Status::Completed) => {
+                    if !found {
+                        let habits = &self.surroundings.habits;
+                        habits.learn(self.server.id, in_progress_after, passed + wait);
+                    }
+                    return Ok(ring);
+                }
                 Some(Status::Failed) => {
                     return Err(End::failed(format!("the provider failed to make {}", own.name)));
                 }
                 Some(Status::InProgress | Status::Other(_)) => {
-                    (seen, missed_before) = (true, false)
+                    (seen, missed_at) = (true, None);
+                    in_progress_after = Some(asked_at.saturating_sub(since));
                 }
-                // One just created may show up late.
-                None if !seen && passed <= self.surroundings.settle => {}
-                None if !missed_before => missed_before = true,
+                // One just created may show up late, and a listing may lack a row for once.
+                None if !seen && passed <= settle => {}
                 None => {
-                    return Err(End::failed(format!(
-                        "{} has gone from the provider's listing",
-                        own.name
-                    )));
+                    let missed_at = *missed_at.get_or_insert(asked_at);
+                    if missed_at < asked_at && asked_at.saturating_sub(missed_at) >= settle {
+                        return Err(End::failed(format!(
+                            "{} has gone from the provider's listing",
+                            own.name
+                        )));
+                    }
                 }
             }
         }
@@ -453,7 +494,7 @@ impl<'a> Rotation<'a> {
             match self.remove(&doomed).await? {
                 Removal::Gone | Removal::Pinned => {}
                 Removal::Stale => {
-                    ring = self.look().await?;
+                    ring = self.look(Sharing::OneAnswer).await?;
                     let completed = |slot: &Slot| {
                         slot.snapshot.id == own && slot.snapshot.status == Status::Completed
                     };
@@ -471,8 +512,21 @@ impl<'a> Rotation<'a> {
         if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) }
     }
 
-    async fn look(&self) -> Result<Ring, CallError> {
-        let listing = self.surroundings.client.list(self.server.id, &self.scope).await?;
+    async fn look(&self, sharing: Sharing) -> Result<Ring, CallError> {
+        self.look_in(Duration::ZERO, GATHER, sharing).await
+    }
+
+    /// Looks when `wait` has passed, or up to `slack` later where others look too.
+    async fn look_in(
+        &self,
+        wait: Duration,
+        slack: Duration,
+        sharing: Sharing,
+    ) -> Result<Ring, CallError> {
+        let earliest = self.clock.now().uptime.saturating_add(wait);
+        let when = When { earliest, latest: earliest.saturating_add(slack) };
+        let client = &self.surroundings.client;
+        let listing = client.look(self.server.id, &self.scope, when, sharing).await?;
         let ring = Ring::of(listing, &self.server.policy);
         self.surroundings.standings.saw(&ring);
         Ok(ring)
@@ -490,6 +544,16 @@ impl<'a> Rotation<'a> {
 
     async fn pause(&self, span: Duration) -> Result<(), CallError> {
         self.surroundings.client.pause(&self.scope, span).await
+    }
+
+    /// While a rotation waits past its server's next tick, that one is skipped.
+    fn until_just_before_the_next_start(&self) -> Duration {
+        let now = self.clock.now().wall;
+        let until = self.assignment.next_start.map(|next| Duration::try_from(next - now));
+        match until {
+            Some(Ok(until)) if until > pace::TO_FINISH => until - pace::TO_FINISH,
+            _ => Duration::MAX,
+        }
     }
 
     /// From now on calls may be tried for `span`, or until the next rotation if that is later.

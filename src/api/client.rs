@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
-use crate::api::admission::Admission;
+use crate::api::admission::{Admission, Admitted, Urgency};
 use crate::api::body::{self, ServerRow, TokenInfo};
 use crate::api::credentials::Credentials;
 use crate::api::exchange::Call;
 use crate::api::failure::{CallError, Failure, Operation, Outcome};
+use crate::api::lister::Lister;
 use crate::api::reading::Reading;
 use crate::api::record::{Record, Subject};
 use crate::api::scope::Scope;
@@ -32,7 +33,7 @@ use crate::plan::{Creation, Deletion};
 use crate::snapshot::{Listing, Snapshot};
 
 /// More pages than any account has; past it, `next` leads in circles.
-const MAX_PAGES: usize = 1000;
+pub(super) const MAX_PAGES: usize = 1000;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -62,6 +63,7 @@ pub struct Client {
     /// Whether the account's token was ever accepted.
     pub(super) accepted: AtomicBool,
     pub(super) traffic: Traffic,
+    pub(super) lister: Lister,
     random: Mutex<StdRng>,
 }
 
@@ -98,6 +100,7 @@ impl Client {
             refused: Mutex::default(),
             accepted: AtomicBool::new(false),
             traffic: Traffic::default(),
+            lister: Lister::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
         }
     }
@@ -278,7 +281,7 @@ impl Client {
         let mut tries = self.tries();
         loop {
             let call =
-                self.look(Operation::Account, "account/me/".to_owned(), tries.attempt, scope);
+                self.glance(Operation::Account, "account/me/".to_owned(), tries.attempt, scope);
             let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
                 body::token_info(&body.map_err(|torn| torn.to_string())?)
             };
@@ -328,30 +331,44 @@ impl Client {
         scope: &Scope,
     ) -> Result<(Vec<Snapshot>, Moment), CallError> {
         let mut reading = Reading::default();
-        let mut path =
-            server.map_or("snapshots/".to_owned(), |id| format!("snapshots/?server_id={id}"));
+        let mut query = server.map(|id| format!("server_id={id}"));
         let mut asked_at = None;
         for _ in 0..MAX_PAGES {
-            let call = self.look(Operation::List, path, attempt, scope);
-            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
-                let body = body.map_err(|torn| torn.to_string())?;
-                reading.take(body::page(&body, &self.base)?)
-            };
-            let (next, sent_at) = self.exchange(call, read).await?;
+            let turn = self.turn(Urgency::Look, scope).await?;
+            let (next, sent_at) =
+                self.read_page(turn, query.as_deref(), &mut reading, attempt, scope).await?;
             let asked_at = *asked_at.get_or_insert(sent_at);
-            match next {
-                Some(query) => path = format!("snapshots/?{query}"),
-                None => return Ok((reading.snapshots, asked_at)),
+            if next.is_none() {
+                return Ok((reading.snapshots, asked_at));
             }
+            query = next;
         }
         Err(incomplete(Operation::List, "the pages do not end"))
+    }
+
+    /// Reads one page of a listing; gives the next one's query, and when this one was sent for.
+    pub(crate) async fn read_page(
+        &self,
+        turn: Admitted<'_>,
+        query: Option<&str>,
+        reading: &mut Reading,
+        attempt: u32,
+        scope: &Scope,
+    ) -> Result<(Option<String>, Moment), CallError> {
+        let path = query.map_or("snapshots/".to_owned(), |query| format!("snapshots/?{query}"));
+        let call = self.glance(Operation::List, path, attempt, scope);
+        let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+            let body = body.map_err(|torn| torn.to_string())?;
+            reading.take(body::page(&body, &self.base)?)
+        };
+        self.exchange_in_turn(turn, call, read).await
     }
 
     async fn servers_once(&self, attempt: u32, scope: &Scope) -> Result<Vec<ServerRow>, CallError> {
         let mut servers = Vec::new();
         let mut path = "servers/".to_owned();
         for _ in 0..MAX_PAGES {
-            let call = self.look(Operation::Servers, path, attempt, scope);
+            let call = self.glance(Operation::Servers, path, attempt, scope);
             let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
                 body::servers(&body.map_err(|torn| torn.to_string())?, &self.base)
             };
@@ -392,7 +409,7 @@ impl Client {
         self.exchange(call, read).await.map(|_| ())
     }
 
-    fn look<'a>(
+    fn glance<'a>(
         &self,
         operation: Operation,
         path: String,
@@ -412,13 +429,13 @@ impl Client {
         }
     }
 
-    fn tries(&self) -> Tries {
+    pub(super) fn tries(&self) -> Tries {
         Tries { attempt: 1, backoff: Box::new(self.backoff()) }
     }
 
     /// Waits before another try; gives the error back when it would not mend, or when the tries or
     /// the time are used up.
-    async fn wait_to_try_again(
+    pub(super) async fn wait_to_try_again(
         &self,
         tries: &mut Tries,
         error: CallError,
@@ -467,12 +484,12 @@ impl Client {
 }
 
 /// How often a call was tried, and the waits to come.
-struct Tries {
-    attempt: u32,
+pub(super) struct Tries {
+    pub(super) attempt: u32,
     backoff: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
-fn incomplete(operation: Operation, message: &str) -> CallError {
+pub(super) fn incomplete(operation: Operation, message: &str) -> CallError {
     let message = message.to_owned();
     Failure { operation, outcome: Outcome::Malformed, status: None, message, retry_after: None }
         .into()

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::api::admission::Urgency;
+use crate::api::admission::{Admitted, Urgency};
 use crate::api::body;
 use crate::api::client::Client;
 use crate::api::credentials::redact;
@@ -39,14 +39,33 @@ impl Client {
         call: Call<'_>,
         understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
     ) -> Result<(T, Moment), CallError> {
-        let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
-        let urgency = if seen.is_some() { Urgency::Change } else { Urgency::Look };
-        let _turn = tokio::select! {
+        let urgency = if call.seen.is_some() { Urgency::Change } else { Urgency::Look };
+        let turn = self.turn(urgency, call.scope).await?;
+        self.exchange_in_turn(turn, call, understand).await
+    }
+
+    /// Waits for one's turn to send.
+    pub(crate) async fn turn(
+        &self,
+        urgency: Urgency,
+        scope: &Scope,
+    ) -> Result<Admitted<'_>, CallError> {
+        tokio::select! {
             biased;
-            () = scope.shutdown.cancelled() => return Err(CallError::Interrupted),
-            () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
-            turn = self.admission.admit(urgency) => turn,
-        };
+            () = scope.shutdown.cancelled() => Err(CallError::Interrupted),
+            () = self.time_is_up(scope) => Err(CallError::OutOfTime),
+            turn = self.admission.admit(urgency) => Ok(turn),
+        }
+    }
+
+    /// The same, once it is one's turn.
+    pub(crate) async fn exchange_in_turn<T>(
+        &self,
+        _turn: Admitted<'_>,
+        call: Call<'_>,
+        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
+    ) -> Result<(T, Moment), CallError> {
+        let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
         let token =
             self.credentials.token().map_err(|error| CallError::NoToken(error.to_string()))?;
         // As late as can be: the wait for the turn may have been long.
@@ -62,6 +81,7 @@ impl Client {
             return Err(CallError::Pinned);
         }
         scope.count_call();
+        let _change = operation.changes().then(|| self.traffic.change_begins());
         let mut record = Record::begin(operation, subject, attempt, &self.clock, &self.traffic);
         let request = Request { method, path, body, token: token.clone() };
         let failure = match self.transport.exchange(request).await {
@@ -158,7 +178,8 @@ impl Client {
         }
     }
 
-    async fn time_is_up(&self, scope: &Scope) {
+    /// Ends when the scope's time is up.
+    pub(crate) async fn time_is_up(&self, scope: &Scope) {
         match scope.give_up_at {
             Some(end) => self.clock.sleep(end.saturating_sub(self.clock.now().uptime)).await,
             None => std::future::pending().await,

@@ -36,6 +36,15 @@ impl Operation {
             Self::Account => "account",
         }
     }
+
+    /// Whether it changes which snapshots there are, or what they hold.
+    #[must_use]
+    pub fn changes(self) -> bool {
+        match self {
+            Self::Create | Self::Restore | Self::Delete => true,
+            Self::List | Self::Servers | Self::Account => false,
+        }
+    }
 }
 
 /// The class of an answer, or of its absence.

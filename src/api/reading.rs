@@ -16,6 +16,8 @@ pub(crate) struct Reading {
     seen: BTreeSet<SnapshotId>,
     queries: BTreeSet<String>,
     count: Option<u64>,
+    pages: usize,
+    longest_page: usize,
 }
 
 impl Reading {
@@ -24,6 +26,8 @@ impl Reading {
         if self.snapshots.len() + page.snapshots.len() > MAX_ROWS {
             return Err(format!("more than {MAX_ROWS} rows"));
         }
+        self.pages += 1;
+        self.longest_page = self.longest_page.max(page.snapshots.len());
         for snapshot in page.snapshots {
             if !self.seen.insert(snapshot.id) {
                 return Err(format!(
@@ -50,5 +54,22 @@ impl Reading {
             }
             _ => Ok(None),
         }
+    }
+
+    /// How many pages were read.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// How many pages there are in all: by what was read and by the rows that are still to come.
+    pub(crate) fn pages_in_all(&self) -> usize {
+        let rows = self.count.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        let left = rows.saturating_sub(self.snapshots.len());
+        self.pages.saturating_add(left.div_ceil(self.longest_page.max(1)))
+    }
+
+    /// Whether the provider said how many rows there are, and this many have come.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.count == Some(self.snapshots.len() as u64)
     }
 }

@@ -40,6 +40,12 @@ impl Scope {
         Self { give_up_at: Some(give_up_at), ..Self::default() }
     }
 
+    /// On behalf of all servers.
+    #[must_use]
+    pub fn of_account(shutdown: CancellationToken) -> Self {
+        Self { shutdown, ..Self::default() }
+    }
+
     /// On behalf of any server.
     #[must_use]
     pub fn of_server(id: ServerId, name: String, shutdown: CancellationToken) -> Self {

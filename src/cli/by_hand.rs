@@ -14,7 +14,7 @@ use crate::cli::{Exit, console};
 use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
-use crate::rotate::pace;
+use crate::rotate::pace::{self, Habits};
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
@@ -162,17 +162,13 @@ async fn completed(
     scope: &Scope,
 ) -> Result<Snapshot, Exit> {
     let since = client.clock().now().uptime;
-    loop {
+    let pace = Habits::default().pace(None, true);
+    for looks in 0.. {
         let passed = client.clock().now().uptime.saturating_sub(since);
         if passed >= timeout {
-            console::error(&format!(
-                "{} was not completed within {}; it may still be",
-                made.name,
-                humantime::format_duration(timeout)
-            ));
-            return Err(Exit::Trouble);
+            break;
         }
-        client.pause(scope, pace::completion(passed)).await.map_err(trouble)?;
+        client.pause(scope, pace.wait(passed, looks)).await.map_err(trouble)?;
         let listing = match client.list(made.server, scope).await {
             Ok(listing) => listing,
             Err(problem) if problem.outcome().is_some_and(Outcome::may_pass) => continue,
@@ -194,4 +190,10 @@ async fn completed(
             None => {}
         }
     }
+    console::error(&format!(
+        "{} was not completed within {}; it may still be",
+        made.name,
+        humantime::format_duration(timeout)
+    ));
+    Err(Exit::Trouble)
 }

@@ -1,9 +1,10 @@
 //! `snapring rotate`
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::cli::ending::Ending;
 use crate::cli::setup::{Chatter, Refusal, Setup};
@@ -49,30 +50,20 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let surroundings = setup.surroundings(ending.asked.clone()).map_err(Refusal::print)?;
     let exclusion = setup.exclusion().map_err(Refusal::print)?;
     let tick = tick_by_hand(&setup.clock).await;
+    surroundings.client.serves(servers.len());
     let mut rotations = JoinSet::new();
+    let mut under_way = HashMap::new();
     for server in &servers {
         let (surroundings, exclusion) = (surroundings.clone(), exclusion.clone());
-        let server = Arc::clone(server);
-        rotations.spawn(async move { rotate_one(&surroundings, &exclusion, server, tick).await });
+        let rotated = Arc::clone(server);
+        let task = rotations
+            .spawn(async move { rotate_one(&surroundings, &exclusion, rotated, tick).await });
+        under_way.insert(task.id(), Arc::clone(server));
     }
     let mut reports = Vec::new();
-    let all = async {
-        while let Some(done) = rotations.join_next().await {
-            match done {
-                Ok(report) => reports.push(report),
-                Err(problem) => console::error(&format!("a rotation broke off: {problem}")),
-            }
-        }
-    };
-    if ending.unless_at_once(all).await.is_err() {
-        rotations.shutdown().await;
-        let ended = |server: &Server| reports.iter().any(|report| report.server_id == server.id);
-        let broken_off: Vec<_> = servers.iter().filter(|server| !ended(server)).collect();
-        for server in broken_off {
-            let report = Report::broken_off(server.id, &server.name, tick);
-            report.log();
-            reports.push(report);
-        }
+    if ending.unless_at_once(join(&mut rotations, &under_way, tick, &mut reports)).await.is_err() {
+        rotations.abort_all();
+        join(&mut rotations, &under_way, tick, &mut reports).await;
     }
     reports.sort_by(|one, other| one.server.cmp(&other.server));
     if arguments.json {
@@ -83,6 +74,25 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());
     Ok(if good { Exit::Well } else { Exit::Trouble })
+}
+
+/// Waits until all have ended; one that was broken off has a report too.
+async fn join(
+    rotations: &mut JoinSet<Report>,
+    under_way: &HashMap<Id, Arc<Server>>,
+    tick: Tick,
+    reports: &mut Vec<Report>,
+) {
+    while let Some(ended) = rotations.join_next().await {
+        match ended {
+            Ok(report) => reports.push(report),
+            Err(broken) => reports.extend(under_way.get(&broken.id()).map(|server| {
+                let report = Report::broken_off(server.id, &server.name, tick, &broken);
+                report.log();
+                report
+            })),
+        }
+    }
 }
 
 async fn rotate_one(
@@ -101,7 +111,8 @@ async fn rotate_one(
         ),
         Ok(_claim) => {
             let next_start = server.next_start_after(tick.instant());
-            let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_start };
+            let asked_by = AskedBy::Person;
+            let assignment = Assignment { server, tick, asked_by, resumed: false, next_start };
             rotate(surroundings, &assignment).await
         }
     };

@@ -25,6 +25,7 @@ use crate::naming::ServerId;
 use crate::pins::Pins;
 use crate::ring::Ring;
 use crate::rotate::Surroundings;
+use crate::rotate::pace::Habits;
 use crate::standing::Standings;
 use crate::telemetry::{self, Form};
 
@@ -153,6 +154,7 @@ impl Setup {
             settle: self.settings.api.settle,
             pins: Pins::default(),
             standings: Standings::default(),
+            habits: Habits::default(),
             shutdown,
         })
     }

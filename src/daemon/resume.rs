@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::failure::CallError;
+use crate::api::lister::{GATHER, Sharing, When};
 use crate::api::scope::Scope;
 use crate::clock::Moment;
 use crate::config::types::Server;
@@ -59,8 +60,9 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
         "{}: goes on with the tick of {tick}, which was missed or left in progress",
         server.name
     );
+    let order = Ordered { server, tick, asked_by: AskedBy::Schedule, resumed: true, claim };
     // Fails only when the daemon is ending.
-    let _ = shared.queue.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim }).await;
+    let _ = shared.queue.send(order).await;
 }
 
 /// Whether a tick before the start may still run: it is no older than `catch_up`, or its jitter has
@@ -91,7 +93,9 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         }
         let client = Arc::clone(&shared.current().client);
         let scope = Scope::of(server, shared.shutdown.clone());
-        match client.list(server.id, &scope).await {
+        let now = clock.now().uptime;
+        let when = When { earliest: now, latest: now.saturating_add(GATHER) };
+        match client.look(server.id, &scope, when, Sharing::Pages).await {
             Ok(listing) => {
                 let ring = Ring::of(listing, &server.policy);
                 shared.world.standings.saw(&ring);

@@ -544,3 +544,5 @@ async fn a_webhook_that_hangs_delays_no_rotation() {
     assert!(alone.iter().any(|(words, _)| words.starts_with("failed")));
     assert_eq!(alone, told);
 }
+
+mod fleet;

@@ -1,20 +1,87 @@
-//! How long to wait before the next look.
+//! When to look next.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::naming::ServerId;
+
+const FIRST: Duration = Duration::from_secs(1);
+
 /// Between two looks for a snapshot in progress, at most: snapshots take minutes.
-const COMPLETION_MAX: Duration = Duration::from_secs(60);
+const MAX: Duration = Duration::from_secs(60);
+
+/// The same where it is known how long they take, and nobody waits for it.
+const PATIENT_MAX: Duration = Duration::from_secs(120);
 
 /// Between two looks for a create whose answer never came, at most.
 const SETTLING_MAX: Duration = Duration::from_secs(8);
 
-const FIRST: Duration = Duration::from_secs(1);
+/// What a rotation needs, once its snapshot is there, so as not to be in the next one's way.
+pub const TO_FINISH: Duration = Duration::from_mins(1);
 
-/// The wait before the next look for a snapshot that has been in progress for `passed`: the looks
-/// double their distance, so that both a snapshot of seconds and one of half an hour cost few.
-#[must_use]
-pub fn completion(passed: Duration) -> Duration {
-    passed.clamp(FIRST, COMPLETION_MAX)
+/// After how long each server's snapshots are there, as far as is known. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Habits(Arc<Mutex<HashMap<ServerId, Duration>>>);
+
+impl Habits {
+    /// How to wait for this server's snapshot; `None`: for one of which nothing is known.
+    #[must_use]
+    pub fn pace(&self, server: Option<ServerId>, hurried: bool) -> Pace {
+        let habits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = server.and_then(|server| habits.get(&server).copied());
+        Pace { expected, hurried }
+    }
+
+    /// A look that was to come after `found` showed the snapshot as completed, and one after
+    /// `missed` did not.
+    pub fn learn(&self, server: ServerId, missed: Option<Duration>, found: Duration) {
+        let expected = match missed {
+            Some(missed) => missed.saturating_add(found) / 2,
+            // It may have been there for long.
+            None => found * 9 / 10,
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(server, expected);
+    }
+
+    /// Forgets the others.
+    pub fn keep_only(&self, keep: impl Fn(ServerId) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|server, _| keep(*server));
+    }
+}
+
+/// How to wait for a snapshot in progress.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// When the server's last one was there, as far as looks can tell.
+    expected: Option<Duration>,
+    /// Somebody waits for it: a person, or the users of a server that is quiesced.
+    hurried: bool,
+}
+
+impl Pace {
+    /// The wait before the next look for a snapshot that has been in progress for `passed` and was
+    /// looked for `looks` times. The first look comes when the server's last one was there. The
+    /// further they are from its beginning, the further they are apart, so that both a snapshot of
+    /// seconds and one of half an hour cost few.
+    #[must_use]
+    pub fn wait(self, passed: Duration, looks: u32) -> Duration {
+        match (self.expected, self.hurried) {
+            (Some(expected), false) if looks == 0 => expected.saturating_sub(passed).max(FIRST),
+            (Some(expected), true) if looks == 0 => {
+                (expected * 9 / 10).saturating_sub(passed).max(FIRST)
+            }
+            (Some(_), false) => (passed / 2).clamp(FIRST, PATIENT_MAX),
+            (Some(_), true) => (passed / 4).clamp(FIRST, MAX),
+            (None, _) => passed.clamp(FIRST, MAX),
+        }
+    }
+
+    /// How much later than `passed` the look may be, if it can then be shared with others.
+    #[must_use]
+    pub fn slack(self, passed: Duration) -> Duration {
+        if self.hurried { Duration::ZERO } else { passed / 2 }
+    }
 }
 
 /// The wait before the next look for something that should show up, or go, within seconds.
@@ -27,14 +94,53 @@ pub fn settling(passed: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_snapshot_of_ten_minutes_costs_sixteen_looks_and_is_found_within_a_minute() {
-        let (mut passed, mut looks) = (Duration::ZERO, 0);
-        while passed < Duration::from_secs(600) {
-            passed += completion(passed);
-            looks += 1;
+    const WEB: ServerId = ServerId(101);
+
+    /// When a snapshot that takes `took` is looked for.
+    fn looks(pace: Pace, took: Duration) -> Vec<Duration> {
+        let (mut passed, mut looks) = (Duration::ZERO, Vec::new());
+        while passed < took {
+            passed += pace.wait(passed, u32::try_from(looks.len()).unwrap());
+            looks.push(passed);
         }
-        assert_eq!(looks, 16);
-        assert!(passed < Duration::from_secs(660));
+        looks
+    }
+
+    #[test]
+    fn a_first_snapshot_of_ten_minutes_costs_sixteen_looks_and_is_found_within_a_minute() {
+        let looks = looks(Habits::default().pace(Some(WEB), false), Duration::from_secs(600));
+        assert_eq!(looks.len(), 16);
+        assert!(looks[15] < Duration::from_secs(660), "{looks:?}");
+    }
+
+    #[test]
+    fn the_looks_for_the_next_ones_settle_around_the_span_that_they_take() {
+        for (hurried, calls, late) in [(false, 15, 0.5), (true, 32, 0.26)] {
+            for took in [180, 300, 420, 600].map(Duration::from_secs) {
+                let habits = Habits::default();
+                let (mut sum, mut worst) = (0, Duration::ZERO);
+                for nth in 0..11 {
+                    let looks = looks(habits.pace(Some(WEB), hurried), took);
+                    let (found, missed) = (looks[looks.len() - 1], looks.iter().rev().nth(1));
+                    habits.learn(WEB, missed.copied(), found);
+                    if nth > 0 {
+                        sum += looks.len();
+                        worst = worst.max(found - took);
+                    }
+                }
+                assert!(sum <= calls, "{sum} looks in ten rotations of {took:?}, {hurried}");
+                assert!(worst <= took.mul_f64(late), "{worst:?} late, {took:?}, {hurried}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_quiesced_server_is_looked_at_before_its_last_span_has_passed_and_waits_for_nobody() {
+        let habits = Habits::default();
+        habits.learn(WEB, Some(Duration::from_secs(500)), Duration::from_secs(700));
+        let pace = habits.pace(Some(WEB), true);
+        assert_eq!(pace.wait(Duration::ZERO, 0), Duration::from_secs(540));
+        assert_eq!(pace.slack(Duration::from_secs(540)), Duration::ZERO);
+        assert_eq!(habits.pace(Some(WEB), false).wait(Duration::ZERO, 0), Duration::from_secs(600));
     }
 }

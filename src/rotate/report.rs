@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
 
 use crate::naming::{ServerId, Tick};
 
@@ -132,14 +133,19 @@ impl Report {
         }
     }
 
-    /// A rotation that was broken off because somebody asked a second time to end.
+    /// A rotation whose task did not come to its end: because somebody asked a second time to end,
+    /// or through a fault. What it had done is in the events of its calls.
     #[must_use]
-    pub fn broken_off(server_id: ServerId, server: &str, tick: Tick) -> Self {
-        let reason = "broken off, as asked a second time; the next one goes on from what is there, but \
-                      a hook that was owed has not run";
+    pub fn broken_off(server_id: ServerId, server: &str, tick: Tick, broken: &JoinError) -> Self {
+        let (reason, known_cause) = if broken.is_cancelled() {
+            let reason = "broken off, as asked a second time; the next one goes on from what is \
+                          there, but a hook that was owed has not run";
+            (reason.to_owned(), Some(KnownCause::Shutdown))
+        } else {
+            (format!("a fault in snapring broke the rotation off: {broken}"), None)
+        };
         let outcome = RotationOutcome::Failed;
-        let report = Self::without_steps(outcome, server_id, server, tick, reason.to_owned());
-        Self { known_cause: Some(KnownCause::Shutdown), ..report }
+        Self { known_cause, ..Self::without_steps(outcome, server_id, server, tick, reason) }
     }
 
     /// The outcome and all that was done, in words.

@@ -16,6 +16,7 @@ use crate::naming::ServerId;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, Row};
 
+mod cost;
 mod limits;
 
 const WEB: ServerId = ServerId(101);
@@ -84,6 +85,7 @@ impl Scene {
             settle: settings.api.settle,
             pins: Pins::default(),
             standings: Standings::default(),
+            habits: Habits::default(),
             shutdown: CancellationToken::new(),
         };
         Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }
@@ -124,6 +126,7 @@ impl Scene {
             server: Arc::clone(&self.server),
             tick,
             asked_by: AskedBy::Schedule,
+            resumed: false,
             next_start,
         }
     }
@@ -437,7 +440,7 @@ async fn pages_foreign_links_bare_arrays_and_ignored_filters_make_no_difference(
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_ends_the_rotation_and_changes_nothing() {
     let scene = Scene::new("").holding("c c c c c");
-    scene.memory.provider.lock().unwrap().set_token(SecretString::from("vps_another"));
+    scene.memory.provider.lock().unwrap().options_mut().token = SecretString::from("vps_another");
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
     assert_eq!(report.known_cause, Some(KnownCause::Token));

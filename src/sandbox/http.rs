@@ -354,7 +354,7 @@ async fn set_token(State(shared): State<Shared>, body: String) -> Answer {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refused("say which: vps_another"));
     }
-    shared.provider().set_token(SecretString::from(token));
+    shared.provider().options_mut().token = SecretString::from(token);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -255,11 +255,6 @@ impl Provider {
         self.origin = origin;
     }
 
-    /// Changes the one good token.
-    pub fn set_token(&mut self, token: SecretString) {
-        self.options.token = token;
-    }
-
     /// What goes wrong.
     pub fn faults(&mut self) -> &mut Faults {
         &mut self.faults
@@ -280,6 +275,16 @@ impl Provider {
     #[must_use]
     pub fn calls(&self) -> &VecDeque<Call> {
         &self.journal
+    }
+
+    /// Empties the journal.
+    pub fn forget_calls(&mut self) {
+        self.journal.clear();
+    }
+
+    /// How it is set up; may be changed at any time.
+    pub fn options_mut(&mut self) -> &mut Options {
+        &mut self.options
     }
 
     /// How many calls of an operation came in.

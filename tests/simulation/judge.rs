@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rand::RngExt;
+use rand::rngs::StdRng;
 use serde_json::Value;
 use snapring::api::failure::Operation;
 use snapring::api::transport::{Method, Request, Response, TransportError};
@@ -30,6 +32,19 @@ struct Seen {
     ids: BTreeSet<u64>,
     /// Of all servers: a filter may have been ignored.
     rows: u64,
+    /// It is of the account, and may have been read for others only.
+    together: bool,
+}
+
+/// A listing of the account, while its pages come in.
+#[derive(Debug)]
+struct Together {
+    asked_at: Moment,
+    /// Server and snapshot of each row.
+    rows: Vec<(u64, u64)>,
+    pages: u32,
+    /// Something was changed since its first page: between two pages a row may have been lost.
+    disturbed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +88,7 @@ pub struct Told {
 #[derive(Debug, Default)]
 pub struct Judge {
     rings: BTreeMap<u64, Ring>,
+    together: Option<Together>,
     acts_seen: usize,
     /// The daemon's clock was set back; a daemon that starts after that cannot know of ticks whose
     /// snapshots were pruned.
@@ -126,6 +142,7 @@ impl Judge {
 
     /// The process is gone, and with it whatever it had under way.
     pub fn crashed(&mut self) {
+        self.together = None;
         for ring in self.rings.values_mut() {
             ring.listings.clear();
             ring.reading = None;
@@ -142,8 +159,11 @@ impl Judge {
         self.tell(|| format!("{} -> {:?} {}", now.wall, request.method, request.path));
         match request.method {
             Method::Get => {
-                let server = parameter(&request.path, "server_id")?;
-                self.rings.entry(server).or_default().calls_under_way += 1;
+                match parameter(&request.path, "server_id") {
+                    Some(server) => self.rings.entry(server).or_default().calls_under_way += 1,
+                    // It may be on behalf of any of them.
+                    None => self.rings.values_mut().for_each(|ring| ring.calls_under_way += 1),
+                }
                 None
             }
             Method::Post => {
@@ -152,19 +172,19 @@ impl Judge {
                 let server = body["server_id"].as_u64()?;
                 let ring = self.rings.get(&server)?;
                 let cap = ring.policies.last().map_or(0, |policy| policy.cap) as usize;
-                let fresh =
-                    ring.listings.iter().rev().find(|seen| age(seen.asked_at, now) <= FRESH);
-                match fresh {
-                    None => {
-                        self.violated("S4", format!("a create for {server} rests on no listing"))
-                    }
-                    Some(seen) if seen.ids.len() >= cap => {
-                        self.violated(
-                            "S4",
-                            format!("a create for {server} though no slot was free"),
-                        );
-                    }
-                    Some(_) => {}
+                let fresh: Vec<&Seen> = ring
+                    .listings
+                    .iter()
+                    .rev()
+                    .filter(|seen| age(seen.asked_at, now) <= FRESH)
+                    .collect();
+                // The newest one that was surely its own, and those of the account since.
+                let own = fresh.iter().position(|seen| !seen.together);
+                let used = &fresh[..own.map_or(fresh.len(), |own| own + 1)];
+                if used.is_empty() {
+                    self.violated("S4", format!("a create for {server} rests on no listing"));
+                } else if used.iter().all(|seen| seen.ids.len() >= cap) {
+                    self.violated("S4", format!("a create for {server} though no slot was free"));
                 }
                 self.begin_change(server);
                 Some(server)
@@ -196,6 +216,9 @@ impl Judge {
     }
 
     fn begin_change(&mut self, server: u64) {
+        if let Some(together) = &mut self.together {
+            together.disturbed = true;
+        }
         let ring = self.rings.entry(server).or_default();
         ring.changes_in_flight += 1;
         if ring.changes_in_flight > 1 {
@@ -230,13 +253,16 @@ impl Judge {
         else {
             return;
         };
-        let Some(server) = parameter(&request.path, "server_id") else { return };
         let Ok(page) = serde_json::from_slice::<Value>(body) else { return };
         let Some(rows) = page.as_array().or_else(|| page["results"].as_array()) else { return };
-        let ring = self.rings.entry(server).or_default();
         let first = parameter(&request.path, "page").unwrap_or(1) == 1;
+        let Some(server) = parameter(&request.path, "server_id") else {
+            return self.answered_together(&page, rows, first, sent_at);
+        };
+        let ring = self.rings.entry(server).or_default();
         if first {
-            ring.reading = Some(Seen { asked_at: sent_at, ids: BTreeSet::new(), rows: 0 });
+            ring.reading =
+                Some(Seen { asked_at: sent_at, ids: BTreeSet::new(), rows: 0, together: false });
         }
         let Some(reading) = &mut ring.reading else { return };
         reading.rows += rows.len() as u64;
@@ -253,6 +279,45 @@ impl Judge {
         if ring.listings.len() > 8 {
             ring.listings.pop_front();
         }
+    }
+
+    /// A page of a listing of the account, which is good for every server once it is whole: counted
+    /// by the provider, and nothing was changed between two pages.
+    fn answered_together(&mut self, page: &Value, rows: &[Value], first: bool, sent_at: Moment) {
+        if first {
+            let disturbed = self.rings.values().any(|ring| ring.changes_in_flight > 0);
+            self.together =
+                Some(Together { asked_at: sent_at, rows: Vec::new(), pages: 0, disturbed });
+        }
+        let Some(together) = &mut self.together else { return };
+        let ids = |row: &Value| Some((row["server"]["id"].as_u64()?, row["id"].as_u64()?));
+        together.rows.extend(rows.iter().filter_map(ids));
+        together.pages += 1;
+        if page["next"].is_string() {
+            return;
+        }
+        let Some(Together { asked_at, rows, pages, disturbed }) = self.together.take() else {
+            return;
+        };
+        let each: BTreeSet<_> = rows.iter().copied().collect();
+        let is_counted = page["count"].as_u64() == Some(each.len() as u64);
+        if !is_counted || (pages > 1 && disturbed) {
+            return;
+        }
+        for (id, ring) in &mut self.rings {
+            let ids: BTreeSet<u64> =
+                each.iter().filter(|(server, _)| server == id).map(|(_, id)| *id).collect();
+            ring.listings.push_back(Seen { asked_at, rows: ids.len() as u64, ids, together: true });
+            if ring.listings.len() > 8 {
+                ring.listings.pop_front();
+            }
+        }
+    }
+
+    /// One of the servers, by chance; for whoever wants to do something to any.
+    pub fn any_server(&self, random: &mut StdRng) -> Option<u64> {
+        let nth = random.random_range(0..self.rings.len().max(1));
+        self.rings.keys().nth(nth).copied()
     }
 
     /// What calls have changed at the provider since the last look.

@@ -1,44 +1,79 @@
 //! S9: one server's trouble neither delays nor fails another server's rotation.
 //!
 //! The same world is lived through twice, in peace, and with one server in every trouble that there
-//! is. What was done for the others must be the same in both, to the millisecond.
+//! is. What was done for the others must be the same in both: to the millisecond where nothing is
+//! shared.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 
 use crate::world::{Life, Simulation};
 
-/// What differs for the servers that have no trouble; and the story of those that have, if asked for.
-pub fn differences(seed: u64, verbose: bool) -> (Vec<String>, Vec<String>) {
-    let [(peace, _), (trouble, story)] =
-        [false, true].map(|in_trouble| live(seed, in_trouble, verbose));
-    let missing = peace.iter().filter(|it| !trouble.contains(it)).map(|it| format!("- {it}"));
-    let added = trouble.iter().filter(|it| !peace.contains(it)).map(|it| format!("+ {it}"));
-    (missing.chain(added).collect(), story)
+/// Servers that are looked at together share listings: what makes one of them look earlier or later
+/// may make others look with it. So many are looked at together.
+const TOGETHER: usize = 8;
+
+/// By how much that may move what is done for the others. These worlds' snapshots take ten minutes. A
+/// look that comes just too early is followed by one in half as long again, and each may come as
+/// much later, so as to be shared: it is seen after 10 to 22.5 minutes.
+const MOVED: SignedDuration = SignedDuration::from_secs(750);
+
+/// What was done for an untroubled server, and when.
+type Done = (String, Timestamp);
+
+/// One life of a world.
+struct Lived {
+    /// All that was done for the untroubled, and how their rotations ended.
+    done: Vec<Done>,
+    /// When it ended.
+    end: Timestamp,
+    /// By how much something may be moved.
+    moved: SignedDuration,
+    story: Vec<String>,
 }
 
-/// All that was done for the untroubled, and how their rotations ended; and the story.
-fn live(seed: u64, in_trouble: bool, verbose: bool) -> (Vec<String>, Vec<String>) {
+impl Lived {
+    /// What was done here and not in the other life.
+    fn more_than(&self, other: &Self, sign: &str) -> Vec<String> {
+        // What was cut off at the end says nothing.
+        let settled = self.end - SignedDuration::from_hours(1);
+        let near = |then: Timestamp, at| then.duration_since(at).abs() <= self.moved;
+        let lacks = |(what, at): &&Done| {
+            !other.done.iter().any(|(done, then)| done == what && near(*then, *at))
+        };
+        let done = self.done.iter().filter(|(_, at)| *at < settled).filter(lacks);
+        done.map(|(what, at)| format!("{sign} {at} {what}")).collect()
+    }
+}
+
+/// What differs for the servers that have no trouble; and the story of those that have, if asked for.
+pub fn differences(seed: u64, verbose: bool) -> (Vec<String>, Vec<String>) {
+    let [peace, trouble] = [false, true].map(|in_trouble| live(seed, in_trouble, verbose));
+    let mut differences = peace.more_than(&trouble, "-");
+    differences.extend(trouble.more_than(&peace, "+"));
+    (differences, trouble.story)
+}
+
+fn live(seed: u64, in_trouble: bool, verbose: bool) -> Lived {
     let mut simulation = Simulation::even_tempered(seed, verbose);
     let nth = simulation.random.random_range(0..simulation.policies.len());
     let troubled = simulation.policies[nth].id;
     let life = if in_trouble { Life::TroubleOf(troubled) } else { Life::Peace };
+    let span = SignedDuration::from_hours(4 * 24);
     let begun = simulation.now;
-    simulation.live(SignedDuration::from_hours(4 * 24), life);
-    // What was cut off at the end says nothing.
-    let end = begun + SignedDuration::from_hours(4 * 24 - 1);
+    simulation.live(span, life);
+    let moved = if simulation.policies.len() < TOGETHER { SignedDuration::ZERO } else { MOVED };
     let mut judge = simulation.judge.lock().unwrap();
     let story = judge.story.take().unwrap_or_default();
     let provider = simulation.provider.lock().unwrap();
     let acts =
-        provider.acts().iter().filter(|act| act.row.server.0 != troubled && act.at < end).map(
-            |act| format!("{} {:?} {} of {}", act.at, act.operation, act.row.name, act.row.server),
-        );
-    let reports =
-        judge.reports.iter().filter(|report| report.server != troubled && report.at < end).map(
-            |report| {
-                format!("{} {} {} of {}", report.at, report.outcome, report.tick, report.server)
-            },
-        );
-    (acts.chain(reports).chain(judge.violations.iter().cloned()).collect(), story)
+        provider.acts().iter().filter(|act| act.row.server.0 != troubled).map(|act| {
+            (format!("{:?} {} of {}", act.operation, act.row.name, act.row.server), act.at)
+        });
+    let reports = judge.reports.iter().filter(|report| report.server != troubled).map(|report| {
+        (format!("{} {} of {}", report.outcome, report.tick, report.server), report.at)
+    });
+    let violations = judge.violations.iter().map(|words| (words.clone(), begun));
+    let done = acts.chain(reports).chain(violations).collect();
+    Lived { done, end: begun + span, moved, story }
 }

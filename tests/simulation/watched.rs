@@ -65,9 +65,11 @@ impl Watched {
     /// Between two pages of a listing, say, or between a listing and what rests on it.
     fn meddle(&self, server: Option<u64>) {
         let mut random = self.random.lock().unwrap();
-        if let Some(server) = server
-            && random.random_bool(self.meddling)
-        {
+        if !random.random_bool(self.meddling) {
+            return;
+        }
+        let server = server.or_else(|| self.judge.lock().unwrap().any_server(&mut random));
+        if let Some(server) = server {
             let now = self.truth.now().wall;
             by_hand(&self.inner.provider, &self.judge, server, now, &mut random);
         }

@@ -89,7 +89,7 @@ pub struct Simulation {
     pub policies: Vec<SimPolicy>,
     /// The true time.
     pub now: Timestamp,
-    /// How likely people meddle just after a call.
+    /// How likely people meddle just after a call, with a server that it was about or with any.
     meddling: f64,
     /// How wrong the daemon's clock is.
     offset: SignedDuration,
@@ -170,7 +170,7 @@ impl Simulation {
         let mut options =
             Options::new(count, SecretString::from(TOKEN), crate::policy::seed(&mut random));
         options.cap = cap;
-        options.page_size = pick(&mut random, &[None, None, Some(2)]);
+        options.page_size = pick(&mut random, &[None, None, None, Some(2), Some(7)]);
         options.bare_array = random.random_bool(0.1);
         options.ignore_filter = random.random_bool(0.1);
         adjust(&mut options);
@@ -179,6 +179,14 @@ impl Simulation {
         let now = begin + SignedDuration::from_hours(random.random_range(0..24 * 200));
         let mut policies: Vec<SimPolicy> =
             (0..count).map(|nth| SimPolicy::random(101 + nth, cap, &mut random)).collect();
+        if random.random_bool(0.5) {
+            // A fleet that is due on one tick.
+            let (first, others) = policies.split_at_mut(1);
+            for policy in others {
+                policy.schedules.clone_from(&first[0].schedules);
+                (policy.zone, policy.jitter) = (first[0].zone, first[0].jitter);
+            }
+        }
         let mut provider = Provider::new(options);
         for policy in &mut policies {
             for nth in 0..random.random_range(0..=cap) {

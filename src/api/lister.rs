@@ -1,0 +1,347 @@
+//! One listing of the account in the place of many of its servers'.
+//!
+//! Whoever has to look at a server says from when on and until when at the latest. When somebody's
+//! latest moment has come, all those whose earliest one has are served together: by one listing of
+//! the account where that costs fewer calls than one for each, else each by its own. A listing that
+//! is shared was asked for after all who get it had asked, so nobody's own change is missing in it.
+//!
+//! Sharing is a saving and never a need. A listing of the account that fails, takes long or cannot
+//! be relied on is nobody's trouble: everyone then asks alone, and for a while sharing is not tried.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::admission::{Admitted, Urgency};
+use crate::api::client::{Client, MAX_PAGES, incomplete};
+use crate::api::failure::{CallError, Operation};
+use crate::api::reading::Reading;
+use crate::api::scope::Scope;
+use crate::clock::Moment;
+use crate::naming::ServerId;
+use crate::snapshot::{Listing, Snapshot};
+
+/// How long a look that cannot wait waits for others that come at the same time. With the
+/// scheduler's half second it stays within a second from a tick to its first request.
+pub const GATHER: Duration = Duration::from_millis(200);
+
+/// With fewer servers, asking for each costs little, and nobody depends on an answer about others.
+const LEAST: usize = 8;
+
+/// How long a listing of the account may take, its later tries included, from its first turn on:
+/// half of the time that it may be relied on.
+const READING: Duration = Duration::from_secs(30);
+
+/// After one that could not be used, sharing is not tried for so long; twice as long after each
+/// further one in a row.
+const DOUBT_MIN: Duration = Duration::from_secs(30);
+const DOUBT_MAX: Duration = Duration::from_secs(600);
+
+/// When to look, in the clock's uptime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// Not before.
+    pub earliest: Duration,
+    /// Not later, if the provider's line allows; what lies between is for sharing with others.
+    pub latest: Duration,
+}
+
+/// Which listing of the account will do in the place of the server's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// None.
+    Alone,
+    /// One that came in one answer.
+    OneAnswer,
+    /// One of several pages too. When others change the account's snapshots between two pages, a
+    /// row may be missing in it without a trace. Nothing more is kept from being pruned than with
+    /// that row, but who must not overlook a certain snapshot cannot use it.
+    Pages,
+}
+
+/// Those who wait to look, and what is known of listings of the account.
+#[derive(Debug, Default)]
+pub(super) struct Lister {
+    state: Mutex<State>,
+    /// Somebody has come whose latest moment is before the one that is waited for.
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many servers are looked at in all.
+    servers: usize,
+    waiting: Vec<Waiting>,
+    /// The first latest moment of those who wait.
+    next: Option<Duration>,
+    /// A task serves those who wait.
+    is_driven: bool,
+    /// Of the listing of the account that was read last.
+    pages: usize,
+    doubts: u32,
+    doubted_until: Duration,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    server: ServerId,
+    when: When,
+    sharing: Sharing,
+    /// `None`: ask alone.
+    answer: oneshot::Sender<Option<Listing>>,
+}
+
+/// Every snapshot of the account.
+struct Whole {
+    of_server: HashMap<ServerId, Vec<Snapshot>>,
+    asked_at: Moment,
+    pages: usize,
+}
+
+/// What came of reading the account.
+enum Read {
+    Whole(Whole),
+    /// To ask for each server costs fewer calls than the pages still to come.
+    TooManyPages(usize),
+    /// It cannot be told whether rows are missing: the provider does not count them, or some were
+    /// changed by this program between two pages.
+    Doubtful,
+}
+
+impl Lister {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All who may be served at this time. Nobody is left without a task that serves.
+    fn take_due(&self, now: Duration) -> Vec<Waiting> {
+        let mut state = self.state();
+        state.waiting.retain(|waiting| !waiting.answer.is_closed());
+        let (due, waiting) =
+            std::mem::take(&mut state.waiting).into_iter().partition(|it| it.when.earliest <= now);
+        state.waiting = waiting;
+        state.next = state.waiting.iter().map(|waiting| waiting.when.latest).min();
+        due
+    }
+
+    /// When the next ones are to be served; `None`, and the task is over, when nobody waits.
+    fn next(&self) -> Option<Duration> {
+        let mut state = self.state();
+        state.is_driven = state.next.is_some();
+        state.next
+    }
+
+    /// Whether a listing of the account costs less than one for each of these.
+    fn is_worth_it(&self, due: &[Waiting], now: Duration) -> bool {
+        let state = self.state();
+        let served = served(due, state.pages);
+        now >= state.doubted_until && served >= LEAST && served > state.pages
+    }
+
+    fn trust(&self, pages: usize) {
+        let mut state = self.state();
+        (state.pages, state.doubts) = (pages, 0);
+    }
+
+    fn doubt(&self, now: Duration) {
+        let mut state = self.state();
+        let span = DOUBT_MIN.saturating_mul(1 << state.doubts.min(16)).min(DOUBT_MAX);
+        state.doubts = state.doubts.saturating_add(1);
+        state.doubted_until = now.saturating_add(span);
+    }
+}
+
+/// How many of these a listing of the account with so many pages would serve.
+fn served(due: &[Waiting], pages: usize) -> usize {
+    due.iter().filter(|waiting| pages <= 1 || waiting.sharing == Sharing::Pages).count()
+}
+
+impl Client {
+    /// So many servers are looked at: few of them share nothing.
+    pub fn serves(&self, servers: usize) {
+        self.lister.state().servers = servers;
+    }
+
+    /// Every snapshot of one server, asked for in the given time.
+    ///
+    /// # Errors
+    /// As for [`Client::list`].
+    pub async fn look(
+        self: &Arc<Self>,
+        server: ServerId,
+        scope: &Scope,
+        when: When,
+        sharing: Sharing,
+    ) -> Result<Listing, CallError> {
+        if let Some(answer) = self.wait_with_others(server, scope, when, sharing) {
+            // A shutdown is seen to by the task: what is under way is let end.
+            let answer = tokio::select! {
+                biased;
+                () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
+                answer = answer => answer,
+            };
+            if let Ok(Some(listing)) = answer {
+                return Ok(listing);
+            }
+        }
+        let wait = when.earliest.saturating_sub(self.clock.now().uptime);
+        if !wait.is_zero() {
+            self.pause(scope, wait).await?;
+        }
+        self.list(server, scope).await
+    }
+
+    /// Joins those who wait to look; `None` where there is nothing to share.
+    fn wait_with_others(
+        self: &Arc<Self>,
+        server: ServerId,
+        scope: &Scope,
+        when: When,
+        sharing: Sharing,
+    ) -> Option<oneshot::Receiver<Option<Listing>>> {
+        let mut state = self.lister.state();
+        if sharing == Sharing::Alone
+            || state.servers < LEAST
+            || when.earliest < state.doubted_until
+            || scope.shutdown.is_cancelled()
+        {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        state.waiting.push(Waiting { server, when, sharing, answer });
+        if state.next.is_none_or(|next| when.latest < next) {
+            state.next = Some(when.latest);
+            self.lister.sooner.notify_one();
+        }
+        if !state.is_driven {
+            state.is_driven = true;
+            tokio::spawn(serve(Arc::clone(self), scope.shutdown.clone()));
+        }
+        Some(answered)
+    }
+
+    /// A listing of the account for these, if one can be had in time that can be relied on.
+    async fn read_account(&self, due: &[Waiting], shutdown: &CancellationToken) -> Option<Whole> {
+        let mut tries = self.tries();
+        let mut scope = Scope::of_account(shutdown.clone());
+        let mut left = READING;
+        loop {
+            // Whoever asks alone waits for a turn too, so this time is not counted.
+            scope.give_up_at = None;
+            let turn = self.turn(Urgency::Look, &scope).await.ok()?;
+            let begun = self.clock.now().uptime;
+            scope.give_up_at = Some(begun.saturating_add(left));
+            let reading = self.read_account_once(turn, due, tries.attempt, &scope);
+            let may_go_on = match self.clock.timeout(left, reading).await {
+                Some(Ok(Read::Whole(whole))) => {
+                    self.lister.trust(whole.pages);
+                    return Some(whole);
+                }
+                Some(Ok(Read::TooManyPages(pages))) => {
+                    self.lister.trust(pages);
+                    return None;
+                }
+                Some(Err(error)) => self.wait_to_try_again(&mut tries, error, &scope).await.is_ok(),
+                Some(Ok(Read::Doubtful)) | None => false,
+            };
+            let now = self.clock.now().uptime;
+            left = left.saturating_sub(now.saturating_sub(begun));
+            if !may_go_on || left.is_zero() {
+                self.lister.doubt(now);
+                return None;
+            }
+        }
+    }
+
+    /// Reads all pages, as long as that pays.
+    async fn read_account_once(
+        &self,
+        first_turn: Admitted<'_>,
+        due: &[Waiting],
+        attempt: u32,
+        scope: &Scope,
+    ) -> Result<Read, CallError> {
+        let quiet = self.traffic.quiet();
+        let mut reading = Reading::default();
+        let (mut next, asked_at) =
+            self.read_page(first_turn, None, &mut reading, attempt, scope).await?;
+        while let Some(query) = next {
+            let pages = reading.pages_in_all();
+            if served(due, pages) <= pages {
+                return Ok(Read::TooManyPages(pages));
+            }
+            if !quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet)) {
+                return Ok(Read::Doubtful);
+            }
+            if reading.pages() >= MAX_PAGES {
+                return Err(incomplete(Operation::List, "the pages do not end"));
+            }
+            let turn = self.turn(Urgency::Look, scope).await?;
+            (next, _) = self.read_page(turn, Some(&query), &mut reading, attempt, scope).await?;
+        }
+        let pages = reading.pages();
+        let is_undisturbed =
+            pages == 1 || quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
+        if !reading.is_counted() || !is_undisturbed {
+            return Ok(Read::Doubtful);
+        }
+        let mut of_server = HashMap::<_, Vec<_>>::new();
+        for snapshot in reading.snapshots {
+            of_server.entry(snapshot.server).or_default().push(snapshot);
+        }
+        Ok(Read::Whole(Whole { of_server, asked_at, pages }))
+    }
+}
+
+/// Serves those who wait until there are none any more, or snapring shuts down.
+async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
+    let service = Service(&client.lister);
+    while let Some(next) = service.0.next() {
+        let wait = next.saturating_sub(client.clock.now().uptime);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = service.0.sooner.notified() => continue,
+            () = client.clock.sleep(wait) => {}
+        }
+        let now = client.clock.now().uptime;
+        let due = service.0.take_due(now);
+        let mut whole = None;
+        if service.0.is_worth_it(&due, now) {
+            whole = client.read_account(&due, &shutdown).await;
+        }
+        for Waiting { server, sharing, answer, .. } in due {
+            let listing = whole
+                .as_ref()
+                .filter(|whole| whole.pages == 1 || sharing == Sharing::Pages)
+                .map(|whole| whole.listing(server));
+            // Fails when it is not waited for any more.
+            let _ = answer.send(listing);
+        }
+    }
+    std::mem::forget(service);
+}
+
+/// While it lives, those who wait may rely on being served. When it ends before nobody waits any
+/// more, be it by a fault, they are dismissed, and that is to ask alone.
+struct Service<'a>(&'a Lister);
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        (state.waiting, state.next, state.is_driven) = (Vec::new(), None, false);
+    }
+}
+
+impl Whole {
+    fn listing(&self, server: ServerId) -> Listing {
+        let rows = self.of_server.get(&server).cloned().unwrap_or_default();
+        Listing::complete(server, rows, self.asked_at)
+    }
+}
+
+#[cfg(test)]
+mod tests;
