@@ -253,12 +253,12 @@ pub async fn read(place: &Place, filter: &Filter) -> Result<Vec<PastRotation>, T
     reading(place, async |database| database.history(filter).await).await
 }
 
-/// The last that is known of each server, as [`read`] reads.
+/// The last that is known of each server up to `now`, as [`read`] reads.
 ///
 /// # Errors
 /// As for [`read`].
-pub async fn read_last(place: &Place) -> Result<Vec<LastOfServer>, Trouble> {
-    reading(place, async |database| database.last_of_each_server().await).await
+pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer>, Trouble> {
+    reading(place, async |database| database.last_of_each_server(now).await).await
 }
 
 async fn reading<T>(

@@ -154,7 +154,8 @@ async fn remembered(setup: &Setup) -> Standings {
     if place == Place::Memory {
         return Standings::default();
     }
-    let words = match setup.clock.timeout(PATIENCE, store::read_last(&place)).await {
+    let last = store::read_last(&place, setup.clock.now().wall);
+    let words = match setup.clock.timeout(PATIENCE, last).await {
         Some(Ok(last)) => return Standings::known(&last),
         Some(Err(problem)) => problem.to_string(),
         None => "no answer".to_owned(),

@@ -1,10 +1,21 @@
 //! A damaged file is put aside, so that history goes on in a new one. It is never deleted: a person
-//! may still get something out of it.
+//! may still get something out of it. One that never was a database is somebody else's, and stays.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+
+/// Whether a file that is no database now was one: it begins as they do, or as a file of which a
+/// power cut took the beginning. One that cannot be read, or begins with anything else, is not said
+/// to have been.
+pub(super) fn was_a_database(file: &Path) -> bool {
+    const BEGINNING: &[u8; 16] = b"SQLite format 3\0";
+    let mut found = [0; BEGINNING.len()];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut found));
+    read.is_ok() && (&found == BEGINNING || found == [0; BEGINNING.len()])
+}
 
 /// Renames the file, and what SQLite keeps beside it; gives its new name.
 ///
@@ -36,6 +47,22 @@ pub(super) fn put_aside(file: &Path, now: Timestamp) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_begins_as_a_database_or_with_nothing_was_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        assert!(!was_a_database(&path));
+        for (bytes, was) in [
+            (&b"SQLite format 3\0 and more"[..], true),
+            (&[0; 4096][..], true),
+            (b"[[server]]\nid = 101\nkeep = 3\n", false),
+            (b"short", false),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(was_a_database(&path), was, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn what_belongs_to_a_file_goes_with_it_and_nothing_is_written_over() {

@@ -261,23 +261,28 @@ impl Database {
         read.map_err(|error| self.trouble(&error))
     }
 
-    /// The last rotation of each server, and the last one that went well.
-    pub(super) async fn last_of_each_server(&mut self) -> Result<Vec<LastOfServer>, Trouble> {
+    /// The last rotation of each server up to `now`, and the last one that went well. What a clock
+    /// that was ahead wrote would hide all that came after it.
+    pub(super) async fn last_of_each_server(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Vec<LastOfServer>, Trouble> {
         let last = format!(
             "SELECT {COLUMNS} FROM snapring_rotation
              JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
-                   GROUP BY server_id) AS newest
+                   WHERE ended_at <= $1 GROUP BY server_id) AS newest
              ON server_id = id AND ended_at = last"
         );
         let last_good = format!(
             "SELECT {COLUMNS} FROM snapring_rotation
              JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
-                   WHERE outcome IN ('rotated', 'adopted') GROUP BY server_id) AS newest
+                   WHERE outcome IN ('rotated', 'adopted') AND ended_at <= $1
+                   GROUP BY server_id) AS newest
              ON server_id = id AND ended_at = last
              WHERE outcome IN ('rotated', 'adopted')"
         );
-        let mut good = self.by_server(last_good).await?;
-        let last = self.by_server(last).await?;
+        let mut good = self.by_server(last_good, now).await?;
+        let last = self.by_server(last, now).await?;
         let with_good = |(id, last)| LastOfServer { last, last_good: good.remove(&id) };
         Ok(last.into_iter().map(with_good).collect())
     }
@@ -285,8 +290,9 @@ impl Database {
     async fn by_server(
         &mut self,
         query: String,
+        now: Timestamp,
     ) -> Result<BTreeMap<ServerId, PastRotation>, Trouble> {
-        let rows = self.rows(built(query)).await?;
+        let rows = self.rows(built(query).bind(now.as_millisecond())).await?;
         let read = |row| rotation(row).map(|it| (it.server_id, it));
         let read: Result<_, _> = rows.iter().map(read).collect();
         read.map_err(|error| self.trouble(&error))

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::schedule::loaded::{FirstLoadedTimes, Key};
-use crate::store::aside::put_aside;
+use crate::store::aside::{put_aside, was_a_database};
 use crate::store::database::{Database, PORTION};
 use crate::store::place::{Access, Place};
 use crate::store::trouble::{Kind, Trouble};
@@ -173,7 +173,9 @@ impl Keeper {
                 }
             }
             Order::LastOfEach(answer) => {
-                let _ = answer.send(self.ask(|it| it.last_of_each_server().boxed()).await);
+                let now = self.now();
+                let last = self.ask(|it| it.last_of_each_server(now).boxed()).await;
+                let _ = answer.send(last);
             }
             Order::History(filter, answer) => {
                 let _ = answer
@@ -356,7 +358,7 @@ impl Keeper {
     async fn put_aside(&mut self, trouble: &Trouble) -> bool {
         self.let_go().await;
         let Place::File(file) = &self.place else { return false };
-        if self.memory.aside >= MOST_ASIDE {
+        if self.memory.aside >= MOST_ASIDE || !was_a_database(file) {
             return false;
         }
         self.memory.aside += 1;

@@ -159,6 +159,23 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
 }
 
 #[tokio::test]
+async fn what_a_clock_that_was_ahead_wrote_does_not_hide_what_came_after_it() {
+    for ground in Ground::all().await {
+        let store = ground.open();
+        store.record(&report(1, RotationOutcome::Rotated), at("2036-11-25T03:00:01Z"));
+        store.record(&report(1, RotationOutcome::Adopted), at("2026-11-24T03:00:01Z"));
+        store.record(&report(1, RotationOutcome::Failed), at("2026-11-25T03:00:01Z"));
+        store.record(&report(2, RotationOutcome::Rotated), at("2036-11-25T03:00:01Z"));
+        let last = store.last_of_each_server().await;
+        assert_eq!(last.len(), 1, "{last:?}");
+        assert_eq!(last[0].last.outcome, RotationOutcome::Failed);
+        assert_eq!(last[0].last_good.as_ref().unwrap().outcome, RotationOutcome::Adopted);
+        store.close(LONG).await;
+        assert_eq!(read_last(&ground.place, at("2026-11-25T12:00:00Z")).await.unwrap(), last);
+    }
+}
+
+#[tokio::test]
 async fn ten_thousand_servers_that_end_at_once_are_all_recorded() {
     for ground in Ground::all().await {
         let store = ground.open();
@@ -285,7 +302,7 @@ async fn until(what: &str, so: impl Fn() -> bool) {
 async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     let (told, _guard) = Told::listen();
     let ground = Ground::file();
-    std::fs::write(ground.path(), b"no database at all, but perhaps dear to somebody").unwrap();
+    std::fs::write(ground.path(), b"SQLite format 3\0, and then nothing that is one").unwrap();
     let store = ground.open();
     let known = store.begin(&servers(&["0 3 * * *"])).await;
     assert_eq!(known.0.len(), 1);
@@ -295,9 +312,24 @@ async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     let damaged = "snapring.db.damaged-20261125T120000Z";
     assert_eq!(ground.files(), ["snapring.db", damaged]);
     let kept = std::fs::read(ground.directory.path().join(damaged)).unwrap();
-    assert!(kept.starts_with(b"no database"));
+    assert!(kept.starts_with(b"SQLite format 3"));
     assert_eq!(told.lines().iter().filter(|line| line.contains("put aside")).count(), 1);
     assert!(ground.database().await.schedules().await.unwrap().0.0.len() == 1, "the book is in it");
+}
+
+/// `url` names something else by mistake.
+#[tokio::test]
+async fn a_file_that_never_was_a_database_is_left_where_it_is_and_told_of() {
+    let (told, _guard) = Told::listen();
+    let ground = Ground::file();
+    let dear = b"no database at all, but perhaps dear to somebody";
+    std::fs::write(ground.path(), dear).unwrap();
+    let store = ground.open();
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    until("told of", || told.lines().iter().any(|line| line.contains("not a database"))).await;
+    store.close(LONG).await;
+    assert_eq!(ground.files(), ["snapring.db"]);
+    assert_eq!(std::fs::read(ground.path()).unwrap(), dear);
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::observe::document::{Document, ServerStatus, State};
 use crate::readable;
 
+/// How far the provider's clock may be ahead of this machine's.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
+
 /// How many servers in trouble are told of, one a line.
 const SHOWN: usize = 50;
 
@@ -133,6 +136,11 @@ fn judge(server: &ServerStatus, now: Timestamp, max_age: Duration) -> Option<(Le
         .map_or(String::new(), |reason| format!(" ({reason})"));
     let allowed = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
     match server.last_success_at.map(|at| age(at, now)) {
+        Some(age) if age < -CLOCKS_APART => {
+            let ahead = readable::span(-age);
+            let words = format!("{name}: the last success is {ahead} ahead of now: check clocks");
+            Some((Level::Unknown, words))
+        }
         Some(age) if age > allowed => {
             let words = format!("{name}: the last success was {} ago{reason}", readable::span(age));
             Some((Level::Critical, words))

@@ -56,6 +56,19 @@ fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[ca
     assert_eq!(check, Check { level, words: line.to_owned() });
 }
 
+/// A clock was ahead when it was written down, or is behind now.
+#[test]
+fn a_success_that_is_ahead_of_now_says_nothing() {
+    for (ahead, level) in [(60, Level::Ok), (3 * 3600, Level::Unknown)] {
+        let mut document = document(&[("web", "ok 0s")]);
+        document.at = noon() - SignedDuration::from_secs(ahead);
+        let check = check(&document, DAY);
+        assert_eq!(check.level, level, "{}", check.words);
+        let told = check.words.contains("web: the last success is 3h ahead of now: check clocks");
+        assert_eq!(told, level == Level::Unknown, "{}", check.words);
+    }
+}
+
 #[test]
 fn several_findings_are_told_the_worst_first_one_a_line() {
     let document =
