@@ -418,7 +418,7 @@ impl<'a> Rotation<'a> {
         let server = Some(self.server.id).filter(|_| !found);
         let pace = self.surroundings.habits.pace(server, self.before_hook_started);
         let settle = self.surroundings.settle;
-        let (mut looks, mut seen, mut missed_at, mut trouble) = (0, found, None, None);
+        let (mut looks, mut seen, mut missed, mut trouble) = (0, found, false, None);
         let mut in_progress_after = None;
         loop {
             let passed = self.clock.now().uptime.saturating_sub(since);
@@ -430,7 +430,7 @@ impl<'a> Rotation<'a> {
                     humantime::format_duration(timeout)
                 )));
             };
-            let (wait, slack, sharing) = if missed_at.is_some() {
+            let (wait, slack, sharing) = if missed {
                 (settle.min(left), Duration::ZERO, Sharing::Alone)
             } else {
                 let left = left.min(self.until_just_before_the_next_start());
@@ -463,19 +463,17 @@ impl<'a> Rotation<'a> {
                     return Err(End::failed(format!("the provider failed to make {}", own.name)));
                 }
                 Some(Status::InProgress | Status::Other(_)) => {
-                    (seen, missed_at) = (true, None);
+                    (seen, missed) = (true, false);
                     in_progress_after = Some(asked_at.saturating_sub(since));
                 }
                 // One just created may show up late, and a listing may lack a row for once.
                 None if !seen && passed <= settle => {}
+                None if !missed => missed = true,
                 None => {
-                    let missed_at = *missed_at.get_or_insert(asked_at);
-                    if missed_at < asked_at && asked_at.saturating_sub(missed_at) >= settle {
-                        return Err(End::failed(format!(
-                            "{} has gone from the provider's listing",
-                            own.name
-                        )));
-                    }
+                    return Err(End::failed(format!(
+                        "{} has gone from the provider's listing",
+                        own.name
+                    )));
                 }
             }
         }

@@ -202,6 +202,19 @@ async fn a_snapshot_is_gone_when_two_looks_miss_it_that_are_settle_apart(
     assert_eq!(waited, Some(&("wait", report.duration_ms)));
 }
 
+/// The last one took twenty minutes, and this one takes less than ten; the next tick comes sooner than
+/// it would be looked for.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_does_not_wait_so_long_for_its_look_that_the_next_one_is_skipped() {
+    let scene = Scene::new("").holding("c c c");
+    scene.surroundings.habits.learn(WEB, None, Duration::from_secs(1200));
+    let next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_mins(12));
+    let report =
+        rotate(&scene.surroundings, &Assignment { next_start, ..scene.assignment() }).await;
+    assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    assert_eq!(report.duration_ms, 11 * 60_000, "a minute is left to finish in");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_person_should_know_of_the_ring_is_said_once_a_rotation() {
     let notes = Notes::default();
