@@ -489,7 +489,7 @@ pub(super) struct Tries {
     backoff: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
-pub(super) fn incomplete(operation: Operation, message: &str) -> CallError {
+fn incomplete(operation: Operation, message: &str) -> CallError {
     let message = message.to_owned();
     Failure { operation, outcome: Outcome::Malformed, status: None, message, retry_after: None }
         .into()

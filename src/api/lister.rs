@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::admission::{Admitted, Urgency};
-use crate::api::client::{Client, MAX_PAGES, incomplete};
-use crate::api::failure::{CallError, Operation};
+use crate::api::client::{Client, MAX_PAGES};
+use crate::api::failure::CallError;
 use crate::api::reading::Reading;
 use crate::api::scope::Scope;
 use crate::clock::Moment;
@@ -104,7 +104,7 @@ struct Whole {
 /// What came of reading the account.
 enum Read {
     Whole(Whole),
-    /// To ask for each server costs fewer calls than the pages still to come.
+    /// To ask for each server costs fewer calls than all the pages, or less time.
     TooManyPages(usize),
     /// It cannot be told whether rows are missing: the provider does not count them, or some were
     /// changed by this program between two pages.
@@ -270,14 +270,13 @@ impl Client {
             self.read_page(first_turn, None, &mut reading, attempt, scope).await?;
         while let Some(query) = next {
             let pages = reading.pages_in_all();
-            if served(due, pages) <= pages {
+            let spent = self.clock.now().uptime.saturating_sub(asked_at.uptime);
+            let in_all = |spent: Duration| spent.mul_f64(pages as f64 / reading.pages() as f64);
+            if served(due, pages) <= pages || pages > MAX_PAGES || in_all(spent) > READING {
                 return Ok(Read::TooManyPages(pages));
             }
             if !quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet)) {
                 return Ok(Read::Doubtful);
-            }
-            if reading.pages() >= MAX_PAGES {
-                return Err(incomplete(Operation::List, "the pages do not end"));
             }
             let turn = self.turn(Urgency::Look, scope).await?;
             (next, _) = self.read_page(turn, Some(&query), &mut reading, attempt, scope).await?;

@@ -73,3 +73,19 @@ impl Reading {
         self.count == Some(self.snapshots.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_to_come_are_reckoned_from_the_longest_one_whatever_the_count_says() {
+        let page = |count| Page { snapshots: Vec::new(), next_query: Some("page=2".into()), count };
+        for (count, pages) in [(None, 1), (Some(0), 1), (Some(7), 8), (Some(u64::MAX), usize::MAX)]
+        {
+            let mut reading = Reading::default();
+            reading.take(page(count)).unwrap();
+            assert_eq!(reading.pages_in_all(), pages, "{count:?}");
+        }
+    }
+}

@@ -151,6 +151,17 @@ async fn pages_are_shared_where_that_costs_less_and_only_with_those_who_may_miss
     assert_eq!(scene.listings(), (0, 40));
 }
 
+/// Fourteen pages of five seconds.
+#[tokio::test(start_paused = true)]
+async fn pages_that_would_take_longer_than_they_may_are_given_up_after_the_first() {
+    let scene = Scene::new(Some(3));
+    scene.fault("list:latency=5s");
+    let begun = scene.clock.now().uptime;
+    let seen = scene.look(SERVERS, GATHER, Sharing::Pages).await;
+    assert!(seen.iter().all(|(_, asked)| *asked <= begun + Duration::from_secs(20)), "{seen:?}");
+    assert_eq!(scene.listings(), (1, 20));
+}
+
 /// Whoever does not know how many pages there are must not be given a listing of several.
 #[tokio::test(start_paused = true)]
 async fn who_may_not_miss_a_row_is_not_served_from_pages_that_were_not_expected() {
