@@ -152,7 +152,9 @@ async fn a_schedule_edited_while_the_daemon_was_away_fires_only_where_nothing_is
 async fn a_damaged_store_costs_no_rotation_and_is_put_aside() {
     let machine = Machine::new().await;
     machine.configure(RARE);
-    std::fs::write(machine.path("snapring.db"), vec![0x5a; 9000]).unwrap();
+    let mut damaged = b"SQLite format 3\0".to_vec();
+    damaged.resize(9000, 0x5a);
+    std::fs::write(machine.path("snapring.db"), damaged).unwrap();
     let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGUSR1);
