@@ -487,3 +487,51 @@ async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
     drop(daemon);
     assert_eq!(refused, 0, "in fifths of a second");
 }
+
+/// A provider that shows the newest hundred rows of the account, and counts what it shows; a
+/// server's own listing is whole. Its rings are full, so that room must be made each night.
+#[tokio::test(start_paused = true)]
+async fn a_listing_of_the_account_that_is_silently_cut_off_breaks_no_rotation() {
+    let (stage, mut settings) = fleet(80, "", |_| {});
+    let text: String =
+        (101..181).map(|id| server(id, "schedule = \"0 3 * * *\"\ncap = 3")).collect();
+    settings.servers = super::settings(&text).servers;
+    stage.memory.provider.lock().unwrap().options_mut().cap = 3;
+    let daemon = stage.daemon(&settings, Box::new(CutOff(stage.memory.clone()))).await;
+    stage.pass(3).await;
+    daemon.finish().await;
+    let told = stage.told();
+    let good = told.iter().filter(|it| it.ends_with("rotated")).count();
+    let reasons: std::collections::BTreeSet<_> =
+        stage.reports.lock().unwrap().iter().filter_map(|it| it.reason.clone()).collect();
+    let provider = stage.memory.provider.lock().unwrap();
+    let twice: Vec<_> = provider
+        .acts()
+        .iter()
+        .filter(|act| act.operation == Operation::Create)
+        .filter(|act| act.before.iter().any(|row| row.name == act.row.name))
+        .map(|act| (act.row.server, act.row.name.clone()))
+        .collect();
+    assert!(
+        twice.is_empty(),
+        "made a second time: {twice:?}; {good} of {}, {reasons:?}",
+        told.len()
+    );
+    assert_eq!((good, told.len()), (80, 80), "{reasons:?}");
+}
+
+struct CutOff(InMemory);
+
+impl Transport for CutOff {
+    fn exchange(&self, request: Request) -> Exchange<'_> {
+        if request.path != "snapshots/" || request.method != Method::Get {
+            return self.0.exchange(request);
+        }
+        Box::pin(async move {
+            let body = self.0.exchange(request).await?.body.unwrap();
+            let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let rows: Vec<_> = page["results"].as_array().unwrap().iter().take(100).collect();
+            Ok(answer(200, &serde_json::json!({ "count": rows.len(), "results": rows }), None))
+        })
+    }
+}
