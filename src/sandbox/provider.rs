@@ -37,6 +37,8 @@ pub struct Options {
     pub completion: RangeInclusive<Duration>,
     /// Rows of a page; `None`: all on one.
     pub page_size: Option<usize>,
+    /// Listings begin with the oldest snapshot.
+    pub oldest_first: bool,
     /// Listings are a bare array.
     pub bare_array: bool,
     /// Listings hold other servers' rows too.
@@ -61,6 +63,7 @@ impl Options {
             token,
             completion: Duration::from_secs(180)..=Duration::from_secs(600),
             page_size: None,
+            oldest_first: false,
             bare_array: false,
             ignore_filter: false,
             seed,
@@ -479,8 +482,11 @@ impl Provider {
                 && wanted.is_none_or(|server| row.server == server)
         };
         // Newest first, as in the documentation's example.
-        let rows: Vec<Value> =
+        let mut rows: Vec<Value> =
             self.rows.iter().rev().filter(listed).map(|row| self.show(row)).collect();
+        if self.options.oldest_first {
+            rows.reverse();
+        }
         if self.options.bare_array {
             return Reply::json(200, &Value::Array(rows));
         }

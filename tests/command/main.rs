@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+mod attack;
 mod client;
 mod daemon;
 mod history;

@@ -18,6 +18,9 @@ const TOGETHER: usize = 8;
 /// much later, so as to be shared: it is seen after 10 to 22.5 minutes.
 const MOVED: SignedDuration = SignedDuration::from_secs(750);
 
+/// By how much that may move a create.
+const CREATE_MOVED: SignedDuration = SignedDuration::from_secs(2);
+
 /// What was done for an untroubled server, and when.
 type Done = (String, Timestamp);
 
@@ -37,9 +40,14 @@ impl Lived {
     fn more_than(&self, other: &Self, sign: &str) -> Vec<String> {
         // What was cut off at the end says nothing.
         let settled = self.end - SignedDuration::from_hours(1);
-        let near = |then: Timestamp, at| then.duration_since(at).abs() <= self.moved;
+        // What comes before the wait for a snapshot is moved by the listing that is shared at most.
+        let at_most = |what: &str| {
+            if what.starts_with("Create") { self.moved.min(CREATE_MOVED) } else { self.moved }
+        };
+        let near = |then: Timestamp, at, moved| then.duration_since(at).abs() <= moved;
         let lacks = |(what, at): &&Done| {
-            !other.done.iter().any(|(done, then)| done == what && near(*then, *at))
+            let moved = at_most(what);
+            !other.done.iter().any(|(done, then)| done == what && near(*then, *at, moved))
         };
         let done = self.done.iter().filter(|(_, at)| *at < settled).filter(lacks);
         done.map(|(what, at)| format!("{sign} {at} {what}")).collect()

@@ -216,3 +216,5 @@ async fn a_shutdown_lets_the_shared_listing_end_and_starts_nothing_new() {
     assert_eq!(told.len(), 40);
     assert!(told.iter().all(|words| words.ends_with("failed")), "{told:?}");
 }
+
+mod attack;
