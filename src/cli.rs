@@ -24,6 +24,7 @@ pub mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -152,7 +153,8 @@ pub fn main() -> ExitCode {
             Command::Man(arguments) => man::run(arguments),
         }
     });
-    // A hook's reader or a resolver thread may still block; the work is done.
-    runtime.shutdown_background();
+    // Time for a call that is broken off to leave its event. A hook's reader or a resolver thread may
+    // still block; the work is done.
+    runtime.shutdown_timeout(Duration::from_millis(300));
     exit.unwrap_or_else(|exit| exit).into()
 }

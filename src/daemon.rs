@@ -36,6 +36,7 @@ use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::pace::Habits;
 use crate::rotate::report::{Report, RotationOutcome};
+use crate::rotate::sightings::Sightings;
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 use crate::schedule::loaded::FirstLoadedTimes;
 use crate::standing::Standings;
@@ -73,6 +74,7 @@ struct Shared {
     current: Mutex<Arc<Current>>,
     pins: Pins,
     habits: Habits,
+    sightings: Sightings,
     queue: mpsc::Sender<Ordered>,
     /// Goes from the agenda to the loop that takes orders, as an order does.
     pulse: Notify,
@@ -98,8 +100,6 @@ struct Ordered {
     server: Arc<Server>,
     tick: Tick,
     asked_by: AskedBy,
-    /// A process before this one may have begun it.
-    resumed: bool,
     /// Where it is held already.
     claim: Option<Claim>,
 }
@@ -122,6 +122,7 @@ impl Daemon {
             current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
             pins: Pins::default(),
             habits: Habits::default(),
+            sightings: Sightings::default(),
             queue,
             pulse: Notify::new(),
             heartbeat: Heartbeat::begin(&world.clock),
@@ -185,6 +186,7 @@ impl Daemon {
         let current = self.shared.current();
         self.shared.world.standings.keep_only(|id| current.servers.contains_key(&id));
         self.shared.habits.keep_only(|id| current.servers.contains_key(&id));
+        self.shared.sightings.keep_only(|id| current.servers.contains_key(&id));
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
@@ -207,14 +209,13 @@ impl Daemon {
 
     /// Rotates every enabled server now, as if a person had asked for each.
     pub async fn rotate_all(&self) {
-        let tick = tick_by_hand(&self.shared.world.clock).await;
         let current = self.shared.current();
+        let tick = tick_by_hand(&self.shared.world.clock, current.servers.values()).await;
         for server in current.servers.values().filter(|server| server.enabled) {
             let order = Ordered {
                 server: Arc::clone(server),
                 tick,
                 asked_by: AskedBy::Person,
-                resumed: false,
                 claim: None,
             };
             // Fails only when the daemon is ending.
@@ -293,8 +294,7 @@ impl Agenda for Shared {
         while let Ok(place) = self.queue.try_reserve() {
             let Some(start) = timetable.take(now, &mut dropped) else { break };
             let Start { server, tick } = start;
-            let asked_by = AskedBy::Schedule;
-            place.send(Ordered { server, tick, asked_by, resumed: false, claim: None });
+            place.send(Ordered { server, tick, asked_by: AskedBy::Schedule, claim: None });
         }
         drop(timetable);
         for Dropped { server, tick, why } in dropped {
@@ -333,13 +333,14 @@ impl Shared {
             pins: self.pins.clone(),
             standings: self.world.standings.clone(),
             habits: self.habits.clone(),
+            sightings: self.sightings.clone(),
             shutdown: self.shutdown.clone(),
         }
     }
 
     /// Rotates, unless the server is busy. The one place where a rotation's end is told.
     async fn rotate(&self, order: Ordered) {
-        let Ordered { server, tick, asked_by, resumed, claim } = order;
+        let Ordered { server, tick, asked_by, claim } = order;
         // The policy in force now, not the one when the tick fell.
         let current = self.current();
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
@@ -350,7 +351,7 @@ impl Shared {
                 let _under_way = self.world.standings.begun(server.id, tick, now);
                 let next_start = server.next_start_after(now);
                 let server = Arc::clone(&server);
-                let assignment = Assignment { server, tick, asked_by, resumed, next_start };
+                let assignment = Assignment { server, tick, asked_by, next_start };
                 rotate(&self.surroundings(&current), &assignment).await
             }
             Err(busy) => {

@@ -7,7 +7,9 @@
 pub mod pace;
 mod quiesce;
 pub mod report;
+pub mod sightings;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +29,9 @@ use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
 use crate::rotate::pace::Habits;
 use crate::rotate::report::{KnownCause, Report, RotationOutcome, milliseconds};
-use crate::snapshot::{Snapshot, Status};
+use crate::rotate::sightings::Sightings;
+use crate::schedule::Schedule;
+use crate::snapshot::{Listing, Snapshot, Status};
 use crate::standing::Standings;
 
 /// The least time that calls may be tried in, however soon the next rotation is.
@@ -51,6 +55,8 @@ pub struct Surroundings {
     pub standings: Standings,
     /// How long snapshots take.
     pub habits: Habits,
+    /// Which ticks have no snapshot yet.
+    pub sightings: Sightings,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -64,16 +70,37 @@ pub struct Assignment {
     pub tick: Tick,
     /// Who asked.
     pub asked_by: AskedBy,
-    /// A process before this one may have begun this tick's rotation.
-    pub resumed: bool,
     /// When the server's next rotation starts: nothing is tried again past it.
     pub next_start: Option<Timestamp>,
 }
 
+impl Surroundings {
+    /// A server's ring, as a listing shows it; told to whom it concerns.
+    pub fn see(&self, listing: Listing, server: &Server) -> Ring {
+        let ring = Ring::of(listing, &server.policy);
+        self.standings.saw(&ring);
+        self.sightings.saw(&ring);
+        ring
+    }
+}
+
+/// How many seconds a rotation by hand waits for one that is nobody's tick.
+const SECONDS_TRIED: usize = 60;
+
 /// The tick of a rotation that a person asks for: the next whole second, once it has begun. In the
-/// present one a process that was killed may have made a snapshot that is not listed yet.
-pub async fn tick_by_hand(clock: &Clock) -> Tick {
-    Tick::at(clock.next_second().await)
+/// present one a process that was killed may have made a snapshot that is not listed yet. It is no
+/// tick of these servers' schedules, so that a snapshot of such a tick is made by no second process.
+pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<Server>>) -> Tick {
+    let schedules: BTreeSet<&Schedule> =
+        servers.into_iter().flat_map(|server| &server.schedules).collect();
+    let mut second = clock.next_second().await;
+    for _ in 0..SECONDS_TRIED {
+        if !schedules.iter().any(|schedule| schedule.occurs_at(second)) {
+            break;
+        }
+        second = clock.next_second().await;
+    }
+    Tick::at(second)
 }
 
 /// Rotates one server once. The caller holds the claim on it, and logs the report.
@@ -254,7 +281,7 @@ impl<'a> Rotation<'a> {
                         Some(Outcome::Throttled) => {}
                         Some(Outcome::Rejected) => {
                             // The answer does not say whether the cap was the cause.
-                            let ring = self.look(Sharing::OneAnswer).await?;
+                            let ring = self.look(Sharing::Alone).await?;
                             if self.own(&ring).is_none() {
                                 let full = ring.taken() >= self.server.policy.cap;
                                 if !full || room_was_made_again {
@@ -285,11 +312,15 @@ impl<'a> Rotation<'a> {
     fn sharing(&self, create_was_sent: bool) -> Sharing {
         if self.server.hooks.as_ref().is_some_and(|hooks| !hooks.before.is_empty()) {
             Sharing::Alone
-        } else if create_was_sent || self.assignment.resumed {
+        } else if create_was_sent || !self.is_new() {
             Sharing::OneAnswer
         } else {
             Sharing::Pages
         }
+    }
+
+    fn is_new(&self) -> bool {
+        self.surroundings.sightings.is_new(self.server.id, self.assignment.tick)
     }
 
     fn next_step(&mut self, ring: &Ring) -> Step {
@@ -420,6 +451,8 @@ impl<'a> Rotation<'a> {
         let settle = self.surroundings.settle;
         let (mut looks, mut seen, mut missed, mut trouble) = (0, found, false, None);
         let mut in_progress_after = None;
+        // A look failed since then, so nobody knows how long it took.
+        let mut was_blind = false;
         loop {
             let passed = self.clock.now().uptime.saturating_sub(since);
             let Some(left) = timeout.checked_sub(passed).filter(|left| !left.is_zero()) else {
@@ -438,22 +471,22 @@ impl<'a> Rotation<'a> {
                 (wait, pace.slack(passed + wait).min(left - wait), Sharing::Pages)
             };
             let looked = self.look_in(wait, slack, sharing).await;
+            looks += 1;
             let ring = match looked {
                 Ok(ring) => ring,
                 // The provider's trouble does not stop the snapshot; look again later.
                 Err(error) if error.outcome().is_some_and(Outcome::may_pass) => {
-                    trouble = Some(error);
+                    (trouble, was_blind) = (Some(error), true);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            looks += 1;
             trouble = None;
             let asked_at = ring.listing().asked_at.uptime;
             let row = ring.slots().iter().find(|slot| slot.snapshot.id == own.id);
             match row.map(|slot| &slot.snapshot.status) {
                 Some(Status::Completed) => {
-                    if !found {
+                    if !found && !was_blind {
                         let habits = &self.surroundings.habits;
                         habits.learn(self.server.id, in_progress_after, passed + wait);
                     }
@@ -463,7 +496,7 @@ impl<'a> Rotation<'a> {
                     return Err(End::failed(format!("the provider failed to make {}", own.name)));
                 }
                 Some(Status::InProgress | Status::Other(_)) => {
-                    (seen, missed) = (true, false);
+                    (seen, missed, was_blind) = (true, false, false);
                     in_progress_after = Some(asked_at.saturating_sub(since));
                 }
                 // One just created may show up late, and a listing may lack a row for once.
@@ -525,9 +558,7 @@ impl<'a> Rotation<'a> {
         let when = When { earliest, latest: earliest.saturating_add(slack) };
         let client = &self.surroundings.client;
         let listing = client.look(self.server.id, &self.scope, when, sharing).await?;
-        let ring = Ring::of(listing, &self.server.policy);
-        self.surroundings.standings.saw(&ring);
-        Ok(ring)
+        Ok(self.surroundings.see(listing, self.server))
     }
 
     fn own(&self, ring: &Ring) -> Option<Snapshot> {

@@ -39,8 +39,15 @@ impl Client {
         call: Call<'_>,
         understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
     ) -> Result<(T, Moment), CallError> {
-        let urgency = if call.seen.is_some() { Urgency::Change } else { Urgency::Look };
-        let turn = self.turn(urgency, call.scope).await?;
+        let turn = match call.seen {
+            None => self.turn(Urgency::Look, call.scope).await?,
+            Some(seen) => {
+                // Whoever's listing grows too old in the line leaves it, and takes nobody's turn.
+                let left = EVIDENCE_MAX_AGE.saturating_sub(seen.age_at(self.clock.now()));
+                let turn = self.turn(Urgency::Change, call.scope);
+                self.clock.timeout(left, turn).await.ok_or(CallError::Stale(EVIDENCE_MAX_AGE))??
+            }
+        };
         self.exchange_in_turn(turn, call, understand).await
     }
 

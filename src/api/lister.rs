@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::admission::{Admitted, Urgency};
 use crate::api::client::{Client, MAX_PAGES};
-use crate::api::failure::CallError;
+use crate::api::failure::{CallError, Outcome};
 use crate::api::reading::Reading;
 use crate::api::scope::Scope;
 use crate::clock::Moment;
@@ -31,9 +31,12 @@ pub const GATHER: Duration = Duration::from_millis(200);
 /// With fewer servers, asking for each costs little, and nobody depends on an answer about others.
 const LEAST: usize = 8;
 
-/// How long a listing of the account may take, its later tries included, from its first turn on:
-/// half of the time that it may be relied on.
-const READING: Duration = Duration::from_secs(30);
+/// How long a listing of the account may take, its later tries included, from its first turn on: the
+/// longer, the more servers it serves, which would take long one by one too; at most half of the time
+/// that it may be relied on.
+const READING_MIN: Duration = Duration::from_secs(10);
+const READING_A_SERVER: Duration = Duration::from_millis(10);
+const READING_MAX: Duration = Duration::from_secs(30);
 
 /// After one that could not be used, sharing is not tried for so long; twice as long after each
 /// further one in a row.
@@ -159,6 +162,12 @@ fn served(due: &[Waiting], pages: usize) -> usize {
     due.iter().filter(|waiting| pages <= 1 || waiting.sharing == Sharing::Pages).count()
 }
 
+/// How long a listing of the account for these may take.
+fn may_take(due: &[Waiting]) -> Duration {
+    let servers = u32::try_from(due.len()).unwrap_or(u32::MAX);
+    READING_A_SERVER.saturating_mul(servers).clamp(READING_MIN, READING_MAX)
+}
+
 impl Client {
     /// So many servers are looked at: few of them share nothing.
     pub fn serves(&self, servers: usize) {
@@ -227,7 +236,7 @@ impl Client {
     async fn read_account(&self, due: &[Waiting], shutdown: &CancellationToken) -> Option<Whole> {
         let mut tries = self.tries();
         let mut scope = Scope::of_account(shutdown.clone());
-        let mut left = READING;
+        let mut left = may_take(due);
         loop {
             // Whoever asks alone waits for a turn too, so this time is not counted.
             scope.give_up_at = None;
@@ -244,7 +253,13 @@ impl Client {
                     self.lister.trust(pages);
                     return None;
                 }
-                Some(Err(error)) => self.wait_to_try_again(&mut tries, error, &scope).await.is_ok(),
+                // What cannot be understood or is not granted twice will not be a third time; and
+                // while one waits, so does everyone.
+                Some(Err(error)) => {
+                    let stays = [Some(Outcome::Malformed), Some(Outcome::Throttled)];
+                    (tries.attempt == 1 || !stays.contains(&error.outcome()))
+                        && self.wait_to_try_again(&mut tries, error, &scope).await.is_ok()
+                }
                 Some(Ok(Read::Doubtful)) | None => false,
             };
             let now = self.clock.now().uptime;
@@ -272,7 +287,7 @@ impl Client {
             let pages = reading.pages_in_all();
             let spent = self.clock.now().uptime.saturating_sub(asked_at.uptime);
             let in_all = |spent: Duration| spent.mul_f64(pages as f64 / reading.pages() as f64);
-            if served(due, pages) <= pages || pages > MAX_PAGES || in_all(spent) > READING {
+            if served(due, pages) <= pages || pages > MAX_PAGES || in_all(spent) > may_take(due) {
                 return Ok(Read::TooManyPages(pages));
             }
             if !quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet)) {
@@ -316,7 +331,7 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
             let listing = whole
                 .as_ref()
                 .filter(|whole| whole.pages == 1 || sharing == Sharing::Pages)
-                .map(|whole| whole.listing(server));
+                .and_then(|whole| whole.listing(server));
             // Fails when it is not waited for any more.
             let _ = answer.send(listing);
         }
@@ -336,9 +351,11 @@ impl Drop for Service<'_> {
 }
 
 impl Whole {
-    fn listing(&self, server: ServerId) -> Listing {
-        let rows = self.of_server.get(&server).cloned().unwrap_or_default();
-        Listing::complete(server, rows, self.asked_at)
+    /// `None` where no row is the server's: then it is gone, new, or not all of them are shown.
+    fn listing(&self, server: ServerId) -> Option<Listing> {
+        let rows = self.of_server.get(&server)?.clone();
+        let listing = Listing::complete(server, rows, self.asked_at);
+        Some(Listing { may_lack_rows: self.pages > 1, ..listing })
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let ending = Ending::listen()?;
     let surroundings = setup.surroundings(ending.asked.clone()).map_err(Refusal::print)?;
     let exclusion = setup.exclusion().map_err(Refusal::print)?;
-    let tick = tick_by_hand(&setup.clock).await;
+    let tick = tick_by_hand(&setup.clock, &servers).await;
     surroundings.client.serves(servers.len());
     let mut rotations = JoinSet::new();
     let mut under_way = HashMap::new();
@@ -111,8 +111,7 @@ async fn rotate_one(
         ),
         Ok(_claim) => {
             let next_start = server.next_start_after(tick.instant());
-            let asked_by = AskedBy::Person;
-            let assignment = Assignment { server, tick, asked_by, resumed: false, next_start };
+            let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_start };
             rotate(surroundings, &assignment).await
         }
     };

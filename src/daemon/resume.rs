@@ -60,7 +60,7 @@ pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Mom
         "{}: goes on with the tick of {tick}, which was missed or left in progress",
         server.name
     );
-    let order = Ordered { server, tick, asked_by: AskedBy::Schedule, resumed: true, claim };
+    let order = Ordered { server, tick, asked_by: AskedBy::Schedule, claim };
     // Fails only when the daemon is ending.
     let _ = shared.queue.send(order).await;
 }
@@ -91,16 +91,14 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         if next.is_some_and(|next| next <= clock.now().wall) {
             return None;
         }
-        let client = Arc::clone(&shared.current().client);
+        let surroundings = shared.surroundings(&shared.current());
+        let client = &surroundings.client;
         let scope = Scope::of(server, shared.shutdown.clone());
         let now = clock.now().uptime;
         let when = When { earliest: now, latest: now.saturating_add(GATHER) };
-        match client.look(server.id, &scope, when, Sharing::Pages).await {
-            Ok(listing) => {
-                let ring = Ring::of(listing, &server.policy);
-                shared.world.standings.saw(&ring);
-                return Some(ring);
-            }
+        // What is missing in pages would be taken for missed, or for not begun.
+        match client.look(server.id, &scope, when, Sharing::OneAnswer).await {
+            Ok(listing) => return Some(surroundings.see(listing, server)),
             Err(CallError::Interrupted) => return None,
             Err(_) => {
                 client.refresh_token();

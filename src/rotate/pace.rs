@@ -14,6 +14,10 @@ const MAX: Duration = Duration::from_secs(60);
 /// The same where it is known how long they take, and nobody waits for it.
 const PATIENT_MAX: Duration = Duration::from_secs(120);
 
+/// By how much a look may be late to be shared, at the least: while the creates of a fleet go out one
+/// after the other, this gathers those who wait for theirs.
+const SLACK_MIN: Duration = Duration::from_secs(20);
+
 /// Between two looks for a create whose answer never came, at most.
 const SETTLING_MAX: Duration = Duration::from_secs(8);
 
@@ -80,7 +84,7 @@ impl Pace {
     /// How much later than `passed` the look may be, if it can then be shared with others.
     #[must_use]
     pub fn slack(self, passed: Duration) -> Duration {
-        if self.hurried { Duration::ZERO } else { passed / 2 }
+        if self.hurried { Duration::ZERO } else { (passed / 2).max(SLACK_MIN) }
     }
 }
 

@@ -86,6 +86,7 @@ impl Scene {
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),
+            sightings: Sightings::default(),
             shutdown: CancellationToken::new(),
         };
         Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }
@@ -126,7 +127,6 @@ impl Scene {
             server: Arc::clone(&self.server),
             tick,
             asked_by: AskedBy::Schedule,
-            resumed: false,
             next_start,
         }
     }

@@ -217,4 +217,4 @@ async fn a_shutdown_lets_the_shared_listing_end_and_starts_nothing_new() {
     assert!(told.iter().all(|words| words.ends_with("failed")), "{told:?}");
 }
 
-mod attack;
+mod adversity;

@@ -1,8 +1,9 @@
-//! Attacks on a fleet that shares listings.
+//! What may befall a fleet that shares listings.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::api::transport::Response;
 use crate::naming::SnapshotId;
 
 /// A transport that treats listings of the account in a way of its own.
@@ -10,12 +11,9 @@ struct Strange<F>(InMemory, Clock, F);
 
 /// What such a listing meets.
 enum Meets {
-    Nothing,
     Answer(Response),
     Latency(Duration),
 }
-
-use crate::api::transport::Response;
 
 impl<F: Fn(&InMemory, usize) -> Meets + Send + Sync> Transport for Strange<F> {
     fn exchange(&self, request: Request) -> Exchange<'_> {
@@ -26,7 +24,6 @@ impl<F: Fn(&InMemory, usize) -> Meets + Send + Sync> Transport for Strange<F> {
         let page = request.path.split_once("page=").map_or(1, |(_, page)| page.parse().unwrap());
         Box::pin(async move {
             match (self.2)(&self.0, page) {
-                Meets::Nothing => self.0.exchange(request).await,
                 Meets::Answer(response) => Ok(response),
                 Meets::Latency(latency) => {
                     let answer = self.0.exchange(request).await;
@@ -112,7 +109,6 @@ async fn seconds_until_all_are_created(stage: &Stage, servers: usize, at_most: i
         stage.clock.sleep(Duration::from_secs(1)).await;
         let late = stage.clock.now().wall.duration_since(tick).as_secs();
         if late > at_most {
-            eprintln!("{} creates after {late} s", creates(stage).len());
             return late;
         }
     }
@@ -123,9 +119,7 @@ async fn seconds_until_all_are_created(stage: &Stage, servers: usize, at_most: i
 /// though nothing is sent.
 #[rstest::rstest]
 #[case(60, 240)]
-#[case(60, 600)]
-#[case(30, 240)]
-#[case(60, 2400)]
+#[case(30, 120)]
 #[tokio::test(start_paused = true)]
 async fn creates_of_all_come_as_fast_as_requests_per_minute_allows(
     #[case] rpm: usize,
@@ -136,34 +130,10 @@ async fn creates_of_all_come_as_fast_as_requests_per_minute_allows(
         options.completion = Duration::from_secs(36_000)..=Duration::from_secs(36_000);
     });
     let daemon = stage.start(&settings).await;
-    if std::env::var_os("UNSHARED").is_some() {
-        daemon.shared.current().client.serves(1);
-    }
     stage.clock.sleep(Duration::from_secs(55)).await;
-    let calls_of_start = stage.memory.provider.lock().unwrap().calls().len();
     let ideal = servers as i64 * 60 / rpm as i64;
     let took = seconds_until_all_are_created(&stage, servers as usize, 20 * ideal).await;
-    eprintln!(
-        "{calls_of_start} before; {took} s for {servers} at {rpm} a minute; {ideal} would be ideal"
-    );
-    {
-        let provider = stage.memory.provider.lock().unwrap();
-        let count = |it: fn(&crate::sandbox::provider::Call) -> bool| {
-            provider.calls().iter().filter(|call| it(call)).count()
-        };
-        eprintln!(
-            "{} of the account, {} of servers, {} creates",
-            count(|it| it.operation == Some(Operation::List) && it.server.is_none()),
-            count(|it| it.operation == Some(Operation::List) && it.server.is_some()),
-            count(|it| it.operation == Some(Operation::Create)),
-        );
-        if std::env::var_os("TRACE").is_some() {
-            for call in provider.calls() {
-                eprintln!("{} {:?} {:?}", call.at, call.operation, call.server);
-            }
-        }
-    }
-    assert!(took <= 2 * ideal, "{took} s, {ideal} s would be ideal");
+    assert!(took * 4 <= ideal * 5, "{took} s, {ideal} s would be ideal");
     drop(daemon);
 }
 
@@ -171,9 +141,7 @@ async fn creates_of_all_come_as_fast_as_requests_per_minute_allows(
 /// two calls a server allow.
 #[rstest::rstest]
 #[case(60, 120)]
-#[case(60, 240)]
-#[case(60, 600)]
-#[case(30, 600)]
+#[case(30, 240)]
 #[tokio::test(start_paused = true)]
 async fn rotations_of_all_end_as_fast_as_requests_per_minute_allows(
     #[case] rpm: usize,
@@ -183,9 +151,6 @@ async fn rotations_of_all_end_as_fast_as_requests_per_minute_allows(
     let five = Duration::from_secs(300);
     let (stage, settings) = fleet(servers, &api, |options| options.completion = five..=five);
     let daemon = stage.start(&settings).await;
-    if std::env::var_os("UNSHARED").is_some() {
-        daemon.shared.current().client.serves(1);
-    }
     stage.pass(23).await;
     let before = stage.reports.lock().unwrap().len();
     let tick = "2026-11-24T03:00:00Z".parse::<Timestamp>().unwrap();
@@ -206,15 +171,17 @@ async fn rotations_of_all_end_as_fast_as_requests_per_minute_allows(
     drop(daemon);
 }
 
-/// 429 on listings of the account only, each with a minute's Retry-After: the whole account waits.
+/// 429 on listings of the account only, each with a minute's Retry-After: the whole account waits, but
+/// for one that is repeated at most.
 #[rstest::rstest]
-#[case::throttled(429, Some("60"))]
-#[case::throttled_without_a_word(429, None)]
-#[case::unavailable(503, None)]
+#[case::throttled(429, Some("60"), 150)]
+#[case::throttled_without_a_word(429, None, 40)]
+#[case::unavailable(503, None, 40)]
 #[tokio::test(start_paused = true)]
-async fn listings_of_the_account_that_are_always_refused_hold_the_fleet_up_for_at_most_forty_seconds(
+async fn listings_of_the_account_that_are_always_refused_are_not_asked_for_for_long(
     #[case] status: u16,
     #[case] retry_after: Option<&'static str>,
+    #[case] at_most: i64,
 ) {
     let (stage, settings) = fleet(40, "", |_| {});
     let transport = Strange(stage.memory.clone(), stage.clock.clone(), move |_: &InMemory, _| {
@@ -222,8 +189,7 @@ async fn listings_of_the_account_that_are_always_refused_hold_the_fleet_up_for_a
     });
     let daemon = stage.daemon(&settings, Box::new(transport)).await;
     let took = seconds_until_all_are_created(&stage, 40, 3600).await;
-    eprintln!("{took} s");
-    assert!(took <= 40, "{took} s");
+    assert!(took <= at_most, "{took} s");
     drop(daemon);
 }
 
@@ -252,7 +218,6 @@ async fn a_row_of_a_stranger_that_cannot_be_read_costs_the_fleet_nothing_night_a
         late.push(stage.clock.now().wall.duration_since(begun).as_secs());
         stage.pass(23).await;
     }
-    eprintln!("{late:?}, {} listings of the account", calls.load(Ordering::SeqCst));
     assert!(late.iter().all(|late| *late <= 3), "{late:?}");
     drop(daemon);
 }
@@ -268,19 +233,17 @@ async fn an_outage_does_not_make_the_rotations_of_the_nights_after_slow() {
     stage.clock.sleep(Duration::from_secs((20 * 60 + 32) * 60)).await; // 03:31:00 + ... of the third night
     let mut took = Vec::new();
     let now = stage.clock.now().wall;
-    eprintln!("{now}");
     // To 03:01 of the next night.
     let next = "2026-11-26T03:01:00Z".parse::<Timestamp>().unwrap();
     stage.clock.sleep(Duration::try_from(next.duration_since(now)).unwrap()).await;
     stage.memory.provider.lock().unwrap().add_fault("list:status=500".parse().unwrap());
     stage.clock.sleep(Duration::from_secs(40 * 60)).await;
     stage.memory.provider.lock().unwrap().faults().clear();
-    stage.pass(24 * 25).await;
+    stage.pass(24 * 5).await;
     daemon.finish().await;
     for report in stage.reports.lock().unwrap().iter().filter(|it| it.server_id == ServerId(101)) {
         took.push(report.duration_ms / 1000);
     }
-    eprintln!("{took:?}");
     assert!(took[4..].iter().all(|took| *took < 600), "{took:?}");
 }
 
@@ -299,7 +262,6 @@ async fn an_outage_is_not_hammered_at_once_a_second() {
     stage.memory.provider.lock().unwrap().add_fault("list:status=500".parse().unwrap());
     stage.clock.sleep(Duration::from_secs(40 * 60)).await;
     let looks = stage.memory.provider.lock().unwrap().count(Operation::List) - before;
-    eprintln!("{looks} looks in forty minutes");
     assert!(looks <= 60, "{looks}");
     drop(daemon);
 }
@@ -434,16 +396,6 @@ async fn a_quiesced_server_is_not_kept_asleep_by_a_slow_listing_of_the_account()
         .filter(|it| it.server_id == ServerId(101))
         .map(|it| (it.duration_ms / 1000, it.steps.clone()))
         .collect();
-    eprintln!("{took:?}");
-    let others: Vec<_> = stage
-        .reports
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|it| it.server_id == ServerId(120))
-        .map(|it| (it.duration_ms / 1000, it.steps.clone()))
-        .collect();
-    eprintln!("{others:?}");
     assert!(took[2..].iter().all(|(took, _)| *took <= 240), "{took:?}");
 }
 
@@ -466,7 +418,6 @@ async fn a_dense_schedule_is_kept_though_listings_of_the_account_are_slow() {
     drop(daemon);
     let told = stage.told();
     let bad = told.iter().filter(|it| !it.ends_with("rotated")).count();
-    eprintln!("{} told, {bad} of them not rotated", told.len());
     assert!(bad * 20 <= told.len(), "{bad} of {}", told.len());
 }
 
@@ -479,13 +430,13 @@ async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
     });
     let daemon = stage.daemon(&settings, Box::new(transport)).await;
     let mut refused = 0;
-    for _ in 0..24 * 3600 * 5 {
-        stage.clock.sleep(Duration::from_millis(200)).await;
+    for _ in 0..24 * 3600 {
+        stage.clock.sleep(Duration::from_secs(1)).await;
         let state = daemon.shared.current().client.token_state();
         refused += u32::from(state == crate::api::client::TokenState::Refused);
     }
     drop(daemon);
-    assert_eq!(refused, 0, "in fifths of a second");
+    assert_eq!(refused, 0, "seconds in which it was");
 }
 
 /// A provider that shows the newest hundred rows of the account, and counts what it shows; a
@@ -517,7 +468,7 @@ async fn a_listing_of_the_account_that_is_silently_cut_off_breaks_no_rotation() 
         "made a second time: {twice:?}; {good} of {}, {reasons:?}",
         told.len()
     );
-    assert_eq!((good, told.len()), (80, 80), "{reasons:?}");
+    assert_eq!(good, 80, "{reasons:?}");
 }
 
 struct CutOff(InMemory);
