@@ -24,6 +24,7 @@ pub mod ring;
 pub mod rotate;
 pub mod sandbox;
 pub mod schedule;
+pub mod sharing;
 pub mod snapshot;
 pub mod standing;
 pub mod store;
