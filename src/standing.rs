@@ -25,7 +25,7 @@ pub struct Standing {
     /// When the last rotation that ended well did so.
     pub last_success: Option<Timestamp>,
     /// Since when it has not been well, and how many rotations have ended badly since.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Box<Trouble>>,
     /// The rotation under way: for which tick, since when.
     pub under_way: Option<(Tick, Timestamp)>,
     /// What the provider listed last.
@@ -117,8 +117,8 @@ pub struct SlotSeen {
     pub status: Status,
     /// When the provider began it.
     pub created_at: Timestamp,
-    /// Its size in MiB, once known.
-    pub size_mb: Option<u64>,
+    /// Its size in MiB, once known, and where it is one.
+    pub size_mb: Option<u32>,
 }
 
 impl RingSeen {
@@ -134,7 +134,7 @@ impl RingSeen {
             holder: slot.holder,
             status: slot.snapshot.status.clone(),
             created_at: slot.snapshot.created_at,
-            size_mb: slot.snapshot.size_mb,
+            size_mb: slot.snapshot.size_mb.and_then(|size| size.try_into().ok()),
         };
         Self {
             at: ring.listing().asked_at.wall,
@@ -201,12 +201,12 @@ impl Standing {
             RotationOutcome::Failed if ended.interrupted => {}
             RotationOutcome::Blocked | RotationOutcome::Failed => {
                 let before = self.trouble.as_ref();
-                self.trouble = Some(Trouble {
+                self.trouble = Some(Box::new(Trouble {
                     since: before.map_or(ended.at, |before| before.since),
                     rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
                     blocked: ended.outcome == RotationOutcome::Blocked,
                     reason: ended.reason.clone(),
-                });
+                }));
             }
         }
         self.last = Some(ended.clone());

@@ -88,6 +88,7 @@ struct Reader {
     prefixes: HashMap<String, Result<Prefix, PrefixError>>,
     descriptions: Sharing<str>,
     hooks: Sharing<Hooks>,
+    policies: Sharing<Policy>,
     /// Where each stands first.
     ids: HashMap<u64, Range<usize>>,
     names: HashMap<String, Range<usize>>,
@@ -221,7 +222,7 @@ impl Reader {
                 45 * 60,
             )?,
             hooks,
-            policy: Policy {
+            policy: self.policies.one(Policy {
                 prefix: prefix.good()?,
                 keep: keep.good()?,
                 time_zone: zone?,
@@ -229,7 +230,7 @@ impl Reader {
                 reserve: narrow(reserve?),
                 pinned: pinned?,
                 min_interval: min_interval?,
-            },
+            }),
         })
     }
 

@@ -293,13 +293,14 @@ fn what_servers_have_in_common_is_in_memory_once() {
             Arc::ptr_eq(&one.schedules, &other.schedules),
             Arc::ptr_eq(&one.description, &other.description),
             prefixes[0] == prefixes[1],
+            Arc::ptr_eq(&one.policy, &other.policy),
             hooks[0] == hooks[1],
         ]
     };
-    assert_eq!(share(first, alike), [true; 4]);
-    assert_eq!(share(first, plain), [true, false, false, false]);
+    assert_eq!(share(first, alike), [true; 5]);
+    assert_eq!(share(first, plain), [true, false, false, false, false]);
     // The zone is part of a schedule; what nobody wrote is shared too.
-    assert_eq!(share(elsewhere, plain), [false, true, true, true]);
+    assert_eq!(share(elsewhere, plain), [false, true, true, false, true]);
 }
 
 #[rstest]

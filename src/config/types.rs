@@ -115,7 +115,7 @@ pub struct Server {
     /// What runs around a create.
     pub hooks: Option<Arc<Hooks>>,
     /// What a plan depends on.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 impl Server {

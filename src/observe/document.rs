@@ -382,7 +382,7 @@ impl SnapshotStatus {
             holder: slot.holder.as_str().to_owned(),
             status: slot.status.as_str().to_owned(),
             created_at: slot.created_at,
-            size_mb: slot.size_mb,
+            size_mb: slot.size_mb.map(u64::from),
         }
     }
 }
