@@ -24,7 +24,7 @@ use std::sync::Arc;
 use crate::config::document::{Document, Problems};
 pub use crate::config::problem::{ConfigError, Problem};
 use crate::config::problem::{Severity, Source};
-use crate::config::types::Settings;
+use crate::config::types::{Server, Settings};
 
 /// Where the service's configuration stands.
 pub const DEFAULT_PATH: &str = "/etc/snapring/config.toml";
@@ -86,6 +86,8 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
     let document = Document::parse(text, &mut problems);
     let read = sections::read(&document, &mut problems);
+    let read = read.map(|(settings, span)| (apart(settings), span));
+    drop(document);
     let Problems { drafts, secrets, .. } = problems;
     let source = Arc::new(Source::new(name, text, &secrets));
     let (errors, warnings): (Vec<_>, Vec<_>) = drafts
@@ -98,6 +100,14 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
         }
         _ => Err(ConfigError::new(errors, warnings)),
     }
+}
+
+/// The same with servers that lie together in memory. As they were read they lie among the parts of
+/// the document; with holes in their place, none of its memory could be given back.
+fn apart(settings: Settings) -> Settings {
+    let copy = |server: &Arc<Server>| Arc::new(Server::clone(server));
+    let servers = settings.servers.iter().map(copy).collect();
+    Settings { servers, ..settings }
 }
 
 /// What is amiss with the token's file, as far as one can see without using it.

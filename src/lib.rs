@@ -13,6 +13,7 @@ pub mod config;
 pub mod daemon;
 pub mod exclusion;
 pub mod hooks;
+pub mod interner;
 pub mod naming;
 pub mod notices;
 pub mod observe;

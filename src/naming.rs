@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -35,28 +36,34 @@ impl fmt::Display for SnapshotId {
 
 /// One scheduled occurrence of a policy: an instant in UTC, in whole seconds, of the years 0000 to
 /// 9999 (what fits into a name).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tick(Timestamp);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(i64);
 
 impl Tick {
     /// The tick of an instant: its fraction of a second is cut off.
     #[must_use]
     pub fn at(instant: Timestamp) -> Self {
-        let whole = Timestamp::from_second(instant.as_second()).unwrap_or(instant);
-        Self(whole)
+        Self(instant.as_second())
     }
 
     /// The instant.
     #[must_use]
     pub fn instant(self) -> Timestamp {
-        self.0
+        // Never another: it was read off an instant.
+        Timestamp::from_second(self.0).unwrap_or(Timestamp::MIN)
+    }
+}
+
+impl fmt::Debug for Tick {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Tick({})", self.instant())
     }
 }
 
 impl fmt::Display for Tick {
     /// RFC 3339, as logs and tables show it.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
+        self.instant().fmt(out)
     }
 }
 
@@ -67,10 +74,10 @@ impl Serialize for Tick {
 }
 
 /// What a server's managed snapshots' names begin with: a letter, then letters, digits, hyphens and
-/// underscores.
+/// underscores. Cheap to clone: the servers of a fleet share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-pub struct Prefix(String);
+pub struct Prefix(Arc<str>);
 
 /// Why a text cannot be a [`Prefix`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -153,7 +160,7 @@ impl FromStr for Prefix {
         if text.len() > Self::MAX_LEN {
             return Err(PrefixError::TooLong);
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::naming::{Prefix, SnapshotId};
 
 /// What decides which snapshots come and go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What this server's managed names begin with.
     pub prefix: Prefix,
@@ -32,8 +33,16 @@ pub struct Policy {
     pub min_interval: Duration,
 }
 
+impl Hash for Policy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The zone has no hash of its own: equality alone sees it.
+        let Self { prefix, keep, time_zone: _, cap, reserve, pinned, min_interval } = self;
+        (prefix, keep, cap, reserve, pinned, min_interval).hash(state);
+    }
+}
+
 /// How many snapshots to keep: the newest of each of the N newest periods that hold one, joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Keep {
     /// The N newest.
     pub last: u32,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::naming::Tick;
+use crate::naming::{Prefix, Tick};
 use crate::policy::Policy;
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -44,6 +44,7 @@ pub struct Slot {
 pub struct Ring {
     slots: Vec<Slot>,
     listing: Listing,
+    prefix: Prefix,
 }
 
 impl Ring {
@@ -55,13 +56,19 @@ impl Ring {
             .iter()
             .map(|snapshot| Slot { snapshot: snapshot.clone(), holder: holder(snapshot, policy) })
             .collect();
-        Self { slots, listing }
+        Self { slots, listing, prefix: policy.prefix.clone() }
     }
 
     /// The listing it was read from.
     #[must_use]
     pub fn listing(&self) -> &Listing {
         &self.listing
+    }
+
+    /// What the names of the managed ones begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
     }
 
     /// The taken slots, oldest snapshot first.

@@ -92,7 +92,7 @@ const SECONDS_TRIED: usize = 60;
 /// tick of these servers' schedules, so that a snapshot of such a tick is made by no second process.
 pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<Server>>) -> Tick {
     let schedules: BTreeSet<&Schedule> =
-        servers.into_iter().flat_map(|server| &server.schedules).collect();
+        servers.into_iter().flat_map(|server| &*server.schedules).collect();
     let mut second = clock.next_second().await;
     for _ in 0..SECONDS_TRIED {
         if !schedules.iter().any(|schedule| schedule.occurs_at(second)) {

@@ -23,7 +23,7 @@ struct Expression {
     text: String,
     zone: TimeZone,
     /// What it is compared by.
-    key: String,
+    key: (Arc<str>, Arc<str>),
     /// Their union is the schedule. More than one for lists of fixed times, see [`fixed_times`].
     crons: Vec<Cron>,
 }
@@ -66,10 +66,15 @@ impl Schedule {
             .iter()
             .map(|one| parser.parse(one).map_err(|error| ScheduleError::Syntax(words(&error))))
             .collect::<Result<Vec<_>, _>>()?;
-        // A zone that has no name is told from others by all that is known of it.
-        let zone_key = zone.iana_name().map_or_else(|| format!("{zone:?}"), str::to_owned);
-        let key = format!("{} {zone_key}", fields.join(" ").to_ascii_lowercase());
-        let schedule = Self(Arc::new(Expression { text: fields.join(" "), zone, key, crons }));
+        let zone_name = match zone.iana_name() {
+            Some("UTC") => "Etc/UTC".to_owned(),
+            Some(name) => name.to_owned(),
+            // Told from others by all that is known of it.
+            None => format!("{zone:?}"),
+        };
+        let text = fields.join(" ");
+        let key = (text.to_ascii_lowercase().into(), zone_name.into());
+        let schedule = Self(Arc::new(Expression { text, zone, key, crons }));
         // Before croner looks for one: it would look until the year 5000, for each fixed time anew.
         let days = parser
             .parse(&format!("0 0 {}", fields.split_at(fields.len() - 3).1.join(" ")))
@@ -92,6 +97,12 @@ impl Schedule {
     #[must_use]
     pub fn zone(&self) -> &TimeZone {
         &self.0.zone
+    }
+
+    /// Expression and zone, as texts that are the same where schedules are equal.
+    #[must_use]
+    pub fn key(&self) -> &(Arc<str>, Arc<str>) {
+        &self.0.key
     }
 
     /// The first occurrence after `instant`, in whole seconds.
@@ -202,7 +213,8 @@ fn fixed_times(fields: &[&str]) -> Option<Vec<String>> {
 
 impl fmt::Debug for Schedule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Schedule({})", self.0.key)
+        let (text, zone) = &self.0.key;
+        write!(out, "Schedule({text} {zone})")
     }
 }
 

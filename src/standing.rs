@@ -3,14 +3,15 @@
 //!
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
 use crate::ring::{Holder, Ring};
 use crate::rotate::report::{KnownCause, Report, RotationOutcome};
 use crate::snapshot::Status;
@@ -24,7 +25,7 @@ pub struct Standing {
     /// When the last rotation that ended well did so.
     pub last_success: Option<Timestamp>,
     /// Since when it has not been well, and how many rotations have ended badly since.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Box<Trouble>>,
     /// The rotation under way: for which tick, since when.
     pub under_way: Option<(Tick, Timestamp)>,
     /// What the provider listed last.
@@ -97,25 +98,27 @@ impl Endings {
 pub struct RingSeen {
     /// When it was asked for.
     pub at: Timestamp,
+    /// What the names of the managed ones begin with.
+    pub prefix: Prefix,
     /// The taken slots, oldest snapshot first.
     pub slots: Vec<SlotSeen>,
 }
 
-/// A taken slot as it was seen.
+/// A taken slot as it was seen. A fleet has many of them: it holds nothing that can be computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotSeen {
     /// The snapshot's number.
     pub id: SnapshotId,
-    /// Its name.
-    pub name: Box<str>,
+    /// Its name, where it is not managed: there prefix and tick tell it.
+    pub foreign_name: Option<Box<str>>,
     /// Whose it is.
     pub holder: Holder,
     /// How far it is.
     pub status: Status,
     /// When the provider began it.
     pub created_at: Timestamp,
-    /// Its size in MiB, once known.
-    pub size_mb: Option<u64>,
+    /// Its size in MiB, once known, and where it is one.
+    pub size_mb: Option<u32>,
 }
 
 impl RingSeen {
@@ -124,13 +127,29 @@ impl RingSeen {
     pub fn of(ring: &Ring) -> Self {
         let slot = |slot: &crate::ring::Slot| SlotSeen {
             id: slot.snapshot.id,
-            name: slot.snapshot.name.as_str().into(),
+            foreign_name: match slot.holder {
+                Holder::Managed(_) => None,
+                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.as_str().into()),
+            },
             holder: slot.holder,
             status: slot.snapshot.status.clone(),
             created_at: slot.snapshot.created_at,
-            size_mb: slot.snapshot.size_mb,
+            size_mb: slot.snapshot.size_mb.and_then(|size| size.try_into().ok()),
         };
-        Self { at: ring.listing().asked_at.wall, slots: ring.slots().iter().map(slot).collect() }
+        Self {
+            at: ring.listing().asked_at.wall,
+            prefix: ring.prefix().clone(),
+            slots: ring.slots().iter().map(slot).collect(),
+        }
+    }
+
+    /// The name of the snapshot in one of its slots.
+    #[must_use]
+    pub fn name<'a>(&self, slot: &'a SlotSeen) -> Cow<'a, str> {
+        match (&slot.foreign_name, slot.holder) {
+            (None, Holder::Managed(tick)) => self.prefix.name(tick).into(),
+            (name, _) => name.as_deref().unwrap_or_default().into(),
+        }
     }
 
     /// How many slots hold such snapshots.
@@ -162,9 +181,11 @@ impl Standing {
             interrupted: report.known_cause == Some(KnownCause::Shutdown),
         });
         let Some(ring) = &mut self.ring else { return };
-        ring.slots.retain(|slot| {
-            let managed = matches!(slot.holder, Holder::Managed(_));
-            !(managed && report.deleted.iter().any(|name| **name == *slot.name))
+        let deleted: BTreeSet<Tick> =
+            report.deleted.iter().filter_map(|name| ring.prefix.tick_of(name)).collect();
+        ring.slots.retain(|slot| match slot.holder {
+            Holder::Managed(tick) => !deleted.contains(&tick),
+            Holder::Pinned | Holder::Foreign => true,
         });
     }
 
@@ -180,12 +201,12 @@ impl Standing {
             RotationOutcome::Failed if ended.interrupted => {}
             RotationOutcome::Blocked | RotationOutcome::Failed => {
                 let before = self.trouble.as_ref();
-                self.trouble = Some(Trouble {
+                self.trouble = Some(Box::new(Trouble {
                     since: before.map_or(ended.at, |before| before.since),
                     rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
                     blocked: ended.outcome == RotationOutcome::Blocked,
                     reason: ended.reason.clone(),
-                });
+                }));
             }
         }
         self.last = Some(ended.clone());
@@ -206,7 +227,7 @@ const DURATIONS: [f64; 10] =
 /// How each server stands. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Standings {
-    servers: Arc<Mutex<HashMap<ServerId, Standing>>>,
+    servers: Arc<Mutex<BTreeMap<ServerId, Box<Standing>>>>,
     durations: Histogram,
 }
 
@@ -279,7 +300,7 @@ impl Standings {
     /// How a server stands.
     #[must_use]
     pub fn of(&self, server: ServerId) -> Standing {
-        self.lock().get(&server).cloned().unwrap_or_default()
+        self.lock().get(&server).map(|it| Standing::clone(it)).unwrap_or_default()
     }
 
     /// How long rotations took.
@@ -288,7 +309,7 @@ impl Standings {
         &self.durations
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServerId, Standing>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<Standing>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

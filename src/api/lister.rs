@@ -200,7 +200,8 @@ impl Client {
         if !wait.is_zero() {
             self.pause(scope, wait).await?;
         }
-        self.list(server, scope).await
+        // Boxed: a fleet that waits to share is not to hold what each would need for itself.
+        Box::pin(self.list(server, scope)).await
     }
 
     /// Joins those who wait to look; `None` where there is nothing to share.

@@ -1,5 +1,8 @@
 //! `snapring check`
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,6 +21,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::types::{Server, Settings};
 use crate::naming::{ServerId, Tick};
+use crate::schedule::Schedule;
 
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
@@ -123,7 +127,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             .map(config::Problem::to_json)
             .chain(no_token.map(|words| json!({ "severity": "warning", "message": words })))
             .collect(),
-        servers: settings.servers.iter().map(|server| offline(server, now)).collect(),
+        servers: offline(&settings.servers, now),
         token: None,
     };
     if arguments.online {
@@ -145,14 +149,21 @@ fn missing_token(settings: &Settings, credentials: &Credentials) -> Option<Strin
     if told { None } else { credentials.token().err().map(explain) }
 }
 
-fn offline(server: &Server, now: Timestamp) -> ServerAnswer<'_> {
-    ServerAnswer {
-        server_id: server.id,
-        server: &server.name,
-        enabled: server.enabled,
-        next_ticks: next_ticks(server, now),
-        online: None,
+fn offline(servers: &[Arc<Server>], now: Timestamp) -> Vec<ServerAnswer<'_>> {
+    // Most servers of a fleet have their schedules in common, and to compute a tick takes a while.
+    let mut known: BTreeMap<&[Schedule], Vec<Timestamp>> = BTreeMap::new();
+    let mut answers = Vec::with_capacity(servers.len());
+    for server in servers {
+        let ticks = known.entry(&server.schedules).or_insert_with(|| next_ticks(server, now));
+        answers.push(ServerAnswer {
+            server_id: server.id,
+            server: &server.name,
+            enabled: server.enabled,
+            next_ticks: ticks.clone(),
+            online: None,
+        });
     }
+    answers
 }
 
 fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {

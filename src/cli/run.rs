@@ -53,7 +53,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         console::error(&format!("cannot catch signals: {problem}"));
         Exit::Trouble
     })?;
-    let setup = Setup::read_as_daemon(&arguments.config)?;
+    let mut setup = Setup::read_as_daemon(&arguments.config)?;
     let client = setup.client().map_err(Refusal::log)?;
     let variable = |name: &str| std::env::var_os(name);
     let exclusion = setup.exclusion().map_err(Refusal::log)?;
@@ -64,8 +64,12 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         setup.clock.timeout(STORE_WAIT, store.last_of_each_server()),
     );
     let known = known.unwrap_or_default();
-    let ids: HashSet<ServerId> = setup.settings.servers.iter().map(|server| server.id).collect();
-    let configured = |it: &LastOfServer| ids.contains(&it.last.server_id);
+    let standings = {
+        let ids: HashSet<ServerId> =
+            setup.settings.servers.iter().map(|server| server.id).collect();
+        let configured = |it: &&LastOfServer| ids.contains(&it.last.server_id);
+        Standings::known(known.iter().filter(configured))
+    };
     let witnesses = Arc::new(Witnesses {
         herald: Herald::new(
             ServiceManager::from_environment(variable),
@@ -75,7 +79,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         store,
         notices: Notices::start(
             &setup.settings,
-            known.iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
+            known.into_iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
             setup.clock.clone(),
             Arc::new(HttpPost::new(setup.clock.clone())),
         ),
@@ -86,7 +90,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         clock: setup.clock.clone(),
         exclusion,
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
-        standings: Standings::known(known.iter().filter(|it| configured(it))),
+        standings,
         first_loaded,
         on_report: Box::new(move |report| told.on_report(report)),
     };
@@ -96,6 +100,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             tracing::error!(event = "daemon", "{problem}");
             Exit::Trouble
         })?;
+    // The daemon has them, until a reload: they are not to be kept beyond that.
+    setup.settings.servers = Vec::new();
     let _listening = setup.settings.http.listen.map(|address| {
         let listening = listen(address, daemon.view(), setup.clock.clone());
         AbortOnDropHandle::new(tokio::spawn(listening))

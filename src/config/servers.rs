@@ -1,6 +1,6 @@
 //! `[[server]]` and `[defaults]`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::config::reference;
 use crate::config::server_values::{hooks, pins, plain_text, schedules};
 use crate::config::types::{Hooks, Server};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
-use crate::naming::{Prefix, ServerId};
+use crate::interner::Interner;
+use crate::naming::{Prefix, PrefixError, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
 
@@ -65,7 +66,7 @@ struct Shared<'a> {
     time_zone: Given<TimeZone>,
     keep: Given<Keep>,
     prefix: Given<Prefix>,
-    description: Given<&'a str>,
+    description: Given<Arc<str>>,
     cap: Given<u64>,
     reserve: Given<u64>,
     jitter: Given<Duration>,
@@ -73,15 +74,21 @@ struct Shared<'a> {
     min_interval: Given<Duration>,
     completion_timeout: Given<Duration>,
     enabled: Given<bool>,
-    hooks: Given<Hooks>,
+    hooks: Given<Arc<Hooks>>,
 }
 
-/// Remembers what was read, so that a fleet's schedules and zones are read once each.
+/// Remembers what was read, so that what servers have in common is read once, and is in memory once.
 #[derive(Default)]
 struct Reader {
     zones: HashMap<String, Result<TimeZone, String>>,
-    schedules: HashMap<(String, String), Result<Schedule, ScheduleError>>,
-    tightest: HashMap<Vec<String>, SignedDuration>,
+    /// By zone, and in it by expression.
+    schedules: HashMap<String, HashMap<String, Result<Schedule, ScheduleError>>>,
+    /// The schedules of a server, and the smallest distance of two of their ticks.
+    together: BTreeMap<Arc<[Schedule]>, SignedDuration>,
+    prefixes: HashMap<String, Result<Prefix, PrefixError>>,
+    descriptions: Interner<str>,
+    hooks: Interner<Hooks>,
+    policies: Interner<Policy>,
     /// Where each stands first.
     ids: HashMap<u64, Range<usize>>,
     names: HashMap<String, Range<usize>>,
@@ -94,8 +101,7 @@ impl Reader {
         Shared {
             schedules: schedules(table, problems),
             time_zone: table.string("timezone", problems).and_then(|name, span| {
-                let zone = self.zones.entry(name.to_owned()).or_insert_with(|| time_zone(name));
-                zone.clone()
+                once(&mut self.zones, name, time_zone)
                     .map_err(|hint| {
                         let message = format!("there is no time zone {name:?}");
                         problems.error(span, message, "", Some(hint));
@@ -104,14 +110,15 @@ impl Reader {
             }),
             keep: keep(table, problems),
             prefix: table.string("prefix", problems).and_then(|text, span| {
-                text.parse().map_err(|error| {
+                once(&mut self.prefixes, text, str::parse::<Prefix>).map_err(|error| {
                     let hint = "a letter, then letters, digits, hyphens, underscores; at most 23 characters";
                     problems.error(span, format!("`prefix` {error}"), "", Some(hint.to_owned()));
                 }).ok()
             }),
             description: table
                 .string("description", problems)
-                .and_then(|text, span| plain_text("description", text, 500, span, problems)),
+                .and_then(|text, span| plain_text("description", text, 500, span, problems))
+                .and_then(|text, _| Some(self.descriptions.one(text))),
             cap: table.integer("cap", 1..=1000, problems),
             reserve: table.integer("reserve", 0..=1000, problems),
             jitter: duration(table, "jitter", Duration::ZERO..=year, problems),
@@ -119,7 +126,7 @@ impl Reader {
             min_interval: duration(table, "min_interval", Duration::ZERO..=year, problems),
             completion_timeout: duration(table, "completion_timeout", second..=7 * DAY, problems),
             enabled: table.boolean("enabled", problems),
-            hooks: hooks(table, problems),
+            hooks: hooks(table, problems).and_then(|it, _| Some(self.hooks.one(it))),
         }
     }
 
@@ -177,15 +184,17 @@ impl Reader {
         };
         let min_interval = span(own.min_interval, &defaults.min_interval, 600);
         let jitter = span(own.jitter, &defaults.jitter, 0);
-        if let (Some(schedules), Some(min_interval), Some(jitter)) =
+        if let (Some((_, tightest, span)), Some(min_interval), Some(jitter)) =
             (&schedules, min_interval, jitter)
         {
-            self.warn_of_tight(schedules, min_interval, jitter, problems);
+            warn_of_tight(*tightest, span, min_interval, jitter, problems);
         }
-        let prefix = own
-            .prefix
-            .or(|| defaults.prefix.clone())
-            .or(|| "snapring".parse().map_or(Given::Mistaken, |prefix| Given::Good(prefix, 0..0)));
+        let prefix = own.prefix.or(|| defaults.prefix.clone()).or(|| {
+            match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
+                Ok(prefix) => Given::Good(prefix, 0..0),
+                Err(_) => Given::Mistaken,
+            }
+        });
         let hooks = match own.hooks.or(|| defaults.hooks.clone()) {
             Given::Absent => None,
             Given::Mistaken => return None,
@@ -194,7 +203,7 @@ impl Reader {
         let description = own
             .description
             .or(|| defaults.description.clone())
-            .or(|| Given::Good("rotated by snapring", 0..0));
+            .or(|| Given::Good(self.descriptions.one("rotated by snapring"), 0..0));
         Some(Server {
             id: ServerId(id?),
             name: name?,
@@ -203,8 +212,8 @@ impl Reader {
                 .or(|| defaults.enabled.clone())
                 .or(|| Given::Good(true, 0..0))
                 .good()?,
-            schedules: schedules?.into_iter().map(|(schedule, _)| schedule).collect(),
-            description: description.good()?.to_owned(),
+            schedules: schedules?.0,
+            description: description.good()?,
             jitter: jitter?,
             catch_up: span(own.catch_up, &defaults.catch_up, 24 * 3600)?,
             completion_timeout: span(
@@ -213,7 +222,7 @@ impl Reader {
                 45 * 60,
             )?,
             hooks,
-            policy: Policy {
+            policy: self.policies.one(Policy {
                 prefix: prefix.good()?,
                 keep: keep.good()?,
                 time_zone: zone?,
@@ -221,7 +230,7 @@ impl Reader {
                 reserve: narrow(reserve?),
                 pinned: pinned?,
                 min_interval: min_interval?,
-            },
+            }),
         })
     }
 
@@ -269,14 +278,15 @@ impl Reader {
         Some(name)
     }
 
-    /// Reads the expressions in the zone. `None` when one is mistaken, or there is none.
+    /// Reads the expressions in the zone; with them come the smallest distance of two ticks, and the
+    /// place of the first. `None` when one is mistaken, or there is none.
     fn parsed(
         &mut self,
         given: Given<Vec<(&str, Range<usize>)>>,
         zone: &TimeZone,
         at: &Range<usize>,
         problems: &mut Problems,
-    ) -> Option<Vec<(Schedule, Range<usize>)>> {
+    ) -> Option<(Arc<[Schedule]>, SignedDuration, Range<usize>)> {
         let texts = match given {
             Given::Mistaken => return None,
             Given::Good(texts, _) => texts,
@@ -287,18 +297,15 @@ impl Reader {
                 return None;
             }
         };
-        let mut parsed: Vec<(Schedule, Range<usize>)> = Vec::with_capacity(texts.len());
+        let first = texts.first()?.1.clone();
+        let of_zone =
+            self.schedules.entry(zone.iana_name().unwrap_or_default().to_owned()).or_default();
+        let mut parsed: Vec<Schedule> = Vec::with_capacity(texts.len());
         let mut all_good = true;
         for (text, span) in texts {
-            let key = (text.to_owned(), zone.iana_name().unwrap_or_default().to_owned());
-            let read = self
-                .schedules
-                .entry(key)
-                .or_insert_with(|| Schedule::parse(text, zone.clone()))
-                .clone();
-            match read {
+            match once(of_zone, text, |text| Schedule::parse(text, zone.clone())) {
                 Ok(schedule) => {
-                    if parsed.iter().any(|(other, _)| *other == schedule) {
+                    if parsed.contains(&schedule) {
                         problems.warning(
                             span.clone(),
                             "the same schedule stands here twice",
@@ -306,7 +313,7 @@ impl Reader {
                             None,
                         );
                     }
-                    parsed.push((schedule, span));
+                    parsed.push(schedule);
                 }
                 Err(error) => {
                     all_good = false;
@@ -328,50 +335,66 @@ impl Reader {
                 }
             }
         }
-        all_good.then_some(parsed)
-    }
-
-    /// Ticks nearer to each other than `min_interval` are skipped, and such that are nearer than the
-    /// jitter overtake each other; it is better to know.
-    fn warn_of_tight(
-        &mut self,
-        schedules: &[(Schedule, Range<usize>)],
-        min_interval: Duration,
-        jitter: Duration,
-        problems: &mut Problems,
-    ) {
-        let key = schedules.iter().map(|(schedule, _)| format!("{schedule:?}")).collect();
-        let tightest = *self.tightest.entry(key).or_insert_with(|| tightest(schedules));
-        let Some((_, span)) = schedules.first() else { return };
-        if SignedDuration::try_from(min_interval).is_ok_and(|least| tightest < least) {
-            let message = "ticks come closer together than `min_interval`: some will be skipped";
-            let label = format!(
-                "{} apart at the least, min_interval is {}",
-                humantime::format_duration(tightest.unsigned_abs()),
-                humantime::format_duration(min_interval)
-            );
-            problems.warning(span.clone(), message, label, None);
+        if !all_good {
+            return None;
         }
-        if SignedDuration::try_from(jitter).is_ok_and(|jitter| tightest < jitter) {
-            let message =
-                "ticks come closer together than `jitter`: some will be overtaken by the next";
-            let label = format!(
-                "{} apart at the least, jitter is {}",
-                humantime::format_duration(tightest.unsigned_abs()),
-                humantime::format_duration(jitter)
-            );
-            problems.warning(span.clone(), message, label, None);
-        }
+        let (schedules, tightest) = match self.together.get_key_value(parsed.as_slice()) {
+            Some((schedules, tightest)) => (Arc::clone(schedules), *tightest),
+            None => {
+                let (schedules, tightest) = (Arc::from(parsed.as_slice()), tightest(&parsed));
+                self.together.insert(Arc::clone(&schedules), tightest);
+                (schedules, tightest)
+            }
+        };
+        Some((schedules, tightest, first))
     }
 }
 
+/// Ticks nearer to each other than `min_interval` are skipped, and such that are nearer than the
+/// jitter overtake each other; it is better to know.
+fn warn_of_tight(
+    tightest: SignedDuration,
+    span: &Range<usize>,
+    min_interval: Duration,
+    jitter: Duration,
+    problems: &mut Problems,
+) {
+    if SignedDuration::try_from(min_interval).is_ok_and(|least| tightest < least) {
+        let message = "ticks come closer together than `min_interval`: some will be skipped";
+        let label = format!(
+            "{} apart at the least, min_interval is {}",
+            humantime::format_duration(tightest.unsigned_abs()),
+            humantime::format_duration(min_interval)
+        );
+        problems.warning(span.clone(), message, label, None);
+    }
+    if SignedDuration::try_from(jitter).is_ok_and(|jitter| tightest < jitter) {
+        let message =
+            "ticks come closer together than `jitter`: some will be overtaken by the next";
+        let label = format!(
+            "{} apart at the least, jitter is {}",
+            humantime::format_duration(tightest.unsigned_abs()),
+            humantime::format_duration(jitter)
+        );
+        problems.warning(span.clone(), message, label, None);
+    }
+}
+
+/// What `read` makes of a text, made once for each text.
+fn once<T: Clone>(known: &mut HashMap<String, T>, text: &str, read: impl FnOnce(&str) -> T) -> T {
+    if let Some(value) = known.get(text) {
+        return value.clone();
+    }
+    known.entry(text.to_owned()).or_insert_with(|| read(text)).clone()
+}
+
 /// The smallest distance of two ticks among the next fifty.
-fn tightest(schedules: &[(Schedule, Range<usize>)]) -> SignedDuration {
+fn tightest(schedules: &[Schedule]) -> SignedDuration {
     // Any instant will do; a fixed one gives the same warning every day.
     let mut at = Timestamp::from_second(1_767_225_600).unwrap_or(Timestamp::UNIX_EPOCH);
     let mut tightest = SignedDuration::MAX;
     for nth in 0..50 {
-        let next = schedules.iter().filter_map(|(schedule, _)| schedule.next_after(at)).min();
+        let next = schedules.iter().filter_map(|schedule| schedule.next_after(at)).min();
         let Some(next) = next else { break };
         if nth > 0 {
             tightest = tightest.min(next.duration_since(at));

@@ -259,7 +259,7 @@ fn what_is_not_said_has_the_documented_default() {
     let server = &loaded.settings.servers[0];
     assert_eq!((server.policy.cap, server.policy.reserve, server.enabled), (5, 0, true));
     assert_eq!(server.policy.prefix.as_str(), "snapring");
-    assert_eq!(server.description, "rotated by snapring");
+    assert_eq!(&*server.description, "rotated by snapring");
     assert_eq!(server.policy.min_interval, Duration::from_secs(600));
     assert_eq!(server.catch_up, Duration::from_secs(24 * 3600));
     assert_eq!(server.completion_timeout, Duration::from_secs(45 * 60));
@@ -275,6 +275,32 @@ fn a_server_overrides_the_defaults_key_by_key() {
     assert_eq!(servers[0].jitter, Duration::from_secs(300));
     assert_eq!(servers[0].hooks.as_ref().unwrap().before, ["a"]);
     assert_eq!(servers[1].hooks.as_ref().unwrap().before, Vec::<String>::new());
+}
+
+#[test]
+fn what_servers_have_in_common_is_in_memory_once() {
+    let with =
+        |more: &str| format!("keep = 1\nschedule = [\"0 3 * * *\", \"0 12 * * fri\"]\n{more}");
+    let own = "prefix = \"nightly\"\ndescription = \"by night\"\nhooks = { before = [\"a\"] }\n";
+    let texts = [with(own), with(own), with("timezone = \"Europe/Berlin\"\n"), with("")];
+    let tables = (1..).zip(&texts).map(|(id, text)| format!("[[server]]\nid = {id}\n{text}"));
+    let servers = parse("config.toml", &tables.collect::<String>()).unwrap().settings.servers;
+    let [first, alike, elsewhere, plain] = servers.as_slice() else { panic!("four servers") };
+    let share = |one: &types::Server, other: &types::Server| {
+        let prefixes = [one, other].map(|it| it.policy.prefix.as_str().as_ptr());
+        let hooks = [one, other].map(|it| it.hooks.as_ref().map(Arc::as_ptr));
+        [
+            Arc::ptr_eq(&one.schedules, &other.schedules),
+            Arc::ptr_eq(&one.description, &other.description),
+            prefixes[0] == prefixes[1],
+            Arc::ptr_eq(&one.policy, &other.policy),
+            hooks[0] == hooks[1],
+        ]
+    };
+    assert_eq!(share(first, alike), [true; 5]);
+    assert_eq!(share(first, plain), [true, false, false, false, false]);
+    // The zone is part of a schedule; what nobody wrote is shared too.
+    assert_eq!(share(elsewhere, plain), [false, true, true, false, true]);
 }
 
 #[rstest]

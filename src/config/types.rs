@@ -93,7 +93,7 @@ pub struct Notify {
     pub format: Format,
 }
 
-/// `[[server]]`, with what `[defaults]` gave it.
+/// `[[server]]`, with what `[defaults]` gave it. What servers of a fleet have in common, they share.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// The provider's number.
@@ -103,9 +103,9 @@ pub struct Server {
     /// Whether its ticks do anything.
     pub enabled: bool,
     /// When its ticks are; at least one schedule.
-    pub schedules: Vec<Schedule>,
+    pub schedules: Arc<[Schedule]>,
     /// What its snapshots are described with.
-    pub description: String,
+    pub description: Arc<str>,
     /// The span in which a tick starts, at a point that server and tick decide.
     pub jitter: Duration,
     /// How old a missed tick may be to run late; zero: never.
@@ -113,9 +113,9 @@ pub struct Server {
     /// How long a snapshot may stay in progress.
     pub completion_timeout: Duration,
     /// What runs around a create.
-    pub hooks: Option<Hooks>,
+    pub hooks: Option<Arc<Hooks>>,
     /// What a plan depends on.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 impl Server {
@@ -162,7 +162,7 @@ fn jitter_offset(server: ServerId, tick: Tick, span: Duration) -> Duration {
 }
 
 /// `[server.hooks]`: argument vectors, run without a shell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hooks {
     /// Runs before the create; empty: none.
     pub before: Vec<String>,

@@ -97,7 +97,7 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         let now = clock.now().uptime;
         let when = When { earliest: now, latest: now.saturating_add(GATHER) };
         // What is missing in pages would be taken for missed, or for not begun.
-        match client.look(server.id, &scope, when, Sharing::OneAnswer).await {
+        match Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer)).await {
             Ok(listing) => return Some(surroundings.see(listing, server)),
             Err(CallError::Interrupted) => return None,
             Err(_) => {

@@ -239,11 +239,12 @@ async fn ticks_after_a_start(
         provider.add_snapshot(ServerId(101), "snapring-20261123T030000Z", "completed", then);
     }
     let settings = settings(&server(101, &format!("schedule = {schedule:?}")));
-    let named = |text: &str| (ServerId(101), text.to_owned(), "Etc/UTC".to_owned());
-    let recorded = recorded.iter().map(|(text, loaded)| (named(text), *loaded)).collect();
+    let named = |text: &str| (ServerId(101), text.into(), "Etc/UTC".into());
+    let recorded: FirstLoadedTimes =
+        recorded.iter().map(|(text, loaded)| (named(text), *loaded)).collect();
     stage.first_loaded = FirstLoadedTimes::found([named(schedule)], now);
     let heard = heard.map(|text| text.parse().unwrap());
-    stage.first_loaded.recall(&FirstLoadedTimes(recorded), heard, now);
+    stage.first_loaded.recall(&recorded, heard, now);
     let daemon = stage.start(&settings).await;
     stage.clock.sleep(Duration::from_secs(20 * 60)).await;
     daemon.shutdown().await;

@@ -101,7 +101,7 @@ impl Timetable {
         self.servers = servers.iter().map(|server| (server.id, Arc::clone(server))).collect();
         self.subscribers.clear();
         for server in servers {
-            for schedule in &server.schedules {
+            for schedule in server.schedules.iter() {
                 self.subscribers.entry(schedule.clone()).or_default().push(server.id);
             }
         }

@@ -369,20 +369,20 @@ impl RingStatus {
             foreign: seen.count(|holder| holder == Holder::Foreign),
             pinned: seen.count(|holder| holder == Holder::Pinned),
             free: cap.saturating_sub(taken),
-            snapshots: seen.slots.iter().map(SnapshotStatus::of).collect(),
+            snapshots: seen.slots.iter().map(|slot| SnapshotStatus::of(seen, slot)).collect(),
         }
     }
 }
 
 impl SnapshotStatus {
-    fn of(slot: &SlotSeen) -> Self {
+    fn of(seen: &RingSeen, slot: &SlotSeen) -> Self {
         Self {
             id: slot.id,
-            name: slot.name.to_string(),
+            name: seen.name(slot).into_owned(),
             holder: slot.holder.as_str().to_owned(),
             status: slot.status.as_str().to_owned(),
             created_at: slot.created_at,
-            size_mb: slot.size_mb,
+            size_mb: slot.size_mb.map(u64::from),
         }
     }
 }

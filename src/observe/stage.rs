@@ -125,7 +125,7 @@ pub(crate) fn numbered(id: u64, name: &str, lines: &str, remembered: &[Ended]) -
 pub(crate) fn slot(id: u64, name: &str, holder: Holder, status: Status, at: &str) -> SlotSeen {
     SlotSeen {
         id: SnapshotId(id),
-        name: name.into(),
+        foreign_name: (!matches!(holder, Holder::Managed(_))).then(|| name.into()),
         holder,
         status,
         created_at: time(at),
@@ -146,5 +146,5 @@ pub(crate) fn managed(id: u64, at: &str, status: Status) -> SlotSeen {
 }
 
 pub(crate) fn ring(slots: Vec<SlotSeen>) -> RingSeen {
-    RingSeen { at: noon(), slots }
+    RingSeen { at: noon(), prefix: "snapring".parse().unwrap(), slots }
 }

@@ -538,7 +538,7 @@ async fn one_servers_hanging_requests_do_not_hold_another_server_up() {
 async fn a_pin_that_was_loaded_while_the_rotation_waited_is_honoured() {
     let scene = Scene::new("").holding("c c c c");
     let mut pinned = Server::clone(&scene.server);
-    pinned.policy.pinned.insert(SnapshotId(801));
+    Arc::make_mut(&mut pinned.policy).pinned.insert(SnapshotId(801));
     scene.surroundings.pins.set(&[Arc::new(pinned)]);
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
     assert_eq!(scene.deleted(), [802]);
@@ -549,7 +549,7 @@ async fn a_pin_that_is_loaded_between_two_tries_of_a_delete_is_honoured() {
     let scene = Scene::new("").holding("c c c").faults(&["delete:status=500,times=1"]);
     let pins = scene.surroundings.pins.clone();
     let mut pinned = Server::clone(&scene.server);
-    pinned.policy.pinned.insert(SnapshotId(801));
+    Arc::make_mut(&mut pinned.policy).pinned.insert(SnapshotId(801));
     let pin = async {
         while scene.calls(Operation::Delete) == 0 {
             scene.clock.sleep(Duration::from_millis(50)).await;

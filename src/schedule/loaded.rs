@@ -1,6 +1,7 @@
 //! Since when a schedule counts: what was not in force when a tick came was not missed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -50,25 +51,35 @@ impl FirstLoaded {
     }
 }
 
-/// A schedule of a server: the number, the expression, the zone.
-pub type Key = (ServerId, String, String);
+/// A schedule of a server: the number, the expression, the zone. The texts are a fleet's, not one
+/// server's.
+pub type Key = (ServerId, Arc<str>, Arc<str>);
 
 /// By what a schedule of a server is known in a record. Spaces and letters that mean the same are
 /// the same.
 #[must_use]
 pub fn key(server: ServerId, schedule: &Schedule) -> Key {
-    let zone = match schedule.zone().iana_name().unwrap_or_default() {
-        "UTC" => "Etc/UTC",
-        zone => zone,
-    };
-    (server, schedule.text().to_ascii_lowercase(), zone.to_owned())
+    let (text, zone) = schedule.key();
+    (server, Arc::clone(text), Arc::clone(zone))
 }
 
-/// When each schedule was first loaded.
+/// When each schedule was first loaded. Clones share it until one of them changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FirstLoadedTimes(pub BTreeMap<Key, FirstLoaded>);
+pub struct FirstLoadedTimes(Arc<BTreeMap<Key, FirstLoaded>>);
+
+impl FromIterator<(Key, FirstLoaded)> for FirstLoadedTimes {
+    fn from_iter<I: IntoIterator<Item = (Key, FirstLoaded)>>(times: I) -> Self {
+        Self(Arc::new(times.into_iter().collect()))
+    }
+}
 
 impl FirstLoadedTimes {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &BTreeMap<Key, FirstLoaded> {
+        &self.0
+    }
+
     /// When this one was.
     #[must_use]
     pub fn of(&self, server: ServerId, schedule: &Schedule) -> FirstLoaded {
@@ -82,14 +93,14 @@ impl FirstLoadedTimes {
     #[must_use]
     pub fn found(present: impl IntoIterator<Item = Key>, now: Timestamp) -> Self {
         let loaded = FirstLoaded { after: Timestamp::MIN, by: now };
-        Self(present.into_iter().map(|key| (key, loaded)).collect())
+        present.into_iter().map(|key| (key, loaded)).collect()
     }
 
     /// Adds what a record says that was kept until `heard`. A schedule that it does not have was not
     /// there then.
     pub fn recall(&mut self, recorded: &Self, heard: Option<Timestamp>, now: Timestamp) {
         let absent = heard.filter(|heard| *heard <= now).map_or(Timestamp::MIN, |heard| heard);
-        for (key, loaded) in &mut self.0 {
+        for (key, loaded) in Arc::make_mut(&mut self.0) {
             *loaded = match recorded.0.get(key) {
                 Some(record) => loaded.and(record.believed_at(now)),
                 None if absent <= loaded.by => {
@@ -103,9 +114,8 @@ impl FirstLoadedTimes {
     /// Puts the schedules of another configuration in place: those that stay are as before, those
     /// that come are loaded `now`, those that go are forgotten.
     pub fn reload(&mut self, present: impl IntoIterator<Item = Key>, now: Timestamp) {
-        let before = std::mem::take(&mut self.0);
-        let loaded = |key: &Key| before.get(key).copied().unwrap_or(FirstLoaded::at(now));
-        self.0 =
+        let loaded = |key: &Key| self.0.get(key).copied().unwrap_or(FirstLoaded::at(now));
+        *self =
             present.into_iter().map(|key| (loaded(&key), key)).map(|(it, key)| (key, it)).collect();
     }
 }
@@ -132,12 +142,12 @@ mod tests {
     }
 
     fn named(schedule: &str) -> Key {
-        (ServerId(1), schedule.to_owned(), "Etc/UTC".to_owned())
+        (ServerId(1), schedule.into(), "Etc/UTC".into())
     }
 
     #[test]
     fn a_start_takes_what_is_recorded_and_dates_what_is_new_after_the_records_end() {
-        let recorded = FirstLoadedTimes([(named("old"), between(2, 2))].into());
+        let recorded = FirstLoadedTimes::from_iter([(named("old"), between(2, 2))]);
         let mut book = FirstLoadedTimes::found([named("old"), named("new")], at(9));
         book.recall(&recorded, Some(at(7)), at(9));
         assert_eq!(book.0[&named("old")], between(2, 2));
@@ -153,12 +163,13 @@ mod tests {
 
     #[test]
     fn a_reload_dates_what_comes_keeps_what_stays_and_forgets_what_goes() {
-        let mut book = FirstLoadedTimes(
-            [(named("stays"), between(1, 2)), (named("goes"), between(1, 2))].into(),
-        );
+        let mut book = FirstLoadedTimes::from_iter([
+            (named("stays"), between(1, 2)),
+            (named("goes"), between(1, 2)),
+        ]);
         book.reload([named("stays"), named("comes")], at(5));
         let expected = [(named("stays"), between(1, 2)), (named("comes"), between(5, 5))];
-        assert_eq!(book.0, expected.into());
+        assert_eq!(*book.all(), expected.into());
         book.reload([named("goes")], at(6));
         assert_eq!(book.0[&named("goes")], between(6, 6), "its return starts anew");
         // What was loaded while the store was away stays so when it is back.

@@ -62,13 +62,29 @@ fn without_a_rotation_the_newest_completed_managed_snapshot_was_the_last_success
 #[test]
 fn what_a_rotation_deleted_leaves_the_ring_but_a_foreign_one_of_that_name_stays() {
     let old = managed(1, "2026-11-21T03:00:00Z", Status::Completed);
-    let name = old.name.clone();
-    let foreign = slot(2, &name, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
+    let name = "snapring-20261121T030000Z";
+    let foreign = slot(2, name, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
     let mut standing = Standing { ring: Some(ring(vec![old, foreign])), ..Standing::default() };
-    let report = Report { deleted: vec![name.into()], ..report("2026-11-23T03:00:00Z", GOOD) };
+    let report = Report { deleted: vec![name.to_owned()], ..report("2026-11-23T03:00:00Z", GOOD) };
     standing.ended(&report, time("2026-11-23T03:01:00Z"));
     let left: Vec<u64> = standing.ring.unwrap().slots.iter().map(|slot| slot.id.0).collect();
     assert_eq!(left, [2]);
+}
+
+#[test]
+fn a_snapshot_is_known_by_the_name_that_the_provider_gave() {
+    let own = managed(1, "2026-11-21T03:00:00Z", Status::Completed);
+    let pinned = slot(
+        2,
+        "snapring-20261120T030000Z",
+        Holder::Pinned,
+        Status::Completed,
+        "2026-11-20T03:00:00Z",
+    );
+    let foreign = slot(3, "by-hand", Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
+    let ring = ring(vec![own, pinned, foreign]);
+    let names: Vec<_> = ring.slots.iter().map(|slot| ring.name(slot)).collect();
+    assert_eq!(names, ["snapring-20261121T030000Z", "snapring-20261120T030000Z", "by-hand"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use sqlx::any::{AnyArguments, AnyConnectOptions, AnyRow};
@@ -10,6 +10,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, SqlStr};
 
+use crate::interner::Interner;
 use crate::naming::{ServerId, Tick};
 use crate::rotate::report::{KnownCause, RotationOutcome};
 use crate::schedule::loaded::{FirstLoaded, FirstLoadedTimes, Key};
@@ -171,7 +172,8 @@ impl Database {
         before: &FirstLoadedTimes,
         now: &FirstLoadedTimes,
     ) -> Result<(), Trouble> {
-        let gone: Vec<&Key> = before.0.keys().filter(|key| !now.0.contains_key(key)).collect();
+        let gone: Vec<&Key> =
+            before.all().keys().filter(|key| !now.all().contains_key(key)).collect();
         for keys in at_once(&gone) {
             let text = format!(
                 "DELETE FROM snapring_schedule WHERE {}",
@@ -184,7 +186,8 @@ impl Database {
             );
             self.run(keys.iter().fold(built(text), |query, key| bind_key(query, key))).await?;
         }
-        let new: Vec<_> = now.0.iter().filter(|(key, it)| before.0.get(key) != Some(it)).collect();
+        let differs = |(key, it): &(&Key, &FirstLoaded)| before.all().get(*key) != Some(*it);
+        let new: Vec<_> = now.all().iter().filter(differs).collect();
         for rows in at_once(&new) {
             let text = format!(
                 "INSERT INTO snapring_schedule
@@ -209,16 +212,20 @@ impl Database {
     ) -> Result<(FirstLoadedTimes, Option<Timestamp>), Trouble> {
         let all = "SELECT server_id, schedule, timezone, loaded_after, loaded_by
                    FROM snapring_schedule";
-        let rows = self.rows(statement(all)).await?;
-        let read = |row: &AnyRow| {
-            let key = (server_id(row, 0)?, row.try_get(1)?, row.try_get(2)?);
-            Ok((key, FirstLoaded { after: time(row, 3)?, by: time(row, 4)? }))
+        let mut texts = Interner::<str>::default();
+        let mut read = |row: AnyRow| {
+            let mut text = |column| row.try_get(column).map(|text: &str| texts.one(text));
+            let key = (server_id(&row, 0)?, text(1)?, text(2)?);
+            Ok((key, FirstLoaded { after: time(&row, 3)?, by: time(&row, 4)? }))
         };
-        let recorded: Result<_, sqlx::Error> = rows.iter().map(read).collect();
+        // Row by row: all at once they take many times the room of what they say.
+        let rows = statement(all).fetch(&mut self.connection);
+        let rows = rows.map(|row| row.and_then(&mut read)).try_collect::<Vec<_>>();
+        let recorded = rows.boxed().await;
         let recorded = recorded.map_err(|error| self.trouble(&error))?;
         let rows = self.rows(statement("SELECT at FROM snapring_heard")).await?;
         let heard = rows.first().map(|row| time(row, 0)).transpose();
-        Ok((FirstLoadedTimes(recorded), heard.map_err(|error| self.trouble(&error))?))
+        Ok((recorded.into_iter().collect(), heard.map_err(|error| self.trouble(&error))?))
     }
 
     /// Past rotations, the newest first.
@@ -347,7 +354,7 @@ fn repeated(rows: usize, width: usize, between: &str, one: impl Fn(&[String]) ->
 }
 
 fn bind_key(query: Statement, (server, schedule, zone): &Key) -> Statement {
-    query.bind(server.0.cast_signed()).bind(schedule.clone()).bind(zone.clone())
+    query.bind(server.0.cast_signed()).bind(schedule.to_string()).bind(zone.to_string())
 }
 
 fn bind_rotation(query: Statement, it: &PastRotation) -> Statement {

@@ -103,6 +103,15 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Where the store has what is in force, as it nearly always does, that is in memory once.
+    fn share(&mut self) {
+        if let Some(book) = self.book.as_ref().filter(|book| **book == self.recorded) {
+            self.recorded = book.clone();
+        }
+    }
+}
+
 struct Outage {
     retry_at: Duration,
     wait: Duration,
@@ -114,6 +123,10 @@ impl Keeper {
         self.memory.prune_at = self.clock.now().uptime + PRUNE_EVERY;
         self.try_to_write().await;
         while self.wait().await {
+            // Who asks is answered first: to write a fleet's schedules takes a while.
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order).await;
+            }
             let memory = &self.memory;
             let due = memory.outage.as_ref().is_none_or(|it| it.retry_at <= self.uptime());
             if due {
@@ -165,7 +178,9 @@ impl Keeper {
                 if memory.recalled {
                     book.recall(&memory.recorded, memory.heard, now);
                 }
-                let _ = answer.send(book.clone());
+                let known = book.clone();
+                memory.share();
+                let _ = answer.send(known);
             }
             Order::Reload(keys, now) => {
                 if let Some(book) = &mut memory.book {
@@ -254,6 +269,7 @@ impl Keeper {
                     book.recall(&memory.recorded, memory.heard, now);
                     memory.recalled = true;
                 }
+                memory.share();
                 memory.proven = false;
                 memory.database.insert(database)
             }

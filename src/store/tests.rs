@@ -239,7 +239,7 @@ async fn a_schedule_is_dated_when_it_comes_and_forgotten_when_it_goes() {
 #[tokio::test]
 async fn a_large_fleets_schedules_come_and_go_within_one_transaction_each() {
     for ground in Ground::all().await {
-        let key = |id| (ServerId(id), "0 3 * * *".to_owned(), "Etc/UTC".to_owned());
+        let key = |id| (ServerId(id), "0 3 * * *".into(), "Etc/UTC".into());
         let now = at("2026-11-25T12:00:00Z");
         let none = FirstLoadedTimes::default();
         let many = FirstLoadedTimes::found((1..=10_030).map(key), now);
@@ -248,8 +248,8 @@ async fn a_large_fleets_schedules_come_and_go_within_one_transaction_each() {
         for (before, after) in [(&none, &many), (&many, &few)] {
             database.write(&[], Some((before, after)), now).await.unwrap();
             let (recorded, heard) = database.schedules().await.unwrap();
-            assert_eq!((recorded.0.len(), heard), (after.0.len(), Some(now)));
-            assert_eq!(recorded.0[&key(5001)].by, after.0[&key(5001)].by);
+            assert_eq!((recorded.all().len(), heard), (after.all().len(), Some(now)));
+            assert_eq!(recorded.all()[&key(5001)].by, after.all()[&key(5001)].by);
         }
     }
 }
@@ -305,7 +305,7 @@ async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     std::fs::write(ground.path(), b"SQLite format 3\0, and then nothing that is one").unwrap();
     let store = ground.open();
     let known = store.begin(&servers(&["0 3 * * *"])).await;
-    assert_eq!(known.0.len(), 1);
+    assert_eq!(known.all().len(), 1);
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     store.close(LONG).await;
     assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
@@ -314,7 +314,10 @@ async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     let kept = std::fs::read(ground.directory.path().join(damaged)).unwrap();
     assert!(kept.starts_with(b"SQLite format 3"));
     assert_eq!(told.lines().iter().filter(|line| line.contains("put aside")).count(), 1);
-    assert!(ground.database().await.schedules().await.unwrap().0.0.len() == 1, "the book is in it");
+    assert!(
+        ground.database().await.schedules().await.unwrap().0.all().len() == 1,
+        "the book is in it"
+    );
 }
 
 /// `url` names something else by mistake.
@@ -537,7 +540,7 @@ fn a_disabled_servers_schedule_is_not_in_force() {
     let parse = |text: &str| config::parse("test.toml", text).unwrap().settings.servers;
     assert!(keys(&parse(text)).is_empty());
     let enabled = keys(&parse(&text.replace("false", "true")));
-    assert_eq!(enabled, [(ServerId(1), "0 3 * * fri".to_owned(), "Etc/UTC".to_owned())]);
+    assert_eq!(enabled, [(ServerId(1), "0 3 * * fri".into(), "Etc/UTC".into())]);
     let known = FirstLoadedTimes::found(enabled, at("2026-11-25T12:00:00Z"));
     let loaded = FirstLoaded { after: Timestamp::MIN, by: at("2026-11-25T12:00:00Z") };
     assert_eq!(known.of(ServerId(1), &parse(text)[0].schedules[0]), loaded);
