@@ -94,7 +94,7 @@ def rotate(server):
 
 def main():
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        went_well = list(pool.map(rotate, sys.argv[1:]))
+        went_well = list(pool.map(rotate, map(int, sys.argv[1:])))
     return 0 if all(went_well) else 1
 
 

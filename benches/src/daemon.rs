@@ -31,6 +31,7 @@ pub struct Daemon {
     /// How long it took from its start until it said that it is ready.
     pub ready_after: Duration,
     log: PathBuf,
+    _directory: TempDir,
 }
 
 impl Configured {
@@ -70,7 +71,7 @@ impl Configured {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start(&self, binary: &Path) -> Result<Daemon> {
+    pub fn start(self, binary: &Path) -> Result<Daemon> {
         let path = |name: &str| self.directory.path().join(name);
         let log = path("log");
         let told = UnixDatagram::bind(path("notify")).context("the notify socket")?;
@@ -93,7 +94,7 @@ impl Configured {
         told.set_read_timeout(None)?;
         std::thread::spawn(move || while told.recv(&mut message).is_ok() {});
         fs::remove_file(path("notify"))?;
-        Ok(Daemon { process, ready_after, log })
+        Ok(Daemon { process, ready_after, log, _directory: self.directory })
     }
 }
 
@@ -111,6 +112,8 @@ impl Daemon {
                 if begun.elapsed() > patience {
                     bail!("only {ended} of {rotations} rotations ended within {patience:?}");
                 }
+                // Fails when it has ended.
+                self.process.resident_kib()?;
                 // Rarely: to look costs time on the machine that is measured.
                 std::thread::sleep(Duration::from_millis(200));
                 continue;

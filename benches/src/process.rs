@@ -19,8 +19,9 @@ impl Watched {
     /// # Errors
     /// When it does not start.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let child =
-            command.spawn().with_context(|| format!("{:?} does not start", command.get_program()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("{:?} does not start", command.get_program()))?;
         let process = Process::new(child.id().try_into()?)?;
         Ok(Self { child, process })
     }

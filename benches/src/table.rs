@@ -8,7 +8,7 @@ use procfs::{CpuInfo, Current};
 #[must_use]
 pub fn table(heading: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(heading.to_vec());
+    table.load_style(ASCII_MARKDOWN).set_header(heading.to_vec());
     table
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use comfy_table::Table;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use snapring_benches::account::Account;
@@ -33,9 +34,12 @@ struct Arguments {
     /// How long an answer takes
     #[arg(long, default_value = "50ms", value_parser = humantime::parse_duration)]
     latency: Duration,
-    /// Requests under way at once; of the scripts, servers
+    /// Requests of the daemon under way at once
     #[arg(long, default_value_t = 64)]
     in_flight: u32,
+    /// Servers that a script rotates at once
+    #[arg(long, default_value_t = 64)]
+    at_once: u32,
     /// Between two looks of a script for its snapshot
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     poll: Duration,
@@ -87,6 +91,25 @@ fn main() -> Result<()> {
         "peak MiB",
         "sandbox's CPU, s",
     ]);
+    let measured = measure(&arguments, &binary, &mut table);
+    println!("{}.", machine()?);
+    println!(
+        "Answers take {}, snapshots {}; pages of {} rows. snapring: {} requests at once; scripts: {} \
+         servers at once, each looked at every {}.\n",
+        humantime::format_duration(arguments.latency),
+        arguments.completion,
+        arguments.page_size,
+        arguments.in_flight,
+        arguments.at_once,
+        humantime::format_duration(arguments.poll)
+    );
+    println!("{table}");
+    ensure!(measured?, "not every server was rotated");
+    Ok(())
+}
+
+/// Fills the table; whether every server was rotated.
+fn measure(arguments: &Arguments, binary: &Path, table: &mut Table) -> Result<bool> {
     let mut all_rotated = true;
     for &servers in &arguments.servers {
         for &who in &arguments.who {
@@ -94,30 +117,18 @@ fn main() -> Result<()> {
                 continue;
             }
             eprintln!("{who:?}, {servers} servers");
-            let account = account(&arguments, &binary, servers)?;
+            let account = account(arguments, binary, servers)?;
             let run = match who {
-                Who::Snapring => snapring(&arguments, &binary, &account)?,
-                Who::Bash => script(&arguments, "rotate.sh", &account)?,
-                Who::Python => script(&arguments, "rotate.py", &account)?,
+                Who::Snapring => snapring(arguments, binary, &account)?,
+                Who::Bash => script(arguments, "rotate.sh", &account)?,
+                Who::Python => script(arguments, "rotate.py", &account)?,
             };
-            let (row, rotated) = row(&arguments, who, &account, &run)?;
+            let (row, rotated) = row(arguments, who, &account, &run)?;
             table.add_row(row);
             all_rotated &= rotated;
         }
     }
-    println!("{}.", machine()?);
-    println!(
-        "Answers take {}, snapshots {}; {} requests (of scripts: servers) at once; scripts look \
-         each {}; pages of {} rows.\n",
-        humantime::format_duration(arguments.latency),
-        arguments.completion,
-        arguments.in_flight,
-        humantime::format_duration(arguments.poll),
-        arguments.page_size
-    );
-    println!("{table}");
-    ensure!(all_rotated, "not every server was rotated");
-    Ok(())
+    Ok(all_rotated)
 }
 
 fn account(arguments: &Arguments, binary: &Path, servers: u64) -> Result<Account> {
@@ -157,7 +168,7 @@ fn script(arguments: &Arguments, name: &str, account: &Account) -> Result<Run> {
     let sandbox_cpu = account.process.cpu()?;
     let tick = Timestamp::now();
     let ended =
-        peer::start(name, account, arguments.in_flight, arguments.poll)?.watch_to_the_end()?;
+        peer::start(name, account, arguments.at_once, arguments.poll)?.watch_to_the_end()?;
     if !ended.status.success() {
         eprintln!("{name}: {}", ended.status);
     }

@@ -104,7 +104,8 @@ fn ready_after(binary: &Path, servers: u64) -> Result<Duration> {
 
 fn check(binary: &Path, servers: u64) -> Result<Duration> {
     let account = account(binary, servers)?;
-    let mut command = configured(&account)?.command(binary, "check");
+    let configured = configured(&account)?;
+    let mut command = configured.command(binary, "check");
     let begun = Instant::now();
     ensure!(command.status()?.success(), "the configuration is refused");
     Ok(begun.elapsed())

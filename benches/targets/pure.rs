@@ -127,7 +127,7 @@ fn configuration(criterion: &mut Criterion) {
 
 criterion_group! {
     name = pure;
-    config = Criterion::default().sample_size(20);
+    config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(10));
     targets = retention, plan, next_tick, listing, configuration
 }
 criterion_main!(pure);
