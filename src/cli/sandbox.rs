@@ -5,15 +5,17 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use crate::cli::ending::Ending;
 use crate::cli::setup::seed;
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
+use crate::naming::{Prefix, ServerId, Tick};
 use crate::sandbox::faults::{EFFECTS, Fault};
 use crate::sandbox::http::{HELP, Sandbox, show_token};
-use crate::sandbox::provider::Options;
+use crate::sandbox::provider::{Options, Provider};
 
 /// Run a stand-in for the provider's API on loopback, to rehearse on.
 ///
@@ -31,6 +33,9 @@ pub struct Arguments {
     /// Snapshots a server may have
     #[arg(long, value_name = "N", default_value_t = 5)]
     cap: u32,
+    /// Snapshots that each server has already, one a day, named as snapring names them
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    filled: u32,
     /// How long a snapshot takes: a span, or two of which it lies between
     #[arg(long, value_name = "SPAN[..SPAN]", default_value = "3s..10s", value_parser = parse_spans)]
     completion: RangeInclusive<Duration>,
@@ -70,6 +75,18 @@ fn parse_spans(text: &str) -> Result<RangeInclusive<Duration>, String> {
     Ok(least..=most)
 }
 
+/// Gives each server the snapshots that daily rotations would have left, the newest a day old.
+fn fill(provider: &mut Provider, snapshots: u32, now: Timestamp) {
+    let Ok(prefix) = "snapring".parse::<Prefix>() else { return };
+    let servers: Vec<ServerId> = provider.servers().iter().map(|(id, _)| *id).collect();
+    for days in (1..=snapshots).rev() {
+        let tick = Tick::at(now - SignedDuration::from_hours(24 * i64::from(days)));
+        for server in &servers {
+            provider.add_snapshot(*server, &prefix.name(tick), "completed", tick.instant());
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -85,11 +102,13 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         ..Options::new(arguments.servers, token, seed)
     };
     let shutdown = Ending::listen()?.asked;
-    let sandbox =
-        Sandbox::start(options, Clock::system(), arguments.listen).await.map_err(|problem| {
-            console::error(&format!("cannot listen on {}: {problem}", arguments.listen));
-            Exit::Usage
-        })?;
+    let clock = Clock::system();
+    let now = clock.now().wall;
+    let sandbox = Sandbox::start(options, clock, arguments.listen).await.map_err(|problem| {
+        console::error(&format!("cannot listen on {}: {problem}", arguments.listen));
+        Exit::Usage
+    })?;
+    fill(&mut sandbox.provider(), arguments.filled, now);
     for fault in arguments.faults {
         sandbox.provider().add_fault(fault);
     }
@@ -110,4 +129,23 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     ))?;
     shutdown.cancelled().await;
     Ok(Exit::Well)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_sandbox_has_what_daily_rotations_would_have_left() {
+        let token = SecretString::from("vps_test");
+        let mut provider = Provider::new(Options::new(2, token, 1));
+        let now = "2026-11-23T03:00:00.5Z".parse().unwrap();
+        fill(&mut provider, 2, now);
+        for server in [ServerId(101), ServerId(102)] {
+            let rows = provider.snapshots(server, now);
+            let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+            assert_eq!(names, ["snapring-20261121T030000Z", "snapring-20261122T030000Z"]);
+            assert!(rows.iter().all(|row| row.status == "completed"));
+        }
+    }
 }

@@ -143,6 +143,7 @@ fn router(shared: Shared) -> Router {
             get(list_faults).post(add_faults).put(add_faults).delete(end_faults),
         )
         .route("/_sandbox/calls", get(calls))
+        .route("/_sandbox/tallies", get(tallies))
         .route("/_sandbox/state", get(state))
         .route("/_sandbox/token", axum::routing::put(set_token))
         .route("/_sandbox/snapshots", axum::routing::post(add_snapshot))
@@ -235,7 +236,8 @@ pub const HELP: &str = "\
 The sandbox, while it runs (no token needed, loopback only):
 
   curl URL/_sandbox/state                              every snapshot there is
-  curl URL/_sandbox/calls                              every call that came in
+  curl URL/_sandbox/calls                              the last 100,000 calls that came in
+  curl URL/_sandbox/tallies                            how many came in of each kind, and when
   curl URL/_sandbox/faults                             the faults in force
   curl URL/_sandbox/faults -d 'create:status=429,retry-after=5,times=1'
   curl URL/_sandbox/faults -X DELETE                   end all faults
@@ -288,6 +290,10 @@ async fn calls(State(shared): State<Shared>) -> Response<Body> {
     said(&json!({ "count": provider.calls().len(), "calls": provider.calls() }))
 }
 
+async fn tallies(State(shared): State<Shared>) -> Response<Body> {
+    said(&json!(shared.provider().tallies()))
+}
+
 async fn state(State(shared): State<Shared>) -> Response<Body> {
     let now = shared.clock.now().wall;
     let mut provider = shared.provider();
@@ -324,7 +330,7 @@ async fn add_snapshot(State(shared): State<Shared>, body: String) -> Answer {
         },
     };
     let mut provider = shared.provider();
-    if !provider.servers().iter().any(|(id, _)| *id == server) {
+    if !provider.has_server(server) {
         return Err(refused(format!("there is no server {server}")));
     }
     let id = provider.add_snapshot(server, name, status, created_at);

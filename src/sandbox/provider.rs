@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use crate::api::failure::Operation;
 use crate::naming::{ServerId, SnapshotId, is_name_character};
 use crate::sandbox::faults::{Effect, Fault, Faults};
+pub use crate::sandbox::rows::Row;
+use crate::sandbox::rows::Rows;
 
 /// Where the API begins.
 pub const BASE_PATH: &str = "/api/v1/";
@@ -100,8 +102,9 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn json(status: u16, body: &Value) -> Self {
-        Self::text(status, body.to_string())
+    fn json(status: u16, body: &impl Serialize) -> Self {
+        // Maps of other keys than text, which alone could fail, are in no answer.
+        Self::text(status, serde_json::to_vec(body).unwrap_or_default())
     }
 
     fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
@@ -111,31 +114,6 @@ impl Reply {
     fn detail(status: u16, words: &str) -> Self {
         Self::json(status, &json!({ "detail": words }))
     }
-}
-
-/// A snapshot that the provider has, or had and still lists.
-#[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    /// Its number.
-    pub id: SnapshotId,
-    /// Whose it is.
-    pub server: ServerId,
-    /// Its name.
-    pub name: String,
-    /// `in_progress`, `completed`, `failed`, or any other word.
-    pub status: String,
-    /// When it was begun.
-    pub created_at: Timestamp,
-    /// What was written about it.
-    pub description: Option<String>,
-    /// When its state changes by itself, and to what; `None`: it disappears.
-    #[serde(skip)]
-    becomes: Option<(Timestamp, Option<&'static str>)>,
-    #[serde(skip)]
-    listed_from: Timestamp,
-    /// Deleted, and listed until then.
-    #[serde(skip)]
-    lingers_until: Option<Timestamp>,
 }
 
 /// One call, for the journal.
@@ -157,6 +135,17 @@ pub struct Call {
     pub acted: bool,
     /// What was made to go wrong.
     pub faults: Vec<String>,
+}
+
+/// How often something was asked, however long ago.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tally {
+    /// How many calls came in.
+    pub calls: u64,
+    /// When the first one came.
+    pub first_at: Timestamp,
+    /// When the last one came.
+    pub last_at: Timestamp,
 }
 
 /// A change that a call made, for whoever judges it.
@@ -220,13 +209,16 @@ pub struct Provider {
     options: Options,
     /// How links in answers begin.
     origin: String,
-    rows: Vec<Row>,
+    rows: Rows,
+    names: BTreeMap<ServerId, String>,
     restoring: BTreeMap<ServerId, Timestamp>,
     next_id: u64,
     random: StdRng,
     faults: Faults,
     journal: VecDeque<Call>,
     received: u64,
+    /// By operation.
+    tallies: BTreeMap<&'static str, Tally>,
     /// Each change that a call made.
     acts: Vec<Act>,
     /// The most snapshots that each server ever had at once.
@@ -238,16 +230,19 @@ impl Provider {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let random = StdRng::seed_from_u64(options.seed);
+        let names = options.servers.iter().cloned().collect();
         Self {
             options,
+            names,
             origin: "http://sandbox.invalid".to_owned(),
-            rows: Vec::new(),
+            rows: Rows::default(),
             restoring: BTreeMap::new(),
             next_id: 801,
             random,
             faults: Faults::default(),
             journal: VecDeque::new(),
             received: 0,
+            tallies: BTreeMap::new(),
             acts: Vec::new(),
             peaks: BTreeMap::new(),
         }
@@ -274,7 +269,13 @@ impl Provider {
         &self.options.servers
     }
 
-    /// The calls, oldest first.
+    /// Whether the account has this server.
+    #[must_use]
+    pub fn has_server(&self, server: ServerId) -> bool {
+        self.names.contains_key(&server)
+    }
+
+    /// The calls, oldest first; only the last ones of very many.
     #[must_use]
     pub fn calls(&self) -> &VecDeque<Call> {
         &self.journal
@@ -294,6 +295,13 @@ impl Provider {
     #[must_use]
     pub fn count(&self, operation: Operation) -> usize {
         self.journal.iter().filter(|call| call.operation == Some(operation)).count()
+    }
+
+    /// How often each operation was asked for; `other`: what the API does not have. Unlike
+    /// [`Self::calls`] it forgets nothing.
+    #[must_use]
+    pub fn tallies(&self) -> &BTreeMap<&'static str, Tally> {
+        &self.tallies
     }
 
     /// The changes that calls made, oldest first.
@@ -318,7 +326,7 @@ impl Provider {
     #[must_use]
     pub fn snapshots(&mut self, server: ServerId, now: Timestamp) -> Vec<Row> {
         self.let_time_pass(now);
-        self.real().filter(|row| row.server == server).cloned().collect()
+        self.real_of(server).cloned().collect()
     }
 
     /// A snapshot made by hand, past every limit.
@@ -329,22 +337,27 @@ impl Provider {
         status: &str,
         created_at: Timestamp,
     ) -> SnapshotId {
-        self.insert(server, name.to_owned(), status.to_owned(), created_at, None)
+        self.insert(Row {
+            id: SnapshotId(self.next_id),
+            server,
+            name: name.to_owned(),
+            status: status.to_owned(),
+            created_at,
+            description: None,
+            becomes: None,
+            listed_from: created_at,
+            lingers_until: None,
+        })
     }
 
     /// Removes a snapshot by hand; whether it was there.
     pub fn remove_snapshot(&mut self, id: SnapshotId) -> bool {
-        let before = self.rows.len();
-        self.rows.retain(|row| row.id != id);
-        self.rows.len() < before
+        self.rows.remove(id)
     }
 
     /// Gives a snapshot any status by hand; whether it was there.
     pub fn set_status(&mut self, id: SnapshotId, status: &str) -> bool {
-        let Some(row) = self.rows.iter_mut().find(|row| row.id == id) else { return false };
-        status.clone_into(&mut row.status);
-        row.becomes = None;
-        true
+        self.rows.set_status(id, status)
     }
 
     /// A call has come in: draws what befalls it.
@@ -355,6 +368,11 @@ impl Provider {
         let faults = effects.iter().map(ToString::to_string).collect();
         let number = self.received;
         self.received += 1;
+        let word = operation.map_or("other", Operation::as_str);
+        let first = Tally { calls: 0, first_at: now, last_at: now };
+        let tally = self.tallies.entry(word).or_insert(first);
+        tally.calls += 1;
+        tally.last_at = now;
         let call = Call {
             number,
             at: now,
@@ -392,7 +410,9 @@ impl Provider {
                 (spoil(reply, &fate.effects), acted)
             }
         };
-        if let Some(call) = self.journal.iter_mut().rev().find(|call| call.number == fate.number) {
+        let back = usize::try_from(self.received - fate.number).unwrap_or(usize::MAX);
+        let place = self.journal.len().checked_sub(back);
+        if let Some(call) = place.and_then(|place| self.journal.get_mut(place)) {
             call.status = reply.as_ref().map(|reply| reply.status);
             call.acted = acted;
         }
@@ -409,7 +429,7 @@ impl Provider {
             .collect();
         let of_snapshot = |id: &str| {
             let id = SnapshotId(id.parse().ok()?);
-            self.rows.iter().find(|row| row.id == id).map(|row| row.server)
+            self.rows.get(id).map(|row| row.server)
         };
         match (question.method.as_str(), segments.as_slice()) {
             ("GET", ["snapshots"]) => {
@@ -477,44 +497,40 @@ impl Provider {
         };
         let wanted = asked.filter(|_| !self.options.ignore_filter);
         let listed = |row: &&Row| {
-            row.listed_from <= now
-                && row.lingers_until.is_none_or(|until| until > now)
-                && wanted.is_none_or(|server| row.server == server)
+            row.listed_from <= now && row.lingers_until.is_none_or(|until| until > now)
         };
         // Newest first, as in the documentation's example.
-        let mut rows: Vec<Value> =
-            self.rows.iter().rev().filter(listed).map(|row| self.show(row)).collect();
+        let mut rows: Vec<&Row> = match wanted {
+            Some(server) => self.rows.of_server(server).rev().filter(listed).collect(),
+            None => self.rows.all().rev().filter(listed).collect(),
+        };
         if self.options.oldest_first {
             rows.reverse();
         }
         if self.options.bare_array {
-            return Reply::json(200, &Value::Array(rows));
+            return Reply::json(200, &self.show_all(&rows));
         }
         let count = rows.len() + usize::from(effects.contains(&Effect::WrongCount));
-        let size = self.options.page_size.unwrap_or(usize::MAX).max(1);
+        let Some(size) = self.options.page_size.map(|size| size.max(1)) else {
+            let all = Listed { count, links: None, results: self.show_all(&rows) };
+            return Reply::json(200, &all);
+        };
         let page =
             parameter(&question.query, "page").and_then(|page| page.parse().ok()).unwrap_or(1);
-        let first = size.saturating_mul(page - usize::from(page > 0));
+        let first = size.saturating_mul(page - usize::from(page > 0)).min(rows.len());
+        let last = first.saturating_add(size).min(rows.len());
         let link = |page: usize| {
             let filter = asked.map(|id| format!("&server_id={id}")).unwrap_or_default();
             let foreign = effects.contains(&Effect::ForeignNext);
             let origin = if foreign { "http://elsewhere.invalid" } else { &self.origin };
             format!("{origin}{BASE_PATH}snapshots/?page={page}{filter}")
         };
-        let more = first.saturating_add(size) < rows.len();
-        let shown: Vec<Value> = rows.into_iter().skip(first).take(size).collect();
-        if self.options.page_size.is_none() {
-            return Reply::json(200, &json!({ "count": count, "results": shown }));
-        }
-        Reply::json(
-            200,
-            &json!({
-                "count": count,
-                "next": more.then(|| link(page + 1)),
-                "previous": (page > 1).then(|| link(page - 1)),
-                "results": shown,
-            }),
-        )
+        let links = Links {
+            next: (last < rows.len()).then(|| link(page + 1)),
+            previous: (page > 1).then(|| link(page - 1)),
+        };
+        let shown = self.show_all(rows.get(first..last).unwrap_or_default());
+        Reply::json(200, &Listed { count, links: Some(links), results: shown })
     }
 
     fn create(&mut self, body: &[u8], effects: &[Effect], now: Timestamp) -> Reply {
@@ -531,18 +547,17 @@ impl Provider {
                 &json!({ "name": ["Use letters, numbers, hyphens and underscores."] }),
             );
         }
-        if !self.options.servers.iter().any(|(id, _)| *id == server) {
+        if !self.has_server(server) {
             return Reply::detail(404, "No such server.");
         }
         if self.restoring.contains_key(&server) {
             return Reply::detail(409, "The server is being restored.");
         }
-        let taken = self.real().filter(|row| row.server == server).count();
+        let taken = self.real_of(server).count();
         if taken >= self.options.cap as usize {
             return Reply::detail(400, "This snapshot cannot be created.");
         }
         let description = body.get("description").and_then(Value::as_str).map(str::to_owned);
-        self.insert(server, name, "in_progress".to_owned(), now, description);
         let spans = (
             self.options.completion.start().as_millis(),
             self.options.completion.end().as_millis(),
@@ -564,22 +579,27 @@ impl Provider {
         } else {
             Some((done, Some("completed")))
         };
-        let Some(row) = self.rows.last_mut() else { return Reply::detail(500, "Lost.") };
-        row.becomes = becomes;
-        row.listed_from = late.unwrap_or(now);
-        let made = row.clone();
-        let mut answer = Some(self.show(&made));
-        self.note_act(Operation::Create, made, now);
-        if let Some(Value::Object(answer)) = &mut answer {
-            let words =
-                "Snapshot is being created. This may take 3-10 minutes depending on server size.";
-            answer.insert("message".to_owned(), words.into());
-        }
-        Reply::json(201, &answer.unwrap_or_default())
+        let row = Row {
+            id: SnapshotId(self.next_id),
+            server,
+            name,
+            status: "in_progress".to_owned(),
+            created_at: now,
+            description,
+            becomes,
+            listed_from: late.unwrap_or(now),
+            lingers_until: None,
+        };
+        self.insert(row.clone());
+        let message =
+            "Snapshot is being created. This may take 3-10 minutes depending on server size.";
+        let reply = Reply::json(201, &Created { snapshot: self.show(&row), message });
+        self.note_act(Operation::Create, row, now);
+        reply
     }
 
     fn delete(&mut self, id: SnapshotId, effects: &[Effect], now: Timestamp) -> Reply {
-        let Some(row) = self.real().find(|row| row.id == id).cloned() else {
+        let Some(row) = self.real(id).cloned() else {
             return Reply::detail(404, "No such snapshot.");
         };
         if row.status == "in_progress" {
@@ -590,15 +610,17 @@ impl Provider {
             Effect::Linger(span) => now.checked_add(*span).ok(),
             _ => None,
         });
-        match self.rows.iter_mut().find(|row| row.id == id) {
-            Some(row) if linger.is_some() => row.lingers_until = linger,
-            _ => self.rows.retain(|row| row.id != id),
+        match linger {
+            Some(until) => self.rows.linger(id, until),
+            None => {
+                self.rows.remove(id);
+            }
         }
         Reply::text(204, "")
     }
 
     fn restore(&mut self, id: SnapshotId, now: Timestamp) -> Reply {
-        let Some(row) = self.real().find(|row| row.id == id).cloned() else {
+        let Some(row) = self.real(id).cloned() else {
             return Reply::detail(404, "No such snapshot.");
         };
         if row.status != "completed" || self.restoring.contains_key(&row.server) {
@@ -630,36 +652,18 @@ impl Provider {
         Reply::json(200, &json!({ "count": rows.len(), "results": rows }))
     }
 
-    fn insert(
-        &mut self,
-        server: ServerId,
-        name: String,
-        status: String,
-        created_at: Timestamp,
-        description: Option<String>,
-    ) -> SnapshotId {
-        let id = SnapshotId(self.next_id);
+    fn insert(&mut self, row: Row) -> SnapshotId {
+        let (id, server) = (row.id, row.server);
         self.next_id += 1;
-        self.rows.push(Row {
-            id,
-            server,
-            name,
-            status,
-            created_at,
-            description,
-            becomes: None,
-            listed_from: created_at,
-            lingers_until: None,
-        });
-        let count = self.real().filter(|row| row.server == server).count();
+        self.rows.insert(row);
+        let count = self.real_of(server).count();
         let peak = self.peaks.entry(server).or_default();
         *peak = (*peak).max(count);
         id
     }
 
     fn note_act(&mut self, operation: Operation, row: Row, at: Timestamp) {
-        let others = |other: &&Row| other.server == row.server;
-        let mut before: Vec<Row> = self.real().filter(others).cloned().collect();
+        let mut before: Vec<Row> = self.real_of(row.server).cloned().collect();
         if operation == Operation::Create {
             before.retain(|other| other.id != row.id);
         }
@@ -667,41 +671,79 @@ impl Provider {
         self.acts.push(Act { at, operation, row, before });
     }
 
-    /// What really is there: not what only lingers.
-    fn real(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| row.lingers_until.is_none())
+    /// What a server really has: not what only lingers.
+    fn real_of(&self, server: ServerId) -> impl Iterator<Item = &Row> {
+        self.rows.of_server(server).filter(|row| row.lingers_until.is_none())
+    }
+
+    fn real(&self, id: SnapshotId) -> Option<&Row> {
+        self.rows.get(id).filter(|row| row.lingers_until.is_none())
     }
 
     fn let_time_pass(&mut self, now: Timestamp) {
-        self.rows.retain_mut(|row| {
-            let due = row.becomes.filter(|(at, _)| *at <= now);
-            if let Some((_, Some(word))) = due {
-                word.clone_into(&mut row.status);
-                row.becomes = None;
-            }
-            let vanished = matches!(due, Some((_, None)));
-            !vanished && row.lingers_until.is_none_or(|until| until > now)
-        });
+        self.rows.let_time_pass(now);
         self.restoring.retain(|_, until| *until > now);
     }
 
     fn server_name(&self, server: ServerId) -> &str {
-        let known = self.options.servers.iter().find(|(id, _)| *id == server);
-        known.map_or("", |(_, name)| name.as_str())
+        self.names.get(&server).map_or("", String::as_str)
     }
 
-    fn show(&self, row: &Row) -> Value {
-        let size = (row.status == "completed").then_some(4096 + row.id.0);
-        json!({
-            "id": row.id,
-            "server": { "id": row.server, "name": self.server_name(row.server) },
-            "name": row.name,
-            "status": row.status,
-            "size_mb": size,
-            "created_at": row.created_at,
-            "description": row.description,
-        })
+    fn show_all<'a>(&'a self, rows: &[&'a Row]) -> Vec<Shown<'a>> {
+        rows.iter().map(|row| self.show(row)).collect()
     }
+
+    fn show<'a>(&'a self, row: &'a Row) -> Shown<'a> {
+        Shown {
+            id: row.id,
+            server: Owner { id: row.server, name: self.server_name(row.server) },
+            name: &row.name,
+            status: &row.status,
+            size_mb: (row.status == "completed").then_some(4096 + row.id.0),
+            created_at: row.created_at,
+            description: row.description.as_deref(),
+        }
+    }
+}
+
+/// A snapshot as an answer shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: SnapshotId,
+    server: Owner<'a>,
+    name: &'a str,
+    status: &'a str,
+    size_mb: Option<u64>,
+    created_at: Timestamp,
+    description: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Owner<'a> {
+    id: ServerId,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(flatten)]
+    snapshot: Shown<'a>,
+    message: &'static str,
+}
+
+/// A listing, or a page of one.
+#[derive(Serialize)]
+struct Listed<'a> {
+    count: usize,
+    #[serde(flatten)]
+    links: Option<Links>,
+    results: Vec<Shown<'a>>,
+}
+
+#[derive(Serialize)]
+struct Links {
+    next: Option<String>,
+    previous: Option<String>,
 }
 
 /// What becomes of a good answer on its way.
@@ -801,6 +843,40 @@ mod tests {
         provider.add_snapshot(ServerId(102), "by-hand", "completed", now());
         let reply = ask(&mut provider, "GET", "/api/v1/snapshots/", "server_id=web-01");
         assert_eq!(reply.status, 400);
+    }
+
+    #[test]
+    fn calls_are_tallied_by_what_they_ask_for() {
+        let mut provider = provider();
+        for path in ["snapshots/", "snapshots/", "account/me/", "backups/"] {
+            ask(&mut provider, "GET", &format!("{BASE_PATH}{path}"), "");
+        }
+        let tallies = provider.tallies().iter().map(|(word, tally)| (*word, tally.calls));
+        assert_eq!(tallies.collect::<Vec<_>>(), [("account", 1), ("list", 2), ("other", 1)]);
+    }
+
+    #[test]
+    fn the_pages_of_a_listing_are_all_of_it_and_lead_from_one_to_the_next() {
+        let mut provider = provider();
+        provider.options.page_size = Some(2);
+        for nth in 0..5 {
+            provider.add_snapshot(ServerId(101 + nth % 2), "by-hand", "completed", now());
+        }
+        let mut page = |query: &str| -> Value {
+            let reply = ask(&mut provider, "GET", "/api/v1/snapshots/", query);
+            serde_json::from_slice(&reply.body).unwrap()
+        };
+        let (mut ids, mut query) = (Vec::new(), String::new());
+        for links in [(false, true), (true, true), (true, false)] {
+            let page = page(&query);
+            assert_eq!(page["count"], 5);
+            assert_eq!((page["previous"].is_string(), page["next"].is_string()), links);
+            ids.extend(page["results"].as_array().unwrap().iter().map(|row| row["id"].clone()));
+            query = page["next"].as_str().unwrap_or_default().split('?').skip(1).collect();
+        }
+        assert_eq!(ids, [805, 804, 803, 802, 801]);
+        assert_eq!(page("server_id=102")["results"].as_array().unwrap().len(), 2);
+        assert_eq!(page("page=4")["results"].as_array().unwrap().len(), 0);
     }
 
     #[test]
