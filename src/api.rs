@@ -18,5 +18,6 @@ pub mod reading;
 pub mod record;
 pub mod retry_after;
 pub mod scope;
+mod sightings;
 pub mod traffic;
 pub mod transport;

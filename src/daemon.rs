@@ -36,7 +36,6 @@ use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::rotate::pace::Habits;
 use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::sightings::Sightings;
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
 use crate::schedule::loaded::FirstLoadedTimes;
 use crate::standing::Standings;
@@ -74,7 +73,6 @@ struct Shared {
     current: Mutex<Arc<Current>>,
     pins: Pins,
     habits: Habits,
-    sightings: Sightings,
     queue: mpsc::Sender<Ordered>,
     /// Goes from the agenda to the loop that takes orders, as an order does.
     pulse: Notify,
@@ -122,7 +120,6 @@ impl Daemon {
             current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
             pins: Pins::default(),
             habits: Habits::default(),
-            sightings: Sightings::default(),
             queue,
             pulse: Notify::new(),
             heartbeat: Heartbeat::begin(&world.clock),
@@ -175,10 +172,9 @@ impl Daemon {
     /// but for its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `client`: where the account's settings
     /// have changed.
     pub fn reload(&self, settings: &Settings, client: Option<Client>) {
-        let client = match client {
-            Some(client) => Arc::new(client),
-            None => Arc::clone(&self.shared.current().client),
-        };
+        let before = Arc::clone(&self.shared.current().client);
+        let client =
+            client.map_or_else(|| Arc::clone(&before), |it| Arc::new(it.in_place_of(&before)));
         self.shared.pins.set(&settings.servers);
         *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
         let now = self.shared.world.clock.now();
@@ -186,7 +182,7 @@ impl Daemon {
         let current = self.shared.current();
         self.shared.world.standings.keep_only(|id| current.servers.contains_key(&id));
         self.shared.habits.keep_only(|id| current.servers.contains_key(&id));
-        self.shared.sightings.keep_only(|id| current.servers.contains_key(&id));
+        current.client.keep_only(|id| current.servers.contains_key(&id));
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
@@ -333,7 +329,6 @@ impl Shared {
             pins: self.pins.clone(),
             standings: self.world.standings.clone(),
             habits: self.habits.clone(),
-            sightings: self.sightings.clone(),
             shutdown: self.shutdown.clone(),
         }
     }

@@ -7,7 +7,6 @@
 pub mod pace;
 mod quiesce;
 pub mod report;
-pub mod sightings;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,9 +28,8 @@ use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
 use crate::rotate::pace::Habits;
 use crate::rotate::report::{KnownCause, Report, RotationOutcome, milliseconds};
-use crate::rotate::sightings::Sightings;
 use crate::schedule::Schedule;
-use crate::snapshot::{Listing, Snapshot, Status};
+use crate::snapshot::{Snapshot, Status};
 use crate::standing::Standings;
 
 /// The least time that calls may be tried in, however soon the next rotation is.
@@ -55,8 +53,6 @@ pub struct Surroundings {
     pub standings: Standings,
     /// How long snapshots take.
     pub habits: Habits,
-    /// Which ticks have no snapshot yet.
-    pub sightings: Sightings,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -72,16 +68,6 @@ pub struct Assignment {
     pub asked_by: AskedBy,
     /// When the server's next rotation starts: nothing is tried again past it.
     pub next_start: Option<Timestamp>,
-}
-
-impl Surroundings {
-    /// A server's ring, as a listing shows it; told to whom it concerns.
-    pub fn see(&self, listing: Listing, server: &Server) -> Ring {
-        let ring = Ring::of(listing, &server.policy);
-        self.standings.saw(&ring);
-        self.sightings.saw(&ring);
-        ring
-    }
 }
 
 /// How many seconds a rotation by hand waits for one that is nobody's tick.
@@ -312,15 +298,11 @@ impl<'a> Rotation<'a> {
     fn sharing(&self, create_was_sent: bool) -> Sharing {
         if self.server.hooks.as_ref().is_some_and(|hooks| !hooks.before.is_empty()) {
             Sharing::Alone
-        } else if create_was_sent || !self.is_new() {
+        } else if create_was_sent || !self.surroundings.client.has_seen(self.server.id) {
             Sharing::OneAnswer
         } else {
             Sharing::Pages
         }
-    }
-
-    fn is_new(&self) -> bool {
-        self.surroundings.sightings.is_new(self.server.id, self.assignment.tick)
     }
 
     fn next_step(&mut self, ring: &Ring) -> Step {
@@ -464,7 +446,7 @@ impl<'a> Rotation<'a> {
                 )));
             };
             let (wait, slack, sharing) = if missed {
-                (settle.min(left), Duration::ZERO, Sharing::Alone)
+                (settle.max(pace::FIRST).min(left), Duration::ZERO, Sharing::Alone)
             } else {
                 let left = left.min(self.until_just_before_the_next_start());
                 let wait = pace.wait(passed, looks).min(left);
@@ -558,7 +540,9 @@ impl<'a> Rotation<'a> {
         let when = When { earliest, latest: earliest.saturating_add(slack) };
         let client = &self.surroundings.client;
         let listing = client.look(self.server.id, &self.scope, when, sharing).await?;
-        Ok(self.surroundings.see(listing, self.server))
+        let ring = Ring::of(listing, &self.server.policy);
+        self.surroundings.standings.saw(&ring);
+        Ok(ring)
     }
 
     fn own(&self, ring: &Ring) -> Option<Snapshot> {

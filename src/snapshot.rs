@@ -78,9 +78,6 @@ pub struct Listing {
     pub snapshots: Vec<Snapshot>,
     /// When it was asked for: what happened since may be missing from it.
     pub asked_at: Moment,
-    /// It was read in pages of the whole account, between which others may have changed something: a
-    /// row can be missing without a trace.
-    pub may_lack_rows: bool,
 }
 
 impl Listing {
@@ -88,6 +85,6 @@ impl Listing {
     #[must_use]
     pub fn complete(server: ServerId, mut snapshots: Vec<Snapshot>, asked_at: Moment) -> Self {
         snapshots.sort_by_key(|snapshot| (snapshot.created_at, snapshot.id));
-        Self { server, snapshots, asked_at, may_lack_rows: false }
+        Self { server, snapshots, asked_at }
     }
 }

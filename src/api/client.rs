@@ -24,6 +24,7 @@ use crate::api::lister::Lister;
 use crate::api::reading::Reading;
 use crate::api::record::{Record, Subject};
 use crate::api::scope::Scope;
+use crate::api::sightings::Sightings;
 use crate::api::traffic::Traffic;
 use crate::api::transport::{Method, TornBody, Transport};
 use crate::clock::{Clock, Moment};
@@ -64,6 +65,7 @@ pub struct Client {
     pub(super) accepted: AtomicBool,
     pub(super) traffic: Traffic,
     pub(super) lister: Lister,
+    pub(super) sightings: Sightings,
     random: Mutex<StdRng>,
 }
 
@@ -101,14 +103,27 @@ impl Client {
             accepted: AtomicBool::new(false),
             traffic: Traffic::default(),
             lister: Lister::default(),
+            sightings: Sightings::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
         }
     }
 
-    /// The same, but its calls are counted together with others'.
+    /// The same, for the account that another one was for: what that knows of its servers stays known,
+    /// and their calls are counted together.
     #[must_use]
-    pub fn counting_into(self, traffic: Traffic) -> Self {
-        Self { traffic, ..self }
+    pub fn in_place_of(self, before: &Self) -> Self {
+        Self { traffic: before.traffic.clone(), sightings: before.sightings.clone(), ..self }
+    }
+
+    /// Whether this server was ever listed.
+    #[must_use]
+    pub fn has_seen(&self, server: ServerId) -> bool {
+        self.sightings.know(server)
+    }
+
+    /// Forgets what other servers had.
+    pub fn keep_only(&self, keep: impl Fn(ServerId) -> bool) {
+        self.sightings.keep_only(keep);
     }
 
     /// What its calls, and those of the clients that it counts with, came to.
@@ -157,7 +172,9 @@ impl Client {
         let (mut snapshots, asked_at) = self.list_all(Some(server), scope).await?;
         // The filter may have been ignored.
         snapshots.retain(|snapshot| snapshot.server == server);
-        Ok(Listing::complete(server, snapshots, asked_at))
+        let listing = Listing::complete(server, snapshots, asked_at);
+        self.sightings.saw(&listing);
+        Ok(listing)
     }
 
     /// Every snapshot of the account, and when they were asked for.
@@ -206,6 +223,7 @@ impl Client {
                 Ok(snapshot)
             })
             .await?;
+        self.sightings.made(snapshot.server, snapshot.id);
         Ok(snapshot)
     }
 
@@ -220,7 +238,12 @@ impl Client {
         let mut unknown = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if let Some((server, _)) = &scope.server {
+                        self.sightings.deleted(*server, deletion.snapshot());
+                    }
+                    return Ok(());
+                }
                 // Not sent this time, but before: what became of that is what counts.
                 Err(error @ (CallError::Stale(_) | CallError::Pinned)) => {
                     return Err(sent_and_failed.unwrap_or(error));

@@ -134,12 +134,14 @@ impl Client {
             },
         };
         record.end(failure.outcome, failure.status, &failure.message);
-        self.heed(&failure, attempt);
+        self.heed(&failure, attempt, scope);
         Err(failure.into())
     }
 
     /// What a failure means for everyone on the account.
-    fn heed(&self, failure: &Failure, attempt: u32) {
+    fn heed(&self, failure: &Failure, attempt: u32, scope: &Scope) {
+        // A token that may list single servers only is none the worse for it.
+        let is_shared = failure.operation == Operation::List && scope.server.is_none();
         match failure.outcome {
             Outcome::Throttled => {
                 let own_guess = || {
@@ -148,7 +150,7 @@ impl Client {
                 };
                 self.admission.close_for(failure.retry_after.unwrap_or_else(own_guess));
             }
-            Outcome::Unauthorized if self.is_news(failure.operation) => {
+            Outcome::Unauthorized if !is_shared && self.is_news(failure.operation) => {
                 tracing::error!(
                     event = "alarm",
                     outcome = failure.outcome.as_str(),

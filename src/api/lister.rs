@@ -43,6 +43,9 @@ const READING_MAX: Duration = Duration::from_secs(30);
 const DOUBT_MIN: Duration = Duration::from_secs(30);
 const DOUBT_MAX: Duration = Duration::from_secs(600);
 
+/// For how long the number of pages is taken for known.
+const PAGES_KNOWN: Duration = Duration::from_mins(60);
+
 /// When to look, in the clock's uptime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct When {
@@ -60,8 +63,8 @@ pub enum Sharing {
     /// One that came in one answer.
     OneAnswer,
     /// One of several pages too. When others change the account's snapshots between two pages, a
-    /// row may be missing in it without a trace. Nothing more is kept from being pruned than with
-    /// that row, but who must not overlook a certain snapshot cannot use it.
+    /// row may be lost without a trace. One that was seen before is missed; who must not overlook
+    /// one that was not cannot use this.
     Pages,
 }
 
@@ -82,8 +85,9 @@ struct State {
     next: Option<Duration>,
     /// A task serves those who wait.
     is_driven: bool,
-    /// Of the listing of the account that was read last.
+    /// Of the listing of the account that was read last, and until when that is taken for known.
     pages: usize,
+    pages_until: Duration,
     doubts: u32,
     doubted_until: Duration,
 }
@@ -140,13 +144,15 @@ impl Lister {
     /// Whether a listing of the account costs less than one for each of these.
     fn is_worth_it(&self, due: &[Waiting], now: Duration) -> bool {
         let state = self.state();
-        let served = served(due, state.pages);
-        now >= state.doubted_until && served >= LEAST && served > state.pages
+        let pages = if now < state.pages_until { state.pages } else { 1 };
+        let served = served(due, pages);
+        now >= state.doubted_until && served >= LEAST && served > pages
     }
 
-    fn trust(&self, pages: usize) {
+    fn trust(&self, pages: usize, now: Duration) {
         let mut state = self.state();
         (state.pages, state.doubts) = (pages, 0);
+        state.pages_until = now.saturating_add(PAGES_KNOWN);
     }
 
     fn doubt(&self, now: Duration) {
@@ -247,11 +253,11 @@ impl Client {
             let reading = self.read_account_once(turn, due, tries.attempt, &scope);
             let may_go_on = match self.clock.timeout(left, reading).await {
                 Some(Ok(Read::Whole(whole))) => {
-                    self.lister.trust(whole.pages);
+                    self.lister.trust(whole.pages, self.clock.now().uptime);
                     return Some(whole);
                 }
                 Some(Ok(Read::TooManyPages(pages))) => {
-                    self.lister.trust(pages);
+                    self.lister.trust(pages, self.clock.now().uptime);
                     return None;
                 }
                 // What cannot be understood or is not granted twice will not be a third time; and
@@ -332,7 +338,9 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
             let listing = whole
                 .as_ref()
                 .filter(|whole| whole.pages == 1 || sharing == Sharing::Pages)
-                .and_then(|whole| whole.listing(server));
+                .and_then(|whole| whole.listing(server))
+                .filter(|listing| client.sightings.are_all_in(listing))
+                .inspect(|listing| client.sightings.saw(listing));
             // Fails when it is not waited for any more.
             let _ = answer.send(listing);
         }
@@ -355,8 +363,7 @@ impl Whole {
     /// `None` where no row is the server's: then it is gone, new, or not all of them are shown.
     fn listing(&self, server: ServerId) -> Option<Listing> {
         let rows = self.of_server.get(&server)?.clone();
-        let listing = Listing::complete(server, rows, self.asked_at);
-        Some(Listing { may_lack_rows: self.pages > 1, ..listing })
+        Some(Listing::complete(server, rows, self.asked_at))
     }
 }
 

@@ -200,7 +200,7 @@ fn read_again(daemon: &Daemon, setup: &Setup) -> Result<(Settings, Option<Client
     } else {
         let client = connect(&settings.api, setup.clock.clone())
             .map_err(|problem| format!("the new [api] does not work: {problem}"))?;
-        Some(client.counting_into(daemon.view().traffic()))
+        Some(client)
     };
     for (section, changed) in [
         ("[http]", settings.http != setup.settings.http),

@@ -26,7 +26,6 @@ use crate::pins::Pins;
 use crate::ring::Ring;
 use crate::rotate::Surroundings;
 use crate::rotate::pace::Habits;
-use crate::rotate::sightings::Sightings;
 use crate::standing::Standings;
 use crate::telemetry::{self, Form};
 
@@ -156,7 +155,6 @@ impl Setup {
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),
-            sightings: Sightings::default(),
             shutdown,
         })
     }

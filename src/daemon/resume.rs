@@ -91,14 +91,17 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         if next.is_some_and(|next| next <= clock.now().wall) {
             return None;
         }
-        let surroundings = shared.surroundings(&shared.current());
-        let client = &surroundings.client;
+        let client = Arc::clone(&shared.current().client);
         let scope = Scope::of(server, shared.shutdown.clone());
         let now = clock.now().uptime;
         let when = When { earliest: now, latest: now.saturating_add(GATHER) };
         // What is missing in pages would be taken for missed, or for not begun.
         match Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer)).await {
-            Ok(listing) => return Some(surroundings.see(listing, server)),
+            Ok(listing) => {
+                let ring = Ring::of(listing, &server.policy);
+                shared.world.standings.saw(&ring);
+                return Some(ring);
+            }
             Err(CallError::Interrupted) => return None,
             Err(_) => {
                 client.refresh_token();

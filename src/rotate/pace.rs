@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::naming::ServerId;
 
-const FIRST: Duration = Duration::from_secs(1);
+/// The shortest wait before a look.
+pub const FIRST: Duration = Duration::from_secs(1);
 
 /// Between two looks for a snapshot in progress, at most: snapshots take minutes.
 const MAX: Duration = Duration::from_secs(60);
@@ -17,6 +18,7 @@ const PATIENT_MAX: Duration = Duration::from_secs(120);
 /// By how much a look may be late to be shared, at the least: while the creates of a fleet go out one
 /// after the other, this gathers those who wait for theirs.
 const SLACK_MIN: Duration = Duration::from_secs(20);
+const SLACK_MAX: Duration = Duration::from_mins(5);
 
 /// Between two looks for a create whose answer never came, at most.
 const SETTLING_MAX: Duration = Duration::from_secs(8);
@@ -84,7 +86,7 @@ impl Pace {
     /// How much later than `passed` the look may be, if it can then be shared with others.
     #[must_use]
     pub fn slack(self, passed: Duration) -> Duration {
-        if self.hurried { Duration::ZERO } else { (passed / 2).max(SLACK_MIN) }
+        if self.hurried { Duration::ZERO } else { (passed / 2).clamp(SLACK_MIN, SLACK_MAX) }
     }
 }
 

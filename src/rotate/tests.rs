@@ -86,7 +86,6 @@ impl Scene {
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),
-            sightings: Sightings::default(),
             shutdown: CancellationToken::new(),
         };
         Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }

@@ -339,6 +339,54 @@ async fn a_row_lost_between_pages_makes_no_second_snapshot_for_a_tick() {
     assert_eq!(created.len(), 1, "{told:?} {created:?} {rows:?}");
 }
 
+/// A create that surely did nothing is made again, though a row was lost in the look before it.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_taken_for_one_that_has_appeared() {
+    let (stage, settings) = fleet(40, "", |_| {});
+    let truth = stage.clock.clone();
+    let tick: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
+    let transport = Loses::new(&stage, ServerId(140), move |row| {
+        let now = truth.now().wall;
+        (tick..tick + SignedDuration::from_secs(1)).contains(&now)
+            && row["server"]["id"] == 120
+            && row["name"] == "snapring-20261120T030000Z"
+    });
+    let fault = "create:status=500,times=1,server=120";
+    stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(3).await;
+    drop(daemon);
+    let reports = stage.reports.lock().unwrap();
+    let report = reports.iter().find(|it| it.server_id == ServerId(120)).unwrap();
+    assert_eq!((report.outcome, &report.reason), (RotationOutcome::Rotated, &None));
+}
+
+/// `min_interval` holds though a row was lost.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_makes_no_tick_run_that_comes_too_soon() {
+    let (stage, settings) = fleet(40, "", |_| {});
+    let made: Timestamp = "2026-11-23T02:55:00Z".parse().unwrap();
+    for id in 101..141 {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        provider.add_snapshot(ServerId(id), "snapring-20261123T025500Z", "completed", made);
+    }
+    let truth = stage.clock.clone();
+    let tick: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
+    let transport = Loses::new(&stage, ServerId(140), move |row| {
+        truth.now().wall > tick
+            && row["server"]["id"] == 120
+            && row["name"] == "snapring-20261123T025500Z"
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(3).await;
+    drop(daemon);
+    let told = stage.told();
+    let ran: Vec<_> = told.iter().filter(|it| !it.ends_with("skipped")).collect();
+    let deleted: Vec<_> =
+        stage.memory.provider.lock().unwrap().deleted().map(|row| row.name.clone()).collect();
+    assert!(ran.is_empty(), "{} told, {ran:?}, deleted {deleted:?}", told.len());
+}
+
 struct NoProcesses;
 
 impl HookRunner for NoProcesses {

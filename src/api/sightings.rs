@@ -1,0 +1,56 @@
+//! What each server was last seen to have, against listings that lack a row.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::naming::{ServerId, SnapshotId};
+use crate::snapshot::Listing;
+
+/// The snapshots that each server was last seen to have, with what was made and without what was
+/// deleted since. A listing that is shared and lacks one of them is not relied on: either somebody
+/// has deleted it, or a row was lost while the listing was read. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sightings(Arc<Mutex<HashMap<ServerId, Vec<SnapshotId>>>>);
+
+impl Sightings {
+    /// A listing of this server is relied on.
+    pub(crate) fn saw(&self, listing: &Listing) {
+        let ids = listing.snapshots.iter().map(|snapshot| snapshot.id).collect();
+        self.lock().insert(listing.server, ids);
+    }
+
+    /// The provider says that it has made one.
+    pub(crate) fn made(&self, server: ServerId, snapshot: SnapshotId) {
+        if let Some(known) = self.lock().get_mut(&server) {
+            known.push(snapshot);
+        }
+    }
+
+    /// One is gone.
+    pub(crate) fn deleted(&self, server: ServerId, snapshot: SnapshotId) {
+        if let Some(known) = self.lock().get_mut(&server) {
+            known.retain(|id| *id != snapshot);
+        }
+    }
+
+    /// Whether the server was seen at all.
+    pub(crate) fn know(&self, server: ServerId) -> bool {
+        self.lock().contains_key(&server)
+    }
+
+    /// Whether a listing shows all that is known of its server.
+    pub(crate) fn are_all_in(&self, listing: &Listing) -> bool {
+        let known = self.lock();
+        let known = known.get(&listing.server).map_or(&[][..], Vec::as_slice);
+        known.iter().all(|id| listing.snapshots.iter().any(|row| row.id == *id))
+    }
+
+    /// Forgets the others.
+    pub(crate) fn keep_only(&self, keep: impl Fn(ServerId) -> bool) {
+        self.lock().retain(|server, _| keep(*server));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerId, Vec<SnapshotId>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
