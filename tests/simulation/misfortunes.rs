@@ -41,6 +41,27 @@ pub fn by_hand(
     judge.lock().unwrap().by_hand(server, now, what);
 }
 
+/// One snapshot of a server goes and another one comes: a listing that is being read loses a row, and
+/// its `count` stays.
+pub fn exchange(
+    provider: &Mutex<Provider>,
+    judge: &Mutex<Judge>,
+    server: u64,
+    now: Timestamp,
+    random: &mut StdRng,
+) {
+    let mut provider = provider.lock().unwrap();
+    let rows = provider.snapshots(ServerId(server), now);
+    if rows.is_empty() {
+        return;
+    }
+    let by_hand = rows.iter().find(|row| row.name == "made-by-hand");
+    let gone = by_hand.unwrap_or(&rows[random.random_range(0..rows.len())]);
+    provider.remove_snapshot(gone.id);
+    provider.add_snapshot(gone.server, "made-by-hand", "completed", now);
+    judge.lock().unwrap().by_hand(server, now, format!("exchanged {}", gone.name));
+}
+
 /// A fault of the provider, as a person would write it.
 pub fn random_fault(random: &mut StdRng) -> String {
     let operation = pick(random, &["any", "list", "create", "delete"]);

@@ -11,7 +11,7 @@ use snapring::sandbox::in_memory::InMemory;
 use tokio_util::sync::CancellationToken;
 
 use crate::judge::{Judge, parameter};
-use crate::misfortunes::by_hand;
+use crate::misfortunes::{by_hand, exchange};
 
 /// Where the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,21 +71,8 @@ impl Watched {
         let server = server.or_else(|| self.judge.lock().unwrap().any_server(&mut random));
         if let Some(server) = server {
             let now = self.truth.now().wall;
-            if std::env::var_os("SNAPRING_SIM_HARD").is_some() && random.random_bool(0.9) {
-                // One goes and another one comes: the count stays.
-                let mut provider = self.inner.provider.lock().unwrap();
-                let rows = provider.snapshots(snapring::naming::ServerId(server), now);
-                if !rows.is_empty() {
-                    let by_hand = rows.iter().find(|row| row.name == "made-by-hand");
-                    let gone = by_hand.unwrap_or(&rows[random.random_range(0..rows.len())]);
-                    provider.remove_snapshot(gone.id);
-                    provider.add_snapshot(gone.server, "made-by-hand", "completed", now);
-                    drop(provider);
-                    self.judge.lock().unwrap().by_hand(server, now, "swapped one".to_owned());
-                }
-                return;
-            }
-            by_hand(&self.inner.provider, &self.judge, server, now, &mut random);
+            let meddle = if random.random_bool(0.5) { exchange } else { by_hand };
+            meddle(&self.inner.provider, &self.judge, server, now, &mut random);
         }
     }
 }

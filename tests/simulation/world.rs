@@ -166,23 +166,18 @@ impl Simulation {
     fn build(seed: u64, verbose: bool, adjust: impl FnOnce(&mut Options)) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let cap = random.random_range(1..=8);
+        // Hard: fleets only, on one tick, in pages, with people who exchange snapshots.
         let hard = std::env::var_os("SNAPRING_SIM_HARD").is_some();
-        let count = if hard {
-            pick(&mut random, &[12, 20, 40])
-        } else {
-            pick(&mut random, &[1, 2, 3, 4, 5, 12])
-        };
+        let counts: &[u64] = if hard { &[12, 20, 40] } else { &[1, 2, 3, 4, 5, 12] };
+        let count = pick(&mut random, counts);
         let mut options =
             Options::new(count, SecretString::from(TOKEN), crate::policy::seed(&mut random));
         options.cap = cap;
-        options.page_size = pick(&mut random, &[None, None, None, Some(2), Some(7)]);
-        options.bare_array = random.random_bool(0.1);
+        let pages = if hard { [Some(7), Some(20), Some(50)] } else { [None, Some(2), Some(7)] };
+        options.page_size = pick(&mut random, &pages).filter(|_| random.random_bool(0.7));
+        options.bare_array = !hard && random.random_bool(0.1);
         options.ignore_filter = random.random_bool(0.1);
-        if hard {
-            options.page_size = pick(&mut random, &[None, Some(7), Some(20), Some(50)]);
-            options.bare_array = false;
-            options.oldest_first = random.random_bool(0.7);
-        }
+        options.oldest_first = random.random_bool(0.5);
         adjust(&mut options);
         // From the autumn of 2026 to the summer of 2027: both changes of the clocks.
         let begin: Timestamp = "2026-10-15T00:00:00Z".parse().unwrap();
@@ -216,11 +211,7 @@ impl Simulation {
         let mut judge = Judge::default();
         judge.story = verbose.then(Vec::new);
         let slow = random.random_bool(0.4);
-        let meddling = if hard {
-            pick(&mut random, &[0.03, 0.15])
-        } else {
-            pick(&mut random, &[0.0, 0.0, 0.03])
-        };
+        let meddling = pick(&mut random, if hard { &[0.03, 0.15] } else { &[0.0, 0.03] });
         let simulation = Self {
             random,
             slow,
