@@ -9,7 +9,6 @@
     clippy::print_stderr
 )]
 
-mod attack;
 mod client;
 mod daemon;
 mod history;
@@ -18,5 +17,6 @@ mod killed;
 mod machine;
 mod notices;
 mod one_shot;
+mod second_signal;
 mod service;
 mod status;

@@ -1,4 +1,4 @@
-//! Attacks on what a second signal leaves.
+//! What a second signal leaves.
 
 use std::time::Duration;
 
@@ -45,14 +45,14 @@ async fn second_signal(first: &str, rotate: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_a_second_signal_leaves_the_event_of_the_shared_listing_of_a_daemon() {
+async fn a_second_signal_leaves_the_event_of_the_shared_listing_of_a_daemon() {
     for _ in 0..5 {
         second_signal("list:hang", false).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_a_second_signal_leaves_the_event_of_the_shared_listing_of_a_person() {
+async fn a_second_signal_leaves_the_event_of_the_shared_listing_of_a_person() {
     for _ in 0..5 {
         second_signal("list:hang", true).await;
     }
