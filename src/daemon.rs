@@ -133,11 +133,8 @@ impl Daemon {
         shared.pins.set(&settings.servers);
         let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
         clockwork.start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
-        for server in settings.servers.iter().filter(|server| server.enabled) {
-            let task = resume::go_on(Arc::clone(&shared), Arc::clone(server), now);
-            let broken_off = shared.broken_off.clone();
-            shared.tasks.spawn(async move { broken_off.run_until_cancelled(task).await });
-        }
+        let enabled = settings.servers.iter().filter(|server| server.enabled).cloned().collect();
+        shared.tasks.spawn(resume::go_on_with_all(Arc::clone(&shared), enabled, now));
         let next = lock(&shared.timetable).earliest();
         let servers = settings.servers.len();
         tracing::info!(

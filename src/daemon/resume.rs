@@ -19,8 +19,29 @@ use crate::ring::Ring;
 /// Between two tries to look, at most: the network may come up late.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Looks at a server's ring, after a start at `started`, and rotates for the tick that is owed.
-pub(super) async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
+/// Looks at the servers' rings, after a start at `started`, and rotates for the ticks that are owed.
+pub(super) async fn go_on_with_all(
+    shared: Arc<Shared>,
+    servers: Vec<Arc<Server>>,
+    started: Moment,
+) {
+    // A create that a crash cut off may take this long to show up. To look sooner could be to make
+    // it a second time.
+    let settle = shared.current().api.settle;
+    tokio::select! {
+        biased;
+        () = shared.shutdown.cancelled() => return,
+        () = shared.broken_off.cancelled() => return,
+        () = shared.world.clock.sleep(settle) => {}
+    }
+    for server in servers {
+        let task = go_on(Arc::clone(&shared), server, started);
+        let broken_off = shared.broken_off.clone();
+        shared.tasks.spawn(async move { broken_off.run_until_cancelled(task).await });
+    }
+}
+
+async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     let Some(ring) = look(&shared, &server, started).await else { return };
     let latest = server.schedules.iter().filter_map(|schedule| {
         let tick = Tick::at(schedule.latest_at(started.wall)?);
@@ -76,11 +97,8 @@ fn may_catch_up(server: &Server, tick: Tick, started: Moment) -> bool {
 /// A complete listing, however long the provider takes to give one; `None` once the server's next
 /// tick has come (its rotation sees to everything) or the daemon ends.
 async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring> {
-    // A create that a crash cut off may take this long to show up. To look sooner could be to make
-    // it a second time.
-    let settle = shared.current().api.settle;
     let clock = &shared.world.clock;
-    let mut wait = settle;
+    let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
             biased;
