@@ -97,6 +97,15 @@ impl Account {
         self.ask("tallies")
     }
 
+    /// Forgets the calls so far.
+    ///
+    /// # Errors
+    /// When the sandbox does not answer.
+    pub fn forget_calls(&self) -> Result<()> {
+        ureq::delete(self.address("calls")).call()?;
+        Ok(())
+    }
+
     /// How many servers have as many snapshots as they are to keep, all completed, the newest of them
     /// made since then.
     ///
@@ -112,9 +121,12 @@ impl Account {
         Ok(state.servers.iter().filter(rotated).count())
     }
 
+    fn address(&self, what: &str) -> String {
+        format!("{}_sandbox/{what}", self.base_url.trim_end_matches("api/v1/"))
+    }
+
     fn ask<T: serde::de::DeserializeOwned>(&self, what: &str) -> Result<T> {
-        let root = self.base_url.trim_end_matches("api/v1/");
-        let mut answer = ureq::get(format!("{root}_sandbox/{what}")).call()?;
+        let mut answer = ureq::get(self.address(what)).call()?;
         // The state of many servers is long.
         Ok(answer.body_mut().with_config().limit(u64::MAX).read_json()?)
     }

@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use comfy_table::Table;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use snapring_benches::account::Account;
+use snapring_benches::account::{Account, KEEP};
 use snapring_benches::daemon::Configured;
 use snapring_benches::table::{machine, mib, table};
 use snapring_benches::{binary, peer};
@@ -141,16 +141,16 @@ fn account(arguments: &Arguments, binary: &Path, servers: u64) -> Result<Account
 
 /// The daemon, from a little before a tick until every rotation has ended.
 fn snapring(arguments: &Arguments, binary: &Path, account: &Account) -> Result<Run> {
-    // Before `settle` has passed, so that the looks of the start are not among what is measured: a
-    // server that is due by then is left to its rotation.
-    let lead = Duration::from_secs(5) + Duration::from_millis(account.servers);
+    // The looks of the start are over by then, and not among what is measured.
+    let lead = Duration::from_secs(10) + 3 * Duration::from_millis(account.servers);
     let tick = Timestamp::from_second((Timestamp::now() + lead).as_second())?;
     let schedule = tick.to_zoned(TimeZone::UTC).strftime("%S %M %H * * *").to_string();
-    let api = format!("max_in_flight = {}\nsettle = \"60s\"", arguments.in_flight);
+    let api = format!("max_in_flight = {}\nsettle = \"2s\"", arguments.in_flight);
     let daemon = Configured::write(account, &schedule, &api)?.start(binary)?;
     let until_the_tick = tick.duration_since(Timestamp::now());
     let rest = until_the_tick - SignedDuration::from_secs(1);
     sleep(Duration::try_from(rest).context("it was ready too late for the tick")?);
+    account.forget_calls()?;
     let (cpu, sandbox_cpu) = (daemon.process.cpu()?, account.process.cpu()?);
     let idle_kib = Some(daemon.process.resident_kib()?);
     daemon.wait_for_rotations(account.servers, arguments.patience)?;
@@ -195,8 +195,9 @@ fn row(
     let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
     let last = |operation| tallies.get(operation).map(|tally| after_tick(tally.last_at));
     let first = tallies.values().map(|tally| tally.first_at).min().map(after_tick);
-    // One look at all, and the creates, each place taken again as soon as it is free.
-    let rounds = 1 + account.servers.div_ceil(u64::from(arguments.in_flight));
+    // One look at all, page after page, and the creates, each place taken again as soon as it is free.
+    let pages = (account.servers * u64::from(KEEP)).div_ceil(u64::from(arguments.page_size));
+    let rounds = pages + account.servers.div_ceil(u64::from(arguments.in_flight));
     let ideal = arguments.latency.as_secs_f64() * rounds as f64;
     let row = vec![
         match who {

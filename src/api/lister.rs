@@ -20,13 +20,18 @@ use crate::api::client::{Client, MAX_PAGES};
 use crate::api::failure::{CallError, Outcome};
 use crate::api::reading::Reading;
 use crate::api::scope::Scope;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::naming::ServerId;
 use crate::snapshot::{Listing, Snapshot};
 
 /// How long a look that cannot wait waits for others that come at the same time. With the
 /// scheduler's half second it stays within a second from a tick to its first request.
 pub const GATHER: Duration = Duration::from_millis(200);
+
+/// At a tick thousands come, which takes them longer than that: as long as in such a span somebody
+/// comes, the next such span is waited for, so many times at most.
+const STREAM: Duration = Duration::from_millis(20);
+const STREAM_SPANS: usize = 40;
 
 /// With fewer servers, asking for each costs little, and nobody depends on an answer about others.
 const LEAST: usize = 8;
@@ -81,6 +86,8 @@ struct State {
     /// How many servers are looked at in all.
     servers: usize,
     waiting: Vec<Waiting>,
+    /// How many have ever come to wait.
+    came: u64,
     /// The first latest moment of those who wait.
     next: Option<Duration>,
     /// A task serves those who wait.
@@ -130,8 +137,26 @@ impl Lister {
         let (due, waiting) =
             std::mem::take(&mut state.waiting).into_iter().partition(|it| it.when.earliest <= now);
         state.waiting = waiting;
-        state.next = state.waiting.iter().map(|waiting| waiting.when.latest).min();
+        state.next = first_latest(&state.waiting);
         due
+    }
+
+    /// They could not be served now, and may be later.
+    fn put_back(&self, patient: Vec<Waiting>) {
+        let mut state = self.state();
+        state.waiting.extend(patient);
+        state.next = first_latest(&state.waiting);
+    }
+
+    /// Waits until nobody comes any more who comes at the same time.
+    async fn stream(&self, clock: &Clock) {
+        for _ in 0..STREAM_SPANS {
+            let came = self.state().came;
+            clock.sleep(STREAM).await;
+            if self.state().came == came {
+                return;
+            }
+        }
     }
 
     /// When the next ones are to be served; `None`, and the task is over, when nobody waits.
@@ -141,12 +166,14 @@ impl Lister {
         state.next
     }
 
-    /// Whether a listing of the account costs less than one for each of these.
-    fn is_worth_it(&self, due: &[Waiting], now: Duration) -> bool {
+    /// Whether a listing of the account costs less than one for each of these, and can be relied on:
+    /// several pages cannot while something is being changed.
+    fn is_worth_it(&self, due: &[Waiting], now: Duration, is_quiet: bool) -> bool {
         let state = self.state();
         let pages = if now < state.pages_until { state.pages } else { 1 };
         let served = served(due, pages);
-        now >= state.doubted_until && served >= LEAST && served > pages
+        let can_be = now >= state.doubted_until && (is_quiet || pages <= 1);
+        can_be && served >= LEAST && served > pages
     }
 
     fn trust(&self, pages: usize, now: Duration) {
@@ -161,6 +188,10 @@ impl Lister {
         state.doubts = state.doubts.saturating_add(1);
         state.doubted_until = now.saturating_add(span);
     }
+}
+
+fn first_latest(waiting: &[Waiting]) -> Option<Duration> {
+    waiting.iter().map(|waiting| waiting.when.latest).min()
 }
 
 /// How many of these a listing of the account with so many pages would serve.
@@ -228,6 +259,7 @@ impl Client {
         }
         let (answer, answered) = oneshot::channel();
         state.waiting.push(Waiting { server, when, sharing, answer });
+        state.came += 1;
         if state.next.is_none_or(|next| when.latest < next) {
             state.next = Some(when.latest);
             self.lister.sooner.notify_one();
@@ -328,20 +360,28 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
             () = service.0.sooner.notified() => continue,
             () = client.clock.sleep(wait) => {}
         }
+        service.0.stream(&client.clock).await;
         let now = client.clock.now().uptime;
         let due = service.0.take_due(now);
         let mut whole = None;
-        if service.0.is_worth_it(&due, now) {
+        if service.0.is_worth_it(&due, now, client.traffic.quiet().is_some()) {
             whole = client.read_account(&due, &shutdown).await;
         }
+        let Some(whole) = whole else {
+            let now = client.clock.now().uptime;
+            let (patient, urgent): (Vec<_>, Vec<_>) =
+                due.into_iter().partition(|waiting| waiting.when.latest > now);
+            service.0.put_back(patient);
+            // To send may fail here and below: when it is not waited for any more.
+            urgent.into_iter().for_each(|waiting| drop(waiting.answer.send(None)));
+            continue;
+        };
         for Waiting { server, sharing, answer, .. } in due {
+            let can_be_served = whole.pages == 1 || sharing == Sharing::Pages;
             let listing = whole
-                .as_ref()
-                .filter(|whole| whole.pages == 1 || sharing == Sharing::Pages)
-                .and_then(|whole| whole.listing(server))
-                .filter(|listing| client.sightings.are_all_in(listing))
+                .listing(server)
+                .filter(|listing| can_be_served && client.sightings.are_all_in(listing))
                 .inspect(|listing| client.sightings.saw(listing));
-            // Fails when it is not waited for any more.
             let _ = answer.send(listing);
         }
     }

@@ -142,7 +142,7 @@ fn router(shared: Shared) -> Router {
             "/_sandbox/faults",
             get(list_faults).post(add_faults).put(add_faults).delete(end_faults),
         )
-        .route("/_sandbox/calls", get(calls))
+        .route("/_sandbox/calls", get(calls).delete(forget_calls))
         .route("/_sandbox/tallies", get(tallies))
         .route("/_sandbox/state", get(state))
         .route("/_sandbox/token", axum::routing::put(set_token))
@@ -238,6 +238,7 @@ The sandbox, while it runs (no token needed, loopback only):
   curl URL/_sandbox/state                              every snapshot there is
   curl URL/_sandbox/calls                              the last 100,000 calls that came in
   curl URL/_sandbox/tallies                            how many came in of each kind, and when
+  curl URL/_sandbox/calls -X DELETE                    count and list those from now on
   curl URL/_sandbox/faults                             the faults in force
   curl URL/_sandbox/faults -d 'create:status=429,retry-after=5,times=1'
   curl URL/_sandbox/faults -X DELETE                   end all faults
@@ -288,6 +289,11 @@ async fn end_faults(State(shared): State<Shared>) -> StatusCode {
 async fn calls(State(shared): State<Shared>) -> Response<Body> {
     let provider = shared.provider();
     said(&json!({ "count": provider.calls().len(), "calls": provider.calls() }))
+}
+
+async fn forget_calls(State(shared): State<Shared>) -> StatusCode {
+    shared.provider().forget_calls();
+    StatusCode::NO_CONTENT
 }
 
 async fn tallies(State(shared): State<Shared>) -> Response<Body> {

@@ -281,9 +281,10 @@ impl Provider {
         &self.journal
     }
 
-    /// Empties the journal.
+    /// As if no call had come in yet, as far as the journal and the tallies know.
     pub fn forget_calls(&mut self) {
         self.journal.clear();
+        self.tallies.clear();
     }
 
     /// How it is set up; may be changed at any time.

@@ -67,9 +67,19 @@ impl Scene {
         slack: Duration,
         sharing: Sharing,
     ) -> Vec<(usize, Duration)> {
+        self.look_from(101, servers, slack, sharing).await
+    }
+
+    async fn look_from(
+        &self,
+        first: u64,
+        servers: u64,
+        slack: Duration,
+        sharing: Sharing,
+    ) -> Vec<(usize, Duration)> {
         let earliest = self.clock.now().uptime;
         let when = When { earliest, latest: earliest + slack };
-        let looks = (101..101 + servers)
+        let looks = (first..first + servers)
             .map(|id| self.client.look(ServerId(id), &self.scope, when, sharing));
         let seen = futures_util::future::join_all(looks).await;
         let seen = seen.into_iter().map(|listing| listing.unwrap());
@@ -129,9 +139,49 @@ async fn who_may_wait_is_served_with_the_first_who_may_not_and_never_early() {
     let seen = futures_util::future::join_all(looks).await;
     // The last one comes at 19 s and may wait until 41 s, the first one until 60.
     for listing in seen {
-        assert_eq!(listing.unwrap().asked_at.uptime, now + Duration::from_secs(41));
+        assert_eq!(listing.unwrap().asked_at.uptime, now + Duration::from_secs(41) + STREAM);
     }
     assert_eq!(scene.listings(), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_still_wait_does_not_ask_alone_because_those_who_may_not_have_to() {
+    let scene = Scene::new(None);
+    scene.memory.provider.lock().unwrap().options_mut().bare_array = true;
+    let now = scene.clock.now().uptime;
+    let later = async {
+        scene.clock.sleep(Duration::from_secs(5)).await;
+        scene.memory.provider.lock().unwrap().options_mut().bare_array = false;
+    };
+    // Ten of them cannot wait for a listing that can be used, and ten can.
+    let urgent = scene.look(10, GATHER, Sharing::Pages);
+    let patient = scene.look_from(111, 10, Duration::from_secs(60), Sharing::Pages);
+    let (urgent, patient, ()) = tokio::join!(urgent, patient, later);
+    assert!(urgent.iter().all(|(_, asked)| *asked < now + Duration::from_secs(1)), "{urgent:?}");
+    assert!(patient.iter().all(|(_, asked)| *asked >= now + Duration::from_secs(60)));
+    assert_eq!(scene.listings(), (2, 10));
+}
+
+/// The more come, the longer it takes them.
+#[tokio::test(start_paused = true)]
+async fn those_who_stream_in_are_waited_for_and_not_for_ever() {
+    for (apart, at_most) in [(5, 1), (15, 3)] {
+        let scene = Scene::new(None);
+        let begun = scene.clock.now().uptime;
+        let looks = (0..SERVERS * 10).map(|nth| {
+            let (scene, id) = (&scene, ServerId(101 + nth % SERVERS));
+            async move {
+                scene.clock.sleep(Duration::from_millis(nth * apart)).await;
+                let earliest = scene.clock.now().uptime;
+                let when = When { earliest, latest: earliest + GATHER };
+                scene.client.look(id, &scene.scope, when, Sharing::Pages).await.unwrap()
+            }
+        });
+        let first = futures_util::future::join_all(looks).await.swap_remove(0);
+        assert!(first.asked_at.uptime <= begun + GATHER + STREAM * 41, "{:?}", first.asked_at);
+        let (of_account, alone) = scene.listings();
+        assert!((1..=at_most).contains(&of_account) && alone == 0, "{of_account} {alone}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
