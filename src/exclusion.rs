@@ -1,8 +1,8 @@
 //! Two rotations of one server never overlap: not in one process, not on one machine.
 //!
 //! Within the process a set says which servers are busy. Between processes (the daemon, and a
-//! person's `rotate` beside it) it is a lock on one byte of one file, so that ten thousand waiting
-//! rotations cost one file descriptor, and the kernel ends a dead process's claims.
+//! person's `rotate` beside it) it is a lock on one byte of a file, so that ten thousand waiting
+//! rotations cost few file descriptors, and the kernel ends a dead process's claims.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -21,6 +21,10 @@ use crate::naming::ServerId;
 /// The service's state directory.
 pub const SERVICE_DIRECTORY: &str = "/var/lib/snapring";
 
+/// The kernel goes through all locks of a file for each further one: with one file, ten thousand
+/// claims at once took a second.
+const FILES: usize = 16;
+
 /// Who may rotate which server at present. Clones share the claims.
 #[derive(Debug, Clone)]
 pub struct Exclusion(Arc<Claims>);
@@ -33,7 +37,7 @@ struct Claims {
 
 #[derive(Debug)]
 struct MachineLock {
-    file: File,
+    files: Vec<File>,
     /// The provider's address: one server number at two providers is two servers.
     account: String,
 }
@@ -67,21 +71,14 @@ impl Exclusion {
         Self(Arc::new(Claims { busy: Mutex::default(), machine: None }))
     }
 
-    /// Claims that hold on this machine, among all who use the same lock file for the same
-    /// provider address.
+    /// Claims that hold on this machine, among all who use the same lock files for the same
+    /// provider address. Their names begin with that of `lock_file`.
     ///
     /// # Errors
-    /// When the file cannot be opened or made.
+    /// When the files cannot be opened or made.
     pub fn on_machine(lock_file: &Path, account: &str) -> io::Result<Self> {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(lock_file)?;
-        give_to_owner_of_directory(&file, lock_file);
-        let machine = Some(MachineLock { file, account: account.to_owned() });
+        let files: io::Result<_> = (0..FILES).map(|nth| open(lock_file, nth)).collect();
+        let machine = Some(MachineLock { files: files?, account: account.to_owned() });
         Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine })))
     }
 
@@ -118,15 +115,33 @@ impl Drop for Claim {
 
 impl MachineLock {
     fn set(&self, server: ServerId, kind: i32) -> Result<(), Errno> {
+        let place = place(&self.account, server);
+        let file = usize::try_from(place).ok().and_then(|place| self.files.get(place % FILES));
         let lock = libc::flock {
             l_type: i16::try_from(kind).map_err(|_| Errno::EINVAL)?,
             l_whence: 0, // SEEK_SET
-            l_start: place(&self.account, server),
+            l_start: place,
             l_len: 1,
             l_pid: 0,
         };
-        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
+        fcntl(file.ok_or(Errno::EBADF)?, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
     }
+}
+
+/// Opens one of the lock files, or makes it.
+fn open(lock_file: &Path, nth: usize) -> io::Result<File> {
+    let mut path = lock_file.as_os_str().to_owned();
+    path.push(format!(".{nth:x}"));
+    let path = PathBuf::from(path);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(&path)?;
+    give_to_owner_of_directory(&file, &path);
+    Ok(file)
 }
 
 /// The byte that stands for a server: FNV-1a over the address and the number, within an `off_t`.
@@ -202,24 +217,31 @@ mod tests {
     }
 
     #[test]
-    fn two_openings_of_the_lock_file_exclude_each_other_server_by_server() {
+    fn two_openings_of_the_lock_files_exclude_each_other_server_by_server() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("lock");
         let open = |account| Exclusion::on_machine(&file, account).unwrap();
         let (daemon, person) = (open("https://a/"), open("https://a/"));
-        let claim = daemon.claim(ServerId(7)).unwrap();
-        assert!(matches!(person.claim(ServerId(7)), Err(Busy::Elsewhere)));
-        assert!(person.claim(ServerId(8)).is_ok());
-        assert!(open("https://b/").claim(ServerId(7)).is_ok(), "another provider's server 7");
-        drop(claim);
-        assert!(person.claim(ServerId(7)).is_ok());
+        // More servers than files: each file has several.
+        for id in 0..100 {
+            let claim = daemon.claim(ServerId(id)).unwrap();
+            assert!(matches!(person.claim(ServerId(id)), Err(Busy::Elsewhere)));
+            assert!(person.claim(ServerId(id + 1)).is_ok());
+            assert!(open("https://b/").claim(ServerId(id)).is_ok(), "another provider's server");
+            drop(claim);
+            assert!(person.claim(ServerId(id)).is_ok());
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), FILES);
     }
 
     #[test]
     fn a_link_in_the_lock_files_place_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
-        let link = dir.path().join("lock");
-        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
-        assert!(Exclusion::on_machine(&link, "https://a/").is_err());
+        let file = dir.path().join("lock");
+        assert!(Exclusion::on_machine(&file, "https://a/").is_ok());
+        let link = dir.path().join("lock.f");
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), link).unwrap();
+        assert!(Exclusion::on_machine(&file, "https://a/").is_err());
     }
 }
