@@ -118,10 +118,10 @@ struct Whole {
 /// What came of reading the account.
 enum Read {
     Whole(Whole),
-    /// To ask for each server costs fewer calls than all the pages, or less time.
+    /// To ask for each server costs fewer calls than all the pages.
     TooManyPages(usize),
-    /// It cannot be told whether rows are missing: the provider does not count them, or some were
-    /// changed by this program between two pages.
+    /// It would take too long, or it cannot be told whether rows are missing: the provider does not
+    /// count them, or this program has changed something between two pages.
     Doubtful,
 }
 
@@ -326,10 +326,11 @@ impl Client {
             let pages = reading.pages_in_all();
             let spent = self.clock.now().uptime.saturating_sub(asked_at.uptime);
             let in_all = |spent: Duration| spent.mul_f64(pages as f64 / reading.pages() as f64);
-            if served(due, pages) <= pages || pages > MAX_PAGES || in_all(spent) > may_take(due) {
+            if served(due, pages) <= pages {
                 return Ok(Read::TooManyPages(pages));
             }
-            if !quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet)) {
+            let is_undisturbed = quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
+            if !is_undisturbed || pages > MAX_PAGES || in_all(spent) > may_take(due) {
                 return Ok(Read::Doubtful);
             }
             let turn = self.turn(Urgency::Look, scope).await?;
