@@ -447,10 +447,12 @@ impl<'a> Rotation<'a> {
             };
             let (wait, slack, sharing) = if missed {
                 (settle.max(pace::FIRST).min(left), Duration::ZERO, Sharing::Alone)
-            } else {
-                let left = left.min(self.until_just_before_the_next_start());
+            } else if let Some(in_time) = self.until_just_before_the_next_start() {
+                let left = left.min(in_time);
                 let wait = pace.wait(passed, looks).min(left);
                 (wait, pace.slack(passed + wait).min(left - wait), Sharing::Pages)
+            } else {
+                (pace.wait(passed, looks).min(left), Duration::ZERO, Sharing::Pages)
             };
             let looked = self.look_in(wait, slack, sharing).await;
             looks += 1;
@@ -559,14 +561,12 @@ impl<'a> Rotation<'a> {
         self.surroundings.client.pause(&self.scope, span).await
     }
 
-    /// While a rotation waits past its server's next tick, that one is skipped.
-    fn until_just_before_the_next_start(&self) -> Duration {
-        let now = self.clock.now().wall;
-        let until = self.assignment.next_start.map(|next| Duration::try_from(next - now));
-        match until {
-            Some(Ok(until)) if until > pace::TO_FINISH => until - pace::TO_FINISH,
-            _ => Duration::MAX,
-        }
+    /// While a rotation waits past its server's next tick, that one is skipped. `None` where that is
+    /// near, or has come: then there is nothing to wait for.
+    fn until_just_before_the_next_start(&self) -> Option<Duration> {
+        let Some(next) = self.assignment.next_start else { return Some(Duration::MAX) };
+        let until = Duration::try_from(next.duration_since(self.clock.now().wall)).ok()?;
+        until.checked_sub(pace::TO_FINISH).filter(|span| !span.is_zero())
     }
 
     /// From now on calls may be tried for `span`, or until the next rotation if that is later.

@@ -22,9 +22,10 @@ async fn fleet(count: u64) -> Stage {
     stage.start().await;
     until("all are listed", async || {
         let metrics = stage.text("metrics");
-        let line = "snapring_api_requests_total{operation=\"list\",outcome=\"ok\"} ";
-        let listed = metrics.lines().find_map(|it| it.strip_prefix(line)).map(str::to_owned);
-        (listed? == count.to_string()).then_some(())
+        let of_ring = |line: &&str| {
+            line.starts_with("snapring_slots{") && line.contains("state=\"free\"")
+        };
+        (metrics.lines().filter(of_ring).count() as u64 == count).then_some(())
     })
     .await;
     stage

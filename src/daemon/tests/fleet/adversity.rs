@@ -469,6 +469,23 @@ async fn a_dense_schedule_is_kept_though_listings_of_the_account_are_slow() {
     assert!(bad * 20 <= told.len(), "{bad} of {}", told.len());
 }
 
+/// Every minute, and snapshots of seconds: nobody waits so long for others that a tick is skipped.
+#[tokio::test(start_paused = true)]
+async fn a_dense_schedule_is_kept_though_looks_may_be_late() {
+    let (stage, mut settings) = fleet(40, "", |options| {
+        options.completion = Duration::from_secs(3)..=Duration::from_secs(30)
+    });
+    let lines = "schedule = \"* * * * *\"\nmin_interval = \"0s\"";
+    settings.servers =
+        super::settings(&(101..141).map(|id| server(id, lines)).collect::<String>()).servers;
+    let daemon = stage.start(&settings).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let told = stage.told();
+    let bad = told.iter().filter(|it| !it.ends_with("rotated")).count();
+    assert!(bad * 50 <= told.len(), "{bad} of {}", told.len());
+}
+
 /// 403 on listings of the account only: is the account's token refused?
 #[tokio::test(start_paused = true)]
 async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
