@@ -286,7 +286,14 @@ fn fleet_of_one_snapshot_each(servers: u64, lines: &str) -> (Stage, Settings) {
 #[tokio::test(start_paused = true)]
 async fn a_row_lost_between_pages_does_not_lose_a_missed_tick() {
     let (stage, settings) = fleet_of_one_snapshot_each(40, "schedule = \"0 3 * * *\"");
-    let transport = Loses::new(&stage, ServerId(140), |row| row["server"]["id"] == 120);
+    let before: Timestamp = "2026-11-01T03:00:00Z".parse().unwrap();
+    let by_hand = (101..141).map(ServerId);
+    by_hand.for_each(|id| {
+        stage.memory.provider.lock().unwrap().add_snapshot(id, "by-hand", "completed", before);
+    });
+    let transport = Loses::new(&stage, ServerId(140), |row| {
+        row["server"]["id"] == 120 && row["name"] == "snapring-20261122T030000Z"
+    });
     let daemon = stage.daemon(&settings, transport).await;
     stage.pass(3).await;
     let mut told = stage.told();
