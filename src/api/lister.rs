@@ -319,6 +319,7 @@ impl Client {
         scope: &Scope,
     ) -> Result<Read, CallError> {
         let quiet = self.traffic.quiet();
+        let is_undisturbed = || quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
         let mut reading = Reading::default();
         let (mut next, asked_at) =
             self.read_page(first_turn, None, &mut reading, attempt, scope).await?;
@@ -329,17 +330,14 @@ impl Client {
             if served(due, pages) <= pages {
                 return Ok(Read::TooManyPages(pages));
             }
-            let is_undisturbed = quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
-            if !is_undisturbed || pages > MAX_PAGES || in_all(spent) > may_take(due) {
+            if !is_undisturbed() || pages > MAX_PAGES || in_all(spent) > may_take(due) {
                 return Ok(Read::Doubtful);
             }
             let turn = self.turn(Urgency::Look, scope).await?;
             (next, _) = self.read_page(turn, Some(&query), &mut reading, attempt, scope).await?;
         }
         let pages = reading.pages();
-        let is_undisturbed =
-            pages == 1 || quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
-        if !reading.is_counted() || !is_undisturbed {
+        if !reading.is_counted() || (pages > 1 && !is_undisturbed()) {
             return Ok(Read::Doubtful);
         }
         let mut of_server = HashMap::<_, Vec<_>>::new();

@@ -14,7 +14,7 @@ use crate::cli::{Exit, console};
 use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
-use crate::rotate::pace::{self, Habits};
+use crate::rotate::pace::{self, Pace};
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
@@ -162,13 +162,17 @@ async fn completed(
     scope: &Scope,
 ) -> Result<Snapshot, Exit> {
     let since = client.clock().now().uptime;
-    let pace = Habits::default().pace(None, true);
-    for looks in 0.. {
+    loop {
         let passed = client.clock().now().uptime.saturating_sub(since);
         if passed >= timeout {
-            break;
+            console::error(&format!(
+                "{} was not completed within {}; it may still be",
+                made.name,
+                humantime::format_duration(timeout)
+            ));
+            return Err(Exit::Trouble);
         }
-        client.pause(scope, pace.wait(passed, looks)).await.map_err(trouble)?;
+        client.pause(scope, Pace::default().wait(passed, 0)).await.map_err(trouble)?;
         let listing = match client.list(made.server, scope).await {
             Ok(listing) => listing,
             Err(problem) if problem.outcome().is_some_and(Outcome::may_pass) => continue,
@@ -190,10 +194,4 @@ async fn completed(
             None => {}
         }
     }
-    console::error(&format!(
-        "{} was not completed within {}; it may still be",
-        made.name,
-        humantime::format_duration(timeout)
-    ));
-    Err(Exit::Trouble)
 }

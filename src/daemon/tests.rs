@@ -49,13 +49,24 @@ impl Stage {
         settings: &Settings,
         transport: Box<dyn Transport>,
     ) -> Daemon {
+        let hooks = Arc::new(Processes { clock: self.clock.clone() });
+        self.daemon_with(hooks, clockwork, settings, transport).await
+    }
+
+    async fn daemon_with(
+        &self,
+        hooks: Arc<dyn HookRunner>,
+        clockwork: Box<dyn Clockwork>,
+        settings: &Settings,
+        transport: Box<dyn Transport>,
+    ) -> Daemon {
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
         let reports = Arc::clone(&self.reports);
         let world = World {
             clock: self.clock.clone(),
             exclusion: Exclusion::in_process(),
-            hooks: Arc::new(Processes { clock: self.clock.clone() }),
+            hooks,
             standings: Standings::default(),
             first_loaded: self.first_loaded.clone(),
             on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),

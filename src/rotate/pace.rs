@@ -56,12 +56,12 @@ impl Habits {
     }
 }
 
-/// How to wait for a snapshot in progress.
+/// How to wait for a snapshot in progress; by default for one of which nothing is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     /// When the server's last one was there, as far as looks can tell.
     expected: Option<Duration>,
-    /// Somebody waits for it: a person, or the users of a server that is quiesced.
+    /// Its users wait: the server is quiesced.
     hurried: bool,
 }
 

@@ -69,6 +69,16 @@ struct Ring {
     ended_at: Option<Timestamp>,
 }
 
+impl Ring {
+    /// A good listing was delivered.
+    fn listed(&mut self, seen: Seen) {
+        self.listings.push_back(seen);
+        if self.listings.len() > 8 {
+            self.listings.pop_front();
+        }
+    }
+}
+
 /// Since when the daemon runs, or has had its clock stepped: what was due before was missed.
 #[derive(Debug, Clone, Copy)]
 struct Wake {
@@ -275,10 +285,7 @@ impl Judge {
         if page["count"].as_u64().is_some_and(|count| count != seen.rows) {
             return;
         }
-        ring.listings.push_back(seen);
-        if ring.listings.len() > 8 {
-            ring.listings.pop_front();
-        }
+        ring.listed(seen);
     }
 
     /// A page of a listing of the account, which is good for every server once it is whole: counted
@@ -307,10 +314,7 @@ impl Judge {
         for (id, ring) in &mut self.rings {
             let ids: BTreeSet<u64> =
                 each.iter().filter(|(server, _)| server == id).map(|(_, id)| *id).collect();
-            ring.listings.push_back(Seen { asked_at, rows: ids.len() as u64, ids, together: true });
-            if ring.listings.len() > 8 {
-                ring.listings.pop_front();
-            }
+            ring.listed(Seen { asked_at, rows: ids.len() as u64, ids, together: true });
         }
     }
 

@@ -115,8 +115,8 @@ async fn seconds_until_all_are_created(stage: &Stage, servers: usize, at_most: i
     stage.clock.now().wall.duration_since(tick).as_secs()
 }
 
-/// A ceiling of the user's own: a create whose listing has grown old takes a place of the pace
-/// though nothing is sent.
+/// A ceiling of the user's own: a create whose listing has grown old takes no place of the pace, since
+/// nothing is sent.
 #[rstest::rstest]
 #[case(60, 240)]
 #[case(30, 120)]
@@ -402,23 +402,12 @@ impl HookRunner for NoProcesses {
     }
 }
 
-async fn daemon_without_processes(
-    stage: &Stage,
-    settings: &Settings,
-    transport: Box<dyn Transport>,
-) -> Daemon {
-    let credentials = Credentials::known(SecretString::from(TOKEN));
-    let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
-    let reports = Arc::clone(&stage.reports);
-    let world = World {
-        clock: stage.clock.clone(),
-        exclusion: Exclusion::in_process(),
-        hooks: Arc::new(NoProcesses),
-        standings: Standings::default(),
-        first_loaded: stage.first_loaded.clone(),
-        on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
-    };
-    Daemon::start(settings, client, world, Box::<CronClockwork>::default()).await.unwrap()
+/// The same fleet, each server with these lines.
+fn servers_with(
+    ids: std::ops::Range<u64>,
+    lines: impl Fn(u64) -> &'static str,
+) -> Vec<Arc<crate::config::types::Server>> {
+    super::settings(&ids.map(|id| server(id, lines(id))).collect::<String>()).servers
 }
 
 /// A quiesced server waits for nobody: the listing of the others takes 29 s.
@@ -426,21 +415,16 @@ async fn daemon_without_processes(
 async fn a_quiesced_server_is_not_kept_asleep_by_a_slow_listing_of_the_account() {
     let three = Duration::from_secs(180);
     let (stage, mut settings) = fleet(40, "", |options| options.completion = three..=three);
-    let text: String = (101..141)
-        .map(|id| {
-            server(id, "schedule = \"0 3 * * *\"")
-                + if id == 101 {
-                    "hooks = { before = [\"true\"], after = [\"true\"] }\n"
-                } else {
-                    ""
-                }
-        })
-        .collect();
-    settings.servers = super::settings(&text).servers;
+    settings.servers = servers_with(101..141, |id| match id {
+        101 => "schedule = \"0 3 * * *\"\nhooks = { before = [\"true\"], after = [\"true\"] }",
+        _ => "schedule = \"0 3 * * *\"",
+    });
     let transport = Strange(stage.memory.clone(), stage.clock.clone(), |_: &InMemory, _| {
         Meets::Latency(Duration::from_secs(29))
     });
-    let daemon = daemon_without_processes(&stage, &settings, Box::new(transport)).await;
+    let clockwork = Box::<CronClockwork>::default();
+    let daemon =
+        stage.daemon_with(Arc::new(NoProcesses), clockwork, &settings, Box::new(transport)).await;
     stage.pass(24 * 5).await;
     daemon.finish().await;
     let took: Vec<_> = stage
@@ -454,6 +438,14 @@ async fn a_quiesced_server_is_not_kept_asleep_by_a_slow_listing_of_the_account()
     assert!(took[2..].iter().all(|(took, _)| *took <= 240), "{took:?}");
 }
 
+const EVERY_MINUTE: &str = "schedule = \"* * * * *\"\nmin_interval = \"0s\"";
+
+/// How many rotations did not end as rotated, and how many there were.
+fn not_rotated(stage: &Stage) -> (usize, usize) {
+    let told = stage.told();
+    (told.iter().filter(|it| !it.ends_with("rotated")).count(), told.len())
+}
+
 /// Every minute, with a provider whose listing of the account always takes 29 s, and whose other
 /// answers come at once.
 #[tokio::test(start_paused = true)]
@@ -461,19 +453,15 @@ async fn a_dense_schedule_is_kept_though_listings_of_the_account_are_slow() {
     let (stage, mut settings) = fleet(40, "", |options| {
         options.completion = Duration::from_secs(5)..=Duration::from_secs(5)
     });
-    let text: String = (101..141)
-        .map(|id| server(id, "schedule = \"* * * * *\"\nmin_interval = \"0s\""))
-        .collect();
-    settings.servers = super::settings(&text).servers;
+    settings.servers = servers_with(101..141, |_| EVERY_MINUTE);
     let transport = Strange(stage.memory.clone(), stage.clock.clone(), |_: &InMemory, _| {
         Meets::Latency(Duration::from_secs(29))
     });
     let daemon = stage.daemon(&settings, Box::new(transport)).await;
     stage.pass(1).await;
     drop(daemon);
-    let told = stage.told();
-    let bad = told.iter().filter(|it| !it.ends_with("rotated")).count();
-    assert!(bad * 20 <= told.len(), "{bad} of {}", told.len());
+    let (bad, told) = not_rotated(&stage);
+    assert!(bad * 20 <= told, "{bad} of {told}");
 }
 
 /// Every minute, and snapshots of seconds: nobody waits so long for others that a tick is skipped.
@@ -482,15 +470,12 @@ async fn a_dense_schedule_is_kept_though_looks_may_be_late() {
     let (stage, mut settings) = fleet(40, "", |options| {
         options.completion = Duration::from_secs(3)..=Duration::from_secs(30)
     });
-    let lines = "schedule = \"* * * * *\"\nmin_interval = \"0s\"";
-    settings.servers =
-        super::settings(&(101..141).map(|id| server(id, lines)).collect::<String>()).servers;
+    settings.servers = servers_with(101..141, |_| EVERY_MINUTE);
     let daemon = stage.start(&settings).await;
     stage.pass(1).await;
     drop(daemon);
-    let told = stage.told();
-    let bad = told.iter().filter(|it| !it.ends_with("rotated")).count();
-    assert!(bad * 50 <= told.len(), "{bad} of {}", told.len());
+    let (bad, told) = not_rotated(&stage);
+    assert!(bad * 50 <= told, "{bad} of {told}");
 }
 
 /// 403 on listings of the account only: is the account's token refused?
@@ -516,9 +501,7 @@ async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_listing_of_the_account_that_is_silently_cut_off_breaks_no_rotation() {
     let (stage, mut settings) = fleet(80, "", |_| {});
-    let text: String =
-        (101..181).map(|id| server(id, "schedule = \"0 3 * * *\"\ncap = 3")).collect();
-    settings.servers = super::settings(&text).servers;
+    settings.servers = servers_with(101..181, |_| "schedule = \"0 3 * * *\"\ncap = 3");
     stage.memory.provider.lock().unwrap().options_mut().cap = 3;
     let daemon = stage.daemon(&settings, Box::new(CutOff(stage.memory.clone()))).await;
     stage.pass(3).await;
