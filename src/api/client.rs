@@ -159,7 +159,7 @@ impl Client {
     /// Reads the token again, so that a new one takes effect with the next rotation. What is wrong
     /// with it is logged; the token from before stays in use.
     pub fn refresh_token(&self) {
-        if let Err(error) = self.credentials.refresh() {
+        if let Err(error) = self.credentials.refresh(self.clock.now().uptime) {
             tracing::warn!(event = "token", "the token could not be read again: {error}");
         }
     }

@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 /// Longer than any token; a larger file is not one.
 const MAX_TOKEN_BYTES: u64 = 4096;
+
+/// Rotations that begin within this time of each other read the file once; thousands begin at a tick.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The file that systemd's `LoadCredential=snapring-token:…` makes.
 const SYSTEMD_CREDENTIAL: &str = "snapring-token";
@@ -53,6 +57,8 @@ enum Source {
 pub struct Credentials {
     source: Source,
     current: Mutex<Option<SecretString>>,
+    /// In the clock's uptime.
+    refreshed_at: Mutex<Option<Duration>>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -90,7 +96,11 @@ impl Credentials {
                 _ => Source::Nowhere,
             },
         };
-        Self { source, current: Mutex::new(None) }
+        Self::of(source)
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, current: Mutex::default(), refreshed_at: Mutex::default() }
     }
 
     /// Whether the token is a credential that systemd handed over.
@@ -102,7 +112,7 @@ impl Credentials {
     /// A token that is already known (the sandbox's).
     #[must_use]
     pub fn known(token: SecretString) -> Self {
-        Self { source: Source::Environment(token), current: Mutex::new(None) }
+        Self::of(Source::Environment(token))
     }
 
     /// The token, read once and remembered.
@@ -119,12 +129,18 @@ impl Credentials {
         Ok(token)
     }
 
-    /// Reads the token again. The one from before stays when this fails, so that a file in the
-    /// middle of being replaced stops nothing.
+    /// Reads the token again, unless that was just done; `now` is the clock's uptime. The one from
+    /// before stays when this fails, so that a file in the middle of being replaced stops nothing.
     ///
     /// # Errors
     /// When no source has a usable one.
-    pub fn refresh(&self) -> Result<(), CredentialError> {
+    pub fn refresh(&self, now: Duration) -> Result<(), CredentialError> {
+        let mut refreshed_at = self.refreshed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if refreshed_at.is_some_and(|at| now.saturating_sub(at) < READ_AGAIN_AFTER) {
+            return Ok(());
+        }
+        *refreshed_at = Some(now);
+        drop(refreshed_at);
         let token = self.read()?;
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         Ok(())
@@ -280,17 +296,35 @@ mod tests {
 
     #[test]
     fn a_replaced_file_is_read_again_and_a_missing_one_keeps_the_last_token() {
+        let seconds = Duration::from_secs;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "vps_one").unwrap();
         let credentials = Credentials::locate(Some(&file), environment(&[]));
         assert_eq!(shown(&credentials), "vps_one");
         std::fs::write(&file, "vps_two").unwrap();
-        credentials.refresh().unwrap();
+        credentials.refresh(seconds(10)).unwrap();
         assert_eq!(shown(&credentials), "vps_two");
         std::fs::remove_file(&file).unwrap();
-        assert!(credentials.refresh().unwrap_err().to_string().contains("cannot be read"));
+        assert!(
+            credentials.refresh(seconds(11)).unwrap_err().to_string().contains("cannot be read")
+        );
         assert_eq!(shown(&credentials), "vps_two");
+    }
+
+    #[test]
+    fn those_who_begin_together_read_the_file_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "vps_one").unwrap();
+        let credentials = Credentials::locate(Some(&file), environment(&[]));
+        credentials.refresh(Duration::from_secs(5)).unwrap();
+        // One complaint about it will do, for as many as there are.
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(credentials.refresh(Duration::from_millis(5999)), Ok(()));
+        assert!(credentials.refresh(Duration::from_secs(6)).is_err());
+        assert_eq!(credentials.refresh(Duration::from_millis(6999)), Ok(()));
+        assert_eq!(shown(&credentials), "vps_one");
     }
 
     #[test]

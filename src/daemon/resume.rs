@@ -12,6 +12,7 @@ use crate::api::scope::Scope;
 use crate::clock::Moment;
 use crate::config::types::Server;
 use crate::daemon::{Ordered, Shared};
+use crate::exclusion::Busy;
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
 use crate::ring::Ring;
@@ -71,8 +72,13 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
             () = shared.world.clock.sleep(wait) => {}
         }
     }
-    // Who else holds it, if somebody does, is told where the rotation would begin.
-    let claim = shared.world.exclusion.claim(server.id).ok();
+    let claim = match shared.world.exclusion.claim(server.id) {
+        Ok(claim) => Some(claim),
+        // What a person asked for meanwhile has made what was found, or sees to it.
+        Err(Busy::Here) if begun => return,
+        // Is told where the rotation would begin.
+        Err(_) => None,
+    };
     tracing::info!(
         event = "resume",
         server_id = server.id.0,

@@ -496,6 +496,18 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     daemon.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_person_asks_for_right_after_the_start_is_not_taken_for_left_over() {
+    let stage = Stage::at("2026-11-23T12:00:00Z");
+    let daemon = stage.start(&settings(&server(101, "schedule = \"0 3 * * *\""))).await;
+    // In progress when the start looks, which is after `settle`.
+    stage.clock.sleep(Duration::from_secs(10)).await;
+    daemon.rotate_all().await;
+    stage.pass(1).await;
+    daemon.shutdown().await;
+    assert_eq!(stage.told(), ["101 rotated"]);
+}
+
 /// A service that takes connections and never answers.
 struct Hanging(Arc<Mutex<usize>>);
 
