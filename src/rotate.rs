@@ -7,6 +7,7 @@
 pub mod pace;
 mod quiesce;
 pub mod report;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
 use crate::ring::{Ring, Slot};
 use crate::rotate::pace::Habits;
 use crate::rotate::report::{KnownCause, Report, RotationOutcome, milliseconds};
+use crate::rotate::watch::{Sight, Watch};
 use crate::schedule::Schedule;
 use crate::snapshot::{Snapshot, Status};
 use crate::standing::Standings;
@@ -426,18 +428,19 @@ impl<'a> Rotation<'a> {
         // Past the next tick too: that one will be skipped while this one waits.
         self.allow(timeout.saturating_add(PRUNING_TIME));
         let since = self.clock.now().uptime;
-        // What was found in progress has been so for nobody knows how long.
-        let found = self.created.is_none();
-        let server = Some(self.server.id).filter(|_| !found);
-        let pace = self.surroundings.habits.pace(server, self.before_hook_started);
-        let settle = self.surroundings.settle;
-        let (mut looks, mut seen, mut missed, mut trouble) = (0, found, false, None);
-        let mut in_progress_after = None;
-        // A look failed since then, so nobody knows how long it took.
-        let mut was_blind = false;
+        let Surroundings { habits, settle, .. } = self.surroundings;
+        let mut watch = if self.created.is_some() {
+            let pace = habits.pace(Some(self.server.id), self.before_hook_started);
+            Watch::over_a_new_one(pace, timeout, *settle)
+        } else {
+            let pace = habits.pace(None, self.before_hook_started);
+            Watch::over_a_found_one(pace, timeout, *settle)
+        };
+        let mut trouble = None;
         loop {
             let passed = self.clock.now().uptime.saturating_sub(since);
-            let Some(left) = timeout.checked_sub(passed).filter(|left| !left.is_zero()) else {
+            let undisturbed = self.until_just_before_the_next_start();
+            let Some(look) = watch.next_look(passed, undisturbed) else {
                 let trouble = trouble.map(|error| format!(" ({error})")).unwrap_or_default();
                 return Err(End::failed(format!(
                     "{} was not completed within {}{trouble}",
@@ -445,53 +448,36 @@ impl<'a> Rotation<'a> {
                     humantime::format_duration(timeout)
                 )));
             };
-            let (wait, slack, sharing) = if missed {
-                (settle.max(pace::FIRST).min(left), Duration::ZERO, Sharing::Alone)
-            } else if let Some(in_time) = self.until_just_before_the_next_start() {
-                let left = left.min(in_time);
-                let wait = pace.wait(passed, looks).min(left);
-                (wait, pace.slack(passed + wait).min(left - wait), Sharing::Pages)
-            } else {
-                (pace.wait(passed, looks).min(left), Duration::ZERO, Sharing::Pages)
-            };
-            let looked = self.look_in(wait, slack, sharing).await;
-            looks += 1;
-            let ring = match looked {
+            let ring = match self.look_in(look.wait, look.slack, look.sharing).await {
                 Ok(ring) => ring,
                 // The provider's trouble does not stop the snapshot; look again later.
                 Err(error) if error.outcome().is_some_and(Outcome::may_pass) => {
-                    (trouble, was_blind) = (Some(error), true);
+                    watch.saw_nothing();
+                    trouble = Some(error);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             trouble = None;
-            let asked_at = ring.listing().asked_at.uptime;
+            let asked_after = ring.listing().asked_at.uptime.saturating_sub(since);
             let row = ring.slots().iter().find(|slot| slot.snapshot.id == own.id);
-            match row.map(|slot| &slot.snapshot.status) {
-                Some(Status::Completed) => {
-                    if !found && !was_blind {
-                        let habits = &self.surroundings.habits;
-                        habits.learn(self.server.id, in_progress_after, passed + wait);
+            match watch.saw(row.map(|slot| &slot.snapshot.status), passed, asked_after) {
+                Sight::Completed => {
+                    if let Some((in_progress_after, found_after)) = watch.lesson() {
+                        habits.learn(self.server.id, in_progress_after, found_after);
                     }
                     return Ok(ring);
                 }
-                Some(Status::Failed) => {
+                Sight::Failed => {
                     return Err(End::failed(format!("the provider failed to make {}", own.name)));
                 }
-                Some(Status::InProgress | Status::Other(_)) => {
-                    (seen, missed, was_blind) = (true, false, false);
-                    in_progress_after = Some(asked_at.saturating_sub(since));
-                }
-                // One just created may show up late, and a listing may lack a row for once.
-                None if !seen && passed <= settle => {}
-                None if !missed => missed = true,
-                None => {
+                Sight::Gone => {
                     return Err(End::failed(format!(
                         "{} has gone from the provider's listing",
                         own.name
                     )));
                 }
+                Sight::NotYet => {}
             }
         }
     }
