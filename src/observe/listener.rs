@@ -63,8 +63,11 @@ async fn listen_within(
             Ok((stream, _)) => {
                 let router = router.clone();
                 let clock = clock.clone();
+                // Pages that stay open keep half of the places at most: a probe finds one at once.
+                let may_stay = places.available_permits() >= bounds.connections / 2;
                 connections.spawn(async move {
-                    clock.timeout(bounds.lifetime, serve(stream, router, bounds.patience)).await;
+                    let service = serve(stream, router, bounds.patience, may_stay);
+                    clock.timeout(bounds.lifetime, service).await;
                     drop(place);
                 });
             }
@@ -109,7 +112,7 @@ fn tell(address: SocketAddr, problem: &io::Error, again: Duration) {
     );
 }
 
-async fn serve(stream: TcpStream, router: Router, patience: Duration) {
+async fn serve(stream: TcpStream, router: Router, patience: Duration, may_stay: bool) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         router.clone().oneshot(request.map(Body::new))
     });
@@ -117,6 +120,7 @@ async fn serve(stream: TcpStream, router: Router, patience: Duration) {
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
+        .keep_alive(may_stay)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }

@@ -105,6 +105,24 @@ async fn some_silent_ones_delay_nobody() {
     assert!(answer.expect("an answer").starts_with("HTTP/1.1 200 "));
 }
 
+#[tokio::test]
+async fn pages_that_stay_open_take_no_place_from_a_probe() {
+    let listening = Listening::within(BOUNDS).await;
+    let mut open = Vec::new();
+    for _ in 0..BOUNDS.connections {
+        let mut stream = listening.connect().await;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut beginning = [0; 12];
+        let read = stream.read_exact(&mut beginning);
+        Clock::system().timeout(LONG, read).await.expect("an answer").unwrap();
+        assert_eq!(&beginning, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    let soon = BOUNDS.patience / 2;
+    let answer = Clock::system().timeout(soon, listening.ask("GET", "/livez")).await;
+    assert!(answer.expect("an answer").starts_with("HTTP/1.1 200 "));
+}
+
 /// Keeps what is said of listening.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<String>>>);
