@@ -149,4 +149,22 @@ mod tests {
         assert_eq!(pace.slack(Duration::from_secs(540)), Duration::ZERO);
         assert_eq!(habits.pace(Some(WEB), false).wait(Duration::ZERO, 0), Duration::from_secs(600));
     }
+
+    #[test]
+    fn a_look_may_be_half_as_late_again_within_bounds() {
+        let slack = |seconds| Pace::default().slack(Duration::from_secs(seconds)).as_secs();
+        assert_eq!([0, 40, 50, 600, 3600].map(slack), [20, 20, 25, 300, 300]);
+    }
+
+    #[test]
+    fn the_habits_of_servers_that_are_gone_are_forgotten() {
+        let habits = Habits::default();
+        let other = ServerId(102);
+        for server in [WEB, other] {
+            habits.learn(server, None, Duration::from_secs(600));
+        }
+        habits.keep_only(|server| server == other);
+        assert_eq!(habits.pace(Some(WEB), false), Pace::default());
+        assert_ne!(habits.pace(Some(other), false), Pace::default());
+    }
 }
