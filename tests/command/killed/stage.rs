@@ -134,6 +134,10 @@ impl Stage {
             if !came {
                 return Err(format!("life {nth} came neither to {kill} nor to rest"));
             }
+            if self.scenario.command == Command::Rotate {
+                // While it is in progress nothing can take its slot: a full ring would be blocked.
+                self.machine.comes_true(|| !self.is_in_progress()).await;
+            }
         }
         self.begin("the last life".to_owned());
         let came = self.until(Self::rests).await;
@@ -264,6 +268,10 @@ impl Stage {
         if let Some(id) = seen {
             provider.remove_snapshot(SnapshotId(id.parse().unwrap()));
         }
+    }
+
+    fn is_in_progress(&self) -> bool {
+        self.machine.rows(WEB).iter().any(|row| row.status == "in_progress")
     }
 
     /// Whether the present life is held where it is to be killed.
