@@ -17,6 +17,7 @@ mod values;
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,8 +57,21 @@ pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
 /// Every mistake in it, or why it cannot be read.
 pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
     let name = path.display().to_string();
+    parse(&name, &text(&name, path)?)
+}
+
+/// Where a file has its daemon listen, however bad the rest of it is: a daemon that runs goes on
+/// with what it read when that was good.
+#[must_use]
+pub fn listen_in(path: &Path) -> Option<SocketAddr> {
+    let text = text("", path).ok()?;
+    let mut problems = Problems::default();
+    sections::listen(&Document::parse(&text, &mut problems), &mut problems)
+}
+
+fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
     let unreadable = |reason: &str, hint: Option<&str>| {
-        ConfigError::whole_file(&name, &format!("the configuration cannot be read: {reason}"), hint)
+        ConfigError::whole_file(name, &format!("the configuration cannot be read: {reason}"), hint)
     };
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -70,12 +84,11 @@ pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(unreadable(&format!("it is larger than {} MiB", MAX_BYTES >> 20), None));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
         unreadable(&format!("line {line} is not UTF-8"), None)
-    })?;
-    parse(&name, &text)
+    })
 }
 
 /// Checks a text that came from the file of this name.

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::setup::load;
+use crate::cli::setup::{load, locate};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
+use crate::config;
 use crate::observe::visitor::ask;
 
 /// Ask the running daemon whether it lives, as a container's health check does.
 ///
-/// The daemon is the one that listens where the configuration's `[http] listen` says. Prints its
-/// answer, and ends with 0 if it is well, else with 1.
+/// The daemon is the one that listens where the configuration's `[http] listen` says; what else is
+/// in there does not matter. Prints its answer, and ends with 0 if it is well, else with 1; with 2 or
+/// 78 where the configuration names no address to ask.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ask whether it can do its work too: token accepted, configuration in force
@@ -30,10 +32,11 @@ pub struct Arguments {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let (path, loaded) = load(&arguments.config)?;
-    let Some(address) = loaded.settings.http.listen else {
+    let Some(address) = config::listen_in(&locate(&arguments.config)) else {
+        let (path, _) = load(&arguments.config)?;
         console::error(&format!(
-            "no daemon of {} can be asked\nhint: set `listen` in [http], and restart it",
+            "[http] of {} has no `listen`, so there is no address to ask\n\
+             hint: set `listen` in [http], and restart it",
             path.display()
         ));
         return Err(Exit::Usage);

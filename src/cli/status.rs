@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::StatusCode;
 use jiff::Timestamp;
 
-use crate::cli::setup::{Chatter, Refusal, Setup, rings};
+use crate::cli::setup::{Chatter, Setup, locate, rings};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
+use crate::config;
 use crate::config::types::Server;
 use crate::daemon::view::Row;
 use crate::naming::ServerId;
@@ -27,8 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Show how each server stands: last success, next tick, slots, last error.
 ///
-/// Asks the running daemon where the configuration has it listen (`[http] listen`); without one,
-/// asks the provider, and the store for how rotations ended. Ends with 1 when any server is in trouble.
+/// Asks the running daemon where the configuration has it listen (`[http] listen`), even if the rest
+/// of that is bad by now; without one, asks the provider, and the store for how rotations ended. Ends
+/// with 1 when any server is in trouble.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers; none: all
@@ -54,12 +58,12 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     if let Some(max_age) = arguments.max_age {
         let check = match gathered {
             Ok(Gathered { document, .. }) => nagios::check(&document, max_age),
-            Err(_) => nagios::Check::unknown("how the servers stand cannot be told"),
+            Err(unknown) => nagios::Check::unknown(&unknown.to_string()),
         };
         console::print(&check.words)?;
         return Ok(Exit::Check(check.level));
     }
-    let Gathered { document, is_whole } = gathered?;
+    let Gathered { document, is_whole } = gathered.map_err(|unknown| unknown.exit)?;
     if arguments.json {
         console::print_json(&document)?;
     } else {
@@ -77,13 +81,36 @@ struct Gathered {
     is_whole: bool,
 }
 
-async fn gather(arguments: &Arguments) -> Result<Gathered, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+/// Nothing could be found out. Has been told already, but for a check.
+struct Unknown {
+    exit: Exit,
+    reason: Option<String>,
+}
+
+impl From<Exit> for Unknown {
+    fn from(exit: Exit) -> Self {
+        Self { exit, reason: None }
+    }
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("how the servers stand cannot be told")?;
+        self.reason.iter().try_for_each(|reason| write!(out, ": {reason}"))
+    }
+}
+
+async fn gather(arguments: &Arguments) -> Result<Gathered, Unknown> {
+    let setup = match Setup::read(&arguments.config, Chatter::Quiet) {
+        Ok(setup) => setup,
+        Err(exit) => return despite_a_bad_configuration(arguments, exit).await,
+    };
     let servers = setup.select(&arguments.servers)?;
     if let Some(address) = setup.settings.http.listen {
         match ask(address, "/api/v1/status", PATIENCE, &setup.clock).await {
             Ok((status, body)) if status.is_success() => {
-                let document = read(&body, &servers)?;
+                let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
+                let document = read(&body, |row| wanted.contains(&row.id))?;
                 let told = document.servers.len();
                 if told < servers.len() {
                     console::warning(&format!(
@@ -104,8 +131,37 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, Exit> {
     without_daemon(&setup, &servers).await
 }
 
-/// The daemon's answer, as far as it is about these servers.
-fn read(body: &[u8], servers: &[Arc<Server>]) -> Result<Document, Exit> {
+/// What the daemon says, which goes on by a configuration that was good. The file's mistakes have been
+/// told.
+async fn despite_a_bad_configuration(
+    arguments: &Arguments,
+    exit: Exit,
+) -> Result<Gathered, Unknown> {
+    let unknown = |reason: &str| Unknown { exit, reason: Some(reason.to_owned()) };
+    let path = locate(&arguments.config);
+    let Some(address) = config::listen_in(&path) else {
+        return Err(unknown("the configuration is bad"));
+    };
+    let answer = ask(address, "/api/v1/status", PATIENCE, &Clock::system()).await;
+    let Ok((StatusCode::OK, body)) = answer else {
+        return Err(unknown("the configuration is bad, and no daemon answers"));
+    };
+    let named = |row: &ServerStatus| {
+        let id = row.id.to_string();
+        arguments.servers.is_empty()
+            || arguments.servers.iter().any(|name| *name == row.name || *name == id)
+    };
+    let mut document = read(&body, named)?;
+    if let Some(daemon) = &mut document.daemon {
+        daemon
+            .configuration_refused
+            .get_or_insert_with(|| format!("`snapring check -c {}` shows why", path.display()));
+    }
+    Ok(Gathered { document, is_whole: false })
+}
+
+/// The daemon's answer, as far as it is about the servers that are asked for.
+fn read(body: &[u8], is_wanted: impl Fn(&ServerStatus) -> bool) -> Result<Document, Exit> {
     let mut document: Document = serde_json::from_slice(body).map_err(|problem| {
         console::error(&format!("the daemon's answer cannot be understood: {problem}"));
         Exit::Trouble
@@ -115,22 +171,28 @@ fn read(body: &[u8], servers: &[Arc<Server>]) -> Result<Document, Exit> {
         console::error(words);
         return Err(Exit::Trouble);
     }
-    let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
-    document.servers.retain(|row| wanted.contains(&row.id));
+    document.servers.retain(is_wanted);
     document.totals = Totals::of(document.servers.iter().map(|server| server.state));
     Ok(document)
 }
 
 /// What the provider says, and what the store remembers.
-async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, Exit> {
-    let client = setup.client().map_err(Refusal::print)?;
+async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, Unknown> {
+    let client = setup.client().map_err(|refusal| {
+        let reason = Some(refusal.to_string());
+        Unknown { exit: refusal.print(), reason }
+    })?;
     let standings = remembered(setup).await;
     let mut rows = Vec::new();
-    let mut answered = 0;
+    let (mut answered, mut reason) = (0, None);
     for (server, ring) in rings(&client, servers).await {
         let ring = ring
             .inspect(|_| answered += 1)
-            .map_err(|problem| console::error(&format!("{}: {problem}", server.name)))
+            .map_err(|problem| {
+                let words = format!("{}: {problem}", server.name);
+                console::error(&words);
+                reason.get_or_insert(words);
+            })
             .ok();
         let now = setup.clock.now().wall;
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
@@ -141,7 +203,7 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
         });
     }
     if answered == 0 && !servers.is_empty() {
-        return Err(Exit::Trouble);
+        return Err(Unknown { exit: Exit::Trouble, reason });
     }
     let found = Found::among(rows, &Filter::default());
     let document = Document::of(&found, None, setup.clock.now().wall);

@@ -35,13 +35,22 @@ pub(crate) fn read(
         Given::Absent | Given::Mistaken => None,
     };
     let (api, token_file_span) = read_api(api, problems);
-    let http = read_http(root.table("http", "[http]", problems).good(), problems);
+    let http = http(document, problems);
     let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
     let servers = servers::read(&root, document.whole, problems)?;
     let settings = Settings { api: api?, servers, http: http?, store, log: log?, notify: notify? };
     Some((settings, token_file_span))
+}
+
+/// Where the daemon is to listen, as far as that can be read.
+pub(crate) fn listen(document: &Document<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    http(document, problems)?.listen
+}
+
+fn http(document: &Document<'_>, problems: &mut Problems) -> Option<HttpSettings> {
+    read_http(document.root().table("http", "[http]", problems).good(), problems)
 }
 
 fn read_api(

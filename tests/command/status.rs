@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use nix::sys::signal::Signal;
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::machine::{Machine, WEB};
@@ -65,6 +66,39 @@ async fn with_a_daemon_it_is_asked() {
     assert_eq!(machine.run(&["health"]).0, 0, "a new start would not help");
 }
 
+#[rstest]
+#[case::a_mistake("keep = \"all\"", "`keep` is a number or a table")]
+#[case::no_toml("keep 3", "this is not TOML")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_can_be_asked_though_its_file_is_bad_by_now(
+    #[case] line_in_it: &str,
+    #[case] mistake: &str,
+) {
+    let (machine, address) = machine().await;
+    let daemon = machine.daemon();
+    machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("both to end", || daemon.rotations("rotated") == 2).await;
+    machine.configure(&format!("[http]\nlisten = \"{address}\"\n{SERVERS}{line_in_it}\n"));
+    assert_eq!(machine.run(&["health"]), (0, "ok\n".to_owned(), String::new()));
+    let (code, out, errors) = machine.run(&["status", "web"]);
+    assert_eq!(code, 1, "not all is well: {errors}");
+    assert!(errors.contains(mistake), "{errors}");
+    assert!(line(&out, "web").contains(" ok ") && !out.contains("\ndb"), "{out}");
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert_eq!(code, 1);
+    assert!(out.starts_with("SNAPRING WARNING - the new configuration is bad: `snapring"), "{out}");
+
+    drop(daemon);
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!((code, out.as_str()), (78, ""));
+    assert!(errors.contains(mistake), "{errors}");
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert_eq!(code, 3);
+    assert!(out.ends_with("the configuration is bad, and no daemon answers\n"), "{out}");
+    assert_eq!(machine.run(&["health"]).0, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_daemon_the_provider_is_asked() {
     let (machine, address) = machine().await;
@@ -122,7 +156,9 @@ async fn a_check_that_cannot_be_made_is_unknown() {
     machine.fault("any:status=500");
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert_eq!(code, 3);
-    assert_eq!(out, "SNAPRING UNKNOWN - how the servers stand cannot be told\n");
+    let expected =
+        "SNAPRING UNKNOWN - how the servers stand cannot be told: web: list server_error (500)";
+    assert!(out.starts_with(expected), "{out}");
     machine.configure("nonsense");
     assert_eq!(machine.run(&["status", "--max-age", "26h"]).0, 3);
     assert_eq!(machine.run(&["status"]).0, 78);

@@ -71,7 +71,7 @@ impl Check {
     /// Nothing could be found out.
     #[must_use]
     pub fn unknown(words: &str) -> Self {
-        Self { level: Level::Unknown, words: format!("SNAPRING UNKNOWN - {words}") }
+        Self { level: Level::Unknown, words: format!("SNAPRING UNKNOWN - {}", one_line(words)) }
     }
 }
 
