@@ -5,6 +5,7 @@
 //! keeps two rotations of one server apart, across reloads too.
 
 pub mod clockwork;
+mod hearsay;
 pub mod heartbeat;
 pub mod herald;
 pub mod notify;
@@ -56,9 +57,12 @@ pub struct World {
     pub standings: Standings,
     /// Since when the schedules count, as far as that is known; the ring tells the rest.
     pub first_loaded: FirstLoadedTimes,
-    /// Is told of each rotation that ended, after the log.
-    pub on_report: Box<dyn Fn(&Report) + Send + Sync>,
+    /// Is told of each rotation that ended, and when, after the log.
+    pub on_report: OnReport,
 }
+
+/// Takes a report, and when its rotation ended.
+pub type OnReport = Box<dyn Fn(&Report, Timestamp) + Send + Sync>;
 
 /// A running daemon.
 pub struct Daemon {
@@ -358,9 +362,10 @@ impl Shared {
     }
 
     fn tell(&self, report: &Report) {
+        let now = self.world.clock.now().wall;
         report.log();
-        self.world.standings.ended(report, self.world.clock.now().wall);
-        (self.world.on_report)(report);
+        self.world.standings.ended(report, now);
+        (self.world.on_report)(report, now);
     }
 }
 

@@ -280,6 +280,20 @@ impl Standings {
         self.lock().entry(server).or_default().remember(ended);
     }
 
+    /// A rotation ended in another process. `false` where that is no later than what is known. By
+    /// whole milliseconds, as what is heard of has been written down.
+    #[must_use]
+    pub fn hear_of(&self, server: ServerId, ended: &Ended) -> bool {
+        let mut servers = self.lock();
+        let standing = servers.entry(server).or_default();
+        let known = standing.last.as_ref().map(|last| last.at.as_millisecond());
+        let is_news = known.is_none_or(|known| ended.at.as_millisecond() > known);
+        if is_news {
+            standing.remember(ended);
+        }
+        is_news
+    }
+
     /// How servers stood, as far as is known of their last rotations.
     #[must_use]
     pub fn known<'a>(last: impl IntoIterator<Item = &'a LastOfServer>) -> Self {

@@ -70,6 +70,24 @@ pub struct PastRotation {
 }
 
 impl PastRotation {
+    /// What its report said, but for the steps.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            outcome: self.outcome,
+            server_id: self.server_id,
+            server: self.server.clone(),
+            tick: self.tick,
+            created: self.created.clone(),
+            deleted: self.deleted.clone(),
+            api_calls: self.api_calls,
+            duration_ms: self.duration_ms,
+            steps: Vec::new(),
+            reason: self.reason.clone(),
+            known_cause: self.cause,
+        }
+    }
+
     /// What a report says, once the rotation has ended.
     #[must_use]
     pub fn of(report: &Report, ended_at: Timestamp) -> Self {
@@ -243,6 +261,18 @@ impl Store {
 fn keys(servers: &[Arc<Server>]) -> Vec<Key> {
     let enabled = servers.iter().filter(|server| server.enabled);
     enabled.flat_map(|server| server.schedules.iter().map(|it| key(server.id, it))).collect()
+}
+
+/// Adds rotations to what a daemon keeps, beside it or without it. Where no daemon has ever kept
+/// anything, nothing is begun.
+///
+/// # Errors
+/// When they cannot be written.
+pub async fn add(place: &Place, rotations: &[PastRotation]) -> Result<(), Trouble> {
+    let mut database = Database::open(place, Access::Add).await?;
+    let added = database.add(rotations).await;
+    database.close().await;
+    added
 }
 
 /// Reads what a daemon keeps, beside it or without it; changes nothing and leaves no file behind.

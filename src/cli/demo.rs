@@ -87,16 +87,15 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
     console::print(&introduction(arguments.seconds, arguments.listen))?;
-    let by_clock = clock.clone();
     let world = World {
         clock: clock.clone(),
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: clock.clone() }),
         standings: Standings::default(),
         first_loaded: FirstLoadedTimes::default(),
-        on_report: Box::new(move |report| {
+        on_report: Box::new(move |report, at| {
             // A reader that has gone ends the demo at its end.
-            let _ = console::print(&tell(report, by_clock.now().wall));
+            let _ = console::print(&tell(report, at));
         }),
     };
     let clockwork = Box::<CronClockwork>::default();

@@ -2,25 +2,37 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use tokio::task::{Id, JoinSet};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinHandle, JoinSet};
 
 use crate::cli::ending::Ending;
 use crate::cli::setup::{Chatter, Refusal, Setup};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::clock::Clock;
 use crate::config::types::Server;
 use crate::exclusion::Exclusion;
 use crate::naming::Tick;
 use crate::plan::AskedBy;
 use crate::rotate::report::{Report, RotationOutcome};
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
+use crate::store::place::Place;
+use crate::store::{self, PastRotation};
+
+/// How long the store is waited for, which costs history and nothing else.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most rotations in one transaction.
+const AT_ONCE: usize = 1000;
 
 /// Rotate servers once, now, and wait for the end.
 ///
 /// A person asks, so the tick is the present second, and neither jitter nor `min_interval` applies.
-/// Ends with 1 unless every one of them has its new snapshot.
+/// Ends with 1 unless every one of them has its new snapshot. It comes into the history of the
+/// daemon's store, and the daemon learns of it there within seconds.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Ids or names of servers
@@ -60,11 +72,17 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             .spawn(async move { rotate_one(&surroundings, &exclusion, rotated, tick).await });
         under_way.insert(task.id(), Arc::clone(server));
     }
+    let recorder = Recorder::begin(&setup);
     let mut reports = Vec::new();
-    if ending.unless_at_once(join(&mut rotations, &under_way, tick, &mut reports)).await.is_err() {
+    let mut take = |report: Report| {
+        recorder.record(&report);
+        reports.push(report);
+    };
+    if ending.unless_at_once(join(&mut rotations, &under_way, tick, &mut take)).await.is_err() {
         rotations.abort_all();
-        join(&mut rotations, &under_way, tick, &mut reports).await;
+        join(&mut rotations, &under_way, tick, &mut take).await;
     }
+    recorder.end().await;
     reports.sort_by(|one, other| one.server.cmp(&other.server));
     if arguments.json {
         console::print_json(&reports)?;
@@ -81,16 +99,17 @@ async fn join(
     rotations: &mut JoinSet<Report>,
     under_way: &HashMap<Id, Arc<Server>>,
     tick: Tick,
-    reports: &mut Vec<Report>,
+    take: &mut impl FnMut(Report),
 ) {
     while let Some(ended) = rotations.join_next().await {
         match ended {
-            Ok(report) => reports.push(report),
-            Err(broken) => reports.extend(under_way.get(&broken.id()).map(|server| {
+            Ok(report) => take(report),
+            Err(broken) => {
+                let Some(server) = under_way.get(&broken.id()) else { continue };
                 let report = Report::broken_off(server.id, &server.name, tick, &broken);
                 report.log();
-                report
-            })),
+                take(report);
+            }
         }
     }
 }
@@ -117,6 +136,53 @@ async fn rotate_one(
     };
     report.log();
     report
+}
+
+/// Writes rotations that ended into what the daemon keeps, as they end: `history` shows them, and a
+/// daemon that runs learns of them there.
+struct Recorder {
+    ended: mpsc::UnboundedSender<PastRotation>,
+    task: JoinHandle<()>,
+    clock: Clock,
+}
+
+impl Recorder {
+    fn begin(setup: &Setup) -> Self {
+        let place = Place::of_command(setup.settings.store.as_ref(), |name| std::env::var_os(name));
+        let (ended, mut to_write) = mpsc::unbounded_channel();
+        let clock = setup.clock.clone();
+        let task = tokio::spawn(async move {
+            let mut rotations = Vec::new();
+            while to_write.recv_many(&mut rotations, AT_ONCE).await > 0 {
+                if place.may_be_there() {
+                    write(&place, &rotations, &clock).await;
+                }
+                rotations.clear();
+            }
+        });
+        Self { ended, task, clock: setup.clock.clone() }
+    }
+
+    fn record(&self, report: &Report) {
+        // Fails only when the task was ended by a fault.
+        let _ = self.ended.send(PastRotation::of(report, self.clock.now().wall));
+    }
+
+    async fn end(self) {
+        drop(self.ended);
+        let _ = self.task.await;
+    }
+}
+
+async fn write(place: &Place, rotations: &[PastRotation], clock: &Clock) {
+    let words = match clock.timeout(PATIENCE, store::add(place, rotations)).await {
+        Some(Ok(())) => return,
+        // A daemon will begin it.
+        Some(Err(trouble)) if trouble.is_empty_store() => return,
+        Some(Err(trouble)) => trouble.to_string(),
+        None => "no answer".to_owned(),
+    };
+    console::warning(&format!("this is missing in the history: {place}: {words}"));
 }
 
 fn tell(reports: &[Report]) -> String {

@@ -1,10 +1,12 @@
 //! `snapring run`
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -28,10 +30,16 @@ use crate::observe::listener::listen;
 use crate::rotate::report::Report;
 use crate::standing::Standings;
 use crate::store::place::Place;
-use crate::store::{LastOfServer, Store};
+use crate::store::{Filter, LastOfServer, Store};
 
 /// How long the store is waited for: what it knows at the start, and what is queued for it at the end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
+
+/// How often is asked what other processes have rotated.
+const HEAR_EVERY: Duration = Duration::from_secs(10);
+
+/// How long what another process has rotated may take to be written.
+const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// Run the daemon: rotate each server on its schedule.
 ///
@@ -92,7 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         hooks: Arc::new(Processes { clock: setup.clock.clone() }),
         standings,
         first_loaded,
-        on_report: Box::new(move |report| told.on_report(report)),
+        on_report: Box::new(move |report, at| told.on_report(report, at)),
     };
     let clockwork = Box::<CronClockwork>::default();
     let daemon =
@@ -109,6 +117,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     witnesses.herald.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &setup, &witnesses) => {}
+        never = witnesses.hear_of_others(&daemon) => match never {},
         never = witnesses.herald.keep(&daemon) => match never {},
     }
     witnesses.herald.stopping();
@@ -143,11 +152,30 @@ struct Witnesses {
 }
 
 impl Witnesses {
-    fn on_report(&self, report: &Report) {
-        let now = self.clock.now().wall;
+    fn on_report(&self, report: &Report, at: Timestamp) {
         self.herald.rotated(report);
-        self.store.record(report, now);
-        self.notices.on_report(report, now);
+        self.store.record(report, at);
+        self.notices.on_report(report, at);
+    }
+
+    /// Learns from the store what other processes have rotated, as a person does who is not content
+    /// with how the daemon's rotation ended.
+    async fn hear_of_others(&self, daemon: &Daemon) -> Infallible {
+        let mut since = self.clock.now().wall;
+        loop {
+            self.clock.sleep(HEAR_EVERY).await;
+            let now = self.clock.now().wall;
+            let filter =
+                Filter { since: since.checked_sub(WRITTEN_WITHIN).ok(), ..Filter::default() };
+            // While the store does not work nothing is known, and nothing is missed.
+            let Ok(rotations) = self.store.history(filter).await else { continue };
+            since = now;
+            for past in rotations.iter().rev() {
+                if daemon.hear_of(past) {
+                    self.notices.on_report(&past.report(), past.ended_at);
+                }
+            }
+        }
     }
 
     /// Lets what is queued go out, and into the store.

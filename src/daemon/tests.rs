@@ -20,6 +20,7 @@ use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
 use crate::schedule::loaded::FirstLoaded;
+use crate::store::PastRotation;
 
 const TOKEN: &str = "vps_test";
 
@@ -69,7 +70,7 @@ impl Stage {
             hooks,
             standings: Standings::default(),
             first_loaded: self.first_loaded.clone(),
-            on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
+            on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
         };
         Daemon::start(settings, client, world, clockwork).await.unwrap()
     }
@@ -485,7 +486,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         standings: Standings::default(),
         first_loaded: FirstLoadedTimes::default(),
-        on_report: Box::new(move |report| reports.lock().unwrap().push(report.clone())),
+        on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
     };
     let daemon =
         Daemon::start(&settings, client, world, Box::<CronClockwork>::default()).await.unwrap();
@@ -506,6 +507,39 @@ async fn what_a_person_asks_for_right_after_the_start_is_not_taken_for_left_over
     stage.pass(1).await;
     daemon.shutdown().await;
     assert_eq!(stage.told(), ["101 rotated"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
+    let stage = Stage::at("2026-11-23T02:59:00Z");
+    let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
+    stage.memory.provider.lock().unwrap().add_fault("create:fails,times=1".parse().unwrap());
+    let daemon = stage.start(&settings).await;
+    stage.pass(1).await;
+    assert_eq!(stage.told(), ["101 failed"]);
+    let own = stage.reports.lock().unwrap()[0].clone();
+
+    stage.create_and_die(&settings, ServerId(101), "snapring-20261123T035900Z").await;
+    stage.pass(1).await;
+    let now = stage.clock.now().wall;
+    let by_hand = PastRotation {
+        outcome: RotationOutcome::Rotated,
+        reason: None,
+        ..PastRotation::of(&own, now)
+    };
+    assert!(daemon.hear_of(&by_hand));
+    assert!(!daemon.hear_of(&by_hand), "no news any more");
+    assert!(!daemon.hear_of(&PastRotation { server_id: ServerId(103), ..by_hand }));
+    let calls = || stage.memory.provider.lock().unwrap().calls().len();
+    let before = calls();
+    stage.clock.sleep(Duration::from_secs(10)).await;
+    assert_eq!(calls() - before, 1);
+    let standing = daemon.view().rows().remove(0).standing;
+    assert!(standing.trouble.is_none() && standing.last_success == Some(now), "{standing:?}");
+    let ring = standing.ring.unwrap();
+    assert_eq!(ring.name(ring.newest().unwrap()), "snapring-20261123T035900Z");
+    assert_eq!(stage.told().len(), 1, "it is no rotation of this daemon");
+    daemon.shutdown().await;
 }
 
 /// A service that takes connections and never answers.
@@ -541,10 +575,9 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         standings: Standings::default(),
         first_loaded: FirstLoadedTimes::default(),
-        on_report: Box::new(move |report| {
-            let now = clock.now();
-            noticed.on_report(report, now.wall);
-            noted.lock().unwrap().push((report.words(), now.uptime));
+        on_report: Box::new(move |report, at| {
+            noticed.on_report(report, at);
+            noted.lock().unwrap().push((report.words(), clock.now().uptime));
         }),
     };
     let credentials = Credentials::known(SecretString::from(TOKEN));

@@ -58,7 +58,7 @@ impl Stage {
             hooks: Arc::new(Processes { clock: clock.clone() }),
             standings: Standings::default(),
             first_loaded: FirstLoadedTimes::default(),
-            on_report: Box::new(move |report| told.lock().unwrap().push(report.clone())),
+            on_report: Box::new(move |report, _| told.lock().unwrap().push(report.clone())),
         };
         let daemon = Daemon::start(&settings, client, world, clockwork).await.unwrap();
         Self { clock, memory, daemon, reports }

@@ -116,6 +116,24 @@ fn each_end_is_counted_by_how_it_was_but_not_those_remembered_from_before() {
 }
 
 #[test]
+fn what_ended_elsewhere_is_news_when_it_is_later_than_what_is_known() {
+    let (standings, web) = (Standings::default(), ServerId(101));
+    let at = time("2026-11-23T03:00:00.123456Z");
+    standings.ended(&report("2026-11-23T03:00:00Z", BAD), at);
+    // Its own row, as it was written down.
+    let own =
+        Ended { at: time("2026-11-23T03:00:00.123Z"), ..ended("2026-11-23T03:00:00Z", BAD, "why") };
+    assert!(!standings.hear_of(web, &own));
+    assert_eq!(standings.of(web).trouble.unwrap().rotations, 1);
+    assert!(standings.hear_of(web, &ended("2026-11-23T03:00:01Z", GOOD, "")));
+    assert!(standings.of(web).trouble.is_none());
+    assert!(!standings.hear_of(web, &ended("2026-11-23T03:00:00Z", BAD, "late")));
+    assert_eq!(standings.of(web).last.unwrap().outcome, GOOD);
+    assert_eq!(standings.of(web).ended.each().map(|(_, count)| count).sum::<u32>(), 1);
+    assert!(standings.hear_of(ServerId(102), &own), "of one of which nothing is known");
+}
+
+#[test]
 fn a_server_that_left_the_configuration_is_forgotten() {
     let standings = Standings::default();
     standings.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", GOOD, ""));

@@ -85,7 +85,7 @@ impl Database {
         }
         match access {
             Access::Write => self.migrate().await,
-            Access::Read | Access::ReadAtRest => Ok(()),
+            Access::Add | Access::Read | Access::ReadAtRest => Ok(()),
         }
     }
 
@@ -141,9 +141,32 @@ impl Database {
     ) -> Result<(), Trouble> {
         self.run(statement("BEGIN")).await?;
         let written = self.write_all(rotations, schedules, heard).await;
+        self.end(written).await
+    }
+
+    /// Writes rotations of another process than the one that keeps it, all or nothing.
+    pub(super) async fn add(&mut self, rotations: &[PastRotation]) -> Result<(), Trouble> {
+        self.run(statement("BEGIN")).await?;
+        let added = self.insert(rotations).await;
+        self.end(added).await
+    }
+
+    /// Ends a transaction.
+    async fn end(&mut self, written: Result<(), Trouble>) -> Result<(), Trouble> {
         let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.run(statement(end)).await;
         written.and(ended)
+    }
+
+    async fn insert(&mut self, rotations: &[PastRotation]) -> Result<(), Trouble> {
+        for rows in at_once(rotations) {
+            let text = format!(
+                "INSERT INTO snapring_rotation ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING",
+                repeated(rows.len(), WIDTH, ", ", |places| format!("({})", places.join(", ")))
+            );
+            self.run(rows.iter().fold(built(text), bind_rotation)).await?;
+        }
+        Ok(())
     }
 
     async fn write_all(
@@ -152,13 +175,7 @@ impl Database {
         schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
         heard: Timestamp,
     ) -> Result<(), Trouble> {
-        for rows in at_once(rotations) {
-            let text = format!(
-                "INSERT INTO snapring_rotation ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING",
-                repeated(rows.len(), WIDTH, ", ", |places| format!("({})", places.join(", ")))
-            );
-            self.run(rows.iter().fold(built(text), bind_rotation)).await?;
-        }
+        self.insert(rotations).await?;
         if let Some((before, now)) = schedules {
             self.write_schedules(before, now).await?;
         }

@@ -68,6 +68,16 @@ impl Place {
         }
     }
 
+    /// Whether there may be something, as far as one can tell without connecting.
+    #[must_use]
+    pub fn may_be_there(&self) -> bool {
+        match self {
+            Self::Memory => false,
+            Self::File(path) => path.exists(),
+            Self::Server(_) => true,
+        }
+    }
+
     /// What may be shown of an error: not the address, should a library tell it again.
     pub(crate) fn redact(&self, words: &str) -> String {
         let Self::Server(address) = self else { return words.to_owned() };
@@ -87,6 +97,7 @@ impl Place {
                 let path = Url::from_file_path(path).ok()?;
                 let mode = match access {
                     Access::Write => "mode=rwc",
+                    Access::Add => "mode=rw",
                     Access::Read => "mode=ro",
                     Access::ReadAtRest => "mode=ro&immutable=true",
                 };
@@ -101,6 +112,8 @@ impl Place {
 pub(crate) enum Access {
     /// Written, and made if it is not there.
     Write,
+    /// Added to, where it is there.
+    Add,
     /// Read, beside whoever writes it.
     Read,
     /// Read, while nobody has it open: SQLite then makes no files beside it, which another user

@@ -505,6 +505,41 @@ async fn reading_beside_a_writer_sees_what_was_written_and_at_rest_leaves_no_fil
 }
 
 #[tokio::test]
+async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
+    for ground in Ground::all().await {
+        let row =
+            |server, when| PastRotation::of(&report(server, RotationOutcome::Rotated), at(when));
+        let (beside, at_rest) = (row(2, "2026-11-25T04:00:00Z"), row(3, "2026-11-25T05:00:00Z"));
+        add(&ground.place, std::slice::from_ref(&beside)).await.unwrap_err();
+        assert_eq!(ground.files(), Vec::<String>::new());
+
+        let store = ground.open();
+        store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:00Z"));
+        assert_eq!(store.history(Filter::default()).await.unwrap().len(), 1);
+        let heard = async || {
+            let mut database = Database::open(&ground.place, Access::Read).await.unwrap();
+            let heard = database.schedules().await.unwrap().1.unwrap();
+            database.close().await;
+            heard
+        };
+        let heard_before = heard().await;
+        // Twice, as when the first answer was lost.
+        for _ in 0..2 {
+            add(&ground.place, std::slice::from_ref(&beside)).await.unwrap();
+        }
+        let all = store.history(Filter::default()).await.unwrap();
+        assert_eq!((&all[0], all.len()), (&beside, 2));
+        assert_eq!(heard().await, heard_before, "of the daemon that says nothing");
+        store.close(LONG).await;
+
+        let files = ground.files();
+        add(&ground.place, std::slice::from_ref(&at_rest)).await.unwrap();
+        assert_eq!(ground.files(), files);
+        assert_eq!(read(&ground.place, &Filter::default()).await.unwrap()[0], at_rest);
+    }
+}
+
+#[tokio::test]
 async fn what_was_never_written_is_told_from_what_cannot_be_read() {
     let ground = Ground::file();
     std::fs::write(ground.path(), b"").unwrap();

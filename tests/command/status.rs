@@ -100,6 +100,30 @@ async fn a_daemon_can_be_asked_though_its_file_is_bad_by_now(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_learns_of_what_a_person_rotated_by_hand() {
+    let (machine, _) = machine().await;
+    machine.fault("create:fails,server=101,times=1");
+    let daemon = machine.daemon();
+    machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the failure", || daemon.rotations("failed") == 1).await;
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h", "web"]);
+    assert_eq!(code, 2, "{out}");
+
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    let (_, history, _) = machine.run(&["history", "web", "--outcome", "rotated,failed"]);
+    assert_eq!(history.lines().count(), 3, "{history}");
+    machine.until("it to be known", || machine.run(&["status", "web"]).0 == 0).await;
+    let (_, out, _) = machine.run(&["status", "--json", "web"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let names = || document["servers"][0]["ring"]["snapshots"].as_array().unwrap().iter();
+    let shown: Vec<&Value> = names().map(|snapshot| &snapshot["name"]).collect();
+    assert_eq!(shown, machine.names(WEB).iter().collect::<Vec<_>>());
+    assert_eq!(daemon.events("heard").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_daemon_the_provider_is_asked() {
     let (machine, address) = machine().await;
     machine.add(WEB, "snapring-20261101T030000Z", 30);

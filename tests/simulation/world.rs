@@ -346,7 +346,7 @@ impl Simulation {
             }),
             standings: Standings::default(),
             first_loaded: FirstLoadedTimes::default(),
-            on_report: Box::new(move |report| {
+            on_report: Box::new(move |report, _| {
                 let mut judge = judge.lock().unwrap();
                 let mut provider = provider.lock().unwrap();
                 let now = truth.now().wall;
