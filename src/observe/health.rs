@@ -23,7 +23,9 @@ impl Obstacles {
             TokenState::Accepted => {}
             TokenState::Refused => obstacles.push("the provider refuses the token".to_owned()),
             TokenState::Untried if view.has_work() => {
-                obstacles.push("the provider has not accepted the token yet".to_owned());
+                let words =
+                    "the provider has not answered yet; it is first asked when `settle` has passed";
+                obstacles.push(words.to_owned());
             }
             TokenState::Untried => {}
         }
