@@ -109,10 +109,16 @@ impl Client {
     }
 
     /// The same, for the account that another one was for: what that knows of its servers stays known,
-    /// and their calls are counted together.
+    /// what the provider asked the account to wait for is waited for, and their calls are counted
+    /// together.
     #[must_use]
     pub fn in_place_of(self, before: &Self) -> Self {
-        Self { traffic: before.traffic.clone(), sightings: before.sightings.clone(), ..self }
+        Self {
+            traffic: before.traffic.clone(),
+            sightings: before.sightings.clone(),
+            admission: self.admission.beside(&before.admission),
+            ..self
+        }
     }
 
     /// Whether this server was ever listed.
