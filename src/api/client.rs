@@ -240,7 +240,7 @@ impl Client {
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
         let mut tries = self.tries();
-        let mut sent_and_failed = None;
+        // Of a try that may have been carried out.
         let mut unknown = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
@@ -250,9 +250,10 @@ impl Client {
                     }
                     return Ok(());
                 }
-                // Not sent this time, but before: what became of that is what counts.
+                // Not sent this time, but before: what became of that is what counts. One that was
+                // throttled before has changed nothing.
                 Err(error @ (CallError::Stale(_) | CallError::Pinned)) => {
-                    return Err(sent_and_failed.unwrap_or(error));
+                    return Err(unknown.unwrap_or(error));
                 }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.
@@ -264,9 +265,6 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if error.outcome().is_some() {
-                sent_and_failed = Some(error.clone());
-            }
             if matches!(error.outcome(), Some(Outcome::ServerError | Outcome::Transport)) {
                 unknown = Some(error.clone());
             }

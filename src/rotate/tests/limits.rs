@@ -335,3 +335,18 @@ async fn a_delete_that_is_throttled_for_longer_than_a_listing_lasts_is_asked_for
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
     assert_eq!(scene.rows().len(), 3);
 }
+
+/// Nor does it go on for ever, nor faster than the provider asks.
+#[rstest]
+#[case::to_prune("c c c")]
+#[case::to_make_room("c c c c c")]
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_always_throttled_ends_with_the_next_tick(#[case] holding: &str) {
+    let fault = "delete:status=429,retry-after=900";
+    let scene = Scene::new("").holding(holding).faults(&[fault]);
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+    assert!(scene.clock.now().wall <= scene.assignment().next_start.unwrap());
+    assert!(scene.calls(Operation::Delete) <= 24 * 4, "{report:?}");
+    assert!(scene.deleted().is_empty());
+}
