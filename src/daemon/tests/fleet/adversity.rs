@@ -368,6 +368,60 @@ async fn a_row_lost_between_pages_is_not_taken_for_one_that_has_appeared() {
     assert_eq!((report.outcome, &report.reason), (RotationOutcome::Rotated, &None));
 }
 
+/// S3: the answer to a create is lost, and its snapshot shows up just after `settle`. The look before
+/// the second try would lose its row, if it were shared.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_made_again_though_it_shows_up_late() {
+    let (stage, mut settings) = fleet(40, "", |_| {});
+    // The others wait for theirs by then, and look when somebody looks.
+    settings.servers = servers_with(101..141, |id| match id {
+        120 => "schedule = \"0 3 * * *\"",
+        _ => "schedule = \"20 0 3 * * *\"",
+    });
+    for fault in ["create:drop-after,times=1,server=120", "create:late=20500ms,times=1,server=120"]
+    {
+        stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+    }
+    let lost = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lost);
+    let transport = Loses::new(&stage, ServerId(140), move |row| {
+        let is_it = row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z";
+        counted.fetch_add(usize::from(is_it), Ordering::SeqCst);
+        is_it
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let provider = stage.memory.provider.lock().unwrap();
+    let created = provider
+        .acts()
+        .iter()
+        .filter(|act| act.operation == Operation::Create && act.row.server == ServerId(120));
+    assert_eq!(created.count(), 1, "{:?}", stage.told());
+    assert!(lost.load(Ordering::SeqCst) > 0);
+}
+
+/// S3: another process has made the tick's snapshots, by a clock that was ahead, and this one has not
+/// looked at anything yet.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_made_again_by_who_has_seen_nothing_yet() {
+    let (stage, settings) = fleet(40, "", |_| {});
+    stage.clock.sleep(Duration::from_secs(50)).await;
+    let now = stage.clock.now().wall;
+    for id in 101..141 {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        provider.add_snapshot(ServerId(id), "snapring-20261123T030000Z", "completed", now);
+    }
+    let transport = Loses::new(&stage, ServerId(140), |row| {
+        row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z"
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let creates = stage.memory.provider.lock().unwrap().count(Operation::Create);
+    assert_eq!(creates, 0, "{:?}", stage.told());
+}
+
 /// `min_interval` holds though a row was lost.
 #[tokio::test(start_paused = true)]
 async fn a_row_lost_between_pages_makes_no_tick_run_that_comes_too_soon() {
