@@ -401,6 +401,23 @@ async fn a_row_lost_between_pages_is_not_made_again_though_it_shows_up_late() {
     assert!(lost.load(Ordering::SeqCst) > 0);
 }
 
+/// The answer to a create is lost, and the one look for its snapshot would lose its row, if it were
+/// shared.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_taken_for_a_create_that_did_nothing() {
+    let (stage, settings) = fleet(40, "retries = 0\nsettle = \"1s\"", |_| {});
+    let fault = "create:drop-after,times=1,server=120";
+    stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+    let transport = Loses::new(&stage, ServerId(140), |row| {
+        row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z"
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let told = stage.told();
+    assert!(told.contains(&"120 rotated".to_owned()), "{told:?}");
+}
+
 /// S3: another process has made the tick's snapshots, by a clock that was ahead, and this one has not
 /// looked at anything yet.
 #[tokio::test(start_paused = true)]
