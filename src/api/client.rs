@@ -240,7 +240,7 @@ impl Client {
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
         let mut tries = self.tries();
-        // Of a try that may have been carried out.
+        // Of a try that may have been carried out; one that was throttled has changed nothing.
         let mut unknown = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
@@ -250,17 +250,15 @@ impl Client {
                     }
                     return Ok(());
                 }
-                // Not sent this time, but before: what became of that is what counts. One that was
-                // throttled before has changed nothing.
-                Err(error @ (CallError::Stale(_) | CallError::Pinned)) => {
-                    return Err(unknown.unwrap_or(error));
-                }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.
                 Err(error) if error.outcome() == Some(Outcome::Malformed) => return Err(error),
-                // It says nothing of the try before, which may have been carried out: to believe it
-                // could cost another snapshot.
-                Err(error) if error.outcome() == Some(Outcome::Rejected) => {
+                // Not sent this time, or refused: that says nothing of the try before, which may have
+                // been carried out. To believe it could cost another snapshot.
+                Err(error)
+                    if matches!(error, CallError::Stale(_) | CallError::Pinned)
+                        || error.outcome() == Some(Outcome::Rejected) =>
+                {
                     return Err(unknown.unwrap_or(error));
                 }
                 Err(error) => error,
