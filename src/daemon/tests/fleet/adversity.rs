@@ -137,6 +137,23 @@ async fn creates_of_all_come_as_fast_as_requests_per_minute_allows(
     drop(daemon);
 }
 
+/// Nor where it has grown old before it comes to the line: while a hook quiesced the server, say.
+#[tokio::test(start_paused = true)]
+async fn a_create_whose_listing_is_old_already_takes_nobodys_turn() {
+    let (stage, settings) = fleet(1, "requests_per_minute = 6", |_| {});
+    let credentials = Credentials::known(SecretString::from(TOKEN));
+    let transport = Box::new(stage.memory.clone());
+    let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
+    let scope = Scope::default();
+    let listing = client.list(ServerId(101), &scope).await.unwrap();
+    let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
+    stage.clock.sleep(Duration::from_secs(61)).await;
+    let begun = stage.clock.now().uptime;
+    client.create(&creation, "", 1, &scope).await.unwrap_err();
+    client.list(ServerId(101), &scope).await.unwrap();
+    assert_eq!(stage.clock.now().uptime - begun, Duration::ZERO);
+}
+
 /// The same in the second night, when it is known how long snapshots take: all is done as fast as
 /// two calls a server allow.
 #[rstest::rstest]
