@@ -6,7 +6,7 @@
 //! beside the changing calls before it, however many servers are due.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -33,7 +33,7 @@ pub struct Admission {
     under_way: Semaphore,
     /// Between the beginnings of two requests; zero: no limit.
     pace: Duration,
-    gate: Mutex<Gate>,
+    gate: Arc<Mutex<Gate>>,
 }
 
 /// In the clock's uptime.
@@ -59,8 +59,15 @@ impl Admission {
             line: tokio::sync::Mutex::default(),
             under_way: Semaphore::new(max_in_flight.get().min(Semaphore::MAX_PERMITS)),
             pace: Duration::from_secs(60).checked_div(requests_per_minute).unwrap_or_default(),
-            gate: Mutex::default(),
+            gate: Arc::default(),
         }
+    }
+
+    /// The same, for an account that has another line already: what the provider asked one of them to
+    /// wait for holds both, and none begins before it may after the other.
+    #[must_use]
+    pub fn beside(self, other: &Self) -> Self {
+        Self { gate: Arc::clone(&other.gate), ..self }
     }
 
     /// Waits for one's turn. May be dropped at any time; the turn then goes to the next one.
@@ -111,8 +118,6 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn admission(max_in_flight: usize, requests_per_minute: u32) -> (Clock, Arc<Admission>) {

@@ -109,10 +109,16 @@ impl Client {
     }
 
     /// The same, for the account that another one was for: what that knows of its servers stays known,
-    /// and their calls are counted together.
+    /// what the provider asked the account to wait for is waited for, and their calls are counted
+    /// together.
     #[must_use]
     pub fn in_place_of(self, before: &Self) -> Self {
-        Self { traffic: before.traffic.clone(), sightings: before.sightings.clone(), ..self }
+        Self {
+            traffic: before.traffic.clone(),
+            sightings: before.sightings.clone(),
+            admission: self.admission.beside(&before.admission),
+            ..self
+        }
     }
 
     /// Whether this server was ever listed.
@@ -234,7 +240,7 @@ impl Client {
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
         let mut tries = self.tries();
-        let mut sent_and_failed = None;
+        // Of a try that may have been carried out; one that was throttled has changed nothing.
         let mut unknown = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
@@ -244,23 +250,19 @@ impl Client {
                     }
                     return Ok(());
                 }
-                // Not sent this time, but before: what became of that is what counts.
-                Err(error @ (CallError::Stale(_) | CallError::Pinned)) => {
-                    return Err(sent_and_failed.unwrap_or(error));
-                }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
                 // An answer that cannot be understood calls for a look, not for another try.
                 Err(error) if error.outcome() == Some(Outcome::Malformed) => return Err(error),
-                // It says nothing of the try before, which may have been carried out: to believe it
-                // could cost another snapshot.
-                Err(error) if error.outcome() == Some(Outcome::Rejected) => {
+                // Not sent this time, or refused: that says nothing of the try before, which may have
+                // been carried out. To believe it could cost another snapshot.
+                Err(error)
+                    if matches!(error, CallError::Stale(_) | CallError::Pinned)
+                        || error.outcome() == Some(Outcome::Rejected) =>
+                {
                     return Err(unknown.unwrap_or(error));
                 }
                 Err(error) => error,
             };
-            if error.outcome().is_some() {
-                sent_and_failed = Some(error.clone());
-            }
             if matches!(error.outcome(), Some(Outcome::ServerError | Outcome::Transport)) {
                 unknown = Some(error.clone());
             }

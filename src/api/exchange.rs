@@ -43,7 +43,8 @@ impl Client {
             None => self.turn(Urgency::Look, call.scope).await?,
             Some(seen) => {
                 // Whoever's listing grows too old in the line leaves it, and takes nobody's turn.
-                let left = EVIDENCE_MAX_AGE.saturating_sub(seen.age_at(self.clock.now()));
+                let age = seen.age_at(self.clock.now());
+                let left = EVIDENCE_MAX_AGE.checked_sub(age).ok_or(CallError::Stale(age))?;
                 let turn = self.turn(Urgency::Change, call.scope);
                 self.clock.timeout(left, turn).await.ok_or(CallError::Stale(EVIDENCE_MAX_AGE))??
             }

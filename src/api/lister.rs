@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::admission::{Admitted, Urgency};
 use crate::api::client::{Client, MAX_PAGES};
+use crate::api::exchange::EVIDENCE_MAX_AGE;
 use crate::api::failure::{CallError, Outcome};
 use crate::api::reading::Reading;
 use crate::api::scope::Scope;
@@ -42,6 +43,7 @@ const LEAST: usize = 8;
 const READING_MIN: Duration = Duration::from_secs(10);
 const READING_A_SERVER: Duration = Duration::from_millis(10);
 const READING_MAX: Duration = Duration::from_secs(30);
+const _: () = assert!(2 * READING_MAX.as_secs() <= EVIDENCE_MAX_AGE.as_secs());
 
 /// After one that could not be used, sharing is not tried for so long; twice as long after each
 /// further one in a row.

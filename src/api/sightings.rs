@@ -54,3 +54,51 @@ impl Sightings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::snapshot::{Snapshot, Status};
+
+    const WEB: ServerId = ServerId(101);
+
+    fn listing(server: ServerId, ids: &[u64]) -> Listing {
+        let clock = Clock::system();
+        let snapshot = |id: &u64| Snapshot {
+            id: SnapshotId(*id),
+            server,
+            name: format!("s{id}"),
+            status: Status::Completed,
+            size_mb: None,
+            created_at: clock.now().wall,
+            description: None,
+        };
+        Listing::complete(server, ids.iter().map(snapshot).collect(), clock.now())
+    }
+
+    #[test]
+    fn what_was_seen_or_made_is_missed_until_it_is_deleted() {
+        let sightings = Sightings::default();
+        let misses = |ids: &[u64]| !sightings.are_all_in(&listing(WEB, ids));
+        assert!(!misses(&[]), "of a server that was never seen nothing is known");
+        sightings.saw(&listing(WEB, &[1, 2]));
+        sightings.made(WEB, SnapshotId(3));
+        assert!(misses(&[1, 3]) && misses(&[1, 2]) && !misses(&[1, 2, 3, 4]));
+        sightings.deleted(WEB, SnapshotId(1));
+        assert!(misses(&[2]) && !misses(&[2, 3]));
+        sightings.saw(&listing(WEB, &[2]));
+        assert!(!misses(&[2]), "a listing that is relied on is the truth");
+    }
+
+    #[test]
+    fn servers_that_are_not_configured_any_more_are_forgotten_and_the_others_are_not() {
+        let (sightings, other) = (Sightings::default(), ServerId(102));
+        sightings.saw(&listing(WEB, &[1]));
+        sightings.saw(&listing(other, &[2]));
+        sightings.keep_only(|server| server == WEB);
+        assert!(sightings.know(WEB) && !sightings.know(other));
+        assert!(!sightings.are_all_in(&listing(WEB, &[])));
+        assert!(sightings.are_all_in(&listing(other, &[])));
+    }
+}

@@ -93,6 +93,11 @@ pub struct Simulation {
     meddling: f64,
     /// How wrong the daemon's clock is.
     offset: SignedDuration,
+    /// When and how the process that lives now dies.
+    dies_at: Option<Death>,
+    death: CancellationToken,
+    /// A server that a reload has taken out of the configuration.
+    out: Option<ServerId>,
 }
 
 pub fn run(seed: u64, verbose: bool) -> Outcome {
@@ -221,6 +226,9 @@ impl Simulation {
             policies,
             now,
             offset: SignedDuration::ZERO,
+            dies_at: None,
+            death: CancellationToken::new(),
+            out: None,
         };
         simulation.end_faults();
         for policy in &simulation.policies {
@@ -230,7 +238,8 @@ impl Simulation {
     }
 
     fn settings(&self) -> Settings {
-        let servers: String = self.policies.iter().map(SimPolicy::toml).collect();
+        let is_in = |policy: &&SimPolicy| Some(ServerId(policy.id)) != self.out;
+        let servers: String = self.policies.iter().filter(is_in).map(SimPolicy::toml).collect();
         let loaded = config::parse("simulated", &servers);
         loaded.unwrap_or_else(|error| panic!("{}", error.render(false))).settings
     }
@@ -244,12 +253,14 @@ impl Simulation {
             .build()
             .unwrap();
         let crashes = life == Life::Misfortunes && self.random.random_bool(0.7);
-        let dies_at = self.draw_death().filter(|_| crashes);
+        self.dies_at = self.draw_death().filter(|_| crashes);
+        self.out = None;
         let death = CancellationToken::new();
+        self.death = death.clone();
         let story = async {
             let truth = Clock::simulated(self.now);
             let clock = Clock::simulated(self.now + self.offset);
-            let daemon = self.start(&truth, &clock, dies_at, &death, life).await;
+            let daemon = self.start(&truth, &clock, life).await;
             let mut left = span;
             loop {
                 let nap = SignedDuration::from_secs(self.random.random_range(20..12_000));
@@ -299,40 +310,32 @@ impl Simulation {
         dies_at_a_call.then_some(Death { at_create, nth, before, turns })
     }
 
-    async fn start(
-        &mut self,
-        truth: &Clock,
-        clock: &Clock,
-        dies_at: Option<Death>,
-        death: &CancellationToken,
-        life: Life,
-    ) -> Daemon {
+    fn client(&mut self, settings: &Settings, truth: &Clock, clock: &Clock, life: Life) -> Client {
         let timeout = Duration::from_secs(30);
-        let judge = Arc::clone(&self.judge);
         let watched = Watched {
             inner: InMemory::over(Arc::clone(&self.provider), truth.clone(), timeout),
-            judge: Arc::clone(&judge),
+            judge: Arc::clone(&self.judge),
             clock: clock.clone(),
             truth: truth.clone(),
-            dies_at,
-            death: death.clone(),
+            dies_at: self.dies_at,
+            death: self.death.clone(),
             meddling: if life == Life::Misfortunes { self.meddling } else { 0.0 },
             random: Mutex::new(StdRng::seed_from_u64(seed(&mut self.random))),
         };
+        let credentials = Credentials::known(SecretString::from(TOKEN));
+        let seed = seed(&mut self.random);
+        Client::new(Box::new(watched), &settings.api, credentials, clock.clone(), seed)
+    }
+
+    async fn start(&mut self, truth: &Clock, clock: &Clock, life: Life) -> Daemon {
+        let judge = Arc::clone(&self.judge);
         let settings = self.settings();
+        let client = self.client(&settings, truth, clock, life);
         {
             let mut judge = judge.lock().unwrap();
             judge.policies(&self.policies);
             judge.woke(clock.now().wall);
         }
-        let credentials = Credentials::known(SecretString::from(TOKEN));
-        let client = Client::new(
-            Box::new(watched),
-            &settings.api,
-            credentials,
-            clock.clone(),
-            seed(&mut self.random),
-        );
         let provider = Arc::clone(&self.provider);
         let truth = truth.clone();
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
@@ -422,17 +425,29 @@ impl Simulation {
             91..96 => {
                 let nth = self.random.random_range(0..self.policies.len());
                 let edited = ServerId(self.policies[nth].id);
-                let present: Vec<u64> = {
-                    let mut provider = self.provider.lock().unwrap();
-                    provider.snapshots(edited, now).iter().map(|row| row.id.0).collect()
-                };
-                self.policies[nth] = self.policies[nth].edited(&present, &mut self.random);
-                self.judge
-                    .lock()
-                    .unwrap()
-                    .tell(|| format!("{now} reload: {}", self.policies[nth].toml()));
-                self.judge.lock().unwrap().policies(&self.policies[nth..=nth]);
-                daemon.reload(&self.settings(), None);
+                // Taken out for a while, or edited.
+                let leaves = self.policies.len() > 1 && self.random.random_bool(0.3);
+                self.out = leaves.then_some(edited);
+                if leaves {
+                    self.judge.lock().unwrap().tell(|| format!("{now} reload without {edited}"));
+                } else {
+                    let present: Vec<u64> = {
+                        let mut provider = self.provider.lock().unwrap();
+                        provider.snapshots(edited, now).iter().map(|row| row.id.0).collect()
+                    };
+                    self.policies[nth] = self.policies[nth].edited(&present, &mut self.random);
+                    self.judge
+                        .lock()
+                        .unwrap()
+                        .tell(|| format!("{now} reload: {}", self.policies[nth].toml()));
+                    self.judge.lock().unwrap().policies(&self.policies[nth..=nth]);
+                }
+                let settings = self.settings();
+                // What is said of the account may have changed too.
+                let client = self.random.random_bool(0.5);
+                let client =
+                    client.then(|| self.client(&settings, truth, clock, Life::Misfortunes));
+                daemon.reload(&settings, client);
             }
             _ => {
                 self.judge.lock().unwrap().tell(|| format!("{now} rotate all"));

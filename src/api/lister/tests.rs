@@ -14,6 +14,8 @@ use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
 
 const NONE: Duration = Duration::ZERO;
+const TOKEN: &str = "vps_test_token";
+const CONFIGURATION: &str = "[[server]]\nid = 101\nkeep = 3\nschedule = \"0 3 * * *\"\n";
 
 struct Scene {
     clock: Clock,
@@ -35,7 +37,7 @@ impl Scene {
         transport: impl FnOnce(InMemory) -> Box<dyn Transport>,
     ) -> Self {
         let clock = Clock::simulated("2026-11-23T03:00:00Z".parse().unwrap());
-        let token = SecretString::from("vps_test_token");
+        let token = SecretString::from(TOKEN);
         let mut options = Options::new(SERVERS, token.clone(), 1);
         options.page_size = page_size;
         let mut provider = Provider::new(options);
@@ -46,13 +48,21 @@ impl Scene {
             }
         }
         let memory = InMemory::new(provider, clock.clone(), Duration::from_secs(30));
-        let text = "[[server]]\nid = 101\nkeep = 3\nschedule = \"0 3 * * *\"\n";
-        let settings = config::parse("test.toml", text).unwrap().settings;
+        let settings = config::parse("test.toml", CONFIGURATION).unwrap().settings;
         let credentials = Credentials::known(token);
         let transport = transport(memory.clone());
         let client = Client::new(transport, &settings.api, credentials, clock.clone(), 1);
         client.serves(usize::try_from(SERVERS).unwrap());
         Self { clock, memory, client: Arc::new(client), scope: Scope::default() }
+    }
+
+    /// As a reload with other settings does.
+    fn put_in_place(&mut self, transport: Box<dyn Transport>) {
+        let settings = config::parse("test.toml", CONFIGURATION).unwrap().settings;
+        let credentials = Credentials::known(SecretString::from(TOKEN));
+        let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 2);
+        self.client = Arc::new(client.in_place_of(&self.client));
+        self.client.serves(usize::try_from(SERVERS).unwrap());
     }
 
     fn fault(&self, fault: &str) {
@@ -256,6 +266,23 @@ async fn pages_between_which_this_program_changed_something_are_not_relied_on() 
     assert_eq!(scene.listings(), (1, 20 + 2));
 }
 
+/// Nor are they begun with, once it is known that there are several; and that is no reason for doubt.
+#[tokio::test(start_paused = true)]
+async fn pages_are_not_asked_for_while_this_program_changes_something() {
+    let scene = Scene::new(Some(10));
+    scene.look(SERVERS, GATHER, Sharing::Pages).await;
+    assert_eq!(scene.listings(), (4, 0));
+    scene.fault("create:latency=10s");
+    let listing = scene.client.list(ServerId(101), &scene.scope).await.unwrap();
+    let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
+    let change = scene.client.create(&creation, "", 1, &scene.scope);
+    let (change, _) = tokio::join!(change, scene.look(SERVERS, GATHER, Sharing::Pages));
+    change.unwrap();
+    assert_eq!(scene.listings(), (0, 20 + 2));
+    scene.look(SERVERS, GATHER, Sharing::Pages).await;
+    assert_eq!(scene.listings(), (5, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_sharing_is_tried_again_later_and_later() {
     let scene = Scene::new(None);
@@ -313,3 +340,68 @@ async fn who_has_no_more_time_does_not_wait_for_the_others() {
     let (hasty, _) = tokio::join!(hasty, scene.look(SERVERS, NONE, Sharing::Pages));
     assert_eq!(hasty.unwrap_err(), CallError::OutOfTime);
 }
+
+/// Leaves so many rows of the first server out of listings of the account.
+struct Lacking(InMemory, usize);
+
+impl Transport for Lacking {
+    fn exchange(&self, request: Request) -> Exchange<'_> {
+        if request.path != "snapshots/" || request.method != Method::Get {
+            return self.0.exchange(request);
+        }
+        Box::pin(async move {
+            let mut response = self.0.exchange(request).await?;
+            let mut page: serde_json::Value =
+                serde_json::from_slice(&response.body.unwrap()).unwrap();
+            let rows = page["results"].as_array_mut().unwrap();
+            for _ in 0..self.1 {
+                let place = rows.iter().position(|row| row["server"]["id"] == 101).unwrap();
+                rows.remove(place);
+            }
+            page["count"] = rows.len().into();
+            response.body = Ok(page.to_string().into_bytes());
+            Ok(response)
+        })
+    }
+}
+
+#[rstest::rstest]
+#[tokio::test(start_paused = true)]
+async fn what_a_client_saw_is_missed_by_the_one_in_its_place(
+    #[values(Sharing::Alone, Sharing::OneAnswer, Sharing::Pages)] sharing: Sharing,
+) {
+    let mut scene = Scene::new(None);
+    scene.look(SERVERS, GATHER, sharing).await;
+    scene.listings();
+    scene.put_in_place(Box::new(Lacking(scene.memory.clone(), 1)));
+    let seen = scene.look(SERVERS, GATHER, Sharing::Pages).await;
+    assert!(seen.iter().all(|(rows, _)| *rows == 2), "{seen:?}");
+    assert_eq!(scene.listings(), (1, 1));
+}
+
+/// It may be gone, have no snapshot yet, or not be shown at all: only its own listing tells.
+#[tokio::test(start_paused = true)]
+async fn a_server_of_which_no_row_is_shown_is_asked_for_alone() {
+    let scene = Scene::over(None, |memory| Box::new(Lacking(memory, 2)));
+    let seen = scene.look(SERVERS, GATHER, Sharing::OneAnswer).await;
+    assert!(seen.iter().all(|(rows, _)| *rows == 2), "{seen:?}");
+    assert_eq!(scene.listings(), (1, 1));
+}
+
+/// Rotations that were under way at a reload go on with the client from before.
+#[tokio::test(start_paused = true)]
+async fn what_a_client_changes_disturbs_the_pages_of_the_one_in_its_place() {
+    let mut scene = Scene::new(Some(10));
+    scene.fault("create:latency=60s");
+    let before = Arc::clone(&scene.client);
+    let listing = before.list(ServerId(101), &scene.scope).await.unwrap();
+    let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
+    scene.put_in_place(Box::new(scene.memory.clone()));
+    let scope = Scope::default();
+    let change = before.create(&creation, "", 1, &scope);
+    let (_, seen) = tokio::join!(change, scene.look(SERVERS, GATHER, Sharing::Pages));
+    assert_eq!(seen.len(), 20);
+    assert_eq!(scene.listings(), (1, 20 + 2));
+}
+
+mod storm;

@@ -218,3 +218,5 @@ async fn a_shutdown_lets_the_shared_listing_end_and_starts_nothing_new() {
 }
 
 mod adversity;
+mod reload;
+mod scarce;

@@ -318,3 +318,35 @@ fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
         ]
     );
 }
+
+/// A delete that was throttled was not carried out: it is asked for again, on a fresh listing, once
+/// the provider's wait is over.
+#[rstest]
+#[case::to_prune("c c c")]
+#[case::to_make_room("c c c c c")]
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_throttled_for_longer_than_a_listing_lasts_is_asked_for_again(
+    #[case] holding: &str,
+    #[values(30, 90, 600)] wait: u32,
+) {
+    let fault = format!("delete:status=429,retry-after={wait},times=1");
+    let scene = Scene::new("").holding(holding).faults(&[&fault]);
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    assert_eq!(scene.rows().len(), 3);
+}
+
+/// Nor does it go on for ever, nor faster than the provider asks.
+#[rstest]
+#[case::to_prune("c c c")]
+#[case::to_make_room("c c c c c")]
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_always_throttled_ends_with_the_next_tick(#[case] holding: &str) {
+    let fault = "delete:status=429,retry-after=900";
+    let scene = Scene::new("").holding(holding).faults(&[fault]);
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+    assert!(scene.clock.now().wall <= scene.assignment().next_start.unwrap());
+    assert!(scene.calls(Operation::Delete) <= 24 * 4, "{report:?}");
+    assert!(scene.deleted().is_empty());
+}

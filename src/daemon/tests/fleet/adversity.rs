@@ -137,6 +137,23 @@ async fn creates_of_all_come_as_fast_as_requests_per_minute_allows(
     drop(daemon);
 }
 
+/// Nor where it has grown old before it comes to the line: while a hook quiesced the server, say.
+#[tokio::test(start_paused = true)]
+async fn a_create_whose_listing_is_old_already_takes_nobodys_turn() {
+    let (stage, settings) = fleet(1, "requests_per_minute = 6", |_| {});
+    let credentials = Credentials::known(SecretString::from(TOKEN));
+    let transport = Box::new(stage.memory.clone());
+    let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
+    let scope = Scope::default();
+    let listing = client.list(ServerId(101), &scope).await.unwrap();
+    let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
+    stage.clock.sleep(Duration::from_secs(61)).await;
+    let begun = stage.clock.now().uptime;
+    client.create(&creation, "", 1, &scope).await.unwrap_err();
+    client.list(ServerId(101), &scope).await.unwrap();
+    assert_eq!(stage.clock.now().uptime - begun, Duration::ZERO);
+}
+
 /// The same in the second night, when it is known how long snapshots take: all is done as fast as
 /// two calls a server allow.
 #[rstest::rstest]
@@ -366,6 +383,77 @@ async fn a_row_lost_between_pages_is_not_taken_for_one_that_has_appeared() {
     let reports = stage.reports.lock().unwrap();
     let report = reports.iter().find(|it| it.server_id == ServerId(120)).unwrap();
     assert_eq!((report.outcome, &report.reason), (RotationOutcome::Rotated, &None));
+}
+
+/// S3: the answer to a create is lost, and its snapshot shows up just after `settle`. The look before
+/// the second try would lose its row, if it were shared.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_made_again_though_it_shows_up_late() {
+    let (stage, mut settings) = fleet(40, "", |_| {});
+    // The others wait for theirs by then, and look when somebody looks.
+    settings.servers = servers_with(101..141, |id| match id {
+        120 => "schedule = \"0 3 * * *\"",
+        _ => "schedule = \"20 0 3 * * *\"",
+    });
+    for fault in ["create:drop-after,times=1,server=120", "create:late=20500ms,times=1,server=120"]
+    {
+        stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+    }
+    let lost = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lost);
+    let transport = Loses::new(&stage, ServerId(140), move |row| {
+        let is_it = row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z";
+        counted.fetch_add(usize::from(is_it), Ordering::SeqCst);
+        is_it
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let provider = stage.memory.provider.lock().unwrap();
+    let created = provider
+        .acts()
+        .iter()
+        .filter(|act| act.operation == Operation::Create && act.row.server == ServerId(120));
+    assert_eq!(created.count(), 1, "{:?}", stage.told());
+    assert!(lost.load(Ordering::SeqCst) > 0);
+}
+
+/// The answer to a create is lost, and the one look for its snapshot would lose its row, if it were
+/// shared.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_taken_for_a_create_that_did_nothing() {
+    let (stage, settings) = fleet(40, "retries = 0\nsettle = \"1s\"", |_| {});
+    let fault = "create:drop-after,times=1,server=120";
+    stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+    let transport = Loses::new(&stage, ServerId(140), |row| {
+        row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z"
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let told = stage.told();
+    assert!(told.contains(&"120 rotated".to_owned()), "{told:?}");
+}
+
+/// S3: another process has made the tick's snapshots, by a clock that was ahead, and this one has not
+/// looked at anything yet.
+#[tokio::test(start_paused = true)]
+async fn a_row_lost_between_pages_is_not_made_again_by_who_has_seen_nothing_yet() {
+    let (stage, settings) = fleet(40, "", |_| {});
+    stage.clock.sleep(Duration::from_secs(50)).await;
+    let now = stage.clock.now().wall;
+    for id in 101..141 {
+        let mut provider = stage.memory.provider.lock().unwrap();
+        provider.add_snapshot(ServerId(id), "snapring-20261123T030000Z", "completed", now);
+    }
+    let transport = Loses::new(&stage, ServerId(140), |row| {
+        row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z"
+    });
+    let daemon = stage.daemon(&settings, transport).await;
+    stage.pass(1).await;
+    drop(daemon);
+    let creates = stage.memory.provider.lock().unwrap().count(Operation::Create);
+    assert_eq!(creates, 0, "{:?}", stage.told());
 }
 
 /// `min_interval` holds though a row was lost.
