@@ -19,30 +19,6 @@ fn json(text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
-    let machine = machine().await;
-    let (code, out, _) = machine.run(&["check"]);
-    assert_eq!(code, 0);
-    assert!(out.contains("good, 2 servers") && out.contains("03:00:00 UTC"), "{out}");
-    assert_eq!(machine.sandbox.provider().calls().len(), 0, "nothing was asked of the provider");
-
-    assert_eq!(machine.run(&["check", "--quiet"]), (0, String::new(), String::new()));
-    let (code, out, _) = machine.run(&["check", "--online", "--json"]);
-    assert_eq!(code, 0, "{out}");
-    let answer = json(&out);
-    assert_eq!(answer["token"]["name"], "sandbox");
-    assert_eq!(answer["servers"][1]["online"]["free"], 5);
-
-    machine.configure(&SERVERS.replace("102", "999"));
-    let (code, out, _) = machine.run(&["check", "--online"]);
-    assert_eq!(code, 1);
-    assert!(
-        out.contains("the account has no such server; it has 101 (web-01), 102 (db-01)"),
-        "{out}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_ends_every_command_with_78() {
     let machine = machine().await;
     machine.configure("[[server]]\nid = 101\nschedule = \"0 0 30 2 *\"\nkeep = 9\n");
@@ -68,6 +44,7 @@ async fn without_a_token_the_daemon_does_not_start() {
     assert_eq!(checked.status.code(), Some(0), "the configuration itself is good");
     let errors = String::from_utf8(checked.stderr).unwrap();
     assert!(errors.contains("warning: there is no API token"), "{errors}");
+    assert!(errors.contains("hint: `snapring run` will not start without it"), "{errors}");
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("there is no API token: set `token_file`"), "{errors}");
 }
