@@ -122,16 +122,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         }
     };
     let settings = &loaded.settings;
-    let mut warnings = loaded.warnings.clone();
     let credentials = locate_credentials(&settings.api);
-    if !credentials.are_systemds() {
-        warnings.extend(config::token_file_warnings(&loaded));
-    }
+    let of_token_file = match credentials.are_systemds() {
+        true => Vec::new(),
+        false => config::token_file_warnings(&loaded),
+    };
+    let no_token = missing_token(&credentials).filter(|_| of_token_file.is_empty());
+    let warnings = [loaded.warnings.clone(), of_token_file].concat();
     let mut answer = Answer {
         file: path.display().to_string(),
         good: true,
         problems: warnings.iter().map(config::Problem::to_json).collect(),
-        remarks: missing_token(settings, &credentials).into_iter().collect(),
+        remarks: no_token.into_iter().collect(),
         servers: offline(&settings.servers, clock.now().wall),
         token: None,
     };
@@ -160,11 +162,9 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     Ok(exit)
 }
 
-/// What a run would say of the token, where it is not to be in a `token_file`, whose state is told
-/// already.
-fn missing_token(settings: &Settings, credentials: &Credentials) -> Option<Remark> {
-    let told = settings.api.token_file.is_some() && !credentials.are_systemds();
-    let problem = credentials.token().err().filter(|_| !told)?;
+/// What a run would say of the token.
+fn missing_token(credentials: &Credentials) -> Option<Remark> {
+    let problem = credentials.token().err()?;
     Some(Remark::warning(explain(problem), "`snapring run` will not start without it"))
 }
 

@@ -132,6 +132,10 @@ async fn a_token_that_is_not_there_keeps_a_run_from_starting_and_check_says_so()
     assert!(errors.contains("warning: the token file cannot be read: No such file"), "{errors}");
     assert!(errors.contains("`snapring run` will not start without it"), "{errors}");
     assert_eq!(machine.run(&["run"]).0, 78);
+    std::fs::write(&missing, "\n").unwrap();
+    std::fs::set_permissions(&missing, PermissionsExt::from_mode(0o600)).unwrap();
+    let (code, _, errors) = machine.run(&["check"]);
+    assert!(code == 0 && errors.contains("is empty\nhint: `snapring run` will not"), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
