@@ -191,6 +191,21 @@ async fn the_demo_turns_three_rings_and_tells_why_each_snapshot_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_demo_whose_port_is_taken_does_not_begin() {
+    let machine = Machine::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, out, errors) = machine.run(&["demo", "--seconds", "1", "--listen", &address]);
+    assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+    let expected = format!("error: cannot listen on {address}: Address already in use");
+    assert!(errors.starts_with(&expected) && errors.contains("the port is taken"), "{errors}");
+    drop(taken);
+    let (code, out, errors) = machine.run(&["demo", "--seconds", "1", "--listen", &address]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("Watch them on http://{address}/ meanwhile.")), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_sandbox_says_how_to_reach_it_and_hides_nothing_it_does() {
     use std::io::{BufRead, BufReader};
     let machine = machine().await;
