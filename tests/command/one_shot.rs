@@ -112,14 +112,20 @@ async fn by_hand_create_delete_and_restore() {
 
     let (code, _, errors) = machine.run(&["delete", &id]);
     assert_eq!(code, 2);
-    assert!(errors.contains("before-upgrade") && errors.contains("say --yes"), "{errors}");
+    assert!(errors.contains("before-upgrade of server web (101): completed"), "{errors}");
+    assert!(errors.contains("say --yes"), "{errors}");
     assert_eq!(machine.rows(WEB).len(), 1);
 
     let (code, out, errors) =
         machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("is being restored from before-upgrade"), "{out}");
-    assert!(errors.contains("Everything written since then is lost"), "{errors}");
+    let lost =
+        "Everything written since then is lost; a snapshot of the present state is made first.";
+    assert!(
+        errors.contains("Server web (101) will be stopped") && errors.contains(lost),
+        "{errors}"
+    );
     assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
     assert!(machine.names(WEB)[1].starts_with("before-restore-"));
 
@@ -152,13 +158,14 @@ async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_usage_is_explained_and_ends_with_2() {
     let machine = machine().await;
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["plan", "nobody"], "it has web (101), db (102)"),
         (&["rotate"], "required"),
         (&["plan", "--at", "tomorrow"], "write 2026-11-24T03:00:00Z"),
         (&["create", "web", "--name", "with space"], "' ' is not allowed"),
         (&["create", "web", "--name", "snapring-20260101T030000Z"], "rotations would delete it"),
         (&["delete", "-5"], "unexpected argument"),
+        (&["delete", "abc"], "not a snapshot's id, see `snapring list`"),
         (&["restore", "newest"], "neither a snapshot's id nor the word"),
         (&["sandbox", "--fault", "list:explode"], "\"explode\" is no effect"),
     ];
