@@ -132,9 +132,10 @@ pub fn token_file_warnings(loaded: &Loaded) -> Vec<Problem> {
     let looked_at = std::fs::metadata(path).and_then(|metadata| {
         if metadata.is_file() { readable().map(|()| metadata) } else { Ok(metadata) }
     });
+    let needed = Some("`snapring run` will not start without it".to_owned());
     let (message, hint) = match looked_at {
-        Err(error) => (format!("the token file cannot be read: {error}"), None),
-        Ok(metadata) if !metadata.is_file() => ("the token file is not a file".to_owned(), None),
+        Err(error) => (format!("the token file cannot be read: {error}"), needed),
+        Ok(metadata) if !metadata.is_file() => ("the token file is not a file".to_owned(), needed),
         Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => (
             "others can read the token file".to_owned(),
             Some(format!("chmod 600 {}", path.display())),

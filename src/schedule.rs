@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +33,7 @@ struct Expression {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// Neither 5 nor 6 fields.
-    #[error("has {0} fields; a schedule has 5, or 6 with seconds first")]
+    #[error("has {0} field{s}; a schedule has 5, or 6 with seconds first", s = if *.0 == 1 { "" } else { "s" })]
     Fields(usize),
     /// A field that cannot be read.
     #[error("cannot be read: {0}")]
@@ -64,7 +65,7 @@ impl Schedule {
         let crons = fixed_times(&fields)
             .unwrap_or_else(|| vec![fields.join(" ")])
             .iter()
-            .map(|one| parser.parse(one).map_err(|error| ScheduleError::Syntax(words(&error))))
+            .map(|one| parser.parse(one).map_err(|error| unreadable(&fields, &parser, &error)))
             .collect::<Result<Vec<_>, _>>()?;
         let zone_name = match zone.iana_name() {
             Some("UTC") => "Etc/UTC".to_owned(),
@@ -78,7 +79,7 @@ impl Schedule {
         // Before croner looks for one: it would look until the year 5000, for each fixed time anew.
         let days = parser
             .parse(&format!("0 0 {}", fields.split_at(fields.len() - 3).1.join(" ")))
-            .map_err(|error| ScheduleError::Syntax(words(&error)))?;
+            .map_err(|error| unreadable(&fields, &parser, &error))?;
         if !has_a_day(&days) {
             return Err(ScheduleError::Never);
         }
@@ -156,8 +157,44 @@ fn has_a_day(midnights: &Cron) -> bool {
     })
 }
 
+/// The fields, with what each may be. A schedule of five begins with the minute.
+const FIELDS: [(&str, &str); 6] = [
+    ("second", "0-59"),
+    ("minute", "0-59"),
+    ("hour", "0-23"),
+    ("day of month", "1-31"),
+    ("month", "1-12 or jan-dec"),
+    ("day of week", "0-7 or sun-sat"),
+];
+
+/// The most of a field that is said again.
+const SHOWN_CHARACTERS: usize = 40;
+
+/// Which field is at fault, and what it may be: croner says what is wrong and not where, so each is
+/// tried alone.
+fn unreadable(fields: &[&str], parser: &CronParser, error: &CronError) -> ScheduleError {
+    let known = FIELDS.iter().skip(FIELDS.len() - fields.len());
+    let at_fault = fields.iter().zip(known).enumerate().find_map(|(nth, (field, known))| {
+        field.split(',').find_map(|part| {
+            let (before, after) = ("* ".repeat(nth), " *".repeat(fields.len() - nth - 1));
+            let error = parser.parse(&format!("{before}{part}{after}")).err()?;
+            Some((known, part, error))
+        })
+    });
+    let Some(((name, range), part, error)) = at_fault else {
+        return ScheduleError::Syntax(words(error));
+    };
+    let number = part.bytes().all(|it| it.is_ascii_digit());
+    let part: String = part.chars().take(SHOWN_CHARACTERS).collect();
+    ScheduleError::Syntax(match &error {
+        _ if number => format!("{name} {part} is not in {range}"),
+        CronError::IllegalCharacters(_) => format!("{name} {part:?} is not in {range}"),
+        error => format!("{name} {part:?}: {}; it is in {range}", words(error)),
+    })
+}
+
 /// croner's own words, without its names for things and its full stop.
-fn words(error: &croner::errors::CronError) -> String {
+fn words(error: &CronError) -> String {
     let text = error.to_string();
     let words = text.split_once(": ").map_or(text.as_str(), |(_, words)| words);
     words.trim_end_matches('.').to_lowercase()

@@ -20,6 +20,15 @@ use crate::snapshot::{Listing, Snapshot, Status};
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
+/// What a person calls a server: its name, where it is configured, with its number.
+#[must_use]
+pub fn called(setup: &Setup, server: ServerId) -> String {
+    match setup.server(server) {
+        Some(server) => format!("{} ({})", server.name, server.id),
+        None => server.to_string(),
+    }
+}
+
 /// The names that a rotation would take for its own.
 fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
     setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some())

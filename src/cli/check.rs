@@ -1,19 +1,21 @@
 //! `snapring check`
 
-use std::collections::BTreeMap;
+mod online;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
-use crate::api::client::Client;
 use crate::api::credentials::Credentials;
-use crate::api::failure::Outcome;
-use crate::api::scope::Scope;
+use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::setup::{
-    Chatter, Refusal, begin_logging, connect, explain, locate, locate_credentials, rings,
+    Chatter, Refusal, begin_logging, connect, explain, locate, locate_credentials,
 };
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -48,10 +50,13 @@ pub struct Arguments {
 struct Answer<'a> {
     file: String,
     good: bool,
-    problems: Vec<serde_json::Value>,
+    problems: Vec<Value>,
+    /// What is told among the problems, and stands in no line of the file.
+    #[serde(skip)]
+    remarks: Vec<Remark>,
     servers: Vec<ServerAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<TokenAnswer>,
+    token: Option<Token>,
 }
 
 #[derive(Serialize)]
@@ -61,21 +66,34 @@ struct ServerAnswer<'a> {
     enabled: bool,
     next_ticks: Vec<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    online: Option<OnlineAnswer>,
+    online: Option<Slots>,
 }
 
-#[derive(Serialize)]
-struct TokenAnswer {
-    name: String,
-    permissions: Vec<String>,
+/// What a person should know, though the configuration is good.
+#[derive(Debug, Serialize)]
+struct Remark {
+    severity: &'static str,
+    message: String,
+    hint: Option<String>,
 }
 
-#[derive(Serialize, Default)]
-struct OnlineAnswer {
-    taken: Option<u32>,
-    free: Option<u32>,
-    others: Option<u32>,
-    error: Option<String>,
+impl Remark {
+    fn warning(message: String, hint: &str) -> Self {
+        Self { severity: "warning", message, hint: Some(hint.to_owned()) }
+    }
+
+    fn error(message: String) -> Self {
+        Self { severity: "error", message, hint: None }
+    }
+
+    fn print(&self) {
+        let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        let text = format!("{}{hint}", self.message);
+        match self.severity {
+            "error" => console::error(&text),
+            _ => console::warning(&format!("warning: {text}")),
+        }
+    }
 }
 
 /// Runs the command.
@@ -92,6 +110,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
                 file: path.display().to_string(),
                 good: false,
                 problems: error.to_json(),
+                remarks: Vec::new(),
                 servers: Vec::new(),
                 token: None,
             })?;
@@ -103,50 +122,74 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         }
     };
     let settings = &loaded.settings;
-    let mut warnings = loaded.warnings.clone();
     let credentials = locate_credentials(&settings.api);
-    if !credentials.are_systemds() {
-        warnings.extend(config::token_file_warnings(&loaded));
-    }
-    let no_token = missing_token(settings, &credentials);
+    let of_token_file = match credentials.are_systemds() {
+        true => Vec::new(),
+        false => config::token_file_warnings(&loaded),
+    };
+    let no_token = missing_token(&credentials).filter(|_| of_token_file.is_empty());
+    let warnings = [loaded.warnings.clone(), of_token_file].concat();
+    let mut answer = Answer {
+        file: path.display().to_string(),
+        good: true,
+        problems: warnings.iter().map(config::Problem::to_json).collect(),
+        remarks: no_token.into_iter().collect(),
+        servers: offline(&settings.servers, clock.now().wall),
+        token: None,
+    };
+    answer.remarks.extend(missing_hooks(&settings.servers));
+    let mut exit = Exit::Well;
     if !arguments.json {
         for warning in &warnings {
             console::warning(&warning.render(console::colours()));
         }
-        if let Some(words) = &no_token {
-            console::warning(&format!("warning: {words}"));
-        }
     }
-    let mut exit = Exit::Well;
-    let now = clock.now().wall;
-    let mut answer = Answer {
-        file: path.display().to_string(),
-        good: true,
-        problems: warnings
-            .iter()
-            .map(config::Problem::to_json)
-            .chain(no_token.map(|words| json!({ "severity": "warning", "message": words })))
-            .collect(),
-        servers: offline(&settings.servers, now),
-        token: None,
-    };
     if arguments.online {
         begin_logging(settings, Chatter::Quiet.level(settings))?;
-        exit = ask(settings, clock, &mut answer).await?;
+        let client = connect(&settings.api, clock).map_err(Refusal::print)?;
+        exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {
+        let remarks: Result<Vec<_>, _> = answer.remarks.iter().map(serde_json::to_value).collect();
+        answer.problems.extend(remarks.map_err(|_| Exit::Trouble)?);
         console::print_json(&answer)?;
-    } else if !arguments.quiet {
-        console::print(&tell(settings, &answer))?;
+        return Ok(exit);
+    }
+    answer.remarks.iter().for_each(Remark::print);
+    if !arguments.quiet {
+        console::print(&tell(settings, &answer, arguments.online))?;
     }
     Ok(exit)
 }
 
-/// What a run would say of the token, where it is not to be in a `token_file`, whose state is told
-/// already.
-fn missing_token(settings: &Settings, credentials: &Credentials) -> Option<String> {
-    let told = settings.api.token_file.is_some() && !credentials.are_systemds();
-    if told { None } else { credentials.token().err().map(explain) }
+/// What a run would say of the token.
+fn missing_token(credentials: &Credentials) -> Option<Remark> {
+    let problem = credentials.token().err()?;
+    Some(Remark::warning(explain(problem), "`snapring run` will not start without it"))
+}
+
+/// Hooks that cannot be run here. The configuration may be for another machine.
+fn missing_hooks(servers: &[Arc<Server>]) -> Vec<Remark> {
+    let hooks = servers.iter().filter_map(|server| server.hooks.as_deref());
+    let programs: BTreeSet<&Path> = hooks
+        .flat_map(|hooks| [hooks.before.first(), hooks.after.first()])
+        .flatten()
+        .map(Path::new)
+        .filter(|program| program.is_absolute())
+        .collect();
+    let remark = |program: &Path| {
+        let problem = match std::fs::metadata(program) {
+            Err(error) => error.to_string(),
+            Ok(it) if !it.is_file() => "it is not a file".to_owned(),
+            Ok(it) if it.permissions().mode() & 0o111 == 0 => "it is not executable".to_owned(),
+            Ok(_) => return None,
+        };
+        Some(Remark::warning(
+            format!("the hook {} cannot be run on this machine: {problem}", program.display()),
+            "a rotation whose hook cannot be run fails",
+        ))
+    };
+    programs.into_iter().filter_map(remark).collect()
 }
 
 fn offline(servers: &[Arc<Server>], now: Timestamp) -> Vec<ServerAnswer<'_>> {
@@ -171,77 +214,12 @@ fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
     std::iter::successors(next(&now), next).take(TICKS_SHOWN).collect()
 }
 
-/// Asks the provider about the token and each server.
-async fn ask(settings: &Settings, clock: Clock, answer: &mut Answer<'_>) -> Result<Exit, Exit> {
-    let client = connect(&settings.api, clock).map_err(Refusal::print)?;
-    let scope = Scope::default();
-    match client.account(&scope).await {
-        Ok(info) => {
-            answer.token = Some(TokenAnswer { name: info.name, permissions: info.permissions });
-        }
-        Err(problem) => {
-            console::error(&format!("the token: {problem}"));
-            return Ok(Exit::Trouble);
-        }
-    }
-    let mut exit = Exit::Well;
-    for ((server, ring), row) in
-        rings(&client, &settings.servers).await.into_iter().zip(&mut answer.servers)
-    {
-        let online = match ring {
-            Ok(ring) => OnlineAnswer {
-                taken: Some(ring.taken()),
-                free: Some(server.policy.cap.saturating_sub(ring.taken())),
-                others: Some(ring.held_by_others()),
-                error: None,
-            },
-            Err(problem) => {
-                exit = Exit::Trouble;
-                let gone = problem.outcome() == Some(Outcome::NotFound);
-                OnlineAnswer {
-                    error: Some(problem.to_string() + &hint(&client, gone).await),
-                    ..OnlineAnswer::default()
-                }
-            }
-        };
-        row.online = Some(online);
-    }
-    // A number that the provider does not know may list as empty instead of as 404.
-    if let Ok(known) = client.servers(&scope).await {
-        for row in &mut answer.servers {
-            if !known.iter().any(|server| server.id == row.server_id)
-                && let Some(online) = &mut row.online
-                && online.error.is_none()
-            {
-                exit = Exit::Trouble;
-                online.error = Some(format!("the account has no such server{}", names(&known)));
-            }
-        }
-    }
-    Ok(exit)
-}
-
-async fn hint(client: &Client, gone: bool) -> String {
-    if !gone {
-        return String::new();
-    }
-    match client.servers(&Scope::default()).await {
-        Ok(known) => names(&known),
-        Err(_) => String::new(),
-    }
-}
-
-fn names(known: &[crate::api::body::ServerRow]) -> String {
-    let shown: Vec<String> =
-        known.iter().take(10).map(|row| format!("{} ({})", row.id, row.name)).collect();
-    let more = if known.len() > shown.len() { ", …" } else { "" };
-    format!("; it has {}{more}", shown.join(", "))
-}
-
-fn tell(settings: &Settings, answer: &Answer<'_>) -> String {
+fn tell(settings: &Settings, answer: &Answer<'_>, asked: bool) -> String {
     let count = answer.servers.len();
     let noun = if count == 1 { "server" } else { "servers" };
-    let mut text = format!("{}: good, {count} {noun}\n", answer.file);
+    let unasked = asked && answer.token.is_none();
+    let but = if unasked { ", but the provider could not be asked" } else { "" };
+    let mut text = format!("{}: good, {count} {noun}{but}\n", answer.file);
     if let Some(token) = &answer.token {
         text.push_str(&format!(
             "token {:?}: permissions {}\n",
@@ -275,8 +253,8 @@ fn tell(settings: &Settings, answer: &Answer<'_>) -> String {
         }));
         if let Some(online) = &row.online {
             cells.push(match online {
-                OnlineAnswer { error: Some(error), .. } => error.clone(),
-                OnlineAnswer { taken, free, others, .. } => format!(
+                Slots { error: Some(error), .. } => error.clone(),
+                Slots { taken, free, others, .. } => format!(
                     "{} taken ({} not the ring's), {} free",
                     taken.unwrap_or_default(),
                     others.unwrap_or_default(),

@@ -18,13 +18,17 @@ use crate::snapshot::{Listing, Snapshot, Status};
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The snapshot's id, as `snapring list` shows it
-    #[arg(value_name = "ID")]
-    id: u64,
+    #[arg(value_name = "ID", value_parser = parse_id)]
+    id: SnapshotId,
     /// Do not ask
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     config: ConfigArgument,
+}
+
+fn parse_id(text: &str) -> Result<SnapshotId, String> {
+    text.parse().map(SnapshotId).map_err(|_| "not a snapshot's id, see `snapring list`".to_owned())
 }
 
 /// Runs the command.
@@ -34,7 +38,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
     let client = setup.client().map_err(Refusal::print)?;
-    let id = SnapshotId(arguments.id);
+    let id = arguments.id;
     let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;
     console::note(&what_is_lost(&setup, &snapshot, &listing)?);
     if !arguments.yes && !console::confirm("Delete it? It cannot be undone. [yes/no]", "yes")? {
@@ -60,7 +64,7 @@ fn what_is_lost(setup: &Setup, snapshot: &Snapshot, listing: &Listing) -> Result
         "{} {} of server {}: {}, {}, made {} ago",
         snapshot.id,
         snapshot.name,
-        snapshot.server,
+        by_hand::called(setup, snapshot.server),
         snapshot.status.as_str(),
         size(snapshot.size_mb),
         age(snapshot.created_at, now)

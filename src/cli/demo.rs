@@ -1,5 +1,6 @@
 //! `snapring demo`
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
+use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::client::Client;
@@ -25,7 +27,7 @@ use crate::daemon::{Daemon, World};
 use crate::exclusion::Exclusion;
 use crate::hooks::Processes;
 use crate::naming::ServerId;
-use crate::observe::listener::listen;
+use crate::observe::listener::serve_on;
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Step};
 use crate::readable::age;
@@ -81,12 +83,16 @@ pub struct Arguments {
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let shutdown = Ending::listen()?.asked;
+    let page = match arguments.listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let clock = Clock::accelerated(Clock::system().now().wall, SPEED);
     let begun = clock.now().wall;
     let sandbox = start_sandbox(&clock).await?;
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
-    console::print(&introduction(arguments.seconds, arguments.listen))?;
+    console::print(&introduction(arguments.seconds, page.as_ref()))?;
     let world = World {
         clock: clock.clone(),
         exclusion: Exclusion::in_process(),
@@ -103,9 +109,9 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let daemon = Daemon::start(&settings, account, world, clockwork)
         .await
         .map_err(|problem| trouble(&problem))?;
-    let _listening = arguments.listen.map(|address| {
-        let listening = listen(address, daemon.view(), Clock::system());
-        AbortOnDropHandle::new(tokio::spawn(listening))
+    let _serving = page.map(|page| {
+        let serving = serve_on(page, daemon.view(), Clock::system());
+        AbortOnDropHandle::new(tokio::spawn(serving))
     });
     tokio::select! {
         () = clock.sleep(Duration::from_secs(arguments.seconds) * SPEED) => {}
@@ -133,6 +139,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 fn trouble(problem: &dyn std::fmt::Display) -> Exit {
     console::error(&format!("the demo cannot go on: {problem}"));
     Exit::Trouble
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Exit> {
+    TcpListener::bind(address).await.map_err(|problem| {
+        let taken = problem.kind() == io::ErrorKind::AddrInUse;
+        let hint = "\nhint: the port is taken; port 0 stands for any that is free";
+        console::error(&format!(
+            "cannot listen on {address}: {problem}{}",
+            if taken { hint } else { "" }
+        ));
+        Exit::Trouble
+    })
 }
 
 async fn start_sandbox(clock: &Clock) -> Result<Sandbox, Exit> {
@@ -166,8 +184,9 @@ fn client(settings: &Settings, sandbox: &Sandbox, clock: &Clock) -> Result<Clien
     Ok(Client::new(Box::new(transport), &settings.api, credentials, clock.clone(), seed()))
 }
 
-fn introduction(seconds: u64, listen: Option<SocketAddr>) -> String {
-    let page = listen
+fn introduction(seconds: u64, page: Option<&TcpListener>) -> String {
+    let page = page
+        .and_then(|page| page.local_addr().ok())
         .map_or(String::new(), |address| format!("Watch them on http://{address}/ meanwhile.\n"));
     format!(
         "Three servers on a sandbox of the VPS.org API, {seconds} s long; an hour passes in 5 s,\n\

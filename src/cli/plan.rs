@@ -12,6 +12,7 @@ use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
 use crate::readable::age;
+use crate::ring::Ring;
 
 /// Show what the next rotation would create and delete, and why; changes nothing.
 ///
@@ -93,9 +94,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             exit = Exit::Trouble;
             continue;
         };
-        // At the tick, or now if that is later: when the new snapshot would be made.
-        let then = tick.instant().max(now);
-        let plan = Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, then);
+        let plan = foretell(server, &ring, tick, now);
         if matches!(plan.step, Step::Blocked(_)) {
             exit = Exit::Trouble;
         }
@@ -111,6 +110,13 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         console::print(text.trim_end())?;
     }
     Ok(exit)
+}
+
+/// What the rotation of a tick would do, asked for now.
+pub(super) fn foretell(server: &Server, ring: &Ring, tick: Tick, now: Timestamp) -> Plan {
+    // At the tick, or now if that is later: when the new snapshot would be made.
+    let then = tick.instant().max(now);
+    Plan::forecast(ring, &server.policy, tick, AskedBy::Schedule, then)
 }
 
 /// The first tick at or after the time asked for, or after now.

@@ -97,15 +97,19 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
     let server_name = setup
         .server(snapshot.server)
         .map_or_else(|| snapshot.server.to_string(), |server| server.name.clone());
+    let first = match arguments.snapshot_first {
+        true => "; a snapshot of the present state is made first",
+        false => "",
+    };
     console::note(&format!(
-        "Server {server_name} ({}) will be stopped and overwritten with\n  {} {}, {}, made {} ago.\n\
+        "Server {} will be stopped and overwritten with\n  {} {}, {}, made {} ago.\n\
          Everything written since then is lost{}.",
-        snapshot.server,
+        by_hand::called(&setup, snapshot.server),
         snapshot.id,
         snapshot.name,
         size(snapshot.size_mb),
         age(snapshot.created_at, now),
-        if arguments.snapshot_first { " but for a snapshot made first" } else { "" }
+        first
     ));
     let question = format!("To go on, type the server's name ({server_name}):");
     if !arguments.yes && !console::confirm(&question, &server_name)? {

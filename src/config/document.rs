@@ -1,12 +1,13 @@
 //! Walking a TOML document so that one mistake hides no other.
 
 use std::collections::HashSet;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::problem::{Draft, Severity};
+use crate::config::reference::example_of;
 
 /// What the names of keys hold whose values nobody may see.
 pub(crate) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
@@ -36,7 +37,13 @@ impl Problems {
         label: impl Into<String>,
         hint: Option<String>,
     ) {
-        self.add(Severity::Error, span, message.into(), label.into(), hint);
+        self.add(Severity::Error, Some(span), message.into(), label.into(), hint);
+    }
+
+    /// Of something that stands nowhere.
+    pub(crate) fn error_of_the_whole(&mut self, message: &str, hint: &str) {
+        let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
+        self.add(Severity::Error, None, message, String::new(), hint);
     }
 
     /// Of two that may not be alike the second is pointed at; the first's line is named beside it.
@@ -57,18 +64,18 @@ impl Problems {
         label: impl Into<String>,
         hint: Option<String>,
     ) {
-        self.add(Severity::Warning, span, message.into(), label.into(), hint);
+        self.add(Severity::Warning, Some(span), message.into(), label.into(), hint);
     }
 
     fn add(
         &mut self,
         severity: Severity,
-        span: Range<usize>,
+        span: Option<Range<usize>>,
         message: String,
         label: String,
         hint: Option<String>,
     ) {
-        let draft = Draft { severity, message, span: Some(span), label, hint };
+        let draft = Draft { severity, message, span, label, hint };
         if self.seen.insert(draft.clone()) {
             self.drafts.push(draft);
         }
@@ -134,7 +141,8 @@ impl<'i> Document<'i> {
         problems.line_starts = line_starts(text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            problems.error(span, format!("this is not TOML: {}", error.message()), "", None);
+            let hint = unquoted(text, &error, span.start);
+            problems.error(span, format!("this is not TOML: {}", error.message()), "", hint);
         }
         Self { root, whole }
     }
@@ -142,6 +150,21 @@ impl<'i> Document<'i> {
     pub(crate) fn root(&self) -> Table<'_, 'i> {
         Table { table: self.root.get_ref(), name: "the configuration", span: 0..0 }
     }
+}
+
+/// How the value of a key is written, where one stands at this place that needs quotes.
+fn unquoted(text: &str, error: &toml::de::Error, at: usize) -> Option<String> {
+    if !error.message().contains("must be quoted") {
+        return None;
+    }
+    let before = text.get(..at)?;
+    let key = before.lines().last()?.trim_end().strip_suffix('=')?.trim();
+    let header = before.lines().rev().map(str::trim).find(|line| line.starts_with('['))?;
+    let example = match key {
+        "schedule" => "\"0 3 * * *\"",
+        _ => example_of(header, key)?,
+    };
+    Some(format!("write it like {key} = {example}"))
 }
 
 /// One table, asked key by key.
@@ -275,7 +298,7 @@ impl<'a, 'i> Table<'a, 'i> {
     pub(crate) fn integer(
         &self,
         key: &'static str,
-        range: std::ops::RangeInclusive<u64>,
+        range: RangeInclusive<u64>,
         problems: &mut Problems,
     ) -> Given<u64> {
         let Some(value) = self.get(key) else { return Given::Absent };
@@ -311,19 +334,35 @@ pub(crate) fn string<'a>(
 pub(crate) fn integer(
     value: Entry<'_, '_>,
     key: &str,
-    range: std::ops::RangeInclusive<u64>,
+    range: RangeInclusive<u64>,
+    problems: &mut Problems,
+) -> Given<u64> {
+    let bounds = format!("from {} to {}", range.start(), range.end());
+    integer_within(value, key, range, &bounds, problems)
+}
+
+/// The same with bounds in words of their own.
+pub(crate) fn integer_within(
+    value: Entry<'_, '_>,
+    key: &str,
+    range: RangeInclusive<u64>,
+    bounds: &str,
     problems: &mut Problems,
 ) -> Given<u64> {
     let number = value.get_ref().as_integer().and_then(|integer| {
         let digits = integer.as_str().replace('_', "");
         i128::from_str_radix(&digits, integer.radix()).ok()
     });
-    let whole =
-        || format!("`{key}` must be a whole number from {} to {}", range.start(), range.end());
+    let whole = format!("`{key}` must be a whole number {bounds}");
     match number.map(u64::try_from) {
         Some(Ok(number)) if range.contains(&number) => Given::Good(number, value.span()),
-        Some(_) => refuse(value, whole(), None, problems),
-        _ => mistake(value, &whole(), None, problems),
+        Some(_) => refuse(value, whole, None, problems),
+        None => {
+            let digits = |text: &&str| text.parse::<u64>().is_ok();
+            let quoted = value.get_ref().as_str().filter(digits);
+            let hint = quoted.map(|number| format!("take the quotes off: {number}"));
+            mistake(value, &whole, hint, problems)
+        }
     }
 }
 

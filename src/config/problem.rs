@@ -273,7 +273,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(mut errors: Vec<Problem>, warnings: Vec<Problem>) -> Self {
-        errors.sort_by_key(|problem| problem.draft.span.as_ref().map(|span| span.start));
+        errors.sort_by_key(|it| it.draft.span.as_ref().map_or(usize::MAX, |span| span.start));
         Self { errors, warnings }
     }
 
@@ -289,7 +289,7 @@ impl ConfigError {
         Self { errors: vec![Problem::new(draft, source)], warnings: Vec::new() }
     }
 
-    /// The mistakes, in the order of the file.
+    /// The mistakes, in the order of the file; last what is nowhere in it.
     #[must_use]
     pub fn errors(&self) -> &[Problem] {
         &self.errors

@@ -444,5 +444,15 @@ pub fn shared_names() -> Vec<&'static str> {
     SERVER.keys.iter().filter(|key| key.shared).map(|key| key.name).collect()
 }
 
+/// A value that a key may have, as TOML; its table as it is written, like `[api]`.
+#[must_use]
+pub fn example_of(header: &str, name: &str) -> Option<&'static str> {
+    let header = if header == "[defaults]" { SERVER.header } else { header };
+    let sections = [&API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
+    let section = sections.into_iter().find(|section| section.header == header)?;
+    let key = section.keys.iter().find(|key| key.name == name)?;
+    Some(key.example).filter(|example| !example.is_empty())
+}
+
 #[cfg(test)]
 mod tests;

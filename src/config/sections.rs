@@ -39,7 +39,8 @@ pub(crate) fn read(
     let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
-    let servers = servers::read(&root, document.whole, problems)?;
+    let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
+    let servers = servers::read(&root, document.whole, of_vps_org, problems)?;
     let settings = Settings { api: api?, servers, http: http?, store, log: log?, notify: notify? };
     Some((settings, token_file_span))
 }

@@ -18,13 +18,18 @@ use crate::naming::{Prefix, PrefixError, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
 
-/// Reads all servers; `None` when one of them is mistaken.
+/// What VPS.org gives each server.
+const CAP: u64 = 5;
+
+/// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
+/// told than of another provider.
 pub(crate) fn read(
     root: &Table<'_, '_>,
     whole: bool,
+    of_vps_org: bool,
     problems: &mut Problems,
 ) -> Option<Vec<Arc<Server>>> {
-    let mut reader = Reader::default();
+    let mut reader = Reader { of_vps_org, ..Reader::default() };
     let defaults = match root.table("defaults", "[defaults]", problems) {
         Given::Good(table, _) => {
             table.refuse_others(&reference::shared_names(), problems);
@@ -43,7 +48,7 @@ pub(crate) fn read(
             return None;
         }
         let hint = "write [[server]] with id = 12345, schedule = \"0 3 * * *\" and keep = 4";
-        problems.error(0..0, "there is no server", "", Some(hint.to_owned()));
+        problems.error_of_the_whole("there is no server", hint);
         return None;
     }
     let known = reference::names(reference::SERVER.keys);
@@ -80,6 +85,7 @@ struct Shared<'a> {
 /// Remembers what was read, so that what servers have in common is read once, and is in memory once.
 #[derive(Default)]
 struct Reader {
+    of_vps_org: bool,
     zones: HashMap<String, Result<TimeZone, String>>,
     /// By zone, and in it by expression.
     schedules: HashMap<String, HashMap<String, Result<Schedule, ScheduleError>>>,
@@ -119,7 +125,14 @@ impl Reader {
                 .string("description", problems)
                 .and_then(|text, span| plain_text("description", text, 500, span, problems))
                 .and_then(|text, _| Some(self.descriptions.one(text))),
-            cap: table.integer("cap", 1..=1000, problems),
+            cap: table.integer("cap", 1..=1000, problems).and_then(|cap, span| {
+                if self.of_vps_org && cap > CAP {
+                    let message = format!("VPS.org gives {CAP} snapshots a server");
+                    let hint = "leave `cap` out, unless VPS.org gives this server more";
+                    problems.warning(span, message, "", Some(hint.to_owned()));
+                }
+                Some(cap)
+            }),
             reserve: table.integer("reserve", 0..=1000, problems),
             jitter: duration(table, "jitter", Duration::ZERO..=year, problems),
             catch_up: duration(table, "catch_up", Duration::ZERO..=year, problems),
@@ -172,7 +185,7 @@ impl Reader {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
             problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
         }
-        let cap = own.cap.or(|| defaults.cap.clone()).or(|| Given::Good(5, 0..0)).good();
+        let cap = own.cap.or(|| defaults.cap.clone()).or(|| Given::Good(CAP, 0..0)).good();
         let reserve =
             own.reserve.or(|| defaults.reserve.clone()).or(|| Given::Good(0, 0..0)).good();
         let keep = keep.and_then(|keep, span| {
@@ -326,12 +339,9 @@ impl Reader {
                             "minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, day of week 0-7 or sun-sat"
                         }
                     };
-                    problems.error(
-                        span,
-                        format!("the schedule {error}"),
-                        "",
-                        Some(hint.to_owned()),
-                    );
+                    let hint = nickname(text)
+                        .map_or(hint.to_owned(), |fields| format!("write {fields:?} for {text}"));
+                    problems.error(span, format!("the schedule {error}"), "", Some(hint));
                 }
             }
         }
@@ -348,6 +358,18 @@ impl Reader {
         };
         Some((schedules, tightest, first))
     }
+}
+
+/// The fields that other crons have a word for.
+fn nickname(text: &str) -> Option<&'static str> {
+    Some(match text {
+        "@hourly" => "0 * * * *",
+        "@daily" | "@midnight" => "0 0 * * *",
+        "@weekly" => "0 0 * * 0",
+        "@monthly" => "0 0 1 * *",
+        "@yearly" | "@annually" => "0 0 1 1 *",
+        _ => return None,
+    })
 }
 
 /// Ticks nearer to each other than `min_interval` are skipped, and such that are nearer than the

@@ -94,6 +94,14 @@ fn mistakes_are_pointed_at_and_explained() {
         ("a server without anything", "[[server]]\n".to_owned()),
         ("thirty February", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 0 30 2 *\"".to_owned()),
         ("four fields", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * *\"".to_owned()),
+        ("a word of other crons", "[[server]]\nid = 1\nkeep = 1\nschedule = \"@daily\"".to_owned()),
+        ("hour twenty-five, in a list", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3,25 * * *\"".to_owned()),
+        ("an unheard-of month", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * foo *\"".to_owned()),
+        ("texts without quotes", "[[server]]\nid = 1\nkeep = 1\nschedule = 0 3 * * *\ntimezone = Europe/Berlin\n[log]\nlevel = info\n[x]\ny = z".to_owned()),
+        ("numbers in quotes", GOOD.replace("id = 1", "id = \"101\"\npin = [\"801\"]\ncap = \"x\"")),
+        ("a table misspelt", GOOD.replace("[[server]]", "[[servers]]")),
+        ("more than VPS.org gives", format!("{GOOD}cap = 6")),
+        ("what another provider may give", format!("[api]\nbase_url = \"https://x.org/\"\n{GOOD}cap = 6")),
         ("minute sixty", "[[server]]\nid = 1\nkeep = 1\nschedule = \"60 3 * * *\"".to_owned()),
         (
             "a zone's mistake hides no other",
@@ -109,6 +117,8 @@ fn mistakes_are_pointed_at_and_explained() {
             "an unknown rule",
             "[[server]]\nid = 1\nschedule = \"0 3 * * *\"\nkeep = { dayly = 3 }".to_owned(),
         ),
+        ("a number that cannot be kept", format!("{}{}", GOOD.replace("keep = 4", "keep = 0"),
+            GOOD.replace("id = 1", "id = 2").replace("keep = 4", "keep = { last = 2000 }"))),
         ("more than the cap", format!("{GOOD}reserve = 2")),
         (
             "a server's own cap below the default keep",

@@ -8,7 +8,9 @@ use jiff::tz::TimeZone;
 use toml::de::DeValue;
 use url::{Host, Url};
 
-use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, nearest, refuse};
+use crate::config::document::{
+    Entry, Given, Problems, Table, integer_within, mistake, nearest, refuse,
+};
 use crate::policy::{Keep, Rule};
 
 /// 24 hours.
@@ -122,8 +124,10 @@ pub(crate) fn keep(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Keep
     let Some(value) = table.get("keep") else { return Given::Absent };
     let given = match value.get_ref() {
         DeValue::Table(_) => keep_rules(table, value, problems),
-        DeValue::Integer(_) => integer(value, "keep", 0..=MOST_KEPT, problems)
-            .and_then(|last, _| Some(Keep { last: narrow(last), ..Keep::default() })),
+        DeValue::Integer(_) => {
+            integer_within(value, "keep", 1..=MOST_KEPT, "from 1 to `cap`", problems)
+                .and_then(|last, _| Some(Keep { last: narrow(last), ..Keep::default() }))
+        }
         _ => {
             return mistake(
                 value,
@@ -154,10 +158,11 @@ fn keep_rules(table: &Table<'_, '_>, value: Entry<'_, '_>, problems: &mut Proble
     if !rules.refuse_others(&Rule::ALL.map(Rule::as_str), problems) {
         return Given::Mistaken;
     }
-    let mut count = |rule: Rule| match rules.integer(rule.as_str(), 0..=MOST_KEPT, problems) {
-        Given::Absent => Some(0),
-        Given::Mistaken => None,
-        Given::Good(number, _) => Some(narrow(number)),
+    let mut count = |rule: Rule| {
+        let Some(value) = rules.get(rule.as_str()) else { return Some(0) };
+        integer_within(value, rule.as_str(), 0..=MOST_KEPT, "from 0 to `cap`", problems)
+            .good()
+            .map(narrow)
     };
     let all = Rule::ALL.map(&mut count);
     let [Some(last), Some(hourly), Some(daily), Some(weekly), Some(monthly), Some(yearly)] = all

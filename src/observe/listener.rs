@@ -52,6 +52,15 @@ async fn listen_within(
     clock: Clock,
 ) -> Infallible {
     let listener = bind(address, bounds.again, &clock).await;
+    accept(bounds, listener, view, clock).await
+}
+
+/// The same where it listens already.
+pub async fn serve_on(listener: TcpListener, view: View, clock: Clock) -> Infallible {
+    accept(BOUNDS, listener, view, clock).await
+}
+
+async fn accept(bounds: Bounds, listener: TcpListener, view: View, clock: Clock) -> Infallible {
     let router = router(view);
     let places = Arc::new(Semaphore::new(bounds.connections));
     // They end with this task.
@@ -105,9 +114,11 @@ fn shown(listener: &TcpListener, address: SocketAddr) -> SocketAddr {
 }
 
 fn tell(address: SocketAddr, problem: &io::Error, again: Duration) {
+    let taken = problem.kind() == io::ErrorKind::AddrInUse;
     tracing::error!(
         event = "http",
-        "cannot listen on {address}: {problem}; rotations go on, and it is tried again every {}",
+        "cannot listen on {address}: {problem}{}; rotations go on, and it is tried again every {}",
+        if taken { " (is another snapring running?)" } else { "" },
         humantime::format_duration(again)
     );
 }

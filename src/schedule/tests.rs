@@ -125,7 +125,22 @@ fn schedules_have_one_order_and_show_what_they_are() {
 #[test]
 fn what_is_wrong_with_a_field_is_said_in_plain_words() {
     let words = |text| Schedule::parse(text, TimeZone::UTC).unwrap_err().to_string();
-    assert_eq!(words("60 3 * * *"), "cannot be read: number out of bounds");
+    assert_eq!(words("60 3 * * *"), "cannot be read: minute 60 is not in 0-59");
+    assert_eq!(words("60 3 0 * * *"), "cannot be read: second 60 is not in 0-59");
+    assert_eq!(words("0 3,25 * * *"), "cannot be read: hour 25 is not in 0-23");
+    assert_eq!(words("0 3 * * 8"), "cannot be read: day of week 8 is not in 0-7 or sun-sat");
+    assert_eq!(
+        words("0 20-25 * * *"),
+        "cannot be read: hour \"20-25\": range out of bounds; it is in 0-23"
+    );
+    assert_eq!(words("0 3 * x *"), "cannot be read: month \"x\" is not in 1-12 or jan-dec");
+    assert_eq!(
+        words("*/0 3 * * *"),
+        "cannot be read: minute \"*/0\": step cannot be zero; it is in 0-59"
+    );
+    let long = format!("0 {} * * *", "x".repeat(10_000));
+    assert!(words(&long).len() < 100, "{}", words(&long));
+    assert_eq!(words("@daily"), "has 1 field; a schedule has 5, or 6 with seconds first");
     assert_eq!(words("0,, 3 * * *"), "cannot be read: a comma stands without a value beside it");
 }
 

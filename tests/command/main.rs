@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+mod check;
 mod client;
 mod daemon;
 mod history;

@@ -19,30 +19,6 @@ fn json(text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
-    let machine = machine().await;
-    let (code, out, _) = machine.run(&["check"]);
-    assert_eq!(code, 0);
-    assert!(out.contains("good, 2 servers") && out.contains("03:00:00 UTC"), "{out}");
-    assert_eq!(machine.sandbox.provider().calls().len(), 0, "nothing was asked of the provider");
-
-    assert_eq!(machine.run(&["check", "--quiet"]), (0, String::new(), String::new()));
-    let (code, out, _) = machine.run(&["check", "--online", "--json"]);
-    assert_eq!(code, 0, "{out}");
-    let answer = json(&out);
-    assert_eq!(answer["token"]["name"], "sandbox");
-    assert_eq!(answer["servers"][1]["online"]["free"], 5);
-
-    machine.configure(&SERVERS.replace("102", "999"));
-    let (code, out, _) = machine.run(&["check", "--online"]);
-    assert_eq!(code, 1);
-    assert!(
-        out.contains("the account has no such server; it has 101 (web-01), 102 (db-01)"),
-        "{out}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_ends_every_command_with_78() {
     let machine = machine().await;
     machine.configure("[[server]]\nid = 101\nschedule = \"0 0 30 2 *\"\nkeep = 9\n");
@@ -68,6 +44,7 @@ async fn without_a_token_the_daemon_does_not_start() {
     assert_eq!(checked.status.code(), Some(0), "the configuration itself is good");
     let errors = String::from_utf8(checked.stderr).unwrap();
     assert!(errors.contains("warning: there is no API token"), "{errors}");
+    assert!(errors.contains("hint: `snapring run` will not start without it"), "{errors}");
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("there is no API token: set `token_file`"), "{errors}");
 }
@@ -135,14 +112,20 @@ async fn by_hand_create_delete_and_restore() {
 
     let (code, _, errors) = machine.run(&["delete", &id]);
     assert_eq!(code, 2);
-    assert!(errors.contains("before-upgrade") && errors.contains("say --yes"), "{errors}");
+    assert!(errors.contains("before-upgrade of server web (101): completed"), "{errors}");
+    assert!(errors.contains("say --yes"), "{errors}");
     assert_eq!(machine.rows(WEB).len(), 1);
 
     let (code, out, errors) =
         machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("is being restored from before-upgrade"), "{out}");
-    assert!(errors.contains("Everything written since then is lost"), "{errors}");
+    let lost =
+        "Everything written since then is lost; a snapshot of the present state is made first.";
+    assert!(
+        errors.contains("Server web (101) will be stopped") && errors.contains(lost),
+        "{errors}"
+    );
     assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
     assert!(machine.names(WEB)[1].starts_with("before-restore-"));
 
@@ -175,13 +158,14 @@ async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_usage_is_explained_and_ends_with_2() {
     let machine = machine().await;
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["plan", "nobody"], "it has web (101), db (102)"),
         (&["rotate"], "required"),
         (&["plan", "--at", "tomorrow"], "write 2026-11-24T03:00:00Z"),
         (&["create", "web", "--name", "with space"], "' ' is not allowed"),
         (&["create", "web", "--name", "snapring-20260101T030000Z"], "rotations would delete it"),
         (&["delete", "-5"], "unexpected argument"),
+        (&["delete", "abc"], "not a snapshot's id, see `snapring list`"),
         (&["restore", "newest"], "neither a snapshot's id nor the word"),
         (&["sandbox", "--fault", "list:explode"], "\"explode\" is no effect"),
     ];
@@ -211,6 +195,21 @@ async fn the_demo_turns_three_rings_and_tells_why_each_snapshot_is_there() {
     }
     assert!(!out.contains("failed"), "{out}");
     assert_eq!(machine.sandbox.provider().calls().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_whose_port_is_taken_does_not_begin() {
+    let machine = Machine::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, out, errors) = machine.run(&["demo", "--seconds", "1", "--listen", &address]);
+    assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+    let expected = format!("error: cannot listen on {address}: Address already in use");
+    assert!(errors.starts_with(&expected) && errors.contains("the port is taken"), "{errors}");
+    drop(taken);
+    let (code, out, errors) = machine.run(&["demo", "--seconds", "1", "--listen", &address]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("Watch them on http://{address}/ meanwhile.")), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

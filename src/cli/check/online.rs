@@ -1,0 +1,155 @@
+//! What the provider says to a configuration: of the token, and of each server.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::api::body::ServerRow;
+use crate::api::client::Client;
+use crate::api::failure::{CallError, Outcome};
+use crate::api::scope::Scope;
+use crate::cli::Exit;
+use crate::cli::check::{Answer, Remark, ServerAnswer};
+use crate::cli::plan::foretell;
+use crate::cli::setup::rings;
+use crate::config::types::{Server, Settings};
+use crate::naming::SnapshotId;
+use crate::plan::Step;
+use crate::ring::Ring;
+
+/// Who the token is.
+#[derive(Serialize)]
+pub(super) struct Token {
+    pub(super) name: String,
+    pub(super) permissions: Vec<String>,
+}
+
+/// A server's slots, or why they are not known.
+#[derive(Serialize, Default)]
+pub(super) struct Slots {
+    pub(super) taken: Option<u32>,
+    pub(super) free: Option<u32>,
+    pub(super) others: Option<u32>,
+    pub(super) error: Option<String>,
+}
+
+/// Asks the provider about the token and each server.
+pub(super) async fn ask(client: &Client, settings: &Settings, answer: &mut Answer<'_>) -> Exit {
+    let scope = Scope::default();
+    match client.account(&scope).await {
+        Ok(info) => {
+            answer.token = Some(Token { name: info.name, permissions: info.permissions });
+        }
+        Err(problem) => {
+            answer.remarks.push(Remark::error(unasked(&problem, settings)));
+            return Exit::Trouble;
+        }
+    }
+    let rings = rings(client, &settings.servers).await;
+    for ((server, ring), row) in rings.iter().zip(&mut answer.servers) {
+        row.online = Some(match ring {
+            Ok(ring) => Slots {
+                taken: Some(ring.taken()),
+                free: Some(server.policy.cap.saturating_sub(ring.taken())),
+                others: Some(ring.held_by_others()),
+                error: None,
+            },
+            Err(problem) => {
+                let gone = problem.outcome() == Some(Outcome::NotFound);
+                Slots {
+                    error: Some(problem.to_string() + &hint(client, gone).await),
+                    ..Slots::default()
+                }
+            }
+        });
+    }
+    // A number that the provider does not know may list as empty instead of as 404.
+    if let Ok(known) = client.servers(&scope).await {
+        for row in &mut answer.servers {
+            if !known.iter().any(|server| server.id == row.server_id)
+                && let Some(online) = &mut row.online
+                && online.error.is_none()
+            {
+                online.error = Some(format!("the account has no such server{}", names(&known)));
+            }
+        }
+    }
+    let good = |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_none());
+    let listed: Vec<(&Server, &Ring)> = rings
+        .iter()
+        .zip(&answer.servers)
+        .filter(|(_, row)| good(row))
+        .filter_map(|((server, ring), _)| Some((server.as_ref(), ring.as_ref().ok()?)))
+        .collect();
+    let now = client.clock().now().wall;
+    answer.remarks.extend(listed.iter().filter_map(|(server, ring)| blocked(server, ring, now)));
+    answer.remarks.extend(astray(&listed));
+    if listed.len() == rings.len() { Exit::Well } else { Exit::Trouble }
+}
+
+/// Why nothing could be asked: only a refusal is the token's fault.
+fn unasked(problem: &CallError, settings: &Settings) -> String {
+    let base_url = &settings.api.base_url;
+    let CallError::Failed(failure) = problem else { return format!("{base_url}: {problem}") };
+    match failure.outcome {
+        Outcome::Unauthorized => format!("the token: {problem}"),
+        Outcome::NotFound => format!("`base_url` {base_url} is not the provider's API (404)"),
+        Outcome::Transport => format!("{base_url} cannot be reached: {}", failure.message),
+        _ => format!("{base_url}: {problem}"),
+    }
+}
+
+/// A server whose next rotation would find no room.
+fn blocked(server: &Server, ring: &Ring, now: Timestamp) -> Option<Remark> {
+    let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
+    let Step::Blocked(blocked) = foretell(server, ring, tick, now).step else { return None };
+    Some(Remark::warning(
+        format!("{}: its next rotation would be blocked: {blocked}", server.name),
+        "delete one of them (`snapring delete ID` shows what is lost, and asks), take one out of \
+         `pin`, or lower `keep` or `reserve`",
+    ))
+}
+
+/// Pins of snapshots that their server does not have.
+fn astray(listed: &[(&Server, &Ring)]) -> Vec<Remark> {
+    let homes: HashMap<SnapshotId, &Server> = listed
+        .iter()
+        .flat_map(|(server, ring)| ring.listing().snapshots.iter().map(|row| (row.id, *server)))
+        .collect();
+    let mut remarks = Vec::new();
+    for (server, _) in listed {
+        for pin in &server.policy.pinned {
+            let elsewhere = match homes.get(pin) {
+                Some(home) if home.id == server.id => continue,
+                Some(home) => format!("; server {} ({}) has it", home.id, home.name),
+                None => String::new(),
+            };
+            remarks.push(Remark::warning(
+                format!(
+                    "{}: pin {pin}: server {} has no such snapshot{elsewhere}",
+                    server.name, server.id
+                ),
+                &format!("`snapring list {}` shows those that it has", server.name),
+            ));
+        }
+    }
+    remarks
+}
+
+async fn hint(client: &Client, gone: bool) -> String {
+    if !gone {
+        return String::new();
+    }
+    match client.servers(&Scope::default()).await {
+        Ok(known) => names(&known),
+        Err(_) => String::new(),
+    }
+}
+
+fn names(known: &[ServerRow]) -> String {
+    let shown: Vec<String> =
+        known.iter().take(10).map(|row| format!("{} ({})", row.id, row.name)).collect();
+    let more = if known.len() > shown.len() { ", …" } else { "" };
+    format!("; it has {}{more}", shown.join(", "))
+}

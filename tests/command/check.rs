@@ -1,0 +1,174 @@
+//! What `check` says: of a configuration alone, and of what the provider knows of it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+use snapring::naming::ServerId;
+
+use crate::machine::{Machine, WEB};
+
+const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n\
+                       [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
+
+const DB: ServerId = ServerId(102);
+
+async fn machine() -> Machine {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    machine
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
+    let machine = machine().await;
+    let (code, out, _) = machine.run(&["check"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("good, 2 servers") && out.contains("03:00:00 UTC"), "{out}");
+    assert_eq!(machine.sandbox.provider().calls().len(), 0, "nothing was asked of the provider");
+
+    assert_eq!(machine.run(&["check", "--quiet"]), (0, String::new(), String::new()));
+    let (code, out, _) = machine.run(&["check", "--online", "--json"]);
+    assert_eq!(code, 0, "{out}");
+    let answer = json(&out);
+    assert_eq!(answer["token"]["name"], "sandbox");
+    assert_eq!(answer["servers"][1]["online"]["free"], 5);
+
+    machine.configure(&SERVERS.replace("102", "999"));
+    let (code, out, _) = machine.run(&["check", "--online"]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("the account has no such server; it has 101 (web-01), 102 (db-01)"),
+        "{out}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_which_a_rotation_would_be_blocked_is_warned_of() {
+    let machine = machine().await;
+    let online = || machine.run(&["check", "--online"]);
+    for nth in 0..4 {
+        machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth);
+    }
+    let (code, _, errors) = online();
+    assert_eq!((code, errors.contains("blocked")), (0, false), "one slot is free: {errors}");
+    machine.add(WEB, "by-hand-4", 5);
+    let (code, out, errors) = online();
+    assert_eq!(code, 0, "a warning: {errors}");
+    assert!(out.contains("5 taken (5 not the ring's), 0 free"), "{out}");
+    let expected =
+        "warning: web: its next rotation would be blocked: no room: 5 of 5 slots are taken";
+    assert!(errors.contains(expected), "{errors}");
+    assert_eq!(errors.matches("warning:").count(), 1, "of the full one only: {errors}");
+    assert!(errors.contains("\nhint: delete one of them"), "{errors}");
+    let planned = machine.run(&["plan", "web"]).1;
+    let told = errors.lines().find_map(|line| line.split_once("blocked: ")).unwrap().1;
+    assert!(planned.contains(told), "what `plan` says: {planned}");
+
+    let (code, out, _) = machine.run(&["check", "--online", "--json"]);
+    let answer = json(&out);
+    let problem = &answer["problems"][0];
+    assert_eq!((code, &answer["good"], &problem["severity"]), (0, &true.into(), &"warning".into()));
+    assert!(problem["message"].as_str().unwrap().contains("by-hand-4 (foreign)"), "{problem}");
+
+    machine.configure(&SERVERS.replace("name = \"web\"", "name = \"web\"\nenabled = false"));
+    assert!(!online().2.contains("warning:"), "what is not rotated is not blocked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_its_server_does_not_have_is_warned_of_and_found_elsewhere() {
+    let machine = machine().await;
+    let (own, others) = (machine.add(WEB, "mine", 5), machine.add(DB, "not-mine", 5));
+    let pins = format!("name = \"web\"\npin = [{own}, {others}, 99999]");
+    machine.configure(&SERVERS.replace("name = \"web\"", &pins));
+    assert_eq!(machine.run(&["check"]).2, "", "nobody was asked");
+    let (code, _, errors) = machine.run(&["check", "--online"]);
+    assert_eq!(code, 0, "{errors}");
+    let warnings: Vec<&str> = errors.lines().filter(|line| line.contains("pin")).collect();
+    let missing = "server 101 has no such snapshot";
+    assert_eq!(
+        warnings,
+        [
+            format!("warning: web: pin {others}: {missing}; server 102 (db) has it"),
+            format!("warning: web: pin 99999: {missing}"),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
+    let machine = machine().await;
+    let hook = machine.path("quiesce");
+    let name = hook.to_str().unwrap();
+    let hooks = format!("hooks = {{ before = [{name:?}], after = [\"resume\", \"/no/such\"] }}");
+    machine.configure(&SERVERS.replace("keep = 3", &format!("keep = 3\n{hooks}")));
+    let warned = |problem: &str| {
+        let (code, _, errors) = machine.run(&["check"]);
+        assert_eq!(code, 0, "{errors}");
+        let expected = format!("warning: the hook {name} cannot be run on this machine: {problem}");
+        assert!(errors.starts_with(&expected), "{errors}");
+        assert_eq!(errors.matches("warning:").count(), 1, "once for both servers: {errors}");
+    };
+    warned("No such file or directory");
+    std::fs::write(&hook, "#!/bin/sh\n").unwrap();
+    let mode = |mode| std::fs::set_permissions(&hook, PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    warned("it is not executable");
+    mode(0o755);
+    assert_eq!(machine.run(&["check"]).2, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_there_keeps_a_run_from_starting_and_check_says_so() {
+    let machine = machine().await;
+    let missing = machine.path("token");
+    machine.configure_api(&format!("token_file = {:?}", missing.to_str().unwrap()), SERVERS);
+    let (code, out, errors) = machine.run(&["check"]);
+    assert_eq!(code, 0, "the configuration itself is good: {errors}");
+    assert!(out.contains("good, 2 servers"), "{out}");
+    assert!(errors.contains("warning: the token file cannot be read: No such file"), "{errors}");
+    assert!(errors.contains("`snapring run` will not start without it"), "{errors}");
+    assert_eq!(machine.run(&["run"]).0, 78);
+    std::fs::write(&missing, "\n").unwrap();
+    std::fs::set_permissions(&missing, PermissionsExt::from_mode(0o600)).unwrap();
+    let (code, _, errors) = machine.run(&["check"]);
+    assert!(code == 0 && errors.contains("is empty\nhint: `snapring run` will not"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
+    let machine = machine().await;
+    let online = || machine.run(&["check", "--online"]);
+    let but = "good, 2 servers, but the provider could not be asked";
+
+    machine.fault("account:status=401,times=1");
+    let (code, out, errors) = online();
+    assert_eq!(code, 1);
+    assert!(errors.contains("error: the token: account unauthorized (401)"), "{errors}");
+    assert!(out.contains(but), "{out}");
+
+    let address = machine.sandbox.address();
+    let config = std::fs::read_to_string(machine.path("config.toml")).unwrap();
+    let elsewhere = |base_url: &str| {
+        let text = config.replace(&format!("http://{address}/api/v1/"), base_url);
+        std::fs::write(machine.path("config.toml"), text).unwrap();
+    };
+    elsewhere(&format!("http://{address}/elsewhere/"));
+    let (code, out, errors) = online();
+    assert_eq!(code, 1);
+    let expected =
+        format!("error: `base_url` http://{address}/elsewhere/ is not the provider's API (404)");
+    assert!(errors.contains(&expected) && out.contains(but), "{errors}");
+
+    // A port that was free a moment ago.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    elsewhere(&format!("http://{closed}/api/v1/"));
+    let (code, out, errors) = online();
+    assert_eq!(code, 1);
+    let expected = format!("error: http://{closed}/api/v1/ cannot be reached: ");
+    assert!(errors.contains(&expected) && errors.contains("Connection refused"), "{errors}");
+    assert!(!errors.contains("token") && out.contains(but), "{errors}{out}");
+}
