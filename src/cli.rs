@@ -87,6 +87,11 @@ fn after_help() -> String {
     format!("Start with:\n{examples}\nExit codes: {}.", codes.join("; "))
 }
 
+/// A span of time in an argument.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a span like 26h or 90s"))
+}
+
 /// Which configuration.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgument {

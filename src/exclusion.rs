@@ -116,7 +116,8 @@ impl Drop for Claim {
 impl MachineLock {
     fn set(&self, server: ServerId, kind: i32) -> Result<(), Errno> {
         let place = place(&self.account, server);
-        let file = usize::try_from(place).ok().and_then(|place| self.files.get(place % FILES));
+        let nth = usize::try_from(place.unsigned_abs() % FILES as u64);
+        let file = nth.ok().and_then(|nth| self.files.get(nth));
         let lock = libc::flock {
             l_type: i16::try_from(kind).map_err(|_| Errno::EINVAL)?,
             l_whence: 0, // SEEK_SET

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::setup::{load, locate};
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::config;
 use crate::observe::visitor::ask;
@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long)]
     ready: bool,
     /// How long to wait for the answer
-    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = parse_span)]
     timeout: Duration,
     #[command(flatten)]
     config: ConfigArgument,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
@@ -34,9 +34,10 @@ const AT_ONCE: usize = 1000;
 /// Ends with 1 unless every one of them has its new snapshot. It comes into the history of the
 /// daemon's store, and the daemon learns of it there within seconds.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["servers", "all"]).required(true)))]
 pub struct Arguments {
     /// Ids or names of servers
-    #[arg(value_name = "SERVER", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "SERVER")]
     servers: Vec<String>,
     /// Every enabled server of the configuration
     #[arg(long)]

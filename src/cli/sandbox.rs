@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::cli::ending::Ending;
 use crate::cli::setup::seed;
-use crate::cli::{Exit, console};
+use crate::cli::{Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::naming::{Prefix, ServerId, Tick};
 use crate::sandbox::faults::{EFFECTS, Fault};
@@ -64,11 +64,8 @@ fn help() -> String {
 }
 
 fn parse_spans(text: &str) -> Result<RangeInclusive<Duration>, String> {
-    let span = |text: &str| {
-        humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a span like 5s"))
-    };
     let (least, most) = text.split_once("..").unwrap_or((text, text));
-    let (least, most) = (span(least)?, span(most)?);
+    let (least, most) = (parse_span(least)?, parse_span(most)?);
     if most < least {
         return Err("the second span is the shorter one".to_owned());
     }

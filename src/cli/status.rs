@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::cli::setup::{Chatter, Setup, locate, rings};
 use crate::cli::table::{lines, table};
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Server;
@@ -41,9 +41,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long, conflicts_with = "max_age")]
     json: bool,
-    /// Be a check for Nagios and its kin: one line with performance data, and 0 OK, 1 WARNING when a
-    /// last rotation ended badly, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
-    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    /// Be a check for Nagios and its kin: a line with performance data, more where more is wrong, and
+    /// 0 OK, 1 WARNING when a last rotation ended badly, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     max_age: Option<Duration>,
     #[command(flatten)]
     config: ConfigArgument,

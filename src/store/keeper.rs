@@ -363,8 +363,9 @@ impl Keeper {
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),
-                    "the store does not work: {trouble}; rotations go on, and what the history \
-                     lacks is told once it works again"
+                    "the store does not work: {}: {trouble}; rotations go on, and what the history \
+                     lacks is told once it works again",
+                    self.place
                 );
             }
         }
@@ -385,8 +386,8 @@ impl Keeper {
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),
-                    "the file is damaged ({trouble}); it was put aside as {}, and a new history \
-                     begins",
+                    "{} is damaged ({trouble}); it was put aside as {}, and a new history begins",
+                    self.place,
                     aside.display()
                 );
                 true
@@ -395,7 +396,8 @@ impl Keeper {
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),
-                    "the file is damaged, and cannot be put aside: {problem}"
+                    "{} is damaged, and cannot be put aside: {problem}",
+                    self.place
                 );
                 false
             }
