@@ -62,6 +62,8 @@ impl Configured {
             .env("SNAPRING_CONFIG", self.directory.path().join("config.toml"))
             .env("SNAPRING_TOKEN", &self.token)
             .env("STATE_DIRECTORY", self.directory.path())
+            // As the unit and the image have it.
+            .env("MIMALLOC_PURGE_DELAY", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command

@@ -41,7 +41,7 @@ struct Arguments {
 struct Idle {
     /// Before it has looked at its servers.
     fresh_kib: u64,
-    /// After it has looked at each once.
+    /// After it has looked at each once, and has been idle for a while.
     seen_kib: u64,
     /// Of one core, in percent.
     cpu: f64,
@@ -71,7 +71,7 @@ fn main() -> Result<()> {
     };
     for (when, of) in [
         ("before the first look", (|idle: &Idle| idle.fresh_kib) as fn(&Idle) -> u64),
-        ("after a look at each", |idle: &Idle| idle.seen_kib),
+        ("idle after a look at each", |idle: &Idle| idle.seen_kib),
     ] {
         let what = format!("idle memory with {few} servers, {when}");
         tell(what, "15 MiB", format!("{} MiB", mib(of(&with_few))));
@@ -118,9 +118,9 @@ fn idle(arguments: &Arguments, binary: &Path, servers: u64) -> Result<Idle> {
     let fresh_kib = daemon.process.resident_kib()?;
     ensure!(account.tallies()?.is_empty(), "it has looked already");
     wait_for_the_looks(&account)?;
-    let (seen_kib, cpu) = (daemon.process.resident_kib()?, daemon.process.cpu()?);
+    let cpu = daemon.process.cpu()?;
     sleep(arguments.idle);
-    let cpu = daemon.process.cpu()? - cpu;
+    let (seen_kib, cpu) = (daemon.process.resident_kib()?, daemon.process.cpu()? - cpu);
     let cpu = 100.0 * cpu.as_secs_f64() / arguments.idle.as_secs_f64();
     Ok(Idle { fresh_kib, seen_kib, cpu })
 }
