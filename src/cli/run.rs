@@ -170,7 +170,7 @@ impl Witnesses {
             // While the store does not work nothing is known, and nothing is missed.
             let Ok(rotations) = self.store.history(filter).await else { continue };
             since = now;
-            for past in rotations.iter().rev() {
+            for past in rotations.iter().rev().filter(|past| past.ended_at <= now) {
                 if daemon.hear_of(past) {
                     self.notices.on_report(&past.report(), past.ended_at);
                 }

@@ -11,15 +11,17 @@ use crate::store::PastRotation;
 
 impl Daemon {
     /// Takes over how a rotation ended elsewhere, and looks at what there is now, for whoever asks
-    /// the daemon. `false` where that is no news: of a server that is not configured, or no later
-    /// than what is known of it, as the daemon's own rotations are.
+    /// the daemon. `false` where that is no news: of a server that is not configured; of a tick of
+    /// its schedule, which was the daemon's own, though it may come back later than what is known,
+    /// where the clock was set back; or no later than what is known.
     #[must_use]
     pub fn hear_of(&self, past: &PastRotation) -> bool {
         let shared = &self.shared;
         let Some(server) = shared.current().servers.get(&past.server_id).cloned() else {
             return false;
         };
-        if !shared.world.standings.hear_of(server.id, &past.into()) {
+        let is_own = server.has_tick(past.tick);
+        if is_own || !shared.world.standings.hear_of(server.id, &past.into()) {
             return false;
         }
         tracing::info!(

@@ -524,9 +524,12 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
     let now = stage.clock.now().wall;
     let by_hand = PastRotation {
         outcome: RotationOutcome::Rotated,
+        tick: Tick::at(now),
         reason: None,
         ..PastRotation::of(&own, now)
     };
+    let own = PastRotation::of(&own, now);
+    assert!(!daemon.hear_of(&own), "though it is later: the clock was set back since");
     assert!(daemon.hear_of(&by_hand));
     assert!(!daemon.hear_of(&by_hand), "no news any more");
     assert!(!daemon.hear_of(&PastRotation { server_id: ServerId(103), ..by_hand }));
