@@ -323,7 +323,9 @@ impl Transport for Fragile {
 async fn a_fault_in_the_shared_listing_leaves_nobody_waiting() {
     let scene = Scene::over(None, |memory| Box::new(Fragile(memory)));
     for _ in 0..2 {
-        let seen = scene.look(SERVERS, GATHER, Sharing::Pages).await;
+        let look = scene.look(SERVERS, GATHER, Sharing::Pages);
+        let seen =
+            scene.clock.timeout(Duration::from_secs(60), look).await.expect("all are served");
         assert!(seen.iter().all(|(rows, _)| *rows == 2), "{seen:?}");
         assert_eq!(scene.listings(), (0, 20));
     }
