@@ -65,6 +65,7 @@ struct Ring {
     calls_under_way: u32,
     /// Ticks that may still be run late since the daemon last woke.
     late_runs_left: u32,
+    last_late_run: Option<Timestamp>,
     /// When the last rotation ended.
     ended_at: Option<Timestamp>,
 }
@@ -362,8 +363,12 @@ impl Judge {
         if tick >= woke.at - SignedDuration::from_secs(60) {
             return;
         }
+        // Made again after somebody took it away, it is the same tick's; S3 judges that.
+        if ring.last_late_run == Some(tick) {
+            return;
+        }
         match ring.late_runs_left.checked_sub(1) {
-            Some(left) => ring.late_runs_left = left,
+            Some(left) => (ring.late_runs_left, ring.last_late_run) = (left, Some(tick)),
             None => {
                 let words = format!("{} is one missed tick too many since {}", row.name, woke.at);
                 self.violated("L2", words);
@@ -449,20 +454,20 @@ impl Judge {
                 act.at.duration_since(touched).as_secs()
                     > i64::try_from(report.duration_ms / 1000).unwrap() + 120
             });
-            let managed = |row: &&Row| {
+            // A reload may have come between, with other pins too.
+            let managed_by = |policy: &SimPolicy, row: &Row| {
                 is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0)
             };
             let own_is_there =
                 act.before.iter().any(|row| row.name == own_name && row.status == "completed");
             if own_is_there {
-                let candidates: Vec<(u64, Timestamp)> = act
-                    .before
-                    .iter()
-                    .filter(managed)
-                    .filter(|row| row.status == "completed")
-                    .map(|row| (row.id.0, row.created_at))
-                    .collect();
                 let asked_for = |policy: &SimPolicy| {
+                    let candidates: Vec<(u64, Timestamp)> = act
+                        .before
+                        .iter()
+                        .filter(|row| managed_by(policy, row) && row.status == "completed")
+                        .map(|row| (row.id.0, row.created_at))
+                        .collect();
                     kept(&candidates, policy.keep, &policy.time_zone()).contains(&act.row.id.0)
                 };
                 if quiet && act.row.status == "completed" && policies.iter().all(asked_for) {
@@ -474,12 +479,12 @@ impl Judge {
                 continue;
             }
             if victims == 0 {
-                let ours = u32::try_from(act.before.iter().filter(managed).count()).unwrap();
-                let others = u32::try_from(act.before.len()).unwrap() - ours;
                 let needed = |policy: &SimPolicy| {
+                    let ours = act.before.iter().filter(|row| managed_by(policy, row)).count();
+                    let ours = u32::try_from(ours).unwrap();
+                    let others = u32::try_from(act.before.len()).unwrap() - ours;
                     (ours + 1).saturating_sub(policy.cap.saturating_sub(policy.reserve.max(others)))
                 };
-                // A reload may have come between.
                 allowed = policies.iter().map(needed).max().unwrap_or(0);
             }
             victims += 1;
