@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::api::client::Client;
+use crate::api::failure::CallError;
+use crate::api::lister::{GATHER, Sharing, When};
+use crate::api::scope::Scope;
 use crate::clock::Clock;
 use crate::config::types::{ApiSettings, Server, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
@@ -35,6 +38,7 @@ use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
+use crate::ring::Ring;
 use crate::rotate::pace::Habits;
 use crate::rotate::report::{Report, RotationOutcome};
 use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
@@ -332,6 +336,25 @@ impl Shared {
             habits: self.habits.clone(),
             shutdown: self.shutdown.clone(),
         }
+    }
+
+    /// A task that ends where it stands once what is under way is not waited for any more.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let broken_off = self.broken_off.clone();
+        self.tasks.spawn(async move { broken_off.run_until_cancelled(task).await });
+    }
+
+    /// What a server holds, beside its rotations; those who ask about it are told.
+    async fn look(&self, server: &Server) -> Result<Ring, CallError> {
+        let client = Arc::clone(&self.current().client);
+        let scope = Scope::of(server, self.shutdown.clone());
+        let now = self.world.clock.now().uptime;
+        let when = When { earliest: now, latest: now.saturating_add(GATHER) };
+        // What is missing in pages would be taken for missed, or for not begun.
+        let look = Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer));
+        let ring = Ring::of(look.await?, &server.policy);
+        self.world.standings.saw(&ring);
+        Ok(ring)
     }
 
     /// Rotates, unless the server is busy. The one place where a rotation's end is told.

@@ -11,6 +11,7 @@ use crate::api::failure::{CallError, Outcome};
 use crate::api::scope::Scope;
 use crate::cli::setup::{PATIENCE, Refusal, Setup};
 use crate::cli::{Exit, console};
+use crate::config::types::CAP;
 use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
@@ -107,7 +108,7 @@ pub async fn create(
     let scope = scope(setup, server, shutdown);
     let _claim = claim(setup, server)?;
     let before = client.list(server, &scope).await.map_err(trouble)?;
-    let cap = setup.server(server).map_or(5, |server| server.policy.cap);
+    let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
         let held: Vec<&str> = before.snapshots.iter().map(|row| row.name.as_str()).collect();
         console::error(&format!(

@@ -74,8 +74,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
-    let configured = setup.settings.store.as_ref();
-    let place = Place::of_command(configured, |name| std::env::var_os(name));
+    let place = setup.store();
     if let Some(words) = unreadable(&place) {
         console::error(&words);
         return Err(Exit::Trouble);

@@ -149,7 +149,7 @@ struct Recorder {
 
 impl Recorder {
     fn begin(setup: &Setup) -> Self {
-        let place = Place::of_command(setup.settings.store.as_ref(), |name| std::env::var_os(name));
+        let place = setup.store();
         let (ended, mut to_write) = mpsc::unbounded_channel();
         let clock = setup.clock.clone();
         let task = tokio::spawn(async move {

@@ -27,6 +27,7 @@ use crate::ring::Ring;
 use crate::rotate::Surroundings;
 use crate::rotate::pace::Habits;
 use crate::standing::Standings;
+use crate::store::place::Place;
 use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.
@@ -157,6 +158,12 @@ impl Setup {
             habits: Habits::default(),
             shutdown,
         })
+    }
+
+    /// Where the daemon keeps what has been.
+    #[must_use]
+    pub fn store(&self) -> Place {
+        Place::of_command(self.settings.store.as_ref(), |name| std::env::var_os(name))
     }
 
     /// The claims that keep rotations apart on this machine.

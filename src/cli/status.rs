@@ -212,7 +212,7 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
 
 /// How servers stood when a daemon last wrote it down. Without that, the rings tell what they can.
 async fn remembered(setup: &Setup) -> Standings {
-    let place = Place::of_command(setup.settings.store.as_ref(), |name| std::env::var_os(name));
+    let place = setup.store();
     if place == Place::Memory {
         return Standings::default();
     }

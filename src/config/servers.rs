@@ -11,15 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::document::{Given, Problems, Table};
 use crate::config::reference;
 use crate::config::server_values::{hooks, pins, plain_text, schedules};
-use crate::config::types::{Hooks, Server};
+use crate::config::types::{CAP, Hooks, Server};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::interner::Interner;
 use crate::naming::{Prefix, PrefixError, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
-
-/// What VPS.org gives each server.
-const CAP: u64 = 5;
 
 /// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
 /// told than of another provider.
@@ -126,7 +123,7 @@ impl Reader {
                 .and_then(|text, span| plain_text("description", text, 500, span, problems))
                 .and_then(|text, _| Some(self.descriptions.one(text))),
             cap: table.integer("cap", 1..=1000, problems).and_then(|cap, span| {
-                if self.of_vps_org && cap > CAP {
+                if self.of_vps_org && cap > u64::from(CAP) {
                     let message = format!("VPS.org gives {CAP} snapshots a server");
                     let hint = "leave `cap` out, unless VPS.org gives this server more";
                     problems.warning(span, message, "", Some(hint.to_owned()));
@@ -185,7 +182,8 @@ impl Reader {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
             problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
         }
-        let cap = own.cap.or(|| defaults.cap.clone()).or(|| Given::Good(CAP, 0..0)).good();
+        let cap =
+            own.cap.or(|| defaults.cap.clone()).or(|| Given::Good(u64::from(CAP), 0..0)).good();
         let reserve =
             own.reserve.or(|| defaults.reserve.clone()).or(|| Given::Good(0, 0..0)).good();
         let keep = keep.and_then(|keep, span| {

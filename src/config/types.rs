@@ -17,6 +17,9 @@ use crate::policy::Policy;
 use crate::schedule::Schedule;
 use crate::store::place::Place;
 
+/// How many snapshots VPS.org gives each server.
+pub const CAP: u32 = 5;
+
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::lister::{GATHER, Sharing, When};
-use crate::api::scope::Scope;
-use crate::config::types::Server;
-use crate::daemon::{Daemon, Shared};
-use crate::ring::Ring;
+use crate::daemon::Daemon;
 use crate::store::PastRotation;
 
 impl Daemon {
@@ -35,21 +31,11 @@ impl Daemon {
             server.name,
             past.outcome.as_str()
         );
-        let look = look(Arc::clone(shared), server);
-        let broken_off = shared.broken_off.clone();
-        shared.tasks.spawn(async move { broken_off.run_until_cancelled(look).await });
+        let looking = Arc::clone(shared);
+        shared.spawn(async move {
+            // Where it fails the call's event says so, and the next rotation looks anyway.
+            let _ = looking.look(&server).await;
+        });
         true
-    }
-}
-
-/// Sees what a server holds. Where that fails the call's event says so, and the next rotation looks
-/// anyway.
-async fn look(shared: Arc<Shared>, server: Arc<Server>) {
-    let scope = Scope::of(&server, shared.shutdown.clone());
-    let now = shared.world.clock.now().uptime;
-    let when = When { earliest: now, latest: now.saturating_add(GATHER) };
-    let client = Arc::clone(&shared.current().client);
-    if let Ok(listing) = client.look(server.id, &scope, when, Sharing::OneAnswer).await {
-        shared.world.standings.saw(&Ring::of(listing, &server.policy));
     }
 }

@@ -7,8 +7,6 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::failure::CallError;
-use crate::api::lister::{GATHER, Sharing, When};
-use crate::api::scope::Scope;
 use crate::clock::Moment;
 use crate::config::types::Server;
 use crate::daemon::{Ordered, Shared};
@@ -36,9 +34,7 @@ pub(super) async fn go_on_with_all(
         () = shared.world.clock.sleep(settle) => {}
     }
     for server in servers {
-        let task = go_on(Arc::clone(&shared), server, started);
-        let broken_off = shared.broken_off.clone();
-        shared.tasks.spawn(async move { broken_off.run_until_cancelled(task).await });
+        shared.spawn(go_on(Arc::clone(&shared), server, started));
     }
 }
 
@@ -115,20 +111,11 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         if next.is_some_and(|next| next <= clock.now().wall) {
             return None;
         }
-        let client = Arc::clone(&shared.current().client);
-        let scope = Scope::of(server, shared.shutdown.clone());
-        let now = clock.now().uptime;
-        let when = When { earliest: now, latest: now.saturating_add(GATHER) };
-        // What is missing in pages would be taken for missed, or for not begun.
-        match Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer)).await {
-            Ok(listing) => {
-                let ring = Ring::of(listing, &server.policy);
-                shared.world.standings.saw(&ring);
-                return Some(ring);
-            }
+        match shared.look(server).await {
+            Ok(ring) => return Some(ring),
             Err(CallError::Interrupted) => return None,
             Err(_) => {
-                client.refresh_token();
+                shared.current().client.refresh_token();
                 wait = (wait * 2).clamp(Duration::from_secs(10), PATIENCE);
             }
         }

@@ -2,29 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
 use snapring::naming::ServerId;
 
-use crate::machine::{Machine, WEB};
-
-const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n\
-                       [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
+use crate::machine::{Machine, SERVERS, WEB, json};
 
 const DB: ServerId = ServerId(102);
 
-async fn machine() -> Machine {
-    let machine = Machine::new().await;
-    machine.configure(SERVERS);
-    machine
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let (code, out, _) = machine.run(&["check"]);
     assert_eq!(code, 0);
     assert!(out.contains("good, 2 servers") && out.contains("03:00:00 UTC"), "{out}");
@@ -48,7 +34,7 @@ async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_on_which_a_rotation_would_be_blocked_is_warned_of() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let online = || machine.run(&["check", "--online"]);
     for nth in 0..4 {
         machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth);
@@ -80,7 +66,7 @@ async fn a_server_on_which_a_rotation_would_be_blocked_is_warned_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_that_its_server_does_not_have_is_warned_of_and_found_elsewhere() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let (own, others) = (machine.add(WEB, "mine", 5), machine.add(DB, "not-mine", 5));
     let pins = format!("name = \"web\"\npin = [{own}, {others}, 99999]");
     machine.configure(&SERVERS.replace("name = \"web\"", &pins));
@@ -100,7 +86,7 @@ async fn a_pin_that_its_server_does_not_have_is_warned_of_and_found_elsewhere() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let hook = machine.path("quiesce");
     let name = hook.to_str().unwrap();
     let hooks = format!("hooks = {{ before = [{name:?}], after = [\"resume\", \"/no/such\"] }}");
@@ -123,7 +109,7 @@ async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_there_keeps_a_run_from_starting_and_check_says_so() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let missing = machine.path("token");
     machine.configure_api(&format!("token_file = {:?}", missing.to_str().unwrap()), SERVERS);
     let (code, out, errors) = machine.run(&["check"]);
@@ -140,7 +126,7 @@ async fn a_token_that_is_not_there_keeps_a_run_from_starting_and_check_says_so()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let online = || machine.run(&["check", "--online"]);
     let but = "good, 2 servers, but the provider could not be asked";
 

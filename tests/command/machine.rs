@@ -21,6 +21,14 @@ pub const WEB: ServerId = ServerId(101);
 /// The token of every machine; no output may ever show it.
 pub const TOKEN: &str = "vps_not_to_be_seen_4711";
 
+/// Two servers, each due once a day.
+pub const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n\
+                           [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
+
+pub fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
 pub struct Machine {
     pub sandbox: Sandbox,
     pub directory: TempDir,
@@ -43,6 +51,13 @@ impl Machine {
         let sandbox = Sandbox::start(options, clock.clone(), listen).await.unwrap();
         assert_eq!(sandbox.token().expose_secret(), TOKEN);
         Self { sandbox, directory: tempfile::tempdir().unwrap(), clock, started: AtomicU32::new(0) }
+    }
+
+    /// One that is configured for [`SERVERS`].
+    pub async fn with_servers() -> Self {
+        let machine = Self::new().await;
+        machine.configure(SERVERS);
+        machine
     }
 
     pub async fn new() -> Self {

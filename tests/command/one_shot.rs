@@ -1,26 +1,12 @@
 //! The commands that run once.
 
-use serde_json::Value;
 use snapring::api::failure::Operation;
 
-use crate::machine::{Machine, TOKEN, WEB};
-
-const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n\
-                       [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
-
-async fn machine() -> Machine {
-    let machine = Machine::new().await;
-    machine.configure(SERVERS);
-    machine
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
+use crate::machine::{Machine, SERVERS, TOKEN, WEB, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_ends_every_command_with_78() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     machine.configure("[[server]]\nid = 101\nschedule = \"0 0 30 2 *\"\nkeep = 9\n");
     for arguments in [&["check"][..], &["run"], &["plan"], &["list"], &["rotate", "--all"]] {
         let (code, out, errors) = machine.run(arguments);
@@ -37,7 +23,7 @@ async fn a_bad_configuration_ends_every_command_with_78() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_the_daemon_does_not_start() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let output = machine.command(&["run"]).env_remove("SNAPRING_TOKEN").output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     let checked = machine.command(&["check"]).env_remove("SNAPRING_TOKEN").output().unwrap();
@@ -51,7 +37,7 @@ async fn without_a_token_the_daemon_does_not_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plan_says_what_rotate_then_does() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     for (name, hours) in [
         ("snapring-20260101T030000Z", 90),
         ("by-hand", 80),
@@ -80,7 +66,7 @@ async fn plan_says_what_rotate_then_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_ends_with_1_when_one_of_them_fails() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     machine.fault("create:fails,server=102");
     let (code, out, _) = machine.run(&["rotate", "--all"]);
     assert_eq!(code, 1);
@@ -90,7 +76,7 @@ async fn rotate_ends_with_1_when_one_of_them_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn list_shows_whose_each_snapshot_is() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     machine.add(WEB, "by-hand", 26);
     machine.add(WEB, "snapring-20260101T030000Z", 2);
     let (code, out, _) = machine.run(&["list", "web"]);
@@ -104,7 +90,7 @@ async fn list_shows_whose_each_snapshot_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_hand_create_delete_and_restore() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let (code, out, _) = machine.run(&["create", "web", "--name", "before-upgrade"]);
     assert_eq!(code, 0);
     assert!(out.contains("before-upgrade completed"), "{out}");
@@ -138,7 +124,7 @@ async fn by_hand_create_delete_and_restore() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let ids: Vec<u64> =
         (0..5).map(|nth| machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth)).collect();
     let (code, _, errors) = machine.run(&["create", "web", "--name", "one-more"]);
@@ -157,7 +143,7 @@ async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_usage_is_explained_and_ends_with_2() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let cases: [(&[&str], &str); 9] = [
         (&["plan", "nobody"], "it has web (101), db (102)"),
         (&["rotate"], "required"),
@@ -181,7 +167,7 @@ async fn wrong_usage_is_explained_and_ends_with_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_turns_three_rings_and_tells_why_each_snapshot_is_there() {
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let (code, out, errors) = machine.run(&["demo", "--seconds", "11"]);
     assert_eq!(code, 0, "{errors}");
     for expected in [
@@ -215,7 +201,7 @@ async fn a_demo_whose_port_is_taken_does_not_begin() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sandbox_says_how_to_reach_it_and_hides_nothing_it_does() {
     use std::io::{BufRead, BufReader};
-    let machine = machine().await;
+    let machine = Machine::with_servers().await;
     let mut command =
         machine.command(&["sandbox", "--servers", "2", "--fault", "create:status=500"]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
