@@ -136,6 +136,13 @@ pub fn monotonic_us() -> u64 {
     u64::try_from(since_boot.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Time since the machine was started, sleep included. The same for all processes.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    read.map(Duration::from).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -331,6 +331,7 @@ impl Shared {
             client: Arc::clone(&current.client),
             hooks: Arc::clone(&self.world.hooks),
             settle: current.api.settle,
+            shows_up_within: current.api.shows_up_within(),
             pins: self.pins.clone(),
             standings: self.world.standings.clone(),
             habits: self.habits.clone(),
@@ -365,13 +366,13 @@ impl Shared {
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
         let claim = claim.map_or_else(|| self.world.exclusion.claim(server.id), Ok);
         let report = match claim {
-            Ok(_claim) => {
+            Ok(claim) => {
                 let now = self.world.clock.now().wall;
                 let _under_way = self.world.standings.begun(server.id, tick, now);
                 let next_start = server.next_start_after(now);
                 let server = Arc::clone(&server);
                 let assignment = Assignment { server, tick, asked_by, next_start };
-                rotate(&self.surroundings(&current), &assignment).await
+                rotate(&self.surroundings(&current), &assignment, &claim).await
             }
             Err(busy) => {
                 let outcome = match busy {

@@ -3,6 +3,11 @@
 //! Within the process a set says which servers are busy. Between processes (the daemon, and a
 //! person's `rotate` beside it) it is a lock on one byte of a file, so that ten thousand waiting
 //! rotations cost few file descriptors, and the kernel ends a dead process's claims.
+//!
+//! Whoever holds a claim also sees which creates of the server may still have an effect
+//! ([`open_creates`]).
+
+mod open_creates;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,12 +16,15 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use crate::exclusion::open_creates::OpenCreates;
 use crate::naming::ServerId;
+use crate::ring::Ring;
 
 /// The service's state directory.
 pub const SERVICE_DIRECTORY: &str = "/var/lib/snapring";
@@ -33,6 +41,7 @@ pub struct Exclusion(Arc<Claims>);
 struct Claims {
     busy: Mutex<HashSet<ServerId>>,
     machine: Option<MachineLock>,
+    open_creates: OpenCreates,
 }
 
 #[derive(Debug)]
@@ -68,18 +77,38 @@ impl Exclusion {
     /// Claims that hold in this process only.
     #[must_use]
     pub fn in_process() -> Self {
-        Self(Arc::new(Claims { busy: Mutex::default(), machine: None }))
+        Self(Arc::new(Claims {
+            busy: Mutex::default(),
+            machine: None,
+            open_creates: OpenCreates::in_process(),
+        }))
     }
 
     /// Claims that hold on this machine, among all who use the same lock files for the same
-    /// provider address. Their names begin with that of `lock_file`.
+    /// provider address. Their names begin with that of `lock_file`; creates are recorded in a
+    /// directory beside it. `now`: the clock's uptime.
     ///
     /// # Errors
     /// When the files cannot be opened or made.
-    pub fn on_machine(lock_file: &Path, account: &str) -> io::Result<Self> {
+    pub fn on_machine(lock_file: &Path, account: &str, now: Duration) -> io::Result<Self> {
         let files: io::Result<_> = (0..FILES).map(|nth| open(lock_file, nth)).collect();
         let machine = Some(MachineLock { files: files?, account: account.to_owned() });
-        Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine })))
+        let open_creates = OpenCreates::recorded_in(lock_file.with_extension("creates"), now);
+        Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine, open_creates })))
+    }
+
+    /// From when on a listing shows what became of every create that a process sent which ended
+    /// before this one started, as the clock's uptime. `span`: how long after the end of its process
+    /// a create may have an effect.
+    #[must_use]
+    pub fn earlier_creates_settled_at(
+        &self,
+        server: ServerId,
+        now: Duration,
+        span: Duration,
+    ) -> Duration {
+        let recorded = self.0.open_until(server, now, span).unwrap_or_default();
+        recorded.max(self.0.open_creates.unknown_until(span))
     }
 
     /// Claims a server.
@@ -99,6 +128,47 @@ impl Exclusion {
         }
         busy.insert(server);
         Ok(Claim { claims: Arc::clone(&self.0), server })
+    }
+}
+
+impl Claims {
+    fn place(&self, server: ServerId) -> i64 {
+        self.machine.as_ref().map_or(0, |machine| place(&machine.account, server))
+    }
+
+    fn open_until(&self, server: ServerId, now: Duration, span: Duration) -> Option<Duration> {
+        self.open_creates.until(server, self.place(server), now, span)
+    }
+}
+
+/// The creates of the claimed server. All times are the clock's uptime.
+impl Claim {
+    /// From when on a listing shows what became of the last create of this server, whoever sent it;
+    /// `None` when that is known. `span`: how long after it was given up, or after the end of its
+    /// process, a create may have an effect.
+    #[must_use]
+    pub fn last_create_settled_at(&self, now: Duration, span: Duration) -> Option<Duration> {
+        self.claims.open_until(self.server, now, span)
+    }
+
+    /// A create of the snapshot `name` is about to be sent.
+    pub fn create_begins(&self, name: &str, span: Duration) {
+        let place = self.claims.place(self.server);
+        self.claims.open_creates.begin(self.server, place, name, span);
+    }
+
+    /// It was answered, given up, or not sent: from `settled_at` on a listing shows what became of it.
+    pub fn create_ended(&self, settled_at: Duration, now: Duration) {
+        let place = self.claims.place(self.server);
+        self.claims.open_creates.end(self.server, place, settled_at, now);
+    }
+
+    /// Takes note of a complete listing: it may show what became of the last create.
+    pub fn listed(&self, ring: &Ring) {
+        let listing = ring.listing();
+        let names = listing.snapshots.iter().map(|snapshot| snapshot.name.as_str());
+        let place = self.claims.place(self.server);
+        self.claims.open_creates.listed(self.server, place, listing.asked_at.uptime, names);
     }
 }
 
@@ -221,7 +291,7 @@ mod tests {
     fn two_openings_of_the_lock_files_exclude_each_other_server_by_server() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("lock");
-        let open = |account| Exclusion::on_machine(&file, account).unwrap();
+        let open = |account| Exclusion::on_machine(&file, account, Duration::ZERO).unwrap();
         let (daemon, person) = (open("https://a/"), open("https://a/"));
         // More servers than files: each file has several.
         for id in 0..100 {
@@ -232,17 +302,18 @@ mod tests {
             drop(claim);
             assert!(person.claim(ServerId(id)).is_ok());
         }
-        assert_eq!(dir.path().read_dir().unwrap().count(), FILES);
+        // And the directory with the creates.
+        assert_eq!(dir.path().read_dir().unwrap().count(), FILES + 1);
     }
 
     #[test]
     fn a_link_in_the_lock_files_place_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("lock");
-        assert!(Exclusion::on_machine(&file, "https://a/").is_ok());
+        assert!(Exclusion::on_machine(&file, "https://a/", Duration::ZERO).is_ok());
         let link = dir.path().join("lock.f");
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), link).unwrap();
-        assert!(Exclusion::on_machine(&file, "https://a/").is_err());
+        assert!(Exclusion::on_machine(&file, "https://a/", Duration::ZERO).is_err());
     }
 }

@@ -22,6 +22,7 @@ use crate::api::lister::{GATHER, Sharing, When};
 use crate::api::scope::Scope;
 use crate::clock::{Clock, Moment};
 use crate::config::types::Server;
+use crate::exclusion::Claim;
 use crate::hooks::HookRunner;
 use crate::naming::{SnapshotId, Tick};
 use crate::pins::Pins;
@@ -47,8 +48,10 @@ pub struct Surroundings {
     pub client: Arc<Client>,
     /// Runs hooks.
     pub hooks: Arc<dyn HookRunner>,
-    /// How long a create whose answer never came may take to show up.
+    /// How long what the provider has created may take to show up in a listing.
     pub settle: Duration,
+    /// How long after it was given up, or after the end of its process, a create may still show up.
+    pub shows_up_within: Duration,
     /// The pins in force now: a reload may add some while a rotation waits.
     pub pins: Pins,
     /// Who is told what was seen.
@@ -92,8 +95,8 @@ pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<
 }
 
 /// Rotates one server once. The caller holds the claim on it, and logs the report.
-pub async fn rotate(surroundings: &Surroundings, assignment: &Assignment) -> Report {
-    let mut rotation = Rotation::begin(surroundings, assignment);
+pub async fn rotate(surroundings: &Surroundings, assignment: &Assignment, claim: &Claim) -> Report {
+    let mut rotation = Rotation::begin(surroundings, assignment, claim);
     let end = rotation.carry_out().await;
     rotation.report(end)
 }
@@ -153,6 +156,7 @@ struct Rotation<'a> {
     surroundings: &'a Surroundings,
     server: &'a Server,
     assignment: &'a Assignment,
+    claim: &'a Claim,
     scope: Scope,
     progress: Progress,
     begun: Moment,
@@ -165,7 +169,7 @@ struct Rotation<'a> {
 }
 
 impl<'a> Rotation<'a> {
-    fn begin(surroundings: &'a Surroundings, assignment: &'a Assignment) -> Self {
+    fn begin(surroundings: &'a Surroundings, assignment: &'a Assignment, claim: &'a Claim) -> Self {
         let clock = surroundings.client.clock().clone();
         let begun = clock.now();
         let server = &*assignment.server;
@@ -177,6 +181,7 @@ impl<'a> Rotation<'a> {
             surroundings,
             server,
             assignment,
+            claim,
             scope,
             progress: Progress::default(),
             begun,
@@ -208,7 +213,8 @@ impl<'a> Rotation<'a> {
 
     /// Steps 1 to 5: the tick's snapshot, completed, and the ring with it.
     async fn until_it_is_there(&mut self) -> Result<(SnapshotId, Ring), End> {
-        let (own, ring) = self.obtain().await?;
+        let looked = self.until_earlier_creates_are_settled().await?;
+        let (own, ring) = self.obtain(looked).await?;
         if let (Status::Completed, Some(ring)) = (&own.status, ring) {
             return Ok((own.id, ring));
         }
@@ -217,13 +223,45 @@ impl<'a> Rotation<'a> {
         Ok((own.id, ring?))
     }
 
+    /// While an earlier create of this server may still arrive, a listing does not show what will be
+    /// there. Waits until one does, and gives it.
+    async fn until_earlier_creates_are_settled(&mut self) -> Result<Option<Ring>, End> {
+        let mut looked = None;
+        let span = self.surroundings.shows_up_within;
+        loop {
+            let now = self.clock.now().uptime;
+            let Some(settled_at) = self.claim.last_create_settled_at(now, span) else {
+                return Ok(looked);
+            };
+            let mut wait = settled_at.saturating_sub(now);
+            if looked.is_none() {
+                // What has arrived already need not be waited for.
+                wait = Duration::ZERO;
+            } else {
+                tracing::info!(
+                    event = "settle",
+                    server_id = self.server.id.0,
+                    server = self.server.name.as_str(),
+                    tick = %self.assignment.tick,
+                    "{}: waiting {} because an earlier create of this server got no answer and may \
+                     still arrive",
+                    self.server.name,
+                    humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
+                );
+                self.allow(wait.saturating_add(LEAST_TIME));
+            }
+            looked = Some(self.look_in(wait, GATHER, Sharing::OneAnswer).await?);
+            self.lap("earlier_create");
+            self.allow(LEAST_TIME);
+        }
+    }
+
     /// Steps 1 to 4: the tick's snapshot, found or created. With the ring, when it was found.
-    async fn obtain(&mut self) -> Result<(Snapshot, Option<Ring>), End> {
+    async fn obtain(&mut self, mut looked: Option<Ring>) -> Result<(Snapshot, Option<Ring>), End> {
         let mut tries = 0;
         let mut room_was_made_again = false;
         let mut room_awaited_since = None;
         let mut backoff = self.surroundings.client.backoff();
-        let mut looked = None;
         loop {
             let ring = match looked.take() {
                 Some(ring) => ring,
@@ -385,39 +423,62 @@ impl<'a> Rotation<'a> {
         self.deleted.push(deletion.name().to_owned());
     }
 
+    /// Sends one create. The claim knows of it until a listing shows what became of it.
     async fn create(&self, creation: &Creation, attempt: u32) -> Result<Snapshot, CallError> {
+        let Surroundings { client, settle, shows_up_within, .. } = self.surroundings;
+        self.claim.create_begins(creation.name(), *shows_up_within);
         let description = &self.server.description;
-        self.surroundings.client.create(creation, description, attempt, &self.scope).await
+        let made = client.create(creation, description, attempt, &self.scope).await;
+        let outcome = made.as_ref().map_or_else(CallError::outcome, |_| Some(Outcome::Ok));
+        let settled_in = create_settled_in(outcome, *settle, *shows_up_within);
+        let now = self.clock.now().uptime;
+        self.claim.create_ended(now.saturating_add(settled_in), now);
+        made
     }
 
-    /// Step 4's look: a create whose answer never came may have been carried out. Looks for its
-    /// name, more than once, until `settle` has passed since the answer failed.
+    /// Step 4's look: a create whose answer never came may have been carried out, or may still be.
+    /// Looks for its name, more than once, until a listing was asked for after the last moment at
+    /// which it can show up.
     async fn settle(
         &mut self,
         creation: &Creation,
         before: &Ring,
         error: &CallError,
     ) -> Result<Option<Snapshot>, End> {
-        let since = self.clock.now().uptime;
+        let now = self.clock.now().uptime;
+        let span = self.surroundings.shows_up_within;
+        let settled_at = self.claim.last_create_settled_at(now, span).unwrap_or(now);
         tracing::debug!(event = "settle", snapshot = creation.name(), "may exist: {error}");
+        // However soon the next rotation is: it would have to wait for the same.
+        let give_up_at = self.scope.give_up_at;
+        self.allow(settled_at.saturating_sub(now).saturating_add(LEAST_TIME));
+        let ring = self.look_until(settled_at).await;
+        self.scope.give_up_at = give_up_at;
+        let ring = ring?;
+        if let Some(found) = self.own(&ring) {
+            return Ok(Some(found));
+        }
+        match newcomer(before, &ring) {
+            // A provider that changes names would be asked for one more with each try.
+            Some(newcomer) => Err(End::failed(format!(
+                "{error}; {newcomer} has appeared meanwhile and could be what was asked for, so it \
+                 is not asked for again"
+            ))),
+            None => Ok(None),
+        }
+    }
+
+    /// Looks until the tick's snapshot is listed, at the longest until `settled_at`. Gives the last
+    /// look.
+    async fn look_until(&self, settled_at: Duration) -> Result<Ring, CallError> {
+        let since = self.clock.now().uptime;
         loop {
-            let passed = self.clock.now().uptime.saturating_sub(since);
-            let left = self.surroundings.settle.saturating_sub(passed);
-            let wait = pace::settling(passed).min(left);
+            let now = self.clock.now().uptime;
+            let wait =
+                pace::settling(now.saturating_sub(since)).min(settled_at.saturating_sub(now));
             let ring = self.look_in(wait, GATHER, Sharing::OneAnswer).await?;
-            if let Some(found) = self.own(&ring) {
-                return Ok(Some(found));
-            }
-            let asked = ring.listing().asked_at.uptime.saturating_sub(since);
-            if asked >= self.surroundings.settle {
-                return match newcomer(before, &ring) {
-                    // A provider that changes names would be asked for one more with each try.
-                    Some(newcomer) => Err(End::failed(format!(
-                        "{error}; {newcomer} has appeared meanwhile and could be what was asked \
-                         for, so it is not asked for again"
-                    ))),
-                    None => Ok(None),
-                };
+            if self.own(&ring).is_some() || ring.listing().asked_at.uptime >= settled_at {
+                return Ok(ring);
             }
         }
     }
@@ -529,6 +590,7 @@ impl<'a> Rotation<'a> {
         let client = &self.surroundings.client;
         let listing = client.look(self.server.id, &self.scope, when, sharing).await?;
         let ring = Ring::of(listing, &self.server.policy);
+        self.claim.listed(&ring);
         self.surroundings.standings.saw(&ring);
         Ok(ring)
     }
@@ -604,6 +666,20 @@ impl<'a> Rotation<'a> {
             reason,
             known_cause,
         }
+    }
+}
+
+/// How long after a create ended with this outcome (`None`: it was not sent) a listing shows what
+/// became of it.
+pub fn create_settled_in(
+    outcome: Option<Outcome>,
+    settle: Duration,
+    shows_up_within: Duration,
+) -> Duration {
+    match outcome {
+        None | Some(Outcome::Unauthorized | Outcome::NotFound) => Duration::ZERO,
+        Some(Outcome::Transport) => shows_up_within,
+        Some(_) => settle,
     }
 }
 

@@ -30,6 +30,9 @@ impl HttpTransport {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("snapring/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout)
+            // The timeout ends the wait; this ends what the kernel does with a request that was
+            // written, even when the process is gone. See `transport::arrives_within`.
+            .tcp_user_timeout(timeout)
             // A 301 would turn a POST into a GET, and carry the token to wherever it points.
             .redirect(Policy::none());
         if base.scheme() == "http" {

@@ -5,11 +5,25 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 /// The most that is read of one answer's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// How much later than `timeout` after a request was given up it may reach the provider. The kernel
+/// counts TCP_USER_TIMEOUT from the first retransmission, which comes one retransmission timeout
+/// after the bytes were written: 0.2 s on a fast network, about 2 s on a very slow one.
+const FIRST_RETRANSMISSION: Duration = Duration::from_secs(2);
+
+/// How long after it was given up, or after the end of its process, a request may still reach the
+/// provider. The kernel delivers what was written, and what was written is lost for good only when
+/// it gives the connection up: [`Transport`] makes it do so after `timeout`.
+#[must_use]
+pub fn arrives_within(timeout: Duration) -> Duration {
+    timeout.saturating_add(FIRST_RETRANSMISSION)
+}
 
 /// The methods that the provider's API knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +87,8 @@ pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<Response, TransportEr
 
 /// Carries one request to the provider and brings the answer back.
 ///
-/// An implementation follows no redirect, tries nothing twice, and sends the token to no other
-/// host than its base address.
+/// An implementation follows no redirect, tries nothing twice, sends the token to no other host
+/// than its base address, and delivers nothing later than [`arrives_within`] says.
 pub trait Transport: Send + Sync {
     /// One exchange.
     fn exchange(&self, request: Request) -> Exchange<'_>;

@@ -15,6 +15,7 @@ use crate::config::types::CAP;
 use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
+use crate::rotate::create_settled_in;
 use crate::rotate::pace::{self, Pace};
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -106,7 +107,7 @@ pub async fn create(
         return Err(Exit::Usage);
     }
     let scope = scope(setup, server, shutdown);
-    let _claim = claim(setup, server)?;
+    let claim = claim(setup, server)?;
     let before = client.list(server, &scope).await.map_err(trouble)?;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
@@ -118,7 +119,14 @@ pub async fn create(
         ));
         return Err(Exit::Trouble);
     };
-    let made = match client.create(&creation, description, 1, &scope).await {
+    let api = &setup.settings.api;
+    claim.create_begins(name, api.shows_up_within());
+    let created = client.create(&creation, description, 1, &scope).await;
+    let outcome = created.as_ref().map_or_else(CallError::outcome, |_| None);
+    let settled_in = create_settled_in(outcome, api.settle, api.shows_up_within());
+    let now = setup.clock.now().uptime;
+    claim.create_ended(now.saturating_add(settled_in), now);
+    let made = match created {
         Ok(made) => made,
         Err(problem) => {
             let unknown = matches!(
@@ -129,7 +137,10 @@ pub async fn create(
                 return Err(trouble(problem));
             }
             console::note(&format!("{problem}; looking whether it was made all the same"));
-            appeared(setup, client, &before, name, &scope).await?.ok_or_else(|| trouble(problem))?
+            let found = appeared(setup, client, &before, name, settled_in, &scope).await?;
+            let now = setup.clock.now().uptime;
+            claim.create_ended(now, now);
+            found.ok_or_else(|| trouble(problem))?
         }
     };
     console::note(&format!("snapshot {} ({name}) is being made", made.id));
@@ -147,6 +158,7 @@ async fn appeared(
     client: &Client,
     before: &Listing,
     name: &str,
+    settled_in: Duration,
     scope: &Scope,
 ) -> Result<Option<Snapshot>, Exit> {
     let known: BTreeSet<SnapshotId> = before.snapshots.iter().map(|row| row.id).collect();
@@ -159,7 +171,7 @@ async fn appeared(
         if let Some(found) = listing.snapshots.into_iter().find(new) {
             return Ok(Some(found));
         }
-        if passed > setup.settings.api.settle {
+        if passed > settled_in {
             return Ok(None);
         }
     }

@@ -129,10 +129,10 @@ async fn rotate_one(
             tick,
             busy.to_string(),
         ),
-        Ok(_claim) => {
+        Ok(claim) => {
             let next_start = server.next_start_after(tick.instant());
             let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_start };
-            rotate(surroundings, &assignment).await
+            rotate(surroundings, &assignment, &claim).await
         }
     };
     report.log();

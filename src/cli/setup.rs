@@ -153,6 +153,7 @@ impl Setup {
             client: Arc::new(self.client()?),
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             settle: self.settings.api.settle,
+            shows_up_within: self.settings.api.shows_up_within(),
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),
@@ -174,7 +175,7 @@ impl Setup {
     pub fn exclusion(&self) -> Result<Exclusion, Refusal> {
         let file = exclusion::lock_file(|name| std::env::var_os(name));
         let account = self.settings.api.base_url.as_str();
-        let problem = match Exclusion::on_machine(&file, account) {
+        let problem = match Exclusion::on_machine(&file, account, self.clock.now().uptime) {
             Ok(exclusion) => return Ok(exclusion),
             Err(problem) => format!("{}: {problem}", file.display()),
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use url::Url;
 
+use crate::api::transport::arrives_within;
 use crate::naming::{ServerId, Tick};
 use crate::notices::format::Format;
 use crate::notices::states::Event;
@@ -52,8 +53,17 @@ pub struct ApiSettings {
     pub requests_per_minute: u32,
     /// Further tries after a first one failed.
     pub retries: u32,
-    /// How long a create whose answer never came may take to show up in a listing.
+    /// How long what the provider has created may take to show up in a listing.
     pub settle: Duration,
+}
+
+impl ApiSettings {
+    /// How long after it was given up, or after the end of its process, a create may still show up
+    /// in a listing.
+    #[must_use]
+    pub fn shows_up_within(&self) -> Duration {
+        arrives_within(self.timeout).saturating_add(self.settle)
+    }
 }
 
 /// `[http]`.

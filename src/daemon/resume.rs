@@ -24,40 +24,40 @@ pub(super) async fn go_on_with_all(
     servers: Vec<Arc<Server>>,
     started: Moment,
 ) {
-    // A create that a crash cut off may take this long to show up. To look sooner could be to make
-    // it a second time.
-    let settle = shared.current().api.settle;
-    tokio::select! {
-        biased;
-        () = shared.shutdown.cancelled() => return,
-        () = shared.broken_off.cancelled() => return,
-        () = shared.world.clock.sleep(settle) => {}
-    }
     for server in servers {
         shared.spawn(go_on(Arc::clone(&shared), server, started));
     }
 }
 
 async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
-    let Some(ring) = look(&shared, &server, started).await else { return };
-    let latest = server.schedules.iter().filter_map(|schedule| {
-        let tick = Tick::at(schedule.latest_at(started.wall)?);
-        Some((tick, shared.world.first_loaded.of(server.id, schedule)))
-    });
-    let missed = missed(&ring, &server.policy, latest, |tick| server.has_tick(tick))
-        .filter(|tick| may_catch_up(&server, *tick, started));
-    let owed = unfinished(&ring, &server.policy, missed);
-    let Some(tick) = owed else {
-        tracing::debug!(
-            event = "resume",
-            server_id = server.id.0,
-            server = server.name.as_str(),
-            "nothing was missed or left in progress"
-        );
-        return;
+    // Until then a create of a process that was killed may still arrive: a snapshot that is not
+    // listed may be there all the same, and to create it could be to create it a second time.
+    let span = shared.current().api.shows_up_within();
+    let settled_at =
+        shared.world.exclusion.earlier_creates_settled_at(server.id, started.uptime, span);
+    let (tick, begun) = loop {
+        let Some(ring) = look(&shared, &server, started).await else { return };
+        let Some(tick) = owed(&shared, &server, &ring, started) else {
+            tracing::debug!(
+                event = "resume",
+                server_id = server.id.0,
+                server = server.name.as_str(),
+                "nothing was missed or left in progress"
+            );
+            return;
+        };
+        let begun = ring.for_tick(tick, &server.policy).is_some();
+        if begun || settled_at <= ring.listing().asked_at.uptime {
+            break (tick, begun);
+        }
+        let wait = settled_at.saturating_sub(shared.world.clock.now().uptime);
+        tokio::select! {
+            biased;
+            () = shared.shutdown.cancelled() => return,
+            () = shared.world.clock.sleep(wait) => {}
+        }
     };
     // What has begun is gone on with at once; only a tick that is still to be run has a start.
-    let begun = ring.for_tick(tick, &server.policy).is_some();
     let wait = server.starts_at(tick).duration_since(shared.world.clock.now().wall);
     if let Ok(wait) = Duration::try_from(wait)
         && !begun
@@ -86,6 +86,17 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     let order = Ordered { server, tick, asked_by: AskedBy::Schedule, claim };
     // Fails only when the daemon is ending.
     let _ = shared.queue.send(order).await;
+}
+
+/// The tick for which the server is to be rotated after a start, by what its ring shows.
+fn owed(shared: &Shared, server: &Server, ring: &Ring, started: Moment) -> Option<Tick> {
+    let latest = server.schedules.iter().filter_map(|schedule| {
+        let tick = Tick::at(schedule.latest_at(started.wall)?);
+        Some((tick, shared.world.first_loaded.of(server.id, schedule)))
+    });
+    let missed = missed(ring, &server.policy, latest, |tick| server.has_tick(tick))
+        .filter(|tick| may_catch_up(server, *tick, started));
+    unfinished(ring, &server.policy, missed)
 }
 
 /// Whether a tick before the start may still run: it is no older than `catch_up`, or its jitter has

@@ -218,7 +218,8 @@ async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_
         provider.set_status(id, "in_progress");
     }
     let daemon = stage.start(&settings).await;
-    stage.clock.sleep(Duration::from_secs(40)).await;
+    // Past the look of the start.
+    stage.clock.sleep(Duration::from_secs(60)).await;
     {
         let mut provider = stage.memory.provider.lock().unwrap();
         let rows = provider.snapshots(web, stage.clock.now().wall);
@@ -470,7 +471,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     // A person's `rotate` on this machine, that fails in the end.
     let directory = tempfile::tempdir().unwrap();
     let lock_file = directory.path().join("lock");
-    let person = Exclusion::on_machine(&lock_file, "account").unwrap();
+    let person = Exclusion::on_machine(&lock_file, "account", Duration::ZERO).unwrap();
     let claim = person.claim(ServerId(101)).unwrap();
     let client = Client::new(
         Box::new(stage.memory.clone()),
@@ -482,7 +483,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     let reports = Arc::clone(&stage.reports);
     let world = World {
         clock: stage.clock.clone(),
-        exclusion: Exclusion::on_machine(&lock_file, "account").unwrap(),
+        exclusion: Exclusion::on_machine(&lock_file, "account", Duration::ZERO).unwrap(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         standings: Standings::default(),
         first_loaded: FirstLoadedTimes::default(),
@@ -501,7 +502,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
 async fn what_a_person_asks_for_right_after_the_start_is_not_taken_for_left_over() {
     let stage = Stage::at("2026-11-23T12:00:00Z");
     let daemon = stage.start(&settings(&server(101, "schedule = \"0 3 * * *\""))).await;
-    // In progress when the start looks, which is after `settle`.
+    // In progress when the start looks.
     stage.clock.sleep(Duration::from_secs(10)).await;
     daemon.rotate_all().await;
     stage.pass(1).await;

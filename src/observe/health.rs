@@ -23,9 +23,7 @@ impl Obstacles {
             TokenState::Accepted => {}
             TokenState::Refused => obstacles.push("the provider refuses the token".to_owned()),
             TokenState::Untried if view.has_work() => {
-                let words =
-                    "the provider has not answered yet; it is first asked when `settle` has passed";
-                obstacles.push(words.to_owned());
+                obstacles.push("the provider has not answered yet".to_owned());
             }
             TokenState::Untried => {}
         }

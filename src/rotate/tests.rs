@@ -11,12 +11,14 @@ use super::*;
 use crate::api::credentials::Credentials;
 use crate::api::failure::Operation;
 use crate::config;
+use crate::exclusion::Exclusion;
 use crate::hooks::{HookError, Invocation, Running};
 use crate::naming::ServerId;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, Row};
 
 mod cost;
+mod late;
 mod limits;
 
 const WEB: ServerId = ServerId(101);
@@ -28,6 +30,7 @@ struct Scene {
     surroundings: Surroundings,
     server: Arc<Server>,
     hooks: Arc<RecordedHooks>,
+    exclusion: Exclusion,
 }
 
 #[derive(Default)]
@@ -83,12 +86,15 @@ impl Scene {
             client: Arc::new(client),
             hooks: Arc::clone(&hooks) as Arc<dyn HookRunner>,
             settle: settings.api.settle,
+            shows_up_within: settings.api.shows_up_within(),
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),
             shutdown: CancellationToken::new(),
         };
-        Self { clock, memory, surroundings, server: Arc::clone(&settings.servers[0]), hooks }
+        let server = Arc::clone(&settings.servers[0]);
+        let exclusion = Exclusion::in_process();
+        Self { clock, memory, surroundings, server, hooks, exclusion }
     }
 
     /// Puts snapshots into the ring, a day apart, the last a day ago: `c`, `f`, `?` managed ones,
@@ -131,7 +137,12 @@ impl Scene {
     }
 
     async fn rotate(&self) -> Report {
-        rotate(&self.surroundings, &self.assignment()).await
+        self.rotate_as(&self.assignment()).await
+    }
+
+    async fn rotate_as(&self, assignment: &Assignment) -> Report {
+        let claim = self.exclusion.claim(assignment.server.id).unwrap();
+        rotate(&self.surroundings, assignment, &claim).await
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -493,7 +504,7 @@ async fn what_a_hook_takes_is_not_taken_from_the_calls() {
     scene.surroundings.hooks = Arc::clone(&scene.hooks) as Arc<dyn HookRunner>;
     let mut assignment = scene.assignment();
     assignment.next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_secs(9));
-    let report = rotate(&scene.surroundings, &assignment).await;
+    let report = scene.rotate_as(&assignment).await;
     assert_eq!((report.outcome, report.reason), (RotationOutcome::Rotated, None));
 }
 
@@ -524,7 +535,8 @@ async fn one_servers_hanging_requests_do_not_hold_another_server_up() {
     let other = Arc::new(Server { id: ServerId(102), ..Server::clone(&scene.server) });
     let stuck = Assignment { server: other, ..scene.assignment() };
     let surroundings = scene.surroundings.clone();
-    let stuck = tokio::spawn(async move { rotate(&surroundings, &stuck).await });
+    let claim = scene.exclusion.claim(stuck.server.id).unwrap();
+    let stuck = tokio::spawn(async move { rotate(&surroundings, &stuck, &claim).await });
     tokio::task::yield_now().await;
     let alone = Scene::new("").holding("c c c").rotate().await;
     let report = scene.rotate().await;
@@ -567,7 +579,7 @@ async fn one_made_by_hand_does_not_let_snapshots_that_never_complete_eat_the_rin
     for _ in 0..6 {
         let tick = Tick::at(scene.clock.now().wall);
         let assignment = Assignment { tick, ..scene.assignment() };
-        rotate(&scene.surroundings, &assignment).await;
+        scene.rotate_as(&assignment).await;
         scene.clock.sleep(Duration::from_secs(24 * 3600)).await;
     }
     let rows = scene.rows();
@@ -591,7 +603,7 @@ async fn snapshots_that_never_complete_do_not_eat_the_ring() {
     for day in 0..8 {
         let tick = Tick::at(scene.clock.now().wall);
         let assignment = Assignment { tick, ..scene.assignment() };
-        let report = rotate(&scene.surroundings, &assignment).await;
+        let report = scene.rotate_as(&assignment).await;
         assert_ne!(report.outcome, RotationOutcome::Rotated, "day {day}");
     }
     let good = scene.rows().iter().filter(|row| row.status == "completed").count();

@@ -20,6 +20,7 @@ use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
 use snapring::schedule::loaded::FirstLoadedTimes;
 use snapring::standing::Standings;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -98,6 +99,18 @@ pub struct Simulation {
     death: CancellationToken,
     /// A server that a reload has taken out of the configuration.
     out: Option<ServerId>,
+    /// Where a process finds what earlier ones recorded, if it has such a place.
+    state: Option<TempDir>,
+}
+
+/// One in which every create has been recorded since the machine was started.
+fn state_directory() -> TempDir {
+    let state = tempfile::tempdir().unwrap();
+    let records = state.path().join("lock.creates");
+    std::fs::create_dir(&records).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(records.join("since"), format!("{} 0\n", boot.trim())).unwrap();
+    state
 }
 
 pub fn run(seed: u64, verbose: bool) -> Outcome {
@@ -217,6 +230,7 @@ impl Simulation {
         judge.story = verbose.then(Vec::new);
         let slow = random.random_bool(0.4);
         let meddling = pick(&mut random, if hard { &[0.03, 0.15] } else { &[0.0, 0.03] });
+        let state = random.random_bool(0.6).then(state_directory);
         let simulation = Self {
             random,
             slow,
@@ -229,6 +243,7 @@ impl Simulation {
             dies_at: None,
             death: CancellationToken::new(),
             out: None,
+            state,
         };
         simulation.end_faults();
         for policy in &simulation.policies {
@@ -341,7 +356,13 @@ impl Simulation {
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
         let world = World {
             clock: clock.clone(),
-            exclusion: Exclusion::in_process(),
+            exclusion: match &self.state {
+                Some(state) => {
+                    let lock_file = state.path().join("lock");
+                    Exclusion::on_machine(&lock_file, "account", clock.now().uptime).unwrap()
+                }
+                None => Exclusion::in_process(),
+            },
             hooks: Arc::new(SimHooks {
                 clock: clock.clone(),
                 failing: if life == Life::Misfortunes { 0.05 } else { 0.0 },

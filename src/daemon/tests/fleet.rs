@@ -7,7 +7,7 @@ use crate::api::transport::{Method, TransportError};
 
 /// So many servers that are due together each night, and a provider with rings that are full.
 fn fleet(servers: u64, api: &str, change: impl FnOnce(&mut Options)) -> (Stage, Settings) {
-    let begin = "2026-11-23T02:59:00Z";
+    let begin = "2026-11-23T02:58:00Z";
     let clock = Clock::simulated(begin.parse().unwrap());
     let mut options = Options::new(servers, SecretString::from(TOKEN), 1);
     change(&mut options);
@@ -73,7 +73,7 @@ async fn creates_of_all_are_sent_in_little_more_than_the_time_that_they_take() {
     let (stage, settings) = fleet(SERVERS, "max_in_flight = 64", |_| {});
     stage.memory.provider.lock().unwrap().add_fault("any:latency=250ms".parse().unwrap());
     let daemon = stage.start(&settings).await;
-    stage.clock.sleep(Duration::from_secs(60 + 55)).await;
+    stage.clock.sleep(Duration::from_secs(120 + 55)).await;
     let tick: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
     let creates = creates(&stage);
     assert_eq!(creates.len() as u64, SERVERS);
@@ -155,7 +155,7 @@ async fn a_listing_of_the_account_that_cannot_be_used_holds_nobody_up_for_long(
     let (stage, settings) = fleet(40, "max_in_flight = 64", |_| {});
     let transport = Troubled(stage.memory.clone(), stage.clock.clone(), trouble);
     let daemon = stage.daemon(&settings, Box::new(transport)).await;
-    stage.clock.sleep(Duration::from_secs(55)).await;
+    stage.clock.sleep(Duration::from_secs(115)).await;
     let before = stage.memory.provider.lock().unwrap().count(Operation::List);
     let tick: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
     while creates(&stage).len() < 40 {
@@ -202,7 +202,7 @@ async fn after_a_start_what_is_owed_is_looked_for_alone_where_listings_have_page
 async fn a_shutdown_lets_the_shared_listing_end_and_starts_nothing_new() {
     let (stage, settings) = fleet(40, "", |_| {});
     let daemon = stage.start(&settings).await;
-    stage.clock.sleep(Duration::from_secs(55)).await;
+    stage.clock.sleep(Duration::from_secs(115)).await;
     stage.memory.provider.lock().unwrap().add_fault("list:latency=10s".parse().unwrap());
     stage.clock.sleep(Duration::from_secs(8)).await;
     let began = stage.clock.now().uptime;

@@ -10,7 +10,7 @@ async fn calls_of(scene: &Scene, nights: usize) -> (usize, Vec<usize>) {
         let next_start = Some(now + jiff::SignedDuration::from_hours(24));
         let assignment = Assignment { tick: Tick::at(now), next_start, ..scene.assignment() };
         let before = scene.memory.provider.lock().unwrap().calls().len();
-        let report = rotate(&scene.surroundings, &assignment).await;
+        let report = scene.rotate_as(&assignment).await;
         assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
         costs.push(scene.memory.provider.lock().unwrap().calls().len() - before);
         assert_eq!(costs.last().copied(), usize::try_from(report.api_calls).ok());

@@ -95,7 +95,7 @@ async fn a_create_is_tried_as_often_as_configured_and_each_try_has_its_number() 
 async fn tries_end_when_the_next_rotation_is_due() {
     let scene = Scene::new("").holding("c").faults(&["create:status=500"]);
     let assignment = Assignment { next_start: None, ..scene.assignment() };
-    let report = rotate(&scene.surroundings, &assignment).await;
+    let report = scene.rotate_as(&assignment).await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
     let tries = scene.calls(Operation::Create);
     assert!((2..5).contains(&tries), "{tries} tries in the minute that there always is");
@@ -209,8 +209,7 @@ async fn a_rotation_does_not_wait_so_long_for_its_look_that_the_next_one_is_skip
     let scene = Scene::new("").holding("c c c");
     scene.surroundings.habits.learn(WEB, None, Duration::from_secs(1200));
     let next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_mins(12));
-    let report =
-        rotate(&scene.surroundings, &Assignment { next_start, ..scene.assignment() }).await;
+    let report = scene.rotate_as(&Assignment { next_start, ..scene.assignment() }).await;
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
     assert_eq!(report.duration_ms, 11 * 60_000, "a minute is left to finish in");
 }

@@ -22,7 +22,7 @@ async fn what_the_provider_asked_to_wait_for_is_waited_for_after_a_reload_too() 
     let servers: String = (101..141).map(|id| server(id, schedule(id))).collect();
     settings.servers = super::super::settings(&servers).servers;
     let daemon = stage.start(&settings).await;
-    stage.clock.sleep(Duration::from_secs(55)).await;
+    stage.clock.sleep(Duration::from_secs(115)).await;
     let fault = "any:status=429,retry-after=900,times=1";
     stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
     stage.clock.sleep(Duration::from_secs(10)).await;

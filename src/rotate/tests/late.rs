@@ -1,0 +1,108 @@
+//! Creates that reach the provider after nobody waits for them any more.
+
+use super::*;
+
+/// What an earlier process has sent, and its record of it.
+fn dead_process(state: &tempfile::TempDir, scene: &Scene) -> Exclusion {
+    let open = || Exclusion::on_machine(&state.path().join("lock"), "a", Duration::ZERO).unwrap();
+    let dead = open();
+    let name = scene.server.policy.prefix.name(scene.assignment().tick);
+    dead.claim(WEB).unwrap().create_begins(&name, Duration::from_secs(52));
+    drop(dead);
+    open()
+}
+
+/// The tick's snapshot arrives at the provider so many seconds from now.
+fn arrives_in(scene: &Scene, seconds: u64) {
+    let name = scene.server.policy.prefix.name(scene.assignment().tick);
+    let (clock, provider) = (scene.clock.clone(), Arc::clone(&scene.memory.provider));
+    tokio::spawn(async move {
+        clock.sleep(Duration::from_secs(seconds)).await;
+        provider.lock().unwrap().add_snapshot(WEB, &name, "completed", clock.now().wall);
+    });
+}
+
+#[rstest]
+#[case::at_once(1, 0)]
+#[case::just_in_time(31, 50)]
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_process_had_sent_is_waited_for_and_adopted(
+    #[case] arrives: u64,
+    #[case] at_least: u64,
+) {
+    let mut scene = Scene::new("").holding("c c c");
+    let state = tempfile::tempdir().unwrap();
+    scene.exclusion = dead_process(&state, &scene);
+    arrives_in(&scene, arrives);
+    scene.clock.sleep(Duration::from_secs(2)).await;
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Adopted, "{report:?}");
+    assert_eq!((scene.made(), scene.calls(Operation::Create)), (1, 0));
+    assert!(report.duration_ms >= at_least * 1000 && report.duration_ms < 60_000, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_process_had_sent_and_never_arrives_is_made_after_the_last_moment() {
+    let mut scene = Scene::new("").holding("c c c");
+    let state = tempfile::tempdir().unwrap();
+    scene.exclusion = dead_process(&state, &scene);
+    let begun = scene.clock.now().wall;
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    let created = scene.rows().pop().unwrap().created_at.duration_since(begun).as_secs();
+    assert!((52..55).contains(&created), "{created}");
+    let again = Exclusion::on_machine(&state.path().join("lock"), "a", Duration::ZERO).unwrap();
+    let claim = again.claim(WEB);
+    assert_eq!(claim.unwrap().last_create_settled_at(Duration::ZERO, Duration::ZERO), None);
+}
+
+/// The timeout is 30 s and `settle` 20 s. The kernel delivers for 30 s more, and 2 s are its own.
+#[rstest]
+#[case::while_it_is_waited_for(29)]
+#[case::after_settle(55)]
+#[case::at_the_last_moment(61)]
+#[tokio::test(start_paused = true)]
+async fn a_create_that_arrives_after_it_was_given_up_is_not_made_again(#[case] arrives: u64) {
+    let scene = Scene::new("").holding("c c c").faults(&["create:hang,times=1"]);
+    arrives_in(&scene, arrives);
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    assert_eq!((scene.made(), scene.calls(Operation::Create)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_given_up_and_never_arrives_is_made_again_after_the_last_moment() {
+    let scene = Scene::new("").holding("c c c").faults(&["create:hang,times=1"]);
+    let begun = scene.clock.now().wall;
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    let created = scene.rows().pop().unwrap().created_at.duration_since(begun).as_secs();
+    assert!((82..90).contains(&created), "{created}");
+}
+
+/// An answer shows that the provider has had it: then `settle` is enough.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_answered_with_an_error_is_made_again_after_settle() {
+    let scene = Scene::new("").holding("c c c").faults(&["create:status=500,times=1"]);
+    let begun = scene.clock.now().wall;
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
+    let created = scene.rows().pop().unwrap().created_at.duration_since(begun).as_secs();
+    assert!((20..25).contains(&created), "{created}");
+}
+
+/// Whatever ended the rotation that sent it, the server's next one waits for the rest of the time.
+#[tokio::test(start_paused = true)]
+async fn the_next_rotation_waits_for_what_the_failed_one_before_it_had_sent() {
+    let faults = ["create:hang,times=1", "list:status=500,after=1,times=9"];
+    let scene = Scene::new("").holding("c c c").faults(&faults);
+    arrives_in(&scene, 60);
+    let begun = scene.clock.now().uptime;
+    let next_start = Some("2026-11-23T03:00:10Z".parse().unwrap());
+    let report = scene.rotate_as(&Assignment { next_start, ..scene.assignment() }).await;
+    assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+    scene.memory.provider.lock().unwrap().faults().clear();
+    assert!((scene.clock.now().uptime - begun).as_secs() < 60, "{report:?}");
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Adopted, "{report:?}");
+    assert_eq!((scene.made(), scene.calls(Operation::Create)), (1, 1));
+}
