@@ -191,20 +191,17 @@ impl OpenCreates {
     }
 
     fn read(&self, place: i64) -> Option<Record> {
-        let mut file = File::options()
+        let opened = File::options()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(self.path(place)?)
-            .or_else(|problem| match problem.kind() {
-                io::ErrorKind::NotFound => Err(None),
-                // It is there, whatever it says.
-                _ => Err(Some(Record { id: (0, 0, 0), name: None, span: Duration::ZERO })),
-            });
-        let file = match &mut file {
+            .open(self.path(place)?);
+        let file = match opened {
             Ok(file) => file,
-            Err(unreadable) => return unreadable.take(),
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => return None,
+            // It is there, whatever it says.
+            Err(_) => return Some(Record { id: (0, 0, 0), name: None, span: Duration::ZERO }),
         };
-        let id = record_id(file).unwrap_or_default();
+        let id = record_id(&file).unwrap_or_default();
         let mut text = String::new();
         let _ = file.take(RECORD_MAX_BYTES).read_to_string(&mut text);
         let (name, span) = match text.trim_end().split_once('\n') {
@@ -377,11 +374,12 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let (daemon, person) = (process(&state, Duration::ZERO), process(&state, Duration::ZERO));
         person.begin(WEB, PLACE, "one", SPAN);
+        // The kernel's time of writing is coarse.
+        let first = File::options().write(true).open(person.path(PLACE).unwrap()).unwrap();
+        first.set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(until(&daemon, 10), Some(seconds(62)));
         person.end(WEB, PLACE, seconds(1), seconds(1));
         assert_eq!(until(&daemon, 20), None, "the person's own process saw what became of it");
-        // The time of writing has a limited resolution.
-        std::thread::sleep(Duration::from_millis(20));
         person.begin(WEB, PLACE, "two", SPAN);
         assert_eq!(until(&daemon, 100), Some(seconds(152)));
     }
