@@ -98,13 +98,14 @@ impl Sandbox {
 
 async fn accept(listener: TcpListener, shared: Shared) {
     let router = router(shared.clone());
+    let half_close = shared.provider().options_mut().serves_closed_connections;
     // They end with this task.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(stream, router.clone()));
+                    connections.spawn(serve(stream, router.clone(), half_close));
                 }
                 // Out of file descriptors: some will be free again.
                 Err(_) => shared.clock.sleep(std::time::Duration::from_millis(50)).await,
@@ -119,7 +120,7 @@ async fn accept(listener: TcpListener, shared: Shared) {
 #[error("closed by request")]
 struct Closed;
 
-async fn serve(stream: TcpStream, router: Router) {
+async fn serve(stream: TcpStream, router: Router, half_close: bool) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let router = router.clone();
         async move {
@@ -132,7 +133,10 @@ async fn serve(stream: TcpStream, router: Router) {
         }
     });
     // Ends with an error when a connection was made to break, which is what was wanted.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = http1::Builder::new()
+        .half_close(half_close)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 fn router(shared: Shared) -> Router {

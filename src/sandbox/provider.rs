@@ -45,6 +45,9 @@ pub struct Options {
     pub bare_array: bool,
     /// Listings hold other servers' rows too.
     pub ignore_filter: bool,
+    /// A request is carried out even if its client has closed the connection, as a server behind a
+    /// proxy does.
+    pub serves_closed_connections: bool,
     /// Draws the spans, and the faults that have a chance.
     pub seed: u64,
 }
@@ -68,6 +71,7 @@ impl Options {
             oldest_first: false,
             bare_array: false,
             ignore_filter: false,
+            serves_closed_connections: true,
             seed,
         }
     }

@@ -50,7 +50,13 @@ impl Machine {
         let listen = "127.0.0.1:0".parse().unwrap();
         let sandbox = Sandbox::start(options, clock.clone(), listen).await.unwrap();
         assert_eq!(sandbox.token().expose_secret(), TOKEN);
-        Self { sandbox, directory: tempfile::tempdir().unwrap(), clock, started: AtomicU32::new(0) }
+        let directory = tempfile::tempdir().unwrap();
+        // snapring has run here since the machine was started, so that a start need not wait.
+        let records = directory.path().join("rotation.creates");
+        std::fs::create_dir(&records).unwrap();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        std::fs::write(records.join("since"), format!("{} 0\n", boot.trim())).unwrap();
+        Self { sandbox, directory, clock, started: AtomicU32::new(0) }
     }
 
     /// One that is configured for [`SERVERS`].

@@ -15,6 +15,7 @@ mod daemon;
 mod history;
 mod journal;
 mod killed;
+mod late_requests;
 mod machine;
 mod notices;
 mod one_shot;

@@ -54,6 +54,8 @@ impl Stage {
             options.cap = scenario.cap;
             options.page_size = scenario.page_size;
             options.ignore_filter = scenario.page_size.is_some();
+            // What a killed process had sent is over once its connection is.
+            options.serves_closed_connections = false;
         })
         .await;
         // On a whole minute, an hour ago, so that the next tick is far off.
@@ -83,7 +85,7 @@ impl Stage {
         let Scenario { cap, reserve, keep, settle, .. } = scenario;
         let at = tick.to_zoned(TimeZone::UTC);
         machine.configure_api(
-            &format!("settle = \"{settle}\"\nretries = 1\ntimeout = \"60s\""),
+            &format!("settle = \"{settle}\"\nretries = 1\ntimeout = \"10s\""),
             &format!(
                 "[log]\nlevel = \"info,snapring=debug\"\n[[server]]\nid = 101\nname = \"web\"\n\
                  schedule = \"{} {} * * *\"\ntimezone = \"Etc/UTC\"\ncap = {cap}\nreserve = {reserve}\nkeep = {keep}\n\

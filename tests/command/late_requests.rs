@@ -1,0 +1,168 @@
+//! Creates that the kernel delivers after their process gave them up, or is gone: a network of the
+//! test's own, in which the packets to the provider are dropped for a while.
+//!
+//! Each test runs itself again in a network namespace. Where that or iptables is not allowed it is
+//! skipped with a message, unless `SNAPRING_TEST_NETWORK=required`.
+
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+use nix::sys::signal::Signal;
+use snapring::api::failure::Operation;
+use snapring::naming::{Prefix, Tick};
+
+use crate::machine::{Daemon, Machine, WEB};
+
+const VARIABLE: &str = "SNAPRING_TEST_NETWORK";
+const IPTABLES: &str = "/usr/sbin/iptables";
+
+/// Whether this is the run within a network of its own. The first run starts that one and expects it
+/// to pass.
+fn in_own_network(test: &str) -> bool {
+    let setting = std::env::var(VARIABLE).unwrap_or_default();
+    if setting == "inside" {
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        assert!(up.success());
+        return true;
+    }
+    let possible = Command::new("unshare").args(["--net", IPTABLES, "-L", "-n"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        assert_ne!(setting, "required", "no network namespace with iptables can be had");
+        // Past the test runner, which shows only what failed.
+        let words = format!("skipped: {test} needs root, unshare and {IPTABLES}\n");
+        std::io::stderr().write_all(words.as_bytes()).unwrap();
+        return false;
+    }
+    let output = Command::new("unshare")
+        .arg("--net")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("late_requests::{test}"), "--nocapture"])
+        .env(VARIABLE, "inside")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
+/// A server that has missed a tick, and a network that goes away just before the create.
+struct Stage {
+    machine: Machine,
+    missed: String,
+}
+
+impl Stage {
+    async fn set(api: &str) -> Self {
+        let machine = Machine::new().await;
+        let now = machine.clock.now().wall.as_second();
+        let tick = jiff::Timestamp::from_second((now - 3600) / 60 * 60).unwrap();
+        let prefix: Prefix = "snapring".parse().unwrap();
+        let name = |days: i64| prefix.name(Tick::at(tick - SignedDuration::from_hours(24 * days)));
+        machine.add(WEB, &name(1), 25);
+        let at = tick.to_zoned(TimeZone::UTC);
+        let port = machine.sandbox.address().port();
+        let cut = machine.path("cut");
+        // Once: the next process has a hook too.
+        let hook = format!(
+            "test -e {cut} || {{ : > {cut}; exec {IPTABLES} -A INPUT -p tcp --dport {port} -j DROP; }}",
+            cut = cut.display()
+        );
+        machine.configure_api(
+            api,
+            &format!(
+                "[[server]]\nid = 101\nname = \"web\"\nschedule = \"{} {} * * *\"\n\
+                 timezone = \"Etc/UTC\"\nkeep = 3\n\
+                 [server.hooks]\nbefore = [\"/bin/sh\", \"-c\", \"{hook}\"]\n",
+                at.minute(),
+                at.hour()
+            ),
+        );
+        Self { machine, missed: name(0) }
+    }
+
+    /// A daemon that has sent the create of the missed tick into the void.
+    async fn daemon_that_has_sent_its_create(&self) -> Daemon {
+        let daemon = self.machine.daemon();
+        let cut = self.machine.path("cut");
+        self.machine.until("the create", || cut.exists() && self.unread_bytes() > 0).await;
+        daemon
+    }
+
+    /// What lies in send queues towards the provider.
+    fn unread_bytes(&self) -> u64 {
+        let port = format!(":{:04X}", self.machine.sandbox.address().port());
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let queued = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let queue = fields.get(4)?.split_once(':')?.0;
+            let sent_to_provider = fields.get(2)?.ends_with(&port) && fields.get(3) == Some(&"01");
+            sent_to_provider.then(|| u64::from_str_radix(queue, 16).ok())?
+        };
+        table.lines().filter_map(queued).sum()
+    }
+
+    async fn network_comes_back_after(&self, span: Duration) {
+        self.machine.clock.sleep(span).await;
+        let back = Command::new(IPTABLES).args(["-F", "INPUT"]).status().unwrap();
+        assert!(back.success());
+    }
+
+    /// The names of the snapshots that were created, in order.
+    fn created(&self) -> Vec<String> {
+        let provider = self.machine.sandbox.provider();
+        let creates = provider.acts().iter().filter(|act| act.operation == Operation::Create);
+        creates.map(|act| act.row.name.clone()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_daemon_had_sent_is_not_created_again_by_the_next_one() {
+    if !in_own_network("what_a_killed_daemon_had_sent_is_not_created_again_by_the_next_one") {
+        return;
+    }
+    let stage = Stage::set("timeout = \"6s\"\nsettle = \"1s\"").await;
+    stage.daemon_that_has_sent_its_create().await.kill();
+    let next = stage.machine.daemon();
+    stage.network_comes_back_after(Duration::from_secs(2)).await;
+    stage.machine.until("the create", || !stage.created().is_empty()).await;
+    // By then the kernel has given up, and the next process has looked.
+    stage.machine.clock.sleep(Duration::from_secs(10)).await;
+    assert_eq!(stage.created(), [stage.missed.as_str()], "{}", next.log());
+    next.signal(Signal::SIGUSR1);
+    stage.machine.until("a rotation", || next.rotations("rotated") > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_by_hand_waits_for_what_a_killed_daemon_had_sent() {
+    if !in_own_network("a_rotation_by_hand_waits_for_what_a_killed_daemon_had_sent") {
+        return;
+    }
+    let stage = Stage::set("timeout = \"6s\"\nsettle = \"1s\"").await;
+    stage.daemon_that_has_sent_its_create().await.kill();
+    let person = stage.machine.command(&["rotate", "web"]);
+    let mut person = stage.machine.start(person, |_, _| {});
+    stage.network_comes_back_after(Duration::from_secs(2)).await;
+    let status = person.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", person.log());
+    let created = stage.created();
+    assert!(created.len() == 2 && created[0] == stage.missed, "{created:?}: {}", person.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_was_given_up_does_not_arrive_when_the_network_comes_back() {
+    if !in_own_network("a_create_that_was_given_up_does_not_arrive_when_the_network_comes_back") {
+        return;
+    }
+    let stage = Stage::set("timeout = \"2s\"\nsettle = \"1s\"").await;
+    let daemon = stage.daemon_that_has_sent_its_create().await;
+    stage.network_comes_back_after(Duration::from_secs(7)).await;
+    stage.machine.until("a rotation", || daemon.told("rotation") > 0).await;
+    // With the default of 30 s the kernel sends it again after 12.6 s.
+    stage.machine.clock.sleep(Duration::from_secs(8)).await;
+    assert_eq!(stage.created(), [stage.missed.as_str()], "{}", daemon.log());
+    assert_eq!(daemon.rotations("rotated"), 1, "{}", daemon.log());
+    daemon.signal(Signal::SIGTERM);
+}
