@@ -467,7 +467,7 @@ mod tests {
         assert_eq!(answer.ok().map(|answer| answer.status), expected);
         drop(transport);
         assert_eq!(sandbox.provider().acts().len(), usize::from(expected.is_some()));
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sandbox.shared.clock.sleep(Duration::from_secs(1)).await;
         // It was carried out without anyone looking.
         let acts: Vec<_> = sandbox.provider().acts().to_vec();
         let [act] = &acts[..] else { panic!("{acts:?}") };
