@@ -1,7 +1,8 @@
 //! A stand-in for the provider's API: stateful, faithful to its documentation, with faults on
 //! request.
 //!
-//! [`provider`] is the provider as a state machine without I/O, `rows` what it has, [`faults`] says what goes wrong,
+//! [`provider`] is the provider as a state machine without I/O, `rows` what it has, [`strays`] what is
+//! still on its way to it, [`faults`] says what goes wrong,
 //! [`http`] serves both on loopback, and [`in_memory`] puts them behind the client's transport
 //! without a socket, so that weeks pass in no time.
 
@@ -10,3 +11,4 @@ pub mod http;
 pub mod in_memory;
 pub mod provider;
 mod rows;
+pub mod strays;

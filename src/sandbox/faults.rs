@@ -40,6 +40,7 @@ foreign-next         a listing whose `next` names another host; needs listings i
 fails                a create that will fail
 never-completes      a create that stays in progress
 vanishes             a create whose snapshot disappears instead of being completed
+stray=25s            the request reaches the provider that much later, even if the client has given up
 late=5s              a created snapshot is missing from listings that long
 linger=5s            a deleted snapshot stays in listings that long";
 
@@ -78,6 +79,8 @@ pub enum Effect {
     NeverCompletes,
     /// The created snapshot disappears.
     Vanishes,
+    /// The request reaches the provider late, even if the client has given up.
+    Stray(Duration),
     /// The created snapshot shows up late.
     Late(Duration),
     /// The deleted snapshot lingers.
@@ -105,6 +108,7 @@ impl fmt::Display for Effect {
             Self::Fails => out.write_str("fails"),
             Self::NeverCompletes => out.write_str("never-completes"),
             Self::Vanishes => out.write_str("vanishes"),
+            Self::Stray(wait) => write!(out, "stray={}", compact(span(*wait))),
             Self::Late(wait) => write!(out, "late={}", compact(span(*wait))),
             Self::Linger(wait) => write!(out, "linger={}", compact(span(*wait))),
         }
@@ -128,7 +132,8 @@ impl Effect {
             | Self::Torn
             | Self::Empty
             | Self::Garbage
-            | Self::Huge => true,
+            | Self::Huge
+            | Self::Stray(_) => true,
             Self::Latency(_)
             | Self::WrongCount
             | Self::ForeignNext
@@ -140,15 +145,16 @@ impl Effect {
         }
     }
 
-    /// The one operation that it can befall, if there is only one.
-    fn only_of(&self) -> Option<Operation> {
+    /// The operations that it can befall; none: any.
+    fn only_of(&self) -> &'static [Operation] {
         match self {
-            Self::WrongCount | Self::ForeignNext => Some(Operation::List),
+            Self::WrongCount | Self::ForeignNext => &[Operation::List],
             Self::Fails | Self::NeverCompletes | Self::Vanishes | Self::Late(_) => {
-                Some(Operation::Create)
+                &[Operation::Create]
             }
-            Self::Linger(_) => Some(Operation::Delete),
-            _ => None,
+            Self::Linger(_) => &[Operation::Delete],
+            Self::Stray(_) => &[Operation::Create, Operation::Delete, Operation::Restore],
+            _ => &[],
         }
     }
 
@@ -158,6 +164,7 @@ impl Effect {
             Self::Latency(_)
                 | Self::Status(..)
                 | Self::StatusAfter(_)
+                | Self::Stray(_)
                 | Self::Late(_)
                 | Self::Linger(_)
         )
@@ -275,6 +282,7 @@ impl FromStr for Fault {
             "fails" => Effect::Fails,
             "never-completes" => Effect::NeverCompletes,
             "vanishes" => Effect::Vanishes,
+            "stray" => Effect::Stray(span(value)?),
             "late" => Effect::Late(span(value)?),
             "linger" => Effect::Linger(span(value)?),
             other => {
@@ -287,9 +295,13 @@ impl FromStr for Fault {
         if !value.is_empty() && !effect.takes_a_value() {
             return Err(explain(&format!("{word:?} takes no value")));
         }
-        if let Some(only) = effect.only_of().filter(|only| operation != Some(*only)) {
-            let only = only.as_str();
-            return Err(explain(&format!("{word:?} goes with {only} only, as {only}:{effect}")));
+        let only = effect.only_of();
+        if let Some(first) = only.first()
+            && !operation.is_some_and(|operation| only.contains(&operation))
+        {
+            let words: Vec<&str> = only.iter().map(|only| only.as_str()).collect();
+            let (words, first) = (words.join(", "), first.as_str());
+            return Err(explain(&format!("{word:?} goes with {words} only, as {first}:{effect}")));
         }
         let mut fault =
             Self { operation, effect, times: None, after: 0, server: None, chance: 1.0 };
@@ -405,6 +417,9 @@ mod tests {
     #[case("any:hang-after,times=1,after=4")]
     #[case("create:status=429,retry-after=Wed, 21 Oct 2026 07:28:00 GMT,times=2")]
     #[case("list:torn,server=5000000000")]
+    #[case("create:stray=25s,times=1")]
+    #[case("delete:stray=50s")]
+    #[case("restore:stray=1m10s,chance=0.5")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {
         assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
     }
@@ -422,6 +437,9 @@ mod tests {
     #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a span of time")]
+    #[case("create:stray", "not a span of time")]
+    #[case("list:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]
+    #[case("any:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]
     #[case("list:torn,chance=2", "from 0 to 1")]
     fn a_fault_that_cannot_be_read_is_explained(#[case] text: &str, #[case] expected: &str) {
         let error = text.parse::<Fault>().unwrap_err();
@@ -431,13 +449,19 @@ mod tests {
     #[test]
     fn faults_that_decide_the_answer_are_met_in_turn() {
         let mut faults = Faults::default();
-        for text in ["any:latency=1s", "any:status=429,times=1", "any:drop-after,times=1"] {
+        for text in [
+            "any:latency=1s",
+            "any:status=429,times=1",
+            "create:stray=5s,times=1",
+            "any:drop-after,times=1",
+        ] {
             faults.add(text.parse().unwrap());
         }
         let mut random = StdRng::seed_from_u64(1);
         let mut met = || faults.befall(Some(Operation::Create), None, &mut random);
         let latency = Effect::Latency(Duration::from_secs(1));
         assert_eq!(met(), [latency.clone(), Effect::Status(429, None)]);
+        assert_eq!(met(), [latency.clone(), Effect::Stray(Duration::from_secs(5))]);
         assert_eq!(met(), [latency.clone(), Effect::DropAfter]);
         assert_eq!(met(), [latency]);
     }

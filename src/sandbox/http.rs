@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::naming::{ServerId, SnapshotId};
 use crate::sandbox::faults::Fault;
 use crate::sandbox::provider::{BASE_PATH, Options, Provider, Question, Reply};
+use crate::sandbox::strays::later;
 
 /// A sandbox that listens; it ends when it is dropped.
 #[derive(Debug)]
@@ -178,15 +179,30 @@ async fn api(State(shared): State<Shared>, request: Request) -> Response<Body> {
     if fate.hangs() {
         std::future::pending::<()>().await;
     }
+    let (latency, is_torn) = (fate.latency(), fate.is_torn());
     // Half of the latency lies before the act, half after.
-    shared.clock.sleep(fate.latency() / 2).await;
-    let reply = shared.provider().answer(&question, &fate, now());
-    if fate.hangs_after() {
-        std::future::pending::<()>().await;
-    }
-    shared.clock.sleep(fate.latency() / 2).await;
+    shared.clock.sleep(latency / 2).await;
+    let reply = match fate.stray() {
+        Some(span) => {
+            let now = now();
+            let delivery = shared.provider().hold_back(question, fate, now, later(now, span));
+            let shared = shared.clone();
+            // Of its own: when the client closes the connection, this future is dropped.
+            let arrival =
+                tokio::spawn(async move { delivery.reply(&shared.provider, &shared.clock).await });
+            arrival.await.unwrap_or(None)
+        }
+        None => {
+            let reply = shared.provider().answer(&question, &fate, now());
+            if fate.hangs_after() {
+                std::future::pending::<()>().await;
+            }
+            reply
+        }
+    };
+    shared.clock.sleep(latency / 2).await;
     match reply {
-        Some(reply) if fate.is_torn() => torn(reply),
+        Some(reply) if is_torn => torn(reply),
         Some(reply) => whole(reply),
         None => closed(),
     }
@@ -438,6 +454,29 @@ mod tests {
         assert!(matches!(answer, Err(TransportError::Connection(_))), "{answer:?}");
         let now = "2026-11-23T12:00:01Z".parse().unwrap();
         assert_eq!(sandbox.provider().snapshots(ServerId(101), now).len(), left);
+    }
+
+    #[rstest]
+    #[case(Duration::from_millis(100), None)]
+    #[case(Duration::from_secs(20), Some(204))]
+    #[tokio::test]
+    async fn a_stray_arrives_whether_or_not_the_client_still_waits(
+        #[case] timeout: Duration,
+        #[case] expected: Option<u16>,
+    ) {
+        let sandbox = sandbox("delete:stray=600ms").await;
+        let transport = HttpTransport::new(sandbox.base_url().unwrap(), timeout).unwrap();
+        let request = request(&sandbox, Method::Delete, "snapshots/801/");
+        let answer = transport.exchange(request).await;
+        assert_eq!(answer.ok().map(|answer| answer.status), expected);
+        drop(transport);
+        assert_eq!(sandbox.provider().acts().len(), usize::from(expected.is_some()));
+        sandbox.shared.clock.sleep(Duration::from_secs(1)).await;
+        // It was carried out without anyone looking.
+        let acts: Vec<_> = sandbox.provider().acts().to_vec();
+        let [act] = &acts[..] else { panic!("{acts:?}") };
+        let late = act.at.duration_since(act.stray_since.unwrap());
+        assert_eq!(late.as_millis(), 600);
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ use crate::naming::{ServerId, SnapshotId, is_name_character};
 use crate::sandbox::faults::{Effect, Fault, Faults};
 pub use crate::sandbox::rows::Row;
 use crate::sandbox::rows::Rows;
+pub use crate::sandbox::strays::StrayId;
+use crate::sandbox::strays::{Delivery, Strays};
 
 /// Where the API begins.
 pub const BASE_PATH: &str = "/api/v1/";
@@ -163,6 +165,8 @@ pub struct Act {
     pub row: Row,
     /// What its server really had just before, oldest first.
     pub before: Vec<Row>,
+    /// When the client sent it, if it reached the provider late.
+    pub stray_since: Option<Timestamp>,
 }
 
 /// What will befall a call that has come in.
@@ -202,6 +206,15 @@ impl Fate {
         self.has(&Effect::Torn)
     }
 
+    /// How much later the request reaches the provider, whether or not the client still waits.
+    #[must_use]
+    pub fn stray(&self) -> Option<Duration> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Stray(span) => Some(*span),
+            _ => None,
+        })
+    }
+
     fn has(&self, effect: &Effect) -> bool {
         self.effects.contains(effect)
     }
@@ -227,6 +240,8 @@ pub struct Provider {
     acts: Vec<Act>,
     /// The most snapshots that each server ever had at once.
     peaks: BTreeMap<ServerId, usize>,
+    /// Requests that have not reached it yet.
+    strays: Strays,
 }
 
 impl Provider {
@@ -249,6 +264,7 @@ impl Provider {
             tallies: BTreeMap::new(),
             acts: Vec::new(),
             peaks: BTreeMap::new(),
+            strays: Strays::default(),
         }
     }
 
@@ -399,6 +415,48 @@ impl Provider {
     /// answer.
     pub fn answer(&mut self, question: &Question, fate: &Fate, now: Timestamp) -> Option<Reply> {
         self.let_time_pass(now);
+        self.carry_out(question, fate, now)
+    }
+
+    /// Holds a received request back until `due`. Then it is carried out, whatever has become of the
+    /// client. Its answer comes with the [`Delivery`].
+    pub fn hold_back(
+        &mut self,
+        question: Question,
+        fate: Fate,
+        now: Timestamp,
+        due: Timestamp,
+    ) -> Delivery {
+        let id = StrayId(fate.number);
+        self.strays.add(id, question, fate, now, due)
+    }
+
+    /// Loses the requests held back (or one of them) that are due later than `until`. That is how the
+    /// kernel gives up on a connection (`TCP_USER_TIMEOUT`).
+    pub fn limit_strays(&mut self, id: Option<StrayId>, until: Timestamp) {
+        self.strays.limit(id, until);
+    }
+
+    /// Lets everything happen that is due by `now`, each at its own time.
+    pub fn let_time_pass(&mut self, now: Timestamp) {
+        while let Some((due, stray)) = self.strays.pop_due(now) {
+            self.change_by_itself(due);
+            let known = self.acts.len();
+            let reply = self.carry_out(&stray.question, &stray.fate, due);
+            for act in self.acts.iter_mut().skip(known) {
+                act.stray_since = Some(stray.sent_at);
+            }
+            stray.deliver(reply);
+        }
+        self.change_by_itself(now);
+    }
+
+    fn change_by_itself(&mut self, now: Timestamp) {
+        self.rows.let_time_pass(now);
+        self.restoring.retain(|_, until| *until > now);
+    }
+
+    fn carry_out(&mut self, question: &Question, fate: &Fate, now: Timestamp) -> Option<Reply> {
         let instead = fate.effects.iter().find_map(|effect| match effect {
             Effect::Status(status, wait) => {
                 let words = format!("{status} by request");
@@ -673,7 +731,7 @@ impl Provider {
             before.retain(|other| other.id != row.id);
         }
         before.sort_by_key(|row| (row.created_at, row.id));
-        self.acts.push(Act { at, operation, row, before });
+        self.acts.push(Act { at, operation, row, before, stray_since: None });
     }
 
     /// What a server really has: not what only lingers.
@@ -683,11 +741,6 @@ impl Provider {
 
     fn real(&self, id: SnapshotId) -> Option<&Row> {
         self.rows.get(id).filter(|row| row.lingers_until.is_none())
-    }
-
-    fn let_time_pass(&mut self, now: Timestamp) {
-        self.rows.let_time_pass(now);
-        self.restoring.retain(|_, until| *until > now);
     }
 
     fn server_name(&self, server: ServerId) -> &str {

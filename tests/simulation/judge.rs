@@ -68,6 +68,8 @@ struct Ring {
     last_late_run: Option<Timestamp>,
     /// When the last rotation ended.
     ended_at: Option<Timestamp>,
+    /// The last ones: a delete that strays arrives after its rotation has ended.
+    rotations: VecDeque<Rotation>,
 }
 
 impl Ring {
@@ -85,6 +87,20 @@ impl Ring {
 struct Wake {
     /// By the daemon's clock.
     at: Timestamp,
+    truly_at: Timestamp,
+}
+
+/// A rotation as far as its deletions are judged by it.
+#[derive(Debug)]
+struct Rotation {
+    began: Timestamp,
+    ended: Timestamp,
+    /// The name of its tick's snapshot.
+    own_name: String,
+    /// Deleted before its own snapshot was there.
+    victims: u32,
+    /// How many of those it needed.
+    allowed: u32,
 }
 
 /// A rotation that has ended.
@@ -138,8 +154,8 @@ impl Judge {
     }
 
     /// The daemon has started, its machine has slept, or its clock was stepped: L2 counts anew.
-    pub fn woke(&mut self, at: Timestamp) {
-        self.woke = Some(Wake { at });
+    pub fn woke(&mut self, at: Timestamp, truly_at: Timestamp) {
+        self.woke = Some(Wake { at, truly_at });
         for ring in self.rings.values_mut() {
             // One for the ticks that were missed, and one that may have begun before.
             ring.late_runs_left = 1 + u32::from(ring.calls_under_way > 0);
@@ -352,15 +368,20 @@ impl Judge {
         if ring.pruned.contains(&act.row.name) && !self.clock_went_back {
             self.violated("S3", format!("{} was created, pruned, and created again", act.row.name));
         }
-        self.late_run(&act.row);
+        self.late_run(act);
     }
 
     /// L2: of the ticks that were missed, one is run.
-    fn late_run(&mut self, row: &Row) {
+    fn late_run(&mut self, act: &Act) {
+        let row = &act.row;
         let ring = self.rings.entry(row.server.0).or_default();
         let tick = ring.policies.last().and_then(|policy| tick_in(&policy.prefix, &row.name));
         let (Some(tick), Some(woke)) = (tick, self.woke) else { return };
         if tick >= woke.at - SignedDuration::from_secs(60) {
+            return;
+        }
+        // Sent before that, and only now at the provider: it was no late run.
+        if act.stray_since.is_some_and(|sent| sent < woke.truly_at) {
             return;
         }
         // Made again after somebody took it away, it is the same tick's; S3 judges that.
@@ -393,7 +414,9 @@ impl Judge {
             .max_by_key(|row| (row.created_at, row.id));
         // Nobody can see that the one that was newer has just been taken away by hand.
         let touched = self.rings.get(&server.0).and_then(|ring| ring.changed_by_hand);
-        let quiet = touched.is_none_or(|touched| act.at.duration_since(touched) > EVIDENCE);
+        // What strays rests on what was seen before it was sent.
+        let sent = act.stray_since.unwrap_or(act.at);
+        let quiet = touched.is_none_or(|touched| sent.duration_since(touched) > EVIDENCE);
         if quiet && status != "completed" && status != "failed" {
             self.violated("S2", format!("{name} was {status} when it was deleted"));
         }
@@ -447,19 +470,33 @@ impl Judge {
         let touched = ring.changed_by_hand;
         let stamp = report.tick.instant().strftime("%Y%m%dT%H%M%SZ");
         let own_name = format!("{}-{stamp}", policy.prefix);
-        let mut victims = 0;
-        let mut allowed = 0;
+        let began = now - took;
+        let mut current = Rotation { began, ended: now, own_name, victims: 0, allowed: 0 };
+        let mut earlier = std::mem::take(&mut ring.rotations);
         for act in pending {
+            let sent = act.stray_since.unwrap_or(act.at);
+            let rotation = if act.stray_since.is_some() && sent < current.began {
+                let spans = |it: &&mut Rotation| (it.began..=it.ended).contains(&sent);
+                match earlier.iter_mut().find(spans) {
+                    Some(rotation) => rotation,
+                    // Its process died, and what it had deleted was forgotten then.
+                    None => continue,
+                }
+            } else {
+                &mut current
+            };
             let quiet = touched.is_none_or(|touched| {
-                act.at.duration_since(touched).as_secs()
+                sent.duration_since(touched).as_secs()
                     > i64::try_from(report.duration_ms / 1000).unwrap() + 120
             });
             // A reload may have come between, with other pins too.
             let managed_by = |policy: &SimPolicy, row: &Row| {
                 is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0)
             };
-            let own_is_there =
-                act.before.iter().any(|row| row.name == own_name && row.status == "completed");
+            let own_is_there = act
+                .before
+                .iter()
+                .any(|row| row.name == rotation.own_name && row.status == "completed");
             if own_is_there {
                 let asked_for = |policy: &SimPolicy| {
                     let candidates: Vec<(u64, Timestamp)> = act
@@ -478,16 +515,17 @@ impl Judge {
                 }
                 continue;
             }
-            if victims == 0 {
+            if rotation.victims == 0 {
                 let needed = |policy: &SimPolicy| {
                     let ours = act.before.iter().filter(|row| managed_by(policy, row)).count();
                     let ours = u32::try_from(ours).unwrap();
                     let others = u32::try_from(act.before.len()).unwrap() - ours;
                     (ours + 1).saturating_sub(policy.cap.saturating_sub(policy.reserve.max(others)))
                 };
-                allowed = policies.iter().map(needed).max().unwrap_or(0);
+                rotation.allowed = policies.iter().map(needed).max().unwrap_or(0);
             }
-            victims += 1;
+            rotation.victims += 1;
+            let Rotation { victims, allowed, .. } = *rotation;
             if quiet && victims > allowed {
                 self.violated(
                     "S2",
@@ -495,6 +533,11 @@ impl Judge {
                 );
             }
         }
+        earlier.push_back(current);
+        if earlier.len() > 4 {
+            earlier.pop_front();
+        }
+        self.rings.entry(report.server_id.0).or_default().rotations = earlier;
     }
 }
 

@@ -90,6 +90,13 @@ pub fn random_fault(random: &mut StdRng) -> String {
                 "hang",
                 "latency=25s",
                 "latency=50s",
+                "stray=5s",
+                "stray=28s",
+                "stray=28s",
+                "stray=40s",
+                "stray=40s",
+                "stray=58s",
+                "stray=58s",
             ],
         ),
         "delete" => pick(
@@ -106,6 +113,8 @@ pub fn random_fault(random: &mut StdRng) -> String {
                 "linger=12s",
                 "hang",
                 "latency=40s",
+                "stray=20s",
+                "stray=50s",
             ],
         ),
         "list" => pick(

@@ -2,6 +2,7 @@
 //! process dies on it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -23,6 +24,8 @@ pub struct Death {
     pub before: bool,
     /// So many turns of the scheduler later: at any point where something is awaited.
     pub turns: u32,
+    /// The create is on its way, and reaches the provider that much later.
+    pub strays: Option<Duration>,
 }
 
 /// Lets the judge see what goes over the network.
@@ -40,14 +43,18 @@ pub struct Watched {
 }
 
 impl Watched {
-    async fn die_if_it_is_time(&self, create: bool, before: bool) {
+    async fn die_if_it_is_time(&self, request: &Request, before: bool) {
         let Some(death) = self.dies_at.filter(|death| death.before == before) else { return };
         let nth = {
             let judge = self.judge.lock().unwrap();
             if death.at_create { judge.creates } else { judge.exchanges }
         };
-        if nth != death.nth || (death.at_create && !create) {
+        if nth != death.nth || (death.at_create && request.method != Method::Post) {
             return;
+        }
+        if let Some(span) = death.strays {
+            self.judge.lock().unwrap().tell(|| format!("    dies, the create arrives in {span:?}"));
+            self.inner.send_and_die(request.clone(), span);
         }
         if death.turns == 0 {
             self.death.cancel();
@@ -60,6 +67,10 @@ impl Watched {
             }
             end.cancel();
         });
+        if death.strays.is_some() {
+            // It is sent already.
+            std::future::pending().await
+        }
     }
 
     /// Between two pages of a listing, say, or between a listing and what rests on it.
@@ -96,10 +107,9 @@ impl Transport for Watched {
             let sent_at = self.clock.now();
             let changes = self.judge.lock().unwrap().sent(&request, sent_at);
             let _under_way = UnderWay { watched: self, changes };
-            let create = request.method == Method::Post;
-            self.die_if_it_is_time(create, true).await;
+            self.die_if_it_is_time(&request, true).await;
             let answer = self.inner.exchange(request.clone()).await;
-            self.die_if_it_is_time(create, false).await;
+            self.die_if_it_is_time(&request, false).await;
             self.judge.lock().unwrap().answered(&request, sent_at, &answer);
             self.meddle(changes.or_else(|| parameter(&request.path, "server_id")));
             answer

@@ -31,6 +31,10 @@ use crate::oracle::tick_in;
 use crate::policy::{SimPolicy, pick, seed};
 use crate::watched::{Death, Watched};
 
+/// The `timeout` of these worlds. The kernel goes on delivering a request for as long after the process
+/// has given up or died.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What was simulated.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -267,6 +271,7 @@ impl Simulation {
             .start_paused(true)
             .build()
             .unwrap();
+        self.strays_arrive();
         let crashes = life == Life::Misfortunes && self.random.random_bool(0.7);
         self.dies_at = self.draw_death().filter(|_| crashes);
         self.out = None;
@@ -308,10 +313,18 @@ impl Simulation {
         self.now = runtime.block_on(story);
         // Whatever is under way is dropped where it stands.
         drop(runtime);
-        let mut judge = self.judge.lock().unwrap();
-        judge.examine(self.provider.lock().unwrap().acts());
-        judge.crashed();
+        self.strays_arrive();
+        self.provider.lock().unwrap().limit_strays(None, self.now + TIMEOUT);
+        self.judge.lock().unwrap().crashed();
         crashes
+    }
+
+    /// Those that are due by now.
+    fn strays_arrive(&self) {
+        let mut judge = self.judge.lock().unwrap();
+        let mut provider = self.provider.lock().unwrap();
+        provider.let_time_pass(self.now);
+        judge.examine(provider.acts());
     }
 
     /// At a call, or some turns of the scheduler after it; `None`: at any time.
@@ -320,15 +333,17 @@ impl Simulation {
         let (at_create, before) = (self.random.random_bool(0.5), self.random.random_bool(0.3));
         let calls = self.random.random_range(1..150);
         let turns = pick(&mut self.random, &[0, 0, 1, 2, 3, 5, 8, 13]);
+        let span = Duration::from_millis(self.random.random_range(0..=30_000));
+        let strays = (at_create && self.random.random_bool(0.33)).then_some(span);
+        let before = before || strays.is_some();
         let judge = self.judge.lock().unwrap();
         let nth = if at_create { judge.creates + calls / 20 + 1 } else { judge.exchanges + calls };
-        dies_at_a_call.then_some(Death { at_create, nth, before, turns })
+        dies_at_a_call.then_some(Death { at_create, nth, before, turns, strays })
     }
 
     fn client(&mut self, settings: &Settings, truth: &Clock, clock: &Clock, life: Life) -> Client {
-        let timeout = Duration::from_secs(30);
         let watched = Watched {
-            inner: InMemory::over(Arc::clone(&self.provider), truth.clone(), timeout),
+            inner: InMemory::over(Arc::clone(&self.provider), truth.clone(), TIMEOUT),
             judge: Arc::clone(&self.judge),
             clock: clock.clone(),
             truth: truth.clone(),
@@ -349,7 +364,7 @@ impl Simulation {
         {
             let mut judge = judge.lock().unwrap();
             judge.policies(&self.policies);
-            judge.woke(clock.now().wall);
+            judge.woke(clock.now().wall, truth.now().wall);
         }
         let provider = Arc::clone(&self.provider);
         let truth = truth.clone();
@@ -434,14 +449,14 @@ impl Simulation {
                     self.judge.lock().unwrap().clock_went_back = true;
                     self.offset = SignedDuration::ZERO;
                 }
-                self.judge.lock().unwrap().woke(clock.now().wall);
+                self.judge.lock().unwrap().woke(clock.now().wall, truth.now().wall);
             }
             86..91 => {
                 let hours = self.random.random_range(1..60);
                 self.judge.lock().unwrap().tell(|| format!("{now} asleep for {hours} h"));
                 clock.step(SignedDuration::from_hours(hours));
                 truth.step(SignedDuration::from_hours(hours));
-                self.judge.lock().unwrap().woke(clock.now().wall);
+                self.judge.lock().unwrap().woke(clock.now().wall, truth.now().wall);
             }
             91..96 => {
                 let nth = self.random.random_range(0..self.policies.len());
@@ -487,6 +502,9 @@ impl Simulation {
 
     /// Faults end, clocks are put right, and the provider gives up on what it could not finish.
     fn make_peace(&mut self) {
+        // What was under way at the end of the last life has arrived by then, or never will.
+        self.now += TIMEOUT;
+        self.strays_arrive();
         let mut provider = self.provider.lock().unwrap();
         provider.faults().clear();
         self.judge.lock().unwrap().clock_went_back |= self.offset.is_positive();
