@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::clock::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::policy::{Candidate, Policy, Verdict, retain};
-use crate::ring::{Ring, Slot};
+use crate::ring::{Completed, Ring, Slot};
 use crate::schedule::loaded::FirstLoaded;
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -36,6 +36,8 @@ pub struct Deletion {
 pub enum Why {
     /// It failed; nobody can restore it, and it holds a slot.
     Failed,
+    /// A newer completed snapshot of the same tick exists.
+    Duplicate,
     /// Retention does not keep it.
     Retention,
     /// Retention would keep it, but snapshots that are not the ring's own hold the slots.
@@ -48,6 +50,7 @@ impl fmt::Display for Why {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Failed => "it failed",
+            Self::Duplicate => "a newer snapshot of the same tick exists",
             Self::Retention => "retention does not keep it",
             Self::Squeezed => "squeezed: others hold the slots",
             Self::ByHand => "asked for by hand",
@@ -280,12 +283,15 @@ fn skip(
     now: Timestamp,
 ) -> Option<Skip> {
     let (snapshot, last) = ring.newest(policy)?;
-    let name = snapshot.name.clone();
     let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
     if asked_by == AskedBy::Schedule && apart < policy.min_interval {
-        return Some(Skip::TooSoon { last: name, min_interval: policy.min_interval });
+        let last = snapshot.name.clone();
+        return Some(Skip::TooSoon { last, min_interval: policy.min_interval });
     }
-    (tick.instant()..=now).contains(&last.instant()).then_some(Skip::Overtaken { by: name })
+    // Any of them: a duplicate that came late can be the newest, and its tick an old one.
+    let overtaking = |(_, later): &(_, Tick)| (tick.instant()..=now).contains(&later.instant());
+    let (by, _) = ring.usable(policy).rfind(overtaking)?;
+    Some(Skip::Overtaken { by: by.name.clone() })
 }
 
 /// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,
@@ -300,11 +306,11 @@ fn slots_needed(ring: &Ring, policy: &Policy, progress: &Progress) -> u32 {
     managed.saturating_add(1).saturating_sub(room_for_managed(ring, policy))
 }
 
-/// Who may make room, in order: failed ones; what retention would drop once the new one is there,
-/// oldest first; then the oldest completed ones but the newest.
+/// Who may make room, in order: failed ones; duplicates; what retention would drop once the new one
+/// is there, oldest first; then the oldest completed ones but the newest.
 fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) -> Vec<Deletion> {
     let listing = ring.listing();
-    let completed: Vec<&Snapshot> = completed(ring, progress);
+    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
     let newest = completed.last().map(|snapshot| snapshot.id);
     let kept = kept_beside_a_new_one(&completed, policy, now);
     let failed = failed(ring, progress).map(|snapshot| (snapshot, Why::Failed));
@@ -319,6 +325,7 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) ->
     let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
     squeezed.truncate(lacking.saturating_sub(dropped.len()));
     failed
+        .chain(duplicates.into_iter().map(|it| (it.snapshot, Why::Duplicate)))
         .chain(dropped.into_iter().map(|snapshot| (snapshot, Why::Retention)))
         .chain(squeezed.into_iter().map(|snapshot| (snapshot, Why::Squeezed)))
         .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
@@ -349,9 +356,9 @@ fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'
         .filter(|snapshot| !progress.deleted.contains(&snapshot.id))
 }
 
-/// The managed, completed snapshots, oldest first: all that retention looks at.
-fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Vec<&'a Snapshot> {
-    remaining(ring, progress).filter(|snapshot| snapshot.status == Status::Completed).collect()
+/// The managed, completed snapshots. Retention looks at one of each tick and at nothing else.
+fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
+    Completed::of(remaining(ring, progress))
 }
 
 fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
@@ -385,9 +392,9 @@ fn judge_with_a_new_one(completed: &[&Snapshot], policy: &Policy, now: Timestamp
     retain(&candidates, &policy.keep, &policy.time_zone)
 }
 
-/// What is to be pruned once `own`, the rotation's snapshot, is completed: managed snapshots that
-/// retention drops, oldest first, then failed ones. Nothing while the listing does not show `own`
-/// as completed.
+/// What is to be pruned once `own`, the rotation's snapshot, is completed: duplicates, then managed
+/// snapshots that retention drops, each oldest first, then failed ones. Nothing while the listing
+/// does not show `own` as completed.
 #[must_use]
 pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress) -> Vec<Deletion> {
     let own_is_there = ring
@@ -398,7 +405,7 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
     if !own_is_there {
         return Vec::new();
     }
-    let completed = completed(ring, progress);
+    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
     let newest = completed.last().map(|snapshot| snapshot.id);
     let kept: BTreeSet<SnapshotId> =
         retain(&candidates(&completed), &policy.keep, &policy.time_zone)
@@ -410,7 +417,10 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
         .into_iter()
         .filter(|snapshot| !kept.contains(&snapshot.id))
         .map(|snapshot| (snapshot, Why::Retention));
-    dropped
+    duplicates
+        .into_iter()
+        .map(|it| (it.snapshot, Why::Duplicate))
+        .chain(dropped)
         .chain(failed(ring, progress).map(|snapshot| (snapshot, Why::Failed)))
         // Retention keeps the newest by itself; that it stays must not hang on retention alone.
         .filter(|(snapshot, _)| snapshot.id != own && Some(snapshot.id) != newest)
@@ -475,7 +485,35 @@ pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Ve
             warnings.push(format!("{} lies in the future: is a clock wrong?", snapshot.name));
         }
     }
+    let completed = ring.completed();
+    for (tick, snapshots) in ring.duplicate_ticks(policy) {
+        warnings.push(duplicate_warning(tick, &snapshots, &completed));
+    }
     warnings
+}
+
+fn duplicate_warning(tick: Tick, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {
+    let ids = |snapshots: &[&Snapshot]| {
+        let ids: Vec<String> = snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect();
+        match ids.split_last() {
+            Some((last, before @ [_, ..])) => format!("{} and {last}", before.join(", ")),
+            _ => ids.concat(),
+        }
+    };
+    let older: Vec<&Snapshot> = snapshots
+        .iter()
+        .copied()
+        .filter(|snapshot| completed.duplicate(snapshot.id).is_some())
+        .collect();
+    let what_happens = match older.as_slice() {
+        [] => {
+            "none is deleted as a duplicate, because at most one is both completed and not pinned"
+                .to_owned()
+        }
+        [one] => format!("the older one, {}, is deleted once a rotation succeeds", one.id),
+        older => format!("the older ones, {}, are deleted once a rotation succeeds", ids(older)),
+    };
+    format!("{} snapshots of the tick {tick}: {}; {what_happens}", snapshots.len(), ids(snapshots))
 }
 
 #[cfg(test)]

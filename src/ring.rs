@@ -1,8 +1,11 @@
 //! Who holds each of a server's slots.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::naming::{Prefix, Tick};
+use crate::naming::{Prefix, SnapshotId, Tick};
 use crate::policy::Policy;
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -98,32 +101,108 @@ impl Ring {
     }
 
     /// The snapshot that carries this tick's name, pinned or not. Of several (a race between two
-    /// machines), the one that is furthest.
+    /// machines), the one that is furthest; of several completed ones the newest, because retention
+    /// counts that one and drops the others.
     #[must_use]
     pub fn for_tick(&self, tick: Tick, policy: &Policy) -> Option<&Snapshot> {
-        let rank = |snapshot: &&Snapshot| match snapshot.status {
-            Status::Completed => 0,
-            Status::InProgress => 1,
-            Status::Other(_) => 2,
-            Status::Failed => 3,
+        let rank = |(place, snapshot): &(usize, &Snapshot)| match snapshot.status {
+            Status::Completed => (0, Reverse(*place)),
+            Status::InProgress => (1, Reverse(0)),
+            Status::Other(_) => (2, Reverse(0)),
+            Status::Failed => (3, Reverse(0)),
         };
         self.listing
             .snapshots
             .iter()
-            .filter(|snapshot| policy.prefix.tick_of(&snapshot.name) == Some(tick))
+            .enumerate()
+            .filter(|(_, snapshot)| policy.prefix.tick_of(&snapshot.name) == Some(tick))
             .min_by_key(rank)
+            .map(|(_, snapshot)| snapshot)
+    }
+
+    /// The ticks that have more than one snapshot, each with its snapshots, oldest first. Pinned
+    /// snapshots with a managed name count, failed ones do not.
+    #[must_use]
+    pub fn duplicate_ticks(&self, policy: &Policy) -> BTreeMap<Tick, Vec<&Snapshot>> {
+        let mut ticks: BTreeMap<Tick, Vec<&Snapshot>> = BTreeMap::new();
+        for (snapshot, tick) in self.usable(policy) {
+            ticks.entry(tick).or_default().push(snapshot);
+        }
+        ticks.retain(|_, snapshots| snapshots.len() > 1);
+        ticks
+    }
+
+    /// The completed managed snapshots, with the duplicates set apart.
+    #[must_use]
+    pub fn completed(&self) -> Completed<'_> {
+        Completed::of(self.managed().map(|(snapshot, _)| snapshot))
     }
 
     /// The newest managed snapshot that is or may become usable (not a failed one), with its tick.
     /// Pinned ones with a managed name count.
     #[must_use]
     pub fn newest(&self, policy: &Policy) -> Option<(&Snapshot, Tick)> {
+        self.usable(policy).next_back()
+    }
+
+    /// The snapshots with a managed name that have not failed, with their ticks, oldest first.
+    /// Pinned ones count.
+    pub fn usable<'a>(
+        &'a self,
+        policy: &Policy,
+    ) -> impl DoubleEndedIterator<Item = (&'a Snapshot, Tick)> {
         self.listing
             .snapshots
             .iter()
-            .rev()
             .filter(|snapshot| snapshot.status != Status::Failed)
-            .find_map(|snapshot| Some((snapshot, policy.prefix.tick_of(&snapshot.name)?)))
+            .filter_map(|snapshot| Some((snapshot, policy.prefix.tick_of(&snapshot.name)?)))
+    }
+}
+
+/// Completed managed snapshots of one server. Several of one tick are one point in time: the newest
+/// of them represents the tick, and retention never looks at the others.
+#[derive(Debug, Clone, Default)]
+pub struct Completed<'a> {
+    /// One for each tick, oldest first.
+    pub one_per_tick: Vec<&'a Snapshot>,
+    /// The others, oldest first.
+    pub duplicates: Vec<Duplicate<'a>>,
+}
+
+/// A completed managed snapshot of a tick that has a newer one.
+#[derive(Debug, Clone, Copy)]
+pub struct Duplicate<'a> {
+    /// The older snapshot.
+    pub snapshot: &'a Snapshot,
+    /// The newest completed one of its tick.
+    pub newest: &'a Snapshot,
+}
+
+impl<'a> Completed<'a> {
+    /// Those of these managed snapshots, oldest first, that are completed.
+    #[must_use]
+    pub fn of(managed: impl Iterator<Item = &'a Snapshot>) -> Self {
+        let each: Vec<&Snapshot> =
+            managed.filter(|snapshot| snapshot.status == Status::Completed).collect();
+        // A managed name is its tick. Of one tick, the last one is the newest.
+        let newest: BTreeMap<&str, &Snapshot> =
+            each.iter().map(|snapshot| (snapshot.name.as_str(), *snapshot)).collect();
+        let mut completed = Self::default();
+        for snapshot in each {
+            match newest.get(snapshot.name.as_str()) {
+                Some(newest) if newest.id != snapshot.id => {
+                    completed.duplicates.push(Duplicate { snapshot, newest });
+                }
+                _ => completed.one_per_tick.push(snapshot),
+            }
+        }
+        completed
+    }
+
+    /// The duplicate of this id.
+    #[must_use]
+    pub fn duplicate(&self, id: SnapshotId) -> Option<Duplicate<'a>> {
+        self.duplicates.iter().find(|duplicate| duplicate.snapshot.id == id).copied()
     }
 }
 

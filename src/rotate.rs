@@ -660,6 +660,7 @@ impl<'a> Rotation<'a> {
             tick: self.assignment.tick,
             created: self.created,
             deleted: self.deleted,
+            deleted_ids: self.progress.deleted,
             api_calls: self.scope.calls(),
             duration_ms: milliseconds(took),
             steps: self.steps,

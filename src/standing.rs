@@ -4,7 +4,7 @@
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -159,6 +159,27 @@ impl RingSeen {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
+    /// How many ticks have more than one snapshot that has not failed, pinned ones included.
+    #[must_use]
+    pub fn duplicate_ticks(&self) -> u32 {
+        let mut counts: BTreeMap<Tick, u32> = BTreeMap::new();
+        for slot in self.slots.iter().filter(|slot| slot.status != Status::Failed) {
+            if let Some(tick) = self.tick(slot) {
+                *counts.entry(tick).or_default() += 1;
+            }
+        }
+        let count = counts.into_values().filter(|count| *count > 1).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The tick in a slot's name, managed or pinned.
+    fn tick(&self, slot: &SlotSeen) -> Option<Tick> {
+        match slot.holder {
+            Holder::Managed(tick) => Some(tick),
+            Holder::Pinned | Holder::Foreign => self.prefix.tick_of(slot.foreign_name.as_deref()?),
+        }
+    }
+
     /// The newest completed snapshot of ours.
     #[must_use]
     pub fn newest(&self) -> Option<&SlotSeen> {
@@ -181,12 +202,8 @@ impl Standing {
             interrupted: report.known_cause == Some(KnownCause::Shutdown),
         });
         let Some(ring) = &mut self.ring else { return };
-        let deleted: BTreeSet<Tick> =
-            report.deleted.iter().filter_map(|name| ring.prefix.tick_of(name)).collect();
-        ring.slots.retain(|slot| match slot.holder {
-            Holder::Managed(tick) => !deleted.contains(&tick),
-            Holder::Pinned | Holder::Foreign => true,
-        });
+        // By id: another snapshot of the same tick may be left.
+        ring.slots.retain(|slot| !report.deleted_ids.contains(&slot.id));
     }
 
     /// Takes over how a rotation ended, now or before a restart.

@@ -10,6 +10,7 @@ mod keeper;
 pub mod place;
 mod trouble;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +81,7 @@ impl PastRotation {
             tick: self.tick,
             created: self.created.clone(),
             deleted: self.deleted.clone(),
+            deleted_ids: BTreeSet::new(),
             api_calls: self.api_calls,
             duration_ms: self.duration_ms,
             steps: Vec::new(),

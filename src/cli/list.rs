@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
-use crate::naming::{ServerId, Tick};
+use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::readable::{age, size};
 use crate::ring::Holder;
 use crate::snapshot::Snapshot;
@@ -41,6 +41,8 @@ struct SnapshotRow {
     snapshot: Snapshot,
     holder: &'static str,
     tick: Option<Tick>,
+    /// A newer completed snapshot of the same tick exists.
+    duplicate: bool,
     age_seconds: i64,
 }
 
@@ -57,6 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let mut text = String::new();
     for (server, ring) in rings {
         let now = setup.clock.now().wall;
+        let completed = ring.completed();
         let (taken, cap) = (ring.taken(), server.policy.cap);
         let free = cap.saturating_sub(taken);
         if arguments.json {
@@ -67,6 +70,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
                     Holder::Managed(tick) => Some(tick),
                     Holder::Pinned | Holder::Foreign => None,
                 },
+                duplicate: completed.duplicate(slot.snapshot.id).is_some(),
                 age_seconds: now.duration_since(slot.snapshot.created_at).as_secs(),
             };
             rows.push(ServerRow {
@@ -95,7 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
                 table.add_row([
                     id.to_string(),
                     name.clone(),
-                    slot.holder.as_str().to_owned(),
+                    whose(slot.holder, completed.duplicate(*id).map(|it| it.newest.id)),
                     status.as_str().to_owned(),
                     size(*size_mb),
                     age(*created_at, now),
@@ -111,4 +115,11 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         console::print(text.trim_end())?;
     }
     Ok(exit)
+}
+
+fn whose(holder: Holder, newest_of_its_tick: Option<SnapshotId>) -> String {
+    match newest_of_its_tick {
+        Some(newest) => format!("{}, duplicate of {newest}", holder.as_str()),
+        None => holder.as_str().to_owned(),
+    }
 }

@@ -73,6 +73,7 @@ struct FateRow<'a> {
     status: &'a str,
     created_at: Timestamp,
     goes: bool,
+    duplicate: bool,
     why: &'a str,
 }
 
@@ -173,6 +174,7 @@ fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
                 status: fate.slot.snapshot.status.as_str(),
                 created_at: fate.slot.snapshot.created_at,
                 goes: fate.goes,
+                duplicate: fate.duplicate_of.is_some(),
                 why: &fate.why,
             })
             .collect(),

@@ -219,6 +219,9 @@ pub struct RingStatus {
     pub pinned: u32,
     /// How many hold none.
     pub free: u32,
+    /// How many ticks have more than one snapshot. 0 if an older daemon wrote the document.
+    #[serde(default)]
+    pub duplicate_ticks: u32,
     /// The snapshots, oldest first.
     pub snapshots: Vec<SnapshotStatus>,
 }
@@ -369,6 +372,7 @@ impl RingStatus {
             foreign: seen.count(|holder| holder == Holder::Foreign),
             pinned: seen.count(|holder| holder == Holder::Pinned),
             free: cap.saturating_sub(taken),
+            duplicate_ticks: seen.duplicate_ticks(),
             snapshots: seen.slots.iter().map(|slot| SnapshotStatus::of(seen, slot)).collect(),
         }
     }

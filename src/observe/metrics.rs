@@ -71,6 +71,15 @@ impl Collector for Fleet {
             self::slots(row, &mut slots)?;
         }
 
+        let name = "snapring_duplicate_ticks";
+        let help = "Ticks with more than one snapshot, as the provider listed them last";
+        let mut ticks = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for row in &self.rows {
+            let Some(ring) = &row.standing.ring else { continue };
+            let labels = [("server", row.server.name.as_str())];
+            ticks.encode_family(&labels)?.encode_gauge(&i64::from(ring.duplicate_ticks()))?;
+        }
+
         self.times(
             &mut encoder,
             "snapring_last_success_timestamp",

@@ -353,6 +353,11 @@ fn words(ring: &RingStatus) -> String {
         0 => format!("{} free", ring.free),
         reserve => format!("{} free ({reserve} reserved)", ring.free),
     });
+    match ring.duplicate_ticks {
+        0 => {}
+        1 => words.push("duplicates of 1 tick".to_owned()),
+        ticks => words.push(format!("duplicates of {ticks} ticks")),
+    }
     words.join(", ")
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
-    AskedBy, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step, prune,
+    AskedBy, Deletion, Progress, Step, Why, YET_TO_COME, candidates, completed, next_step, prune,
     warnings,
 };
 use crate::policy::{Policy, retain};
@@ -35,6 +35,8 @@ pub struct Fate {
     pub slot: Slot,
     /// Whether it goes.
     pub goes: bool,
+    /// The newest completed snapshot of its tick, if that is another one.
+    pub duplicate_of: Option<SnapshotId>,
     /// Why it stays or goes.
     pub why: String,
 }
@@ -117,24 +119,29 @@ fn fates(
     prunes: &[Deletion],
     future: &Ring,
 ) -> Vec<Fate> {
-    let verdicts = retain(
-        &candidates(&completed(future, &Progress::default())),
-        &policy.keep,
-        &policy.time_zone,
-    );
+    let completed_then = completed(future, &Progress::default()).one_per_tick;
+    let verdicts = retain(&candidates(&completed_then), &policy.keep, &policy.time_zone);
+    let completed_now = ring.completed();
     let victims: &[Deletion] = match step {
         Step::MakeRoom(victims) => victims,
         _ => &[],
     };
     let fate = |slot: &Slot| {
         let id = slot.snapshot.id;
+        let duplicate = completed_now.duplicate(id).map(|duplicate| duplicate.newest.id);
+        let cause = |deletion: &Deletion| match (deletion.why(), duplicate) {
+            (Why::Duplicate, Some(newest)) => {
+                format!("{newest} is a newer snapshot of the same tick")
+            }
+            (why, _) => why.to_string(),
+        };
         if let Some(victim) = victims.iter().find(|victim| victim.snapshot() == id) {
-            let why = format!("makes room before the create: {}", victim.why());
-            return Fate { slot: slot.clone(), goes: true, why };
+            let why = format!("makes room before the create: {}", cause(victim));
+            return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
         if let Some(pruned) = prunes.iter().find(|pruned| pruned.snapshot() == id) {
-            let why = format!("pruned after the new one is there: {}", pruned.why());
-            return Fate { slot: slot.clone(), goes: true, why };
+            let why = format!("pruned after the new one is there: {}", cause(pruned));
+            return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
         let reasons = verdicts
             .iter()
@@ -147,12 +154,15 @@ fn fates(
             (Holder::Foreign, _) => "foreign: never deleted".to_owned(),
             (Holder::Pinned, _) => "pinned: never deleted".to_owned(),
             (Holder::Managed(_), Status::Completed) if !reasons.is_empty() => reasons,
-            (Holder::Managed(_), Status::Completed) => {
-                "stays until a new snapshot is there".to_owned()
-            }
+            (Holder::Managed(_), Status::Completed) => match duplicate {
+                Some(newest) => format!(
+                    "{newest} is a newer snapshot of the same tick; stays until a rotation succeeds"
+                ),
+                None => "stays until a new snapshot is there".to_owned(),
+            },
             (Holder::Managed(_), status) => format!("{}: left alone", status.as_str()),
         };
-        Fate { slot: slot.clone(), goes: false, why }
+        Fate { slot: slot.clone(), goes: false, duplicate_of: duplicate, why }
     };
     ring.slots().iter().map(fate).collect()
 }

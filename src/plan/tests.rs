@@ -36,12 +36,17 @@ pub(super) fn policy() -> Policy {
 
 /// A ring from words, oldest first, a day apart, the last one a day ago, with ids from 1:
 /// `c` completed, `f` failed, `p` in progress, `?` archived (all managed), `H` made by hand, `.` none.
+/// `c=2` is a completed one with the name of the second, and so on.
 pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
     let count = words.split_whitespace().count();
-    let row = |(place, word): (usize, &str)| {
+    let made = |place: usize| {
         let days_ago = i64::try_from(count - place).unwrap();
-        let created_at = now() - jiff::SignedDuration::from_hours(24 * days_ago);
-        let status = match word {
+        now() - jiff::SignedDuration::from_hours(24 * days_ago)
+    };
+    let row = |(place, word): (usize, &str)| {
+        let (state, like) = word.split_once('=').unwrap_or((word, ""));
+        let named_like = like.parse().map_or(place, |id: usize| id - 1);
+        let status = match state {
             "f" => Status::Failed,
             "p" => Status::InProgress,
             "?" => Status::Other("archived".to_owned()),
@@ -49,7 +54,7 @@ pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
         };
         let name = match word {
             "H" => format!("by-hand-{place}"),
-            _ => policy.prefix.name(Tick::at(created_at)),
+            _ => policy.prefix.name(Tick::at(made(named_like))),
         };
         Snapshot {
             id: SnapshotId(place as u64 + 1),
@@ -57,7 +62,7 @@ pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
             name,
             status,
             size_mb: Some(1),
-            created_at,
+            created_at: made(place),
             description: None,
         }
     };
@@ -109,6 +114,62 @@ fn told(words: &str, policy: &Policy) -> String {
 #[case::in_progress_ones_count("p p c c c", "make room: 3 Retention; prune []")]
 fn a_ring_of_five_that_keeps_three(#[case] words: &str, #[case] expected: &str) {
     assert_eq!(told(words, &policy()), expected);
+}
+
+#[rstest]
+#[case::the_older_one_is_pruned("c c=1 c", "create; prune [1]")]
+#[case::of_the_newest_tick_too("c c c=2", "create; prune [2]")]
+#[case::of_three_the_newest_stays("c c=1 c=1", "create; prune [1, 2]")]
+#[case::two_are_one_point_in_time("c c c=2 c", "create; prune [2, 1]")]
+#[case::a_newer_one_in_progress_replaces_nothing("c c p=2", "create; prune []")]
+#[case::nor_does_a_failed_one("c f=1 c", "create; prune [2]")]
+#[case::nor_one_of_an_unknown_state("c ?=1 c", "create; prune []")]
+#[case::one_in_progress_is_left_alone("c p=1 c=1", "create; prune [1]")]
+#[case::it_makes_room_first("c c c=2 c c", "make room: 2 Duplicate; prune [1, 3]")]
+#[case::but_after_a_failed_one("c c=1 f c c", "make room: 3 Failed; prune [1, 2]")]
+#[case::it_goes_instead_of_one_that_others_squeeze(
+    "H H H c c=4",
+    "make room: 4 Duplicate; prune []"
+)]
+#[case::the_newest_of_all_makes_no_room("H H H H p c=5", "blocked; prune []")]
+fn several_snapshots_of_one_tick_are_one(#[case] words: &str, #[case] expected: &str) {
+    assert_eq!(told(words, &policy()), expected);
+}
+
+#[rstest]
+#[case::the_older_one(1)]
+#[case::the_newer_one(2)]
+fn a_pinned_snapshot_makes_no_duplicate_of_a_managed_one(#[case] id: u64) {
+    let policy = Policy { pinned: BTreeSet::from([SnapshotId(id)]), ..policy() };
+    assert_eq!(told("c c=1 c", &policy), "create; prune []");
+}
+
+#[test]
+fn neither_the_rotations_own_nor_the_newest_is_pruned_as_a_duplicate() {
+    let policy = policy();
+    let pruned = |own, progress: &Progress| {
+        ids(&prune(&ring("c c c=1", &policy), &policy, SnapshotId(own), progress))
+    };
+    // Found in progress, and completed while the other machine's newer one was, too.
+    assert_eq!(pruned(1, &Progress::default()), Vec::<u64>::new());
+    assert_eq!(pruned(3, &Progress::default()), [1]);
+    // The newer one was deleted in this rotation, and is still listed.
+    let progress = Progress { deleted: BTreeSet::from([SnapshotId(3)]), ..Progress::default() };
+    assert_eq!(pruned(2, &progress), Vec::<u64>::new());
+}
+
+#[test]
+fn a_tick_with_several_snapshots_is_warned_of() {
+    let policy = Policy { pinned: BTreeSet::from([SnapshotId(5)]), ..policy() };
+    let said = |words| warnings(&ring(words, &policy), &policy, &Step::AwaitRoom, now());
+    assert_eq!(said("c c f=2 H H"), Vec::<String>::new());
+    let each = [said("c c=1"), said("p c=1 c=1 c=1"), said("c p=1 c . c=3")].concat();
+    insta::assert_snapshot!(each.join("\n"), @r"
+    2 snapshots of the tick 2026-11-21T03:00:00Z: 1 and 2; the older one, 1, is deleted once a rotation succeeds
+    4 snapshots of the tick 2026-11-19T03:00:00Z: 1, 2, 3 and 4; the older ones, 2 and 3, are deleted once a rotation succeeds
+    2 snapshots of the tick 2026-11-18T03:00:00Z: 1 and 2; none is deleted as a duplicate, because at most one is both completed and not pinned
+    2 snapshots of the tick 2026-11-20T03:00:00Z: 3 and 5; none is deleted as a duplicate, because at most one is both completed and not pinned
+    ");
 }
 
 #[rstest]
@@ -203,6 +264,17 @@ fn a_tick_is_overtaken_by_a_later_ones_snapshot(#[case] seconds_ahead: i64, #[ca
         let step = next_step(&ring, &policy, older, asked_by, &Progress::default(), now());
         assert_eq!(matches!(step, Step::Skip(Skip::Overtaken { .. })), skipped, "{step:?}");
     }
+}
+
+/// The newest snapshot may be another machine's, made late for an old tick.
+#[test]
+fn a_tick_is_overtaken_by_a_later_ones_snapshot_though_a_duplicate_is_newer() {
+    let policy = policy();
+    let ring = ring("c c c=1", &policy);
+    let overtaking = &ring.listing().snapshots[1];
+    let older = Tick::at(overtaking.created_at - jiff::SignedDuration::from_hours(1));
+    let step = next_step(&ring, &policy, older, AskedBy::Person, &Progress::default(), now());
+    assert_eq!(step, Step::Skip(Skip::Overtaken { by: overtaking.name.clone() }));
 }
 
 #[test]
@@ -300,7 +372,16 @@ fn neither_the_rotations_own_nor_the_newest_is_pruned_whatever_retention_says() 
 #[test]
 fn of_two_snapshots_for_one_tick_the_one_that_is_furthest_is_adopted() {
     let policy = policy();
-    for (words, furthest) in [("f c", 2), ("c f", 1), ("p ?", 1), ("f ?", 2), ("c p", 1)] {
+    for (words, furthest) in [
+        ("f c", 2),
+        ("c f", 1),
+        ("p ?", 1),
+        ("f ?", 2),
+        ("c p", 1),
+        ("c c", 2),
+        ("c c p", 2),
+        ("p p", 1),
+    ] {
         let mut rows = ring(words, &policy).listing().snapshots.clone();
         rows.iter_mut().for_each(|row| row.name = policy.prefix.name(tick()));
         let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
@@ -447,7 +528,10 @@ proptest! {
     /// and a create leaves the reserve alone.
     #[test]
     fn no_ring_makes_a_plan_that_breaks_the_rules(
-        words in prop::collection::vec(prop::sample::select(vec!["c", "f", "p", "?", "H"]), 0..9),
+        words in prop::collection::vec(
+            prop::sample::select(vec!["c", "c", "f", "p", "?", "H", "c=1", "c=2", "p=1", "f=2"]),
+            0..9,
+        ),
         pinned in prop::collection::btree_set((1..9_u64).prop_map(SnapshotId), 0..3),
         cap in 1..9_u32,
         reserve in 0..3_u32,
@@ -475,6 +559,31 @@ proptest! {
             _ => { prop_assert!(deleted.is_empty()); return Ok(()); }
         };
         prop_assert!(newest.is_none_or(|newest| !victims.contains(&newest.0)));
+        // Of completed ones of one name, all but the newest go, and before any that retention or
+        // others would cost.
+        let completed = |slot: &&Slot| {
+            matches!(slot.holder, Holder::Managed(_)) && slot.snapshot.status == Status::Completed
+        };
+        let completed: Vec<&Snapshot> =
+            ring.slots().iter().filter(completed).map(|slot| &slot.snapshot).collect();
+        let is_older = |it: &&&Snapshot| {
+            completed.iter().any(|other| {
+                other.name == it.name && (other.created_at, other.id) > (it.created_at, it.id)
+            })
+        };
+        let older: BTreeSet<SnapshotId> = completed.iter().filter(is_older).map(|it| it.id).collect();
+        let doubles = |deletions: &[&Deletion]| {
+            let doubles = deletions.iter().filter(|it| it.why() == Why::Duplicate);
+            doubles.map(|it| it.snapshot()).collect::<BTreeSet<_>>()
+        };
+        let all: Vec<&Deletion> = plan.deletions().collect();
+        prop_assert_eq!(doubles(&all), older.clone());
+        let costs_a_tick = |id: &u64| {
+            completed.iter().any(|it| it.id.0 == *id) && !older.contains(&SnapshotId(*id))
+        };
+        if victims.iter().any(costs_a_tick) {
+            prop_assert!(older.iter().all(|id| victims.contains(&id.0)));
+        }
         let taken = ring.taken() as usize - victims.len() + 1;
         prop_assert!(taken <= cap as usize, "the cap is passed");
         let others = ring.held_by_others() as usize;

@@ -1,11 +1,12 @@
 //! What became of a rotation, and its one event in the log.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 
-use crate::naming::{ServerId, Tick};
+use crate::naming::{ServerId, SnapshotId, Tick};
 
 /// How a rotation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +69,9 @@ pub struct Report {
     pub created: Option<String>,
     /// The snapshots that it deleted.
     pub deleted: Vec<String>,
+    /// Their ids: several snapshots may have one name.
+    #[serde(skip)]
+    pub deleted_ids: BTreeSet<SnapshotId>,
     /// How many API calls it cost.
     pub api_calls: u32,
     /// How long it took, in milliseconds.
@@ -125,6 +129,7 @@ impl Report {
             tick,
             created: None,
             deleted: Vec::new(),
+            deleted_ids: BTreeSet::new(),
             api_calls: 0,
             duration_ms: 0,
             steps: Vec::new(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::observe::stage::{ended, managed, ring, slot, time};
 
 const GOOD: RotationOutcome = RotationOutcome::Rotated;
+const NIGHT: &str = "2026-11-23T03:00:00Z";
 const BAD: RotationOutcome = RotationOutcome::Failed;
 
 fn report(tick: &str, outcome: RotationOutcome) -> Report {
@@ -65,10 +66,40 @@ fn what_a_rotation_deleted_leaves_the_ring_but_a_foreign_one_of_that_name_stays(
     let name = "snapring-20261121T030000Z";
     let foreign = slot(2, name, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
     let mut standing = Standing { ring: Some(ring(vec![old, foreign])), ..Standing::default() };
-    let report = Report { deleted: vec![name.to_owned()], ..report("2026-11-23T03:00:00Z", GOOD) };
+    let report =
+        Report { deleted_ids: [SnapshotId(1)].into(), ..report("2026-11-23T03:00:00Z", GOOD) };
     standing.ended(&report, time("2026-11-23T03:01:00Z"));
     let left: Vec<u64> = standing.ring.unwrap().slots.iter().map(|slot| slot.id.0).collect();
     assert_eq!(left, [2]);
+}
+
+#[test]
+fn a_deleted_duplicate_leaves_the_ring_and_the_newer_one_stays() {
+    let again = |id| SlotSeen { id: SnapshotId(id), ..managed(1, NIGHT, Status::Completed) };
+    let mut standing =
+        Standing { ring: Some(ring(vec![again(1), again(2)])), ..Default::default() };
+    assert_eq!(standing.ring.as_ref().unwrap().duplicate_ticks(), 1);
+    let report = Report { deleted_ids: [SnapshotId(1)].into(), ..report(NIGHT, GOOD) };
+    standing.ended(&report, time("2026-11-23T03:01:00Z"));
+    let ring = standing.ring.unwrap();
+    assert_eq!(ring.slots.iter().map(|slot| slot.id.0).collect::<Vec<_>>(), [2]);
+    assert_eq!(ring.duplicate_ticks(), 0);
+}
+
+#[test]
+fn a_tick_has_duplicates_when_two_snapshots_that_have_not_failed_have_its_name() {
+    let name = "snapring-20261123T030000Z";
+    let own = || managed(1, NIGHT, Status::Completed);
+    let other = |holder, status| slot(2, name, holder, status, NIGHT);
+    let count = |slots| ring(slots).duplicate_ticks();
+    assert_eq!(count(vec![]), 0);
+    assert_eq!(count(vec![own(), managed(2, "2026-11-23T03:00:01Z", Status::Completed)]), 0);
+    assert_eq!(count(vec![own(), managed(2, NIGHT, Status::InProgress)]), 1);
+    assert_eq!(count(vec![own(), managed(2, NIGHT, Status::Failed)]), 0);
+    assert_eq!(count(vec![own(), own(), own()]), 1, "ticks are counted, not snapshots");
+    assert_eq!(count(vec![own(), other(Holder::Pinned, Status::Completed)]), 1);
+    let by_hand = |id| slot(id, "by-hand", Holder::Foreign, Status::Completed, NIGHT);
+    assert_eq!(count(vec![by_hand(1), by_hand(2)]), 0, "these have no tick");
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn report(server: u64, outcome: RotationOutcome) -> Report {
         tick: Tick::at(at("2026-11-25T03:00:00Z")),
         created: outcome.is_good().then(|| "snapring-20261125T030000Z".to_owned()),
         deleted: vec!["a, b".to_owned(), "\"c\"".to_owned()],
+        deleted_ids: BTreeSet::new(),
         api_calls: 7,
         duration_ms: 1234,
         steps: vec![("list", 12), ("create", 1200)],

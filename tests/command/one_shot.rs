@@ -89,6 +89,23 @@ async fn list_shows_whose_each_snapshot_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn list_and_plan_mark_the_older_snapshots_of_a_tick() {
+    let machine = Machine::with_servers().await;
+    let [old, new] = [26, 2].map(|hours| machine.add(WEB, "snapring-20260101T030000Z", hours));
+    let (_, out, _) = machine.run(&["list", "web"]);
+    assert_eq!(out.matches(&format!("managed, duplicate of {new}")).count(), 1, "{out}");
+    let (_, out, _) = machine.run(&["plan", "web"]);
+    assert!(out.contains(&format!("{new} is a newer snapshot of the same tick")), "{out}");
+    let warning = format!("warning: 2 snapshots of the tick 2026-01-01T03:00:00Z: {old} and {new}");
+    assert!(out.contains(&warning), "{out}");
+    for command in ["list", "plan"] {
+        let answer = json(&machine.run(&[command, "web", "--json"]).1);
+        let marked = [0, 1].map(|nth| answer[0]["snapshots"][nth]["duplicate"].clone());
+        assert_eq!(marked, [true, false], "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn by_hand_create_delete_and_restore() {
     let machine = Machine::with_servers().await;
     let (code, out, _) = machine.run(&["create", "web", "--name", "before-upgrade"]);

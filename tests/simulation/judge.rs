@@ -17,7 +17,7 @@ use snapring::rotate::report::Report;
 use snapring::sandbox::provider::{Act, Row};
 
 use crate::judge::peace::Peace;
-use crate::oracle::{is_managed, kept, tick_in};
+use crate::oracle::{is_managed, kept, one_per_name, tick_in};
 use crate::policy::SimPolicy;
 
 /// The contract's limit for what a delete may rest on.
@@ -145,6 +145,12 @@ impl Judge {
     pub fn by_hand(&mut self, server: u64, at: Timestamp, what: String) {
         self.rings.entry(server).or_default().changed_by_hand = Some(at);
         self.tell(|| format!("{at} by hand on {server}: {what}"));
+    }
+
+    /// Whether a server's policy as it is now would take a snapshot of this name for its own.
+    pub fn is_managed(&self, server: u64, name: &str) -> bool {
+        let policy = self.rings.get(&server).and_then(|ring| ring.policies.last());
+        policy.is_some_and(|policy| is_managed(&policy.prefix, name))
     }
 
     pub fn tell(&mut self, line: impl FnOnce() -> String) {
@@ -423,8 +429,13 @@ impl Judge {
         if quiet && newest.is_some_and(|newest| newest.id == *id) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
+        // Of two of one name, the other one is still there. Only what takes the last one away makes
+        // the name one that must not come again.
+        let is_last = !act.before.iter().any(|row| row.name == *name && row.id != *id);
         let ring = self.rings.entry(server.0).or_default();
-        ring.pruned.insert(name.clone());
+        if is_last {
+            ring.pruned.insert(name.clone());
+        }
         ring.pending.push(act);
     }
 
@@ -499,13 +510,14 @@ impl Judge {
                 .any(|row| row.name == rotation.own_name && row.status == "completed");
             if own_is_there {
                 let asked_for = |policy: &SimPolicy| {
-                    let candidates: Vec<(u64, Timestamp)> = act
+                    let completed: Vec<(&str, u64, Timestamp)> = act
                         .before
                         .iter()
                         .filter(|row| managed_by(policy, row) && row.status == "completed")
-                        .map(|row| (row.id.0, row.created_at))
+                        .map(|row| (row.name.as_str(), row.id.0, row.created_at))
                         .collect();
-                    kept(&candidates, policy.keep, &policy.time_zone()).contains(&act.row.id.0)
+                    kept(&one_per_name(&completed), policy.keep, &policy.time_zone())
+                        .contains(&act.row.id.0)
                 };
                 if quiet && act.row.status == "completed" && policies.iter().all(asked_for) {
                     self.violated(

@@ -19,10 +19,11 @@ pub fn by_hand(
     now: Timestamp,
     random: &mut StdRng,
 ) {
+    let mut judge = judge.lock().unwrap();
     let mut provider = provider.lock().unwrap();
     let rows = provider.snapshots(ServerId(server), now);
     let any = (!rows.is_empty()).then(|| rows[random.random_range(0..rows.len())].clone());
-    let what = match (random.random_range(0..10), any) {
+    let what = match (random.random_range(0..12), any) {
         (0..5, _) if rows.len() < 9 => {
             provider.add_snapshot(ServerId(server), "made-by-hand", "completed", now);
             "made one".to_owned()
@@ -31,6 +32,11 @@ pub fn by_hand(
             provider.remove_snapshot(row.id);
             format!("removed {}", row.name)
         }
+        (8..10, Some(row)) if rows.len() < 9 && judge.is_managed(server, &row.name) => {
+            // Another machine, or a request that was delivered late.
+            let id = provider.add_snapshot(row.server, &row.name, "completed", now);
+            format!("made {} once more, {id}", row.name)
+        }
         (_, Some(row)) => {
             let word = pick(random, &["failed", "archived", "completed"]);
             provider.set_status(row.id, word);
@@ -38,7 +44,7 @@ pub fn by_hand(
         }
         _ => return,
     };
-    judge.lock().unwrap().by_hand(server, now, what);
+    judge.by_hand(server, now, what);
 }
 
 /// One snapshot of a server goes and another one comes: a listing that is being read loses a row, and

@@ -31,6 +31,19 @@ pub fn tick_in(prefix: &str, name: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
+/// Of (name, id, made at), the (id, made at) that retention counts: several of one name are one
+/// point in time, and the newest of them is it.
+pub fn one_per_name(snapshots: &[(&str, u64, Timestamp)]) -> Vec<(u64, Timestamp)> {
+    let is_newest = |name: &str, id: u64, at: Timestamp| {
+        !snapshots.iter().any(|other| other.0 == name && (other.2, other.1) > (at, id))
+    };
+    snapshots
+        .iter()
+        .filter(|(name, id, at)| is_newest(name, *id, *at))
+        .map(|(_, id, at)| (*id, *at))
+        .collect()
+}
+
 /// `keep`, in the order last, hourly, daily, weekly, monthly, yearly.
 pub type Keep = [u32; 6];
 

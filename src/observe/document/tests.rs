@@ -90,6 +90,7 @@ fn the_document_tells_all_that_is_known_and_is_read_as_it_was_written() {
         slot(801, "by-hand", Holder::Foreign, Status::Completed, "2026-11-01T00:00:00Z"),
         slot(802, "kept", Holder::Pinned, Status::Completed, "2026-11-02T00:00:00Z"),
         managed(803, NIGHT, Status::InProgress),
+        managed(804, NIGHT, Status::InProgress),
     ]));
     let found = Found::among(vec![row], &Filter::default());
     let document = Document::of(&found, None, noon());
@@ -103,10 +104,19 @@ fn the_document_tells_all_that_is_known_and_is_read_as_it_was_written() {
     assert_eq!(server["last_rotation"]["outcome"], "skipped");
     let ring = &server["ring"];
     let counts = ["cap", "reserve", "managed", "foreign", "pinned", "free"].map(|key| &ring[key]);
-    assert_eq!(counts, [5, 1, 1, 1, 1, 2]);
+    assert_eq!(counts, [5, 1, 2, 1, 1, 1]);
+    assert_eq!(ring["duplicate_ticks"], 1);
     assert_eq!(ring["snapshots"][2]["status"], "in_progress");
     assert_eq!(ring["snapshots"][1]["holder"], "pinned");
     assert_eq!(serde_json::from_value::<Document>(json).unwrap(), document);
+}
+
+#[test]
+fn a_document_of_a_daemon_that_does_not_count_duplicate_ticks_is_read() {
+    let seen = ring(vec![managed(1, NIGHT, Status::Completed)]);
+    let mut json = serde_json::to_value(RingStatus::of(&seen, 5, 0)).unwrap();
+    json.as_object_mut().unwrap().remove("duplicate_ticks").unwrap();
+    assert_eq!(serde_json::from_value::<RingStatus>(json).unwrap(), RingStatus::of(&seen, 5, 0));
 }
 
 #[test]

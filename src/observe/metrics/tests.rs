@@ -75,6 +75,7 @@ async fn every_line_is_of_the_format_and_the_last_one_ends_it() {
 #[case("snapring_slots{server=\"db-01\",state=\"foreign\"}", Some(5.0))]
 #[case("snapring_slots{server=\"db-01\",state=\"free\"}", Some(0.0))]
 #[case("snapring_slots{server=\"web \\\"01\\\"\\\\\",state=\"free\"}", Some(4.0))]
+#[case("snapring_duplicate_ticks{server=\"db-01\"}", Some(0.0))]
 #[case("snapring_snapshot_newest_timestamp_seconds{server=\"web \\\"01\\\"\\\\\"}", None)]
 #[case("snapring_config_last_reload_successful", Some(1.0))]
 #[case(concat!("snapring_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), Some(1.0))]
@@ -102,4 +103,23 @@ async fn of_what_is_not_known_there_is_no_sample() {
     assert!(!of_db("snapring_snapshot_newest_timestamp_seconds"));
     assert!(!text.contains("snapring_next_tick_timestamp_seconds{server=\"old\"}"), "disabled");
     assert!(!text.contains("snapring_slots{server=\"old\""), "never listed");
+    assert!(!text.contains("snapring_duplicate_ticks{server=\"old\""), "never listed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ticks_with_several_snapshots_are_counted_until_a_rotation_has_deleted_the_older_ones() {
+    let text = server(101, "web-01", "") + &server(102, "db-01", "");
+    let stage = Stage::start(Clock::simulated(noon()), &text).await;
+    let tick = "snapring-20261123T030000Z";
+    // db-01 is blocked, and stays as it is.
+    let by_hand = [(102, "by-hand"); 5];
+    for (id, name) in [(101, tick); 2].into_iter().chain([(102, tick); 3]).chain(by_hand) {
+        let made = noon() - jiff::SignedDuration::from_hours(9);
+        let mut provider = stage.memory.provider.lock().unwrap();
+        provider.add_snapshot(ServerId(id), name, "completed", made);
+    }
+    stage.rotate(2).await;
+    let text = render(&stage.view()).unwrap();
+    assert!(text.contains("\nsnapring_duplicate_ticks{server=\"web-01\"} 0\n"), "{text}");
+    assert!(text.contains("\nsnapring_duplicate_ticks{server=\"db-01\"} 1\n"), "{text}");
 }

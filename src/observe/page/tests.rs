@@ -193,6 +193,18 @@ fn a_ring_of_very_many_slots_is_told_and_not_drawn() {
     assert_eq!(card.words, "1 managed, 999 free");
 }
 
+#[rstest]
+#[case(1, "1 managed, 4 free")]
+#[case(2, "2 managed, 3 free, duplicates of 1 tick")]
+#[case(3, "3 managed, 2 free, duplicates of 1 tick")]
+fn a_ring_says_that_a_tick_has_several_snapshots(#[case] count: u64, #[case] words: &str) {
+    let mut row = row("web-01", "", &[]);
+    let slots = (1..=count).map(|id| managed(id, "2026-11-23T03:00:00Z", Status::Completed));
+    row.standing.ring = Some(ring(slots.collect()));
+    let card = ServerCard::of(&ServerStatus::of(&row, State::Ok), noon()).ring.unwrap();
+    assert_eq!(card.words, words);
+}
+
 #[test]
 fn an_empty_page_says_why() {
     assert!(page(vec![], &query("", None, 1)).contains("The configuration names no server."));

@@ -47,6 +47,18 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
     "4 stays: in_progress: left alone",
     "5 stays: last 2",
 ])]
+#[case::a_duplicate_makes_room("H c c c=3 c", &[
+    "1 stays: foreign: never deleted",
+    "2 stays: pinned: never deleted",
+    "3 goes: makes room before the create: 4 is a newer snapshot of the same tick",
+    "4 stays: last 3",
+    "5 stays: last 2",
+])]
+#[case::duplicates_are_pruned_afterwards("c . c=1 c=1", &[
+    "1 goes: pruned after the new one is there: 4 is a newer snapshot of the same tick",
+    "3 goes: pruned after the new one is there: 4 is a newer snapshot of the same tick",
+    "4 stays: last 2",
+])]
 fn each_snapshots_fate_is_told_in_words(#[case] words: &str, #[case] expected: &[&str]) {
     let policy = Policy { pinned: BTreeSet::from([SnapshotId(2)]), ..policy() };
     assert_eq!(told(&ring(words, &policy), &policy), expected);
@@ -58,6 +70,11 @@ fn without_a_new_snapshot_even_what_retention_drops_stays() {
     let lines = told(&ring("c c c c", &policy), &policy);
     assert_eq!(lines[0], "1 stays: stays until a new snapshot is there");
     assert_eq!(lines[1], "2 stays: last 3");
+    let lines = told(&ring("c=2 c", &policy), &policy);
+    assert_eq!(
+        lines[0],
+        "1 stays: 2 is a newer snapshot of the same tick; stays until a rotation succeeds"
+    );
 }
 
 #[rstest]

@@ -9,7 +9,7 @@ use snapring::sandbox::provider::Row;
 
 use crate::judge::Judge;
 use crate::machine::SlowClockwork;
-use crate::oracle::{is_managed, kept, tick_in};
+use crate::oracle::{is_managed, kept, one_per_name, tick_in};
 use crate::policy::SimPolicy;
 
 /// Since faults ended.
@@ -101,7 +101,8 @@ impl Judge {
     }
 
     /// The ring as its policy wants it, with a snapshot that is no older than `oldest`. What the
-    /// rotation itself made or adopted, `own`, stays in any case.
+    /// rotation itself made or adopted, the newest called `own`, stays in any case; older ones of
+    /// that name, as of any, do not.
     fn ring_is_as_asked(
         &mut self,
         server: u64,
@@ -133,20 +134,22 @@ impl Judge {
             let words = format!("a failed one is left: {}", shown());
             self.violated("L1", words);
         }
-        let completed: Vec<(u64, Timestamp)> = managed
+        let completed: Vec<(&str, u64, Timestamp)> = managed
             .iter()
             .filter(|row| row.status == "completed")
-            .map(|row| (row.id.0, row.created_at))
+            .map(|row| (row.name.as_str(), row.id.0, row.created_at))
             .collect();
+        let completed = one_per_name(&completed);
         let newest = completed.iter().map(|(_, at)| *at).max();
         if newest.is_none_or(|newest| newest < oldest) && room_can_be_made(&policy, rows, now) {
             let words = format!("no fresh one: {}", shown());
             self.violated("L1", words);
         }
         let keep = kept(&completed, policy.keep, &policy.time_zone());
+        let is_own = |row: &Row| row.name == own && completed.iter().any(|(id, _)| *id == row.id.0);
         if managed
             .iter()
-            .any(|row| row.name != own && row.status == "completed" && !keep.contains(&row.id.0))
+            .any(|row| row.status == "completed" && !keep.contains(&row.id.0) && !is_own(row))
         {
             let words = format!("more than the policy asks for: {}", shown());
             self.violated("L1", words);
@@ -165,7 +168,8 @@ fn room(policy: &SimPolicy, rows: &[Row]) -> u32 {
 }
 
 /// Whether room can be made by the contract's word: there are enough that failed, or that are not
-/// the newest completed and either go by `keep` once a new one is there, or are squeezed by others.
+/// the newest completed and have a newer one of their name, go by `keep` once a new one is there, or
+/// are squeezed by others.
 fn room_can_be_made(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
     const NEW: u64 = u64::MAX;
     let own: Vec<&Row> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
@@ -176,8 +180,12 @@ fn room_can_be_made(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
         .map(|row| (row.created_at, row.id.0))
         .collect();
     let newest = completed.iter().max();
-    let mut candidates: Vec<(u64, Timestamp)> =
-        completed.iter().map(|(at, id)| (*id, *at)).collect();
+    let named: Vec<(&str, u64, Timestamp)> = own
+        .iter()
+        .filter(|row| row.status == "completed")
+        .map(|row| (row.name.as_str(), row.id.0, row.created_at))
+        .collect();
+    let mut candidates = one_per_name(&named);
     candidates.push((NEW, newest.map_or(now, |(at, _)| now.max(*at))));
     let kept = kept(&candidates, policy.keep, &policy.time_zone());
     let squeezed = rows.len() - own.len() > policy.reserve as usize;
