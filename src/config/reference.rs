@@ -103,6 +103,8 @@ pub const API: Section = Section {
             absent: Absent::Value("\"30s\""),
             example: "\"30s\"",
             text: "for one request, connecting included",
+            more: "After this time the kernel also stops delivering a request that was sent \
+                   (TCP_USER_TIMEOUT), so that it cannot arrive much later.",
             ..KEY
         },
         Key {
@@ -137,8 +139,10 @@ pub const API: Section = Section {
             form: "a span of time from 0s to 10m",
             absent: Absent::Value("\"20s\""),
             example: "\"20s\"",
-            text: "how long a create that got no answer may take to show up in a listing",
-            more: "Only then is it tried a second time.",
+            text: "how long a new snapshot may take to show up in a listing",
+            more: "A create that got no answer is sent again only after `timeout` + 2s + `settle`, if \
+                   no listing has shown the snapshot by then. The same applies to a create of a \
+                   process that was killed. After an error answer `settle` is enough.",
             ..KEY
         },
     ],
