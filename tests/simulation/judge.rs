@@ -16,6 +16,7 @@ use snapring::clock::Moment;
 use snapring::rotate::report::Report;
 use snapring::sandbox::provider::{Act, Row};
 
+use crate::digests::{Record, act_line, answer_line, method, report_line, request_line};
 use crate::judge::peace::Peace;
 use crate::oracle::{is_managed, kept, one_per_name, tick_in};
 use crate::policy::SimPolicy;
@@ -121,7 +122,9 @@ pub struct Judge {
     /// snapshots were pruned.
     pub clock_went_back: bool,
     pub violations: Vec<String>,
-    pub story: Option<Vec<String>>,
+    pub record: Record,
+    /// Between the start and the end of a process.
+    pub is_running: bool,
     pub exchanges: u64,
     pub creates: u64,
     woke: Option<Wake>,
@@ -154,8 +157,23 @@ impl Judge {
     }
 
     pub fn tell(&mut self, line: impl FnOnce() -> String) {
-        if let Some(story) = &mut self.story {
-            story.push(line());
+        let Record { story, digest } = &mut self.record;
+        if story.is_none() && digest.is_none() {
+            return;
+        }
+        let line = line();
+        if let Some(digest) = digest {
+            digest.add(&line);
+        }
+        if let Some(story) = story {
+            story.push(line);
+        }
+    }
+
+    /// A detail for the digest alone: people would not want to read it.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(digest) = &mut self.record.digest {
+            digest.add(&line());
         }
     }
 
@@ -189,7 +207,9 @@ impl Judge {
     /// A request is about to leave. Gives the server whose change is under way.
     pub fn sent(&mut self, request: &Request, now: Moment) -> Option<u64> {
         self.exchanges += 1;
-        self.tell(|| format!("{} -> {:?} {}", now.wall, request.method, request.path));
+        let number = self.exchanges;
+        self.tell(|| format!("{} -> {} {}", now.wall, method(request.method), request.path));
+        self.note(|| request_line(number, request, now));
         match request.method {
             Method::Get => {
                 match parameter(&request.path, "server_id") {
@@ -269,6 +289,7 @@ impl Judge {
 
     pub fn answered(
         &mut self,
+        number: u64,
         request: &Request,
         sent_at: Moment,
         answer: &Result<Response, TransportError>,
@@ -281,6 +302,7 @@ impl Judge {
             ),
             Err(error) => format!("    <- {error}"),
         });
+        self.note(|| answer_line(number, request, sent_at, answer));
         let (Method::Get, Ok(Response { status: 200, body: Ok(body), .. })) =
             (request.method, answer)
         else {
@@ -354,10 +376,15 @@ impl Judge {
         for act in new {
             self.tell(|| {
                 format!(
-                    "{} {:?} {} {} ({})",
-                    act.at, act.operation, act.row.id, act.row.name, act.row.status
+                    "{} {} {} {} ({})",
+                    act.at,
+                    act.operation.as_str(),
+                    act.row.id,
+                    act.row.name,
+                    act.row.status
                 )
             });
+            self.note(|| act_line(&act));
             match act.operation {
                 Operation::Create => self.created(&act),
                 _ => self.deleted(act),
@@ -449,13 +476,14 @@ impl Judge {
         });
         self.tell(|| {
             format!(
-                "report {}: {} {:?} {:?}",
+                "{now} report {}: {} {} {:?}",
                 report.server_id,
                 report.outcome.as_str(),
                 report.tick,
                 report.reason
             )
         });
+        self.note(|| report_line(report));
         if !report.outcome.is_good() && report.reason.is_none() {
             self.violated(
                 "S8",

@@ -13,6 +13,8 @@ use snapring::hooks::{HookError, HookRunner, Invocation, Running};
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer};
 
+use crate::judge::Judge;
+
 /// The account's token, which nothing may ever show.
 pub const TOKEN: &str = "vps_simulated";
 
@@ -57,6 +59,14 @@ pub struct SimHooks {
     /// How likely one fails.
     pub failing: f64,
     pub random: Mutex<StdRng>,
+    pub judge: Arc<Mutex<Judge>>,
+}
+
+impl SimHooks {
+    fn note(&self, what: &str) {
+        let now = self.clock.now().wall;
+        self.judge.lock().unwrap().note(|| format!("{now} hook {what}"));
+    }
 }
 
 impl HookRunner for SimHooks {
@@ -65,9 +75,12 @@ impl HookRunner for SimHooks {
             let mut random = self.random.lock().unwrap();
             (random.random_range(0..90), random.random_bool(self.failing))
         };
-        let error = HookError { moment: invocation.moment, problem: "failed".to_owned() };
+        let Invocation { moment, argv, variables, timeout } = invocation;
+        self.note(&format!("{moment} {argv:?} {variables:?} timeout={timeout:?}"));
+        let error = HookError { moment, problem: "failed".to_owned() };
         Box::pin(async move {
             self.clock.sleep(Duration::from_secs(takes)).await;
+            self.note(if fails { "fails" } else { "succeeds" });
             if fails { Err(error) } else { Ok(()) }
         })
     }

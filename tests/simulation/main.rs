@@ -4,10 +4,12 @@
 //! The daemon, its timetable, rotations and client are the real ones; only the network, the clock
 //! and what wakes the daemon are not. A run is decided by its seed alone. `SNAPRING_SIM_SEEDS=N` runs
 //! so many seeds on all cores, `SNAPRING_SIM_SEED=S` replays one with its whole story.
+//! `SNAPRING_SIM_DIGESTS=FILE` writes a digest of each story; see `digests`.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod almanac;
+mod digests;
 mod judge;
 mod machine;
 mod misfortunes;
@@ -20,6 +22,7 @@ mod world;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use digests::Record;
 use world::Tally;
 
 /// How many seeds `cargo test` runs.
@@ -80,15 +83,15 @@ fn expect_none(bad: &[(u64, Vec<String>)], test: &str) {
 #[test]
 fn simulation_no_seed_breaks_a_safety_rule() {
     if let Some(seed) = number("SNAPRING_SIM_SEED") {
-        let outcome = world::run(seed, true);
-        eprintln!("{}", outcome.story.join("\n"));
+        let outcome = world::run(seed, Record::story());
+        eprintln!("{}", outcome.record.story.unwrap().join("\n"));
         assert_eq!(outcome.violations, Vec::<String>::new());
         return;
     }
     let total = Mutex::new(Tally::default());
     let begun = std::time::Instant::now();
     let (seeds, bad) = on_all_cores(SEEDS, |seed| {
-        let outcome = world::run(seed, false);
+        let outcome = world::run(seed, Record::default());
         total.lock().unwrap().add(&outcome.tally);
         outcome.violations
     });
@@ -99,7 +102,7 @@ fn simulation_no_seed_breaks_a_safety_rule() {
 /// What a failing seed prints is worth nothing unless it can be told again.
 #[test]
 fn simulation_a_seed_is_always_the_same_story() {
-    let [one, two] = [(); 2].map(|()| world::run(3, true).story);
+    let [one, two] = [(); 2].map(|()| world::run(3, Record::story()).record.story.unwrap());
     let differs = one.iter().zip(&two).position(|(one, two)| one != two);
     let differs = differs.map(|line| (&one[line], &two[line]));
     assert_eq!((differs, one.len()), (None, two.len()));
@@ -108,11 +111,11 @@ fn simulation_a_seed_is_always_the_same_story() {
 #[test]
 fn simulation_one_servers_trouble_holds_no_other_up() {
     if let Some(seed) = number("SNAPRING_SIM_SEED") {
-        let (differences, story) = neighbours::differences(seed, true);
-        eprintln!("{}", story.join("\n"));
+        let (differences, record) = neighbours::differences(seed, Record::story());
+        eprintln!("{}", record.story.unwrap().join("\n"));
         assert_eq!(differences, Vec::<String>::new());
         return;
     }
-    let (_, bad) = on_all_cores(TWICE, |seed| neighbours::differences(seed, false).0);
+    let (_, bad) = on_all_cores(TWICE, |seed| neighbours::differences(seed, Record::default()).0);
     expect_none(&bad, "one_servers_trouble");
 }

@@ -7,6 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 
+use crate::digests::Record;
 use crate::world::{Life, Simulation};
 
 /// Servers that are looked at together share listings: what makes one of them look earlier or later
@@ -32,7 +33,7 @@ struct Lived {
     end: Timestamp,
     /// By how much something may be moved.
     moved: SignedDuration,
-    story: Vec<String>,
+    record: Record,
 }
 
 impl Lived {
@@ -54,25 +55,30 @@ impl Lived {
     }
 }
 
-/// What differs for the servers that have no trouble; and the story of those that have, if asked for.
-pub fn differences(seed: u64, verbose: bool) -> (Vec<String>, Vec<String>) {
-    let [peace, trouble] = [false, true].map(|in_trouble| live(seed, in_trouble, verbose));
+/// What differs for the servers that have no trouble; and the record. Its story is that of the life
+/// in trouble, its digest covers both lives.
+pub fn differences(seed: u64, record: Record) -> (Vec<String>, Record) {
+    let Record { story, digest } = record;
+    let mut peace = live(seed, false, Record { story: None, digest });
+    let digest = peace.record.digest.take();
+    let trouble = live(seed, true, Record { story, digest });
     let mut differences = peace.more_than(&trouble, "-");
     differences.extend(trouble.more_than(&peace, "+"));
-    (differences, trouble.story)
+    (differences, trouble.record)
 }
 
-fn live(seed: u64, in_trouble: bool, verbose: bool) -> Lived {
-    let mut simulation = Simulation::even_tempered(seed, verbose);
+fn live(seed: u64, in_trouble: bool, record: Record) -> Lived {
+    let mut simulation = Simulation::even_tempered(seed, record);
     let nth = simulation.random.random_range(0..simulation.policies.len());
     let troubled = simulation.policies[nth].id;
     let life = if in_trouble { Life::TroubleOf(troubled) } else { Life::Peace };
     let span = SignedDuration::from_hours(4 * 24);
     let begun = simulation.now;
     simulation.live(span, life);
+    simulation.note_rows();
     let moved = if simulation.policies.len() < TOGETHER { SignedDuration::ZERO } else { MOVED };
     let mut judge = simulation.judge.lock().unwrap();
-    let story = judge.story.take().unwrap_or_default();
+    let record = std::mem::take(&mut judge.record);
     let provider = simulation.provider.lock().unwrap();
     let acts =
         provider.acts().iter().filter(|act| act.row.server.0 != troubled).map(|act| {
@@ -83,5 +89,5 @@ fn live(seed: u64, in_trouble: bool, verbose: bool) -> Lived {
     });
     let violations = judge.violations.iter().map(|words| (words.clone(), begun));
     let done = acts.chain(reports).chain(violations).collect();
-    Lived { done, end: begun + span, moved, story }
+    Lived { done, end: begun + span, moved, record }
 }

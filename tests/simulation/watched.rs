@@ -52,6 +52,8 @@ impl Watched {
         if nth != death.nth || (death.at_create && request.method != Method::Post) {
             return;
         }
+        let now = self.truth.now().wall;
+        self.judge.lock().unwrap().note(|| format!("{now} dies at request {nth}"));
         if let Some(span) = death.strays {
             self.judge.lock().unwrap().tell(|| format!("    dies, the create arrives in {span:?}"));
             self.inner.send_and_die(request.clone(), span);
@@ -92,11 +94,20 @@ impl Watched {
 struct UnderWay<'a> {
     watched: &'a Watched,
     changes: Option<u64>,
+    /// Which request of its world it is.
+    number: u64,
+    is_answered: bool,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let mut judge = self.watched.judge.lock().unwrap();
+        // What the end of the process drops is dropped in no fixed order: tokio spreads its tasks by
+        // numbers that it counts for all runtimes together.
+        if !self.is_answered && judge.is_running {
+            let now = self.watched.truth.now().wall;
+            judge.note(|| format!("{now} request {} is dropped", self.number));
+        }
         judge.ended(self.changes, self.watched.inner.provider.lock().unwrap().acts());
     }
 }
@@ -105,12 +116,21 @@ impl Transport for Watched {
     fn exchange(&self, request: Request) -> Exchange<'_> {
         Box::pin(async move {
             let sent_at = self.clock.now();
-            let changes = self.judge.lock().unwrap().sent(&request, sent_at);
-            let _under_way = UnderWay { watched: self, changes };
+            let (changes, number) = {
+                let mut judge = self.judge.lock().unwrap();
+                (judge.sent(&request, sent_at), judge.exchanges)
+            };
+            let mut under_way = UnderWay { watched: self, changes, number, is_answered: false };
             self.die_if_it_is_time(&request, true).await;
             let answer = self.inner.exchange(request.clone()).await;
             self.die_if_it_is_time(&request, false).await;
-            self.judge.lock().unwrap().answered(&request, sent_at, &answer);
+            under_way.is_answered = true;
+            {
+                let mut judge = self.judge.lock().unwrap();
+                let now = self.truth.now().wall;
+                judge.note(|| format!("{now} an answer"));
+                judge.answered(number, &request, sent_at, &answer);
+            }
             self.meddle(changes.or_else(|| parameter(&request.path, "server_id")));
             answer
         })

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::digests::{Record, row_line};
 use crate::judge::Judge;
 use crate::machine::{Events, SimHooks, SlowClockwork, TOKEN};
 use crate::misfortunes::{by_hand, random_fault};
@@ -71,7 +72,7 @@ impl fmt::Display for Tally {
 pub struct Outcome {
     pub violations: Vec<String>,
     pub tally: Tally,
-    pub story: Vec<String>,
+    pub record: Record,
 }
 
 /// What a stretch of the daemon's life is like.
@@ -117,11 +118,11 @@ fn state_directory() -> TempDir {
     state
 }
 
-pub fn run(seed: u64, verbose: bool) -> Outcome {
+pub fn run(seed: u64, record: Record) -> Outcome {
     let events = Events::default();
     let _guard =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
-    let mut simulation = Simulation::new(seed, verbose);
+    let mut simulation = Simulation::new(seed, record);
     let begun = simulation.now;
     let end = begun + SignedDuration::from_hours(24 * simulation.random.random_range(7..21));
     let mut crashes = 0;
@@ -135,6 +136,7 @@ pub fn run(seed: u64, verbose: bool) -> Outcome {
     // Longer than the longest distance of two ticks, and a snapshot.
     simulation.live(SignedDuration::from_hours(8 * 24 + 3), Life::Peace);
     simulation.judge_peace();
+    simulation.note_rows();
 
     let mut judge = simulation.judge.lock().unwrap();
     let provider = simulation.provider.lock().unwrap();
@@ -154,7 +156,7 @@ pub fn run(seed: u64, verbose: bool) -> Outcome {
     let hours = simulation.now.duration_since(begun).as_hours().unsigned_abs();
     Outcome {
         violations: std::mem::take(&mut judge.violations),
-        story: judge.story.take().unwrap_or_default(),
+        record: std::mem::take(&mut judge.record),
         tally: Tally {
             rotations,
             whole,
@@ -167,13 +169,13 @@ pub fn run(seed: u64, verbose: bool) -> Outcome {
 }
 
 impl Simulation {
-    pub fn new(seed: u64, verbose: bool) -> Self {
-        Self::build(seed, verbose, |_| {})
+    pub fn new(seed: u64, record: Record) -> Self {
+        Self::build(seed, record, |_| {})
     }
 
     /// A world in which nothing that is drawn for one server depends on another one.
-    pub fn even_tempered(seed: u64, verbose: bool) -> Self {
-        let mut simulation = Self::build(seed, verbose, |options| {
+    pub fn even_tempered(seed: u64, record: Record) -> Self {
+        let mut simulation = Self::build(seed, record, |options| {
             options.ignore_filter = false;
             options.completion = *options.completion.end()..=*options.completion.end();
         });
@@ -185,7 +187,7 @@ impl Simulation {
         simulation
     }
 
-    fn build(seed: u64, verbose: bool, adjust: impl FnOnce(&mut Options)) -> Self {
+    fn build(seed: u64, record: Record, adjust: impl FnOnce(&mut Options)) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let cap = random.random_range(1..=8);
         // Hard: fleets only, on one tick, in pages, with people who exchange snapshots.
@@ -231,7 +233,7 @@ impl Simulation {
             }
         }
         let mut judge = Judge::default();
-        judge.story = verbose.then(Vec::new);
+        judge.record = record;
         let slow = random.random_bool(0.4);
         let meddling = pick(&mut random, if hard { &[0.03, 0.15] } else { &[0.0, 0.03] });
         let state = random.random_bool(0.6).then(state_directory);
@@ -253,6 +255,7 @@ impl Simulation {
         for policy in &simulation.policies {
             simulation.judge.lock().unwrap().tell(|| policy.toml());
         }
+        simulation.note_rows();
         simulation
     }
 
@@ -275,6 +278,8 @@ impl Simulation {
         let crashes = life == Life::Misfortunes && self.random.random_bool(0.7);
         self.dies_at = self.draw_death().filter(|_| crashes);
         self.out = None;
+        self.note_start(span, life);
+        self.judge.lock().unwrap().is_running = true;
         let death = CancellationToken::new();
         self.death = death.clone();
         let story = async {
@@ -311,12 +316,45 @@ impl Simulation {
             truth.now().wall
         };
         self.now = runtime.block_on(story);
+        self.note(|| format!("{} the process ends", self.now));
+        self.judge.lock().unwrap().is_running = false;
         // Whatever is under way is dropped where it stands.
         drop(runtime);
         self.strays_arrive();
         self.provider.lock().unwrap().limit_strays(None, self.now + TIMEOUT);
         self.judge.lock().unwrap().crashed();
         crashes
+    }
+
+    fn note(&self, line: impl FnOnce() -> String) {
+        self.judge.lock().unwrap().note(line);
+    }
+
+    fn note_start(&self, span: SignedDuration, life: Life) {
+        let life = match life {
+            Life::Misfortunes => "misfortunes".to_owned(),
+            Life::TroubleOf(server) => format!("trouble of {server}"),
+            Life::Peace => "peace".to_owned(),
+        };
+        let dies_at = self.dies_at.map(|death| {
+            let Death { at_create, nth, before, turns, strays } = death;
+            format!(
+                "nth={nth} at_create={at_create} before={before} turns={turns} strays={strays:?}"
+            )
+        });
+        let (now, offset) = (self.now, self.offset.as_millis());
+        let span = span.as_millis();
+        self.note(|| format!("{now} start span={span} offset={offset} {life} dies={dies_at:?}"));
+    }
+
+    /// What each server has now.
+    pub fn note_rows(&self) {
+        let mut provider = self.provider.lock().unwrap();
+        for policy in &self.policies {
+            for row in provider.snapshots(ServerId(policy.id), self.now) {
+                self.note(|| row_line(&row));
+            }
+        }
     }
 
     /// Those that are due by now.
@@ -382,11 +420,13 @@ impl Simulation {
                 clock: clock.clone(),
                 failing: if life == Life::Misfortunes { 0.05 } else { 0.0 },
                 random: hooks_random,
+                judge: Arc::clone(&judge),
             }),
             standings: Standings::default(),
             first_loaded: FirstLoadedTimes::default(),
-            on_report: Box::new(move |report, _| {
+            on_report: Box::new(move |report, at| {
                 let mut judge = judge.lock().unwrap();
+                judge.note(|| format!("the daemon's clock: {at}"));
                 let mut provider = provider.lock().unwrap();
                 let now = truth.now().wall;
                 judge.reported(report, now, provider.acts());
@@ -449,6 +489,7 @@ impl Simulation {
                     self.judge.lock().unwrap().clock_went_back = true;
                     self.offset = SignedDuration::ZERO;
                 }
+                self.note(|| format!("offset={}", self.offset.as_millis()));
                 self.judge.lock().unwrap().woke(clock.now().wall, truth.now().wall);
             }
             86..91 => {
@@ -481,6 +522,7 @@ impl Simulation {
                 let settings = self.settings();
                 // What is said of the account may have changed too.
                 let client = self.random.random_bool(0.5);
+                self.note(|| format!("another client: {client}"));
                 let client =
                     client.then(|| self.client(&settings, truth, clock, Life::Misfortunes));
                 daemon.reload(&settings, client);
