@@ -102,6 +102,22 @@ impl Clock {
         Moment { wall, uptime }
     }
 
+    /// Time since the machine was started, sleep included. The same for all processes of the machine,
+    /// and untouched by steps of the wall clock.
+    #[must_use]
+    pub fn since_boot(&self) -> Duration {
+        match &self.0.wall {
+            Wall::System => {
+                let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+                read.map(Duration::from).unwrap_or_default()
+            }
+            Wall::Simulated { start, .. } => {
+                let since_epoch = Duration::try_from(start.as_duration()).unwrap_or_default();
+                since_epoch.saturating_add(self.now().uptime)
+            }
+        }
+    }
+
     /// How much of this clock's time passes in `span` of the machine's.
     #[must_use]
     pub fn passes_in(&self, span: Duration) -> Duration {
@@ -134,13 +150,6 @@ pub fn monotonic_us() -> u64 {
     let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     let since_boot = read.map(Duration::from).unwrap_or_default();
     u64::try_from(since_boot.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Time since the machine was started, sleep included. The same for all processes.
-#[must_use]
-pub fn since_boot() -> Duration {
-    let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    read.map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -22,7 +22,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::exclusion::open_creates::OpenCreates;
+use crate::clock::Clock;
+pub use crate::exclusion::open_creates::MemoryRecords;
+use crate::exclusion::open_creates::{OpenCreates, Records};
 use crate::naming::ServerId;
 use crate::ring::Ring;
 
@@ -86,29 +88,36 @@ impl Exclusion {
 
     /// Claims that hold on this machine, among all who use the same lock files for the same
     /// provider address. Their names begin with that of `lock_file`; creates are recorded in a
-    /// directory beside it. `now`: the clock's uptime.
+    /// directory beside it.
     ///
     /// # Errors
     /// When the files cannot be opened or made.
-    pub fn on_machine(lock_file: &Path, account: &str, now: Duration) -> io::Result<Self> {
+    pub fn on_machine(lock_file: &Path, account: &str, clock: &Clock) -> io::Result<Self> {
         let files: io::Result<_> = (0..FILES).map(|nth| open(lock_file, nth)).collect();
         let machine = Some(MachineLock { files: files?, account: account.to_owned() });
-        let open_creates = OpenCreates::recorded_in(lock_file.with_extension("creates"), now);
+        let records = Records::in_directory(lock_file.with_extension("creates"), clock);
+        let open_creates = OpenCreates::recorded_in(records, clock.now().uptime);
         Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine, open_creates })))
     }
 
-    /// From when on a listing shows what became of every create that a process sent which ended
-    /// before this one started, as the clock's uptime. `span`: how long after the end of its process
-    /// a create may have an effect.
+    /// The same within this process, with creates recorded in memory that outlives it, as far as it
+    /// is concerned. `machine`: the clock of the machine that it and its successors run on.
     #[must_use]
-    pub fn earlier_creates_settled_at(
-        &self,
-        server: ServerId,
-        now: Duration,
-        span: Duration,
-    ) -> Duration {
-        let recorded = self.0.open_until(server, now, span).unwrap_or_default();
-        recorded.max(self.0.open_creates.unknown_until(span))
+    pub fn remembered_in(records: &MemoryRecords, machine: &Clock) -> Self {
+        let records = Records::Memory { records: records.clone(), clock: machine.clone() };
+        Self(Arc::new(Claims {
+            busy: Mutex::default(),
+            machine: None,
+            open_creates: OpenCreates::recorded_in(records, Duration::ZERO),
+        }))
+    }
+
+    /// Until when a process that ended before this one started may still have a create on its way
+    /// that was not recorded, as the clock's uptime. `span`: how long after the end of its process a
+    /// create may have an effect.
+    #[must_use]
+    pub fn unrecorded_creates_settled_at(&self, span: Duration) -> Duration {
+        self.0.open_creates.unknown_until(span)
     }
 
     /// Claims a server.
@@ -132,12 +141,10 @@ impl Exclusion {
 }
 
 impl Claims {
+    /// A number that stands for the server, among all accounts.
     fn place(&self, server: ServerId) -> i64 {
-        self.machine.as_ref().map_or(0, |machine| place(&machine.account, server))
-    }
-
-    fn open_until(&self, server: ServerId, now: Duration, span: Duration) -> Option<Duration> {
-        self.open_creates.until(server, self.place(server), now, span)
+        let account = self.machine.as_ref().map_or("", |machine| &machine.account);
+        place(account, server)
     }
 }
 
@@ -146,29 +153,29 @@ impl Claim {
     /// From when on a listing shows what became of the last create of this server, whoever sent it;
     /// `None` when that is known. `span`: how long after it was given up, or after the end of its
     /// process, a create may have an effect.
-    #[must_use]
-    pub fn last_create_settled_at(&self, now: Duration, span: Duration) -> Option<Duration> {
-        self.claims.open_until(self.server, now, span)
+    pub async fn last_create_settled_at(&self, now: Duration, span: Duration) -> Option<Duration> {
+        let place = self.claims.place(self.server);
+        self.claims.open_creates.until(self.server, place, now, span).await
     }
 
     /// A create of the snapshot `name` is about to be sent.
-    pub fn create_begins(&self, name: &str, span: Duration) {
+    pub async fn create_begins(&self, name: &str, now: Duration, span: Duration) {
         let place = self.claims.place(self.server);
-        self.claims.open_creates.begin(self.server, place, name, span);
+        self.claims.open_creates.begin(self.server, place, name, now, span).await;
     }
 
     /// It was answered, given up, or not sent: from `settled_at` on a listing shows what became of it.
-    pub fn create_ended(&self, settled_at: Duration, now: Duration) {
+    pub async fn create_ended(&self, settled_at: Duration, now: Duration) {
         let place = self.claims.place(self.server);
-        self.claims.open_creates.end(self.server, place, settled_at, now);
+        self.claims.open_creates.end(self.server, place, settled_at, now).await;
     }
 
     /// Takes note of a complete listing: it may show what became of the last create.
-    pub fn listed(&self, ring: &Ring) {
+    pub async fn listed(&self, ring: &Ring) {
         let listing = ring.listing();
         let names = listing.snapshots.iter().map(|snapshot| snapshot.name.as_str());
         let place = self.claims.place(self.server);
-        self.claims.open_creates.listed(self.server, place, listing.asked_at.uptime, names);
+        self.claims.open_creates.listed(self.server, place, listing.asked_at.uptime, names).await;
     }
 }
 
@@ -291,7 +298,7 @@ mod tests {
     fn two_openings_of_the_lock_files_exclude_each_other_server_by_server() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("lock");
-        let open = |account| Exclusion::on_machine(&file, account, Duration::ZERO).unwrap();
+        let open = |account| Exclusion::on_machine(&file, account, &Clock::system()).unwrap();
         let (daemon, person) = (open("https://a/"), open("https://a/"));
         // More servers than files: each file has several.
         for id in 0..100 {
@@ -310,10 +317,10 @@ mod tests {
     fn a_link_in_the_lock_files_place_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("lock");
-        assert!(Exclusion::on_machine(&file, "https://a/", Duration::ZERO).is_ok());
+        assert!(Exclusion::on_machine(&file, "https://a/", &Clock::system()).is_ok());
         let link = dir.path().join("lock.f");
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), link).unwrap();
-        assert!(Exclusion::on_machine(&file, "https://a/", Duration::ZERO).is_err());
+        assert!(Exclusion::on_machine(&file, "https://a/", &Clock::system()).is_err());
     }
 }

@@ -230,7 +230,8 @@ impl<'a> Rotation<'a> {
         let span = self.surroundings.shows_up_within;
         loop {
             let now = self.clock.now().uptime;
-            let Some(settled_at) = self.claim.last_create_settled_at(now, span) else {
+            let settled_at = self.claim.last_create_settled_at(now, span).await;
+            let Some(settled_at) = settled_at else {
                 return Ok(looked);
             };
             let mut wait = settled_at.saturating_sub(now);
@@ -243,8 +244,7 @@ impl<'a> Rotation<'a> {
                     server_id = self.server.id.0,
                     server = self.server.name.as_str(),
                     tick = %self.assignment.tick,
-                    "{}: waiting {} because an earlier create of this server got no answer and may \
-                     still arrive",
+                    "{}: waiting {} because an earlier create of this server may still arrive",
                     self.server.name,
                     humantime::format_duration(Duration::from_secs(wait.as_secs() + 1))
                 );
@@ -289,7 +289,15 @@ impl<'a> Rotation<'a> {
                     self.pause(pace::settling(now.saturating_sub(since))).await?;
                 }
                 Step::Create(creation) => {
-                    self.run_before_hook(&creation).await?;
+                    // Before the hook, which may freeze the file system that this is written to.
+                    let now = self.clock.now().uptime;
+                    let span = self.surroundings.shows_up_within;
+                    self.claim.create_begins(creation.name(), now, span).await;
+                    if let Err(end) = self.run_before_hook(&creation).await {
+                        let now = self.clock.now().uptime;
+                        self.claim.create_ended(now, now).await;
+                        return Err(end);
+                    }
                     let error = match self.create(&creation, tries + 1).await {
                         Ok(snapshot) => return Ok((self.remember(snapshot), None)),
                         // Nothing was sent; look again.
@@ -426,13 +434,12 @@ impl<'a> Rotation<'a> {
     /// Sends one create. The claim knows of it until a listing shows what became of it.
     async fn create(&self, creation: &Creation, attempt: u32) -> Result<Snapshot, CallError> {
         let Surroundings { client, settle, shows_up_within, .. } = self.surroundings;
-        self.claim.create_begins(creation.name(), *shows_up_within);
         let description = &self.server.description;
         let made = client.create(creation, description, attempt, &self.scope).await;
         let outcome = made.as_ref().map_or_else(CallError::outcome, |_| Some(Outcome::Ok));
         let settled_in = create_settled_in(outcome, *settle, *shows_up_within);
         let now = self.clock.now().uptime;
-        self.claim.create_ended(now.saturating_add(settled_in), now);
+        self.claim.create_ended(now.saturating_add(settled_in), now).await;
         made
     }
 
@@ -447,7 +454,7 @@ impl<'a> Rotation<'a> {
     ) -> Result<Option<Snapshot>, End> {
         let now = self.clock.now().uptime;
         let span = self.surroundings.shows_up_within;
-        let settled_at = self.claim.last_create_settled_at(now, span).unwrap_or(now);
+        let settled_at = self.claim.last_create_settled_at(now, span).await.unwrap_or(now);
         tracing::debug!(event = "settle", snapshot = creation.name(), "may exist: {error}");
         // However soon the next rotation is: it would have to wait for the same.
         let give_up_at = self.scope.give_up_at;
@@ -590,7 +597,7 @@ impl<'a> Rotation<'a> {
         let client = &self.surroundings.client;
         let listing = client.look(self.server.id, &self.scope, when, sharing).await?;
         let ring = Ring::of(listing, &self.server.policy);
-        self.claim.listed(&ring);
+        self.claim.listed(&ring).await;
         self.surroundings.standings.saw(&ring);
         Ok(ring)
     }

@@ -12,10 +12,10 @@ use secrecy::SecretString;
 /// The most that is read of one answer's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// How much later than `timeout` after a request was given up it may reach the provider. The kernel
-/// counts TCP_USER_TIMEOUT from the first retransmission, which comes one retransmission timeout
-/// after the bytes were written: 0.2 s on a fast network, about 2 s on a very slow one.
-const FIRST_RETRANSMISSION: Duration = Duration::from_secs(2);
+/// The kernel counts TCP_USER_TIMEOUT from the first retransmission, which comes one retransmission
+/// timeout after the bytes were written: mostly 0.2 s, and 3 s where the connection itself needed a
+/// second attempt (RFC 6298).
+const FIRST_RETRANSMISSION: Duration = Duration::from_secs(4);
 
 /// How long after it was given up, or after the end of its process, a request may still reach the
 /// provider. The kernel delivers what was written, and what was written is lost for good only when

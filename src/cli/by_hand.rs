@@ -120,12 +120,12 @@ pub async fn create(
         return Err(Exit::Trouble);
     };
     let api = &setup.settings.api;
-    claim.create_begins(name, api.shows_up_within());
+    claim.create_begins(name, setup.clock.now().uptime, api.shows_up_within()).await;
     let created = client.create(&creation, description, 1, &scope).await;
     let outcome = created.as_ref().map_or_else(CallError::outcome, |_| None);
     let settled_in = create_settled_in(outcome, api.settle, api.shows_up_within());
     let now = setup.clock.now().uptime;
-    claim.create_ended(now.saturating_add(settled_in), now);
+    claim.create_ended(now.saturating_add(settled_in), now).await;
     let made = match created {
         Ok(made) => made,
         Err(problem) => {
@@ -139,7 +139,7 @@ pub async fn create(
             console::note(&format!("{problem}; looking whether it was made all the same"));
             let found = appeared(setup, client, &before, name, settled_in, &scope).await?;
             let now = setup.clock.now().uptime;
-            claim.create_ended(now, now);
+            claim.create_ended(now, now).await;
             found.ok_or_else(|| trouble(problem))?
         }
     };

@@ -175,7 +175,7 @@ impl Setup {
     pub fn exclusion(&self) -> Result<Exclusion, Refusal> {
         let file = exclusion::lock_file(|name| std::env::var_os(name));
         let account = self.settings.api.base_url.as_str();
-        let problem = match Exclusion::on_machine(&file, account, self.clock.now().uptime) {
+        let problem = match Exclusion::on_machine(&file, account, &self.clock) {
             Ok(exclusion) => return Ok(exclusion),
             Err(problem) => format!("{}: {problem}", file.display()),
         };

@@ -140,7 +140,7 @@ pub const API: Section = Section {
             absent: Absent::Value("\"20s\""),
             example: "\"20s\"",
             text: "how long a new snapshot may take to show up in a listing",
-            more: "A create that got no answer is sent again only after `timeout` + 2s + `settle`, if \
+            more: "A create that got no answer is sent again only after `timeout` + 4s + `settle`, if \
                    no listing has shown the snapshot by then. The same applies to a create of a \
                    process that was killed. After an error answer `settle` is enough.",
             ..KEY

@@ -30,11 +30,11 @@ pub(super) async fn go_on_with_all(
 }
 
 async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
-    // Until then a create of a process that was killed may still arrive: a snapshot that is not
-    // listed may be there all the same, and to create it could be to create it a second time.
+    // Until then a create of a process that was killed may still arrive, if it was not recorded: a
+    // snapshot that is not listed may be there all the same. One that was recorded is waited for by
+    // the rotation.
     let span = shared.current().api.shows_up_within();
-    let settled_at =
-        shared.world.exclusion.earlier_creates_settled_at(server.id, started.uptime, span);
+    let settled_at = shared.world.exclusion.unrecorded_creates_settled_at(span);
     let (tick, begun) = loop {
         let Some(ring) = look(&shared, &server, started).await else { return };
         let Some(tick) = owed(&shared, &server, &ring, started) else {

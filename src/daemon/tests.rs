@@ -471,7 +471,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     // A person's `rotate` on this machine, that fails in the end.
     let directory = tempfile::tempdir().unwrap();
     let lock_file = directory.path().join("lock");
-    let person = Exclusion::on_machine(&lock_file, "account", Duration::ZERO).unwrap();
+    let person = Exclusion::on_machine(&lock_file, "account", &stage.clock).unwrap();
     let claim = person.claim(ServerId(101)).unwrap();
     let client = Client::new(
         Box::new(stage.memory.clone()),
@@ -483,7 +483,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     let reports = Arc::clone(&stage.reports);
     let world = World {
         clock: stage.clock.clone(),
-        exclusion: Exclusion::on_machine(&lock_file, "account", Duration::ZERO).unwrap(),
+        exclusion: Exclusion::on_machine(&lock_file, "account", &stage.clock).unwrap(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         standings: Standings::default(),
         first_loaded: FirstLoadedTimes::default(),

@@ -166,3 +166,39 @@ async fn a_create_that_was_given_up_does_not_arrive_when_the_network_comes_back(
     assert_eq!(daemon.rotations("rotated"), 1, "{}", daemon.log());
     daemon.signal(Signal::SIGTERM);
 }
+
+/// What a person creates by hand must not take away what is known of the daemon's create.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_by_hand_does_not_hide_what_a_killed_daemon_had_sent() {
+    let machine = Machine::new().await;
+    let now = machine.clock.now().wall.as_second();
+    let tick = jiff::Timestamp::from_second((now - 3600) / 60 * 60).unwrap();
+    let prefix: Prefix = "snapring".parse().unwrap();
+    let name = |days: i64| prefix.name(Tick::at(tick - SignedDuration::from_hours(24 * days)));
+    machine.add(WEB, &name(1), 25);
+    let at = tick.to_zoned(TimeZone::UTC);
+    machine.configure_api(
+        "timeout = \"15s\"\nsettle = \"1s\"",
+        &format!(
+            "[[server]]\nid = 101\nname = \"web\"\nschedule = \"{} {} * * *\"\n\
+             timezone = \"Etc/UTC\"\nkeep = 3\n",
+            at.minute(),
+            at.hour()
+        ),
+    );
+    machine.fault("create:stray=12s,times=1");
+    let records = machine.path("rotation.creates");
+    let count = |path: &std::path::Path| path.read_dir().map_or(0, Iterator::count);
+    let asked = || machine.sandbox.provider().count(Operation::Create) == 1;
+    let mut daemon = machine.daemon();
+    machine.until("the create", asked).await;
+    daemon.kill();
+    assert_eq!(count(&records), 2, "`since`, and the create");
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "by-hand", "--no-wait"]);
+    assert_eq!(code, 0, "{errors}");
+    let next = machine.daemon();
+    machine.until("the stray", || machine.names(WEB).contains(&name(0))).await;
+    machine.clock.sleep(Duration::from_secs(6)).await;
+    let made = machine.names(WEB).iter().filter(|it| **it == name(0)).count();
+    assert_eq!(made, 1, "{:?}\n{}", machine.names(WEB), next.log());
+}

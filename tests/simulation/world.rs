@@ -14,13 +14,12 @@ use snapring::clock::Clock;
 use snapring::config;
 use snapring::config::types::Settings;
 use snapring::daemon::{Daemon, World};
-use snapring::exclusion::Exclusion;
+use snapring::exclusion::{Exclusion, MemoryRecords};
 use snapring::naming::ServerId;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
 use snapring::schedule::loaded::FirstLoadedTimes;
 use snapring::standing::Standings;
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -105,17 +104,7 @@ pub struct Simulation {
     /// A server that a reload has taken out of the configuration.
     out: Option<ServerId>,
     /// Where a process finds what earlier ones recorded, if it has such a place.
-    state: Option<TempDir>,
-}
-
-/// One in which every create has been recorded since the machine was started.
-fn state_directory() -> TempDir {
-    let state = tempfile::tempdir().unwrap();
-    let records = state.path().join("lock.creates");
-    std::fs::create_dir(&records).unwrap();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    std::fs::write(records.join("since"), format!("{} 0\n", boot.trim())).unwrap();
-    state
+    records: Option<MemoryRecords>,
 }
 
 pub fn run(seed: u64, record: Record) -> Outcome {
@@ -236,7 +225,7 @@ impl Simulation {
         judge.record = record;
         let slow = random.random_bool(0.4);
         let meddling = pick(&mut random, if hard { &[0.03, 0.15] } else { &[0.0, 0.03] });
-        let state = random.random_bool(0.6).then(state_directory);
+        let records = random.random_bool(0.6).then(MemoryRecords::default);
         let simulation = Self {
             random,
             slow,
@@ -249,7 +238,7 @@ impl Simulation {
             dies_at: None,
             death: CancellationToken::new(),
             out: None,
-            state,
+            records,
         };
         simulation.end_faults();
         for policy in &simulation.policies {
@@ -409,11 +398,8 @@ impl Simulation {
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
         let world = World {
             clock: clock.clone(),
-            exclusion: match &self.state {
-                Some(state) => {
-                    let lock_file = state.path().join("lock");
-                    Exclusion::on_machine(&lock_file, "account", clock.now().uptime).unwrap()
-                }
+            exclusion: match &self.records {
+                Some(records) => Exclusion::remembered_in(records, &truth),
                 None => Exclusion::in_process(),
             },
             hooks: Arc::new(SimHooks {
