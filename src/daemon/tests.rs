@@ -18,7 +18,7 @@ use crate::notices::Notices;
 use crate::notices::post::{Letter, Post, Posting};
 use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
-use crate::sandbox::provider::{Options, Provider};
+use crate::sandbox::provider::{Call, Options, Provider};
 use crate::schedule::loaded::FirstLoaded;
 use crate::store::PastRotation;
 
@@ -309,6 +309,28 @@ impl Clockwork for NoClockwork {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lone_servers_first_request_leaves_at_its_tick_and_at_the_start_that_jitter_gives() {
+    let stage = Stage::at("2026-11-23T02:59:00.130Z");
+    let jittered = "schedule = \"0 4 * * *\"\njitter = \"10m\"";
+    let settings = settings(&(server(101, "schedule = \"0 3 * * *\"") + &server(102, jittered)));
+    let daemon = stage.start(&settings).await;
+    stage.pass(2).await;
+    let four = Tick::at("2026-11-23T04:00:00Z".parse().unwrap());
+    let starts = [
+        (ServerId(101), "2026-11-23T03:00:00Z".parse().unwrap()),
+        (ServerId(102), settings.servers[1].starts_at(four)),
+    ];
+    for (server, start) in starts {
+        let provider = stage.memory.provider.lock().unwrap();
+        let of_it = |call: &&Call| call.server == Some(server);
+        let first = provider.calls().iter().filter(of_it).map(|it| it.at).find(|at| *at >= start);
+        let late = first.unwrap().duration_since(start);
+        assert!(late <= SignedDuration::from_millis(5), "{server}: {late}");
+    }
+    daemon.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
     let stage = Stage::at("2026-11-23T02:59:00Z");
     let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
@@ -320,7 +342,11 @@ async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
     assert!(!daemon.shared.is_due());
     stage.clock.sleep(moment).await;
     assert_eq!(silence(), moment, "asked, and nothing was due");
-    stage.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(daemon.shared.next_start_in(), Some(Duration::from_secs(40) - moment));
+    stage.clock.sleep(moment).await;
+    assert_eq!(silence(), 2 * moment, "asking for the next start is no beat");
+    stage.clock.sleep(Duration::from_secs(60) - moment).await;
+    assert_eq!(daemon.shared.next_start_in(), Some(Duration::ZERO), "due");
     assert!(daemon.shared.is_due());
     stage.clock.sleep(moment).await;
     assert_eq!(silence(), Duration::from_secs(60) + 2 * moment, "due, and not run");

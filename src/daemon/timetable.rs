@@ -171,7 +171,8 @@ impl Timetable {
     /// When the next thing happens.
     #[must_use]
     pub fn earliest(&self) -> Option<Timestamp> {
-        self.upcoming().map(|upcoming| upcoming.at)
+        let waiting = self.queue.first().map(|(start, _)| *start);
+        [waiting, self.planner.earliest()].into_iter().flatten().min()
     }
 
     /// The next rotation.
