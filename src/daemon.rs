@@ -271,9 +271,13 @@ impl Agenda for Shared {
     }
 
     fn next_start_in(&self) -> Option<Duration> {
+        let is_shared = self.current().client.shares_listings();
         let timetable = lock(&self.timetable);
+        // The starts that jitter spreads over a fleet wait for the poll: together they share a
+        // listing, one by one each would need its own.
+        let next = if is_shared { timetable.next_tick() } else { timetable.earliest() };
         let clock = &self.world.clock;
-        let wait = timetable.earliest()?.duration_since(clock.now().wall);
+        let wait = next?.duration_since(clock.now().wall);
         // Negative: it is due.
         Some(clock.takes(Duration::try_from(wait).unwrap_or_default()))
     }

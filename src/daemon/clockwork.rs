@@ -39,8 +39,9 @@ pub trait Agenda: Send + Sync {
     /// daemon's heartbeat too.
     fn is_due(&self) -> bool;
 
-    /// How long until the next start, in the machine's time: zero when it is due, `None` when none
-    /// is planned. The wall clock is read at each call. Asking is no heartbeat.
+    /// How long until the next start that is not to wait for the poll, in the machine's time: zero
+    /// when it is due, `None` when there is none. The wall clock is read at each call. Asking is no
+    /// heartbeat.
     fn next_start_in(&self) -> Option<Duration>;
 
     /// Does what is due. May be called when nothing is due any more.

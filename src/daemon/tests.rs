@@ -330,6 +330,28 @@ async fn a_lone_servers_first_request_leaves_at_its_tick_and_at_the_start_that_j
     daemon.shutdown().await;
 }
 
+/// Starts that come together share a listing, so from eight servers on jitter's starts wait for a poll.
+#[rstest::rstest]
+#[case::few(7, true)]
+#[case::a_fleet(8, false)]
+#[tokio::test(start_paused = true)]
+async fn the_timer_is_for_ticks_and_for_starts_that_share_nothing(
+    #[case] servers: u64,
+    #[case] is_for_jitter: bool,
+) {
+    let stage = Stage::at("2026-11-23T02:59:59Z");
+    let line = "schedule = \"0 3 * * *\"\njitter = \"1h\"";
+    let text: String = (101..101 + servers).map(|id| server(id, line)).collect();
+    let memory = Box::new(stage.memory.clone());
+    let daemon = stage.daemon_by(Box::new(NoClockwork), &settings(&text), memory).await;
+    assert_eq!(daemon.shared.next_start_in(), Some(Duration::from_secs(1)));
+    stage.clock.sleep(Duration::from_secs(1)).await;
+    daemon.shared.run_due();
+    let next = daemon.shared.next_start_in().unwrap();
+    assert_eq!(next < Duration::from_hours(1), is_for_jitter, "{next:?}");
+    daemon.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
     let stage = Stage::at("2026-11-23T02:59:00Z");

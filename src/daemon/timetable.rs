@@ -172,7 +172,13 @@ impl Timetable {
     #[must_use]
     pub fn earliest(&self) -> Option<Timestamp> {
         let waiting = self.queue.first().map(|(start, _)| *start);
-        [waiting, self.planner.earliest()].into_iter().flatten().min()
+        [waiting, self.next_tick()].into_iter().flatten().min()
+    }
+
+    /// The next tick of any schedule, whatever waits for the start that jitter gave it.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Timestamp> {
+        self.planner.earliest()
     }
 
     /// The next rotation.
