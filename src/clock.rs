@@ -124,9 +124,15 @@ impl Clock {
         span.saturating_mul(self.0.speed)
     }
 
+    /// How much of the machine's time passes in `span` of this clock's.
+    #[must_use]
+    pub fn takes(&self, span: Duration) -> Duration {
+        span / self.0.speed
+    }
+
     /// Waits for `span` of this clock's time.
     pub async fn sleep(&self, span: Duration) {
-        tokio::time::sleep(span / self.0.speed).await;
+        tokio::time::sleep(self.takes(span)).await;
     }
 
     /// Waits until the wall clock's next whole second begins; gives that second. Whoever began
@@ -140,7 +146,7 @@ impl Clock {
 
     /// Runs `work` for at most `span` of this clock's time; `None` when it was not done by then.
     pub async fn timeout<F: Future>(&self, span: Duration, work: F) -> Option<F::Output> {
-        tokio::time::timeout(span / self.0.speed, work).await.ok()
+        tokio::time::timeout(self.takes(span), work).await.ok()
     }
 }
 
@@ -179,6 +185,7 @@ mod tests {
         let real = tokio::time::Instant::now();
         clock.sleep(Duration::from_secs(3600)).await;
         assert_eq!(real.elapsed(), Duration::from_secs(5));
+        assert_eq!(clock.takes(Duration::from_secs(3600)), Duration::from_secs(5));
         assert_eq!(clock.now().wall, noon() + SignedDuration::from_hours(1));
     }
 

@@ -1,6 +1,6 @@
 //! The daemon: from a settled configuration to rotations, until it is asked to end.
 //!
-//! The [`clockwork`] wakes it twice a second. The [`timetable`] says whose time has come, and each
+//! The [`clockwork`] wakes it twice a second, and when a start is due. The [`timetable`] says whose time has come, and each
 //! such start becomes a task of its own, so that no server's trouble holds another's up. A claim
 //! keeps two rotations of one server apart, across reloads too.
 
@@ -270,9 +270,23 @@ impl Agenda for Shared {
         due
     }
 
+    fn next_start_in(&self) -> Option<Duration> {
+        let is_shared = self.current().client.shares_listings();
+        let timetable = lock(&self.timetable);
+        // The starts that jitter spreads over a fleet wait for the poll: together they share a
+        // listing, one by one each would need its own.
+        let next = if is_shared { timetable.next_tick() } else { timetable.earliest() };
+        let clock = &self.world.clock;
+        let wait = next?.duration_since(clock.now().wall);
+        // Negative: it is due.
+        Some(clock.takes(Duration::try_from(wait).unwrap_or_default()))
+    }
+
     fn run_due(&self) {
-        let now = self.world.clock.now();
         let mut timetable = lock(&self.timetable);
+        // Read under the lock: two threads may run this at once, and the timetable must never see
+        // an older time after a newer one.
+        let now = self.world.clock.now();
         let news = timetable.advance(now);
         if let Some(step) = news.step {
             tracing::warn!(

@@ -213,6 +213,12 @@ impl Client {
         self.lister.state().servers = servers;
     }
 
+    /// Whether looks that come together may share a listing of the account.
+    #[must_use]
+    pub fn shares_listings(&self) -> bool {
+        self.lister.state().servers >= LEAST
+    }
+
     /// Every snapshot of one server, asked for in the given time.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What wakes the daemon, about twice a second.
+//! What wakes the daemon: a poll twice a second, and a timer for starts between two polls.
 //!
 //! tokio-cron-scheduler is the clockwork, and it must not compute a time: by itself it is an hour
 //! off after a daylight-saving change, stands still when the clock steps back, loses runs that fall
@@ -6,27 +6,43 @@
 //! half second it asks the store what is due; the store asks the [`Agenda`], and the answer is that
 //! the one job is due, or that nothing is. All that is known of times stands behind the agenda, and
 //! another clockwork would change this file only.
+//!
+//! A start that is due before the next poll does not wait for it. The poll arms a timer, which runs
+//! the start at its instant. The timer only saves time: whatever it misses, the next poll finds. It
+//! waits no longer than a poll period and asks the agenda again when it fires, so a wall clock that
+//! was stepped meanwhile makes a start late at most. Only a poll arms it again, so it stops soon
+//! after the polls stop, and the heartbeat with it.
 
 use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
 use tokio_cron_scheduler::job::job_data::{JobAndNextTick, JobStoredData, JobType};
 use tokio_cron_scheduler::store::{DataStore, InitStore};
 use tokio_cron_scheduler::{
     Job, JobScheduler, JobSchedulerError, MetaDataStorage, SimpleJobCode, SimpleNotificationCode,
     SimpleNotificationStore,
 };
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-/// What the clockwork asks and wakes. Both calls are short and never wait.
+use crate::clock::Clock;
+
+/// What the clockwork asks and wakes. The calls are short and never wait.
 pub trait Agenda: Send + Sync {
     /// Whether there is something to do now. Asked about twice a second, which makes it the
     /// daemon's heartbeat too.
     fn is_due(&self) -> bool;
+
+    /// How long until the next start that is not to wait for the poll, in the machine's time: zero
+    /// when it is due, `None` when there is none. The wall clock is read at each call. Asking is no
+    /// heartbeat.
+    fn next_start_in(&self) -> Option<Duration>;
 
     /// Does what is due. May be called when nothing is due any more.
     fn run_due(&self);
@@ -49,6 +65,7 @@ pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct CronClockwork {
     stopped: Arc<AtomicBool>,
     scheduler: Option<JobScheduler>,
+    timer: Option<AbortOnDropHandle<()>>,
 }
 
 /// The clockwork could not be set going.
@@ -58,6 +75,13 @@ pub struct ClockworkError(#[from] JobSchedulerError);
 
 /// An expression for the job that must have one; no time is ever computed from it that matters.
 const NEVER_MIND_WHEN: &str = "0 0 0 1 1 *";
+
+/// How often tokio-cron-scheduler polls. It cannot be set.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The timer pauses at least this long before it asks again, as tokio's timers are no finer. So it
+/// never spins when the next start is microseconds away.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Room for activations in the scheduler's channel. Only one is ever under way.
 const CHANNEL: usize = 16;
@@ -70,6 +94,7 @@ impl Clockwork for CronClockwork {
     fn stop(&mut self) -> Work<'_, ()> {
         Box::pin(async {
             self.stopped.store(true, Ordering::SeqCst);
+            self.timer = None;
             if let Some(scheduler) = &mut self.scheduler
                 && let Err(error) = scheduler.shutdown().await
             {
@@ -82,7 +107,8 @@ impl Clockwork for CronClockwork {
 impl CronClockwork {
     async fn begin(&mut self, agenda: Arc<dyn Agenda>) -> Result<(), ClockworkError> {
         let stopped = Arc::clone(&self.stopped);
-        let store = Store { agenda: Arc::clone(&agenda), stopped: Arc::clone(&stopped), job: None };
+        let waker = Arc::new(Waker { agenda, stopped, armed: Notify::new() });
+        let store = Store { waker: Arc::clone(&waker), job: None };
         let scheduler = JobScheduler::new_with_storage_and_code(
             Box::new(store),
             Box::<SimpleNotificationStore>::default(),
@@ -92,20 +118,20 @@ impl CronClockwork {
         )
         .await?;
         scheduler.start().await?;
-        let job_stopped = Arc::clone(&stopped);
+        let timer = tokio::spawn(Arc::clone(&waker).run_timer());
+        self.timer = Some(AbortOnDropHandle::new(timer));
+        let job_waker = Arc::clone(&waker);
         let job = Job::new_async(NEVER_MIND_WHEN, move |_, _| {
-            let (agenda, stopped) = (Arc::clone(&agenda), Arc::clone(&job_stopped));
+            let waker = Arc::clone(&job_waker);
             Box::pin(async move {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                // A panic must not reach tokio-cron-scheduler: it would end the job for good.
-                if catch_unwind(AssertUnwindSafe(|| agenda.run_due())).is_err() {
-                    tracing::error!(event = "daemon", "a panic while starting what is due");
+                if waker.run_due() {
+                    waker.arm();
                 }
             })
         })?;
         scheduler.add(job).await?;
+        // The first poll comes a period after the start.
+        waker.arm();
         self.scheduler = Some(scheduler);
         Ok(())
     }
@@ -117,10 +143,71 @@ impl Drop for CronClockwork {
     }
 }
 
-/// The one job, due exactly when the agenda says so.
-struct Store {
+/// The agenda, as the poll, the job and the timer use it: nothing once it is stopped, and no panic
+/// gets through. A panic would end the job, the poll or the timer for good.
+struct Waker {
     agenda: Arc<dyn Agenda>,
     stopped: Arc<AtomicBool>,
+    /// Starts the timer.
+    armed: Notify,
+}
+
+impl Waker {
+    /// `None` when stopped, or after a panic.
+    fn ask<T>(&self, what: &str, question: impl FnOnce(&(dyn Agenda + 'static)) -> T) -> Option<T> {
+        if self.stopped.load(Ordering::SeqCst) {
+            return None;
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| question(&*self.agenda)));
+        answer.inspect_err(|_| tracing::error!(event = "daemon", "a panic while {what}")).ok()
+    }
+
+    fn is_due(&self) -> bool {
+        self.ask("asking what is due", Agenda::is_due).unwrap_or(false)
+    }
+
+    /// Whether it ran to its end.
+    fn run_due(&self) -> bool {
+        self.ask("starting what is due", Agenda::run_due).is_some()
+    }
+
+    /// How long until a start that is due before the next poll.
+    fn next_start_in(&self) -> Option<Duration> {
+        let wait = self.ask("asking for the next start", Agenda::next_start_in).flatten();
+        wait.filter(|wait| *wait < POLL)
+    }
+
+    /// Called at the start, and at the end of each poll, when what was due has been run.
+    fn arm(&self) {
+        if self.next_start_in().is_some() {
+            self.armed.notify_one();
+        }
+    }
+
+    async fn run_timer(self: Arc<Self>) {
+        let clock = Clock::system();
+        loop {
+            self.armed.notified().await;
+            clock.timeout(POLL, self.run_until_next_poll(&clock)).await;
+        }
+    }
+
+    async fn run_until_next_poll(&self, clock: &Clock) {
+        while let Some(wait) = self.next_start_in() {
+            clock.sleep(wait.max(SHORTEST_PAUSE)).await;
+            // The wall clock may have been set back meanwhile.
+            let is_due = self.next_start_in().is_some_and(|wait| wait.is_zero());
+            // After a panic the next poll tries again.
+            if is_due && !self.run_due() {
+                return;
+            }
+        }
+    }
+}
+
+/// The one job, due exactly when the agenda says so.
+struct Store {
+    waker: Arc<Waker>,
     job: Option<JobStoredData>,
 }
 
@@ -158,12 +245,11 @@ impl DataStore<JobStoredData> for Store {
 
 impl MetaDataStorage for Store {
     fn list_next_ticks(&mut self) -> Answer<Vec<JobAndNextTick>> {
-        let stopped = self.stopped.load(Ordering::SeqCst);
-        let Some(job) = self.job.as_ref().filter(|_| !stopped) else { return answer(Vec::new()) };
-        let due = catch_unwind(AssertUnwindSafe(|| self.agenda.is_due())).unwrap_or_else(|_| {
-            tracing::error!(event = "daemon", "a panic while asking what is due");
-            false
-        });
+        let Some(job) = self.job.as_ref() else { return answer(Vec::new()) };
+        let due = self.waker.is_due();
+        if !due {
+            self.waker.arm();
+        }
         let due = due.then_some(JobAndNextTick {
             id: job.id,
             job_type: JobType::Cron as i32,
@@ -191,14 +277,12 @@ impl MetaDataStorage for Store {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+    use jiff::{SignedDuration, Timestamp};
     use std::sync::atomic::AtomicUsize;
     use std::sync::{Condvar, Mutex};
-    use std::time::Duration;
-
-    use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::clock::Clock;
     use crate::schedule::Schedule;
     use crate::schedule::planner::{Due, Planner};
 
@@ -215,6 +299,10 @@ mod tests {
         fn is_due(&self) -> bool {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.waiting.load(Ordering::SeqCst) > 0
+        }
+
+        fn next_start_in(&self) -> Option<Duration> {
+            None
         }
 
         fn run_due(&self) {
@@ -331,6 +419,12 @@ mod tests {
             self.planner.lock().unwrap().must_be_polled(self.clock.now())
         }
 
+        fn next_start_in(&self) -> Option<Duration> {
+            let next = self.planner.lock().unwrap().earliest()?;
+            let wait = next.duration_since(self.clock.now().wall);
+            Some(Duration::try_from(wait).unwrap_or_default())
+        }
+
         fn run_due(&self) {
             let due = self.planner.lock().unwrap().poll(self.clock.now()).due;
             self.fired.lock().unwrap().extend(due);
@@ -351,6 +445,218 @@ mod tests {
         assert!(fired.iter().all(|due| due.tick.to_string() == "2026-11-23T12:00:05Z"));
         assert!(fired.iter().all(|due| due.late < Duration::from_secs(1)));
         clockwork.stop().await;
+    }
+
+    /// Due each time its interval has passed. Counts the calls that come while nothing is due.
+    struct Timed {
+        clock: Clock,
+        every: SignedDuration,
+        next: Mutex<Timestamp>,
+        ran: Mutex<Vec<Timestamp>>,
+        ran_early: AtomicUsize,
+        panics: AtomicUsize,
+    }
+
+    impl Timed {
+        fn every(clock: &Clock, milliseconds: i64) -> Arc<Self> {
+            let every = SignedDuration::from_millis(milliseconds);
+            let next = Mutex::new("2026-11-23T12:00:00Z".parse::<Timestamp>().unwrap() + every);
+            Arc::new(Self {
+                clock: clock.clone(),
+                every,
+                next,
+                ran: Mutex::default(),
+                ran_early: AtomicUsize::new(0),
+                panics: AtomicUsize::new(0),
+            })
+        }
+
+        fn ran(&self) -> Vec<String> {
+            self.ran.lock().unwrap().iter().map(ToString::to_string).collect()
+        }
+    }
+
+    impl Agenda for Timed {
+        fn is_due(&self) -> bool {
+            *self.next.lock().unwrap() <= self.clock.now().wall
+        }
+
+        fn next_start_in(&self) -> Option<Duration> {
+            let wait = self.next.lock().unwrap().duration_since(self.clock.now().wall);
+            Some(Duration::try_from(wait).unwrap_or_default())
+        }
+
+        fn run_due(&self) {
+            if !self.is_due() {
+                self.ran_early.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            self.ran.lock().unwrap().push(self.clock.now().wall);
+            let panics = self.panics.load(Ordering::SeqCst);
+            if panics > 0 {
+                self.panics.store(panics - 1, Ordering::SeqCst);
+                panic!("on purpose");
+            }
+            *self.next.lock().unwrap() += self.every;
+        }
+    }
+
+    /// Starts the clockwork 130 ms after a whole second, so that no poll falls on one.
+    async fn between_polls(clock: &Clock, agenda: Arc<dyn Agenda>) -> CronClockwork {
+        clock.sleep(Duration::from_millis(130)).await;
+        let mut clockwork = CronClockwork::default();
+        clockwork.start(agenda).await.unwrap();
+        clockwork
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_of_ticks_between_two_polls_run_at_their_instant_once_each() {
+        let clock = clock();
+        let agenda = Planned::new(&clock);
+        agenda.set(["* * * * * *".to_owned()]);
+        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        clock.sleep(Duration::from_secs(3600)).await;
+        let fired = std::mem::take(&mut *agenda.fired.lock().unwrap());
+        let ticks: Vec<i64> = fired.iter().map(|due| due.tick.instant().as_second()).collect();
+        let first = "2026-11-23T12:00:01Z".parse::<Timestamp>().unwrap().as_second();
+        assert_eq!(ticks, (first..first + 3600).collect::<Vec<_>>());
+        let latest = fired.iter().map(|due| due.late).max().unwrap();
+        assert!(latest <= Duration::from_millis(2), "{latest:?} late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_before_the_first_poll_runs_at_its_instant() {
+        let clock = clock();
+        let agenda = Timed::every(&clock, 300);
+        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        clock.sleep(Duration::from_millis(180)).await;
+        assert_eq!(agenda.ran(), ["2026-11-23T12:00:00.3Z"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_starts_between_two_polls_each_run_at_their_instant() {
+        let clock = clock();
+        let agenda = Timed::every(&clock, 90);
+        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        clock.sleep(Duration::from_secs(9)).await;
+        let ran = std::mem::take(&mut *agenda.ran.lock().unwrap());
+        // The first one fell before the start.
+        let first = "2026-11-23T12:00:00Z".parse::<Timestamp>().unwrap();
+        let late = |(nth, at): (i32, &Timestamp)| at.duration_since(first + agenda.every * nth);
+        let late: Vec<_> = (1_i32..).zip(&ran).map(late).skip(1).collect();
+        let (least, most) = (late.iter().min().unwrap(), late.iter().max().unwrap());
+        assert!(!least.is_negative() && *most <= SignedDuration::from_millis(2), "{late:?}");
+        assert!(ran.len() >= 99, "{}", ran.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_set_back_while_the_timer_is_armed_runs_nothing_early() {
+        for back in [SignedDuration::from_millis(400), SignedDuration::from_mins(5)] {
+            let clock = clock();
+            let agenda = Timed::every(&clock, 1000);
+            let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+            clock.sleep(Duration::from_millis(700)).await; // 12:00:00.83, a poll was at .63
+            clock.step(-back);
+            clock.sleep(Duration::try_from(back).unwrap()).await;
+            assert!(agenda.ran().is_empty(), "{:?}", agenda.ran());
+            assert_eq!(agenda.ran_early.load(Ordering::SeqCst), 0);
+            clock.sleep(Duration::from_millis(180)).await; // 12:00:01.01
+            assert_eq!(agenda.ran().len(), 1);
+            assert!(agenda.ran()[0].starts_with("2026-11-23T12:00:01"), "{:?}", agenda.ran());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_set_forward_while_the_timer_is_armed_runs_what_is_due_late_and_once() {
+        for forward in [SignedDuration::from_millis(100), SignedDuration::from_hours(1)] {
+            let clock = clock();
+            let agenda = Planned::new(&clock);
+            agenda.set(["1 0 * * * *".to_owned()]);
+            let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+            clock.sleep(Duration::from_millis(700)).await;
+            clock.step(forward);
+            clock.sleep(Duration::from_millis(310)).await; // the next poll was 10 ms ago
+            assert_eq!(agenda.fired.lock().unwrap().len(), 1, "stepped by {forward}");
+            clock.sleep(Duration::from_mins(30)).await;
+            assert_eq!(agenda.fired.lock().unwrap().len(), 1, "stepped by {forward}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_while_the_timer_is_armed_runs_nothing() {
+        for is_dropped in [false, true] {
+            let clock = clock();
+            let agenda = Timed::every(&clock, 1000);
+            let mut clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+            clock.sleep(Duration::from_millis(700)).await;
+            if is_dropped {
+                drop(clockwork);
+            } else {
+                clockwork.stop().await;
+            }
+            clock.sleep(Duration::from_secs(5)).await;
+            assert!(agenda.ran().is_empty(), "{:?}", agenda.ran());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_at_the_instant_is_tried_again_by_the_poll_and_the_timer_goes_on() {
+        let clock = clock();
+        let agenda = Timed::every(&clock, 1000);
+        agenda.panics.store(2, Ordering::SeqCst);
+        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        clock.sleep(Duration::from_millis(3900)).await;
+        let ran = agenda.ran();
+        let begins =
+            ["12:00:01.0", "12:00:01.1", "12:00:01.6", "12:00:02.0", "12:00:03.0", "12:00:04.0"];
+        assert_eq!(ran.len(), begins.len(), "{ran:?}");
+        for (ran, begin) in ran.iter().zip(begins) {
+            let padded = ran.replace("Z", ".0");
+            assert!(padded.contains(begin), "{ran} {begin}");
+        }
+    }
+
+    /// The heart beats where starts pass. A timer that went on without polls would keep it beating.
+    #[tokio::test(start_paused = true)]
+    async fn without_polls_the_timer_stops_within_a_poll_period() {
+        let clock = clock();
+        let agenda = Timed::every(&clock, 90);
+        let waker = Arc::new(Waker {
+            agenda: Arc::clone(&agenda) as Arc<dyn Agenda>,
+            stopped: Arc::default(),
+            armed: Notify::new(),
+        });
+        let _timer = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&waker).run_timer()));
+        waker.arm();
+        clock.sleep(Duration::from_secs(60)).await;
+        assert_eq!(agenda.ran().len(), 5, "{:?}", agenda.ran());
+    }
+
+    /// Always due: what runs it cannot take it.
+    #[derive(Default)]
+    struct Full(AtomicUsize);
+
+    impl Agenda for Full {
+        fn is_due(&self) -> bool {
+            true
+        }
+
+        fn next_start_in(&self) -> Option<Duration> {
+            Some(Duration::ZERO)
+        }
+
+        fn run_due(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_due_is_tried_again_without_a_busy_loop() {
+        let agenda = Arc::new(Full::default());
+        let _clockwork = between_polls(&clock(), Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        clock().sleep(Duration::from_secs(10)).await;
+        let tries = agenda.0.load(Ordering::SeqCst);
+        assert!((5_000..=11_000).contains(&tries), "{tries}");
     }
 
     /// A reload changes what the agenda knows, and nothing of the clockwork.
@@ -386,6 +692,10 @@ mod tests {
     impl Agenda for Held {
         fn is_due(&self) -> bool {
             self.entered.load(Ordering::SeqCst) == 0
+        }
+
+        fn next_start_in(&self) -> Option<Duration> {
+            None
         }
 
         fn run_due(&self) {

@@ -18,7 +18,7 @@ use crate::notices::Notices;
 use crate::notices::post::{Letter, Post, Posting};
 use crate::plan::Creation;
 use crate::sandbox::in_memory::InMemory;
-use crate::sandbox::provider::{Options, Provider};
+use crate::sandbox::provider::{Call, Options, Provider};
 use crate::schedule::loaded::FirstLoaded;
 use crate::store::PastRotation;
 
@@ -309,6 +309,50 @@ impl Clockwork for NoClockwork {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lone_servers_first_request_leaves_at_its_tick_and_at_the_start_that_jitter_gives() {
+    let stage = Stage::at("2026-11-23T02:59:00.130Z");
+    let jittered = "schedule = \"0 4 * * *\"\njitter = \"10m\"";
+    let settings = settings(&(server(101, "schedule = \"0 3 * * *\"") + &server(102, jittered)));
+    let daemon = stage.start(&settings).await;
+    stage.pass(2).await;
+    let four = Tick::at("2026-11-23T04:00:00Z".parse().unwrap());
+    let starts = [
+        (ServerId(101), "2026-11-23T03:00:00Z".parse().unwrap()),
+        (ServerId(102), settings.servers[1].starts_at(four)),
+    ];
+    for (server, start) in starts {
+        let provider = stage.memory.provider.lock().unwrap();
+        let of_it = |call: &&Call| call.server == Some(server);
+        let first = provider.calls().iter().filter(of_it).map(|it| it.at).find(|at| *at >= start);
+        let late = first.unwrap().duration_since(start);
+        assert!(late <= SignedDuration::from_millis(5), "{server}: {late}");
+    }
+    daemon.shutdown().await;
+}
+
+/// Starts that come together share a listing, so from eight servers on jitter's starts wait for a poll.
+#[rstest::rstest]
+#[case::few(7, true)]
+#[case::a_fleet(8, false)]
+#[tokio::test(start_paused = true)]
+async fn the_timer_is_for_ticks_and_for_starts_that_share_nothing(
+    #[case] servers: u64,
+    #[case] is_for_jitter: bool,
+) {
+    let stage = Stage::at("2026-11-23T02:59:59Z");
+    let line = "schedule = \"0 3 * * *\"\njitter = \"1h\"";
+    let text: String = (101..101 + servers).map(|id| server(id, line)).collect();
+    let memory = Box::new(stage.memory.clone());
+    let daemon = stage.daemon_by(Box::new(NoClockwork), &settings(&text), memory).await;
+    assert_eq!(daemon.shared.next_start_in(), Some(Duration::from_secs(1)));
+    stage.clock.sleep(Duration::from_secs(1)).await;
+    daemon.shared.run_due();
+    let next = daemon.shared.next_start_in().unwrap();
+    assert_eq!(next < Duration::from_hours(1), is_for_jitter, "{next:?}");
+    daemon.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
     let stage = Stage::at("2026-11-23T02:59:00Z");
     let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
@@ -320,7 +364,11 @@ async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
     assert!(!daemon.shared.is_due());
     stage.clock.sleep(moment).await;
     assert_eq!(silence(), moment, "asked, and nothing was due");
-    stage.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(daemon.shared.next_start_in(), Some(Duration::from_secs(40) - moment));
+    stage.clock.sleep(moment).await;
+    assert_eq!(silence(), 2 * moment, "asking for the next start is no beat");
+    stage.clock.sleep(Duration::from_secs(60) - moment).await;
+    assert_eq!(daemon.shared.next_start_in(), Some(Duration::ZERO), "due");
     assert!(daemon.shared.is_due());
     stage.clock.sleep(moment).await;
     assert_eq!(silence(), Duration::from_secs(60) + 2 * moment, "due, and not run");

@@ -171,7 +171,14 @@ impl Timetable {
     /// When the next thing happens.
     #[must_use]
     pub fn earliest(&self) -> Option<Timestamp> {
-        self.upcoming().map(|upcoming| upcoming.at)
+        let waiting = self.queue.first().map(|(start, _)| *start);
+        [waiting, self.next_tick()].into_iter().flatten().min()
+    }
+
+    /// The next tick of any schedule, whatever waits for the start that jitter gave it.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Timestamp> {
+        self.planner.earliest()
     }
 
     /// The next rotation.

@@ -22,3 +22,4 @@ mod one_shot;
 mod second_signal;
 mod service;
 mod status;
+mod wake;
