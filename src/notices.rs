@@ -28,7 +28,7 @@ use crate::naming::ServerId;
 use crate::notices::courier::Courier;
 use crate::notices::post::Post;
 use crate::notices::states::{Event, Notice, States, Subject};
-use crate::rotate::report::Report;
+use crate::report::Report;
 
 /// How many notices may wait for one target while it takes none.
 const QUEUE: usize = 4096;

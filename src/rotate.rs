@@ -4,10 +4,8 @@
 //! decisions are carried out: a create is never sent twice without a look between, nothing is
 //! pruned before the new snapshot is there, and a failure leaves what exists alone.
 
-pub mod pace;
+pub mod event;
 mod quiesce;
-pub mod report;
-mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,20 +16,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::client::Client;
 use crate::api::failure::{CallError, Outcome};
-use crate::api::lister::{GATHER, Sharing, When};
+use crate::api::lister::{GATHER, When};
 use crate::api::scope::Scope;
-use crate::clock::{Clock, Moment};
-use crate::config::types::Server;
+use crate::clock::Clock;
+use crate::completion::Sharing;
+use crate::completion::{Sight, Watch};
 use crate::exclusion::Claim;
 use crate::hooks::HookRunner;
+use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
 use crate::pins::Pins;
 use crate::plan::{self, AskedBy, Creation, Deletion, Progress, Step};
+use crate::polling::{self, Habits};
+use crate::report::{KnownCause, Report, RotationOutcome, milliseconds};
 use crate::ring::{Ring, Slot};
-use crate::rotate::pace::Habits;
-use crate::rotate::report::{KnownCause, Report, RotationOutcome, milliseconds};
-use crate::rotate::watch::{Sight, Watch};
 use crate::schedule::Schedule;
+use crate::server::Server;
 use crate::snapshot::{Snapshot, Status};
 use crate::standing::Standings;
 
@@ -286,7 +286,7 @@ impl<'a> Rotation<'a> {
                     if now.saturating_sub(since) > self.surroundings.settle {
                         return Err(End::failed("what was deleted to make room is still listed"));
                     }
-                    self.pause(pace::settling(now.saturating_sub(since))).await?;
+                    self.pause(polling::settling(now.saturating_sub(since))).await?;
                 }
                 Step::Create(creation) => {
                     self.run_before_hook(&creation).await?;
@@ -475,7 +475,7 @@ impl<'a> Rotation<'a> {
         loop {
             let now = self.clock.now().uptime;
             let wait =
-                pace::settling(now.saturating_sub(since)).min(settled_at.saturating_sub(now));
+                polling::settling(now.saturating_sub(since)).min(settled_at.saturating_sub(now));
             let ring = self.look_in(wait, GATHER, Sharing::OneAnswer).await?;
             if self.own(&ring).is_some() || ring.listing().asked_at.uptime >= settled_at {
                 return Ok(ring);
@@ -614,7 +614,7 @@ impl<'a> Rotation<'a> {
     fn until_just_before_the_next_start(&self) -> Option<Duration> {
         let Some(next) = self.assignment.next_start else { return Some(Duration::MAX) };
         let until = Duration::try_from(next.duration_since(self.clock.now().wall)).ok()?;
-        until.checked_sub(pace::TO_FINISH).filter(|span| !span.is_zero())
+        until.checked_sub(polling::TO_FINISH).filter(|span| !span.is_zero())
     }
 
     /// From now on calls may be tried for `span`, or until the next rotation if that is later.

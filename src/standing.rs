@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
+use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::{Holder, Ring};
-use crate::rotate::report::{KnownCause, Report, RotationOutcome};
 use crate::snapshot::Status;
 use crate::store::{LastOfServer, PastRotation};
 

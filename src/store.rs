@@ -23,10 +23,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::types::Server;
 use crate::naming::{ServerId, Tick};
-use crate::rotate::report::{KnownCause, Report, RotationOutcome};
+use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::schedule::loaded::{FirstLoadedTimes, Key, key};
+use crate::server::Server;
 use crate::store::database::Database;
 use crate::store::keeper::{Keeper, Memory, Order, Standing};
 use crate::store::place::{Access, Place};

@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use snapring::clock::Moment;
+use snapring::moment::Moment;
 use snapring::naming::{ServerId, SnapshotId, Tick};
 use snapring::plan::forecast::Plan;
 use snapring::plan::{AskedBy, Progress, next_step};

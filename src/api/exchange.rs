@@ -13,7 +13,7 @@ use crate::api::record::{Record, Subject};
 use crate::api::retry_after::retry_after;
 use crate::api::scope::Scope;
 use crate::api::transport::{Method, Request, TornBody};
-use crate::clock::Moment;
+use crate::moment::Moment;
 
 /// The oldest listing that anything may be created or deleted on the strength of.
 pub const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);

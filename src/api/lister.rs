@@ -21,7 +21,9 @@ use crate::api::exchange::EVIDENCE_MAX_AGE;
 use crate::api::failure::{CallError, Outcome};
 use crate::api::reading::Reading;
 use crate::api::scope::Scope;
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
+use crate::completion::Sharing;
+use crate::moment::Moment;
 use crate::naming::ServerId;
 use crate::snapshot::{Listing, Snapshot};
 
@@ -60,19 +62,6 @@ pub struct When {
     pub earliest: Duration,
     /// Not later, if the provider's line allows; what lies between is for sharing with others.
     pub latest: Duration,
-}
-
-/// Which listing of the account will do in the place of the server's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// None.
-    Alone,
-    /// One that came in one answer.
-    OneAnswer,
-    /// One of several pages too. When others change the account's snapshots between two pages, a
-    /// row may be lost without a trace. One that was seen before is missed; who must not overlook
-    /// one that was not cannot use this.
-    Pages,
 }
 
 /// Those who wait to look, and what is known of listings of the account.

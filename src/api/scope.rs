@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::record::Subject;
-use crate::config::types::Server;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
+use crate::server::Server;
 
 /// On whose behalf calls are made, and how long they may be tried.
 #[derive(Debug, Clone, Default)]

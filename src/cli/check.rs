@@ -21,9 +21,10 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config;
-use crate::config::types::{Server, Settings};
+use crate::config::types::Settings;
 use crate::naming::{ServerId, Tick};
 use crate::schedule::Schedule;
+use crate::server::Server;
 
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;

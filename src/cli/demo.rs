@@ -21,7 +21,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
 use crate::config;
-use crate::config::types::{Server, Settings};
+use crate::config::types::Settings;
 use crate::daemon::clockwork::CronClockwork;
 use crate::daemon::{Daemon, World};
 use crate::exclusion::Exclusion;
@@ -31,11 +31,12 @@ use crate::observe::listener::serve_on;
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Step};
 use crate::readable::age;
+use crate::report::Report;
 use crate::ring::Ring;
-use crate::rotate::report::Report;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
 use crate::schedule::loaded::FirstLoadedTimes;
+use crate::server::Server;
 use crate::standing::Standings;
 
 /// An hour passes in five seconds.

@@ -27,7 +27,7 @@ use crate::naming::ServerId;
 use crate::notices::Notices;
 use crate::notices::post::HttpPost;
 use crate::observe::listener::listen;
-use crate::rotate::report::Report;
+use crate::report::Report;
 use crate::standing::Standings;
 use crate::store::place::Place;
 use crate::store::{Filter, LastOfServer, Store};

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use crate::clock::{self, Clock};
 use crate::daemon::Daemon;
 use crate::daemon::notify::{ServiceManager, State};
-use crate::daemon::timetable::Upcoming;
 use crate::readable;
-use crate::rotate::report::Report;
+use crate::report::Report;
+use crate::timetable::Upcoming;
 
 /// How often to look without a watchdog: a tick may pass without a rotation.
 const LOOK: Duration = Duration::from_secs(10);

@@ -7,9 +7,9 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::api::client::TokenState;
 use crate::api::traffic::Traffic;
-use crate::config::types::Server;
 use crate::daemon::{Shared, lock};
 use crate::naming::Tick;
+use crate::server::Server;
 use crate::standing::Standing;
 
 /// Looks at a daemon. Clones look at the same one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::notices::states::{Event, Failing, Notice, Subject, Trouble};
-use crate::rotate::report::RotationOutcome;
+use crate::report::RotationOutcome;
 
 /// How many are listed in a text.
 const LISTED: usize = 20;

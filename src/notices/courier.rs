@@ -17,7 +17,7 @@ use crate::notices::format::Format;
 use crate::notices::post::{Letter, Post};
 use crate::notices::states::Notice;
 use crate::notices::webhook::Webhook;
-use crate::rotate::report::milliseconds;
+use crate::report::milliseconds;
 
 /// How long to wait for more after a first notice: what befalls a whole fleet is told at once.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use crate::notices::bundle::Bundle;
 use crate::notices::post::{Answer, Letter};
 use crate::notices::states::{Event, Notice, Subject};
 use crate::notices::webhook::Webhook;
-use crate::rotate::report::RotationOutcome;
+use crate::report::RotationOutcome;
 
 /// How a notice is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::naming::{ServerId, Tick};
-use crate::rotate::report::{KnownCause, Report, RotationOutcome};
+use crate::report::{KnownCause, Report, RotationOutcome};
 
 /// What a notice is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

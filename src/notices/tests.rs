@@ -8,7 +8,7 @@ use crate::api::transport::TransportError;
 use crate::config;
 use crate::naming::Tick;
 use crate::notices::post::{Answer, Letter, Posting};
-use crate::rotate::report::{KnownCause, RotationOutcome};
+use crate::report::{KnownCause, RotationOutcome};
 use crate::telemetry::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);

@@ -7,8 +7,8 @@ use crate::api::client::TokenState;
 use crate::daemon::view::{Row, View};
 use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
+use crate::report::RotationOutcome;
 use crate::ring::Holder;
-use crate::rotate::report::RotationOutcome;
 use crate::standing::{RingSeen, SlotSeen};
 
 /// Of what form it is. A reader that knows this number understands it: fields may be added under it.

@@ -18,7 +18,7 @@ use crate::observe::document::{
 };
 use crate::observe::routes::Query;
 use crate::readable;
-use crate::rotate::report::RotationOutcome;
+use crate::report::RotationOutcome;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
 const ON_A_PAGE: usize = 60;

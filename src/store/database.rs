@@ -12,7 +12,7 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, S
 
 use crate::interner::Interner;
 use crate::naming::{ServerId, Tick};
-use crate::rotate::report::{KnownCause, RotationOutcome};
+use crate::report::{KnownCause, RotationOutcome};
 use crate::schedule::loaded::{FirstLoaded, FirstLoadedTimes, Key};
 use crate::store::place::{Access, Place};
 use crate::store::trouble::{Kind, Trouble};

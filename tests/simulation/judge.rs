@@ -12,8 +12,8 @@ use rand::rngs::StdRng;
 use serde_json::Value;
 use snapring::api::failure::Operation;
 use snapring::api::transport::{Method, Request, Response, TransportError};
-use snapring::clock::Moment;
-use snapring::rotate::report::Report;
+use snapring::moment::Moment;
+use snapring::report::Report;
 use snapring::sandbox::provider::{Act, Row};
 
 use crate::judge::peace::Peace;

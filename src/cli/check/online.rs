@@ -13,10 +13,11 @@ use crate::cli::Exit;
 use crate::cli::check::{Answer, Remark, ServerAnswer};
 use crate::cli::plan::foretell;
 use crate::cli::setup::rings;
-use crate::config::types::{Server, Settings};
+use crate::config::types::Settings;
 use crate::naming::SnapshotId;
 use crate::plan::Step;
 use crate::ring::Ring;
+use crate::server::Server;
 
 /// Who the token is.
 #[derive(Serialize)]

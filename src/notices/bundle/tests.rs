@@ -6,7 +6,7 @@ use super::*;
 use crate::naming::ServerId;
 use crate::notices::states::States;
 use crate::notices::tests::{DB, WEB, at, because, ended, refused};
-use crate::rotate::report::{KnownCause, Report};
+use crate::report::{KnownCause, Report};
 
 /// The bundles of reports that come a minute apart, as titles with texts.
 fn read(servers: u64, reports: &[Report]) -> Vec<String> {

@@ -6,7 +6,7 @@ use super::*;
 use crate::notices::bundle::bundles;
 use crate::notices::states::States;
 use crate::notices::tests::{DB, WEB, at, because, ended, refused};
-use crate::rotate::report::{KnownCause, Report};
+use crate::report::{KnownCause, Report};
 
 const PAGE: &str = include_str!("../../../docs/NOTICES.md");
 

@@ -4,8 +4,8 @@ use super::*;
 use crate::daemon::view::Row;
 use crate::observe::document::Filter;
 use crate::observe::stage::{ended, managed, noon, numbered, ring, row, slot, time};
+use crate::report::RotationOutcome;
 use crate::ring::Holder;
-use crate::rotate::report::RotationOutcome;
 use crate::snapshot::Status;
 
 fn daemon() -> DaemonStatus {

@@ -3,7 +3,7 @@ use rstest::rstest;
 use super::*;
 use crate::observe::document::{DaemonStatus, Filter, Found};
 use crate::observe::stage::{ended, noon, numbered, time};
-use crate::rotate::report::RotationOutcome;
+use crate::report::RotationOutcome;
 
 /// A day and two hours.
 const DAY: Duration = Duration::from_secs(26 * 3600);

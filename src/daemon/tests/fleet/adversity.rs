@@ -494,7 +494,7 @@ impl HookRunner for NoProcesses {
 fn servers_with(
     ids: std::ops::Range<u64>,
     lines: impl Fn(u64) -> &'static str,
-) -> Vec<Arc<crate::config::types::Server>> {
+) -> Vec<Arc<crate::server::Server>> {
     super::settings(&ids.map(|id| server(id, lines(id))).collect::<String>()).servers
 }
 

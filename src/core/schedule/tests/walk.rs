@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::calendar;
 use crate::schedule::MOST_FIXED_TIMES;
+use crate::testing::calendar;
 
 /// What an expression says, field by field.
 pub(super) struct Expression {

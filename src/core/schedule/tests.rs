@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::calendar;
+use crate::testing::calendar;
 use walk::{Expression, Walk};
 
 mod properties;

@@ -177,7 +177,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::calendar;
+    use crate::testing::calendar;
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()

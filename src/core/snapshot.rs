@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clock::Moment;
+use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId};
 
 /// One snapshot, as the provider listed it.

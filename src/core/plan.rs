@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clock::Moment;
+use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::policy::{Candidate, Policy, Verdict, retain};
 use crate::ring::{Completed, Ring, Slot};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::Moment;
+use crate::moment::Moment;
 use crate::naming::Tick;
 use crate::schedule::Schedule;
 use crate::schedule::lived::Lived;

@@ -1,10 +1,9 @@
-//! What became of a rotation, and its one event in the log.
+//! What became of a rotation.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinError;
 
 use crate::naming::{ServerId, SnapshotId, Tick};
 
@@ -85,6 +84,15 @@ pub struct Report {
     pub known_cause: Option<KnownCause>,
 }
 
+/// What ended a rotation's task before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokenOffBy {
+    /// A second request to end.
+    Request,
+    /// A fault in snapring, in words.
+    Fault(String),
+}
+
 /// What makes rotations fail through no fault of their servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,16 +146,18 @@ impl Report {
         }
     }
 
-    /// A rotation whose task did not come to its end: because somebody asked a second time to end,
-    /// or through a fault. What it had done is in the events of its calls.
+    /// A rotation whose task did not come to its end. What it had done is in the events of its calls.
     #[must_use]
-    pub fn broken_off(server_id: ServerId, server: &str, tick: Tick, broken: &JoinError) -> Self {
-        let (reason, known_cause) = if broken.is_cancelled() {
-            let reason = "broken off, as asked a second time; the next one goes on from what is \
-                          there, but a hook that was owed has not run";
-            (reason.to_owned(), Some(KnownCause::Shutdown))
-        } else {
-            (format!("a fault in snapring broke the rotation off: {broken}"), None)
+    pub fn broken_off(server_id: ServerId, server: &str, tick: Tick, by: BrokenOffBy) -> Self {
+        let (reason, known_cause) = match by {
+            BrokenOffBy::Request => {
+                let reason = "broken off, as asked a second time; the next one goes on from what is \
+                              there, but a hook that was owed has not run";
+                (reason.to_owned(), Some(KnownCause::Shutdown))
+            }
+            BrokenOffBy::Fault(fault) => {
+                (format!("a fault in snapring broke the rotation off: {fault}"), None)
+            }
         };
         let outcome = RotationOutcome::Failed;
         Self { known_cause, ..Self::without_steps(outcome, server_id, server, tick, reason) }
@@ -167,34 +177,6 @@ impl Report {
             words.push_str(&format!(": {reason}"));
         }
         words
-    }
-
-    /// Writes the rotation's event. To be called once for each rotation, where it ends.
-    pub fn log(&self) {
-        macro_rules! event {
-            ($level:ident) => {
-                tracing::$level!(
-                    event = "rotation",
-                    outcome = self.outcome.as_str(),
-                    server_id = self.server_id.0,
-                    server = self.server.as_str(),
-                    tick = %self.tick,
-                    created = self.created.as_deref(),
-                    deleted = (!self.deleted.is_empty()).then(|| self.deleted.join(",")).as_deref(),
-                    api_calls = self.api_calls,
-                    duration_ms = self.duration_ms,
-                    reason = self.reason.as_deref(),
-                    "{} {}", self.server, self.words()
-                )
-            };
-        }
-        match self.outcome {
-            RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => {
-                event!(info);
-            }
-            RotationOutcome::Failed if self.known_cause.is_some() => event!(warn),
-            RotationOutcome::Blocked | RotationOutcome::Failed => event!(error),
-        }
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock::Moment;
-use crate::config::types::Server;
+use crate::moment::Moment;
 use crate::naming::{ServerId, Tick};
 use crate::schedule::Schedule;
 use crate::schedule::planner::Planner;
+use crate::server::Server;
 
 /// A tick later than this was missed, and `catch_up` says whether it still runs.
 const ON_TIME: Duration = Duration::from_secs(60);
@@ -220,15 +220,11 @@ impl Timetable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::testing;
 
     /// Servers of a configuration whose `[[server]]` tables have these lines.
     fn servers(each: &[&str]) -> Vec<Arc<Server>> {
-        let tables: Vec<String> = (1..)
-            .zip(each)
-            .map(|(id, lines)| format!("[[server]]\nid = {id}\nkeep = 3\n{lines}\n"))
-            .collect();
-        config::parse("test.toml", &tables.join("\n")).unwrap().settings.servers
+        (1..).zip(each).map(|(id, lines)| testing::server(id, lines)).collect()
     }
 
     fn moment(wall: &str, uptime_s: u64) -> Moment {

@@ -4,13 +4,25 @@
 
 use std::time::Duration;
 
-use crate::api::lister::Sharing;
-use crate::rotate::pace::{self, Pace};
+use crate::polling::{self, Pace};
 use crate::snapshot::Status;
+
+/// Which listing of the account will do in the place of the server's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// None.
+    Alone,
+    /// One that came in one answer.
+    OneAnswer,
+    /// One of several pages too. When others change the account's snapshots between two pages, a
+    /// row may be lost without a trace. One that was seen before is missed; who must not overlook
+    /// one that was not cannot use this.
+    Pages,
+}
 
 /// One wait, and what it has seen so far.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     pace: Pace,
     /// The longest that it may take to be completed.
     timeout: Duration,
@@ -32,7 +44,7 @@ pub(super) struct Watch {
 
 /// When to look next, and with whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NextLook {
+pub struct NextLook {
     /// After this time.
     pub wait: Duration,
     /// Or up to so much later, to share it.
@@ -43,7 +55,7 @@ pub(super) struct NextLook {
 
 /// What a look came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
+pub enum Sight {
     /// It is there, whole.
     Completed,
     /// The provider could not make it.
@@ -56,7 +68,7 @@ pub(super) enum Sight {
 
 impl Watch {
     /// For a snapshot that was just created.
-    pub(super) fn over_a_new_one(pace: Pace, timeout: Duration, settle: Duration) -> Self {
+    pub fn over_a_new_one(pace: Pace, timeout: Duration, settle: Duration) -> Self {
         Self {
             pace,
             timeout,
@@ -72,14 +84,14 @@ impl Watch {
     }
 
     /// For one that a listing showed in progress, nobody knows since when.
-    pub(super) fn over_a_found_one(pace: Pace, timeout: Duration, settle: Duration) -> Self {
+    pub fn over_a_found_one(pace: Pace, timeout: Duration, settle: Duration) -> Self {
         let found = Self::over_a_new_one(pace, timeout, settle);
         Self { is_from_its_beginning: false, was_listed: true, ..found }
     }
 
     /// The next look, or `None` when it has taken too long. `undisturbed`: the time that is left
     /// before the server's next rotation must begin, `None` where there is nothing to wait for.
-    pub(super) fn next_look(
+    pub fn next_look(
         &mut self,
         passed: Duration,
         undisturbed: Option<Duration>,
@@ -87,7 +99,7 @@ impl Watch {
         let left = self.timeout.checked_sub(passed).filter(|left| !left.is_zero())?;
         let next = if self.is_missed {
             // Only its own listing will do, and not so soon that it shows the same moment.
-            let wait = self.settle.max(pace::FIRST).min(left);
+            let wait = self.settle.max(polling::FIRST).min(left);
             NextLook { wait, slack: Duration::ZERO, sharing: Sharing::Alone }
         } else {
             let until = left.min(undisturbed.unwrap_or(left));
@@ -102,13 +114,13 @@ impl Watch {
     }
 
     /// The look failed, in a way that may pass.
-    pub(super) fn saw_nothing(&mut self) {
+    pub fn saw_nothing(&mut self) {
         self.was_blind = true;
     }
 
     /// The look that was planned when `passed` had passed was asked for after `asked_after`, and
     /// showed the snapshot with this status, or not at all.
-    pub(super) fn saw(
+    pub fn saw(
         &mut self,
         status: Option<&Status>,
         passed: Duration,
@@ -134,7 +146,7 @@ impl Watch {
 
     /// Once it is completed: when it was last seen in progress, and when it was first looked for
     /// after it was there. `None` where that says nothing about how long such snapshots take.
-    pub(super) fn lesson(&self) -> Option<(Option<Duration>, Duration)> {
+    pub fn lesson(&self) -> Option<(Option<Duration>, Duration)> {
         (self.is_from_its_beginning && !self.was_blind)
             .then_some((self.in_progress_after, self.planned_for))
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::types::Server;
 use crate::naming::{ServerId, SnapshotId};
+use crate::server::Server;
 
 /// All pinned snapshots of the configuration in force, shared with the rotations under way. A server
 /// that is not configured any more may still be one of those: what was pinned of it stays so.
@@ -34,22 +34,14 @@ impl Pins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::testing::server;
 
     /// A rotation that is under way when a reload takes its server out goes on.
     #[test]
     fn what_was_pinned_stays_so_when_its_server_is_taken_out_and_until_it_is_pinned_no_more() {
         let servers = |pins: &[(u64, &str)]| {
-            let text: String = [(1, "[]")]
-                .iter()
-                .chain(pins)
-                .map(|(id, pin)| {
-                    format!(
-                        "[[server]]\nid = {id}\nkeep = 1\nschedule = \"0 3 * * *\"\npin = {pin}\n"
-                    )
-                })
-                .collect();
-            config::parse("test.toml", &text).unwrap().settings.servers
+            let all = [(1, "[]")].iter().chain(pins);
+            all.map(|(id, pin)| server(*id, &format!("pin = {pin}"))).collect::<Vec<_>>()
         };
         let pins = Pins::default();
         pins.set(&servers(&[(2, "[801, 802]"), (3, "[803]")]));
