@@ -5,11 +5,11 @@
 //! keeps two rotations of one server apart, across reloads too.
 
 pub mod clockwork;
-mod hearsay;
 pub mod heartbeat;
-pub mod herald;
-pub mod notify;
+mod other_processes;
 pub mod resume;
+pub mod sd_notify;
+pub mod service_status;
 pub mod signals;
 pub mod view;
 
@@ -22,28 +22,28 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::api::client::Client;
-use crate::api::failure::CallError;
-use crate::api::lister::{GATHER, When};
-use crate::api::scope::Scope;
 use crate::clock::Clock;
 use crate::completion::Sharing;
 use crate::config::types::{ApiSettings, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::heartbeat::Heartbeat;
 use crate::daemon::view::{Configuration, View};
-use crate::exclusion::{Busy, Claim, Exclusion};
-use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::polling::Habits;
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::provider::outcome::CallError;
+use crate::provider::shared_listing::{GATHER, When};
 use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
-use crate::rotate::{Assignment, Surroundings, event, rotate, tick_by_hand};
+use crate::rotation::hooks::HookRunner;
+use crate::rotation::lock::{Busy, Claim, Exclusion};
+use crate::rotation::{Assignment, Surroundings, event, rotate, tick_by_hand};
 use crate::schedule::loaded::FirstLoadedTimes;
 use crate::server::Server;
-use crate::standing::Standings;
+use crate::status::Standings;
 use crate::timetable::{Dropped, Start, Timetable, Upcoming, Why};
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in

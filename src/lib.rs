@@ -9,19 +9,18 @@ pub use snapring_core::{
     snapshot, timetable,
 };
 
-pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod exclusion;
-pub mod hooks;
 pub mod interner;
-pub mod notices;
+pub mod notify;
 pub mod observe;
+pub mod paths;
+pub mod provider;
 pub mod readable;
-pub mod rotate;
+pub mod rotation;
 pub mod sandbox;
-pub mod standing;
+pub mod status;
 pub mod store;
 pub mod telemetry;

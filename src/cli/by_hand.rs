@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::Client;
-use crate::api::failure::{CallError, Outcome};
-use crate::api::scope::Scope;
 use crate::cli::setup::{PATIENCE, Refusal, Setup};
 use crate::cli::{Exit, console};
-use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
-use crate::rotate::create_settled_in;
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::provider::outcome::{CallError, Outcome};
+use crate::rotation::create_settled_in;
+use crate::rotation::lock::Claim;
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot, Status};
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::api::transport::arrives_within;
-use crate::notices::format::Format;
-use crate::notices::states::Event;
-use crate::notices::webhook::Webhook;
+use crate::notify::format::Format;
+use crate::notify::transitions::Event;
+use crate::notify::webhook::Webhook;
+use crate::provider::transport::arrives_within;
 use crate::server::Server;
 use crate::store::place::Place;
 

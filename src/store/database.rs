@@ -14,8 +14,8 @@ use crate::interner::Interner;
 use crate::naming::{ServerId, Tick};
 use crate::report::{KnownCause, RotationOutcome};
 use crate::schedule::loaded::{FirstLoaded, FirstLoadedTimes, Key};
+use crate::store::error::{Kind, Trouble};
 use crate::store::place::{Access, Place};
-use crate::store::trouble::{Kind, Trouble};
 use crate::store::{Filter, LastOfServer, PastRotation};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.

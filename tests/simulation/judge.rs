@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::Value;
-use snapring::api::failure::Operation;
-use snapring::api::transport::{Method, Request, Response, TransportError};
 use snapring::moment::Moment;
+use snapring::provider::outcome::Operation;
+use snapring::provider::transport::{Method, Request, Response, TransportError};
 use snapring::report::Report;
 use snapring::sandbox::provider::{Act, Row};
 

@@ -2,8 +2,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::daemon::view::Row;
-use crate::observe::document::Filter;
 use crate::observe::stage::{ended, managed, noon, numbered, ring, row, slot, time};
+use crate::observe::status_document::Filter;
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
 use crate::snapshot::Status;
@@ -28,7 +28,7 @@ fn page(rows: Vec<Row>, query: &Query) -> String {
     Page::of(found, &daemon(), query, noon()).render().unwrap()
 }
 
-fn good(at: &str) -> crate::standing::Ended {
+fn good(at: &str) -> crate::status::Ended {
     ended(at, RotationOutcome::Rotated, "")
 }
 
