@@ -7,7 +7,6 @@ pub mod console;
 pub mod create;
 pub mod delete;
 pub mod demo;
-pub mod ending;
 pub mod health;
 pub mod history;
 pub mod list;
@@ -19,6 +18,7 @@ pub mod rotate;
 pub mod run;
 pub mod sandbox;
 pub mod setup;
+pub mod shutdown;
 pub mod status;
 pub mod table;
 

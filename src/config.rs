@@ -25,7 +25,8 @@ use std::sync::Arc;
 use crate::config::document::{Document, Problems};
 pub use crate::config::problem::{ConfigError, Problem};
 use crate::config::problem::{Severity, Source};
-use crate::config::types::{Server, Settings};
+use crate::config::types::Settings;
+use crate::server::Server;
 
 /// Where the service's configuration stands.
 pub const DEFAULT_PATH: &str = "/etc/snapring/config.toml";

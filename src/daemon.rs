@@ -5,13 +5,12 @@
 //! keeps two rotations of one server apart, across reloads too.
 
 pub mod clockwork;
-mod hearsay;
 pub mod heartbeat;
-pub mod herald;
-pub mod notify;
+mod other_processes;
 pub mod resume;
+pub mod sd_notify;
+pub mod service_status;
 pub mod signals;
-pub mod timetable;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -23,27 +22,29 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::api::client::Client;
-use crate::api::failure::CallError;
-use crate::api::lister::{GATHER, Sharing, When};
-use crate::api::scope::Scope;
 use crate::clock::Clock;
-use crate::config::types::{ApiSettings, Server, Settings};
+use crate::completion::Sharing;
+use crate::config::types::{ApiSettings, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::heartbeat::Heartbeat;
-use crate::daemon::timetable::{Dropped, Start, Timetable, Upcoming, Why};
 use crate::daemon::view::{Configuration, View};
-use crate::exclusion::{Busy, Claim, Exclusion};
-use crate::hooks::HookRunner;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
+use crate::polling::Habits;
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::provider::outcome::CallError;
+use crate::provider::shared_listing::{GATHER, When};
+use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
-use crate::rotate::pace::Habits;
-use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
+use crate::rotation::hooks::HookRunner;
+use crate::rotation::lock::{Busy, Claim, Exclusion};
+use crate::rotation::{Assignment, Surroundings, event, rotate, tick_by_hand};
 use crate::schedule::loaded::FirstLoadedTimes;
-use crate::standing::Standings;
+use crate::server::Server;
+use crate::status::Standings;
+use crate::timetable::{Dropped, Start, Timetable, Upcoming, Why};
 
 /// How many starts may stand between the clockwork and the rotations. What does not fit waits in
 /// the timetable for the next beat.
@@ -401,7 +402,7 @@ impl Shared {
 
     fn tell(&self, report: &Report) {
         let now = self.world.clock.now().wall;
-        report.log();
+        event::log(report);
         self.world.standings.ended(report, now);
         (self.world.on_report)(report, now);
     }
@@ -422,7 +423,7 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
         if shared.shutdown.is_cancelled() {
             return;
         }
-        let (id, name, tick) = (order.server.id, order.server.name.clone(), order.tick);
+        let (server, tick) = (Arc::clone(&order.server), order.tick);
         let shared = Arc::clone(&shared);
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
@@ -440,7 +441,7 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
             };
             // A panic is a failure like any other: it is told, and it is nobody else's.
             if let Err(broken) = ended {
-                let report = Report::broken_off(id, &name, tick, &broken);
+                let report = event::broken_off(&server, tick, &broken);
                 shared.tell(&report);
             }
         });

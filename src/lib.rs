@@ -4,28 +4,23 @@
 //! carries it out through [`api`], asking [`plan`] at each step what comes next. `plan`, `policy`,
 //! `ring`, `naming` and `schedule` decide and know nothing of I/O.
 
-pub mod api;
-#[cfg(test)]
-mod calendar;
+pub use snapring_core::{
+    completion, moment, naming, pins, plan, policy, polling, report, ring, schedule, server,
+    snapshot, timetable,
+};
+
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod exclusion;
-pub mod hooks;
 pub mod interner;
-pub mod naming;
-pub mod notices;
+pub mod notify;
 pub mod observe;
-pub mod pins;
-pub mod plan;
-pub mod policy;
+pub mod paths;
+pub mod provider;
 pub mod readable;
-pub mod ring;
-pub mod rotate;
+pub mod rotation;
 pub mod sandbox;
-pub mod schedule;
-pub mod snapshot;
-pub mod standing;
+pub mod status;
 pub mod store;
 pub mod telemetry;

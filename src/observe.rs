@@ -4,7 +4,7 @@
 //! Read-only and without secrets. Everything here looks through a
 //! [`View`](crate::daemon::view::View), which cannot change anything.
 
-pub mod document;
+pub mod client;
 pub mod health;
 pub mod listener;
 pub mod metrics;
@@ -12,4 +12,4 @@ pub mod page;
 pub mod routes;
 #[cfg(test)]
 pub(crate) mod stage;
-pub mod visitor;
+pub mod status_document;

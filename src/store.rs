@@ -4,11 +4,11 @@
 //! history and never a rotation: the daemon hands over what it has, waits for nothing, and a task
 //! of the store's own does the rest.
 
-mod aside;
 mod database;
-mod keeper;
+mod error;
 pub mod place;
-mod trouble;
+mod quarantine;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,14 +23,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::types::Server;
 use crate::naming::{ServerId, Tick};
-use crate::rotate::report::{KnownCause, Report, RotationOutcome};
+use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::schedule::loaded::{FirstLoadedTimes, Key, key};
+use crate::server::Server;
 use crate::store::database::Database;
-use crate::store::keeper::{Keeper, Memory, Order, Standing};
+pub use crate::store::error::Trouble;
 use crate::store::place::{Access, Place};
-pub use crate::store::trouble::Trouble;
+use crate::store::writer::{Keeper, Memory, Order, Standing};
 
 /// How many rotations may wait to be written: all of a large fleet's, ended within one minute.
 const QUEUE: usize = 16_384;

@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use snapring::clock::Moment;
+use snapring::moment::Moment;
 use snapring::naming::{ServerId, SnapshotId, Tick};
 use snapring::plan::forecast::Plan;
 use snapring::plan::{AskedBy, Progress, next_step};
@@ -17,7 +17,7 @@ use snapring::policy::{Candidate, Keep, Policy, retain};
 use snapring::ring::Ring;
 use snapring::schedule::Schedule;
 use snapring::snapshot::{Listing, Snapshot, Status};
-use snapring::{api, config};
+use snapring::{config, provider};
 use url::Url;
 
 const KEEP: Keep = Keep { last: 10, hourly: 24, daily: 30, weekly: 20, monthly: 24, yearly: 5 };
@@ -111,7 +111,7 @@ fn listing(criterion: &mut Criterion) {
     let body = json!({ "count": rows.len(), "results": rows }).to_string();
     let base = Url::parse("https://api.example/api/v1/").expect("an address");
     criterion.bench_function("reading a listing of 10000 rows", |bencher| {
-        bencher.iter(|| api::body::page(black_box(body.as_bytes()), &base).expect("a page"));
+        bencher.iter(|| provider::body::page(black_box(body.as_bytes()), &base).expect("a page"));
     });
 }
 

@@ -5,8 +5,7 @@ use snapring::schedule::Schedule;
 
 /// A secret in the three places where one knows it for one by its place alone.
 const SECRET: &str = "hunter2";
-const WITH_SECRETS: &str =
-    "[api]\ntoken = \"hunter2\"\nbase_url = \"https://me:hunter2@api.example/\"\nhook = \"https://hooks.example/hunter2\"\n";
+const WITH_SECRETS: &str = "[api]\ntoken = \"hunter2\"\nbase_url = \"https://me:hunter2@api.example/\"\nhook = \"https://hooks.example/hunter2\"\n";
 
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

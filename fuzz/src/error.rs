@@ -2,8 +2,8 @@
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use snapring::api::body;
-use snapring::api::credentials::redact;
+use snapring::provider::body;
+use snapring::provider::credentials::redact;
 
 /// Some punctuation more than the 160 characters that are shown.
 const MOST: usize = 161;

@@ -1,7 +1,7 @@
 //! Bodies of listings and of create answers: all rows or none, and never another host.
 
 use serde_json::{Value, json};
-use snapring::api::body;
+use snapring::provider::body;
 use snapring::snapshot::Snapshot;
 use url::Url;
 

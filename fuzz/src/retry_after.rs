@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use snapring::api::retry_after::{RETRY_AFTER_MAX, retry_after};
+use snapring::provider::retry_after::{RETRY_AFTER_MAX, retry_after};
 
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::Client;
-use crate::api::failure::{CallError, Outcome};
-use crate::api::scope::Scope;
 use crate::cli::setup::{PATIENCE, Refusal, Setup};
 use crate::cli::{Exit, console};
-use crate::config::types::CAP;
-use crate::exclusion::Claim;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
-use crate::rotate::create_settled_in;
-use crate::rotate::pace::{self, Pace};
+use crate::polling::{self, Pace};
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::provider::outcome::{CallError, Outcome};
+use crate::rotation::create_settled_in;
+use crate::rotation::lock::Claim;
+use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
@@ -165,7 +165,7 @@ async fn appeared(
     let since = setup.clock.now().uptime;
     loop {
         let passed = setup.clock.now().uptime.saturating_sub(since);
-        client.pause(scope, pace::settling(passed)).await.map_err(trouble)?;
+        client.pause(scope, polling::settling(passed)).await.map_err(trouble)?;
         let listing = client.list(before.server, scope).await.map_err(trouble)?;
         let new = |row: &Snapshot| row.name == name && !known.contains(&row.id);
         if let Some(found) = listing.snapshots.into_iter().find(new) {

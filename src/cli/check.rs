@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::credentials::Credentials;
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::setup::{
     Chatter, Refusal, begin_logging, connect, explain, locate, locate_credentials,
@@ -21,9 +20,11 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config;
-use crate::config::types::{Server, Settings};
+use crate::config::types::Settings;
 use crate::naming::{ServerId, Tick};
+use crate::provider::credentials::Credentials;
 use crate::schedule::Schedule;
+use crate::server::Server;
 
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::cli::by_hand;
-use crate::cli::ending::Ending;
 use crate::cli::setup::{Chatter, Refusal, Setup};
+use crate::cli::shutdown::Ending;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
 

@@ -8,7 +8,7 @@ use crate::cli::setup::{load, locate};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::config;
-use crate::observe::visitor::ask;
+use crate::observe::client::ask;
 
 /// Ask the running daemon whether it lives, as a container's health check does.
 ///

@@ -10,7 +10,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::ServerId;
 use crate::readable::span;
-use crate::rotate::report::RotationOutcome;
+use crate::report::RotationOutcome;
 use crate::store::place::Place;
 use crate::store::{self, Filter, PastRotation};
 

@@ -4,15 +4,15 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use crate::api::failure::Outcome;
 use crate::cli::setup::{Chatter, Setup};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config::types::Notify;
-use crate::notices::bundle::Bundle;
-use crate::notices::courier::attempt;
-use crate::notices::post::HttpPost;
+use crate::notify::delivery::attempt;
+use crate::notify::http::HttpPost;
+use crate::notify::message::Bundle;
+use crate::provider::outcome::Outcome;
 
 /// Send each `[[notify]]` of the configuration a test notice, now, and show what it answered.
 ///

@@ -7,12 +7,12 @@ use serde::Serialize;
 use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
-use crate::config::types::Server;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
 use crate::readable::age;
 use crate::ring::Ring;
+use crate::server::Server;
 
 /// Show what the next rotation would create and delete, and why; changes nothing.
 ///

@@ -8,17 +8,17 @@ use clap::{ArgGroup, Args};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
-use crate::cli::ending::Ending;
 use crate::cli::setup::{Chatter, Refusal, Setup};
+use crate::cli::shutdown::Ending;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
-use crate::config::types::Server;
-use crate::exclusion::Exclusion;
 use crate::naming::Tick;
 use crate::plan::AskedBy;
-use crate::rotate::report::{Report, RotationOutcome};
-use crate::rotate::{Assignment, Surroundings, rotate, tick_by_hand};
+use crate::report::{Report, RotationOutcome};
+use crate::rotation::lock::Exclusion;
+use crate::rotation::{Assignment, Surroundings, event, rotate, tick_by_hand};
+use crate::server::Server;
 use crate::store::place::Place;
 use crate::store::{self, PastRotation};
 
@@ -107,8 +107,8 @@ async fn join(
             Ok(report) => take(report),
             Err(broken) => {
                 let Some(server) = under_way.get(&broken.id()) else { continue };
-                let report = Report::broken_off(server.id, &server.name, tick, &broken);
-                report.log();
+                let report = event::broken_off(server, tick, &broken);
+                event::log(&report);
                 take(report);
             }
         }
@@ -135,7 +135,7 @@ async fn rotate_one(
             rotate(surroundings, &assignment, &claim).await
         }
     };
-    report.log();
+    event::log(&report);
     report
 }
 

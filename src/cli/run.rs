@@ -10,25 +10,25 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::client::Client;
-use crate::cli::ending::LAST_WORDS;
 use crate::cli::setup::{Refusal, Setup, connect, log_warnings};
+use crate::cli::shutdown::LAST_WORDS;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::daemon::clockwork::CronClockwork;
-use crate::daemon::herald::Herald;
-use crate::daemon::notify::{self, ServiceManager};
+use crate::daemon::sd_notify::{self, ServiceManager};
+use crate::daemon::service_status::Herald;
 use crate::daemon::signals::{self, Signal, Signals};
 use crate::daemon::{Daemon, World};
-use crate::hooks::Processes;
 use crate::naming::ServerId;
-use crate::notices::Notices;
-use crate::notices::post::HttpPost;
+use crate::notify::Notices;
+use crate::notify::http::HttpPost;
 use crate::observe::listener::listen;
-use crate::rotate::report::Report;
-use crate::standing::Standings;
+use crate::provider::client::Client;
+use crate::report::Report;
+use crate::rotation::hooks::Processes;
+use crate::status::Standings;
 use crate::store::place::Place;
 use crate::store::{Filter, LastOfServer, Store};
 
@@ -81,7 +81,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let witnesses = Arc::new(Witnesses {
         herald: Herald::new(
             ServiceManager::from_environment(variable),
-            notify::watchdog(variable),
+            sd_notify::watchdog(variable),
             setup.clock.clone(),
         ),
         store,

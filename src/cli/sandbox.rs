@@ -8,8 +8,8 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
-use crate::cli::ending::Ending;
 use crate::cli::setup::seed;
+use crate::cli::shutdown::Ending;
 use crate::cli::{Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::naming::{Prefix, ServerId, Tick};

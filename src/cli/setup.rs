@@ -10,23 +10,25 @@ use rand::Rng;
 use rand::rngs::SysRng;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::client::Client;
-use crate::api::credentials::{CredentialError, Credentials};
-use crate::api::failure::CallError;
-use crate::api::http::HttpTransport;
-use crate::api::scope::Scope;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
-use crate::config::types::{ApiSettings, LogFormat, Server, Settings};
+use crate::config::types::{ApiSettings, LogFormat, Settings};
 use crate::config::{self, Loaded, Problem, problem};
-use crate::exclusion::{self, Exclusion, SERVICE_DIRECTORY};
-use crate::hooks::Processes;
 use crate::naming::ServerId;
+use crate::paths::SERVICE_DIRECTORY;
 use crate::pins::Pins;
+use crate::polling::Habits;
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::provider::credentials::{CredentialError, Credentials};
+use crate::provider::http::HttpTransport;
+use crate::provider::outcome::CallError;
 use crate::ring::Ring;
-use crate::rotate::Surroundings;
-use crate::rotate::pace::Habits;
-use crate::standing::Standings;
+use crate::rotation::Surroundings;
+use crate::rotation::hooks::Processes;
+use crate::rotation::lock::{self, Exclusion};
+use crate::server::Server;
+use crate::status::Standings;
 use crate::store::place::Place;
 use crate::telemetry::{self, Form};
 
@@ -173,7 +175,7 @@ impl Setup {
     /// [`Exit::Trouble`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
     pub fn exclusion(&self) -> Result<Exclusion, Refusal> {
-        let file = exclusion::lock_file(|name| std::env::var_os(name));
+        let file = lock::lock_file(|name| std::env::var_os(name));
         let account = self.settings.api.base_url.as_str();
         let problem = match Exclusion::on_machine(&file, account, &self.clock) {
             Ok(exclusion) => return Ok(exclusion),

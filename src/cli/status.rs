@@ -15,13 +15,13 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::config;
-use crate::config::types::Server;
 use crate::daemon::view::Row;
 use crate::naming::ServerId;
-use crate::observe::document::{Document, Filter, Found, ServerStatus, Totals, VERSION};
-use crate::observe::visitor::{NoAnswer, ask};
+use crate::observe::client::{NoAnswer, ask};
+use crate::observe::status_document::{Document, Filter, Found, ServerStatus, Totals, VERSION};
 use crate::readable;
-use crate::standing::{RingSeen, Standing, Standings};
+use crate::server::Server;
+use crate::status::{RingSeen, Standing, Standings};
 use crate::store;
 use crate::store::place::Place;
 

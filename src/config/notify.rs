@@ -5,9 +5,9 @@ use std::ops::Range;
 use crate::config::document::{Given, Problems, Table, mistake, nearest, string};
 use crate::config::reference;
 use crate::config::types::Notify;
-use crate::notices::format::Format;
-use crate::notices::states::Event;
-use crate::notices::webhook::Webhook;
+use crate::notify::format::Format;
+use crate::notify::transitions::Event;
+use crate::notify::webhook::Webhook;
 
 /// What a target may be told of.
 const EVENTS: [Event; 3] = [Event::Failure, Event::Recovery, Event::Success];

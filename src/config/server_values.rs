@@ -8,9 +8,9 @@ use toml::de::DeValue;
 
 use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, refuse, string};
 use crate::config::reference;
-use crate::config::types::Hooks;
 use crate::config::values::{DAY, duration};
 use crate::naming::SnapshotId;
+use crate::server::Hooks;
 
 pub(super) fn plain_text<'a>(
     key: &str,

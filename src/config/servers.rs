@@ -11,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::document::{Given, Problems, Table};
 use crate::config::reference;
 use crate::config::server_values::{hooks, pins, plain_text, schedules};
-use crate::config::types::{CAP, Hooks, Server};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::interner::Interner;
 use crate::naming::{Prefix, PrefixError, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
+use crate::server::{CAP, Hooks, Server};
 
 /// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
 /// told than of another provider.

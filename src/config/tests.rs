@@ -296,7 +296,7 @@ fn what_servers_have_in_common_is_in_memory_once() {
     let tables = (1..).zip(&texts).map(|(id, text)| format!("[[server]]\nid = {id}\n{text}"));
     let servers = parse("config.toml", &tables.collect::<String>()).unwrap().settings.servers;
     let [first, alike, elsewhere, plain] = servers.as_slice() else { panic!("four servers") };
-    let share = |one: &types::Server, other: &types::Server| {
+    let share = |one: &crate::server::Server, other: &crate::server::Server| {
         let prefixes = [one, other].map(|it| it.policy.prefix.as_str().as_ptr());
         let hooks = [one, other].map(|it| it.hooks.as_ref().map(Arc::as_ptr));
         [

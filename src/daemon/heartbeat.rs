@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
+use crate::moment::Moment;
 
 /// Without a beat for so long the scheduler is stuck. It beats about twice a second; a fleet that is
 /// due at once, or a machine under load, delays a beat by seconds at most.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::api::failure::CallError;
-use crate::clock::Moment;
-use crate::config::types::Server;
 use crate::daemon::{Ordered, Shared};
-use crate::exclusion::Busy;
+use crate::moment::Moment;
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
+use crate::provider::outcome::CallError;
 use crate::ring::Ring;
+use crate::rotation::lock::Busy;
+use crate::server::Server;
 
 /// Between two tries to look, at most: the network may come up late.
 const PATIENCE: Duration = Duration::from_secs(300);

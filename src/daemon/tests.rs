@@ -6,17 +6,17 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 
 use super::*;
-use crate::api::credentials::Credentials;
-use crate::api::scope::Scope;
-use crate::api::transport::{Exchange, Request, Transport};
 use crate::config;
 use crate::daemon::clockwork::{CronClockwork, Work};
-use crate::daemon::herald::Herald;
-use crate::daemon::notify::ServiceManager;
-use crate::hooks::Processes;
-use crate::notices::Notices;
-use crate::notices::post::{Letter, Post, Posting};
+use crate::daemon::sd_notify::ServiceManager;
+use crate::daemon::service_status::Herald;
+use crate::notify::Notices;
+use crate::notify::http::{Letter, Post, Posting};
 use crate::plan::Creation;
+use crate::provider::call_context::Scope;
+use crate::provider::credentials::Credentials;
+use crate::provider::transport::{Exchange, Request, Transport};
+use crate::rotation::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Call, Options, Provider};
 use crate::schedule::loaded::FirstLoaded;
@@ -231,7 +231,7 @@ async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_
     let created: Vec<String> = provider
         .acts()
         .iter()
-        .filter(|act| act.operation == crate::api::failure::Operation::Create)
+        .filter(|act| act.operation == crate::provider::outcome::Operation::Create)
         .map(|act| act.row.name.clone())
         .collect();
     assert!(!created.contains(&"snapring-20261123T040000Z".to_owned()), "{created:?}");

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::api::client::TokenState;
-use crate::api::traffic::Traffic;
-use crate::config::types::Server;
 use crate::daemon::{Shared, lock};
 use crate::naming::Tick;
-use crate::standing::Standing;
+use crate::provider::client::TokenState;
+use crate::provider::traffic::Traffic;
+use crate::server::Server;
+use crate::status::Standing;
 
 /// Looks at a daemon. Clones look at the same one.
 #[derive(Clone)]

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use url::form_urlencoded;
 
-use crate::api::client::TokenState;
 use crate::daemon::view::View;
-use crate::observe::document::{
+use crate::observe::routes::Query;
+use crate::observe::status_document::{
     DaemonStatus, Found, RingStatus, ServerStatus, SnapshotStatus, State, Totals,
 };
-use crate::observe::routes::Query;
+use crate::provider::client::TokenState;
 use crate::readable;
-use crate::rotate::report::RotationOutcome;
+use crate::report::RotationOutcome;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
 const ON_A_PAGE: usize = 60;

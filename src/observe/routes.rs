@@ -12,8 +12,8 @@ use axum::routing::get;
 use url::form_urlencoded;
 
 use crate::daemon::view::View;
-use crate::observe::document::{DaemonStatus, Document, Filter, Found, State};
 use crate::observe::health::Obstacles;
+use crate::observe::status_document::{DaemonStatus, Document, Filter, Found, State};
 use crate::observe::{metrics, page};
 
 /// All paths.

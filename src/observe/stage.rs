@@ -6,24 +6,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::api::client::Client;
-use crate::api::credentials::Credentials;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::daemon::clockwork::{Clockwork, CronClockwork};
 use crate::daemon::view::{Row, View};
 use crate::daemon::{Daemon, World};
-use crate::exclusion::Exclusion;
-use crate::hooks::Processes;
 use crate::naming::{SnapshotId, Tick};
+use crate::provider::client::Client;
+use crate::provider::credentials::Credentials;
+use crate::report::{Report, RotationOutcome};
 use crate::ring::Holder;
-use crate::rotate::report::{Report, RotationOutcome};
+use crate::rotation::hooks::Processes;
+use crate::rotation::lock::Exclusion;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
 use crate::schedule::loaded::FirstLoadedTimes;
 use crate::snapshot::Status;
-use crate::standing::{Ended, RingSeen, SlotSeen, Standing, Standings};
+use crate::status::{Ended, RingSeen, SlotSeen, Standing, Standings};
 
 /// A daemon on a provider in memory.
 pub(crate) struct Stage {

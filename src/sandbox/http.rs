@@ -403,8 +403,8 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::http::HttpTransport;
-    use crate::api::transport::{Method, Request, TornBody, Transport, TransportError};
+    use crate::provider::http::HttpTransport;
+    use crate::provider::transport::{Method, Request, TornBody, Transport, TransportError};
 
     async fn sandbox(fault: &str) -> Sandbox {
         let options = Options::new(1, SecretString::from("vps_test".to_owned()), 1);

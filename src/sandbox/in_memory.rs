@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::api::transport::{
+use crate::clock::Clock;
+use crate::provider::transport::{
     Exchange, MAX_BODY_BYTES, Method, Request, Response, TornBody, Transport, TransportError,
 };
-use crate::clock::Clock;
 use crate::sandbox::provider::{BASE_PATH, Fate, Provider, Question, Reply, StrayId};
 use crate::sandbox::strays::later;
 

@@ -107,9 +107,9 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::api::failure::Operation;
-    use crate::api::transport::{Method, Request, Transport, TransportError};
     use crate::naming::ServerId;
+    use crate::provider::outcome::Operation;
+    use crate::provider::transport::{Method, Request, Transport, TransportError};
     use crate::sandbox::in_memory::InMemory;
     use crate::sandbox::provider::Options;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::exclusion::SERVICE_DIRECTORY;
+use crate::paths::SERVICE_DIRECTORY;
 
 /// What the file is called in a state directory.
 const FILE_NAME: &str = "snapring.db";

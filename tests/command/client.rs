@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
-use snapring::api::client::Client;
-use snapring::api::credentials::Credentials;
-use snapring::api::failure::Outcome;
-use snapring::api::http::HttpTransport;
-use snapring::api::scope::Scope;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::naming::ServerId;
+use snapring::provider::call_context::Scope;
+use snapring::provider::client::Client;
+use snapring::provider::credentials::Credentials;
+use snapring::provider::http::HttpTransport;
+use snapring::provider::outcome::Outcome;
 use wiremock::matchers::{any, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 

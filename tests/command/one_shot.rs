@@ -1,6 +1,6 @@
 //! The commands that run once.
 
-use snapring::api::failure::Operation;
+use snapring::provider::outcome::Operation;
 
 use crate::machine::{Machine, SERVERS, TOKEN, WEB, json};
 

@@ -8,9 +8,9 @@
 use std::sync::Mutex;
 
 use ring::digest::{Context, SHA256};
-use snapring::api::transport::{Method, Request, Response, TornBody, TransportError};
-use snapring::clock::Moment;
-use snapring::rotate::report::Report;
+use snapring::moment::Moment;
+use snapring::provider::transport::{Method, Request, Response, TornBody, TransportError};
+use snapring::report::Report;
 use snapring::sandbox::provider::{Act, Row};
 
 use crate::machine::TOKEN;

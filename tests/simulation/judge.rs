@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::Value;
-use snapring::api::failure::Operation;
-use snapring::api::transport::{Method, Request, Response, TransportError};
-use snapring::clock::Moment;
-use snapring::rotate::report::Report;
+use snapring::moment::Moment;
+use snapring::provider::outcome::Operation;
+use snapring::provider::transport::{Method, Request, Response, TransportError};
+use snapring::report::Report;
 use snapring::sandbox::provider::{Act, Row};
 
 use crate::digests::{Record, act_line, answer_line, method, report_line, request_line};

@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use snapring::clock::Clock;
 use snapring::daemon::clockwork::{Agenda, Clockwork, ClockworkError, Work};
-use snapring::hooks::{HookError, HookRunner, Invocation, Running};
+use snapring::rotation::hooks::{HookError, HookRunner, Invocation, Running};
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer};
 

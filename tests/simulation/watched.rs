@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use snapring::api::transport::{Exchange, Method, Request, Transport};
 use snapring::clock::Clock;
+use snapring::provider::transport::{Exchange, Method, Request, Transport};
 use snapring::sandbox::in_memory::InMemory;
 use tokio_util::sync::CancellationToken;
 

@@ -5,18 +5,19 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::api::body::ServerRow;
-use crate::api::client::Client;
-use crate::api::failure::{CallError, Outcome};
-use crate::api::scope::Scope;
 use crate::cli::Exit;
 use crate::cli::check::{Answer, Remark, ServerAnswer};
 use crate::cli::plan::foretell;
 use crate::cli::setup::rings;
-use crate::config::types::{Server, Settings};
+use crate::config::types::Settings;
 use crate::naming::SnapshotId;
 use crate::plan::Step;
+use crate::provider::body::ServerRow;
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::provider::outcome::{CallError, Outcome};
 use crate::ring::Ring;
+use crate::server::Server;
 
 /// Who the token is.
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::observe::document::{Document, ServerStatus, State};
+use crate::observe::status_document::{Document, ServerStatus, State};
 use crate::readable;
 
 /// How far the provider's clock may be ahead of this machine's.

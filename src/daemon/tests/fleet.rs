@@ -2,8 +2,8 @@
 //! are exact, and a regression shows at once.
 
 use super::*;
-use crate::api::failure::{Operation, Outcome};
-use crate::api::transport::{Method, TransportError};
+use crate::provider::outcome::{Operation, Outcome};
+use crate::provider::transport::{Method, TransportError};
 
 /// So many servers that are due together each night, and a provider with rings that are full.
 fn fleet(servers: u64, api: &str, change: impl FnOnce(&mut Options)) -> (Stage, Settings) {

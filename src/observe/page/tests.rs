@@ -2,10 +2,10 @@ use rstest::rstest;
 
 use super::*;
 use crate::daemon::view::Row;
-use crate::observe::document::Filter;
 use crate::observe::stage::{ended, managed, noon, numbered, ring, row, slot, time};
+use crate::observe::status_document::Filter;
+use crate::report::RotationOutcome;
 use crate::ring::Holder;
-use crate::rotate::report::RotationOutcome;
 use crate::snapshot::Status;
 
 fn daemon() -> DaemonStatus {
@@ -28,7 +28,7 @@ fn page(rows: Vec<Row>, query: &Query) -> String {
     Page::of(found, &daemon(), query, noon()).render().unwrap()
 }
 
-fn good(at: &str) -> crate::standing::Ended {
+fn good(at: &str) -> crate::status::Ended {
     ended(at, RotationOutcome::Rotated, "")
 }
 

@@ -22,9 +22,8 @@ async fn fleet(count: u64) -> Stage {
     stage.start().await;
     until("all are listed", async || {
         let metrics = stage.text("metrics");
-        let of_ring = |line: &&str| {
-            line.starts_with("snapring_slots{") && line.contains("state=\"free\"")
-        };
+        let of_ring =
+            |line: &&str| line.starts_with("snapring_slots{") && line.contains("state=\"free\"");
         (metrics.lines().filter(of_ring).count() as u64 == count).then_some(())
     })
     .await;

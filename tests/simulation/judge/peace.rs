@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use snapring::rotate::report::{Report, RotationOutcome};
+use snapring::report::{Report, RotationOutcome};
 use snapring::sandbox::provider::Row;
 
 use crate::judge::Judge;

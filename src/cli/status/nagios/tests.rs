@@ -1,9 +1,9 @@
 use rstest::rstest;
 
 use super::*;
-use crate::observe::document::{DaemonStatus, Filter, Found};
 use crate::observe::stage::{ended, noon, numbered, time};
-use crate::rotate::report::RotationOutcome;
+use crate::observe::status_document::{DaemonStatus, Filter, Found};
+use crate::report::RotationOutcome;
 
 /// A day and two hours.
 const DAY: Duration = Duration::from_secs(26 * 3600);
@@ -104,7 +104,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         started_at: time("2026-11-01T00:00:00Z"),
         alive,
         ready: alive,
-        token: crate::api::client::TokenState::Accepted,
+        token: crate::provider::client::TokenState::Accepted,
         configuration_read_at: time("2026-11-01T00:00:00Z"),
         configuration_refused: refused.map(str::to_owned),
     });

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::api::transport::Response;
 use crate::naming::SnapshotId;
+use crate::provider::transport::Response;
 
 /// A transport that treats listings of the account in a way of its own.
 struct Strange<F>(InMemory, Clock, F);
@@ -485,7 +485,7 @@ async fn a_row_lost_between_pages_makes_no_tick_run_that_comes_too_soon() {
 struct NoProcesses;
 
 impl HookRunner for NoProcesses {
-    fn run(&self, _: crate::hooks::Invocation) -> crate::hooks::Running<'_> {
+    fn run(&self, _: crate::rotation::hooks::Invocation) -> crate::rotation::hooks::Running<'_> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -494,7 +494,7 @@ impl HookRunner for NoProcesses {
 fn servers_with(
     ids: std::ops::Range<u64>,
     lines: impl Fn(u64) -> &'static str,
-) -> Vec<Arc<crate::config::types::Server>> {
+) -> Vec<Arc<crate::server::Server>> {
     super::settings(&ids.map(|id| server(id, lines(id))).collect::<String>()).servers
 }
 
@@ -578,7 +578,7 @@ async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
     for _ in 0..24 * 3600 {
         stage.clock.sleep(Duration::from_secs(1)).await;
         let state = daemon.shared.current().client.token_state();
-        refused += u32::from(state == crate::api::client::TokenState::Refused);
+        refused += u32::from(state == crate::provider::client::TokenState::Refused);
     }
     drop(daemon);
     assert_eq!(refused, 0, "seconds in which it was");

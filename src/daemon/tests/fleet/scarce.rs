@@ -2,7 +2,7 @@
 //! may come.
 
 use super::*;
-use crate::api::transport::Response;
+use crate::provider::transport::Response;
 
 struct Scarce {
     memory: InMemory,

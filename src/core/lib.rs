@@ -1,0 +1,26 @@
+//! What snapring decides, and none of what it does: no network, no disk, no clock, no log.
+//!
+//! Time is always a parameter. The dependencies of this crate are what keeps it so.
+//!
+//! - [`naming`], [`snapshot`], [`ring`]: what is there, and whose it is
+//! - [`server`], [`policy`]: what is wanted
+//! - [`schedule`], [`timetable`]: when
+//! - [`plan`], [`pins`]: what to create and delete
+//! - [`polling`], [`completion`]: how to wait for a snapshot
+//! - [`report`]: what became of a rotation
+
+pub mod completion;
+pub mod moment;
+pub mod naming;
+pub mod pins;
+pub mod plan;
+pub mod policy;
+pub mod polling;
+pub mod report;
+pub mod ring;
+pub mod schedule;
+pub mod server;
+pub mod snapshot;
+#[cfg(test)]
+mod testing;
+pub mod timetable;

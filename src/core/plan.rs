@@ -1,0 +1,520 @@
+//! What should happen next? Every decision about a server's snapshots, none of the doing.
+//!
+//! `plan` prints what [`forecast::Plan`] says; `rotate` and the daemon ask [`next_step`] and
+//! [`prune`], which the forecast is made of. A [`Deletion`] or a [`Creation`] can be had from here
+//! only, and each carries the moment of the listing that it rests on.
+
+pub mod forecast;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::moment::Moment;
+use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::policy::{Candidate, Policy, Verdict, retain};
+use crate::ring::{Completed, Ring, Slot};
+use crate::schedule::loaded::FirstLoaded;
+use crate::snapshot::{Listing, Snapshot, Status};
+
+/// Permission to delete one snapshot, for a reason, on the strength of one complete listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deletion {
+    snapshot: SnapshotId,
+    name: String,
+    why: Why,
+    #[serde(skip)]
+    seen: Moment,
+}
+
+/// Why a snapshot is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It failed; nobody can restore it, and it holds a slot.
+    Failed,
+    /// A newer completed snapshot of the same tick exists.
+    Duplicate,
+    /// Retention does not keep it.
+    Retention,
+    /// Retention would keep it, but snapshots that are not the ring's own hold the slots.
+    Squeezed,
+    /// A person asked for it.
+    ByHand,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Failed => "it failed",
+            Self::Duplicate => "a newer snapshot of the same tick exists",
+            Self::Retention => "retention does not keep it",
+            Self::Squeezed => "squeezed: others hold the slots",
+            Self::ByHand => "asked for by hand",
+        })
+    }
+}
+
+impl Deletion {
+    fn of(snapshot: &Snapshot, why: Why, listing: &Listing) -> Self {
+        Self { snapshot: snapshot.id, name: snapshot.name.clone(), why, seen: listing.asked_at }
+    }
+
+    /// A person's own decision about a snapshot that a listing shows; `None` when it does not.
+    #[must_use]
+    pub fn by_hand(snapshot: SnapshotId, listing: &Listing) -> Option<Self> {
+        let row = listing.snapshots.iter().find(|row| row.id == snapshot)?;
+        Some(Self::of(row, Why::ByHand, listing))
+    }
+
+    /// Which snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    /// When the listing was asked for that shows it.
+    #[must_use]
+    pub fn seen(&self) -> Moment {
+        self.seen
+    }
+}
+
+/// Permission to create one snapshot: a complete listing shows a free slot for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Creation {
+    server: ServerId,
+    name: String,
+    #[serde(skip)]
+    seen: Moment,
+}
+
+impl Creation {
+    /// A person's own snapshot; `None` when the listing shows no free slot.
+    #[must_use]
+    pub fn by_hand(name: String, cap: u32, listing: &Listing) -> Option<Self> {
+        let free = listing.snapshots.len() < cap as usize;
+        free.then_some(Self { server: listing.server, name, seen: listing.asked_at })
+    }
+
+    /// Of which server.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// What it will be called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When the listing was asked for that shows the free slot.
+    #[must_use]
+    pub fn seen(&self) -> Moment {
+        self.seen
+    }
+}
+
+/// Who asked for a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The schedule: `min_interval` applies.
+    Schedule,
+    /// A person (`rotate`, USR1): it does not.
+    Person,
+}
+
+/// What a rotation has done so far, as far as the next step depends on it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Deleted in this rotation. A listing may still show them for a while.
+    pub deleted: BTreeSet<SnapshotId>,
+    /// The provider would not delete these.
+    pub undeletable: BTreeSet<SnapshotId>,
+    /// Victims that may still be taken; `None`: room was not made yet.
+    pub victims_left: Option<u32>,
+}
+
+/// What comes next, up to the create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// This tick's snapshot is there already.
+    Adopt(Snapshot),
+    /// Nothing is to be done for this tick.
+    Skip(Skip),
+    /// Delete these first; each makes one slot free.
+    MakeRoom(Vec<Deletion>),
+    /// What was deleted is still listed: look again.
+    AwaitRoom,
+    /// Create the tick's snapshot.
+    Create(Creation),
+    /// No room, and none can be made.
+    Blocked(Blocked),
+}
+
+/// Why a tick is not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Skip {
+    /// It comes too soon after the last managed snapshot.
+    TooSoon {
+        /// That one's name.
+        last: String,
+        /// What the policy asks for.
+        min_interval: Duration,
+    },
+    /// A later tick that has come has its snapshot already: this one's may have been there, and
+    /// pruned.
+    Overtaken {
+        /// The later tick's snapshot.
+        by: String,
+    },
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSoon { last, min_interval } => {
+                let min_interval = humantime::format_duration(*min_interval);
+                write!(out, "too soon after {last}: min_interval is {min_interval}")
+            }
+            Self::Overtaken { by } => write!(out, "overtaken: {by}, of a later tick, is there"),
+        }
+    }
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    /// The policy's cap.
+    pub cap: u32,
+    /// The policy's reserve.
+    pub reserve: u32,
+    /// Who holds the slots: each snapshot's name and holder.
+    pub holders: Vec<String>,
+    /// The policy itself asks for every slot.
+    pub keep_fills_the_ring: bool,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cap, reserve, holders, keep_fills_the_ring } = self;
+        write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
+        if *reserve > 0 {
+            write!(out, " and {reserve} are reserved")?;
+        }
+        write!(out, ", and none of these may be deleted now: {}", holders.join(", "))?;
+        if *keep_fills_the_ring {
+            // What would go is the newest completed one, in whose period the new one falls.
+            out.write_str(
+                "; keep and reserve ask for every slot: with one fewer there is always room for the next",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Decides what comes next for a tick: adopt, make room, create, or stop.
+///
+/// `now` stands for the time at which the new snapshot will be made.
+#[must_use]
+pub fn next_step(
+    ring: &Ring,
+    policy: &Policy,
+    tick: Tick,
+    asked_by: AskedBy,
+    progress: &Progress,
+    now: Timestamp,
+) -> Step {
+    if let Some(found) = ring.for_tick(tick, policy) {
+        return Step::Adopt(found.clone());
+    }
+    // Once room was made, the tick is run.
+    if progress.victims_left.is_none()
+        && let Some(skip) = skip(ring, policy, tick, asked_by, now)
+    {
+        return Step::Skip(skip);
+    }
+    let needed = slots_needed(ring, policy, progress);
+    if needed > 0 {
+        let may_take = progress.victims_left.unwrap_or(needed);
+        let victims = victims(ring, policy, progress, now);
+        if room_for_managed(ring, policy) == 0
+            || may_take < needed
+            || victims.len() < needed as usize
+        {
+            return Step::Blocked(blocked(ring, policy));
+        }
+        return Step::MakeRoom(victims.into_iter().take(needed as usize).collect());
+    }
+    if ring.taken() >= policy.cap {
+        return Step::AwaitRoom;
+    }
+    Step::Create(Creation {
+        server: ring.listing().server,
+        name: policy.prefix.name(tick),
+        seen: ring.listing().asked_at,
+    })
+}
+
+/// Ticks are compared with ticks, so that a machine whose clock disagrees with the provider's
+/// neither skips nor doubles. Nearness counts both ways, since a late tick may be the earlier one.
+/// A later tick that has not come yet was made by a clock that was wrong, and overtakes nothing.
+fn skip(
+    ring: &Ring,
+    policy: &Policy,
+    tick: Tick,
+    asked_by: AskedBy,
+    now: Timestamp,
+) -> Option<Skip> {
+    let (snapshot, last) = ring.newest(policy)?;
+    let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
+    if asked_by == AskedBy::Schedule && apart < policy.min_interval {
+        let last = snapshot.name.clone();
+        return Some(Skip::TooSoon { last, min_interval: policy.min_interval });
+    }
+    // Any of them: a duplicate that came late can be the newest, and its tick an old one.
+    let overtaking = |(_, later): &(_, Tick)| (tick.instant()..=now).contains(&later.instant());
+    let (by, _) = ring.usable(policy).rfind(overtaking)?;
+    Some(Skip::Overtaken { by: by.name.clone() })
+}
+
+/// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,
+/// it does not add to it.
+fn room_for_managed(ring: &Ring, policy: &Policy) -> u32 {
+    policy.cap.saturating_sub(policy.reserve.max(ring.held_by_others()))
+}
+
+/// How many managed snapshots must go before one more fits.
+fn slots_needed(ring: &Ring, policy: &Policy, progress: &Progress) -> u32 {
+    let managed = u32::try_from(remaining(ring, progress).count()).unwrap_or(u32::MAX);
+    managed.saturating_add(1).saturating_sub(room_for_managed(ring, policy))
+}
+
+/// Who may make room, in order: failed ones; duplicates; what retention would drop once the new one
+/// is there, oldest first; then the oldest completed ones but the newest.
+fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) -> Vec<Deletion> {
+    let listing = ring.listing();
+    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
+    let newest = completed.last().map(|snapshot| snapshot.id);
+    let kept = kept_beside_a_new_one(&completed, policy, now);
+    let failed = failed(ring, progress).map(|snapshot| (snapshot, Why::Failed));
+    let spare = completed.iter().copied().filter(|snapshot| Some(snapshot.id) != newest);
+    let (dropped, mut squeezed): (Vec<_>, Vec<_>) =
+        spare.partition(|snapshot| !kept.contains(&snapshot.id));
+    // Only others squeeze a ring. Its own unfinished snapshots must not eat the finished ones.
+    if ring.held_by_others() <= policy.reserve {
+        squeezed.clear();
+    }
+    // Nor when others squeeze it too: one goes for each finished one that does not fit, and no more.
+    let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
+    squeezed.truncate(lacking.saturating_sub(dropped.len()));
+    failed
+        .chain(duplicates.into_iter().map(|it| (it.snapshot, Why::Duplicate)))
+        .chain(dropped.into_iter().map(|snapshot| (snapshot, Why::Retention)))
+        .chain(squeezed.into_iter().map(|snapshot| (snapshot, Why::Squeezed)))
+        .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
+        .map(|(snapshot, why)| Deletion::of(snapshot, why, listing))
+        .collect()
+}
+
+fn blocked(ring: &Ring, policy: &Policy) -> Blocked {
+    let describe = |slot: &Slot| match (&slot.holder, &slot.snapshot.status) {
+        (holder, Status::Completed) => format!("{} ({})", slot.snapshot.name, holder.as_str()),
+        (holder, status) => {
+            format!("{} ({}, {})", slot.snapshot.name, holder.as_str(), status.as_str())
+        }
+    };
+    Blocked {
+        cap: policy.cap,
+        reserve: policy.reserve,
+        holders: ring.slots().iter().map(describe).collect(),
+        keep_fills_the_ring: ring.held_by_others() <= policy.reserve
+            && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
+    }
+}
+
+/// The managed snapshots without those that this rotation deleted and the listing still shows.
+fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
+    ring.managed()
+        .map(|(snapshot, _)| snapshot)
+        .filter(|snapshot| !progress.deleted.contains(&snapshot.id))
+}
+
+/// The managed, completed snapshots. Retention looks at one of each tick and at nothing else.
+fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
+    Completed::of(remaining(ring, progress))
+}
+
+fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
+    remaining(ring, progress).filter(|snapshot| snapshot.status == Status::Failed)
+}
+
+fn candidates(snapshots: &[&Snapshot]) -> Vec<Candidate> {
+    snapshots
+        .iter()
+        .map(|snapshot| Candidate { id: snapshot.id, created_at: snapshot.created_at })
+        .collect()
+}
+
+/// An id that no snapshot has: the one that is still to be made.
+const YET_TO_COME: SnapshotId = SnapshotId(u64::MAX);
+
+fn kept_beside_a_new_one(
+    completed: &[&Snapshot],
+    policy: &Policy,
+    now: Timestamp,
+) -> BTreeSet<SnapshotId> {
+    let verdicts = judge_with_a_new_one(completed, policy, now);
+    verdicts.into_iter().filter(Verdict::keeps).map(|verdict| verdict.id).collect()
+}
+
+fn judge_with_a_new_one(completed: &[&Snapshot], policy: &Policy, now: Timestamp) -> Vec<Verdict> {
+    let mut candidates = candidates(completed);
+    // The provider's clock may be ahead of ours; the new one is the newest all the same.
+    let newest = completed.last().map_or(now, |snapshot| snapshot.created_at.max(now));
+    candidates.push(Candidate { id: YET_TO_COME, created_at: newest });
+    retain(&candidates, &policy.keep, &policy.time_zone)
+}
+
+/// What is to be pruned once `own`, the rotation's snapshot, is completed: duplicates, then managed
+/// snapshots that retention drops, each oldest first, then failed ones. Nothing while the listing
+/// does not show `own` as completed.
+#[must_use]
+pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress) -> Vec<Deletion> {
+    let own_is_there = ring
+        .listing()
+        .snapshots
+        .iter()
+        .any(|snapshot| snapshot.id == own && snapshot.status == Status::Completed);
+    if !own_is_there {
+        return Vec::new();
+    }
+    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
+    let newest = completed.last().map(|snapshot| snapshot.id);
+    let kept: BTreeSet<SnapshotId> =
+        retain(&candidates(&completed), &policy.keep, &policy.time_zone)
+            .into_iter()
+            .filter(Verdict::keeps)
+            .map(|verdict| verdict.id)
+            .collect();
+    let dropped = completed
+        .into_iter()
+        .filter(|snapshot| !kept.contains(&snapshot.id))
+        .map(|snapshot| (snapshot, Why::Retention));
+    duplicates
+        .into_iter()
+        .map(|it| (it.snapshot, Why::Duplicate))
+        .chain(dropped)
+        .chain(failed(ring, progress).map(|snapshot| (snapshot, Why::Failed)))
+        // Retention keeps the newest by itself; that it stays must not hang on retention alone.
+        .filter(|(snapshot, _)| snapshot.id != own && Some(snapshot.id) != newest)
+        .map(|(snapshot, why)| Deletion::of(snapshot, why, ring.listing()))
+        .collect()
+}
+
+/// The latest tick that was missed, of those that were the `latest` of each of a server's schedules.
+///
+/// One was missed if its schedule had been loaded by then. Where that is not recorded, the ring
+/// tells: a managed snapshot whose tick is an occurrence of the server's schedules (`occurs`), made
+/// after the moment when the schedule was not there yet, shows that it was in force, and later
+/// occurrences were missed. A ring without a managed snapshot has missed nothing. So neither a new
+/// server nor an edited schedule fires by itself.
+#[must_use]
+pub fn missed(
+    ring: &Ring,
+    policy: &Policy,
+    latest: impl IntoIterator<Item = (Tick, FirstLoaded)>,
+    occurs: impl Fn(Tick) -> bool,
+) -> Option<Tick> {
+    let (_, newest) = ring.newest(policy)?;
+    let in_force_since = |moment: Timestamp| {
+        let ticks = ring.managed().map(|(_, tick)| tick).chain([newest]);
+        ticks.into_iter().any(|tick| tick.instant() > moment && occurs(tick))
+    };
+    latest
+        .into_iter()
+        .filter(|(tick, _)| *tick > newest)
+        .filter(|(tick, loaded)| tick.instant() >= loaded.by || in_force_since(loaded.after))
+        .map(|(tick, _)| tick)
+        .max()
+}
+
+/// What a start finds to be done for a server: run the tick that was missed, else go on with an
+/// unfinished snapshot, else nothing.
+#[must_use]
+pub fn unfinished(ring: &Ring, policy: &Policy, missed: Option<Tick>) -> Option<Tick> {
+    let (newest, tick) = ring.newest(policy)?;
+    missed.or_else(|| (newest.status == Status::InProgress).then_some(tick))
+}
+
+/// A tick this much ahead of the clock points to a clock that was or is wrong.
+const FUTURE_TICK_TOLERANCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+/// What a person should know about a ring before a rotation touches it.
+#[must_use]
+pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Step::MakeRoom(victims) = step
+        && victims.iter().any(|victim| victim.why() == Why::Squeezed)
+    {
+        warnings.push(format!(
+            "the ring is squeezed: {} snapshots that are not its own hold slots of {}, so one that \
+             `keep` asks for goes",
+            ring.held_by_others(),
+            policy.cap
+        ));
+    }
+    for (snapshot, tick) in ring.managed() {
+        if tick.instant() > now.saturating_add(FUTURE_TICK_TOLERANCE).unwrap_or(now) {
+            warnings.push(format!("{} lies in the future: is a clock wrong?", snapshot.name));
+        }
+    }
+    let completed = ring.completed();
+    for (tick, snapshots) in ring.duplicate_ticks(policy) {
+        warnings.push(duplicate_warning(tick, &snapshots, &completed));
+    }
+    warnings
+}
+
+fn duplicate_warning(tick: Tick, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {
+    let ids = |snapshots: &[&Snapshot]| {
+        let ids: Vec<String> = snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect();
+        match ids.split_last() {
+            Some((last, before @ [_, ..])) => format!("{} and {last}", before.join(", ")),
+            _ => ids.concat(),
+        }
+    };
+    let older: Vec<&Snapshot> = snapshots
+        .iter()
+        .copied()
+        .filter(|snapshot| completed.duplicate(snapshot.id).is_some())
+        .collect();
+    let what_happens = match older.as_slice() {
+        [] => {
+            "none is deleted as a duplicate, because at most one is both completed and not pinned"
+                .to_owned()
+        }
+        [one] => format!("the older one, {}, is deleted once a rotation succeeds", one.id),
+        older => format!("the older ones, {}, are deleted once a rotation succeeds", ids(older)),
+    };
+    format!("{} snapshots of the tick {tick}: {}; {what_happens}", snapshots.len(), ids(snapshots))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! What became of a rotation.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::naming::{ServerId, SnapshotId, Tick};
+
+/// How a rotation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RotationOutcome {
+    /// A snapshot was made and the ring pruned.
+    Rotated,
+    /// The tick's snapshot was there already; the ring was pruned.
+    Adopted,
+    /// Nothing was to be done: too soon, disabled, or still running.
+    Skipped,
+    /// No slot, and none that may be freed.
+    Blocked,
+    /// Anything else.
+    Failed,
+}
+
+impl RotationOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Rotated, Self::Adopted, Self::Skipped, Self::Blocked, Self::Failed];
+
+    /// The outcome of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+
+    /// The word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotated",
+            Self::Adopted => "adopted",
+            Self::Skipped => "skipped",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether the tick's snapshot is there and the ring is as the policy wants it.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Rotated | Self::Adopted)
+    }
+}
+
+/// What became of one rotation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: RotationOutcome,
+    /// Of which server.
+    pub server_id: ServerId,
+    /// Its name in the configuration.
+    pub server: String,
+    /// For which tick.
+    pub tick: Tick,
+    /// The snapshot that it created.
+    pub created: Option<String>,
+    /// The snapshots that it deleted.
+    pub deleted: Vec<String>,
+    /// Their ids: several snapshots may have one name.
+    #[serde(skip)]
+    pub deleted_ids: BTreeSet<SnapshotId>,
+    /// How many API calls it cost.
+    pub api_calls: u32,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// How long each step took, in milliseconds, in order.
+    pub steps: Vec<(&'static str, u64)>,
+    /// Why it did not end well, or what else there is to say.
+    pub reason: Option<String>,
+    /// The cause, where it is one of more than this server and has been told where it arose.
+    #[serde(skip)]
+    pub known_cause: Option<KnownCause>,
+}
+
+/// What ended a rotation's task before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokenOffBy {
+    /// A second request to end.
+    Request,
+    /// A fault in snapring, in words.
+    Fault(String),
+}
+
+/// What makes rotations fail through no fault of their servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KnownCause {
+    /// The account's token was refused.
+    Token,
+    /// snapring is ending.
+    Shutdown,
+}
+
+impl KnownCause {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The cause of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Token, Self::Shutdown].into_iter().find(|cause| cause.as_str() == word)
+    }
+}
+
+impl Report {
+    /// A rotation that ended before its first step.
+    #[must_use]
+    pub fn without_steps(
+        outcome: RotationOutcome,
+        server_id: ServerId,
+        server: &str,
+        tick: Tick,
+        reason: String,
+    ) -> Self {
+        Self {
+            outcome,
+            server_id,
+            server: server.to_owned(),
+            tick,
+            created: None,
+            deleted: Vec::new(),
+            deleted_ids: BTreeSet::new(),
+            api_calls: 0,
+            duration_ms: 0,
+            steps: Vec::new(),
+            reason: Some(reason),
+            known_cause: None,
+        }
+    }
+
+    /// A rotation whose task did not come to its end. What it had done is in the events of its calls.
+    #[must_use]
+    pub fn broken_off(server_id: ServerId, server: &str, tick: Tick, by: BrokenOffBy) -> Self {
+        let (reason, known_cause) = match by {
+            BrokenOffBy::Request => {
+                let reason = "broken off, as asked a second time; the next one goes on from what is \
+                              there, but a hook that was owed has not run";
+                (reason.to_owned(), Some(KnownCause::Shutdown))
+            }
+            BrokenOffBy::Fault(fault) => {
+                (format!("a fault in snapring broke the rotation off: {fault}"), None)
+            }
+        };
+        let outcome = RotationOutcome::Failed;
+        Self { known_cause, ..Self::without_steps(outcome, server_id, server, tick, reason) }
+    }
+
+    /// The outcome and all that was done, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut words = self.outcome.as_str().to_owned();
+        if let Some(created) = &self.created {
+            words.push_str(&format!(", made {created}"));
+        }
+        if !self.deleted.is_empty() {
+            words.push_str(&format!(", deleted {}", self.deleted.join(" ")));
+        }
+        if let Some(reason) = &self.reason {
+            words.push_str(&format!(": {reason}"));
+        }
+        words
+    }
+}
+
+/// Whole milliseconds.
+#[must_use]
+pub fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

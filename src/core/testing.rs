@@ -1,0 +1,52 @@
+//! What the tests of this crate share.
+
+pub(crate) mod calendar;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::naming::{ServerId, SnapshotId};
+use crate::policy::{Keep, Policy};
+use crate::schedule::Schedule;
+use crate::server::{CAP, Server};
+
+/// A server that keeps three snapshots, with these lines of a `[[server]]` table.
+pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {
+    let table: toml::Table = lines.parse().unwrap();
+    let text = |key: &str| table.get(key).and_then(|value| value.as_str());
+    let span = |key: &str, default: Duration| {
+        text(key).map_or(default, |text| humantime::parse_duration(text).unwrap())
+    };
+    let zone = TimeZone::get(text("timezone").unwrap_or("Etc/UTC")).unwrap();
+    let schedule = |text: &str| Schedule::parse(text, zone.clone()).unwrap();
+    let schedules = match table.get("schedule") {
+        Some(toml::Value::Array(all)) => {
+            all.iter().map(|one| schedule(one.as_str().unwrap())).collect()
+        }
+        _ => [schedule(text("schedule").unwrap_or("0 3 * * *"))].into(),
+    };
+    let pinned = table.get("pin").and_then(|pin| pin.as_array()).into_iter().flatten();
+    let pinned = pinned.map(|id| SnapshotId(id.as_integer().unwrap().unsigned_abs())).collect();
+    Arc::new(Server {
+        id: ServerId(id),
+        name: text("name").map_or_else(|| format!("server-{id}"), str::to_owned),
+        enabled: true,
+        schedules,
+        description: "".into(),
+        jitter: span("jitter", Duration::ZERO),
+        catch_up: span("catch_up", Duration::from_hours(24)),
+        completion_timeout: Duration::from_mins(45),
+        hooks: None,
+        policy: Arc::new(Policy {
+            prefix: "snapring".parse().unwrap(),
+            keep: Keep { last: 3, ..Keep::default() },
+            time_zone: zone.clone(),
+            cap: CAP,
+            reserve: 0,
+            pinned,
+            min_interval: span("min_interval", Duration::from_mins(10)),
+        }),
+    })
+}

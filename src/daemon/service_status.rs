@@ -1,0 +1,175 @@
+//! Keeps the service manager told of a daemon: that it is ready, what comes next, what came of the
+//! last rotation, and that it lives, for as long as the scheduler's heart beats.
+
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::clock::{self, Clock};
+use crate::daemon::Daemon;
+use crate::daemon::sd_notify::{ServiceManager, State};
+use crate::readable;
+use crate::report::Report;
+use crate::timetable::Upcoming;
+
+/// How often to look without a watchdog: a tick may pass without a rotation.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The least between two messages, however many rotations end.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells the service manager.
+pub struct Herald {
+    manager: ServiceManager,
+    watchdog: Option<Duration>,
+    clock: Clock,
+    news: Mutex<News>,
+    changed: Notify,
+}
+
+/// What has happened, as far as it is shown.
+#[derive(Debug, Default)]
+struct News {
+    /// The last rotation, and when it ended.
+    last: Option<(String, Timestamp)>,
+    /// Why the configuration that was read last is not in force.
+    refused: Option<(String, Timestamp)>,
+}
+
+impl Herald {
+    /// A herald to this service manager, which wants a sign of life within each `watchdog`.
+    #[must_use]
+    pub fn new(manager: ServiceManager, watchdog: Option<Duration>, clock: Clock) -> Self {
+        Self { manager, watchdog, clock, news: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// A rotation has ended.
+    pub fn rotated(&self, report: &Report) {
+        let words = format!("{} {}", report.outcome.as_str(), report.server);
+        self.note(|news, now| news.last = Some((words, now)));
+    }
+
+    /// The daemon is set going.
+    pub fn ready(&self, daemon: &Daemon) {
+        self.manager.tell(&[State::Ready, State::Status(self.status(daemon))]);
+    }
+
+    /// The configuration is about to be read again.
+    pub fn reloading(&self) {
+        self.manager.tell(&[State::Reloading(clock::monotonic_us())]);
+    }
+
+    /// The configuration was read again; `refused` says why it is not in force.
+    pub fn reloaded(&self, daemon: &Daemon, refused: Option<String>) {
+        self.note(|news, now| news.refused = refused.map(|reason| (reason, now)));
+        self.ready(daemon);
+    }
+
+    /// The daemon is about to end. No sign of life is owed from here on.
+    pub fn stopping(&self) {
+        let status = "ending: nothing new starts, calls under way end".to_owned();
+        self.manager.tell(&[State::Stopping, State::Status(status)]);
+    }
+
+    /// Tells how things are, for as long as it is polled.
+    pub async fn keep(&self, daemon: &Daemon) -> Infallible {
+        if !self.manager.listens() {
+            return std::future::pending().await;
+        }
+        // As its manual asks: twice within the span.
+        let span = self.watchdog.map_or(LOOK, |span| (span / 2).min(LOOK));
+        let mut said = String::new();
+        let mut alive = true;
+        loop {
+            let mut states = Vec::new();
+            let was_alive = alive;
+            alive = daemon.heartbeat().is_beating(self.clock.now());
+            if self.watchdog.is_some() && alive {
+                states.push(State::Alive);
+            }
+            // What stands still may hold what the status asks for.
+            if alive {
+                let status = self.status(daemon);
+                if status != said {
+                    states.push(State::Status(status.clone()));
+                    said = status;
+                }
+            }
+            self.manager.tell(&states);
+            if was_alive && !alive {
+                tracing::error!(event = "heartbeat", "the scheduler stands still");
+            }
+            self.clock.sleep(PAUSE.min(span)).await;
+            let left = span.saturating_sub(PAUSE);
+            let _ = self.clock.timeout(left, self.changed.notified()).await;
+        }
+    }
+
+    fn note(&self, what: impl FnOnce(&mut News, Timestamp)) {
+        let now = self.clock.now().wall;
+        what(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner), now);
+        self.changed.notify_one();
+    }
+
+    fn status(&self, daemon: &Daemon) -> String {
+        let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let (servers, upcoming) = daemon.outlook();
+        news.status(servers, upcoming)
+    }
+}
+
+impl News {
+    /// One line for a person who looks.
+    fn status(&self, servers: usize, upcoming: Option<Upcoming>) -> String {
+        let mut status = readable::servers(servers);
+        if let Some(Upcoming { at, server, more }) = upcoming {
+            status.push_str(&format!(", next tick {} for {server}", readable::instant(at)));
+            if more > 0 {
+                status.push_str(&format!(" and {more} more"));
+            }
+        }
+        if let Some((words, when)) = &self.last {
+            status.push_str(&format!(", last: {words} at {}", readable::instant(*when)));
+        }
+        if let Some((reason, when)) = &self.refused {
+            let when = readable::instant(*when);
+            status.push_str(&format!(
+                ", the old configuration stays in force since {when}: {reason}"
+            ));
+        }
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_status_says_what_comes_next_what_was_last_and_what_is_wrong() {
+        let upcoming = |more| {
+            Some(Upcoming { at: at("2026-11-26T03:00:00Z"), server: "web-01".to_owned(), more })
+        };
+        let mut news = News::default();
+        assert_eq!(news.status(1, None), "1 server");
+        assert_eq!(
+            news.status(1, upcoming(0)),
+            "1 server, next tick 2026-11-26 03:00:00 UTC for web-01"
+        );
+        news.last = Some(("rotated web-01".to_owned(), at("2026-11-25T03:04:10.9Z")));
+        news.refused = Some(("config.toml: no".to_owned(), at("2026-11-25T09:00:00Z")));
+        assert_eq!(
+            news.status(3, upcoming(2)),
+            "3 servers, next tick 2026-11-26 03:00:00 UTC for web-01 and 2 more, \
+             last: rotated web-01 at 2026-11-25 03:04:10 UTC, \
+             the old configuration stays in force since 2026-11-25 09:00:00 UTC: config.toml: no"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Notices: who fails is told to the services that `[[notify]]` names, once a change.
+//!
+//! [`states`] decides which reports are news, [`bundle`] puts into words what goes out together,
+//! [`format`](mod@format) gives it the form that a service takes, and `courier`, one task a target,
+//! carries it through [`post`]. A rotation only puts its news into a bounded queue: it waits for
+//! nobody.
+
+pub mod delivery;
+pub mod format;
+pub mod http;
+pub mod message;
+pub mod transitions;
+pub mod webhook;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::types::{Notify, Settings};
+use crate::naming::ServerId;
+use crate::notify::delivery::Courier;
+use crate::notify::http::Post;
+use crate::notify::transitions::{Event, Notice, States, Subject};
+use crate::report::Report;
+
+/// How many notices may wait for one target while it takes none.
+const QUEUE: usize = 4096;
+
+/// How long what is queued may take when snapring ends.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Tells the targets of the configuration in force.
+pub struct Notices {
+    desk: Mutex<Desk>,
+    clock: Clock,
+    post: Arc<dyn Post>,
+    couriers: TaskTracker,
+    stop: CancellationToken,
+}
+
+struct Desk {
+    states: States,
+    targets: Vec<Target>,
+}
+
+struct Target {
+    notify: Notify,
+    queue: mpsc::Sender<Notice>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Notices {
+    /// Begins to tell the configured targets; for `last_known` see [`States::new`].
+    #[must_use]
+    pub fn start(
+        settings: &Settings,
+        last_known: impl IntoIterator<Item = (ServerId, bool)>,
+        clock: Clock,
+        post: Arc<dyn Post>,
+    ) -> Self {
+        let states = States::new(watched(settings), last_known);
+        let notices = Self {
+            desk: Mutex::new(Desk { states, targets: Vec::new() }),
+            clock,
+            post,
+            couriers: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        notices.reload(settings);
+        notices
+    }
+
+    /// A rotation has ended, at this time. Never waits.
+    pub fn on_report(&self, report: &Report, ended: Timestamp) {
+        let mut desk = self.desk();
+        for notice in desk.states.take(report, ended) {
+            for target in &desk.targets {
+                target.tell(&notice);
+            }
+        }
+    }
+
+    /// Puts another configuration in force. A target that stays keeps its queue; one that goes is
+    /// still told what was in it.
+    pub fn reload(&self, settings: &Settings) {
+        let mut desk = self.desk();
+        desk.states.configure(watched(settings));
+        let mut before = std::mem::take(&mut desk.targets);
+        for notify in &settings.notify {
+            let same =
+                |it: &Target| it.notify.url == notify.url && it.notify.format == notify.format;
+            let target = match before.iter().position(same) {
+                Some(at) => Target { notify: notify.clone(), ..before.swap_remove(at) },
+                None => self.target(notify),
+            };
+            desk.targets.push(target);
+        }
+    }
+
+    /// Lets what is queued go out, for at most [`GRACE`]; tells the log what did not. Nothing is
+    /// told after this.
+    pub async fn end(&self) {
+        self.desk().targets.clear();
+        self.couriers.close();
+        if self.clock.timeout(GRACE, self.couriers.wait()).await.is_none() {
+            self.stop.cancel();
+            self.couriers.wait().await;
+        }
+    }
+
+    fn target(&self, notify: &Notify) -> Target {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let lost = Arc::<AtomicU64>::default();
+        let courier = Courier {
+            to: notify.url.clone(),
+            format: notify.format,
+            post: Arc::clone(&self.post),
+            clock: self.clock.clone(),
+            queue,
+            lost: Arc::clone(&lost),
+            stop: self.stop.clone(),
+        };
+        self.couriers.spawn(courier.run());
+        Target { notify: notify.clone(), queue: sender, lost }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A disabled server rotates nothing and fails at nothing.
+fn watched(settings: &Settings) -> impl Iterator<Item = ServerId> {
+    settings.servers.iter().filter(|server| server.enabled).map(|server| server.id)
+}
+
+impl Target {
+    fn tell(&self, notice: &Notice) {
+        let Some(notice) = wanted(&self.notify, notice) else { return };
+        match self.queue.try_send(notice) {
+            Ok(()) => {}
+            // Told by the courier, once it is free.
+            Err(TrySendError::Full(_)) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(TrySendError::Closed(notice)) => {
+                let to = &self.notify.url;
+                let notice = notice.event.as_str();
+                tracing::error!(
+                    event = "notice",
+                    to = %to,
+                    notice,
+                    "a fault in snapring ended what carries notices to {to}"
+                );
+            }
+        }
+    }
+}
+
+/// The news as the target asked for them. Who asked for successes and not for recoveries is told of
+/// one as of any other good rotation.
+fn wanted(notify: &Notify, notice: &Notice) -> Option<Notice> {
+    if notify.on.contains(&notice.event) {
+        return Some(notice.clone());
+    }
+    let as_success = notice.event == Event::Recovery
+        && notice.subject != Subject::Account
+        && notify.on.contains(&Event::Success);
+    as_success.then(|| Notice { event: Event::Success, trouble: None, ..notice.clone() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Takes one target its notices, in their order: waits a little for what belongs together, tries
+//! again what may pass, gives up in bounded time, and tells the log what became of each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::notify::format::Format;
+use crate::notify::http::{Letter, Post};
+use crate::notify::message::{Bundle, bundles};
+use crate::notify::transitions::Notice;
+use crate::notify::webhook::Webhook;
+use crate::provider::outcome::Outcome;
+use crate::provider::retry_after::retry_after;
+use crate::provider::transport::TransportError;
+use crate::report::milliseconds;
+
+/// How long to wait for more after a first notice: what befalls a whole fleet is told at once.
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
+/// How long one try may take, connecting included.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often one bundle is tried.
+const TRIES: u32 = 8;
+
+/// Waits between tries grow from this, each twice the one before.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one bundle may take altogether. What comes meanwhile waits, and goes out together.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+
+/// The most notices that are put together at once.
+const TOGETHER: usize = 16 * 1024;
+
+/// One target's way out.
+pub(super) struct Courier {
+    pub(super) to: Webhook,
+    pub(super) format: Format,
+    pub(super) post: Arc<dyn Post>,
+    pub(super) clock: Clock,
+    /// Closed when the target is gone or snapring ends: then what is there goes out at once.
+    pub(super) queue: mpsc::Receiver<Notice>,
+    /// How many did not fit into the queue.
+    pub(super) lost: Arc<AtomicU64>,
+    /// Set when nothing is waited for any more.
+    pub(super) stop: CancellationToken,
+}
+
+/// What became of one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Its class.
+    pub outcome: Outcome,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// What the service said, or why it said nothing; nothing of the address.
+    pub words: String,
+    /// How long it asked to wait.
+    wait: Option<Duration>,
+}
+
+/// Posts once.
+pub async fn attempt(
+    post: &dyn Post,
+    clock: &Clock,
+    format: Format,
+    to: &Webhook,
+    letter: &Letter,
+) -> Tried {
+    let answer = clock.timeout(TIMEOUT, post.post(letter)).await;
+    match answer.unwrap_or(Err(TransportError::Timeout)) {
+        Err(error) => {
+            let words = to.redact(&error.to_string());
+            Tried { outcome: Outcome::Transport, status: None, words, wait: None }
+        }
+        Ok(answer) => {
+            let (outcome, words) = format.understand(&answer, to);
+            let asked = answer.retry_after.as_deref();
+            let wait = asked.and_then(|text| retry_after(text, clock.now().wall));
+            Tried { outcome, status: Some(answer.status), words, wait }
+        }
+    }
+}
+
+impl Courier {
+    /// Ends when its queue is closed and empty.
+    pub(super) async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            let mut notices = vec![first];
+            let queue = &mut self.queue;
+            let collect = async {
+                while notices.len() < TOGETHER {
+                    match queue.recv().await {
+                        Some(notice) => notices.push(notice),
+                        None => return,
+                    }
+                }
+            };
+            let _ = self.clock.timeout(WINDOW, collect).await;
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                tracing::warn!(
+                    event = "notice",
+                    to = %self.to,
+                    format = self.format.as_str(),
+                    lost,
+                    "{lost} notices to {} are lost: it takes them too slowly",
+                    self.to
+                );
+            }
+            for bundle in bundles(notices, self.clock.now().wall, lost) {
+                if self.format.tells(&bundle) {
+                    self.deliver(&bundle).await;
+                }
+            }
+        }
+    }
+
+    async fn deliver(&self, bundle: &Bundle) {
+        let letter = self.format.letter(&self.to, bundle);
+        let begun = self.clock.now().uptime;
+        let passed = || self.clock.now().uptime.saturating_sub(begun);
+        let mut tries = 0;
+        let mut last = None;
+        let ending = "snapring ended before it could go out";
+        let gave_up = loop {
+            let post = &*self.post;
+            let trying = attempt(post, &self.clock, self.format, &self.to, &letter);
+            let Some(tried) = self.unless_stopped(trying).await else { break ending };
+            tries += 1;
+            let tried = last.insert(tried);
+            if tried.outcome == Outcome::Ok {
+                return self.tell(bundle, last.as_ref(), tries, passed(), None);
+            }
+            if !tried.outcome.may_pass() && tried.status != Some(REQUEST_TIMEOUT) {
+                break "it will not pass";
+            }
+            if tries == TRIES {
+                break "it was tried often enough";
+            }
+            let own = FIRST_WAIT.saturating_mul(1 << (tries - 1));
+            let wait = own.max(tried.wait.unwrap_or_default());
+            if passed() + wait > GIVE_UP_AFTER {
+                break "there is no time for another try";
+            }
+            if self.unless_stopped(self.clock.sleep(wait)).await.is_none() {
+                break ending;
+            }
+        };
+        self.tell(bundle, last.as_ref(), tries, passed(), Some(gave_up));
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.stop.run_until_cancelled(work).await
+    }
+
+    fn tell(
+        &self,
+        bundle: &Bundle,
+        tried: Option<&Tried>,
+        tries: u32,
+        took: Duration,
+        gave_up: Option<&str>,
+    ) {
+        macro_rules! event {
+            ($level:ident, $($message:tt)*) => {
+                tracing::$level!(
+                    event = "notice",
+                    outcome = tried.map(|it| it.outcome.as_str()),
+                    status = tried.and_then(|it| it.status),
+                    notice = bundle.event.as_str(),
+                    to = %self.to,
+                    format = self.format.as_str(),
+                    about = bundle.notices.len(),
+                    attempt = tries,
+                    duration_ms = milliseconds(took),
+                    $($message)*
+                )
+            };
+        }
+        let (what, to) = (bundle.title(), &self.to);
+        match (gave_up, tried) {
+            (None, _) => event!(info, "told {to}: {what}"),
+            (Some(why), Some(tried)) => {
+                event!(error, "could not tell {to} ({}; {why}): {what}", tried.words);
+            }
+            (Some(why), None) => event!(error, "could not tell {to} ({why}): {what}"),
+        }
+    }
+}
+
+/// The service gave up waiting for the request: the one 4xx besides 429 that may pass.
+const REQUEST_TIMEOUT: u16 = 408;

@@ -1,0 +1,210 @@
+//! The forms that services take, and what their answers mean.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::naming::{ServerId, Tick};
+use crate::notify::http::{Answer, Letter};
+use crate::notify::message::Bundle;
+use crate::notify::transitions::{Event, Notice, Subject};
+use crate::notify::webhook::Webhook;
+use crate::provider::outcome::Outcome;
+use crate::report::RotationOutcome;
+
+/// How a notice is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// snapring's own document.
+    Json,
+    /// A message to a topic of ntfy.
+    Ntfy,
+    /// A ping of a check of healthchecks.io.
+    Healthchecks,
+    /// An incoming webhook of Slack.
+    Slack,
+}
+
+/// The version of the document: grows when a field goes or changes its meaning, not when one comes.
+const VERSION: u32 = 1;
+
+/// How many subjects the document lists.
+const SUBJECTS: usize = 100;
+
+/// How much of an answer is repeated, in characters.
+const EXCERPT: usize = 120;
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Json, Self::Ntfy, Self::Healthchecks, Self::Slack];
+
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ntfy => "ntfy",
+            Self::Healthchecks => "healthchecks",
+            Self::Slack => "slack",
+        }
+    }
+
+    /// Whether a target of this format is told of such news. A check stands for the whole fleet:
+    /// it is well only while nothing fails.
+    #[must_use]
+    pub fn tells(self, bundle: &Bundle) -> bool {
+        let good = matches!(bundle.event, Event::Recovery | Event::Success);
+        !(self == Self::Healthchecks && good && !bundle.failing.is_nothing())
+    }
+
+    /// The news as this format has them.
+    #[must_use]
+    pub fn letter(self, to: &Webhook, bundle: &Bundle) -> Letter {
+        let to = to.clone();
+        let plain = ("Content-Type", "text/plain; charset=utf-8".to_owned());
+        let json = ("Content-Type", "application/json".to_owned());
+        match self {
+            Self::Json => Letter { to, headers: vec![json], body: document(bundle) },
+            Self::Ntfy => {
+                let (priority, tags) = match bundle.event {
+                    Event::Failure => ("high", "rotating_light"),
+                    Event::Recovery => ("default", "white_check_mark"),
+                    Event::Success => ("low", "white_check_mark"),
+                    Event::Test => ("default", "bell"),
+                };
+                let headers = vec![
+                    plain,
+                    ("Title", bundle.title()),
+                    ("Priority", priority.to_owned()),
+                    ("Tags", tags.to_owned()),
+                ];
+                Letter { to, headers, body: bundle.text() }
+            }
+            Self::Healthchecks => {
+                let to = match bundle.event {
+                    Event::Failure => to.below("fail"),
+                    Event::Recovery | Event::Success => to,
+                    // Is noted, and changes nothing of the check's state.
+                    Event::Test => to.below("log"),
+                };
+                let body = format!("{}\n\n{}\n", bundle.title(), bundle.text());
+                Letter { to, headers: vec![plain], body }
+            }
+            Self::Slack => {
+                let sign = match bundle.event {
+                    Event::Failure => ":rotating_light:",
+                    Event::Recovery | Event::Success => ":white_check_mark:",
+                    Event::Test => ":bell:",
+                };
+                let (title, text) = (escaped(&bundle.title()), escaped(&bundle.text()));
+                let text = format!("{sign} *{title}*\n{text}");
+                let body = serde_json::json!({ "text": text }).to_string();
+                Letter { to, headers: vec![json], body }
+            }
+        }
+    }
+
+    /// What an answer means: its class, and in words what the service said.
+    #[must_use]
+    pub fn understand(self, answer: &Answer, to: &Webhook) -> (Outcome, String) {
+        let said = excerpt(&to.redact(&answer.body));
+        let outcome = Outcome::of_status(answer.status);
+        let outcome = match outcome {
+            // healthchecks.io says OK to whatever looks like a check's address.
+            Outcome::Ok if self == Self::Healthchecks && said.contains("(not found)") => {
+                Outcome::NotFound
+            }
+            Outcome::Ok if self == Self::Healthchecks && said.contains("(rate limited)") => {
+                Outcome::Throttled
+            }
+            other => other,
+        };
+        let mut words = answer.status.to_string();
+        if !said.is_empty() {
+            let _ = write!(words, ": {said}");
+        }
+        (outcome, words)
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    event: Event,
+    at: Timestamp,
+    title: String,
+    text: String,
+    subjects: Vec<Entry<'a>>,
+    more: usize,
+    failing_servers: usize,
+    token_refused: bool,
+    lost: u64,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    subject: &'static str,
+    server_id: Option<ServerId>,
+    server: Option<&'a str>,
+    at: Timestamp,
+    tick: Tick,
+    outcome: RotationOutcome,
+    message: &'a str,
+    failing_since: Option<Timestamp>,
+    failed_rotations: u32,
+}
+
+fn document(bundle: &Bundle) -> String {
+    let document = Document {
+        version: VERSION,
+        event: bundle.event,
+        at: bundle.at,
+        title: bundle.title(),
+        text: bundle.text(),
+        subjects: bundle.notices.iter().take(SUBJECTS).map(entry).collect(),
+        more: bundle.notices.len().saturating_sub(SUBJECTS),
+        failing_servers: bundle.failing.servers,
+        token_refused: bundle.failing.account,
+        lost: bundle.lost,
+    };
+    // Numbers and texts always have a JSON.
+    serde_json::to_string_pretty(&document).unwrap_or_default()
+}
+
+fn entry(notice: &Notice) -> Entry<'_> {
+    let (subject, server_id, server) = match &notice.subject {
+        Subject::Account => ("account", None, None),
+        Subject::Server { id, name } => ("server", Some(*id), Some(name.as_str())),
+    };
+    Entry {
+        subject,
+        server_id,
+        server,
+        at: notice.at,
+        tick: notice.tick,
+        outcome: notice.outcome,
+        message: &notice.words,
+        failing_since: notice.trouble.and_then(|it| it.since),
+        failed_rotations: notice.trouble.map_or(0, |it| it.failed),
+    }
+}
+
+/// The three characters that mean something to Slack.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The beginning of an answer, as one line that can forge none of a log.
+fn excerpt(text: &str) -> String {
+    let blank = |it: char| if it.is_control() { ' ' } else { it };
+    let text: String = text.chars().map(blank).collect();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests;

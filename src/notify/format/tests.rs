@@ -1,0 +1,161 @@
+//! The forms, as docs/NOTICES.md shows them, and what answers mean.
+
+use rstest::rstest;
+
+use super::*;
+use crate::notify::message::bundles;
+use crate::notify::tests::{DB, WEB, at, because, ended, refused};
+use crate::notify::transitions::States;
+use crate::report::{KnownCause, Report};
+
+const PAGE: &str = include_str!("../../../docs/NOTICES.md");
+
+/// All that goes out of reports that come ten minutes apart.
+fn told(reports: &[Report]) -> Vec<Bundle> {
+    let mut states = States::new([WEB, DB], []);
+    let mut notices = Vec::new();
+    for (nth, report) in reports.iter().enumerate() {
+        notices.extend(states.take(report, at(10 * i64::try_from(nth).unwrap())));
+    }
+    let last = at(10 * i64::try_from(reports.len() - 1).unwrap());
+    bundles(notices, last + jiff::SignedDuration::from_secs(10), 0)
+}
+
+fn failed() -> Report {
+    let reason = "list transport: no answer within the timeout";
+    because(ended(WEB, RotationOutcome::Failed), reason)
+}
+
+fn good() -> Report {
+    ended(WEB, RotationOutcome::Rotated)
+}
+
+fn recovery() -> Bundle {
+    told(&[failed(), failed(), failed(), good()]).pop().unwrap()
+}
+
+/// As it goes over the wire, as far as a receiver cares.
+fn shown(letter: &Letter) -> String {
+    let headers = letter.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+    let path = letter.to.expose().path();
+    format!("POST {path}\n{}\n{}", headers.collect::<String>(), letter.body.trim_end())
+}
+
+#[rstest]
+#[case::a_failure("json", "https://hooks.example/snapring", told(&[failed()]))]
+#[case::a_recovery("json", "https://hooks.example/snapring", vec![recovery()])]
+#[case::a_token("json", "https://hooks.example/snapring", told(&[refused(WEB, KnownCause::Token)]))]
+#[case::ntfy("ntfy", "https://ntfy.example/topic", told(&[failed()]))]
+#[case::healthchecks("healthchecks", "https://hc.example/uuid", told(&[failed()]))]
+#[case::slack("slack", "https://hooks.example/services/T0/B0/X", told(&[failed()]))]
+#[case::several("slack", "https://hooks.example/services/T0/B0/X", told(&[failed(), ended(DB, RotationOutcome::Blocked)]))]
+fn the_page_shows_what_goes_out(
+    #[case] format: &str,
+    #[case] to: &str,
+    #[case] bundles: Vec<Bundle>,
+) {
+    let format = Format::ALL.into_iter().find(|it| it.as_str() == format).unwrap();
+    let [bundle] = bundles.try_into().unwrap();
+    let shown = shown(&format.letter(&Webhook::parse(to).unwrap(), &bundle));
+    assert!(
+        PAGE.contains(&format!("```http\n{shown}\n```\n")),
+        "docs/NOTICES.md does not show this:\n{shown}"
+    );
+}
+
+/// A field that the page does not describe is one that nobody may rely on.
+#[test]
+fn the_page_describes_every_field_of_the_document() {
+    let document: serde_json::Value = serde_json::from_str(&document(&recovery())).unwrap();
+    let fields = document.as_object().unwrap().keys();
+    let entry = document["subjects"][0].as_object().unwrap().keys();
+    let known = fields.len() + entry.len();
+    for field in fields.chain(entry) {
+        assert!(PAGE.contains(&format!("| `{field}` | ")), "`{field}` is not described");
+    }
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, known + Format::ALL.len(), "a row for each field and each format, no more");
+}
+
+#[test]
+fn a_document_lists_a_hundred_and_counts_the_rest() {
+    let [bundle] = told(&[failed()]).try_into().unwrap();
+    let notices = vec![bundle.notices[0].clone(); 130];
+    let document: serde_json::Value =
+        serde_json::from_str(&document(&Bundle { notices, ..bundle })).unwrap();
+    assert_eq!(document["subjects"].as_array().unwrap().len(), 100);
+    assert_eq!(document["more"], 30);
+}
+
+#[test]
+fn slack_is_given_nothing_that_it_takes_for_its_own() {
+    let report = because(failed(), "<!channel> & <https://x.example|y>");
+    let [bundle] = told(&[report]).try_into().unwrap();
+    let letter = Format::Slack.letter(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
+    let body: serde_json::Value = serde_json::from_str(&letter.body).unwrap();
+    let text = body["text"].as_str().unwrap();
+    assert!(text.contains("&lt;!channel&gt; &amp; &lt;https://x.example|y&gt;"), "{text}");
+    assert_eq!(body.as_object().unwrap().len(), 1);
+}
+
+#[test]
+fn a_title_is_one_line_whatever_a_server_is_called() {
+    let mut report = failed();
+    report.server = "web\r\nPriority: max".to_owned();
+    let [bundle] = told(&[report]).try_into().unwrap();
+    let letter = Format::Ntfy.letter(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
+    let title = &letter.headers.iter().find(|(name, _)| *name == "Title").unwrap().1;
+    assert_eq!(title, "snapring: web  Priority: max failed");
+}
+
+#[rstest]
+#[case::json(Format::Json, "/uuid")]
+#[case::ntfy(Format::Ntfy, "/uuid")]
+#[case::slack(Format::Slack, "/uuid")]
+#[case::healthchecks(Format::Healthchecks, "/uuid/log")]
+fn a_test_changes_no_checks_state(#[case] format: Format, #[case] path: &str) {
+    let to = Webhook::parse("https://x.example/uuid").unwrap();
+    let letter = format.letter(&to, &Bundle::test(at(0)));
+    assert_eq!(letter.to.expose().path(), path);
+    assert!(format!("{letter:?}").starts_with("Letter(https://x.example, "), "{letter:?}");
+}
+
+#[rstest]
+#[case(Format::Json, 204, "", Outcome::Ok, "204")]
+#[case(Format::Json, 301, "", Outcome::Rejected, "301")]
+#[case(
+    Format::Slack,
+    403,
+    "invalid_token\n\u{1b}[2J",
+    Outcome::Unauthorized,
+    "403: invalid_token [2J"
+)]
+#[case(Format::Slack, 429, "", Outcome::Throttled, "429")]
+#[case(
+    Format::Ntfy,
+    200,
+    "{\"id\":\"x\",\"topic\":\"uuid\"}",
+    Outcome::Ok,
+    "200: {\"id\":\"x\",\"topic\":\"[…]\"}"
+)]
+#[case(Format::Healthchecks, 200, "OK", Outcome::Ok, "200: OK")]
+#[case(Format::Healthchecks, 200, "OK (not found)", Outcome::NotFound, "200: OK (not found)")]
+#[case(
+    Format::Healthchecks,
+    200,
+    "OK (rate limited)",
+    Outcome::Throttled,
+    "200: OK (rate limited)"
+)]
+#[case(Format::Json, 200, "OK (not found)", Outcome::Ok, "200: OK (not found)")]
+fn answers_have_a_class_and_show_nothing_of_the_address(
+    #[case] format: Format,
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] outcome: Outcome,
+    #[case] words: &str,
+) {
+    let to = Webhook::parse("https://x.example/uuid").unwrap();
+    let answer = Answer { status, retry_after: None, body: body.to_owned() };
+    assert_eq!(format.understand(&answer, &to), (outcome, words.to_owned()));
+}

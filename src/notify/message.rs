@@ -1,0 +1,266 @@
+//! What goes out at once: one piece of news reads as a message, many as a list that stays short.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::notify::transitions::{Event, Failing, Notice, Subject, Trouble};
+use crate::report::RotationOutcome;
+
+/// How many are listed in a text.
+const LISTED: usize = 20;
+
+/// How long the reason of one in a list may be, in characters.
+const REASON_IN_A_LIST: usize = 120;
+
+/// How long a reason that stands alone may be, in characters.
+const REASON_ALONE: usize = 600;
+
+/// How long a text may be, in bytes: ntfy makes an attachment of what is longer than 4096.
+pub const MAX_TEXT_BYTES: usize = 3800;
+
+/// News of one kind that go out together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// What they are about.
+    pub event: Event,
+    /// When it is told.
+    pub at: Timestamp,
+    /// At least one, but for a test; of each subject one.
+    pub notices: Vec<Notice>,
+    /// What fails after the last of all news that are known.
+    pub failing: Failing,
+    /// How many notices to this target were lost before, since they did not fit.
+    pub lost: u64,
+}
+
+impl Bundle {
+    /// Tells nothing but that notices arrive.
+    #[must_use]
+    pub fn test(at: Timestamp) -> Self {
+        let failing = Failing::default();
+        Self { event: Event::Test, at, notices: Vec::new(), failing, lost: 0 }
+    }
+
+    /// In a few words.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let mut subjects = Vec::new();
+        if self.accounts().next().is_some() {
+            subjects.push(match self.event {
+                Event::Failure => "the API token was refused".to_owned(),
+                _ => "the API token is accepted again".to_owned(),
+            });
+        }
+        let (verb, blocked) = match self.event {
+            Event::Failure => ("failed", "is blocked"),
+            Event::Recovery => ("recovered", "recovered"),
+            Event::Success => ("rotated", "rotated"),
+            Event::Test => ("", ""),
+        };
+        let mut servers = self.servers();
+        match (servers.next(), servers.count()) {
+            (None, _) => {}
+            (Some((notice, name)), 0) => {
+                let is_blocked = notice.outcome == RotationOutcome::Blocked;
+                let verb = if is_blocked { blocked } else { verb };
+                subjects.push(format!("{} {verb}", one_line(name)));
+            }
+            (Some(_), more) => subjects.push(format!("{} servers {verb}", more + 1)),
+        }
+        if subjects.is_empty() {
+            subjects.push("a test".to_owned());
+        }
+        format!("snapring: {}", subjects.join(", "))
+    }
+
+    /// In whole sentences; at most [`MAX_TEXT_BYTES`] long.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = match self.notices.as_slice() {
+            [] => "This is a test: notices of snapring arrive here.".to_owned(),
+            [alone] => sentences(alone),
+            several => list(several),
+        };
+        let others = self.failing.servers;
+        match self.event {
+            Event::Failure if self.notices.len() == 1 && others > 1 => {
+                let _ = write!(text, " In all {others} servers fail now.");
+            }
+            Event::Recovery if others > 0 => {
+                let (s, verb) = if others == 1 { ("", "fails") } else { ("s", "fail") };
+                let _ = write!(text, "{}{others} server{s} still {verb}.", self.gap());
+            }
+            _ => {}
+        }
+        if self.lost > 0 {
+            let _ = write!(text, "{}Notices lost before this one: {}.", self.gap(), self.lost);
+        }
+        text
+    }
+
+    fn gap(&self) -> &'static str {
+        if self.notices.len() > 1 { "\n" } else { " " }
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = &Notice> {
+        self.notices.iter().filter(|it| it.subject == Subject::Account)
+    }
+
+    fn servers(&self) -> impl Iterator<Item = (&Notice, &str)> {
+        self.notices.iter().filter_map(|it| match &it.subject {
+            Subject::Server { name, .. } => Some((it, name.as_str())),
+            Subject::Account => None,
+        })
+    }
+}
+
+/// What goes out, in this order. Failures go before recoveries and these before successes, unless
+/// one subject's own story is another one: that one is told in its order. Of successes of one
+/// server the last is told.
+#[must_use]
+pub fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle> {
+    let Some(failing) = notices.last().map(|last| last.failing) else { return Vec::new() };
+    let mut rounds: Vec<Vec<Notice>> = Vec::new();
+    let mut round: Vec<Notice> = Vec::new();
+    for notice in notices {
+        let told = round.iter().rposition(|it| it.subject == notice.subject);
+        match told.and_then(|at| round.get_mut(at)) {
+            Some(before) if before.event == Event::Success && notice.event == Event::Success => {
+                *before = notice;
+            }
+            Some(before) if before.event >= notice.event => {
+                rounds.push(std::mem::take(&mut round));
+                round.push(notice);
+            }
+            _ => round.push(notice),
+        }
+    }
+    rounds.push(round);
+    let mut bundles = Vec::new();
+    for mut round in rounds {
+        for event in [Event::Failure, Event::Recovery, Event::Success] {
+            let (notices, others) = round.into_iter().partition(|it| it.event == event);
+            round = others;
+            let notices: Vec<Notice> = notices;
+            if !notices.is_empty() {
+                let lost = std::mem::take(&mut lost);
+                bundles.push(Bundle { event, at, notices, failing, lost });
+            }
+        }
+    }
+    bundles
+}
+
+fn sentences(notice: &Notice) -> String {
+    let words = cut(&notice.words, REASON_ALONE);
+    match (notice.event, &notice.subject) {
+        (Event::Failure, Subject::Account) => format!(
+            "{words}. No server is rotated until there is a token that is accepted; this is told once, not for each server."
+        ),
+        (Event::Failure, Subject::Server { .. }) => {
+            let how =
+                if notice.outcome == RotationOutcome::Blocked { "is blocked" } else { "failed" };
+            format!(
+                "The rotation for {} {how}: {words}. This is told once, not at each tick.",
+                notice.tick
+            )
+        }
+        (Event::Recovery, Subject::Account) => {
+            let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
+            format!("Rotations go on. {trouble}").trim_end().to_owned()
+        }
+        (Event::Recovery, Subject::Server { .. }) => {
+            let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
+            format!("The rotation for {} went well: {words}. {trouble}", notice.tick)
+                .trim_end()
+                .to_owned()
+        }
+        (Event::Success | Event::Test, _) => {
+            format!("The rotation for {} went well: {words}.", notice.tick)
+        }
+    }
+}
+
+/// What a recovery ends.
+fn over(trouble: Trouble, now: Timestamp) -> String {
+    let failed = match trouble.failed {
+        0 => String::new(),
+        1 => "; 1 rotation failed".to_owned(),
+        more => format!("; {more} rotations failed"),
+    };
+    match trouble.since {
+        Some(since) => format!("It was broken for {}{failed}.", span(since, now)),
+        None if trouble.failed == 0 => {
+            "It was broken since before snapring last started.".to_owned()
+        }
+        None => format!("It was broken since before snapring last started{failed} since then."),
+    }
+}
+
+/// Whole seconds, and of what lasted an hour or longer whole minutes.
+fn span(since: Timestamp, now: Timestamp) -> humantime::FormattedDuration {
+    let seconds = u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0);
+    let rounded = if seconds >= 3600 { seconds / 60 * 60 } else { seconds };
+    humantime::format_duration(Duration::from_secs(rounded))
+}
+
+fn list(notices: &[Notice]) -> String {
+    let mut text = String::new();
+    let mut shown = 0;
+    for notice in notices.iter().take(LISTED) {
+        let line = line(notice);
+        // Room for what follows the list.
+        if text.len() + line.len() + 200 > MAX_TEXT_BYTES {
+            break;
+        }
+        text.push_str(&line);
+        text.push('\n');
+        shown += 1;
+    }
+    match notices.len() - shown {
+        0 => {}
+        more => {
+            let _ = write!(text, "and {more} more");
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn line(notice: &Notice) -> String {
+    let name = match &notice.subject {
+        Subject::Account => "the account",
+        Subject::Server { name, .. } => name,
+    };
+    let said = match (notice.event, notice.trouble) {
+        (Event::Recovery, Some(Trouble { since: Some(since), .. })) => {
+            format!("well again after {}", span(since, notice.at))
+        }
+        (Event::Recovery, _) => "well again".to_owned(),
+        (Event::Failure, _) => {
+            format!("{}: {}", notice.outcome.as_str(), cut(&notice.words, REASON_IN_A_LIST))
+        }
+        _ => cut(&notice.words, REASON_IN_A_LIST),
+    };
+    format!("- {}: {said}", one_line(name))
+}
+
+/// A bounded line.
+fn cut(text: &str, characters: usize) -> String {
+    let line = one_line(text);
+    let line = line.trim_end_matches('.');
+    match line.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    }
+}
+
+/// Without line breaks and other control characters, as a header needs it.
+fn one_line(text: &str) -> String {
+    let blank = |it: char| if it.is_control() { ' ' } else { it };
+    text.chars().map(blank).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+//! The whole of it on a paused clock, with a post of memory; and what the tests below share.
+
+use std::collections::VecDeque;
+use std::future::pending;
+
+use super::*;
+use crate::config;
+use crate::naming::Tick;
+use crate::notify::http::{Answer, Letter, Posting};
+use crate::provider::transport::TransportError;
+use crate::report::{KnownCause, RotationOutcome};
+use crate::telemetry::notes::Notes;
+
+pub(crate) const WEB: ServerId = ServerId(101);
+pub(crate) const DB: ServerId = ServerId(102);
+
+/// So many minutes after three.
+pub(crate) fn at(minute: i64) -> Timestamp {
+    Timestamp::from_second(1_795_662_000 + 60 * minute).unwrap()
+}
+
+/// A report of this outcome, as rotations make them.
+pub(crate) fn ended(server: ServerId, outcome: RotationOutcome) -> Report {
+    let name = match server {
+        WEB => "web".to_owned(),
+        DB => "db".to_owned(),
+        other => format!("server-{other}"),
+    };
+    let mut report =
+        Report::without_steps(outcome, server, &name, Tick::at(at(0)), "why".to_owned());
+    if outcome.is_good() {
+        report.reason = None;
+        report.created = Some("snapring-20261126T030000Z".to_owned());
+    }
+    report
+}
+
+pub(crate) fn because(report: Report, reason: &str) -> Report {
+    Report { reason: Some(reason.to_owned()), ..report }
+}
+
+/// A rotation that failed for a cause of the account's.
+pub(crate) fn refused(server: ServerId, cause: KnownCause) -> Report {
+    let reason = "list unauthorized (401): Invalid token.";
+    let report = because(ended(server, RotationOutcome::Failed), reason);
+    Report { known_cause: Some(cause), ..report }
+}
+
+/// What a service of memory does with one letter.
+#[derive(Clone)]
+enum Reply {
+    Status(u16, Option<&'static str>, &'static str),
+    Broken,
+    Hang,
+}
+
+const TAKEN: Reply = Reply::Status(200, None, "OK");
+
+/// Services of memory: what comes for a host is done with its letters in turn, and then they are
+/// taken, but for hosts that always hang.
+struct Services {
+    clock: Clock,
+    replies: Mutex<VecDeque<Reply>>,
+    /// When, to which path of which host, and what for.
+    seen: Mutex<Vec<(Duration, String, String)>>,
+}
+
+impl Services {
+    fn new(clock: &Clock, replies: &[Reply]) -> Arc<Self> {
+        let replies = Mutex::new(replies.iter().cloned().collect());
+        Arc::new(Self { clock: clock.clone(), replies, seen: Mutex::default() })
+    }
+
+    /// All letters to a host so far, as `seconds path title`.
+    fn seen(&self, host: &str) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        let to = seen.iter().filter_map(|(when, to, what)| {
+            let path = to.strip_prefix(host)?;
+            Some(format!("{} {path} {what}", when.as_secs()))
+        });
+        to.collect()
+    }
+}
+
+impl Post for Services {
+    fn post<'a>(&'a self, letter: &'a Letter) -> Posting<'a> {
+        Box::pin(async {
+            let url = letter.to.expose();
+            let title =
+                letter.body.lines().find_map(|line| line.trim().strip_prefix("\"title\": "));
+            let title = title.or(letter.body.lines().next()).unwrap_or_default();
+            let what = title.trim_matches([',', '"']).replace("snapring: ", "");
+            let to = format!("{}{}", url.host_str().unwrap(), url.path());
+            self.seen.lock().unwrap().push((self.clock.now().uptime, to, what));
+            let reply = if url.host_str() == Some("hangs.example") {
+                Reply::Hang
+            } else {
+                self.replies.lock().unwrap().pop_front().unwrap_or(TAKEN)
+            };
+            match reply {
+                Reply::Hang => pending().await,
+                Reply::Broken => Err(TransportError::Connection("refused".to_owned())),
+                Reply::Status(status, retry_after, body) => {
+                    let retry_after = retry_after.map(str::to_owned);
+                    Ok(Answer { status, retry_after, body: body.to_owned() })
+                }
+            }
+        })
+    }
+}
+
+const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 2\n[[server]]\nid = 101\n\
+                       [[server]]\nid = 102\n";
+
+fn settings(notify: &str) -> Settings {
+    let text = format!("{SERVERS}{notify}");
+    config::parse("test.toml", &text).unwrap_or_else(|it| panic!("{}", it.render(false))).settings
+}
+
+fn to(host: &str, lines: &str) -> String {
+    format!("[[notify]]\nurl = \"https://{host}/key\"\n{lines}\n")
+}
+
+struct Stage {
+    clock: Clock,
+    services: Arc<Services>,
+    notices: Notices,
+    notes: Notes,
+    _listening: (tracing::Dispatch, tracing::subscriber::DefaultGuard),
+}
+
+impl Stage {
+    fn new(notify: &str, replies: &[Reply]) -> Self {
+        Self::going_on(notify, replies, &[])
+    }
+
+    fn going_on(notify: &str, replies: &[Reply], last_known: &[(ServerId, bool)]) -> Self {
+        let clock = Clock::simulated(at(0));
+        let services = Services::new(&clock, replies);
+        let last_known = last_known.iter().copied();
+        let post = Arc::clone(&services) as Arc<dyn Post>;
+        let notices = Notices::start(&settings(notify), last_known, clock.clone(), post);
+        let notes = Notes::default();
+        let listening = notes.listen();
+        Self { clock, services, notices, notes, _listening: listening }
+    }
+
+    fn ended(&self, server: ServerId, outcome: RotationOutcome) {
+        self.notices.on_report(&ended(server, outcome), self.clock.now().wall);
+    }
+
+    async fn pass(&self, seconds: u64) {
+        self.clock.sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// The log's events of notices, as `level outcome message`.
+    fn told(&self) -> Vec<String> {
+        let all = self.notes.of("notice");
+        let line = all.iter().map(|(level, fields)| {
+            let outcome = fields.get("outcome").map_or("-", String::as_str);
+            format!("{level} {outcome} {}", fields["message"])
+        });
+        line.collect()
+    }
+}
+
+use RotationOutcome::{Failed, Rotated};
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_after_a_window_and_what_comes_within_it_goes_along() {
+    let stage = Stage::new(&to("one.example", ""), &[]);
+    stage.ended(WEB, Failed);
+    stage.pass(5).await;
+    stage.ended(DB, Failed);
+    stage.pass(4).await;
+    assert_eq!(stage.services.seen("one.example"), Vec::<String>::new());
+    stage.pass(60).await;
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(
+        stage.services.seen("one.example"),
+        ["10 /key 2 servers failed", "139 /key web recovered"]
+    );
+    assert_eq!(
+        stage.told(),
+        [
+            "INFO ok told https://one.example: snapring: 2 servers failed",
+            "INFO ok told https://one.example: snapring: web recovered"
+        ]
+    );
+    let (_, fields) = &stage.notes.of("notice")[0];
+    let field = |name| fields[name].as_str();
+    assert_eq!(
+        (field("notice"), field("to"), field("format"), field("about"), field("attempt")),
+        ("failure", "https://one.example", "json", "2", "1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_is_told_what_it_asked_for() {
+    let notify = [
+        to("both.example", ""),
+        to("bad.example", "on = [\"failure\"]"),
+        to("good.example", "on = [\"success\"]"),
+        to("all.example", "on = [\"failure\", \"recovery\", \"success\"]"),
+    ];
+    let stage = Stage::new(&notify.concat(), &[]);
+    for outcome in [Rotated, Failed, Failed, Rotated] {
+        stage.ended(WEB, outcome);
+        stage.pass(20).await;
+    }
+    let seen = |host: &str| stage.services.seen(host).join(", ");
+    assert_eq!(seen("both.example"), "30 /key web failed, 70 /key web recovered");
+    assert_eq!(seen("bad.example"), "30 /key web failed");
+    assert_eq!(seen("good.example"), "10 /key web rotated, 70 /key web rotated");
+    assert_eq!(
+        seen("all.example"),
+        "10 /key web rotated, 30 /key web failed, 70 /key web recovered"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_is_pinged_well_only_while_nothing_fails() {
+    let stage = Stage::new(&to("hc.example", "format = \"healthchecks\""), &[]);
+    let story = [(WEB, Rotated), (WEB, Failed), (DB, Failed), (WEB, Rotated), (WEB, Rotated)];
+    for (server, outcome) in story {
+        stage.ended(server, outcome);
+        stage.pass(20).await;
+    }
+    // Within one window: one is well again, the other one fails right after.
+    stage.ended(DB, Rotated);
+    stage.ended(WEB, Failed);
+    stage.pass(20).await;
+    stage.ended(WEB, Rotated);
+    stage.pass(20).await;
+    stage.ended(DB, Rotated);
+    stage.pass(20).await;
+    assert_eq!(
+        stage.services.seen("hc.example"),
+        [
+            "10 /key web rotated",
+            "30 /key/fail web failed",
+            "50 /key/fail db failed",
+            "110 /key/fail web failed",
+            "130 /key web recovered",
+            "150 /key db rotated"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_tried_again_when_the_service_says_and_what_will_not_is_not() {
+    let throttled = Reply::Status(429, Some("90"), "slow down");
+    let replies = [Reply::Broken, Reply::Status(503, None, ""), throttled, TAKEN];
+    let stage = Stage::new(&to("one.example", ""), &replies);
+    stage.ended(WEB, Failed);
+    stage.pass(300).await;
+    let seen = stage.services.seen("one.example");
+    let expected = [10, 12, 16, 106].map(|second| format!("{second} /key web failed"));
+    assert_eq!(seen, expected);
+    assert_eq!(stage.notes.of("notice").len(), 1, "one event, not one a try");
+    assert_eq!(stage.notes.of("notice")[0].1["attempt"], "4");
+
+    let no = Reply::Status(404, None, "no\nteam /key");
+    let stage = Stage::new(&to("one.example", ""), &[no]);
+    stage.ended(WEB, Failed);
+    stage.pass(3600).await;
+    assert_eq!(stage.services.seen("one.example").len(), 1);
+    assert_eq!(
+        stage.told(),
+        ["ERROR not_found could not tell https://one.example (404: no team […]; it will not \
+             pass): snapring: web failed"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_and_time_are_bounded_and_the_next_notice_has_its_own() {
+    let down = vec![Reply::Status(500, None, ""); 8];
+    let stage = Stage::new(&to("one.example", ""), &down);
+    stage.ended(WEB, Failed);
+    stage.pass(1200).await;
+    let seconds = |seen: Vec<String>| -> Vec<u64> {
+        seen.iter().map(|it| it.split(' ').next().unwrap().parse().unwrap()).collect()
+    };
+    let tried = seconds(stage.services.seen("one.example"));
+    assert_eq!(tried, [10, 12, 16, 24, 40, 72, 136, 264]);
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(stage.services.seen("one.example").last().unwrap(), "1210 /key web recovered");
+    let told = stage.told();
+    assert!(told[0].contains("(500; it was tried often enough)"), "{told:?}");
+    assert_eq!(told.len(), 2);
+
+    // An hour is longer than anything waits for.
+    let later = Reply::Status(429, Some("3600"), "");
+    let stage = Stage::new(&to("one.example", ""), &[later]);
+    stage.ended(WEB, Failed);
+    stage.pass(7200).await;
+    assert_eq!(stage.services.seen("one.example").len(), 1);
+    assert!(stage.told()[0].contains("there is no time for another try"), "{:?}", stage.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn healthchecks_says_ok_to_what_it_ignores() {
+    let limited = Reply::Status(200, None, "OK (rate limited)");
+    let unknown = Reply::Status(200, None, "OK (not found)");
+    let stage = Stage::new(&to("hc.example", "format = \"healthchecks\""), &[limited, unknown]);
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(stage.services.seen("hc.example").len(), 2);
+    let told = stage.told();
+    assert!(told[0].starts_with("ERROR not_found could not tell https://hc.example"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_holds_no_other_up_and_its_own_notices_keep_their_order() {
+    let stage = Stage::new(&(to("hangs.example", "") + &to("one.example", "")), &[]);
+    for outcome in [Failed, Rotated, Failed] {
+        stage.ended(WEB, outcome);
+        stage.pass(30).await;
+    }
+    assert_eq!(stage.services.seen("one.example").len(), 3);
+    stage.pass(1200).await;
+    let seen = stage.services.seen("hangs.example");
+    let first = |what: &str| seen.iter().position(|it| it.ends_with(what)).unwrap();
+    let last = |what: &str| seen.iter().rposition(|it| it.ends_with(what)).unwrap();
+    assert!(first("web recovered") > first("web failed"), "{seen:?}");
+    assert!(last("web failed") > last("web recovered"), "the second failure: {seen:?}");
+    let given_up = stage.told();
+    let of = |host: &str| given_up.iter().filter(|it| it.contains(host)).count();
+    assert_eq!((of("hangs.example"), of("one.example")), (3, 3), "{given_up:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_is_counted_and_told() {
+    let stage = Stage::new(&to("hangs.example", "on = [\"success\"]"), &[]);
+    stage.ended(WEB, Rotated);
+    stage.pass(15).await;
+    for _ in 0..QUEUE + 7 {
+        stage.ended(WEB, Rotated);
+    }
+    stage.pass(1200).await;
+    let told = stage.told();
+    let lost = "WARN - 7 notices to https://hangs.example are lost: it takes them too slowly";
+    assert_eq!(told.iter().filter(|it| *it == lost).count(), 1, "{told:?}");
+    assert_eq!(told.len(), 3, "one rotation, and then the last of all the others: {told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_for_no_window_and_a_few_seconds_for_a_slow_service() {
+    let stage = Stage::new(&(to("hangs.example", "") + &to("one.example", "")), &[]);
+    stage.ended(WEB, Failed);
+    let begun = stage.clock.now().uptime;
+    stage.notices.end().await;
+    assert_eq!(stage.clock.now().uptime.saturating_sub(begun), GRACE);
+    assert_eq!(stage.services.seen("one.example"), ["0 /key web failed"]);
+    let mut told = stage.told();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "ERROR - could not tell https://hangs.example (snapring ended before it could go out): \
+             snapring: web failed",
+            "INFO ok told https://one.example: snapring: web failed"
+        ]
+    );
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(stage.services.seen("one.example").len(), 1, "nothing is told after the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed() {
+    let stage = Stage::new(&(to("stays.example", "") + &to("goes.example", "")), &[]);
+    stage.ended(WEB, Failed);
+    let on = "on = [\"failure\", \"recovery\", \"success\"]";
+    let then = to("comes.example", "") + &to("stays.example", on);
+    stage.notices.reload(&settings(&then));
+    stage.pass(20).await;
+    stage.ended(WEB, Rotated);
+    stage.pass(20).await;
+    stage.ended(WEB, Rotated);
+    stage.pass(20).await;
+    let seen = |host: &str| stage.services.seen(host).join(", ");
+    assert_eq!(seen("goes.example"), "0 /key web failed");
+    assert_eq!(seen("comes.example"), "30 /key web recovered");
+    let stays = "10 /key web failed, 30 /key web recovered, 50 /key web rotated";
+    assert_eq!(seen("stays.example"), stays);
+    let without = to("stays.example", on) + "[[server]]\nid = 103\nenabled = false\n";
+    stage.notices.reload(&settings(&without));
+    stage.ended(ServerId(103), Failed);
+    stage.pass(20).await;
+    assert_eq!(seen("stays.example"), stays, "what is disabled fails at nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_knows_what_failed_tells_the_recovery() {
+    let stage = Stage::going_on(&to("one.example", ""), &[], &[(WEB, false), (DB, true)]);
+    stage.ended(WEB, Failed);
+    stage.ended(WEB, Rotated);
+    stage.ended(DB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(stage.services.seen("one.example"), ["10 /key web recovered"]);
+}

@@ -1,0 +1,133 @@
+//! Which reports are news.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::notify::tests::{DB, WEB, at, ended, refused};
+
+/// What a letter of a story comes to.
+fn report(server: ServerId, letter: char) -> Report {
+    match letter {
+        'r' => ended(server, RotationOutcome::Rotated),
+        'a' => ended(server, RotationOutcome::Adopted),
+        's' => ended(server, RotationOutcome::Skipped),
+        'b' => ended(server, RotationOutcome::Blocked),
+        'f' => ended(server, RotationOutcome::Failed),
+        't' => refused(server, KnownCause::Token),
+        _ => refused(server, KnownCause::Shutdown),
+    }
+}
+
+/// What a story of one letter a report comes to, a server's news as `failure`, the account's as
+/// `account failure`.
+fn told(states: &mut States, story: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    for (minute, letter) in story.chars().filter(|it| *it != ' ').enumerate() {
+        let server = if letter.is_uppercase() { DB } else { WEB };
+        let report = report(server, letter.to_ascii_lowercase());
+        for notice in states.take(&report, at(i64::try_from(minute).unwrap())) {
+            let whose = match &notice.subject {
+                Subject::Account => "account",
+                Subject::Server { name, .. } => name,
+            };
+            told.push(format!("{whose} {}", notice.event.as_str()));
+        }
+    }
+    told.retain(|it| !it.ends_with("success"));
+    told
+}
+
+#[rstest]
+#[case::one_failure_not_one_a_tick("rfff", &["web failure"])]
+#[case::one_recovery("rffrr", &["web failure", "web recovery"])]
+#[case::what_was_there_already_is_well_too("fa", &["web failure", "web recovery"])]
+#[case::another_way_to_fail_is_no_news("fbfb", &["web failure"])]
+#[case::the_first_rotation_of_all_may_fail("b", &["web failure"])]
+#[case::skipping_changes_nothing("fssf ssr ss", &["web failure", "web recovery"])]
+#[case::skipping_is_no_recovery("fss", &["web failure"])]
+#[case::each_server_for_itself("fFrR", &["web failure", "db failure", "web recovery", "db recovery"])]
+#[case::a_refused_token_is_the_accounts("tTtT", &["account failure"])]
+#[case::and_recovers_once("tTtT rR", &["account failure", "account recovery"])]
+#[case::a_shutdown_is_nobodys_failure("rxX", &[])]
+#[case::nor_the_end_of_one("fxr", &["web failure", "web recovery"])]
+#[case::a_token_hides_no_failure("ftf r", &["web failure", "account failure", "account recovery", "web recovery"])]
+#[case::a_failing_server_says_nothing_of_the_token("tTf", &["account failure", "web failure"])]
+fn a_change_is_told_once(#[case] story: &str, #[case] expected: &[&str]) {
+    let mut states = States::new([WEB, DB], []);
+    assert_eq!(told(&mut states, story), expected);
+}
+
+#[test]
+fn a_restart_neither_repeats_a_failure_nor_loses_the_recovery() {
+    let mut states = States::new([WEB, DB], [(WEB, false), (DB, true)]);
+    assert_eq!(states.failing(), Failing { servers: 1, account: false });
+    assert_eq!(told(&mut states, "ff F"), ["db failure"]);
+    let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(9)).try_into().unwrap();
+    assert_eq!(news.event, Event::Recovery);
+    assert_eq!(news.trouble, Some(Trouble { since: None, failed: 2 }));
+}
+
+#[test]
+fn a_recovery_knows_how_long_it_was_broken_and_how_often() {
+    let mut states = States::new([WEB, DB], []);
+    states.take(&ended(WEB, RotationOutcome::Failed), at(1));
+    states.take(&ended(DB, RotationOutcome::Failed), at(2));
+    states.take(&ended(WEB, RotationOutcome::Blocked), at(61));
+    let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(121)).try_into().unwrap();
+    assert_eq!(news.trouble, Some(Trouble { since: Some(at(1)), failed: 2 }));
+    assert_eq!(news.failing, Failing { servers: 1, account: false }, "the other one");
+    let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(122)).try_into().unwrap();
+    assert_eq!((news.event, news.trouble), (Event::Success, None));
+}
+
+#[test]
+fn a_server_that_leaves_is_forgotten_and_its_last_report_is_no_news() {
+    let mut states = States::new([WEB, DB], []);
+    assert_eq!(told(&mut states, "fF"), ["web failure", "db failure"]);
+    states.configure([DB]);
+    assert_eq!(states.failing(), Failing { servers: 1, account: false });
+    assert_eq!(told(&mut states, "f r"), Vec::<String>::new());
+    states.configure([WEB, DB]);
+    assert_eq!(told(&mut states, "r f R"), ["web failure", "db recovery"]);
+}
+
+fn stories() -> impl Strategy<Value = Vec<(u64, char)>> {
+    let letter = prop::sample::select("raasbfffttx".chars().collect::<Vec<_>>());
+    prop::collection::vec((1..=4_u64, letter), 0..120)
+}
+
+proptest! {
+    /// For every subject, whatever comes: failure, recovery, failure, … and it begins with a failure.
+    #[test]
+    fn failure_and_recovery_alternate(story in stories(), reload in 0..120_usize) {
+        let servers = || (1..=4).map(ServerId);
+        let mut states = States::new(servers(), []);
+        let mut bad: BTreeMap<Option<ServerId>, bool> = BTreeMap::new();
+        for (minute, (server, letter)) in story.into_iter().enumerate() {
+            if minute == reload {
+                states.configure(servers().filter(|id| id.0 != 4));
+                bad.remove(&Some(ServerId(4)));
+            }
+            let server = ServerId(server);
+            let report = report(server, letter);
+            let news = states.take(&report, at(i64::try_from(minute).unwrap()));
+            for notice in &news {
+                let subject = match &notice.subject {
+                    Subject::Account => None,
+                    Subject::Server { id, .. } => Some(*id),
+                };
+                let was_bad = bad.insert(subject, notice.event == Event::Failure).unwrap_or(false);
+                prop_assert_eq!(was_bad, notice.event == Event::Recovery, "{:?}", notice);
+                prop_assert_eq!(notice.event == Event::Success, notice.trouble.is_none());
+            }
+            let failing = bad.iter().filter(|(id, bad)| id.is_some() && **bad).count();
+            prop_assert_eq!(states.failing().servers, failing);
+            // A good rotation of a known server leaves neither it nor the account in trouble.
+            let known = server.0 != 4 || minute < reload;
+            if known && report.outcome.is_good() {
+                prop_assert!(!states.failing().account && !states.failing.contains_key(&server));
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! How things are, as one document: for programs over HTTP and for `snapring status`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::view::{Row, View};
+use crate::naming::{ServerId, SnapshotId};
+use crate::observe::health::Obstacles;
+use crate::provider::client::TokenState;
+use crate::report::RotationOutcome;
+use crate::ring::Holder;
+use crate::status::{RingSeen, SlotSeen};
+
+/// Of what form it is. A reader that knows this number understands it: fields may be added under it.
+pub const VERSION: u32 = 1;
+
+/// How things are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// [`VERSION`].
+    pub version: u32,
+    /// snapring's own.
+    pub snapring: String,
+    /// When this was so.
+    pub at: Timestamp,
+    /// How the daemon is; `None` where none runs.
+    pub daemon: Option<DaemonStatus>,
+    /// How many servers are how; all of them, however few are shown.
+    pub totals: Totals,
+    /// The servers: those in trouble first, then by name.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Whether its scheduler goes on.
+    pub alive: bool,
+    /// Whether it can do its work.
+    pub ready: bool,
+    /// What the provider makes of the token.
+    pub token: TokenState,
+    /// When the configuration in force was read.
+    pub configuration_read_at: Timestamp,
+    /// Why the one that was read last is not in force.
+    pub configuration_refused: Option<String>,
+}
+
+/// How a server is. The worst comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its last rotation failed.
+    Failed,
+    /// Its last rotation found no slot.
+    Blocked,
+    /// Nothing is known of a rotation yet.
+    Unknown,
+    /// Its last rotation ended well.
+    Ok,
+    /// The configuration has it switched off.
+    Disabled,
+}
+
+impl State {
+    /// All of them, the worst first.
+    pub const ALL: [Self; 5] =
+        [Self::Failed, Self::Blocked, Self::Unknown, Self::Ok, Self::Disabled];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Blocked => "blocked",
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// Whether somebody must see to it.
+    #[must_use]
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::Failed | Self::Blocked)
+    }
+}
+
+/// How many servers are how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// All of them.
+    pub servers: usize,
+    /// Whose last rotation failed.
+    pub failed: usize,
+    /// Whose last rotation found no slot.
+    pub blocked: usize,
+    /// Of which no rotation is known.
+    pub unknown: usize,
+    /// Whose last rotation ended well.
+    pub ok: usize,
+    /// Which are switched off.
+    pub disabled: usize,
+}
+
+impl Totals {
+    /// Counts them.
+    #[must_use]
+    pub fn of(states: impl Iterator<Item = State>) -> Self {
+        let mut totals = Self::default();
+        for state in states {
+            totals.servers += 1;
+            *match state {
+                State::Failed => &mut totals.failed,
+                State::Blocked => &mut totals.blocked,
+                State::Unknown => &mut totals.unknown,
+                State::Ok => &mut totals.ok,
+                State::Disabled => &mut totals.disabled,
+            } += 1;
+        }
+        totals
+    }
+
+    /// How many are so.
+    #[must_use]
+    pub fn count(&self, state: State) -> usize {
+        match state {
+            State::Failed => self.failed,
+            State::Blocked => self.blocked,
+            State::Unknown => self.unknown,
+            State::Ok => self.ok,
+            State::Disabled => self.disabled,
+        }
+    }
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The provider's number.
+    pub id: ServerId,
+    /// Its name in the configuration.
+    pub name: String,
+    /// How it is.
+    pub state: State,
+    /// When a rotation last ended well, as far as that is remembered; else the newest completed
+    /// managed snapshot's time.
+    pub last_success_at: Option<Timestamp>,
+    /// Since when rotations end badly.
+    pub trouble: Option<TroubleStatus>,
+    /// The last rotation.
+    pub last_rotation: Option<RotationStatus>,
+    /// The one under way.
+    pub under_way: Option<UnderWayStatus>,
+    /// The one to come.
+    pub next: Option<NextStatus>,
+    /// The ring, once it was seen.
+    pub ring: Option<RingStatus>,
+}
+
+/// Since when rotations end badly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleStatus {
+    /// When the first of them ended.
+    pub since: Timestamp,
+    /// How many have, as far as is remembered.
+    pub rotations: u32,
+    /// Why the last of them did; a rotation that was skipped since says nothing of it.
+    pub reason: Option<String>,
+}
+
+/// A rotation that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationStatus {
+    /// Its tick.
+    pub tick: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How.
+    pub outcome: RotationOutcome,
+    /// Why, where it did not end well.
+    pub reason: Option<String>,
+}
+
+/// A rotation under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWayStatus {
+    /// Its tick.
+    pub tick: Timestamp,
+    /// When it began.
+    pub since: Timestamp,
+}
+
+/// A rotation to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextStatus {
+    /// Its tick.
+    pub tick: Timestamp,
+    /// When it starts: the tick, and what jitter adds.
+    pub starts_at: Timestamp,
+}
+
+/// The slots, as they were when the provider listed them last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingStatus {
+    /// When that was.
+    pub seen_at: Timestamp,
+    /// How many there are.
+    pub cap: u32,
+    /// How many are left free for snapshots made by hand.
+    pub reserve: u32,
+    /// How many hold managed snapshots.
+    pub managed: u32,
+    /// How many hold foreign ones.
+    pub foreign: u32,
+    /// How many hold pinned ones.
+    pub pinned: u32,
+    /// How many hold none.
+    pub free: u32,
+    /// How many ticks have more than one snapshot. 0 if an older daemon wrote the document.
+    #[serde(default)]
+    pub duplicate_ticks: u32,
+    /// The snapshots, oldest first.
+    pub snapshots: Vec<SnapshotStatus>,
+}
+
+/// One snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStatus {
+    /// The provider's number.
+    pub id: SnapshotId,
+    /// Its name.
+    pub name: String,
+    /// `managed`, `foreign` or `pinned`.
+    pub holder: String,
+    /// The provider's word for how far it is.
+    pub status: String,
+    /// When the provider began it.
+    pub created_at: Timestamp,
+    /// Its size in MiB.
+    pub size_mb: Option<u64>,
+}
+
+/// Which servers are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those whose name, or whole number, holds this, whatever its case.
+    pub words: String,
+    /// Those that are so.
+    pub state: Option<State>,
+}
+
+impl Filter {
+    fn takes(&self, row: &Row, state: State) -> bool {
+        let words = self.words.trim().to_lowercase();
+        let named = words.is_empty()
+            || row.server.name.to_lowercase().contains(&words)
+            || row.server.id.to_string() == words;
+        named && self.state.is_none_or(|wanted| wanted == state)
+    }
+}
+
+/// Those of the servers that a filter takes.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// How many servers are how, all of them counted.
+    pub totals: Totals,
+    /// What was found: those in trouble first, then by name.
+    pub rows: Vec<(State, Row)>,
+}
+
+impl Found {
+    /// Looks through these.
+    #[must_use]
+    pub fn among(rows: Vec<Row>, filter: &Filter) -> Self {
+        let mut rows: Vec<(State, Row)> = rows.into_iter().map(|row| (state(&row), row)).collect();
+        let totals = Totals::of(rows.iter().map(|(state, _)| *state));
+        rows.retain(|(state, row)| filter.takes(row, *state));
+        rows.sort_by(|(state, row), (other_state, other)| {
+            state.cmp(other_state).then_with(|| row.server.name.cmp(&other.server.name))
+        });
+        Self { totals, rows }
+    }
+}
+
+/// How a server is.
+#[must_use]
+pub fn state(row: &Row) -> State {
+    match (row.server.enabled, &row.standing.trouble, row.standing.last_success) {
+        (false, ..) => State::Disabled,
+        (true, Some(trouble), _) if trouble.blocked => State::Blocked,
+        (true, Some(_), _) => State::Failed,
+        (true, None, Some(_)) => State::Ok,
+        (true, None, None) => State::Unknown,
+    }
+}
+
+impl DaemonStatus {
+    /// How a running daemon is.
+    #[must_use]
+    pub fn of(view: &View) -> Self {
+        let configuration = view.configuration();
+        Self {
+            started_at: view.started_at(),
+            alive: view.is_alive(),
+            ready: Obstacles::to_work(view).are_none(),
+            token: view.token(),
+            configuration_read_at: configuration.read_at,
+            configuration_refused: configuration.refused.map(|(reason, _)| reason),
+        }
+    }
+}
+
+impl Document {
+    /// How these servers are; `daemon` where one runs.
+    #[must_use]
+    pub fn of(found: &Found, daemon: Option<DaemonStatus>, at: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            snapring: env!("CARGO_PKG_VERSION").to_owned(),
+            at,
+            daemon,
+            totals: found.totals,
+            servers: found.rows.iter().map(|(state, row)| ServerStatus::of(row, *state)).collect(),
+        }
+    }
+}
+
+impl ServerStatus {
+    /// How a server is.
+    #[must_use]
+    pub fn of(row: &Row, state: State) -> Self {
+        let Row { server, standing, next } = row;
+        Self {
+            id: server.id,
+            name: server.name.clone(),
+            state,
+            last_success_at: standing.last_success(),
+            trouble: standing.trouble.as_ref().map(|it| TroubleStatus {
+                since: it.since,
+                rotations: it.rotations,
+                reason: it.reason.as_deref().map(str::to_owned),
+            }),
+            last_rotation: standing.last.as_ref().map(|ended| RotationStatus {
+                tick: ended.tick.instant(),
+                ended_at: ended.at,
+                outcome: ended.outcome,
+                reason: ended.reason.as_deref().map(str::to_owned),
+            }),
+            under_way: standing
+                .under_way
+                .map(|(tick, since)| UnderWayStatus { tick: tick.instant(), since }),
+            next: next.map(|(tick, starts_at)| NextStatus { tick: tick.instant(), starts_at }),
+            ring: standing
+                .ring
+                .as_ref()
+                .map(|seen| RingStatus::of(seen, server.policy.cap, server.policy.reserve)),
+        }
+    }
+}
+
+impl RingStatus {
+    fn of(seen: &RingSeen, cap: u32, reserve: u32) -> Self {
+        let taken = seen.count(|_| true);
+        Self {
+            seen_at: seen.at,
+            cap,
+            reserve,
+            managed: seen.count(|holder| matches!(holder, Holder::Managed(_))),
+            foreign: seen.count(|holder| holder == Holder::Foreign),
+            pinned: seen.count(|holder| holder == Holder::Pinned),
+            free: cap.saturating_sub(taken),
+            duplicate_ticks: seen.duplicate_ticks(),
+            snapshots: seen.slots.iter().map(|slot| SnapshotStatus::of(seen, slot)).collect(),
+        }
+    }
+}
+
+impl SnapshotStatus {
+    fn of(seen: &RingSeen, slot: &SlotSeen) -> Self {
+        Self {
+            id: slot.id,
+            name: seen.name(slot).into_owned(),
+            holder: slot.holder.as_str().to_owned(),
+            status: slot.status.as_str().to_owned(),
+            created_at: slot.created_at,
+            size_mb: slot.size_mb.map(u64::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! The provider's API: what is asked, what the answers mean, what is tried again.
+//!
+//! [`client`] is the whole of it for the rest of the program, with a [`scope`] that says on whose
+//! behalf; its [`lister`] lets servers that are looked at together share one listing. Below it,
+//! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`], [`retry_after`]
+//! and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together, [`admission`]
+//! says who may send when, and [`record`] writes the one event that each call leaves.
+
+pub mod admission;
+pub mod body;
+pub mod call_context;
+pub mod call_event;
+pub mod client;
+pub mod credentials;
+pub mod exchange;
+pub mod http;
+mod last_seen;
+pub mod outcome;
+pub mod pagination;
+pub mod retry_after;
+pub mod shared_listing;
+pub mod traffic;
+pub mod transport;

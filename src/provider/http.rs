@@ -1,0 +1,122 @@
+//! The real connection to the provider.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::provider::transport::{
+    Exchange, MAX_BODY_BYTES, Method, Request, Response, TornBody, Transport, TransportError,
+};
+
+/// HTTPS to one base address (or HTTP, when that is a loopback address).
+pub struct HttpTransport {
+    client: reqwest::Client,
+    base: Url,
+}
+
+impl HttpTransport {
+    /// A transport to `base`, which ends in a slash; `timeout` bounds one request, connect
+    /// included.
+    ///
+    /// # Errors
+    /// When the system offers no usable TLS roots.
+    pub fn new(base: Url, timeout: Duration) -> Result<Self, TransportError> {
+        // Fails only when a provider is installed already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("snapring/", env!("CARGO_PKG_VERSION")))
+            .timeout(timeout)
+            // The timeout ends the wait; this ends what the kernel does with a request that was
+            // written, even when the process is gone. See `transport::arrives_within`.
+            .tcp_user_timeout(timeout)
+            // A 301 would turn a POST into a GET, and carry the token to wherever it points.
+            .redirect(Policy::none());
+        if base.scheme() == "http" {
+            // Without TLS a proxy would read the token.
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| TransportError::Connection(chain(&error)))?;
+        Ok(Self { client, base })
+    }
+
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let url = self
+            .base
+            .join(&request.path)
+            .ok()
+            // A path can lead below the base only.
+            .filter(|url| url.as_str().starts_with(self.base.as_str()))
+            .ok_or_else(|| TransportError::Connection("not a path of the API".to_owned()))?;
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut outgoing = self
+            .client
+            .request(method, url)
+            .header(ACCEPT, "application/json")
+            .header(AUTHORIZATION, bearer(&request.token)?);
+        if let Some(body) = request.body {
+            outgoing = outgoing.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let mut answer = outgoing.send().await.map_err(|error| failed(&error))?;
+        let status = answer.status().as_u16();
+        let retry_after = answer
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let body = read_body(&mut answer).await;
+        Ok(Response { status, retry_after, body })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn exchange(&self, request: Request) -> Exchange<'_> {
+        Box::pin(self.send(request))
+    }
+}
+
+async fn read_body(answer: &mut reqwest::Response) -> Result<Vec<u8>, TornBody> {
+    let mut body = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY_BYTES => {
+                return Err(TornBody::TooLong);
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(TornBody::BrokeOff(chain(&error.without_url()))),
+        }
+    }
+}
+
+fn bearer(token: &SecretString) -> Result<HeaderValue, TransportError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+        .map_err(|_| TransportError::Connection("the token does not fit a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn failed(error: &reqwest::Error) -> TransportError {
+    if error.is_timeout() {
+        return TransportError::Timeout;
+    }
+    TransportError::Connection(chain(error))
+}
+
+/// The causes, from the second on: the first only says that something failed, and names the URL.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}

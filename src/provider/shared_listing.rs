@@ -1,0 +1,407 @@
+//! One listing of the account in the place of many of its servers'.
+//!
+//! Whoever has to look at a server says from when on and until when at the latest. When somebody's
+//! latest moment has come, all those whose earliest one has are served together: by one listing of
+//! the account where that costs fewer calls than one for each, else each by its own. A listing that
+//! is shared was asked for after all who get it had asked, so nobody's own change is missing in it.
+//!
+//! Sharing is a saving and never a need. A listing of the account that fails, takes long or cannot
+//! be relied on is nobody's trouble: everyone then asks alone, and for a while sharing is not tried.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::completion::Sharing;
+use crate::moment::Moment;
+use crate::naming::ServerId;
+use crate::provider::admission::{Admitted, Urgency};
+use crate::provider::call_context::Scope;
+use crate::provider::client::{Client, MAX_PAGES};
+use crate::provider::exchange::EVIDENCE_MAX_AGE;
+use crate::provider::outcome::{CallError, Outcome};
+use crate::provider::pagination::Reading;
+use crate::snapshot::{Listing, Snapshot};
+
+/// How long a look that cannot wait waits for others that come at the same time. With the
+/// scheduler's half second it stays within a second from a tick to its first request.
+pub const GATHER: Duration = Duration::from_millis(200);
+
+/// At a tick thousands come, which takes them longer than that: as long as in such a span somebody
+/// comes, the next such span is waited for, so many times at most.
+const STREAM: Duration = Duration::from_millis(20);
+const STREAM_SPANS: usize = 40;
+
+/// With fewer servers, asking for each costs little, and nobody depends on an answer about others.
+const LEAST: usize = 8;
+
+/// How long a listing of the account may take, its later tries included, from its first turn on: the
+/// longer, the more servers it serves, which would take long one by one too; at most half of the time
+/// that it may be relied on.
+const READING_MIN: Duration = Duration::from_secs(10);
+const READING_A_SERVER: Duration = Duration::from_millis(10);
+const READING_MAX: Duration = Duration::from_secs(30);
+const _: () = assert!(2 * READING_MAX.as_secs() <= EVIDENCE_MAX_AGE.as_secs());
+
+/// After one that could not be used, sharing is not tried for so long; twice as long after each
+/// further one in a row.
+const DOUBT_MIN: Duration = Duration::from_secs(30);
+const DOUBT_MAX: Duration = Duration::from_secs(600);
+
+/// For how long the number of pages is taken for known.
+const PAGES_KNOWN: Duration = Duration::from_mins(60);
+
+/// When to look, in the clock's uptime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// Not before.
+    pub earliest: Duration,
+    /// Not later, if the provider's line allows; what lies between is for sharing with others.
+    pub latest: Duration,
+}
+
+/// Those who wait to look, and what is known of listings of the account.
+#[derive(Debug, Default)]
+pub(super) struct Lister {
+    state: Mutex<State>,
+    /// Somebody has come whose latest moment is before the one that is waited for.
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many servers are looked at in all.
+    servers: usize,
+    waiting: Vec<Waiting>,
+    /// How many have ever come to wait.
+    came: u64,
+    /// The first latest moment of those who wait.
+    next: Option<Duration>,
+    /// A task serves those who wait.
+    is_driven: bool,
+    /// Of the listing of the account that was read last, and until when that is taken for known.
+    pages: usize,
+    pages_until: Duration,
+    doubts: u32,
+    doubted_until: Duration,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    server: ServerId,
+    when: When,
+    sharing: Sharing,
+    /// `None`: ask alone.
+    answer: oneshot::Sender<Option<Listing>>,
+}
+
+/// Every snapshot of the account.
+struct Whole {
+    of_server: HashMap<ServerId, Vec<Snapshot>>,
+    asked_at: Moment,
+    pages: usize,
+}
+
+/// What came of reading the account.
+enum Read {
+    Whole(Whole),
+    /// To ask for each server costs fewer calls than all the pages.
+    TooManyPages(usize),
+    /// It would take too long, or it cannot be told whether rows are missing: the provider does not
+    /// count them, or this program has changed something between two pages.
+    Doubtful,
+}
+
+impl Lister {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All who may be served at this time. Nobody is left without a task that serves.
+    fn take_due(&self, now: Duration) -> Vec<Waiting> {
+        let mut state = self.state();
+        state.waiting.retain(|waiting| !waiting.answer.is_closed());
+        let (due, waiting) =
+            std::mem::take(&mut state.waiting).into_iter().partition(|it| it.when.earliest <= now);
+        state.waiting = waiting;
+        state.next = first_latest(&state.waiting);
+        due
+    }
+
+    /// They could not be served now, and may be later.
+    fn put_back(&self, patient: Vec<Waiting>) {
+        let mut state = self.state();
+        state.waiting.extend(patient);
+        state.next = first_latest(&state.waiting);
+    }
+
+    /// Waits until nobody comes any more who comes at the same time.
+    async fn stream(&self, clock: &Clock) {
+        for _ in 0..STREAM_SPANS {
+            let came = self.state().came;
+            clock.sleep(STREAM).await;
+            if self.state().came == came {
+                return;
+            }
+        }
+    }
+
+    /// When the next ones are to be served; `None`, and the task is over, when nobody waits.
+    fn next(&self) -> Option<Duration> {
+        let mut state = self.state();
+        state.is_driven = state.next.is_some();
+        state.next
+    }
+
+    /// Whether a listing of the account costs less than one for each of these, and can be relied on:
+    /// several pages cannot while something is being changed.
+    fn is_worth_it(&self, due: &[Waiting], now: Duration, is_quiet: bool) -> bool {
+        let state = self.state();
+        let pages = if now < state.pages_until { state.pages } else { 1 };
+        let served = served(due, pages);
+        let can_be = now >= state.doubted_until && (is_quiet || pages <= 1);
+        can_be && served >= LEAST && served > pages
+    }
+
+    fn trust(&self, pages: usize, now: Duration) {
+        let mut state = self.state();
+        (state.pages, state.doubts) = (pages, 0);
+        state.pages_until = now.saturating_add(PAGES_KNOWN);
+    }
+
+    fn doubt(&self, now: Duration) {
+        let mut state = self.state();
+        let span = DOUBT_MIN.saturating_mul(1 << state.doubts.min(16)).min(DOUBT_MAX);
+        state.doubts = state.doubts.saturating_add(1);
+        state.doubted_until = now.saturating_add(span);
+    }
+}
+
+fn first_latest(waiting: &[Waiting]) -> Option<Duration> {
+    waiting.iter().map(|waiting| waiting.when.latest).min()
+}
+
+/// How many of these a listing of the account with so many pages would serve.
+fn served(due: &[Waiting], pages: usize) -> usize {
+    due.iter().filter(|waiting| pages <= 1 || waiting.sharing == Sharing::Pages).count()
+}
+
+/// How long a listing of the account for these may take.
+fn may_take(due: &[Waiting]) -> Duration {
+    let servers = u32::try_from(due.len()).unwrap_or(u32::MAX);
+    READING_A_SERVER.saturating_mul(servers).clamp(READING_MIN, READING_MAX)
+}
+
+impl Client {
+    /// So many servers are looked at: few of them share nothing.
+    pub fn serves(&self, servers: usize) {
+        self.lister.state().servers = servers;
+    }
+
+    /// Whether looks that come together may share a listing of the account.
+    #[must_use]
+    pub fn shares_listings(&self) -> bool {
+        self.lister.state().servers >= LEAST
+    }
+
+    /// Every snapshot of one server, asked for in the given time.
+    ///
+    /// # Errors
+    /// As for [`Client::list`].
+    pub async fn look(
+        self: &Arc<Self>,
+        server: ServerId,
+        scope: &Scope,
+        when: When,
+        sharing: Sharing,
+    ) -> Result<Listing, CallError> {
+        if let Some(answer) = self.wait_with_others(server, scope, when, sharing) {
+            // A shutdown is seen to by the task: what is under way is let end.
+            let answer = tokio::select! {
+                biased;
+                () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
+                answer = answer => answer,
+            };
+            if let Ok(Some(listing)) = answer {
+                return Ok(listing);
+            }
+        }
+        let wait = when.earliest.saturating_sub(self.clock.now().uptime);
+        if !wait.is_zero() {
+            self.pause(scope, wait).await?;
+        }
+        // Boxed: a fleet that waits to share is not to hold what each would need for itself.
+        Box::pin(self.list(server, scope)).await
+    }
+
+    /// Joins those who wait to look; `None` where there is nothing to share.
+    fn wait_with_others(
+        self: &Arc<Self>,
+        server: ServerId,
+        scope: &Scope,
+        when: When,
+        sharing: Sharing,
+    ) -> Option<oneshot::Receiver<Option<Listing>>> {
+        let mut state = self.lister.state();
+        if sharing == Sharing::Alone
+            || state.servers < LEAST
+            || when.earliest < state.doubted_until
+            || scope.shutdown.is_cancelled()
+        {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        state.waiting.push(Waiting { server, when, sharing, answer });
+        state.came += 1;
+        if state.next.is_none_or(|next| when.latest < next) {
+            state.next = Some(when.latest);
+            self.lister.sooner.notify_one();
+        }
+        if !state.is_driven {
+            state.is_driven = true;
+            tokio::spawn(serve(Arc::clone(self), scope.shutdown.clone()));
+        }
+        Some(answered)
+    }
+
+    /// A listing of the account for these, if one can be had in time that can be relied on.
+    async fn read_account(&self, due: &[Waiting], shutdown: &CancellationToken) -> Option<Whole> {
+        let mut tries = self.tries();
+        let mut scope = Scope::of_account(shutdown.clone());
+        let mut left = may_take(due);
+        loop {
+            // Whoever asks alone waits for a turn too, so this time is not counted.
+            scope.give_up_at = None;
+            let turn = self.turn(Urgency::Look, &scope).await.ok()?;
+            let begun = self.clock.now().uptime;
+            scope.give_up_at = Some(begun.saturating_add(left));
+            let reading = self.read_account_once(turn, due, tries.attempt, &scope);
+            let may_go_on = match self.clock.timeout(left, reading).await {
+                Some(Ok(Read::Whole(whole))) => {
+                    self.lister.trust(whole.pages, self.clock.now().uptime);
+                    return Some(whole);
+                }
+                Some(Ok(Read::TooManyPages(pages))) => {
+                    self.lister.trust(pages, self.clock.now().uptime);
+                    return None;
+                }
+                // What cannot be understood or is not granted twice will not be a third time; and
+                // while one waits, so does everyone.
+                Some(Err(error)) => {
+                    let stays = [Some(Outcome::Malformed), Some(Outcome::Throttled)];
+                    (tries.attempt == 1 || !stays.contains(&error.outcome()))
+                        && self.wait_to_try_again(&mut tries, error, &scope).await.is_ok()
+                }
+                Some(Ok(Read::Doubtful)) | None => false,
+            };
+            let now = self.clock.now().uptime;
+            left = left.saturating_sub(now.saturating_sub(begun));
+            if !may_go_on || left.is_zero() {
+                self.lister.doubt(now);
+                return None;
+            }
+        }
+    }
+
+    /// Reads all pages, as long as that pays.
+    async fn read_account_once(
+        &self,
+        first_turn: Admitted<'_>,
+        due: &[Waiting],
+        attempt: u32,
+        scope: &Scope,
+    ) -> Result<Read, CallError> {
+        let quiet = self.traffic.quiet();
+        let is_undisturbed = || quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
+        let mut reading = Reading::default();
+        let (mut next, asked_at) =
+            self.read_page(first_turn, None, &mut reading, attempt, scope).await?;
+        while let Some(query) = next {
+            let pages = reading.pages_in_all();
+            let spent = self.clock.now().uptime.saturating_sub(asked_at.uptime);
+            let in_all = |spent: Duration| spent.mul_f64(pages as f64 / reading.pages() as f64);
+            if served(due, pages) <= pages {
+                return Ok(Read::TooManyPages(pages));
+            }
+            if !is_undisturbed() || pages > MAX_PAGES || in_all(spent) > may_take(due) {
+                return Ok(Read::Doubtful);
+            }
+            let turn = self.turn(Urgency::Look, scope).await?;
+            (next, _) = self.read_page(turn, Some(&query), &mut reading, attempt, scope).await?;
+        }
+        let pages = reading.pages();
+        if !reading.is_counted() || (pages > 1 && !is_undisturbed()) {
+            return Ok(Read::Doubtful);
+        }
+        let mut of_server = HashMap::<_, Vec<_>>::new();
+        for snapshot in reading.snapshots {
+            of_server.entry(snapshot.server).or_default().push(snapshot);
+        }
+        Ok(Read::Whole(Whole { of_server, asked_at, pages }))
+    }
+}
+
+/// Serves those who wait until there are none any more, or snapring shuts down.
+async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
+    let service = Service(&client.lister);
+    while let Some(next) = service.0.next() {
+        let wait = next.saturating_sub(client.clock.now().uptime);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = service.0.sooner.notified() => continue,
+            () = client.clock.sleep(wait) => {}
+        }
+        service.0.stream(&client.clock).await;
+        let now = client.clock.now().uptime;
+        let due = service.0.take_due(now);
+        let mut whole = None;
+        if service.0.is_worth_it(&due, now, client.traffic.quiet().is_some()) {
+            whole = client.read_account(&due, &shutdown).await;
+        }
+        let Some(whole) = whole else {
+            let now = client.clock.now().uptime;
+            let (patient, urgent): (Vec<_>, Vec<_>) =
+                due.into_iter().partition(|waiting| waiting.when.latest > now);
+            service.0.put_back(patient);
+            // To send may fail here and below: when it is not waited for any more.
+            urgent.into_iter().for_each(|waiting| drop(waiting.answer.send(None)));
+            continue;
+        };
+        for Waiting { server, sharing, answer, .. } in due {
+            let can_be_served = whole.pages == 1 || sharing == Sharing::Pages;
+            let listing = whole
+                .listing(server)
+                .filter(|listing| can_be_served && client.sightings.are_all_in(listing))
+                .inspect(|listing| client.sightings.saw(listing));
+            let _ = answer.send(listing);
+        }
+    }
+    std::mem::forget(service);
+}
+
+/// While it lives, those who wait may rely on being served. When it ends before nobody waits any
+/// more, be it by a fault, they are dismissed, and that is to ask alone.
+struct Service<'a>(&'a Lister);
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        (state.waiting, state.next, state.is_driven) = (Vec::new(), None, false);
+    }
+}
+
+impl Whole {
+    /// `None` where no row is the server's: then it is gone, new, or not all of them are shown.
+    fn listing(&self, server: ServerId) -> Option<Listing> {
+        let rows = self.of_server.get(&server)?.clone();
+        Some(Listing::complete(server, rows, self.asked_at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

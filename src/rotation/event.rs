@@ -1,0 +1,46 @@
+//! A rotation's one event in the log.
+
+use tokio::task::JoinError;
+
+use crate::naming::Tick;
+use crate::report::{BrokenOffBy, Report, RotationOutcome};
+use crate::server::Server;
+
+/// Writes the rotation's event. To be called once for each rotation, where it ends.
+pub fn log(report: &Report) {
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                event = "rotation",
+                outcome = report.outcome.as_str(),
+                server_id = report.server_id.0,
+                server = report.server.as_str(),
+                tick = %report.tick,
+                created = report.created.as_deref(),
+                deleted = (!report.deleted.is_empty()).then(|| report.deleted.join(",")).as_deref(),
+                api_calls = report.api_calls,
+                duration_ms = report.duration_ms,
+                reason = report.reason.as_deref(),
+                "{} {}", report.server, report.words()
+            )
+        };
+    }
+    match report.outcome {
+        RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => {
+            event!(info);
+        }
+        RotationOutcome::Failed if report.known_cause.is_some() => event!(warn),
+        RotationOutcome::Blocked | RotationOutcome::Failed => event!(error),
+    }
+}
+
+/// The report of a rotation whose task did not come to its end.
+#[must_use]
+pub fn broken_off(server: &Server, tick: Tick, broken: &JoinError) -> Report {
+    let by = if broken.is_cancelled() {
+        BrokenOffBy::Request
+    } else {
+        BrokenOffBy::Fault(broken.to_string())
+    };
+    Report::broken_off(server.id, &server.name, tick, by)
+}

@@ -1,0 +1,341 @@
+//! Where creates under way are recorded: one small file per server in a directory of snapring's own.
+//!
+//! Each access is bounded, since a frozen or remote file system must not hold rotations up; one that
+//! takes longer counts as failed. A file need not survive a power failure: the requests of a kernel
+//! that is gone do not arrive. `since` says in which boot, and since when, all creates were recorded.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::libc;
+
+use crate::clock::Clock;
+
+/// The file that says since when all creates of this boot are recorded.
+const SINCE: &str = "since";
+
+/// The kernel's number for this boot. The shipped unit hides it from the service, and hands it over
+/// in this variable.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_ID_VARIABLE: &str = "SNAPRING_BOOT_ID";
+
+/// More than that was not written by snapring.
+const FILE_MAX_BYTES: u64 = 512;
+
+/// The longest span that a configuration can come to, and a little more.
+const SPAN_MAX: Duration = Duration::from_mins(21);
+
+/// How long one access may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells one record from a later one of the same server: inode and time of writing.
+pub(in crate::rotation::lock) type RecordId = (u64, i64, i64);
+
+/// What is recorded of a create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::rotation::lock) struct Record {
+    pub id: RecordId,
+    /// The snapshot's name; `None` when it cannot be read.
+    pub name: Option<String>,
+    /// How long after the end of its process it may have an effect.
+    pub span: Duration,
+    /// In how long a listing shows what became of it, where a process noted that.
+    pub settled_in: Option<Duration>,
+    /// In how long one shows what became of earlier creates of the server.
+    pub earlier_settled_in: Duration,
+}
+
+impl Record {
+    /// Something is there, and nobody knows what.
+    fn unreadable() -> Self {
+        Self {
+            id: RecordId::default(),
+            name: None,
+            span: Duration::ZERO,
+            settled_in: None,
+            earlier_settled_in: Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::rotation::lock) enum Records {
+    None,
+    Memory { records: MemoryRecords, clock: Clock },
+    Directory { directory: Directory, clock: Clock },
+}
+
+impl Records {
+    /// In this directory, which is created where it is missing. Where it cannot be used there are no
+    /// records, with a warning.
+    pub(in crate::rotation::lock) fn in_directory(path: PathBuf, clock: &Clock) -> Self {
+        let variable = std::env::var(BOOT_ID_VARIABLE).ok();
+        let boot = std::fs::read_to_string(BOOT_ID).ok().or(variable);
+        let boot = boot.map(|text| text.trim().replace('-', "")).filter(|text| !text.is_empty());
+        match Directory::prepare(path.clone(), boot, clock.since_boot()) {
+            Ok(directory) => Self::Directory { directory, clock: clock.clone() },
+            Err(problem) => {
+                tracing::warn!(
+                    event = "lock",
+                    "creates cannot be recorded in {}: {problem}; after a restart snapring waits \
+                     before it creates the snapshot of a missed tick",
+                    path.display()
+                );
+                Self::None
+            }
+        }
+    }
+
+    /// For how long all creates had been recorded when this was opened.
+    pub(super) fn complete_for(&self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Memory { .. } => Duration::MAX,
+            Self::Directory { directory, .. } => directory.complete_for,
+        }
+    }
+
+    pub(super) async fn read(&self, place: i64) -> Option<Record> {
+        match self {
+            Self::None => None,
+            Self::Memory { records, clock } => records.read(place, clock.since_boot()),
+            Self::Directory { directory, clock } => {
+                let (directory, now) = (directory.clone(), clock.since_boot());
+                let read = bounded(clock, move || directory.read(place, now)).await;
+                read.unwrap_or_else(|| Some(Record::unreadable()))
+            }
+        }
+    }
+
+    /// In place of what was recorded for the server; `None` where it cannot be. Then the next process
+    /// must not rely on records.
+    pub(super) async fn write(&self, place: i64, record: Record) -> Option<RecordId> {
+        match self {
+            Self::None => None,
+            Self::Memory { records, clock } => {
+                Some(records.write(place, &record, clock.since_boot()))
+            }
+            Self::Directory { directory, clock } => {
+                let (directory, now) = (directory.clone(), clock.since_boot());
+                let path = directory.path_of(place);
+                let written = bounded(clock, move || directory.write(place, &record, now)).await;
+                let problem = match written {
+                    Some(Ok(id)) => return Some(id),
+                    Some(Err(problem)) => problem.to_string(),
+                    None => "the file system does not answer".to_owned(),
+                };
+                tracing::warn!(
+                    event = "lock",
+                    "a create cannot be recorded in {}: {problem}",
+                    path.display()
+                );
+                None
+            }
+        }
+    }
+
+    /// Whether nothing is recorded for the server any more.
+    pub(super) async fn remove(&self, place: i64) -> bool {
+        match self {
+            Self::None => true,
+            Self::Memory { records, .. } => {
+                records.lock().remove(&place);
+                true
+            }
+            Self::Directory { directory, clock } => {
+                let path = directory.path_of(place);
+                let shown = path.display().to_string();
+                let removed = bounded(clock, move || remove(&path)).await;
+                let problem = match removed {
+                    Some(Ok(())) => return true,
+                    Some(Err(problem)) => problem.to_string(),
+                    None => "the file system does not answer".to_owned(),
+                };
+                tracing::warn!(
+                    event = "lock",
+                    "the record {shown} cannot be removed: {problem}; a later process will wait for it"
+                );
+                false
+            }
+        }
+    }
+}
+
+/// Does blocking work beside the runtime; `None` where it takes too long.
+async fn bounded<T: Send + 'static>(
+    clock: &Clock,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    clock.timeout(PATIENCE, tokio::task::spawn_blocking(work)).await?.ok()
+}
+
+/// A directory with a file for each server that has a create under way.
+#[derive(Debug, Clone)]
+pub(in crate::rotation::lock) struct Directory {
+    path: PathBuf,
+    boot: Option<String>,
+    complete_for: Duration,
+}
+
+impl Directory {
+    fn prepare(path: PathBuf, boot: Option<String>, now: Duration) -> io::Result<Self> {
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {
+                crate::rotation::lock::give_to_owner_of_directory(&File::open(&path)?, &path);
+            }
+            Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(problem) => return Err(problem),
+        }
+        let found = path.symlink_metadata()?;
+        let parent = path.parent().map(std::fs::metadata).transpose()?;
+        let owners = [nix::unistd::geteuid().as_raw(), parent.map_or(0, |parent| parent.uid())];
+        if !found.is_dir() || !owners.contains(&found.uid()) {
+            return Err(io::Error::other("it is not a directory of snapring's own"));
+        }
+        let mut directory = Self { path, boot, complete_for: Duration::ZERO };
+        directory.complete_for = directory.since(now)?;
+        Ok(directory)
+    }
+
+    /// For how long all creates have been recorded here; from now on, where nothing says so.
+    fn since(&self, now: Duration) -> io::Result<Duration> {
+        // Without it nothing that is recorded can be told from what an earlier boot recorded.
+        let Some(boot) = &self.boot else { return Ok(Duration::ZERO) };
+        let path = self.path.join(SINCE);
+        let since = open(&path).ok().and_then(|file| {
+            let text = read(file);
+            let (of_boot, since) = text.trim_end().split_once(' ')?;
+            (of_boot == boot).then(|| since.parse().ok().map(Duration::from_secs))?
+        });
+        if let Some(passed) = since.and_then(|since| now.checked_sub(since)) {
+            return Ok(passed);
+        }
+        // Rounded up: rather a second less than was recorded.
+        write_new(&path, &format!("{boot} {}\n", now.as_secs() + 1))?;
+        Ok(Duration::ZERO)
+    }
+
+    fn path_of(&self, place: i64) -> PathBuf {
+        self.path.join(format!("{place:016x}"))
+    }
+
+    fn read(&self, place: i64, now: Duration) -> Option<Record> {
+        let file = match open(&self.path_of(place)) {
+            Ok(file) => file,
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => return None,
+            // It is there, whatever it says.
+            Err(_) => return Some(Record::unreadable()),
+        };
+        let id = record_id(&file).unwrap_or_default();
+        let text = read(file);
+        let mut lines = text.lines();
+        let name = lines.next().filter(|name| !name.is_empty()).map(str::to_owned);
+        let milliseconds =
+            |text: Option<&str>| Some(Duration::from_millis(text?.parse::<u64>().ok()?));
+        let span = milliseconds(lines.next()).unwrap_or_default().min(SPAN_MAX);
+        let mut settled = lines.next().unwrap_or_default().split(' ');
+        let is_of_this_boot = settled.next() == self.boot.as_deref() && self.boot.is_some();
+        let (settled_at, earlier) = (milliseconds(settled.next()), milliseconds(settled.next()));
+        let wait = |at: Duration| at.saturating_sub(now).min(SPAN_MAX);
+        Some(Record {
+            id,
+            name,
+            span,
+            settled_in: settled_at.filter(|_| is_of_this_boot).map(wait),
+            earlier_settled_in: match earlier {
+                Some(at) if is_of_this_boot => wait(at),
+                // When that is cannot be told.
+                Some(at) if !at.is_zero() => span,
+                _ => Duration::ZERO,
+            },
+        })
+    }
+
+    fn write(&self, place: i64, record: &Record, now: Duration) -> io::Result<RecordId> {
+        let Record { name, span, settled_in, earlier_settled_in, .. } = record;
+        let mut text = format!("{}\n{}\n", name.as_deref().unwrap_or_default(), span.as_millis());
+        if let Some(boot) = &self.boot {
+            let settled =
+                settled_in.map_or("-".to_owned(), |wait| (now + wait).as_millis().to_string());
+            let earlier = if earlier_settled_in.is_zero() {
+                0
+            } else {
+                (now + *earlier_settled_in).as_millis()
+            };
+            text.push_str(&format!("{boot} {settled} {earlier}\n"));
+        }
+        let written = write_new(&self.path_of(place), &text);
+        let id = written.and_then(|file| record_id(&file));
+        if id.is_err() {
+            let _ = std::fs::remove_file(self.path.join(SINCE));
+        }
+        id
+    }
+}
+
+/// For reading, but through no link, and without waiting for whoever writes into a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
+fn read(file: File) -> String {
+    let mut text = String::new();
+    // What cannot be read is not understood either.
+    let _ = file.take(FILE_MAX_BYTES).read_to_string(&mut text);
+    text
+}
+
+/// In the place of whatever is there, and through no link.
+fn write_new(path: &Path, text: &str) -> io::Result<File> {
+    remove(path)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    crate::rotation::lock::give_to_owner_of_directory(&file, path);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => Err(problem),
+        _ => Ok(()),
+    }
+}
+
+fn record_id(file: &File) -> io::Result<RecordId> {
+    let metadata = file.metadata()?;
+    Ok((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// Records of processes that are simulated. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryRecords(Arc<Mutex<HashMap<i64, (Record, Duration)>>>);
+
+impl MemoryRecords {
+    fn read(&self, place: i64, now: Duration) -> Option<Record> {
+        let (record, written_at) = self.lock().get(&place).cloned()?;
+        let passed = now.saturating_sub(written_at);
+        Some(Record {
+            settled_in: record.settled_in.map(|wait| wait.saturating_sub(passed)),
+            earlier_settled_in: record.earlier_settled_in.saturating_sub(passed),
+            ..record
+        })
+    }
+
+    fn write(&self, place: i64, record: &Record, now: Duration) -> RecordId {
+        let mut records = self.lock();
+        let before = records.get(&place).map_or(0, |(record, _)| record.id.0);
+        let id = (before + 1, 0, 0);
+        records.insert(place, (Record { id, ..record.clone() }, now));
+        id
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, (Record, Duration)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

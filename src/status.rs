@@ -1,0 +1,349 @@
+//! What is known of each server: how its last rotation ended, what its ring held when it was seen
+//! last. Kept in memory for whoever looks: the status page, the metrics, `status`.
+//!
+//! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
+use crate::report::{KnownCause, Report, RotationOutcome};
+use crate::ring::{Holder, Ring};
+use crate::snapshot::Status;
+use crate::store::{LastOfServer, PastRotation};
+
+/// How a server stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The last rotation that ended.
+    pub last: Option<Ended>,
+    /// When the last rotation that ended well did so.
+    pub last_success: Option<Timestamp>,
+    /// Since when it has not been well, and how many rotations have ended badly since.
+    pub trouble: Option<Box<Trouble>>,
+    /// The rotation under way: for which tick, since when.
+    pub under_way: Option<(Tick, Timestamp)>,
+    /// What the provider listed last.
+    pub ring: Option<RingSeen>,
+    /// How many rotations ended how, since the daemon started.
+    pub ended: Endings,
+}
+
+/// How a rotation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// For which tick.
+    pub tick: Tick,
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub outcome: RotationOutcome,
+    /// Why, where it did not end well.
+    pub reason: Option<Box<str>>,
+    /// snapring itself was ending: that says nothing of the server.
+    pub interrupted: bool,
+}
+
+impl From<&PastRotation> for Ended {
+    fn from(past: &PastRotation) -> Self {
+        Self {
+            tick: past.tick,
+            at: past.ended_at,
+            outcome: past.outcome,
+            reason: past.reason.as_deref().map(Into::into),
+            interrupted: past.cause == Some(KnownCause::Shutdown),
+        }
+    }
+}
+
+/// A server whose rotations do not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// When the first of them ended.
+    pub since: Timestamp,
+    /// How many.
+    pub rotations: u32,
+    /// Whether the last of them was blocked; else it failed.
+    pub blocked: bool,
+    /// Why the last of them did not end well.
+    pub reason: Option<Box<str>>,
+}
+
+/// Rotations by how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endings([u32; RotationOutcome::ALL.len()]);
+
+impl Endings {
+    fn count(&mut self, outcome: RotationOutcome) {
+        for (known, count) in RotationOutcome::ALL.iter().zip(&mut self.0) {
+            if *known == outcome {
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    /// How many ended how, for each outcome.
+    pub fn each(&self) -> impl Iterator<Item = (RotationOutcome, u32)> {
+        RotationOutcome::ALL.into_iter().zip(self.0)
+    }
+}
+
+/// A ring as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingSeen {
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// What the names of the managed ones begin with.
+    pub prefix: Prefix,
+    /// The taken slots, oldest snapshot first.
+    pub slots: Vec<SlotSeen>,
+}
+
+/// A taken slot as it was seen. A fleet has many of them: it holds nothing that can be computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotSeen {
+    /// The snapshot's number.
+    pub id: SnapshotId,
+    /// Its name, where it is not managed: there prefix and tick tell it.
+    pub foreign_name: Option<Box<str>>,
+    /// Whose it is.
+    pub holder: Holder,
+    /// How far it is.
+    pub status: Status,
+    /// When the provider began it.
+    pub created_at: Timestamp,
+    /// Its size in MiB, once known, and where it is one.
+    pub size_mb: Option<u32>,
+}
+
+impl RingSeen {
+    /// What is to be remembered of a ring.
+    #[must_use]
+    pub fn of(ring: &Ring) -> Self {
+        let slot = |slot: &crate::ring::Slot| SlotSeen {
+            id: slot.snapshot.id,
+            foreign_name: match slot.holder {
+                Holder::Managed(_) => None,
+                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.as_str().into()),
+            },
+            holder: slot.holder,
+            status: slot.snapshot.status.clone(),
+            created_at: slot.snapshot.created_at,
+            size_mb: slot.snapshot.size_mb.and_then(|size| size.try_into().ok()),
+        };
+        Self {
+            at: ring.listing().asked_at.wall,
+            prefix: ring.prefix().clone(),
+            slots: ring.slots().iter().map(slot).collect(),
+        }
+    }
+
+    /// The name of the snapshot in one of its slots.
+    #[must_use]
+    pub fn name<'a>(&self, slot: &'a SlotSeen) -> Cow<'a, str> {
+        match (&slot.foreign_name, slot.holder) {
+            (None, Holder::Managed(tick)) => self.prefix.name(tick).into(),
+            (name, _) => name.as_deref().unwrap_or_default().into(),
+        }
+    }
+
+    /// How many slots hold such snapshots.
+    #[must_use]
+    pub fn count(&self, whose: impl Fn(Holder) -> bool) -> u32 {
+        let count = self.slots.iter().filter(|slot| whose(slot.holder)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// How many ticks have more than one snapshot that has not failed, pinned ones included.
+    #[must_use]
+    pub fn duplicate_ticks(&self) -> u32 {
+        let mut counts: BTreeMap<Tick, u32> = BTreeMap::new();
+        for slot in self.slots.iter().filter(|slot| slot.status != Status::Failed) {
+            if let Some(tick) = self.tick(slot) {
+                *counts.entry(tick).or_default() += 1;
+            }
+        }
+        let count = counts.into_values().filter(|count| *count > 1).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The tick in a slot's name, managed or pinned.
+    fn tick(&self, slot: &SlotSeen) -> Option<Tick> {
+        match slot.holder {
+            Holder::Managed(tick) => Some(tick),
+            Holder::Pinned | Holder::Foreign => self.prefix.tick_of(slot.foreign_name.as_deref()?),
+        }
+    }
+
+    /// The newest completed snapshot of ours.
+    #[must_use]
+    pub fn newest(&self) -> Option<&SlotSeen> {
+        let usable = |slot: &&SlotSeen| {
+            matches!(slot.holder, Holder::Managed(_)) && slot.status == Status::Completed
+        };
+        self.slots.iter().rev().find(usable)
+    }
+}
+
+impl Standing {
+    /// A rotation has ended.
+    pub fn ended(&mut self, report: &Report, at: Timestamp) {
+        self.ended.count(report.outcome);
+        self.remember(&Ended {
+            tick: report.tick,
+            at,
+            outcome: report.outcome,
+            reason: report.reason.as_deref().map(Into::into),
+            interrupted: report.known_cause == Some(KnownCause::Shutdown),
+        });
+        let Some(ring) = &mut self.ring else { return };
+        // By id: another snapshot of the same tick may be left.
+        ring.slots.retain(|slot| !report.deleted_ids.contains(&slot.id));
+    }
+
+    /// Takes over how a rotation ended, now or before a restart.
+    pub fn remember(&mut self, ended: &Ended) {
+        match ended.outcome {
+            RotationOutcome::Rotated | RotationOutcome::Adopted => {
+                self.last_success = Some(ended.at);
+                self.trouble = None;
+            }
+            // Says nothing of how the server is.
+            RotationOutcome::Skipped => {}
+            RotationOutcome::Failed if ended.interrupted => {}
+            RotationOutcome::Blocked | RotationOutcome::Failed => {
+                let before = self.trouble.as_ref();
+                self.trouble = Some(Box::new(Trouble {
+                    since: before.map_or(ended.at, |before| before.since),
+                    rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
+                    blocked: ended.outcome == RotationOutcome::Blocked,
+                    reason: ended.reason.clone(),
+                }));
+            }
+        }
+        self.last = Some(ended.clone());
+    }
+
+    /// When there was last a success: as far as rotations are remembered, else as the ring shows.
+    #[must_use]
+    pub fn last_success(&self) -> Option<Timestamp> {
+        let in_the_ring = || Some(self.ring.as_ref()?.newest()?.created_at);
+        self.last_success.or_else(in_the_ring)
+    }
+}
+
+/// In seconds: from a rotation that only looked to one that waited for hours.
+const DURATIONS: [f64; 10] =
+    [1.0, 10.0, 60.0, 180.0, 300.0, 600.0, 1200.0, 2700.0, 5400.0, 14_400.0];
+
+/// How each server stands. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Standings {
+    servers: Arc<Mutex<BTreeMap<ServerId, Box<Standing>>>>,
+    durations: Histogram,
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        Self { servers: Arc::default(), durations: Histogram::new(DURATIONS) }
+    }
+}
+
+/// A rotation under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    standings: Standings,
+    server: ServerId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(standing) = self.standings.lock().get_mut(&self.server) {
+            standing.under_way = None;
+        }
+    }
+}
+
+impl Standings {
+    /// A rotation has begun; it is under way until what is given here is dropped, however it ends.
+    /// What is told of another one meanwhile, skipped because this one runs, does not end it.
+    #[must_use]
+    pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) -> UnderWay {
+        self.lock().entry(server).or_default().under_way = Some((tick, at));
+        UnderWay { standings: self.clone(), server }
+    }
+
+    /// The provider has listed a server.
+    pub fn saw(&self, ring: &Ring) {
+        let seen = RingSeen::of(ring);
+        self.lock().entry(ring.listing().server).or_default().ring = Some(seen);
+    }
+
+    /// A rotation has ended.
+    pub fn ended(&self, report: &Report, at: Timestamp) {
+        self.lock().entry(report.server_id).or_default().ended(report, at);
+        if report.outcome != RotationOutcome::Skipped {
+            self.durations.observe(Duration::from_millis(report.duration_ms).as_secs_f64());
+        }
+    }
+
+    /// How a rotation ended before this process began. Does not count as one of its own.
+    pub fn remember(&self, server: ServerId, ended: &Ended) {
+        self.lock().entry(server).or_default().remember(ended);
+    }
+
+    /// A rotation ended in another process. `false` where that is no later than what is known. By
+    /// whole milliseconds, as what is heard of has been written down.
+    #[must_use]
+    pub fn hear_of(&self, server: ServerId, ended: &Ended) -> bool {
+        let mut servers = self.lock();
+        let standing = servers.entry(server).or_default();
+        let known = standing.last.as_ref().map(|last| last.at.as_millisecond());
+        let is_news = known.is_none_or(|known| ended.at.as_millisecond() > known);
+        if is_news {
+            standing.remember(ended);
+        }
+        is_news
+    }
+
+    /// How servers stood, as far as is known of their last rotations.
+    #[must_use]
+    pub fn known<'a>(last: impl IntoIterator<Item = &'a LastOfServer>) -> Self {
+        let standings = Self::default();
+        for LastOfServer { last, last_good } in last {
+            for past in [last_good.as_ref(), Some(last)].into_iter().flatten() {
+                standings.remember(past.server_id, &past.into());
+            }
+        }
+        standings
+    }
+
+    /// Forgets all servers but these.
+    pub fn keep_only(&self, is_kept: impl Fn(ServerId) -> bool) {
+        self.lock().retain(|id, _| is_kept(*id));
+    }
+
+    /// How a server stands.
+    #[must_use]
+    pub fn of(&self, server: ServerId) -> Standing {
+        self.lock().get(&server).map(|it| Standing::clone(it)).unwrap_or_default()
+    }
+
+    /// How long rotations took.
+    #[must_use]
+    pub fn durations(&self) -> &Histogram {
+        &self.durations
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<Standing>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

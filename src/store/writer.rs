@@ -1,0 +1,460 @@
+//! The task that writes. Whatever is wrong with the store, it costs history and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::schedule::loaded::{FirstLoadedTimes, Key};
+use crate::store::database::{Database, PORTION};
+use crate::store::error::{Kind, Trouble};
+use crate::store::place::{Access, Place};
+use crate::store::quarantine::{put_aside, was_a_database};
+use crate::store::{Filter, LastOfServer, PastRotation};
+
+/// The most rotations in one transaction.
+const BATCH: usize = 1000;
+
+/// How long a transaction may take, connecting included. A disk or a network that hangs longer is
+/// as good as away.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two tries to reach a store that does not work.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How often a portion of what is old is pruned: enough for 1,4 million rotations a day.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long rotations are kept: a quarter, so that a monthly schedule shows three of its ticks, and
+/// 10,000 servers with a daily one some 300 MB.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// How many damaged files are put aside in one life. A disk that damages each new one shall not be
+/// filled with them.
+const MOST_ASIDE: u32 = 3;
+
+/// What is asked of the task, beside the writing of rotations.
+pub(super) enum Order {
+    /// These schedules are in the configuration since then. Answered with what is known of them.
+    Begin(Vec<Key>, Timestamp, oneshot::Sender<FirstLoadedTimes>),
+    /// Another configuration is in force since then.
+    Reload(Vec<Key>, Timestamp),
+    /// A question about the past.
+    LastOfEach(oneshot::Sender<Result<Vec<LastOfServer>, Trouble>>),
+    /// Another.
+    History(Filter, oneshot::Sender<Result<Vec<PastRotation>, Trouble>>),
+}
+
+/// What others see of it.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Rotations that are not in the history.
+    pub(super) lost: AtomicU64,
+    /// Whether it could be written when last tried.
+    pub(super) well: AtomicBool,
+}
+
+pub(super) struct Keeper {
+    pub(super) place: Place,
+    pub(super) clock: Clock,
+    pub(super) standing: Arc<Standing>,
+    pub(super) reports: mpsc::Receiver<PastRotation>,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) closing: CancellationToken,
+    pub(super) memory: Memory,
+}
+
+/// What the task knows between two transactions.
+#[derive(Default)]
+pub(super) struct Memory {
+    database: Option<Database>,
+    /// Whether this connection has written: one to a file that may only be read works until then.
+    proven: bool,
+    /// Rotations to be written.
+    pending: Vec<PastRotation>,
+    /// The schedules of the present configuration, once it is known.
+    book: Option<FirstLoadedTimes>,
+    /// Whether the book has been told what the store recorded before.
+    recalled: bool,
+    /// The schedules that the store has, and until when it was written before this connection.
+    recorded: FirstLoadedTimes,
+    heard: Option<Timestamp>,
+    /// Since when it does not work, as uptime, and when it is tried again.
+    outage: Option<Outage>,
+    prune_at: Duration,
+    lost_told: u64,
+    aside: u32,
+    #[cfg(test)]
+    tuning: Option<&'static str>,
+}
+
+#[cfg(test)]
+impl Memory {
+    /// Each connection begins with this statement.
+    pub(super) fn tuned(statement: &'static str) -> Self {
+        Self { tuning: Some(statement), ..Self::default() }
+    }
+}
+
+impl Memory {
+    /// Where the store has what is in force, as it nearly always does, that is in memory once.
+    fn share(&mut self) {
+        if let Some(book) = self.book.as_ref().filter(|book| **book == self.recorded) {
+            self.recorded = book.clone();
+        }
+    }
+}
+
+struct Outage {
+    retry_at: Duration,
+    wait: Duration,
+}
+
+impl Keeper {
+    /// Until the store is closed.
+    pub(super) async fn keep(mut self) {
+        self.memory.prune_at = self.clock.now().uptime + PRUNE_EVERY;
+        self.try_to_write().await;
+        while self.wait().await {
+            // Who asks is answered first: to write a fleet's schedules takes a while.
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order).await;
+            }
+            let memory = &self.memory;
+            let due = memory.outage.as_ref().is_none_or(|it| it.retry_at <= self.uptime());
+            if due {
+                self.try_to_write().await;
+                self.prune().await;
+            }
+        }
+        self.close().await;
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clock.now().uptime
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().wall
+    }
+
+    /// Until there is something to do; `false`: to close.
+    async fn wait(&mut self) -> bool {
+        let outage = self.memory.outage.as_ref();
+        let next = outage.map_or(self.memory.prune_at, |outage| outage.retry_at);
+        let wait = next.saturating_sub(self.uptime());
+        // What does not fit waits in the channel, and what does not fit there is counted.
+        let room = BATCH.saturating_sub(self.memory.pending.len());
+        let (clock, pending) = (&self.clock, &mut self.memory.pending);
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return false,
+            order = self.orders.recv() => match order {
+                Some(order) => self.obey(order).await,
+                None => return false,
+            },
+            got = self.reports.recv_many(pending, room), if room > 0 => return got > 0,
+            () = clock.sleep(wait) => {}
+        }
+        true
+    }
+
+    async fn obey(&mut self, order: Order) {
+        if matches!(order, Order::LastOfEach(_) | Order::History(..)) {
+            self.write_first().await;
+        }
+        let memory = &mut self.memory;
+        match order {
+            Order::Begin(keys, now, answer) => {
+                let book = memory.book.insert(FirstLoadedTimes::found(keys, now));
+                memory.recalled = memory.database.is_some();
+                if memory.recalled {
+                    book.recall(&memory.recorded, memory.heard, now);
+                }
+                let known = book.clone();
+                memory.share();
+                let _ = answer.send(known);
+            }
+            Order::Reload(keys, now) => {
+                if let Some(book) = &mut memory.book {
+                    book.reload(keys, now);
+                }
+            }
+            Order::LastOfEach(answer) => {
+                let now = self.now();
+                let last = self.ask(|it| it.last_of_each_server(now).boxed()).await;
+                let _ = answer.send(last);
+            }
+            Order::History(filter, answer) => {
+                let _ = answer
+                    .send(self.ask(|it| async move { it.history(&filter).await }.boxed()).await);
+            }
+        }
+    }
+
+    /// Who asks after a rotation was handed over is told of it.
+    async fn write_first(&mut self) {
+        while self.memory.outage.is_none() {
+            let room = BATCH.saturating_sub(self.memory.pending.len());
+            let took = (0..room).map_while(|_| self.reports.try_recv().ok());
+            self.memory.pending.extend(took);
+            if self.memory.pending.is_empty() {
+                return;
+            }
+            self.try_to_write().await;
+        }
+    }
+
+    /// Asks the store, if it works; does not wait for one that does not.
+    async fn ask<T>(
+        &mut self,
+        question: impl for<'d> FnOnce(&'d mut Database) -> BoxFuture<'d, Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let Some(database) = &mut self.memory.database else {
+            return Err(Trouble::passing("the store does not work at present"));
+        };
+        let answer = self.clock.timeout(PATIENCE, question(database)).await;
+        let answer = answer.unwrap_or_else(|| Err(too_slow()));
+        if let Err(trouble) = &answer {
+            // The next write finds out what is wrong.
+            self.let_go().await;
+            if trouble.kind == Kind::Corrupt {
+                self.put_aside(trouble).await;
+            }
+        }
+        answer
+    }
+
+    /// Writes what there is to write, or finds out that it cannot.
+    async fn try_to_write(&mut self) {
+        loop {
+            let clock = self.clock.clone();
+            let written = clock.timeout(PATIENCE, self.write()).await;
+            let Err(trouble) = written.unwrap_or_else(|| Err(too_slow())) else {
+                self.is_well();
+                return;
+            };
+            match trouble.kind {
+                Kind::Corrupt if self.put_aside(&trouble).await => {}
+                Kind::Refused if !self.memory.pending.is_empty() => {
+                    self.drop_what_is_refused().await
+                }
+                _ => return self.is_broken(&trouble).await,
+            }
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), Trouble> {
+        let now = self.now();
+        let memory = &mut self.memory;
+        let database = match &mut memory.database {
+            Some(database) => database,
+            None => {
+                let mut database = Database::open(&self.place, Access::Write).await?;
+                #[cfg(test)]
+                if let Some(tuning) = memory.tuning {
+                    database.execute(tuning).await?;
+                }
+                (memory.recorded, memory.heard) = database.schedules().await?;
+                if let Some(book) = &mut memory.book
+                    && !memory.recalled
+                {
+                    book.recall(&memory.recorded, memory.heard, now);
+                    memory.recalled = true;
+                }
+                memory.share();
+                memory.proven = false;
+                memory.database.insert(database)
+            }
+        };
+        let schedules = memory.book.as_ref().filter(|book| **book != memory.recorded);
+        // The first write is to have the book in it: with that begins what the store can tell of.
+        let proven = memory.proven || (memory.book.is_none() && memory.outage.is_none());
+        if memory.pending.is_empty() && schedules.is_none() && proven {
+            return Ok(());
+        }
+        let change = schedules.map(|book| (&memory.recorded, book));
+        database.write(&memory.pending, change, now).await?;
+        if let Some(book) = schedules {
+            memory.recorded = book.clone();
+        }
+        memory.proven = true;
+        memory.pending.clear();
+        Ok(())
+    }
+
+    /// One by one, so that one which the database does not take costs only itself.
+    async fn drop_what_is_refused(&mut self) {
+        let now = self.now();
+        let rotations = std::mem::take(&mut self.memory.pending);
+        for rotation in rotations {
+            let Some(database) = &mut self.memory.database else {
+                self.memory.pending.push(rotation);
+                continue;
+            };
+            let one = database.write(std::slice::from_ref(&rotation), None, now);
+            match self.clock.timeout(PATIENCE, one).await {
+                Some(Ok(())) => {}
+                Some(Err(Trouble { kind: Kind::Refused, .. })) => self.lose(1),
+                Some(Err(_)) | None => {
+                    self.let_go().await;
+                    self.memory.pending.push(rotation);
+                }
+            }
+        }
+    }
+
+    fn lose(&self, rotations: usize) {
+        let rotations = u64::try_from(rotations).unwrap_or(u64::MAX);
+        self.standing.lost.fetch_add(rotations, Ordering::Relaxed);
+    }
+
+    fn is_well(&mut self) {
+        self.standing.well.store(true, Ordering::Relaxed);
+        let memory = &mut self.memory;
+        let lost = self.standing.lost.load(Ordering::Relaxed);
+        let newly = lost - std::mem::replace(&mut memory.lost_told, lost);
+        let store = self.place.to_string();
+        if memory.outage.take().is_some() {
+            tracing::info!(
+                event = "store",
+                store,
+                lost = newly,
+                "the store works again: {newly} rotations are missing in the history"
+            );
+        } else if newly > 0 {
+            tracing::warn!(
+                event = "store",
+                store,
+                lost = newly,
+                "{newly} rotations are missing in the history: they came faster than the store \
+                 takes them, or it refused them"
+            );
+        }
+    }
+
+    /// Ends the connection. Waits for that, if it is not too long: SQLite removes its log by name,
+    /// and by then the name could be that of a new file's.
+    async fn let_go(&mut self) {
+        if let Some(database) = self.memory.database.take() {
+            let _ = self.clock.timeout(FIRST_WAIT, database.close()).await;
+        }
+    }
+
+    /// Tells of it once.
+    async fn is_broken(&mut self, trouble: &Trouble) {
+        self.let_go().await;
+        self.standing.well.store(false, Ordering::Relaxed);
+        let now = self.uptime();
+        match &mut self.memory.outage {
+            Some(outage) => {
+                outage.wait = (outage.wait * 2).min(LONGEST_WAIT);
+                outage.retry_at = now + outage.wait;
+            }
+            None => {
+                self.memory.outage = Some(Outage { retry_at: now + FIRST_WAIT, wait: FIRST_WAIT });
+                tracing::error!(
+                    event = "store",
+                    store = self.place.to_string(),
+                    "the store does not work: {}: {trouble}; rotations go on, and what the history \
+                     lacks is told once it works again",
+                    self.place
+                );
+            }
+        }
+    }
+
+    /// Whether a damaged file is out of the way, so that a new one can be begun.
+    async fn put_aside(&mut self, trouble: &Trouble) -> bool {
+        self.let_go().await;
+        let Place::File(file) = &self.place else { return false };
+        if self.memory.aside >= MOST_ASIDE || !was_a_database(file) {
+            return false;
+        }
+        self.memory.aside += 1;
+        match put_aside(file, self.now()) {
+            Ok(aside) => {
+                // The new file is to have all that is known.
+                self.memory.recorded = FirstLoadedTimes::default();
+                tracing::error!(
+                    event = "store",
+                    store = self.place.to_string(),
+                    "{} is damaged ({trouble}); it was put aside as {}, and a new history begins",
+                    self.place,
+                    aside.display()
+                );
+                true
+            }
+            Err(problem) => {
+                tracing::error!(
+                    event = "store",
+                    store = self.place.to_string(),
+                    "{} is damaged, and cannot be put aside: {problem}",
+                    self.place
+                );
+                false
+            }
+        }
+    }
+
+    async fn prune(&mut self) {
+        if self.memory.prune_at > self.uptime() {
+            return;
+        }
+        self.memory.prune_at = self.uptime() + PRUNE_EVERY;
+        let limit = self.now().saturating_sub(KEPT_FOR).unwrap_or(Timestamp::MIN);
+        let gone = self.ask(|database| database.prune(limit).boxed()).await;
+        match gone {
+            Ok(0) | Err(_) => {}
+            Ok(gone) => tracing::debug!(
+                event = "store",
+                store = self.place.to_string(),
+                "{gone} rotations were pruned, of at most {PORTION} at once"
+            ),
+        }
+    }
+
+    /// Writes what is queued, and ends the connection.
+    async fn close(mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(order).await;
+        }
+        self.reports.close();
+        loop {
+            let room = BATCH.saturating_sub(self.memory.pending.len());
+            let got = self.reports.recv_many(&mut self.memory.pending, room).await;
+            self.try_to_write().await;
+            if got == 0 || self.memory.outage.is_some() {
+                break;
+            }
+        }
+        // Rows of the ring that were made before now are known.
+        let now = self.now();
+        if let Some(mut database) = self.memory.database.take() {
+            let _ = database.write(&[], None, now).await;
+            database.close().await;
+        }
+        let unwritten = self.memory.pending.len() + self.reports.len();
+        if unwritten > 0 {
+            self.lose(unwritten);
+            tracing::warn!(
+                event = "store",
+                store = self.place.to_string(),
+                lost = unwritten,
+                "ending: {unwritten} rotations could not be written into the history"
+            );
+        }
+    }
+}
+
+fn too_slow() -> Trouble {
+    let patience = humantime::format_duration(PATIENCE);
+    Trouble::passing(format!("it gave no answer within {patience}"))
+}
