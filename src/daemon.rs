@@ -3,11 +3,16 @@
 //! The [`clockwork`] wakes it twice a second, and when a start is due. The [`timetable`] says whose time has come, and each
 //! such start becomes a task of its own, so that no server's trouble holds another's up. A claim
 //! keeps two rotations of one server apart, across reloads too.
+//!
+//! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
 pub mod clockwork;
 pub mod heartbeat;
+mod listeners;
 mod other_processes;
+mod reload;
 pub mod resume;
+mod run;
 pub mod sd_notify;
 pub mod service_status;
 pub mod signals;
@@ -27,6 +32,7 @@ use crate::completion::Sharing;
 use crate::config::types::{ApiSettings, Settings};
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::heartbeat::Heartbeat;
+pub use crate::daemon::run::{Connect, Dependencies, Observe, Shutdown, StartError, run};
 use crate::daemon::view::{Configuration, View};
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;

@@ -11,6 +11,7 @@ pub mod body;
 pub mod call_context;
 pub mod call_event;
 pub mod client;
+pub mod connect;
 pub mod credentials;
 pub mod exchange;
 pub mod http;

@@ -13,15 +13,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::check::online::{Slots, Token, ask};
-use crate::cli::setup::{
-    Chatter, Refusal, begin_logging, connect, explain, locate, locate_credentials,
-};
+use crate::cli::setup::{Chatter, Refusal, begin_logging, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::naming::{ServerId, Tick};
+use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::credentials::Credentials;
 use crate::schedule::Schedule;
 use crate::server::Server;
@@ -147,7 +146,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     if arguments.online {
         begin_logging(settings, Chatter::Quiet.level(settings))?;
-        let client = connect(&settings.api, clock).map_err(Refusal::print)?;
+        let client = connect(&settings.api, clock).map_err(|it| Refusal::from(it).print())?;
         exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::setup::{begin_logging, seed};
+use crate::cli::setup::begin_logging;
 use crate::cli::shutdown::Ending;
 use crate::cli::table::{lines, table};
 use crate::cli::{Exit, console};
@@ -26,6 +26,7 @@ use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Step};
 use crate::provider::call_context::Scope;
 use crate::provider::client::Client;
+use crate::provider::connect::seed;
 use crate::provider::credentials::Credentials;
 use crate::provider::http::HttpTransport;
 use crate::readable::age;

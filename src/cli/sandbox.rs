@@ -8,11 +8,11 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
-use crate::cli::setup::seed;
 use crate::cli::shutdown::Ending;
 use crate::cli::{Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::naming::{Prefix, ServerId, Tick};
+use crate::provider::connect::seed;
 use crate::sandbox::faults::{EFFECTS, Fault};
 use crate::sandbox::http::{HELP, Sandbox, show_token};
 use crate::sandbox::provider::{Options, Provider};

@@ -1,32 +1,29 @@
 //! What most commands begin with: the configuration, the account, the servers that were named.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rand::Rng;
-use rand::rngs::SysRng;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
-use crate::config::types::{ApiSettings, LogFormat, Settings};
-use crate::config::{self, Loaded, Problem, problem};
+use crate::config::problem::log_warnings;
+use crate::config::types::{LogFormat, Settings};
+use crate::config::{self, Loaded};
 use crate::naming::ServerId;
-use crate::paths::SERVICE_DIRECTORY;
 use crate::pins::Pins;
 use crate::polling::Habits;
 use crate::provider::call_context::Scope;
 use crate::provider::client::Client;
-use crate::provider::credentials::{CredentialError, Credentials};
-use crate::provider::http::HttpTransport;
+use crate::provider::connect::{ConnectError, connect};
 use crate::provider::outcome::CallError;
 use crate::ring::Ring;
 use crate::rotation::Surroundings;
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{self, Exclusion};
+use crate::rotation::lock::{Exclusion, LockError};
 use crate::server::Server;
 use crate::status::Standings;
 use crate::store::place::Place;
@@ -76,18 +73,24 @@ impl Refusal {
         console::error(&self.words);
         self.exit
     }
-
-    /// Says it in the log.
-    #[must_use]
-    pub fn log(self) -> Exit {
-        tracing::error!(event = "daemon", "{}", self.words);
-        self.exit
-    }
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(&self.words)
+    }
+}
+
+impl From<ConnectError> for Refusal {
+    fn from(problem: ConnectError) -> Self {
+        let exit = if problem.is_configuration() { Exit::Configuration } else { Exit::Trouble };
+        Self { exit, words: problem.to_string() }
+    }
+}
+
+impl From<LockError> for Refusal {
+    fn from(problem: LockError) -> Self {
+        Self { exit: Exit::Trouble, words: problem.to_string() }
     }
 }
 
@@ -143,7 +146,7 @@ impl Setup {
     /// # Errors
     /// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
     pub fn client(&self) -> Result<Client, Refusal> {
-        connect(&self.settings.api, self.clock.clone())
+        Ok(connect(&self.settings.api, self.clock.clone())?)
     }
 
     /// What a rotation needs of the world; `shutdown` ends it.
@@ -175,24 +178,8 @@ impl Setup {
     /// [`Exit::Trouble`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
     pub fn exclusion(&self) -> Result<Exclusion, Refusal> {
-        let file = lock::lock_file(|name| std::env::var_os(name));
         let account = self.settings.api.base_url.as_str();
-        let problem = match Exclusion::on_machine(&file, account, &self.clock) {
-            Ok(exclusion) => return Ok(exclusion),
-            Err(problem) => format!("{}: {problem}", file.display()),
-        };
-        if file.starts_with(SERVICE_DIRECTORY) {
-            let words = format!(
-                "cannot keep out of the way of the service's rotations: {problem}\n\
-                 hint: run this as root, or as the service's user"
-            );
-            return Err(Refusal { exit: Exit::Trouble, words });
-        }
-        tracing::warn!(
-            event = "lock",
-            "rotations of other snapring processes on this machine cannot be kept apart: {problem}"
-        );
-        Ok(Exclusion::in_process())
+        Ok(Exclusion::of_this_machine(account, &self.clock, |name| std::env::var_os(name))?)
     }
 
     /// The servers that were named, by id or name, in the order of the configuration; all of them
@@ -278,65 +265,6 @@ fn bad_filter(problem: telemetry::FilterError) -> Exit {
     Exit::Usage
 }
 
-/// Writes warnings of the configuration into the log, as far as anybody reads them.
-pub fn log_warnings(event: &str, warnings: &[Problem]) {
-    for warning in warnings.iter().take(problem::SHOWN) {
-        tracing::warn!(event, "{warning}");
-    }
-    let more = warnings.len().saturating_sub(problem::SHOWN);
-    if more > 0 {
-        tracing::warn!(event, "and {more} more warnings; `snapring check` shows them");
-    }
-}
-
-/// Where this process has the token from.
-#[must_use]
-pub fn locate_credentials(settings: &ApiSettings) -> Credentials {
-    Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name))
-}
-
-/// Why there is no token, with what to do where the service has one: only root can see that.
-#[must_use]
-pub fn explain(problem: CredentialError) -> String {
-    let service = Path::new(SERVICE_CREDENTIALS);
-    let hint = format!(
-        "\nhint: the service's is at hand while it runs: put CREDENTIALS_DIRECTORY={} before the \
-         command",
-        service.display()
-    );
-    match problem {
-        CredentialError::Missing if service.exists() => problem.to_string() + &hint,
-        _ => problem.to_string(),
-    }
-}
-
-/// A client for the configured account, its token at hand.
-///
-/// # Errors
-/// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
-pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Refusal> {
-    let credentials = locate_credentials(settings);
-    if let Err(problem) = credentials.token() {
-        return Err(Refusal { exit: Exit::Configuration, words: explain(problem) });
-    }
-    if let Some(file) = settings.token_file.as_ref().filter(|_| credentials.are_systemds()) {
-        tracing::info!(
-            event = "token",
-            "{} is not for this user to read: systemd's credential stands in for it",
-            file.display()
-        );
-    }
-    let transport =
-        HttpTransport::new(settings.base_url.clone(), settings.timeout).map_err(|problem| {
-            let words = format!("cannot prepare connections: {problem}");
-            Refusal { exit: Exit::Trouble, words }
-        })?;
-    Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
-}
-
-/// Where systemd keeps the credentials of the service while it runs.
-const SERVICE_CREDENTIALS: &str = "/run/credentials/snapring.service";
-
 /// How long a person waits for a look, however long the provider asks to wait.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -374,10 +302,4 @@ pub async fn rings_or_trouble<'s>(
         }
     }
     (good, exit)
-}
-
-/// Where all randomness comes from: one number of the system's.
-#[must_use]
-pub fn seed() -> u64 {
-    rand::rand_core::UnwrapErr(SysRng).next_u64()
 }

@@ -1,16 +1,11 @@
 //! When a person, or a service manager, asks a command to end: after what is under way, and when asked
 //! a second time at once.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
-use crate::daemon::signals::{self, Signal};
-
-/// How long what is broken off may take to say so.
-pub const LAST_WORDS: Duration = Duration::from_secs(2);
+use crate::daemon::signals::{self, LAST_WORDS, Signal};
 
 /// What a command has been asked.
 #[derive(Debug, Clone, Default)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::document::{SECRET_WORDS, line_starts};
 
 /// How many mistakes are shown; a generated file can have one a line.
-pub const SHOWN: usize = 50;
+const SHOWN: usize = 50;
 
 /// How many are told in one line.
 const SHOWN_IN_A_LINE: usize = 20;
@@ -261,6 +261,17 @@ impl fmt::Display for Problem {
             write!(out, ":{line}:{column}")?;
         }
         write!(out, ": {message}")
+    }
+}
+
+/// Writes warnings of a configuration that is good into the log, as many as anybody reads.
+pub fn log_warnings(event: &str, warnings: &[Problem]) {
+    for warning in warnings.iter().take(SHOWN) {
+        tracing::warn!(event, "{warning}");
+    }
+    let more = warnings.len().saturating_sub(SHOWN);
+    if more > 0 {
+        tracing::warn!(event, "and {more} more warnings; `snapring check` shows them");
     }
 }
 

@@ -1,9 +1,45 @@
-//! What the daemon is told of rotations that other processes have ended, as a person's `rotate` does.
+//! Rotations that other processes have ended, as a person's `rotate` does: the daemon asks the store
+//! for them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::SignedDuration;
+
+use crate::clock::Clock;
 use crate::daemon::Daemon;
-use crate::store::PastRotation;
+use crate::daemon::listeners::Listeners;
+use crate::store::{Filter, PastRotation};
+
+/// How often the store is asked.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long another process may take to write a rotation that has ended.
+const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// Asks the store for them, for as long as it is polled. A person who is not content with how the
+/// daemon's rotation ended may rotate the server again.
+pub(super) async fn hear_of_others(
+    daemon: &Daemon,
+    listeners: &Listeners,
+    clock: &Clock,
+) -> Infallible {
+    let mut since = clock.now().wall;
+    loop {
+        clock.sleep(ASK_EVERY).await;
+        let now = clock.now().wall;
+        let filter = Filter { since: since.checked_sub(WRITTEN_WITHIN).ok(), ..Filter::default() };
+        // While the store does not work nothing is known, and nothing is missed.
+        let Ok(rotations) = listeners.store.history(filter).await else { continue };
+        since = now;
+        for past in rotations.iter().rev().filter(|past| past.ended_at <= now) {
+            if daemon.hear_of(past) {
+                listeners.notices.on_report(&past.report(), past.ended_at);
+            }
+        }
+    }
+}
 
 impl Daemon {
     /// Takes over how a rotation ended elsewhere, and looks at what there is now, for whoever asks

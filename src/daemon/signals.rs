@@ -1,9 +1,13 @@
 //! What the service manager or a person says by signals.
 
 use std::io;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+/// How long calls that a second [`Signal::End`] breaks off may take to leave their events.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

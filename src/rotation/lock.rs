@@ -7,10 +7,10 @@
 //! Whoever holds a claim also sees which creates of the server may still have an effect
 //! ([`open_creates`]).
 
+mod location;
 mod open_creates;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -24,8 +24,8 @@ use nix::libc;
 
 use crate::clock::Clock;
 use crate::naming::ServerId;
-use crate::paths::SERVICE_DIRECTORY;
 use crate::ring::Ring;
+pub use crate::rotation::lock::location::LockError;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{OpenCreates, Records};
 
@@ -237,32 +237,6 @@ fn give_to_owner_of_directory(file: &File, path: &Path) {
     let Some(owner) = owner else { return };
     if file.metadata().is_ok_and(|file| file.uid() != owner.uid()) && owner.uid() != 0 {
         let _ = std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()));
-    }
-}
-
-/// Where the lock file stands: the same for the service and for a person's commands where that is
-/// possible. `$STATE_DIRECTORY`, else the service's own directory if there is one, else the user's
-/// runtime directory, else the directory for temporary files.
-#[must_use]
-pub fn lock_file(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let service = Path::new(SERVICE_DIRECTORY);
-    let writable = |path: &Path| {
-        nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok() && path.is_dir()
-    };
-    // systemd gives several directories separated by colons; ours is the first.
-    let state = variable("STATE_DIRECTORY")
-        .and_then(|value| std::env::split_paths(&value).next())
-        .filter(|path| path.is_absolute());
-    if let Some(state) = state {
-        return state.join("rotation.lock");
-    }
-    // With DynamicUser= it is a link that other users cannot follow; it is there all the same.
-    if service.symlink_metadata().is_ok() {
-        return service.join("rotation.lock");
-    }
-    match variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| writable(path)) {
-        Some(runtime) => runtime.join("snapring.lock"),
-        None => std::env::temp_dir().join(format!("snapring-{}.lock", nix::unistd::getuid())),
     }
 }
 

@@ -1,0 +1,76 @@
+//! Reads the configuration again. If anything is wrong with it, the old one stays in force.
+
+use std::path::PathBuf;
+
+use crate::config::problem::log_warnings;
+use crate::config::types::Settings;
+use crate::config::{self, ConfigError};
+use crate::daemon::Daemon;
+use crate::daemon::listeners::Listeners;
+use crate::daemon::run::Connect;
+use crate::provider::client::Client;
+use crate::provider::connect::ConnectError;
+
+/// Why the new configuration is not put in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReloadError {
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    /// The claims between processes are made in its name.
+    #[error("a new `base_url` takes effect with the next start")]
+    BaseUrl,
+    #[error("the new [api] does not work: {0}")]
+    Connect(#[from] ConnectError),
+}
+
+/// What a reload needs.
+pub(super) struct Reload {
+    /// The file that it reads.
+    pub(super) configuration: PathBuf,
+    /// What the daemon started with, but for its servers: some of it holds until the next start.
+    pub(super) started_with: Settings,
+    pub(super) connect: Connect,
+}
+
+impl Reload {
+    /// Puts what the file says now in force.
+    pub(super) fn reload(&self, daemon: &Daemon, listeners: &Listeners) -> Result<(), ReloadError> {
+        let (settings, client) = self.read(daemon).inspect_err(|reason| {
+            tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
+            daemon.refuse(&reason.to_string());
+        })?;
+        listeners.notices.reload(&settings);
+        daemon.reload(&settings, client);
+        listeners.store.reload(&settings.servers);
+        Ok(())
+    }
+
+    /// What the file says now, with a client if the account's settings have changed.
+    fn read(&self, daemon: &Daemon) -> Result<(Settings, Option<Client>), ReloadError> {
+        let loaded = config::read(&self.configuration)?;
+        log_warnings("reload", &loaded.warnings);
+        let settings = loaded.settings;
+        let before = &self.started_with;
+        if settings.api.base_url != before.api.base_url {
+            return Err(ReloadError::BaseUrl);
+        }
+        let client = if settings.api == daemon.api_settings() {
+            None
+        } else {
+            Some((self.connect)(&settings.api)?)
+        };
+        for (section, changed) in [
+            ("[http]", settings.http != before.http),
+            ("[store]", settings.store != before.store),
+            ("[log]", settings.log != before.log),
+        ] {
+            if changed {
+                tracing::warn!(
+                    event = "reload",
+                    "changes of {section} take effect with the next start"
+                );
+            }
+        }
+        Ok((settings, client))
+    }
+}

@@ -1,0 +1,214 @@
+//! The whole of the daemon: it starts, obeys signals, and shuts down.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock::Clock;
+use crate::config::types::{ApiSettings, Settings};
+use crate::daemon::clockwork::{ClockworkError, CronClockwork};
+use crate::daemon::listeners::Listeners;
+use crate::daemon::other_processes::hear_of_others;
+use crate::daemon::reload::Reload;
+use crate::daemon::sd_notify::{self, ServiceManager};
+use crate::daemon::service_status::Herald;
+use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
+use crate::daemon::view::View;
+use crate::daemon::{Daemon, World};
+use crate::naming::ServerId;
+use crate::notify::Notices;
+use crate::notify::http::Post;
+use crate::provider::client::Client;
+use crate::provider::connect::ConnectError;
+use crate::rotation::hooks::HookRunner;
+use crate::rotation::lock::{Exclusion, LockError};
+use crate::server::Server;
+use crate::status::Standings;
+use crate::store::place::Place;
+use crate::store::{LastOfServer, Store};
+
+/// How long the store may take: to answer at the start, and to write what is queued at the end.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+
+/// What the daemon needs beside its settings.
+pub struct Dependencies {
+    /// The clock.
+    pub clock: Clock,
+    /// The file that a reload reads.
+    pub configuration: PathBuf,
+    /// Reads a variable of the environment.
+    pub variable: fn(&str) -> Option<OsString>,
+    /// The signals. They are caught before the configuration is read: one that comes meanwhile waits.
+    pub signals: Signals,
+    /// Makes a client.
+    pub connect: Connect,
+    /// Runs hooks.
+    pub hooks: Arc<dyn HookRunner>,
+    /// Sends notices.
+    pub post: Arc<dyn Post>,
+    /// Shows the daemon where `[http] listen` says.
+    pub observe: Observe,
+}
+
+/// Makes a client for an account's settings, at the start and when a reload changes them.
+pub type Connect = Box<dyn Fn(&ApiSettings) -> Result<Client, ConnectError> + Send + Sync>;
+
+/// Shows a daemon at an address, for as long as it is polled.
+pub type Observe =
+    Box<dyn FnOnce(SocketAddr, View) -> BoxFuture<'static, Infallible> + Send + Sync>;
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no client.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Rotations cannot be kept apart.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Ticks cannot be watched.
+    #[error(transparent)]
+    Clockwork(#[from] ClockworkError),
+}
+
+impl StartError {
+    /// Whether the configuration must change, not the machine.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Connect(problem) => problem.is_configuration(),
+            Self::Lock(_) | Self::Clockwork(_) => false,
+        }
+    }
+}
+
+/// How the daemon shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Calls under way have ended, and what was queued is written and sent.
+    Whole,
+    /// It was asked a second time, and what was under way was broken off.
+    BrokenOff,
+}
+
+/// Runs the daemon until a signal asks it to end.
+///
+/// # Errors
+/// When it does not start. Nothing has been rotated then.
+pub async fn run(
+    mut settings: Settings,
+    dependencies: Dependencies,
+) -> Result<Shutdown, StartError> {
+    let Dependencies { clock, variable, mut signals, connect, .. } = dependencies;
+    let client = connect(&settings.api)?;
+    let account = settings.api.base_url.as_str();
+    let exclusion = Exclusion::of_this_machine(account, &clock, variable)?;
+    let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
+    let (first_loaded, known) = tokio::join!(
+        store.begin(&settings.servers),
+        clock.timeout(STORE_WAIT, store.last_of_each_server()),
+    );
+    let known = known.unwrap_or_default();
+    let standings = standings(&settings.servers, &known);
+    let listeners = Arc::new(Listeners {
+        service: Herald::new(
+            ServiceManager::from_environment(variable),
+            sd_notify::watchdog(variable),
+            clock.clone(),
+        ),
+        store,
+        notices: Notices::start(
+            &settings,
+            known.into_iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
+            clock.clone(),
+            dependencies.post,
+        ),
+    });
+    let hearing = Arc::clone(&listeners);
+    let world = World {
+        clock: clock.clone(),
+        exclusion,
+        hooks: dependencies.hooks,
+        standings,
+        first_loaded,
+        on_report: Box::new(move |report, at| hearing.on_report(report, at)),
+    };
+    let clockwork = Box::<CronClockwork>::default();
+    let daemon = Daemon::start(&settings, client, world, clockwork).await?;
+    // The daemon has them, until a reload: they are not to be kept beyond that.
+    settings.servers = Vec::new();
+    let _observed = settings.http.listen.map(|address| {
+        AbortOnDropHandle::new(tokio::spawn((dependencies.observe)(address, daemon.view())))
+    });
+    let reload =
+        Reload { configuration: dependencies.configuration, started_with: settings, connect };
+    listeners.service.ready(&daemon);
+    tokio::select! {
+        () = obey(&mut signals, &daemon, &reload, &listeners) => {}
+        never = hear_of_others(&daemon, &listeners, &clock) => match never {},
+        never = listeners.service.keep(&daemon) => match never {},
+    }
+    Ok(shut_down(daemon, listeners, signals, &clock).await)
+}
+
+/// What the store knows of the servers that are configured.
+fn standings(servers: &[Arc<Server>], known: &[LastOfServer]) -> Standings {
+    let ids: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
+    Standings::known(known.iter().filter(|it| ids.contains(&it.last.server_id)))
+}
+
+/// Does what signals ask for, until one asks to end.
+async fn obey(signals: &mut Signals, daemon: &Daemon, reload: &Reload, listeners: &Listeners) {
+    while let Some(signal) = signals.next().await {
+        match signal {
+            Signal::End => return,
+            Signal::Reload => {
+                listeners.service.reloading();
+                let refused = reload.reload(daemon, listeners).err();
+                listeners.service.reloaded(daemon, refused.map(|reason| reason.to_string()));
+            }
+            Signal::RotateAll => {
+                tracing::info!(event = "daemon", "rotating every server, as asked");
+                daemon.rotate_all().await;
+            }
+        }
+    }
+}
+
+/// Starts nothing new and waits for what is under way, unless a second signal breaks it off.
+async fn shut_down(
+    daemon: Daemon,
+    listeners: Arc<Listeners>,
+    mut signals: Signals,
+    clock: &Clock,
+) -> Shutdown {
+    listeners.service.stopping();
+    tracing::info!(event = "daemon", "ending: nothing new starts, calls under way end");
+    let broken_off = daemon.break_off();
+    let done = CancellationToken::new();
+    let ended = done.clone();
+    tokio::spawn(async move {
+        daemon.shutdown().await;
+        listeners.drain(STORE_WAIT).await;
+        ended.cancel();
+    });
+    loop {
+        tokio::select! {
+            () = done.cancelled() => return Shutdown::Whole,
+            signal = signals.next() => if signal == Some(Signal::End) {
+                tracing::warn!(event = "daemon", "asked a second time: ending at once");
+                broken_off.cancel();
+                let _ = clock.timeout(LAST_WORDS, done.cancelled()).await;
+                return Shutdown::BrokenOff;
+            },
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A client for the configured account, with its token at hand.
+
+use std::path::Path;
+
+use rand::Rng;
+use rand::rngs::SysRng;
+
+use crate::clock::Clock;
+use crate::config::types::ApiSettings;
+use crate::provider::client::Client;
+use crate::provider::credentials::{CredentialError, Credentials};
+use crate::provider::http::HttpTransport;
+use crate::provider::transport::TransportError;
+
+/// Where systemd keeps the credentials of the service while it runs.
+const SERVICE_CREDENTIALS: &str = "/run/credentials/snapring.service";
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// There is no usable token; the text says what to do.
+    #[error("{0}")]
+    Token(String),
+    /// TLS does not work.
+    #[error("cannot prepare connections: {0}")]
+    Transport(#[from] TransportError),
+}
+
+impl ConnectError {
+    /// Whether the configuration must change, not the machine.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Token(_))
+    }
+}
+
+/// A client for the configured account. Nothing is sent yet.
+///
+/// # Errors
+/// When there is no usable token, or TLS does not work.
+pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, ConnectError> {
+    let credentials = locate_credentials(settings);
+    if let Err(problem) = credentials.token() {
+        return Err(ConnectError::Token(explain(problem)));
+    }
+    if let Some(file) = settings.token_file.as_ref().filter(|_| credentials.are_systemds()) {
+        tracing::info!(
+            event = "token",
+            "{} is not for this user to read: systemd's credential stands in for it",
+            file.display()
+        );
+    }
+    let transport = HttpTransport::new(settings.base_url.clone(), settings.timeout)?;
+    Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
+}
+
+/// Where this process gets the token from.
+#[must_use]
+pub fn locate_credentials(settings: &ApiSettings) -> Credentials {
+    Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name))
+}
+
+/// Why there is no token, with what to do if the service has one: only root can see that.
+#[must_use]
+pub fn explain(problem: CredentialError) -> String {
+    let service = Path::new(SERVICE_CREDENTIALS);
+    let hint = format!(
+        "\nhint: the service's is at hand while it runs: put CREDENTIALS_DIRECTORY={} before the \
+         command",
+        service.display()
+    );
+    match problem {
+        CredentialError::Missing if service.exists() => problem.to_string() + &hint,
+        _ => problem.to_string(),
+    }
+}
+
+/// Where all randomness comes from: one number from the operating system.
+#[must_use]
+pub fn seed() -> u64 {
+    rand::rand_core::UnwrapErr(SysRng).next_u64()
+}
