@@ -1,8 +1,21 @@
 //! snapring keeps a ring of snapshots for every server of a VPS.org account.
 //!
-//! The way of a tick: [`schedule`] says that it is due, [`daemon`] starts a rotation, [`rotate`]
-//! carries it out through [`api`], asking [`plan`] at each step what comes next. `plan`, `policy`,
-//! `ring`, `naming` and `schedule` decide and know nothing of I/O.
+//! From tick to report: [`schedule`] says that a tick is due, [`daemon`] starts a rotation,
+//! [`rotation`] carries it out through [`provider`] and asks [`plan`] at each step what comes next.
+//! What decides is in the crate `snapring_core`, re-exported here.
+//!
+//! - [`cli`]: one file per command
+//! - [`observe`]: what a running daemon shows: page, JSON, metrics, health
+//! - [`daemon`]: scheduler, signals, resume, reload, service status
+//! - [`config`]: one TOML file in, settings out
+//! - [`sandbox`]: the stand-in provider
+//! - [`notify`]: who is told what
+//! - [`rotation`]: carries out what core decides: hooks, lock, the rotation event
+//! - [`store`]: history and first-loaded times
+//! - [`provider`]: the VPS.org API
+//! - [`telemetry`]: where events go
+//! - [`status`]: what is known of each server
+//! - [`clock`], [`paths`], [`readable`], [`interner`]: what all of them share
 
 pub use snapring_core::{
     completion, moment, naming, pins, plan, policy, polling, report, ring, schedule, server,
