@@ -1,6 +1,6 @@
 //! The daemon: from a settled configuration to rotations, until it is asked to end.
 //!
-//! The [`clockwork`] wakes it twice a second, and when a start is due. The [`timetable`] says whose time has come, and each
+//! The [`clockwork`] wakes it twice a second, and when a start is due. The [`timetable`](crate::timetable) says whose time has come, and each
 //! such start becomes a task of its own, so that no server's trouble holds another's up. A claim
 //! keeps two rotations of one server apart, across reloads too.
 //!

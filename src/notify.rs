@@ -1,8 +1,8 @@
 //! Notices: who fails is told to the services that `[[notify]]` names, once a change.
 //!
-//! [`states`] decides which reports are news, [`bundle`] puts into words what goes out together,
-//! [`format`](mod@format) gives it the form that a service takes, and `courier`, one task a target,
-//! carries it through [`post`]. A rotation only puts its news into a bounded queue: it waits for
+//! [`transitions`] decides which reports are news, [`message`] puts into words what goes out together,
+//! [`format`](mod@format) gives it the form that a service takes, and `delivery`, one task per target,
+//! carries it through [`http`]. A rotation only puts its news into a bounded queue: it waits for
 //! nobody.
 
 pub mod delivery;

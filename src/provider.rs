@@ -1,10 +1,10 @@
 //! The provider's API: what is asked, what the answers mean, what is tried again.
 //!
-//! [`client`] is the whole of it for the rest of the program, with a [`scope`] that says on whose
-//! behalf; its [`lister`] lets servers that are looked at together share one listing. Below it,
+//! [`client`] is the whole of it for the rest of the program, with a [`call_context`] that says on whose
+//! behalf; its [`shared_listing`] lets servers that are looked at together share one listing. Below it,
 //! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`], [`retry_after`]
-//! and [`failure`] give bytes and statuses a meaning, [`reading`] puts pages together, [`admission`]
-//! says who may send when, and [`record`] writes the one event that each call leaves.
+//! and [`outcome`] give bytes and statuses a meaning, [`pagination`] puts pages together, [`admission`]
+//! says who may send when, and [`call_event`] writes the one event that each call leaves.
 
 pub mod admission;
 pub mod body;

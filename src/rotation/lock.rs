@@ -5,7 +5,7 @@
 //! rotations cost few file descriptors, and the kernel ends a dead process's claims.
 //!
 //! Whoever holds a claim also sees which creates of the server may still have an effect
-//! ([`open_creates`]).
+//! (`open_creates`).
 
 mod location;
 mod open_creates;
