@@ -4,7 +4,7 @@
 //! person's `rotate` beside it) it is a lock on one byte of a file, so that ten thousand waiting
 //! rotations cost few file descriptors, and the kernel ends a dead process's claims.
 //!
-//! Whoever holds a claim also sees which creates of the server may still have an effect
+//! A claim also shows which creates of the server may still have an effect
 //! (`open_creates`).
 
 mod location;
@@ -148,7 +148,7 @@ impl Claims {
 
 /// The creates of the claimed server. All times are the clock's uptime.
 impl Claim {
-    /// From when on a listing shows what became of the last create of this server, whoever sent it;
+    /// From when on a listing shows what became of the last create of this server, of any process;
     /// `None` when that is known. `span`: how long after it was given up, or after the end of its
     /// process, a create may have an effect.
     pub async fn last_create_settled_at(&self, now: Duration, span: Duration) -> Option<Duration> {

@@ -48,14 +48,15 @@ fn in_own_network(test: &str) -> bool {
     false
 }
 
-/// A server that has missed a tick, and a network that goes away just before the create.
+/// A server that has missed a tick. With `set`, the network goes away just before the create.
 struct Stage {
     machine: Machine,
     missed: String,
 }
 
 impl Stage {
-    async fn set(api: &str) -> Self {
+    /// `hooks` gets the machine, and gives the lines of the server's hooks.
+    async fn with(api: &str, hooks: impl FnOnce(&Machine) -> String) -> Self {
         let machine = Machine::new().await;
         let now = machine.clock.now().wall.as_second();
         let tick = jiff::Timestamp::from_second((now - 3600) / 60 * 60).unwrap();
@@ -63,24 +64,26 @@ impl Stage {
         let name = |days: i64| prefix.name(Tick::at(tick - SignedDuration::from_hours(24 * days)));
         machine.add(WEB, &name(1), 25);
         let at = tick.to_zoned(TimeZone::UTC);
-        let port = machine.sandbox.address().port();
-        let cut = machine.path("cut");
-        // Once: the next process has a hook too.
-        let hook = format!(
-            "test -e {cut} || {{ : > {cut}; exec {IPTABLES} -A INPUT -p tcp --dport {port} -j DROP; }}",
-            cut = cut.display()
-        );
+        let (minute, hour, hooks) = (at.minute(), at.hour(), hooks(&machine));
         machine.configure_api(
             api,
             &format!(
-                "[[server]]\nid = 101\nname = \"web\"\nschedule = \"{} {} * * *\"\n\
-                 timezone = \"Etc/UTC\"\nkeep = 3\n\
-                 [server.hooks]\nbefore = [\"/bin/sh\", \"-c\", \"{hook}\"]\n",
-                at.minute(),
-                at.hour()
+                "[[server]]\nid = 101\nname = \"web\"\nschedule = \"{minute} {hour} * * *\"\n\
+                 timezone = \"Etc/UTC\"\nkeep = 3\n{hooks}"
             ),
         );
         Self { machine, missed: name(0) }
+    }
+
+    async fn set(api: &str) -> Self {
+        Self::with(api, |machine| {
+            // Once: the next process has a hook too.
+            let (cut, port) = (machine.path("cut"), machine.sandbox.address().port());
+            let drop = format!("{IPTABLES} -A INPUT -p tcp --dport {port} -j DROP");
+            let hook = format!("test -e {0} || {{ : > {0}; exec {drop}; }}", cut.display());
+            format!("[server.hooks]\nbefore = [\"/bin/sh\", \"-c\", \"{hook}\"]\n")
+        })
+        .await
     }
 
     /// A daemon that has sent the create of the missed tick into the void.
@@ -170,22 +173,8 @@ async fn a_create_that_was_given_up_does_not_arrive_when_the_network_comes_back(
 /// What a person creates by hand must not take away what is known of the daemon's create.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_by_hand_does_not_hide_what_a_killed_daemon_had_sent() {
-    let machine = Machine::new().await;
-    let now = machine.clock.now().wall.as_second();
-    let tick = jiff::Timestamp::from_second((now - 3600) / 60 * 60).unwrap();
-    let prefix: Prefix = "snapring".parse().unwrap();
-    let name = |days: i64| prefix.name(Tick::at(tick - SignedDuration::from_hours(24 * days)));
-    machine.add(WEB, &name(1), 25);
-    let at = tick.to_zoned(TimeZone::UTC);
-    machine.configure_api(
-        "timeout = \"15s\"\nsettle = \"1s\"",
-        &format!(
-            "[[server]]\nid = 101\nname = \"web\"\nschedule = \"{} {} * * *\"\n\
-             timezone = \"Etc/UTC\"\nkeep = 3\n",
-            at.minute(),
-            at.hour()
-        ),
-    );
+    let api = "timeout = \"15s\"\nsettle = \"1s\"";
+    let Stage { machine, missed } = Stage::with(api, |_| String::new()).await;
     machine.fault("create:stray=12s,times=1");
     let records = machine.path("rotation.creates");
     let count = |path: &std::path::Path| path.read_dir().map_or(0, Iterator::count);
@@ -197,8 +186,8 @@ async fn a_create_by_hand_does_not_hide_what_a_killed_daemon_had_sent() {
     let (code, _, errors) = machine.run(&["create", "web", "--name", "by-hand", "--no-wait"]);
     assert_eq!(code, 0, "{errors}");
     let next = machine.daemon();
-    machine.until("the stray", || machine.names(WEB).contains(&name(0))).await;
+    machine.until("the stray", || machine.names(WEB).contains(&missed)).await;
     machine.clock.sleep(Duration::from_secs(6)).await;
-    let made = machine.names(WEB).iter().filter(|it| **it == name(0)).count();
+    let made = machine.names(WEB).iter().filter(|it| **it == missed).count();
     assert_eq!(made, 1, "{:?}\n{}", machine.names(WEB), next.log());
 }

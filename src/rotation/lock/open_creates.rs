@@ -2,8 +2,7 @@
 //!
 //! The kernel goes on delivering a request after the process gave it up, and after the process was
 //! killed. A create is therefore recorded before it is sent, and the record is removed once a
-//! listing shows what became of it. While a record is there, nobody may conclude from a listing that
-//! the snapshot was not created.
+//! listing shows what became of it. Until then a listing without the snapshot proves nothing.
 //!
 //! Everything here needs the claim on the server. What this process knows of its own creates is
 //! never overruled by what is on the disk. Times are the uptime of the caller's clock.

@@ -1,4 +1,4 @@
-//! Creates that reach the provider after nobody waits for them any more.
+//! Creates that reach the provider late.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn dead_process(state: &tempfile::TempDir, scene: &Scene) -> Exclusion {
     open()
 }
 
-/// The tick's snapshot arrives at the provider so many seconds from now.
+/// The tick's snapshot arrives at the provider in this many seconds.
 fn arrives_in(scene: &Scene, seconds: u64) {
     let name = scene.server.policy.prefix.name(scene.assignment().tick);
     let (clock, provider) = (scene.clock.clone(), Arc::clone(&scene.memory.provider));
@@ -128,7 +128,7 @@ async fn a_record_that_cannot_be_removed_is_not_waited_for_without_end() {
     assert!(scene.clock.now().uptime - begun < Duration::from_secs(5), "it was waited for before");
 }
 
-/// The claim is held all the time: nobody else can have seen what became of it.
+/// The claim is held all the time, so no other process can have settled it.
 #[tokio::test(start_paused = true)]
 async fn a_create_whose_record_is_deleted_meanwhile_is_not_made_again() {
     let mut scene = Scene::new("").holding("c c c").faults(&["create:hang,times=1"]);

@@ -51,7 +51,7 @@ pub(in crate::rotation::lock) struct Record {
 }
 
 impl Record {
-    /// Something is there, and nobody knows what.
+    /// There is something, but it cannot be understood.
     fn unreadable() -> Self {
         Self {
             id: RecordId::default(),
@@ -278,7 +278,7 @@ impl Directory {
     }
 }
 
-/// For reading, but through no link, and without waiting for whoever writes into a pipe.
+/// For reading. Follows no link, and does not wait for a pipe's writer.
 fn open(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     File::options().read(true).custom_flags(flags).open(path)
@@ -291,7 +291,7 @@ fn read(file: File) -> String {
     text
 }
 
-/// In the place of whatever is there, and through no link.
+/// Replaces what is there. Follows no link.
 fn write_new(path: &Path, text: &str) -> io::Result<File> {
     remove(path)?;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;

@@ -124,7 +124,7 @@ async fn what_is_settled_by_time_alone_is_not_waited_for_by_a_later_process() {
     let (state, clock) = (tempfile::tempdir().unwrap(), Clock::system());
     let refused = process(&state, &clock);
     begin(&refused, 100, "new").await;
-    // An answer: it is listed at once, or never, but nobody has looked again.
+    // An answer: it is listed at once, or never, and no look has followed.
     refused.end(WEB, PLACE, seconds(100) + Duration::from_millis(1), seconds(100)).await;
     clock.sleep(Duration::from_millis(5)).await;
     assert_eq!(until(&process(&state, &clock), 7).await, Some(seconds(7)));
@@ -219,7 +219,7 @@ async fn a_start_relies_on_records_only_if_they_were_kept_for_long_enough_in_thi
     }
     std::fs::remove_file(&since).unwrap();
     nix::unistd::mkfifo(&since, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_eq!(unknown_until(), SPAN + seconds(7), "and does not wait for somebody to write");
+    assert_eq!(unknown_until(), SPAN + seconds(7), "and does not wait for a writer");
 }
 
 #[tokio::test]
