@@ -155,9 +155,9 @@ async fn a_second_term_ends_at_once_and_what_it_breaks_off_is_told() {
     let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGUSR1);
-    machine
-        .until("a call under way", || machine.sandbox.provider().count(Operation::List) > 0)
-        .await;
+    // That of the start, and that of the rotation.
+    let looks = || machine.sandbox.provider().count(Operation::List) == 2;
+    machine.until("both calls under way", looks).await;
     daemon.signal(Signal::SIGTERM);
     let ending = |daemon: &Daemon| {
         let says =
