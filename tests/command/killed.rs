@@ -25,7 +25,7 @@ use self::scenario::Scenario;
 use self::stage::Stage;
 
 /// Cases of a test that are under way at once. They wait far more than they compute.
-const AT_ONCE: usize = 80;
+const AT_ONCE: usize = 120;
 
 /// Pairs of places at which both lives of a case end.
 const PAIRS: usize = 4;

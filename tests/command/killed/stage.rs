@@ -85,7 +85,7 @@ impl Stage {
         let Scenario { cap, reserve, keep, settle, .. } = scenario;
         let at = tick.to_zoned(TimeZone::UTC);
         machine.configure_api(
-            &format!("settle = \"{settle}\"\nretries = 1\ntimeout = \"10s\""),
+            &format!("settle = \"{settle}\"\nretries = 1\ntimeout = \"5s\""),
             &format!(
                 "[log]\nlevel = \"info,snapring=debug\"\n[[server]]\nid = 101\nname = \"web\"\n\
                  schedule = \"{} {} * * *\"\ntimezone = \"Etc/UTC\"\ncap = {cap}\nreserve = {reserve}\nkeep = {keep}\n\
