@@ -17,8 +17,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::completion::Sharing;
-use crate::completion::{Sight, Watch};
+use crate::completion::{Sharing, Sight, Watch};
 use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
 use crate::pins::Pins;
