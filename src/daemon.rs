@@ -27,9 +27,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::call::CallError;
 use crate::clock::Clock;
 use crate::completion::Sharing;
-use crate::config::types::{ApiSettings, Settings};
+use crate::config::types::Settings;
 use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::heartbeat::Heartbeat;
 pub use crate::daemon::run::{Connect, Dependencies, Observe, Shutdown, StartError, run};
@@ -37,16 +38,16 @@ use crate::daemon::view::{Configuration, View};
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
-use crate::polling::Habits;
+use crate::polling::{GATHER, Habits};
 use crate::provider::call_context::Scope;
 use crate::provider::client::Client;
-use crate::provider::outcome::CallError;
-use crate::provider::shared_listing::{GATHER, When};
-use crate::report::{Report, RotationOutcome};
+use crate::provider::settings::ApiSettings;
+use crate::provider::shared_listing::When;
+use crate::report::Report;
 use crate::ring::Ring;
 use crate::rotation::hooks::HookRunner;
-use crate::rotation::lock::{Busy, Claim, Exclusion};
-use crate::rotation::{Assignment, Surroundings, event, rotate, tick_by_hand};
+use crate::rotation::lock::{Claim, Exclusion};
+use crate::rotation::{Context, event, rotate, tick_by_hand};
 use crate::schedule::loaded::FirstLoadedTimes;
 use crate::server::Server;
 use crate::status::Standings;
@@ -347,12 +348,12 @@ impl Shared {
         Arc::clone(&lock(&self.current))
     }
 
-    fn surroundings(&self, current: &Current) -> Surroundings {
-        Surroundings {
+    fn context(&self, current: &Current) -> Context {
+        Context {
             client: Arc::clone(&current.client),
+            exclusion: self.world.exclusion.clone(),
             hooks: Arc::clone(&self.world.hooks),
-            settle: current.api.settle,
-            shows_up_within: current.api.shows_up_within(),
+            spans: current.api.create_spans(),
             pins: self.pins.clone(),
             standings: self.world.standings.clone(),
             habits: self.habits.clone(),
@@ -385,24 +386,7 @@ impl Shared {
         // The policy in force now, not the one when the tick fell.
         let current = self.current();
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
-        let claim = claim.map_or_else(|| self.world.exclusion.claim(server.id), Ok);
-        let report = match claim {
-            Ok(claim) => {
-                let now = self.world.clock.now().wall;
-                let _under_way = self.world.standings.begun(server.id, tick, now);
-                let next_start = server.next_start_after(now);
-                let server = Arc::clone(&server);
-                let assignment = Assignment { server, tick, asked_by, next_start };
-                rotate(&self.surroundings(&current), &assignment, &claim).await
-            }
-            Err(busy) => {
-                let outcome = match busy {
-                    Busy::Here | Busy::Elsewhere => RotationOutcome::Skipped,
-                    Busy::Unknown(_) => RotationOutcome::Failed,
-                };
-                Report::without_steps(outcome, server.id, &server.name, tick, busy.to_string())
-            }
-        };
+        let report = rotate(&self.context(&current), server, tick, asked_by, claim).await;
         self.tell(&report);
     }
 

@@ -18,7 +18,7 @@
 //! - [`clock`], [`paths`], [`readable`], [`interner`]: what all of them share
 
 pub use snapring_core::{
-    completion, moment, naming, pins, plan, policy, polling, report, ring, schedule, server,
+    call, completion, moment, naming, pins, plan, policy, polling, report, ring, schedule, server,
     snapshot, timetable,
 };
 

@@ -23,12 +23,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::types::{Notify, Settings};
 use crate::naming::ServerId;
 use crate::notify::delivery::Courier;
+use crate::notify::format::Format;
 use crate::notify::http::Post;
 use crate::notify::transitions::{Event, Notice, States, Subject};
+use crate::notify::webhook::Webhook;
 use crate::report::Report;
+use crate::server::Server;
+
+/// `[[notify]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifySettings {
+    /// Where to. A secret, but for its host.
+    pub url: Webhook,
+    /// Of what; at least one.
+    pub on: Vec<Event>,
+    /// In which form.
+    pub format: Format,
+}
 
 /// How many notices may wait for one target while it takes none.
 const QUEUE: usize = 4096;
@@ -51,7 +64,7 @@ struct Desk {
 }
 
 struct Target {
-    notify: Notify,
+    settings: NotifySettings,
     queue: mpsc::Sender<Notice>,
     lost: Arc<AtomicU64>,
 }
@@ -60,12 +73,13 @@ impl Notices {
     /// Begins to tell the configured targets; for `last_known` see [`States::new`].
     #[must_use]
     pub fn start(
-        settings: &Settings,
+        targets: &[NotifySettings],
+        servers: &[Arc<Server>],
         last_known: impl IntoIterator<Item = (ServerId, bool)>,
         clock: Clock,
         post: Arc<dyn Post>,
     ) -> Self {
-        let states = States::new(watched(settings), last_known);
+        let states = States::new(watched(servers), last_known);
         let notices = Self {
             desk: Mutex::new(Desk { states, targets: Vec::new() }),
             clock,
@@ -73,7 +87,7 @@ impl Notices {
             couriers: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        notices.reload(settings);
+        notices.reload(targets, servers);
         notices
     }
 
@@ -89,16 +103,17 @@ impl Notices {
 
     /// Puts another configuration in force. A target that stays keeps its queue; one that goes is
     /// still told what was in it.
-    pub fn reload(&self, settings: &Settings) {
+    pub fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
         let mut desk = self.desk();
-        desk.states.configure(watched(settings));
+        desk.states.configure(watched(servers));
         let mut before = std::mem::take(&mut desk.targets);
-        for notify in &settings.notify {
-            let same =
-                |it: &Target| it.notify.url == notify.url && it.notify.format == notify.format;
+        for settings in targets {
+            let same = |it: &Target| {
+                it.settings.url == settings.url && it.settings.format == settings.format
+            };
             let target = match before.iter().position(same) {
-                Some(at) => Target { notify: notify.clone(), ..before.swap_remove(at) },
-                None => self.target(notify),
+                Some(at) => Target { settings: settings.clone(), ..before.swap_remove(at) },
+                None => self.target(settings),
             };
             desk.targets.push(target);
         }
@@ -115,12 +130,12 @@ impl Notices {
         }
     }
 
-    fn target(&self, notify: &Notify) -> Target {
+    fn target(&self, settings: &NotifySettings) -> Target {
         let (sender, queue) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
         let courier = Courier {
-            to: notify.url.clone(),
-            format: notify.format,
+            to: settings.url.clone(),
+            format: settings.format,
             post: Arc::clone(&self.post),
             clock: self.clock.clone(),
             queue,
@@ -128,7 +143,7 @@ impl Notices {
             stop: self.stop.clone(),
         };
         self.couriers.spawn(courier.run());
-        Target { notify: notify.clone(), queue: sender, lost }
+        Target { settings: settings.clone(), queue: sender, lost }
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -137,13 +152,13 @@ impl Notices {
 }
 
 /// A disabled server rotates nothing and fails at nothing.
-fn watched(settings: &Settings) -> impl Iterator<Item = ServerId> {
-    settings.servers.iter().filter(|server| server.enabled).map(|server| server.id)
+fn watched(servers: &[Arc<Server>]) -> impl Iterator<Item = ServerId> {
+    servers.iter().filter(|server| server.enabled).map(|server| server.id)
 }
 
 impl Target {
     fn tell(&self, notice: &Notice) {
-        let Some(notice) = wanted(&self.notify, notice) else { return };
+        let Some(notice) = wanted(&self.settings, notice) else { return };
         match self.queue.try_send(notice) {
             Ok(()) => {}
             // Told by the courier, once it is free.
@@ -151,7 +166,7 @@ impl Target {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
             Err(TrySendError::Closed(notice)) => {
-                let to = &self.notify.url;
+                let to = &self.settings.url;
                 let notice = notice.event.as_str();
                 tracing::error!(
                     event = "notice",
@@ -166,13 +181,13 @@ impl Target {
 
 /// The news as the target asked for them. Who asked for successes and not for recoveries is told of
 /// one as of any other good rotation.
-fn wanted(notify: &Notify, notice: &Notice) -> Option<Notice> {
-    if notify.on.contains(&notice.event) {
+fn wanted(settings: &NotifySettings, notice: &Notice) -> Option<Notice> {
+    if settings.on.contains(&notice.event) {
         return Some(notice.clone());
     }
     let as_success = notice.event == Event::Recovery
         && notice.subject != Subject::Account
-        && notify.on.contains(&Event::Success);
+        && settings.on.contains(&Event::Success);
     as_success.then(|| Notice { event: Event::Success, trouble: None, ..notice.clone() })
 }
 

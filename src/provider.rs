@@ -2,8 +2,8 @@
 //!
 //! [`client`] is the whole of it for the rest of the program, with a [`call_context`] that says on whose
 //! behalf; its [`shared_listing`] lets servers that are looked at together share one listing. Below it,
-//! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`], [`retry_after`]
-//! and [`outcome`] give bytes and statuses a meaning, [`pagination`] puts pages together, [`admission`]
+//! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`] and
+//! [`retry_after`] give bytes a meaning, [`pagination`] puts pages together, [`admission`]
 //! says who may send when, and [`call_event`] writes the one event that each call leaves.
 
 pub mod admission;
@@ -16,9 +16,9 @@ pub mod credentials;
 pub mod exchange;
 pub mod http;
 mod last_seen;
-pub mod outcome;
 pub mod pagination;
 pub mod retry_after;
+pub mod settings;
 pub mod shared_listing;
 pub mod traffic;
 pub mod transport;

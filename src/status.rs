@@ -13,9 +13,9 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
 use crate::report::{KnownCause, Report, RotationOutcome};
+use crate::report::{LastOfServer, PastRotation};
 use crate::ring::{Holder, Ring};
 use crate::snapshot::Status;
-use crate::store::{LastOfServer, PastRotation};
 
 /// How a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

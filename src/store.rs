@@ -10,21 +10,19 @@ pub mod place;
 mod quarantine;
 mod writer;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::naming::{ServerId, Tick};
-use crate::report::{KnownCause, Report, RotationOutcome};
+use crate::naming::ServerId;
+use crate::report::{LastOfServer, PastRotation, Report, RotationOutcome};
 use crate::schedule::loaded::{FirstLoadedTimes, Key, key};
 use crate::server::Server;
 use crate::store::database::Database;
@@ -40,98 +38,6 @@ const START_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a question may take.
 const QUESTION_WAIT: Duration = Duration::from_secs(10);
-
-/// A rotation that ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PastRotation {
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// Of which server.
-    pub server_id: ServerId,
-    /// Its name in the configuration of that time.
-    pub server: String,
-    /// For which tick.
-    pub tick: Tick,
-    /// How it ended.
-    pub outcome: RotationOutcome,
-    /// The snapshot that it created.
-    pub created: Option<String>,
-    /// The snapshots that it deleted.
-    pub deleted: Vec<String>,
-    /// How many API calls it cost.
-    pub api_calls: u32,
-    /// How long it took, in milliseconds.
-    pub duration_ms: u64,
-    /// How long each step took, in milliseconds, in order.
-    pub steps: Vec<(String, u64)>,
-    /// Why it did not end well, or what else there is to say.
-    pub reason: Option<String>,
-    /// What made it fail, where that is not its server's fault.
-    pub cause: Option<KnownCause>,
-}
-
-impl PastRotation {
-    /// What its report said, but for the steps.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        Report {
-            outcome: self.outcome,
-            server_id: self.server_id,
-            server: self.server.clone(),
-            tick: self.tick,
-            created: self.created.clone(),
-            deleted: self.deleted.clone(),
-            deleted_ids: BTreeSet::new(),
-            api_calls: self.api_calls,
-            duration_ms: self.duration_ms,
-            steps: Vec::new(),
-            reason: self.reason.clone(),
-            known_cause: self.cause,
-        }
-    }
-
-    /// What a report says, once the rotation has ended.
-    #[must_use]
-    pub fn of(report: &Report, ended_at: Timestamp) -> Self {
-        Self {
-            ended_at,
-            server_id: report.server_id,
-            server: report.server.clone(),
-            tick: report.tick,
-            outcome: report.outcome,
-            created: report.created.clone(),
-            deleted: report.deleted.clone(),
-            api_calls: report.api_calls,
-            duration_ms: report.duration_ms,
-            steps: report.steps.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect(),
-            reason: report.reason.clone(),
-            cause: report.known_cause,
-        }
-    }
-}
-
-/// The last that is known of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastOfServer {
-    /// Its last rotation.
-    pub last: PastRotation,
-    /// Its last one that ended as `rotated` or `adopted`.
-    pub last_good: Option<PastRotation>,
-}
-
-impl LastOfServer {
-    /// Whether the server was well, where its last rotation says so.
-    #[must_use]
-    pub fn was_well(&self) -> Option<bool> {
-        match self.last.outcome {
-            RotationOutcome::Rotated | RotationOutcome::Adopted => Some(true),
-            RotationOutcome::Blocked | RotationOutcome::Failed if self.last.cause.is_none() => {
-                Some(false)
-            }
-            _ => None,
-        }
-    }
-}
 
 /// Which rotations are asked for. What is empty leaves none out.
 #[derive(Debug, Clone, Default)]

@@ -19,13 +19,34 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::types::LogFormat;
 use crate::telemetry::fallback::Fallback;
 use crate::telemetry::journald::Journald;
 use crate::telemetry::socket::Socket;
 
 /// The variable that overrides the configured level.
 pub const FILTER_VARIABLE: &str = "SNAPRING_LOG";
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// A filter in tracing's syntax.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The journal if that is where standard error goes, text on a terminal, else JSON.
+    Auto,
+    /// Native entries of the journal.
+    Journald,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
 
 /// A level or filter that cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::call::{CallError, Outcome};
 use crate::cli::setup::{PATIENCE, Refusal, Setup};
 use crate::cli::{Exit, console};
+use crate::completion::{Sight, Watch};
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::Scope;
 use crate::provider::client::Client;
-use crate::provider::outcome::{CallError, Outcome};
-use crate::rotation::create_settled_in;
 use crate::rotation::lock::Claim;
+use crate::rotation::{ToSend, send_create};
 use crate::server::CAP;
-use crate::snapshot::{Listing, Snapshot, Status};
+use crate::snapshot::{Listing, Snapshot};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
@@ -119,13 +120,10 @@ pub async fn create(
         ));
         return Err(Exit::Trouble);
     };
-    let api = &setup.settings.api;
-    claim.create_begins(name, setup.clock.now().uptime, api.shows_up_within()).await;
-    let created = client.create(&creation, description, 1, &scope).await;
-    let outcome = created.as_ref().map_or_else(CallError::outcome, |_| None);
-    let settled_in = create_settled_in(outcome, api.settle, api.shows_up_within());
-    let now = setup.clock.now().uptime;
-    claim.create_ended(now.saturating_add(settled_in), now).await;
+    let spans = setup.settings.api.create_spans();
+    claim.create_begins(name, setup.clock.now().uptime, spans.shows_up_within).await;
+    let create = ToSend { creation: &creation, description, attempt: 1, spans };
+    let (created, settled_at) = send_create(client, &claim, create, &scope).await;
     let made = match created {
         Ok(made) => made,
         Err(problem) => {
@@ -137,7 +135,7 @@ pub async fn create(
                 return Err(trouble(problem));
             }
             console::note(&format!("{problem}; looking whether it was made all the same"));
-            let found = appeared(setup, client, &before, name, settled_in, &scope).await?;
+            let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             let now = setup.clock.now().uptime;
             claim.create_ended(now, now).await;
             found.ok_or_else(|| trouble(problem))?
@@ -149,29 +147,30 @@ pub async fn create(
     }
     let timeout =
         setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
-    completed(client, made, timeout, &scope).await
+    completed(client, made, timeout, spans.settle, &scope).await
 }
 
-/// A snapshot of this name that was not there before, if one shows up while it may.
+/// A snapshot of this name that was not there before, if one shows up before `settled_at`.
 async fn appeared(
     setup: &Setup,
     client: &Client,
     before: &Listing,
     name: &str,
-    settled_in: Duration,
+    settled_at: Duration,
     scope: &Scope,
 ) -> Result<Option<Snapshot>, Exit> {
     let known: BTreeSet<SnapshotId> = before.snapshots.iter().map(|row| row.id).collect();
     let since = setup.clock.now().uptime;
     loop {
-        let passed = setup.clock.now().uptime.saturating_sub(since);
-        client.pause(scope, polling::settling(passed)).await.map_err(trouble)?;
+        let wait = polling::until_settled(since, settled_at, setup.clock.now().uptime);
+        client.pause(scope, wait).await.map_err(trouble)?;
         let listing = client.list(before.server, scope).await.map_err(trouble)?;
         let new = |row: &Snapshot| row.name == name && !known.contains(&row.id);
+        let asked_at = listing.asked_at.uptime;
         if let Some(found) = listing.snapshots.into_iter().find(new) {
             return Ok(Some(found));
         }
-        if passed > settled_in {
+        if asked_at >= settled_at {
             return Ok(None);
         }
     }
@@ -181,39 +180,50 @@ async fn completed(
     client: &Client,
     made: Snapshot,
     timeout: Duration,
+    settle: Duration,
     scope: &Scope,
 ) -> Result<Snapshot, Exit> {
     let since = client.clock().now().uptime;
+    let mut watch = Watch::over_a_new_one(Pace::default(), timeout, settle);
+    let failed = |words: String| {
+        console::error(&words);
+        Exit::Trouble
+    };
     loop {
         let passed = client.clock().now().uptime.saturating_sub(since);
-        if passed >= timeout {
-            console::error(&format!(
-                "{} was not completed within {}; it may still be",
-                made.name,
-                humantime::format_duration(timeout)
-            ));
-            return Err(Exit::Trouble);
-        }
-        client.pause(scope, Pace::default().wait(passed, 0)).await.map_err(trouble)?;
+        let Some(look) = watch.next_look(passed, None) else {
+            let timeout = humantime::format_duration(timeout);
+            return Err(failed(format!(
+                "{} was not completed within {timeout}; it may still be",
+                made.name
+            )));
+        };
+        client.pause(scope, look.wait).await.map_err(trouble)?;
         let listing = match client.list(made.server, scope).await {
             Ok(listing) => listing,
-            Err(problem) if problem.outcome().is_some_and(Outcome::may_pass) => continue,
+            Err(problem) if problem.outcome().is_some_and(Outcome::may_pass) => {
+                watch.saw_nothing();
+                continue;
+            }
             Err(problem) => return Err(trouble(problem)),
         };
+        let asked_after = listing.asked_at.uptime.saturating_sub(since);
         let row = listing.snapshots.into_iter().find(|row| row.id == made.id);
-        match row {
-            Some(row) if row.status == Status::Completed => return Ok(row),
-            Some(row) if row.status == Status::Failed => {
-                console::error(&format!("the provider failed to make {}", made.name));
-                return Err(Exit::Trouble);
+        match (watch.saw(row.as_ref().map(|row| &row.status), passed, asked_after), row) {
+            (Sight::Completed, Some(row)) => return Ok(row),
+            (Sight::Failed, _) => {
+                return Err(failed(format!("the provider failed to make {}", made.name)));
             }
-            Some(row) => console::note(&format!(
+            (Sight::Gone, _) => {
+                return Err(failed(format!("{} has gone from the provider's listing", made.name)));
+            }
+            (Sight::NotYet, Some(row)) => console::note(&format!(
                 "{}: {} for {}",
                 row.name,
                 row.status.as_str(),
                 humantime::format_duration(Duration::from_secs(passed.as_secs()))
             )),
-            None => {}
+            (Sight::Completed | Sight::NotYet, None) => {}
         }
     }
 }

@@ -10,9 +10,10 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::ServerId;
 use crate::readable::span;
+use crate::report::PastRotation;
 use crate::report::RotationOutcome;
 use crate::store::place::Place;
-use crate::store::{self, Filter, PastRotation};
+use crate::store::{self, Filter};
 
 /// How long a person waits for a database that may be away.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);

@@ -4,15 +4,15 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::call::Outcome;
 use crate::cli::setup::{Chatter, Setup};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
-use crate::config::types::Notify;
+use crate::notify::NotifySettings;
 use crate::notify::delivery::attempt;
 use crate::notify::http::HttpPost;
 use crate::notify::message::Bundle;
-use crate::provider::outcome::Outcome;
 
 /// Send each `[[notify]]` of the configuration a test notice, now, and show what it answered.
 ///
@@ -63,7 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     Ok(if good { Exit::Well } else { Exit::Trouble })
 }
 
-async fn test(post: &HttpPost, clock: &Clock, target: &Notify) -> Row {
+async fn test(post: &HttpPost, clock: &Clock, target: &NotifySettings) -> Row {
     let letter = target.format.letter(&target.url, &Bundle::test(clock.now().wall));
     let tried = attempt(post, clock, target.format, &target.url, &letter).await;
     Row {

@@ -3,12 +3,12 @@
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use crate::call::Outcome;
 use crate::cli::by_hand::{self, trouble};
 use crate::cli::setup::{Chatter, Refusal, Setup};
 use crate::cli::shutdown::Ending;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
-use crate::provider::outcome::Outcome;
 use crate::readable::{age, size};
 use crate::snapshot::{Snapshot, Status};
 

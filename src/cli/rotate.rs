@@ -15,12 +15,11 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::naming::Tick;
 use crate::plan::AskedBy;
-use crate::report::{Report, RotationOutcome};
-use crate::rotation::lock::Exclusion;
-use crate::rotation::{Assignment, Surroundings, event, rotate, tick_by_hand};
+use crate::report::{PastRotation, Report};
+use crate::rotation::{event, rotate, tick_by_hand};
 use crate::server::Server;
+use crate::store;
 use crate::store::place::Place;
-use crate::store::{self, PastRotation};
 
 /// How long the store is waited for, which costs history and nothing else.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,17 +59,18 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         servers.retain(|server| server.enabled);
     }
     let ending = Ending::listen()?;
-    let surroundings = setup.surroundings(ending.asked.clone()).map_err(Refusal::print)?;
-    let exclusion = setup.exclusion().map_err(Refusal::print)?;
+    let context = setup.context(ending.asked.clone()).map_err(Refusal::print)?;
     let tick = tick_by_hand(&setup.clock, &servers).await;
-    surroundings.client.serves(servers.len());
+    context.client.serves(servers.len());
     let mut rotations = JoinSet::new();
     let mut under_way = HashMap::new();
     for server in &servers {
-        let (surroundings, exclusion) = (surroundings.clone(), exclusion.clone());
-        let rotated = Arc::clone(server);
-        let task = rotations
-            .spawn(async move { rotate_one(&surroundings, &exclusion, rotated, tick).await });
+        let (context, rotated) = (context.clone(), Arc::clone(server));
+        let task = rotations.spawn(async move {
+            let report = rotate(&context, rotated, tick, AskedBy::Person, None).await;
+            event::log(&report);
+            report
+        });
         under_way.insert(task.id(), Arc::clone(server));
     }
     let recorder = Recorder::begin(&setup);
@@ -113,30 +113,6 @@ async fn join(
             }
         }
     }
-}
-
-async fn rotate_one(
-    surroundings: &Surroundings,
-    exclusion: &Exclusion,
-    server: Arc<Server>,
-    tick: Tick,
-) -> Report {
-    let report = match exclusion.claim(server.id) {
-        Err(busy) => Report::without_steps(
-            RotationOutcome::Skipped,
-            server.id,
-            &server.name,
-            tick,
-            busy.to_string(),
-        ),
-        Ok(claim) => {
-            let next_start = server.next_start_after(tick.instant());
-            let assignment = Assignment { server, tick, asked_by: AskedBy::Person, next_start };
-            rotate(surroundings, &assignment, &claim).await
-        }
-    };
-    event::log(&report);
-    report
 }
 
 /// Writes rotations that ended into what the daemon keeps, as they end: `history` shows them, and a

@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use crate::call::CallError;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
-use crate::config::types::{LogFormat, Settings};
+use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::naming::ServerId;
 use crate::pins::Pins;
@@ -19,14 +20,14 @@ use crate::polling::Habits;
 use crate::provider::call_context::Scope;
 use crate::provider::client::Client;
 use crate::provider::connect::{ConnectError, connect};
-use crate::provider::outcome::CallError;
 use crate::ring::Ring;
-use crate::rotation::Surroundings;
+use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::{Exclusion, LockError};
 use crate::server::Server;
 use crate::status::Standings;
 use crate::store::place::Place;
+use crate::telemetry::LogFormat;
 use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.
@@ -153,12 +154,12 @@ impl Setup {
     ///
     /// # Errors
     /// As for [`Setup::client`].
-    pub fn surroundings(&self, shutdown: CancellationToken) -> Result<Surroundings, Refusal> {
-        Ok(Surroundings {
+    pub fn context(&self, shutdown: CancellationToken) -> Result<Context, Refusal> {
+        Ok(Context {
             client: Arc::new(self.client()?),
+            exclusion: self.exclusion()?,
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
-            settle: self.settings.api.settle,
-            shows_up_within: self.settings.api.shows_up_within(),
+            spans: self.settings.api.create_spans(),
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),

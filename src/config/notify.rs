@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::config::document::{Given, Problems, Table, mistake, nearest, string};
 use crate::config::reference;
-use crate::config::types::Notify;
+use crate::notify::NotifySettings;
 use crate::notify::format::Format;
 use crate::notify::transitions::Event;
 use crate::notify::webhook::Webhook;
@@ -13,14 +13,14 @@ use crate::notify::webhook::Webhook;
 const EVENTS: [Event; 3] = [Event::Failure, Event::Recovery, Event::Success];
 
 /// Reads all targets; `None` when one of them is mistaken.
-pub(crate) fn read(root: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<Notify>> {
+pub(crate) fn read(root: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<NotifySettings>> {
     let tables = match root.tables("notify", "[[notify]]", problems) {
         Given::Good(tables, _) => tables,
         Given::Mistaken => return None,
         Given::Absent => return Some(Vec::new()),
     };
     let known = reference::names(reference::NOTIFY.keys);
-    let mut targets: Vec<(Notify, Range<usize>)> = Vec::with_capacity(tables.len());
+    let mut targets: Vec<(NotifySettings, Range<usize>)> = Vec::with_capacity(tables.len());
     let mut all_good = true;
     for table in tables {
         table.refuse_others(&known, problems);
@@ -39,7 +39,10 @@ pub(crate) fn read(root: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<
     all_good.then(|| targets.into_iter().map(|(target, _)| target).collect())
 }
 
-fn target(table: &Table<'_, '_>, problems: &mut Problems) -> Option<(Notify, Range<usize>)> {
+fn target(
+    table: &Table<'_, '_>,
+    problems: &mut Problems,
+) -> Option<(NotifySettings, Range<usize>)> {
     let url = url(table, problems);
     let format = format(table, problems);
     let on = on(table, problems);
@@ -62,7 +65,7 @@ fn target(table: &Table<'_, '_>, problems: &mut Problems) -> Option<(Notify, Ran
         );
     }
     let span = url.span()?;
-    Some((Notify { url: url.good()?, on: on?, format: format? }, span))
+    Some((NotifySettings { url: url.good()?, on: on?, format: format? }, span))
 }
 
 fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Webhook> {

@@ -13,9 +13,11 @@ use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
 use crate::config::store;
-use crate::config::types::{ApiSettings, HttpSettings, LogFormat, LogSettings, Settings};
+use crate::config::types::{HttpSettings, Settings};
 use crate::config::values::{base_url, duration, narrow};
+use crate::provider::settings::ApiSettings;
 use crate::telemetry;
+use crate::telemetry::{LogFormat, LogSettings};
 
 const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "store", "log", "notify"];
 

@@ -7,8 +7,10 @@
 //! - [`schedule`], [`timetable`]: when
 //! - [`plan`], [`pins`]: what to create and delete
 //! - [`polling`], [`completion`]: how to wait for a snapshot
-//! - [`report`]: what became of a rotation
+//! - [`call`]: how a call to the provider ended
+//! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
 
+pub mod call;
 pub mod completion;
 pub mod moment;
 pub mod naming;
@@ -18,6 +20,7 @@ pub mod policy;
 pub mod polling;
 pub mod report;
 pub mod ring;
+pub mod rotation;
 pub mod schedule;
 pub mod server;
 pub mod snapshot;

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use crate::naming::ServerId;
 
+/// How long a look that cannot wait waits for others that come at the same time. With the
+/// scheduler's half second it stays within a second from a tick to its first request.
+pub const GATHER: Duration = Duration::from_millis(200);
+
 /// The shortest wait before a look.
 pub const FIRST: Duration = Duration::from_secs(1);
 
@@ -94,6 +98,13 @@ impl Pace {
 #[must_use]
 pub fn settling(passed: Duration) -> Duration {
     passed.clamp(FIRST, SETTLING_MAX)
+}
+
+/// The same for a create that was not answered, which is looked for from `since` on until a listing
+/// was asked for at `settled_at`.
+#[must_use]
+pub fn until_settled(since: Duration, settled_at: Duration, now: Duration) -> Duration {
+    settling(now.saturating_sub(since)).min(settled_at.saturating_sub(now))
 }
 
 #[cfg(test)]

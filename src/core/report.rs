@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::naming::{ServerId, SnapshotId, Tick};
@@ -54,7 +55,7 @@ impl RotationOutcome {
 }
 
 /// What became of one rotation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// How it ended.
     pub outcome: RotationOutcome,
@@ -177,6 +178,98 @@ impl Report {
             words.push_str(&format!(": {reason}"));
         }
         words
+    }
+}
+
+/// A rotation that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PastRotation {
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Of which server.
+    pub server_id: ServerId,
+    /// Its name in the configuration of that time.
+    pub server: String,
+    /// For which tick.
+    pub tick: Tick,
+    /// How it ended.
+    pub outcome: RotationOutcome,
+    /// The snapshot that it created.
+    pub created: Option<String>,
+    /// The snapshots that it deleted.
+    pub deleted: Vec<String>,
+    /// How many API calls it cost.
+    pub api_calls: u32,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// How long each step took, in milliseconds, in order.
+    pub steps: Vec<(String, u64)>,
+    /// Why it did not end well, or what else there is to say.
+    pub reason: Option<String>,
+    /// What made it fail, where that is not its server's fault.
+    pub cause: Option<KnownCause>,
+}
+
+impl PastRotation {
+    /// What its report said, but for the steps.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            outcome: self.outcome,
+            server_id: self.server_id,
+            server: self.server.clone(),
+            tick: self.tick,
+            created: self.created.clone(),
+            deleted: self.deleted.clone(),
+            deleted_ids: BTreeSet::new(),
+            api_calls: self.api_calls,
+            duration_ms: self.duration_ms,
+            steps: Vec::new(),
+            reason: self.reason.clone(),
+            known_cause: self.cause,
+        }
+    }
+
+    /// What a report says, once the rotation has ended.
+    #[must_use]
+    pub fn of(report: &Report, ended_at: Timestamp) -> Self {
+        Self {
+            ended_at,
+            server_id: report.server_id,
+            server: report.server.clone(),
+            tick: report.tick,
+            outcome: report.outcome,
+            created: report.created.clone(),
+            deleted: report.deleted.clone(),
+            api_calls: report.api_calls,
+            duration_ms: report.duration_ms,
+            steps: report.steps.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect(),
+            reason: report.reason.clone(),
+            cause: report.known_cause,
+        }
+    }
+}
+
+/// The last that is known of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastOfServer {
+    /// Its last rotation.
+    pub last: PastRotation,
+    /// Its last one that ended as `rotated` or `adopted`.
+    pub last_good: Option<PastRotation>,
+}
+
+impl LastOfServer {
+    /// Whether the server was well, where its last rotation says so.
+    #[must_use]
+    pub fn was_well(&self) -> Option<bool> {
+        match self.last.outcome {
+            RotationOutcome::Rotated | RotationOutcome::Adopted => Some(true),
+            RotationOutcome::Blocked | RotationOutcome::Failed if self.last.cause.is_none() => {
+                Some(false)
+            }
+            _ => None,
+        }
     }
 }
 

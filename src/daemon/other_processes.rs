@@ -10,7 +10,8 @@ use jiff::SignedDuration;
 use crate::clock::Clock;
 use crate::daemon::Daemon;
 use crate::daemon::listeners::Listeners;
-use crate::store::{Filter, PastRotation};
+use crate::report::PastRotation;
+use crate::store::Filter;
 
 /// How often the store is asked.
 const ASK_EVERY: Duration = Duration::from_secs(10);

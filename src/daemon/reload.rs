@@ -39,7 +39,7 @@ impl Reload {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
-        listeners.notices.reload(&settings);
+        listeners.notices.reload(&settings.notify, &settings.servers);
         daemon.reload(&settings, client);
         listeners.store.reload(&settings.servers);
         Ok(())

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::call::CallError;
 use crate::daemon::{Ordered, Shared};
 use crate::moment::Moment;
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
-use crate::provider::outcome::CallError;
 use crate::ring::Ring;
 use crate::rotation::lock::Busy;
 use crate::server::Server;
@@ -33,7 +33,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     // Until then a create of a process that was killed may still arrive, if it was not recorded: a
     // snapshot that is not listed may be there all the same. One that was recorded is waited for by
     // the rotation.
-    let span = shared.current().api.shows_up_within();
+    let span = shared.current().api.create_spans().shows_up_within;
     let settled_at = shared.world.exclusion.unrecorded_creates_settled_at(span);
     let (tick, begun) = loop {
         let Some(ring) = look(&shared, &server, started).await else { return };

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
-use crate::config::types::{ApiSettings, Settings};
+use crate::config::types::Settings;
 use crate::daemon::clockwork::{ClockworkError, CronClockwork};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::other_processes::hear_of_others;
@@ -28,12 +28,14 @@ use crate::notify::Notices;
 use crate::notify::http::Post;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;
+use crate::provider::settings::ApiSettings;
+use crate::report::LastOfServer;
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::{Exclusion, LockError};
 use crate::server::Server;
 use crate::status::Standings;
+use crate::store::Store;
 use crate::store::place::Place;
-use crate::store::{LastOfServer, Store};
 
 /// How long the store may take: to answer at the start, and to write what is queued at the end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
@@ -126,7 +128,8 @@ pub async fn run(
         ),
         store,
         notices: Notices::start(
-            &settings,
+            &settings.notify,
+            &settings.servers,
             known.into_iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
             clock.clone(),
             dependencies.post,

@@ -16,11 +16,11 @@ use crate::plan::Creation;
 use crate::provider::call_context::Scope;
 use crate::provider::credentials::Credentials;
 use crate::provider::transport::{Exchange, Request, Transport};
+use crate::report::{PastRotation, RotationOutcome};
 use crate::rotation::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Call, Options, Provider};
 use crate::schedule::loaded::FirstLoaded;
-use crate::store::PastRotation;
 
 const TOKEN: &str = "vps_test";
 
@@ -231,7 +231,7 @@ async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_
     let created: Vec<String> = provider
         .acts()
         .iter()
-        .filter(|act| act.operation == crate::provider::outcome::Operation::Create)
+        .filter(|act| act.operation == crate::call::Operation::Create)
         .map(|act| act.row.name.clone())
         .collect();
     assert!(!created.contains(&"snapring-20261123T040000Z".to_owned()), "{created:?}");
@@ -618,7 +618,13 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     let settings = settings(&text);
     let tries = Arc::<Mutex<usize>>::default();
     let post = Arc::new(Hanging(Arc::clone(&tries)));
-    let notices = Arc::new(Notices::start(&settings, [], stage.clock.clone(), post));
+    let notices = Arc::new(Notices::start(
+        &settings.notify,
+        &settings.servers,
+        [],
+        stage.clock.clone(),
+        post,
+    ));
     let ends = Arc::<Mutex<Vec<(String, Duration)>>>::default();
     let (noticed, noted, clock) = (Arc::clone(&notices), Arc::clone(&ends), stage.clock.clone());
     let world = World {

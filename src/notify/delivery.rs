@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::call::Outcome;
 use crate::clock::Clock;
 use crate::notify::format::Format;
 use crate::notify::http::{Letter, Post};
 use crate::notify::message::{Bundle, bundles};
 use crate::notify::transitions::Notice;
 use crate::notify::webhook::Webhook;
-use crate::provider::outcome::Outcome;
 use crate::provider::retry_after::retry_after;
 use crate::provider::transport::TransportError;
 use crate::report::milliseconds;

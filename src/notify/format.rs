@@ -5,12 +5,12 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::call::Outcome;
 use crate::naming::{ServerId, Tick};
 use crate::notify::http::{Answer, Letter};
 use crate::notify::message::Bundle;
 use crate::notify::transitions::{Event, Notice, Subject};
 use crate::notify::webhook::Webhook;
-use crate::provider::outcome::Outcome;
 use crate::report::RotationOutcome;
 
 /// How a notice is written.

@@ -5,6 +5,7 @@ use std::future::pending;
 
 use super::*;
 use crate::config;
+use crate::config::types::Settings;
 use crate::naming::Tick;
 use crate::notify::http::{Answer, Letter, Posting};
 use crate::provider::transport::TransportError;
@@ -139,7 +140,8 @@ impl Stage {
         let services = Services::new(&clock, replies);
         let last_known = last_known.iter().copied();
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        let notices = Notices::start(&settings(notify), last_known, clock.clone(), post);
+        let Settings { notify, servers, .. } = settings(notify);
+        let notices = Notices::start(&notify, &servers, last_known, clock.clone(), post);
         let notes = Notes::default();
         let listening = notes.listen();
         Self { clock, services, notices, notes, _listening: listening }
@@ -379,7 +381,8 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     stage.ended(WEB, Failed);
     let on = "on = [\"failure\", \"recovery\", \"success\"]";
     let then = to("comes.example", "") + &to("stays.example", on);
-    stage.notices.reload(&settings(&then));
+    let then = settings(&then);
+    stage.notices.reload(&then.notify, &then.servers);
     stage.pass(20).await;
     stage.ended(WEB, Rotated);
     stage.pass(20).await;
@@ -391,7 +394,8 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     let stays = "10 /key web failed, 30 /key web recovered, 50 /key web rotated";
     assert_eq!(seen("stays.example"), stays);
     let without = to("stays.example", on) + "[[server]]\nid = 103\nenabled = false\n";
-    stage.notices.reload(&settings(&without));
+    let without = settings(&without);
+    stage.notices.reload(&without.notify, &without.servers);
     stage.ended(ServerId(103), Failed);
     stage.pass(20).await;
     assert_eq!(seen("stays.example"), stays, "what is disabled fails at nothing");

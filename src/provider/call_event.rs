@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::call::{Operation, Outcome};
 use crate::clock::Clock;
 use crate::naming::{ServerId, SnapshotId, Tick};
-use crate::provider::outcome::{Operation, Outcome};
 use crate::provider::traffic::Traffic;
 
 /// What a call is about, for its event.

@@ -6,10 +6,10 @@ use rand::Rng;
 use rand::rngs::SysRng;
 
 use crate::clock::Clock;
-use crate::config::types::ApiSettings;
 use crate::provider::client::Client;
 use crate::provider::credentials::{CredentialError, Credentials};
 use crate::provider::http::HttpTransport;
+use crate::provider::settings::ApiSettings;
 use crate::provider::transport::TransportError;
 
 /// Where systemd keeps the credentials of the service while it runs.

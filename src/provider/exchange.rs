@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::moment::Moment;
 use crate::provider::admission::{Admitted, Urgency};
 use crate::provider::body;
@@ -11,7 +12,6 @@ use crate::provider::call_context::Scope;
 use crate::provider::call_event::{Record, Subject};
 use crate::provider::client::Client;
 use crate::provider::credentials::redact;
-use crate::provider::outcome::{CallError, Failure, Operation, Outcome};
 use crate::provider::retry_after::retry_after;
 use crate::provider::transport::{Method, Request, TornBody};
 

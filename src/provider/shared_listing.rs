@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::call::{CallError, Outcome};
 use crate::clock::Clock;
 use crate::completion::Sharing;
 use crate::moment::Moment;
@@ -23,15 +24,10 @@ use crate::provider::admission::{Admitted, Urgency};
 use crate::provider::call_context::Scope;
 use crate::provider::client::{Client, MAX_PAGES};
 use crate::provider::exchange::EVIDENCE_MAX_AGE;
-use crate::provider::outcome::{CallError, Outcome};
 use crate::provider::pagination::Reading;
 use crate::snapshot::{Listing, Snapshot};
 
-/// How long a look that cannot wait waits for others that come at the same time. With the
-/// scheduler's half second it stays within a second from a tick to its first request.
-pub const GATHER: Duration = Duration::from_millis(200);
-
-/// At a tick thousands come, which takes them longer than that: as long as in such a span somebody
+/// At a tick thousands come, which takes them longer than [`GATHER`](crate::polling::GATHER): as long as in such a span somebody
 /// comes, the next such span is waited for, so many times at most.
 const STREAM: Duration = Duration::from_millis(20);
 const STREAM_SPANS: usize = 40;

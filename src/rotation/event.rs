@@ -1,5 +1,8 @@
 //! A rotation's one event in the log.
 
+use std::time::Duration;
+
+use snapring_core::rotation::{Job, Remark};
 use tokio::task::JoinError;
 
 use crate::naming::Tick;
@@ -31,6 +34,37 @@ pub fn log(report: &Report) {
         }
         RotationOutcome::Failed if report.known_cause.is_some() => event!(warn),
         RotationOutcome::Blocked | RotationOutcome::Failed => event!(error),
+    }
+}
+
+/// Writes what a person should know while a rotation runs.
+pub(super) fn remark(job: &Job, remark: &Remark) {
+    macro_rules! event {
+        ($level:ident, $event:literal, $($message:tt)+) => {
+            tracing::$level!(
+                event = $event,
+                server_id = job.server.id.0,
+                server = job.server.name.as_str(),
+                tick = %job.tick,
+                $($message)+
+            )
+        };
+    }
+    let server = &job.server.name;
+    match remark {
+        Remark::Ring(words) => event!(warn, "ring", "{server}: {words}"),
+        Remark::EarlierCreate(wait) => {
+            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
+            event!(
+                info,
+                "settle",
+                "{server}: waiting {wait} because an earlier create of this server may still arrive"
+            );
+        }
+        Remark::MayExist { snapshot, error } => {
+            event!(debug, "settle", snapshot = snapshot.as_str(), "may exist: {error}");
+        }
+        Remark::NotAwake(problem) => event!(error, "hook", "{server}: {problem}"),
     }
 }
 

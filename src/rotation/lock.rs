@@ -23,11 +23,13 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use crate::clock::Clock;
-use crate::naming::ServerId;
+use crate::naming::{ServerId, Tick};
+use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
 pub use crate::rotation::lock::location::LockError;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{OpenCreates, Records};
+use crate::server::Server;
 
 /// The kernel goes through all locks of a file for each further one: with one file, ten thousand
 /// claims at once took a second.
@@ -168,12 +170,25 @@ impl Claim {
         self.claims.open_creates.end(self.server, place, settled_at, now).await;
     }
 
-    /// Takes note of a complete listing: it may show what became of the last create.
-    pub async fn listed(&self, ring: &Ring) {
+    /// Takes note of a complete listing: it may show what became of the last create. If not, gives
+    /// from when on one does.
+    pub async fn listed(&self, ring: &Ring) -> Option<Duration> {
         let listing = ring.listing();
         let names = listing.snapshots.iter().map(|snapshot| snapshot.name.as_str());
         let place = self.claims.place(self.server);
-        self.claims.open_creates.listed(self.server, place, listing.asked_at.uptime, names).await;
+        self.claims.open_creates.listed(self.server, place, listing.asked_at.uptime, names).await
+    }
+}
+
+impl Busy {
+    /// The report of a rotation that could not begin.
+    #[must_use]
+    pub fn report(&self, server: &Server, tick: Tick) -> Report {
+        let outcome = match self {
+            Self::Here | Self::Elsewhere => RotationOutcome::Skipped,
+            Self::Unknown(_) => RotationOutcome::Failed,
+        };
+        Report::without_steps(outcome, server.id, &server.name, tick, self.to_string())
     }
 }
 

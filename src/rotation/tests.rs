@@ -2,16 +2,19 @@
 //! that the rules promise.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rstest::rstest;
 use secrecy::SecretString;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use super::*;
+use crate::call::Operation;
 use crate::config;
-use crate::naming::ServerId;
+use crate::naming::{ServerId, SnapshotId};
+use crate::plan::Deletion;
 use crate::provider::credentials::Credentials;
-use crate::provider::outcome::Operation;
+use crate::report::{KnownCause, RotationOutcome};
 use crate::rotation::hooks::{HookError, Invocation, Running};
 use crate::rotation::lock::Exclusion;
 use crate::sandbox::in_memory::InMemory;
@@ -27,7 +30,7 @@ const WEB: ServerId = ServerId(101);
 struct Scene {
     clock: Clock,
     memory: InMemory,
-    surroundings: Surroundings,
+    context: Context,
     server: Arc<Server>,
     hooks: Arc<RecordedHooks>,
     exclusion: Exclusion,
@@ -82,19 +85,19 @@ impl Scene {
             1,
         );
         let hooks = Arc::new(hooks);
-        let surroundings = Surroundings {
+        let exclusion = Exclusion::in_process();
+        let context = Context {
             client: Arc::new(client),
             hooks: Arc::clone(&hooks) as Arc<dyn HookRunner>,
-            settle: settings.api.settle,
-            shows_up_within: settings.api.shows_up_within(),
+            exclusion: exclusion.clone(),
+            spans: settings.api.create_spans(),
             pins: Pins::default(),
             standings: Standings::default(),
             habits: Habits::default(),
             shutdown: CancellationToken::new(),
         };
         let server = Arc::clone(&settings.servers[0]);
-        let exclusion = Exclusion::in_process();
-        Self { clock, memory, surroundings, server, hooks, exclusion }
+        Self { clock, memory, context, server, hooks, exclusion }
     }
 
     /// Puts snapshots into the ring, a day apart, the last a day ago: `c`, `f`, `?` managed ones,
@@ -125,24 +128,19 @@ impl Scene {
         self
     }
 
-    fn assignment(&self) -> Assignment {
+    fn job(&self) -> Job {
         let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
         let next_start = Some("2026-11-24T03:00:00Z".parse().unwrap());
-        Assignment {
-            server: Arc::clone(&self.server),
-            tick,
-            asked_by: AskedBy::Schedule,
-            next_start,
-        }
+        Job { server: Arc::clone(&self.server), tick, asked_by: AskedBy::Schedule, next_start }
     }
 
     async fn rotate(&self) -> Report {
-        self.rotate_as(&self.assignment()).await
+        self.rotate_as(&self.job()).await
     }
 
-    async fn rotate_as(&self, assignment: &Assignment) -> Report {
-        let claim = self.exclusion.claim(assignment.server.id).unwrap();
-        rotate(&self.surroundings, assignment, &claim).await
+    async fn rotate_as(&self, job: &Job) -> Report {
+        let claim = self.exclusion.claim(job.server.id).unwrap();
+        carry_out(&self.context, job.clone(), &claim).await
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -151,7 +149,7 @@ impl Scene {
 
     /// How many snapshots carry the tick's name.
     fn made(&self) -> usize {
-        let name = self.server.policy.prefix.name(self.assignment().tick);
+        let name = self.server.policy.prefix.name(self.job().tick);
         self.rows().iter().filter(|row| row.name == name).count()
     }
 
@@ -501,17 +499,17 @@ async fn what_a_hook_takes_is_not_taken_from_the_calls() {
     let mut scene = Scene::new(hooks).holding("c c");
     let takes = (scene.clock.clone(), Duration::from_secs(90));
     scene.hooks = Arc::new(RecordedHooks { before_takes: Some(takes), ..Default::default() });
-    scene.surroundings.hooks = Arc::clone(&scene.hooks) as Arc<dyn HookRunner>;
-    let mut assignment = scene.assignment();
-    assignment.next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_secs(9));
-    let report = scene.rotate_as(&assignment).await;
+    scene.context.hooks = Arc::clone(&scene.hooks) as Arc<dyn HookRunner>;
+    let mut job = scene.job();
+    job.next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_secs(9));
+    let report = scene.rotate_as(&job).await;
     assert_eq!((report.outcome, report.reason), (RotationOutcome::Rotated, None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_in_the_middle_loses_nothing_and_the_next_start_goes_on() {
     let mut scene = Scene::new(HOOKS).holding("c c c");
-    let shutdown = scene.surroundings.shutdown.clone();
+    let shutdown = scene.context.shutdown.clone();
     let clock = scene.clock.clone();
     tokio::spawn(async move {
         clock.sleep(Duration::from_secs(60)).await;
@@ -523,7 +521,7 @@ async fn a_shutdown_in_the_middle_loses_nothing_and_the_next_start_goes_on() {
     assert_eq!(*scene.hooks.ran.lock().unwrap(), ["before", "after failed"]);
     assert_eq!((scene.made(), scene.deleted().len()), (1, 0));
 
-    scene.surroundings.shutdown = CancellationToken::new();
+    scene.context.shutdown = CancellationToken::new();
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Adopted, "{report:?}");
     assert_eq!((scene.made(), scene.deleted()), (1, vec![801]));
@@ -533,10 +531,10 @@ async fn a_shutdown_in_the_middle_loses_nothing_and_the_next_start_goes_on() {
 async fn one_servers_hanging_requests_do_not_hold_another_server_up() {
     let scene = Scene::new("").holding("c c c").faults(&["any:hang,server=102"]);
     let other = Arc::new(Server { id: ServerId(102), ..Server::clone(&scene.server) });
-    let stuck = Assignment { server: other, ..scene.assignment() };
-    let surroundings = scene.surroundings.clone();
+    let stuck = Job { server: other, ..scene.job() };
+    let context = scene.context.clone();
     let claim = scene.exclusion.claim(stuck.server.id).unwrap();
-    let stuck = tokio::spawn(async move { rotate(&surroundings, &stuck, &claim).await });
+    let stuck = tokio::spawn(async move { carry_out(&context, stuck, &claim).await });
     tokio::task::yield_now().await;
     let alone = Scene::new("").holding("c c c").rotate().await;
     let report = scene.rotate().await;
@@ -550,7 +548,7 @@ async fn a_pin_that_was_loaded_while_the_rotation_waited_is_honoured() {
     let scene = Scene::new("").holding("c c c c");
     let mut pinned = Server::clone(&scene.server);
     Arc::make_mut(&mut pinned.policy).pinned.insert(SnapshotId(801));
-    scene.surroundings.pins.set(&[Arc::new(pinned)]);
+    scene.context.pins.set(&[Arc::new(pinned)]);
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
     assert_eq!(scene.deleted(), [802]);
 }
@@ -558,7 +556,7 @@ async fn a_pin_that_was_loaded_while_the_rotation_waited_is_honoured() {
 #[tokio::test(start_paused = true)]
 async fn a_pin_that_is_loaded_between_two_tries_of_a_delete_is_honoured() {
     let scene = Scene::new("").holding("c c c").faults(&["delete:status=500,times=1"]);
-    let pins = scene.surroundings.pins.clone();
+    let pins = scene.context.pins.clone();
     let mut pinned = Server::clone(&scene.server);
     Arc::make_mut(&mut pinned.policy).pinned.insert(SnapshotId(801));
     let pin = async {
@@ -578,8 +576,8 @@ async fn one_made_by_hand_does_not_let_snapshots_that_never_complete_eat_the_rin
         .faults(&["create:never-completes"]);
     for _ in 0..6 {
         let tick = Tick::at(scene.clock.now().wall);
-        let assignment = Assignment { tick, ..scene.assignment() };
-        scene.rotate_as(&assignment).await;
+        let job = Job { tick, ..scene.job() };
+        scene.rotate_as(&job).await;
         scene.clock.sleep(Duration::from_secs(24 * 3600)).await;
     }
     let rows = scene.rows();
@@ -602,8 +600,8 @@ async fn snapshots_that_never_complete_do_not_eat_the_ring() {
         Scene::new("min_interval = \"0s\"").holding("c c c c").faults(&["create:never-completes"]);
     for day in 0..8 {
         let tick = Tick::at(scene.clock.now().wall);
-        let assignment = Assignment { tick, ..scene.assignment() };
-        let report = scene.rotate_as(&assignment).await;
+        let job = Job { tick, ..scene.job() };
+        let report = scene.rotate_as(&job).await;
         assert_ne!(report.outcome, RotationOutcome::Rotated, "day {day}");
     }
     let good = scene.rows().iter().filter(|row| row.status == "completed").count();
@@ -613,7 +611,7 @@ async fn snapshots_that_never_complete_do_not_eat_the_ring() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_deleted_on_a_listing_older_than_a_minute() {
     let scene = Scene::new("").holding("c c");
-    let client = &scene.surroundings.client;
+    let client = &scene.context.client;
     let scope = Scope::default();
     let listing = client.list(WEB, &scope).await.unwrap();
     let deletion = Deletion::by_hand(SnapshotId(801), &listing).unwrap();
@@ -629,7 +627,7 @@ async fn nothing_is_deleted_on_a_listing_older_than_a_minute() {
 struct Counter(Arc<Mutex<Vec<String>>>);
 
 impl<S: tracing::Subscriber> Layer<S> for Counter {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         struct Name(Option<String>);
         impl tracing::field::Visit for Name {
             fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
@@ -662,7 +660,7 @@ async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     // A call that is given up half way leaves its event too.
     let abandoned = scene.clock.timeout(Duration::from_millis(1), async {
         let scope = Scope::default();
-        let _ = scene.surroundings.client.list(WEB, &scope).await;
+        let _ = scene.context.client.list(WEB, &scope).await;
     });
     scene.memory.provider.lock().unwrap().add_fault("list:latency=10s,times=1".parse().unwrap());
     assert!(abandoned.await.is_none() || !faults.is_empty());

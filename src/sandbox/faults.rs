@@ -20,8 +20,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use crate::call::Operation;
 use crate::naming::ServerId;
-use crate::provider::outcome::Operation;
 
 /// The effects, as `--help` shows them.
 pub const EFFECTS: &str = "\

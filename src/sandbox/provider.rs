@@ -11,8 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::call::Operation;
 use crate::naming::{ServerId, SnapshotId, is_name_character};
-use crate::provider::outcome::Operation;
 use crate::sandbox::faults::{Effect, Fault, Faults};
 pub use crate::sandbox::rows::Row;
 use crate::sandbox::rows::Rows;

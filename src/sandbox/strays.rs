@@ -107,8 +107,8 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
+    use crate::call::Operation;
     use crate::naming::ServerId;
-    use crate::provider::outcome::Operation;
     use crate::provider::transport::{Method, Request, Transport, TransportError};
     use crate::sandbox::in_memory::InMemory;
     use crate::sandbox::provider::Options;

@@ -13,10 +13,11 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, S
 use crate::interner::Interner;
 use crate::naming::{ServerId, Tick};
 use crate::report::{KnownCause, RotationOutcome};
+use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::loaded::{FirstLoaded, FirstLoadedTimes, Key};
+use crate::store::Filter;
 use crate::store::error::{Kind, Trouble};
 use crate::store::place::{Access, Place};
-use crate::store::{Filter, LastOfServer, PastRotation};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.
 const MIGRATIONS: &[(i64, &str, &str)] =

@@ -1,5 +1,6 @@
 //! The store on SQLite, and on PostgreSQL where SNAPRING_TEST_POSTGRES names a database.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
@@ -8,6 +9,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::config;
+use crate::naming::Tick;
 use crate::schedule::loaded::FirstLoaded;
 use crate::store::place::Address;
 

@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::loaded::{FirstLoadedTimes, Key};
+use crate::store::Filter;
 use crate::store::database::{Database, PORTION};
 use crate::store::error::{Kind, Trouble};
 use crate::store::place::{Access, Place};
 use crate::store::quarantine::{put_aside, was_a_database};
-use crate::store::{Filter, LastOfServer, PastRotation};
 
 /// The most rotations in one transaction.
 const BATCH: usize = 1000;

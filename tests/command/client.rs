@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
+use snapring::call::Outcome;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::naming::ServerId;
@@ -10,7 +11,6 @@ use snapring::provider::call_context::Scope;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::provider::http::HttpTransport;
-use snapring::provider::outcome::Outcome;
 use wiremock::matchers::{any, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 

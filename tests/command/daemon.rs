@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
+use snapring::call::Operation;
 use snapring::naming::{Prefix, ServerId, Tick};
-use snapring::provider::outcome::Operation;
 
 use crate::machine::{Daemon, Machine, WEB};
 

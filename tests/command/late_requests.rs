@@ -11,8 +11,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use nix::sys::signal::Signal;
+use snapring::call::Operation;
 use snapring::naming::{Prefix, Tick};
-use snapring::provider::outcome::Operation;
 
 use crate::machine::{Daemon, Machine, WEB};
 

@@ -1,6 +1,6 @@
 //! The commands that run once.
 
-use snapring::provider::outcome::Operation;
+use snapring::call::Operation;
 
 use crate::machine::{Machine, SERVERS, TOKEN, WEB, json};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use snapring::provider::outcome::Operation;
+use snapring::call::Operation;
 
 use crate::machine::Machine;
 

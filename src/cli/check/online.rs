@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::call::{CallError, Outcome};
 use crate::cli::Exit;
 use crate::cli::check::{Answer, Remark, ServerAnswer};
 use crate::cli::plan::foretell;
@@ -15,7 +16,6 @@ use crate::plan::Step;
 use crate::provider::body::ServerRow;
 use crate::provider::call_context::Scope;
 use crate::provider::client::Client;
-use crate::provider::outcome::{CallError, Outcome};
 use crate::ring::Ring;
 use crate::server::Server;
 

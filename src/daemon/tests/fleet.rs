@@ -2,7 +2,7 @@
 //! are exact, and a regression shows at once.
 
 use super::*;
-use crate::provider::outcome::{Operation, Outcome};
+use crate::call::{Operation, Outcome};
 use crate::provider::transport::{Method, TransportError};
 
 /// So many servers that are due together each night, and a provider with rings that are full.

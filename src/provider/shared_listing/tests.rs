@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::plan::Creation;
+use crate::polling::GATHER;
 use crate::provider::credentials::Credentials;
 use crate::provider::transport::{Exchange, Method, Request, Transport};
 use crate::sandbox::in_memory::InMemory;

@@ -146,26 +146,29 @@ impl OpenCreates {
         }
     }
 
-    /// A complete listing was asked for at `asked_at`, and shows these names.
+    /// A complete listing was asked for at `asked_at`, and shows these names. Gives from when on one
+    /// shows what became of the server's last create; `None` when this one does.
     pub(super) async fn listed<'a>(
         &self,
         server: ServerId,
         place: i64,
         asked_at: Duration,
         names: impl IntoIterator<Item = &'a str>,
-    ) {
-        let is_settled = {
+    ) -> Option<Duration> {
+        {
             let known = self.lock();
-            let Some(open) = known.open.get(&server) else { return };
+            let open = known.open.get(&server)?;
             let is_over = open.all_until().is_some_and(|until| until <= asked_at);
             let is_listed =
                 open.name.as_deref().is_some_and(|name| names.into_iter().any(|it| it == name));
             // Listed says nothing of an earlier create that another one has followed.
-            is_over || (is_listed && open.earlier_until <= asked_at)
-        };
-        if is_settled {
-            self.forget(server, place).await;
+            let is_settled = is_over || (is_listed && open.earlier_until <= asked_at);
+            if !is_settled {
+                return open.all_until();
+            }
         }
+        self.forget(server, place).await;
+        None
     }
 
     /// Remembers a create, here and, if asked, on the disk.

@@ -8,9 +8,9 @@ async fn calls_of(scene: &Scene, nights: usize) -> (usize, Vec<usize>) {
     for _ in 0..=nights {
         let now = scene.clock.now().wall;
         let next_start = Some(now + jiff::SignedDuration::from_hours(24));
-        let assignment = Assignment { tick: Tick::at(now), next_start, ..scene.assignment() };
+        let job = Job { tick: Tick::at(now), next_start, ..scene.job() };
         let before = scene.memory.provider.lock().unwrap().calls().len();
-        let report = scene.rotate_as(&assignment).await;
+        let report = scene.rotate_as(&job).await;
         assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
         costs.push(scene.memory.provider.lock().unwrap().calls().len() - before);
         assert_eq!(costs.last().copied(), usize::try_from(report.api_calls).ok());

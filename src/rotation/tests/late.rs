@@ -6,7 +6,7 @@ use super::*;
 async fn dead_process(state: &tempfile::TempDir, scene: &Scene) -> Exclusion {
     let open = || Exclusion::on_machine(&state.path().join("lock"), "a", &scene.clock).unwrap();
     let dead = open();
-    let name = scene.server.policy.prefix.name(scene.assignment().tick);
+    let name = scene.server.policy.prefix.name(scene.job().tick);
     let claim = dead.claim(WEB).unwrap();
     claim.create_begins(&name, Duration::ZERO, Duration::from_secs(54)).await;
     drop(claim);
@@ -16,7 +16,7 @@ async fn dead_process(state: &tempfile::TempDir, scene: &Scene) -> Exclusion {
 
 /// The tick's snapshot arrives at the provider in this many seconds.
 fn arrives_in(scene: &Scene, seconds: u64) {
-    let name = scene.server.policy.prefix.name(scene.assignment().tick);
+    let name = scene.server.policy.prefix.name(scene.job().tick);
     let (clock, provider) = (scene.clock.clone(), Arc::clone(&scene.memory.provider));
     tokio::spawn(async move {
         clock.sleep(Duration::from_secs(seconds)).await;
@@ -101,7 +101,7 @@ async fn the_next_rotation_waits_for_what_the_failed_one_before_it_had_sent() {
     arrives_in(&scene, 60);
     let begun = scene.clock.now().uptime;
     let next_start = Some("2026-11-23T03:00:10Z".parse().unwrap());
-    let report = scene.rotate_as(&Assignment { next_start, ..scene.assignment() }).await;
+    let report = scene.rotate_as(&Job { next_start, ..scene.job() }).await;
     assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
     scene.memory.provider.lock().unwrap().faults().clear();
     assert!((scene.clock.now().uptime - begun).as_secs() < 60, "{report:?}");
@@ -178,7 +178,7 @@ async fn a_create_is_recorded_before_its_hook_runs() {
     scene.exclusion = Exclusion::on_machine(&state.path().join("lock"), "a", &scene.clock).unwrap();
     let hooks = LooksForRecords(state.path().join("lock.creates"), Mutex::default());
     let hooks = Arc::new(hooks);
-    scene.surroundings.hooks = Arc::clone(&hooks) as Arc<dyn HookRunner>;
+    scene.context.hooks = Arc::clone(&hooks) as Arc<dyn HookRunner>;
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
     // `since` and the record, then `since` alone.
     assert_eq!(*hooks.1.lock().unwrap(), [2, 1]);

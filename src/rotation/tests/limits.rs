@@ -28,7 +28,7 @@ async fn what_was_deleted_may_linger_until_settle_has_passed(
     let fault = format!("delete:linger={linger},times=1");
     let mut scene = Scene::new("").holding("c c c c c").faults(&[&fault]);
     // One of the looks comes at this very second, when it has not passed yet.
-    scene.surroundings.settle = Duration::from_secs(16);
+    scene.context.spans.settle = Duration::from_secs(16);
     let report = scene.rotate().await;
     assert_eq!(report.outcome, outcome, "{report:?}");
     if outcome == RotationOutcome::Failed {
@@ -70,7 +70,7 @@ async fn a_slot_that_somebody_took_meanwhile_is_made_anew_once(
     let does = Box::new(move || {
         provider.lock().unwrap().add_snapshot(WEB, "by-hand", "completed", now);
     });
-    scene.surroundings.hooks = Arc::new(Meddler { told: Mutex::default(), does });
+    scene.context.hooks = Arc::new(Meddler { told: Mutex::default(), does });
     let report = scene.rotate().await;
     assert_eq!(report.outcome, outcome, "{report:?}");
     assert_eq!((scene.calls(Operation::Create), scene.deleted()), (2, deleted.to_vec()));
@@ -94,8 +94,8 @@ async fn a_create_is_tried_as_often_as_configured_and_each_try_has_its_number() 
 #[tokio::test(start_paused = true)]
 async fn tries_end_when_the_next_rotation_is_due() {
     let scene = Scene::new("").holding("c").faults(&["create:status=500"]);
-    let assignment = Assignment { next_start: None, ..scene.assignment() };
-    let report = scene.rotate_as(&assignment).await;
+    let job = Job { next_start: None, ..scene.job() };
+    let report = scene.rotate_as(&job).await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
     let tries = scene.calls(Operation::Create);
     assert!((2..5).contains(&tries), "{tries} tries in the minute that there always is");
@@ -207,9 +207,9 @@ async fn a_snapshot_is_gone_when_two_looks_miss_it_that_are_settle_apart(
 #[tokio::test(start_paused = true)]
 async fn a_rotation_does_not_wait_so_long_for_its_look_that_the_next_one_is_skipped() {
     let scene = Scene::new("").holding("c c c");
-    scene.surroundings.habits.learn(WEB, None, Duration::from_secs(1200));
+    scene.context.habits.learn(WEB, None, Duration::from_secs(1200));
     let next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_mins(12));
-    let report = scene.rotate_as(&Assignment { next_start, ..scene.assignment() }).await;
+    let report = scene.rotate_as(&Job { next_start, ..scene.job() }).await;
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
     assert_eq!(report.duration_ms, 11 * 60_000, "a minute is left to finish in");
 }
@@ -245,7 +245,7 @@ async fn a_report_tells_how_long_each_step_took() {
 async fn hooks_are_told_what_they_are_run_for() {
     let mut scene = Scene::new(HOOKS).holding("c");
     let meddler = Arc::new(Meddler { told: Mutex::default(), does: Box::new(|| {}) });
-    scene.surroundings.hooks = Arc::clone(&meddler) as Arc<dyn HookRunner>;
+    scene.context.hooks = Arc::clone(&meddler) as Arc<dyn HookRunner>;
     scene.rotate().await;
     let told = meddler.told.lock().unwrap();
     let [before, after] = &told[..] else { panic!("{told:?}") };
@@ -345,7 +345,7 @@ async fn a_delete_that_is_always_throttled_ends_with_the_next_tick(#[case] holdi
     let scene = Scene::new("").holding(holding).faults(&[fault]);
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
-    assert!(scene.clock.now().wall <= scene.assignment().next_start.unwrap());
+    assert!(scene.clock.now().wall <= scene.job().next_start.unwrap());
     assert!(scene.calls(Operation::Delete) <= 24 * 4, "{report:?}");
     assert!(scene.deleted().is_empty());
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use snapring::call::Operation;
 use snapring::naming::Prefix;
-use snapring::provider::outcome::Operation;
 use snapring::sandbox::provider::{Act, Row};
 
 use super::scenario::Command;

@@ -7,8 +7,8 @@ use std::ops::Range;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use nix::sys::signal::Signal;
+use snapring::call::Operation;
 use snapring::naming::{Prefix, ServerId, SnapshotId, Tick};
-use snapring::provider::outcome::Operation;
 use snapring::sandbox::provider::Row;
 
 use super::kill::{Kill, Place};

@@ -1,0 +1,383 @@
+//! One rotation of one server, as a state machine: steps 1 to 7.
+//!
+//! [`Rotation::begin`] gives the first [`Action`]. Whoever carries an action out tells
+//! [`Rotation::next`] what came of it as an [`Event`], and gets the next action, until
+//! [`Next::End`]. Nothing is done here and no clock is read: time is a parameter.
+//!
+//! Which snapshot comes or goes is decided by [`plan`](crate::plan). Here stands what must hold
+//! while that is carried out: a create is never sent twice without a look between, nothing is pruned
+//! before the new snapshot is there, and a failure leaves what exists alone.
+//!
+//! One file per step: [`list`], [`make_room`], [`create`], [`wait`], [`prune`]; [`delete`] is shared
+//! by two of them, [`hooks`] stand around the create, and [`ledger`] counts the time.
+
+mod create;
+mod delete;
+mod hooks;
+mod ledger;
+mod list;
+mod make_room;
+mod prune;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use self::create::CreateSpans;
+pub use self::hooks::{Hook, HookEnd, HookMoment};
+use self::ledger::Ledger;
+use self::list::LookFor;
+use self::prune::Pruning;
+use self::wait::Waiting;
+use crate::call::{CallError, Outcome};
+use crate::completion::NextLook;
+use crate::moment::Moment;
+use crate::naming::{SnapshotId, Tick};
+use crate::plan::{AskedBy, Creation, Deletion, Progress};
+use crate::polling::Habits;
+use crate::report::{KnownCause, Report, RotationOutcome};
+use crate::ring::Ring;
+use crate::server::Server;
+use crate::snapshot::Snapshot;
+
+/// The least time that calls may be tried in, however soon the next rotation is.
+const LEAST_TIME: Duration = Duration::from_mins(1);
+
+/// What is to be rotated, and for which tick.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The server with its policy.
+    pub server: Arc<Server>,
+    /// The tick.
+    pub tick: Tick,
+    /// Who asked.
+    pub asked_by: AskedBy,
+    /// When the server's next rotation starts: nothing is tried again past it.
+    pub next_start: Option<Timestamp>,
+}
+
+impl Job {
+    /// A rotation that begins now.
+    #[must_use]
+    pub fn beginning(server: Arc<Server>, tick: Tick, asked_by: AskedBy, now: Timestamp) -> Self {
+        let next_start = server.next_start_after(now);
+        Self { server, tick, asked_by, next_start }
+    }
+}
+
+/// What a rotation goes by, beside the policy of its server.
+pub struct Limits {
+    /// How long what the provider has created may take to show up in a listing.
+    pub settle: Duration,
+    /// How often a create is sent again, at most.
+    pub retries: u32,
+    /// The waits before it is sent again.
+    pub backoff: Box<dyn Iterator<Item = Duration> + Send>,
+    /// How long snapshots take.
+    pub habits: Habits,
+    /// Whether this server's snapshots were ever listed.
+    pub was_listed: bool,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Look at what the server holds.
+    Look(NextLook),
+    /// Record, where the next process finds it, that a create of this name is about to be sent.
+    RecordCreate(String),
+    /// Take that back: it was not sent.
+    ForgetCreate,
+    /// Run a hook.
+    RunHook(Hook),
+    /// Send a create, once.
+    Create {
+        /// The permission.
+        creation: Creation,
+        /// Which try this is, from 1.
+        attempt: u32,
+    },
+    /// Delete a snapshot.
+    Delete(Deletion),
+    /// Wait so long.
+    Wait(Duration),
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This is to be done.
+    Do(Action),
+    /// The rotation has ended. The number of calls is for the caller to fill in.
+    End(Box<Report>),
+}
+
+/// What came of an action.
+#[derive(Debug)]
+pub enum Event {
+    /// Of [`Action::Look`].
+    Listed(Result<Listed, CallError>),
+    /// Of [`Action::RecordCreate`] and [`Action::ForgetCreate`].
+    Recorded,
+    /// Of [`Action::RunHook`].
+    HookEnded(HookEnd),
+    /// Of [`Action::Create`].
+    Created {
+        /// The provider's answer.
+        answer: Result<Snapshot, CallError>,
+        /// From then on (uptime) a listing shows what became of the create: see
+        /// [`CreateSpans::settled_in`].
+        settled_at: Duration,
+    },
+    /// Of [`Action::Delete`].
+    Deleted(Result<(), CallError>),
+    /// Of [`Action::Wait`].
+    Waited(Result<(), CallError>),
+}
+
+/// A complete listing.
+#[derive(Debug)]
+pub struct Listed {
+    /// What the server holds.
+    pub ring: Ring,
+    /// From then on (uptime) a listing shows what became of the creates that were sent before this
+    /// rotation; `None` when this one does.
+    pub earlier_creates_settled_at: Option<Duration>,
+}
+
+/// What a person should know at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// About the ring.
+    Ring(String),
+    /// Nothing is done for so long, because an earlier create of the server may still arrive.
+    EarlierCreate(Duration),
+    /// This snapshot may exist although its create was not answered.
+    MayExist {
+        /// Its name.
+        snapshot: String,
+        /// Why nobody knows.
+        error: String,
+    },
+    /// The server may still be quiesced.
+    NotAwake(String),
+}
+
+/// Why a rotation ends before it is whole.
+#[derive(Debug)]
+enum End {
+    Skipped(String),
+    Blocked(String),
+    Failed { reason: String, known_cause: Option<KnownCause> },
+}
+
+impl End {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.into(), known_cause: None }
+    }
+
+    fn interrupted() -> Self {
+        CallError::Interrupted.into()
+    }
+}
+
+impl From<CallError> for End {
+    fn from(error: CallError) -> Self {
+        let known_cause = match &error {
+            CallError::Failed(failure) if failure.outcome == Outcome::Unauthorized => {
+                Some(KnownCause::Token)
+            }
+            CallError::Interrupted => Some(KnownCause::Shutdown),
+            _ => None,
+        };
+        let reason = match &error {
+            CallError::Failed(failure) if failure.outcome == Outcome::NotFound => {
+                format!("the server is gone at the provider: {failure}")
+            }
+            CallError::Interrupted => {
+                "interrupted by a shutdown; the next start goes on from what is there".to_owned()
+            }
+            other => other.to_string(),
+        };
+        Self::Failed { reason, known_cause }
+    }
+}
+
+/// The tick's snapshot, completed, and the ring that shows it.
+#[derive(Debug)]
+struct Made {
+    own: SnapshotId,
+    ring: Ring,
+}
+
+/// What is being done at present.
+#[derive(Debug)]
+enum State {
+    /// A look. What it is for decides what comes of it.
+    Looking(LookFor),
+    /// A create is being recorded.
+    Recording(Creation, Ring),
+    /// The record of one is being taken back.
+    Forgetting(End),
+    /// The hook before it is running.
+    Quiescing(Creation, Ring),
+    /// It is being sent. The ring is what was there before.
+    Creating(Creation, Ring),
+    /// A wait before a look.
+    Pausing,
+    /// A snapshot is being deleted.
+    Deleting(Deletion, delete::Purpose),
+    /// The hook after the create is running.
+    Waking(Result<Made, End>),
+    /// Nothing more is to come.
+    Ended,
+}
+
+/// A rotation under way.
+pub struct Rotation {
+    job: Job,
+    limits: Limits,
+    state: State,
+    ledger: Ledger,
+    progress: Progress,
+    tries: Tries,
+    before_hook_ran: bool,
+    created: Option<String>,
+    deleted: Vec<String>,
+    said: Vec<String>,
+    remarks: Vec<Remark>,
+}
+
+/// What the rotation's creates have come to.
+#[derive(Debug, Default)]
+struct Tries {
+    /// How many were sent.
+    sent: u32,
+    /// From then on a listing shows what became of all of them.
+    settled_at: Duration,
+    /// The provider refused one for want of room, and room was made once more.
+    room_was_made_again: bool,
+    /// Since when what was deleted is waited for to go from the listing.
+    room_awaited_since: Option<Duration>,
+}
+
+impl Rotation {
+    /// Begins. `earlier_creates_settled_at` as in [`Listed`]. Gives the first action.
+    #[must_use]
+    pub fn begin(
+        job: Job,
+        limits: Limits,
+        earlier_creates_settled_at: Option<Duration>,
+        now: Moment,
+    ) -> (Self, Next) {
+        let mut rotation = Self {
+            ledger: Ledger::begin(job.next_start, now),
+            job,
+            limits,
+            state: State::Ended,
+            progress: Progress::default(),
+            tries: Tries::default(),
+            before_hook_ran: false,
+            created: None,
+            deleted: Vec::new(),
+            said: Vec::new(),
+            remarks: Vec::new(),
+        };
+        rotation.ledger.allow(LEAST_TIME, now);
+        let first = if !rotation.job.server.enabled {
+            rotation.end(Err(End::Skipped("the server is disabled".to_owned())), now)
+        } else if earlier_creates_settled_at.is_some() {
+            rotation.look_for_earlier_creates()
+        } else {
+            rotation.look_for_the_next_step()
+        };
+        (rotation, first)
+    }
+
+    /// Takes what came of the last action, and gives the next.
+    pub fn next(&mut self, event: Event, now: Moment) -> Next {
+        match (std::mem::replace(&mut self.state, State::Ended), event) {
+            (State::Looking(looking), Event::Listed(listed)) => self.looked(looking, listed, now),
+            (State::Pausing, Event::Waited(Ok(()))) => self.look_for_the_next_step(),
+            (State::Pausing, Event::Waited(Err(error))) => self.give_up(error, now),
+            (State::Recording(creation, before), Event::Recorded) => self.quiesce(creation, before),
+            (State::Quiescing(creation, before), Event::HookEnded(end)) => {
+                self.quiesced(creation, before, end, now)
+            }
+            (State::Forgetting(end), Event::Recorded) => self.give_up(end, now),
+            (State::Creating(creation, before), Event::Created { answer, settled_at }) => {
+                self.tries.settled_at = self.tries.settled_at.max(settled_at);
+                self.create_was_answered(creation, before, answer, now)
+            }
+            (State::Deleting(deletion, purpose), Event::Deleted(answer)) => {
+                self.delete_was_answered(deletion, purpose, answer, now)
+            }
+            (State::Waking(made), Event::HookEnded(end)) => self.woken(made, end, now),
+            (state, event) => {
+                let fault = format!("a fault in snapring: {event:?} came while {state:?}");
+                self.end(Err(End::failed(fault)), now)
+            }
+        }
+    }
+
+    /// Until when (uptime) the present action may be tried.
+    #[must_use]
+    pub fn give_up_at(&self) -> Duration {
+        self.ledger.give_up_at()
+    }
+
+    /// What is to be said, since this was last asked for.
+    pub fn take_remarks(&mut self) -> Vec<Remark> {
+        std::mem::take(&mut self.remarks)
+    }
+
+    fn server(&self) -> &Server {
+        &self.job.server
+    }
+
+    fn enter(&mut self, state: State, action: Action) -> Next {
+        self.state = state;
+        Next::Do(action)
+    }
+
+    /// Ends steps 1 to 5 without the tick's snapshot. What was quiesced must wake all the same.
+    fn give_up(&mut self, end: impl Into<End>, now: Moment) -> Next {
+        self.wake(Err(end.into()), now)
+    }
+
+    /// Step 7.
+    fn end(&mut self, end: Result<(), End>, now: Moment) -> Next {
+        let mut known_cause = None;
+        let (outcome, reason) = match end {
+            Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
+            Ok(()) => (RotationOutcome::Adopted, None),
+            Err(End::Skipped(reason)) => (RotationOutcome::Skipped, Some(reason)),
+            Err(End::Blocked(reason)) => (RotationOutcome::Blocked, Some(reason)),
+            Err(End::Failed { reason, known_cause: known }) => {
+                known_cause = known;
+                (RotationOutcome::Failed, Some(reason))
+            }
+        };
+        let report = Report {
+            outcome,
+            server_id: self.server().id,
+            server: self.server().name.clone(),
+            tick: self.job.tick,
+            created: self.created.take(),
+            deleted: std::mem::take(&mut self.deleted),
+            deleted_ids: std::mem::take(&mut self.progress.deleted),
+            api_calls: 0,
+            duration_ms: self.ledger.milliseconds_until(now),
+            steps: self.ledger.take_steps(),
+            reason,
+            known_cause,
+        };
+        self.state = State::Ended;
+        Next::End(Box::new(report))
+    }
+}
+
+#[cfg(test)]
+mod tests;

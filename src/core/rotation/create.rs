@@ -1,0 +1,179 @@
+//! Step 4: the create, and what became of one that nobody answered clearly.
+
+use std::time::Duration;
+
+use super::list::LookFor;
+use super::{Action, End, LEAST_TIME, Next, Remark, Rotation, State};
+use crate::call::{CallError, Outcome};
+use crate::completion::{NextLook, Sharing};
+use crate::moment::Moment;
+use crate::plan::Creation;
+use crate::polling;
+use crate::ring::Ring;
+use crate::snapshot::Snapshot;
+
+/// How long a create may take to show up in a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreateSpans {
+    /// After the provider has carried it out.
+    pub settle: Duration,
+    /// After it was given up, or after the end of its process.
+    pub shows_up_within: Duration,
+}
+
+impl CreateSpans {
+    /// How long after a create ended with this outcome (`None`: it was not sent) a listing shows what
+    /// became of it.
+    #[must_use]
+    pub fn settled_in(self, outcome: Option<Outcome>) -> Duration {
+        match outcome {
+            None | Some(Outcome::Unauthorized | Outcome::NotFound) => Duration::ZERO,
+            Some(Outcome::Transport) => self.shows_up_within,
+            Some(_) => self.settle,
+        }
+    }
+}
+
+/// A create that may have been carried out, or may still be.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// What was there before it.
+    before: Ring,
+    /// Why nobody knows.
+    error: CallError,
+    /// Since when it is looked for.
+    since: Duration,
+    /// Until when calls may be tried once it is settled.
+    pub(super) give_up_at: Duration,
+}
+
+impl Rotation {
+    pub(super) fn send_create(&mut self, creation: Creation, before: Ring) -> Next {
+        let attempt = self.tries.sent + 1;
+        let action = Action::Create { creation: creation.clone(), attempt };
+        self.enter(State::Creating(creation, before), action)
+    }
+
+    pub(super) fn create_was_answered(
+        &mut self,
+        creation: Creation,
+        before: Ring,
+        answer: Result<Snapshot, CallError>,
+        now: Moment,
+    ) -> Next {
+        let error = match answer {
+            Ok(snapshot) => return self.made(&snapshot, now),
+            // Nothing was sent.
+            Err(CallError::Stale(_)) => return self.look_for_the_next_step(),
+            Err(error) => error,
+        };
+        self.ledger.lap("create", now);
+        self.tries.sent += 1;
+        match error.outcome() {
+            Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport) => {
+                self.look_for_unanswered_create(&creation, before, error, now)
+            }
+            Some(Outcome::Throttled) => self.back_off(error, now),
+            // The answer does not say whether the cap was the cause.
+            Some(Outcome::Rejected) => self.look(Sharing::Alone, LookFor::RejectedCreate(error)),
+            _ => self.give_up(error, now),
+        }
+    }
+
+    /// Looks for its name, more than once, until a listing was asked for after the last moment at
+    /// which it can show up.
+    fn look_for_unanswered_create(
+        &mut self,
+        creation: &Creation,
+        before: Ring,
+        error: CallError,
+        now: Moment,
+    ) -> Next {
+        let snapshot = creation.name().to_owned();
+        self.remarks.push(Remark::MayExist { snapshot, error: error.to_string() });
+        let give_up_at = self.ledger.give_up_at();
+        // However soon the next rotation is: it would have to wait for the same.
+        let span = self.tries.settled_at.saturating_sub(now.uptime);
+        self.ledger.allow(span.saturating_add(LEAST_TIME), now);
+        self.look_for_it_again(Unanswered { before, error, since: now.uptime, give_up_at }, now)
+    }
+
+    fn look_for_it_again(&mut self, create: Unanswered, now: Moment) -> Next {
+        let wait = polling::until_settled(create.since, self.tries.settled_at, now.uptime);
+        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        self.look_in(look, LookFor::UnansweredCreate(create))
+    }
+
+    pub(super) fn looked_for_create(
+        &mut self,
+        create: Unanswered,
+        ring: Ring,
+        now: Moment,
+    ) -> Next {
+        let found = self.own(&ring);
+        let is_settled = ring.listing().asked_at.uptime >= self.tries.settled_at;
+        if found.is_none() && !is_settled {
+            return self.look_for_it_again(create, now);
+        }
+        self.ledger.restore(create.give_up_at);
+        if let Some(found) = found {
+            return self.made(&found, now);
+        }
+        match newcomer(&create.before, &ring) {
+            // A provider that changes names would be asked for one more with each try.
+            Some(newcomer) => {
+                let end = End::failed(format!(
+                    "{}; {newcomer} has appeared meanwhile and could be what was asked for, so it \
+                     is not asked for again",
+                    create.error
+                ));
+                self.give_up(end, now)
+            }
+            None => self.back_off(create.error, now),
+        }
+    }
+
+    pub(super) fn create_was_rejected(
+        &mut self,
+        error: CallError,
+        ring: Ring,
+        now: Moment,
+    ) -> Next {
+        if self.own(&ring).is_none() {
+            let is_full = ring.taken() >= self.server().policy.cap;
+            if !is_full || self.tries.room_was_made_again {
+                return self.give_up(error, now);
+            }
+            self.tries.room_was_made_again = true;
+            self.progress.victims_left = None;
+        }
+        self.consider(ring, now)
+    }
+
+    /// Waits before another look and another try, unless tries or time are used up.
+    fn back_off(&mut self, error: CallError, now: Moment) -> Next {
+        let wait = self.limits.backoff.next().unwrap_or_default();
+        if self.tries.sent > self.limits.retries || !self.ledger.has_time_for(wait, now) {
+            return self.give_up(error, now);
+        }
+        self.enter(State::Pausing, Action::Wait(wait))
+    }
+
+    fn made(&mut self, snapshot: &Snapshot, now: Moment) -> Next {
+        self.remember(snapshot, now);
+        self.wait_for(snapshot, now)
+    }
+
+    /// It is this rotation's own.
+    pub(super) fn remember(&mut self, created: &Snapshot, now: Moment) {
+        self.ledger.lap("create", now);
+        self.created = Some(created.name.clone());
+    }
+}
+
+/// A snapshot that an earlier look did not show, by its name.
+fn newcomer<'a>(before: &Ring, now: &'a Ring) -> Option<&'a str> {
+    let known = |id| before.slots().iter().any(|slot| slot.snapshot.id == id);
+    let newcomer = now.slots().iter().find(|slot| !known(slot.snapshot.id))?;
+    Some(&newcomer.snapshot.name)
+}

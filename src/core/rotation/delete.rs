@@ -1,0 +1,109 @@
+//! One deletion, of step 3 or 6, and what came of it.
+
+use super::list::LookFor;
+use super::make_room::MakingRoom;
+use super::{Action, Next, Pruning, Rotation, State};
+use crate::call::{CallError, Outcome};
+use crate::completion::Sharing;
+use crate::moment::Moment;
+use crate::plan::Deletion;
+use crate::ring::Ring;
+
+/// What a deletion is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    MakeRoom(MakingRoom),
+    Prune(Pruning),
+}
+
+/// What came of asking for one.
+#[derive(Debug)]
+pub(super) enum Removal {
+    /// It is gone.
+    Gone,
+    /// The listing was too old; nothing was sent.
+    Stale,
+    /// It was pinned since the rotation began; nothing was sent.
+    Pinned,
+    /// The provider said no: it is still there.
+    Refused(CallError),
+    /// Nobody knows.
+    Unknown(CallError),
+}
+
+impl Rotation {
+    pub(super) fn delete(&mut self, deletion: Deletion, purpose: Purpose) -> Next {
+        let action = Action::Delete(deletion.clone());
+        self.enter(State::Deleting(deletion, purpose), action)
+    }
+
+    pub(super) fn delete_was_answered(
+        &mut self,
+        deletion: Deletion,
+        purpose: Purpose,
+        answer: Result<(), CallError>,
+        now: Moment,
+    ) -> Next {
+        let error = match answer {
+            Ok(()) => return self.removed(&deletion, purpose, Removal::Gone, now),
+            Err(CallError::Stale(_)) => {
+                return self.removed(&deletion, purpose, Removal::Stale, now);
+            }
+            Err(CallError::Pinned) => {
+                return self.removed(&deletion, purpose, Removal::Pinned, now);
+            }
+            Err(error) => error,
+        };
+        match error.outcome() {
+            // Nothing more may be asked.
+            None | Some(Outcome::Unauthorized) => match purpose {
+                Purpose::MakeRoom(_) => self.give_up(error, now),
+                Purpose::Prune(_) => self.stop_pruning(error, now),
+            },
+            Some(Outcome::Rejected) => {
+                self.removed(&deletion, purpose, Removal::Refused(error), now)
+            }
+            // It may have been deleted all the same: the listing knows.
+            Some(_) => {
+                let looking = LookFor::UnansweredDelete(deletion, error, purpose);
+                self.look(Sharing::OneAnswer, looking)
+            }
+        }
+    }
+
+    pub(super) fn looked_for_deleted(
+        &mut self,
+        deletion: Deletion,
+        error: CallError,
+        purpose: Purpose,
+        ring: &Ring,
+        now: Moment,
+    ) -> Next {
+        let is_listed = ring.slots().iter().any(|slot| slot.snapshot.id == deletion.snapshot());
+        let removal = if is_listed { Removal::Unknown(error) } else { Removal::Gone };
+        self.removed(&deletion, purpose, removal, now)
+    }
+
+    fn removed(
+        &mut self,
+        deletion: &Deletion,
+        purpose: Purpose,
+        removal: Removal,
+        now: Moment,
+    ) -> Next {
+        match removal {
+            Removal::Gone => {
+                self.progress.deleted.insert(deletion.snapshot());
+                self.deleted.push(deletion.name().to_owned());
+            }
+            Removal::Stale => {}
+            Removal::Pinned | Removal::Refused(_) | Removal::Unknown(_) => {
+                self.progress.undeletable.insert(deletion.snapshot());
+            }
+        }
+        match purpose {
+            Purpose::MakeRoom(room) => self.victim_was_asked_for(room, removal, now),
+            Purpose::Prune(pruning) => self.pruned_one(pruning, deletion.name(), removal, now),
+        }
+    }
+}

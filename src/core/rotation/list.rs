@@ -1,0 +1,170 @@
+//! Steps 1 and 2: what is there, and whether the tick's snapshot is among it.
+
+use std::time::Duration;
+
+use super::delete::Purpose;
+use super::{Action, End, LEAST_TIME, Listed, Next, Pruning, Remark, Rotation, State, Waiting};
+use crate::call::CallError;
+use crate::completion::{NextLook, Sharing};
+use crate::moment::Moment;
+use crate::plan::{self, Deletion, Step};
+use crate::polling;
+use crate::ring::Ring;
+use crate::snapshot::{Snapshot, Status};
+
+/// What a look is for.
+#[derive(Debug)]
+pub(super) enum LookFor {
+    /// Whether creates from before this rotation have arrived.
+    EarlierCreates,
+    /// What comes next.
+    NextStep,
+    /// Whether a create was carried out, although nobody said so.
+    UnansweredCreate(super::create::Unanswered),
+    /// Why a create was rejected.
+    RejectedCreate(CallError),
+    /// Whether a delete was carried out, although nobody said so.
+    UnansweredDelete(Deletion, CallError, Purpose),
+    /// Whether the new snapshot is completed.
+    Completion(Waiting),
+    /// What there is to prune.
+    Pruning(Pruning),
+}
+
+impl Rotation {
+    /// A look that need not wait, but may for so long be shared.
+    pub(super) fn look(&mut self, sharing: Sharing, looking: LookFor) -> Next {
+        self.look_in(NextLook { wait: Duration::ZERO, slack: polling::GATHER, sharing }, looking)
+    }
+
+    pub(super) fn look_in(&mut self, look: NextLook, looking: LookFor) -> Next {
+        self.enter(State::Looking(looking), Action::Look(look))
+    }
+
+    pub(super) fn looked(
+        &mut self,
+        looking: LookFor,
+        listed: Result<Listed, CallError>,
+        now: Moment,
+    ) -> Next {
+        let Listed { ring, earlier_creates_settled_at } = match listed {
+            Ok(listed) => listed,
+            Err(error) => return self.could_not_look(looking, error, now),
+        };
+        self.limits.was_listed = true;
+        match looking {
+            LookFor::EarlierCreates => {
+                self.saw_earlier_creates(ring, earlier_creates_settled_at, now)
+            }
+            LookFor::NextStep => self.consider(ring, now),
+            LookFor::UnansweredCreate(create) => self.looked_for_create(create, ring, now),
+            LookFor::RejectedCreate(error) => self.create_was_rejected(error, ring, now),
+            LookFor::UnansweredDelete(deletion, error, purpose) => {
+                self.looked_for_deleted(deletion, error, purpose, &ring, now)
+            }
+            LookFor::Completion(waiting) => self.looked_for_completion(waiting, ring, now),
+            LookFor::Pruning(pruning) => self.look_again_and_prune(pruning, ring, now),
+        }
+    }
+
+    fn could_not_look(&mut self, looking: LookFor, error: CallError, now: Moment) -> Next {
+        match looking {
+            LookFor::Completion(waiting) => self.could_not_look_for_completion(waiting, error, now),
+            LookFor::UnansweredCreate(create) => {
+                self.ledger.restore(create.give_up_at);
+                self.give_up(error, now)
+            }
+            LookFor::Pruning(_) | LookFor::UnansweredDelete(_, _, Purpose::Prune(_)) => {
+                self.stop_pruning(error, now)
+            }
+            LookFor::EarlierCreates
+            | LookFor::NextStep
+            | LookFor::RejectedCreate(_)
+            | LookFor::UnansweredDelete(_, _, Purpose::MakeRoom(_)) => self.give_up(error, now),
+        }
+    }
+
+    /// While an earlier create of this server may still arrive, a listing does not show what will be
+    /// there. What has arrived already need not be waited for.
+    pub(super) fn look_for_earlier_creates(&mut self) -> Next {
+        self.look(Sharing::OneAnswer, LookFor::EarlierCreates)
+    }
+
+    fn saw_earlier_creates(
+        &mut self,
+        ring: Ring,
+        settled_at: Option<Duration>,
+        now: Moment,
+    ) -> Next {
+        self.ledger.lap("earlier_create", now);
+        let Some(settled_at) = settled_at else {
+            self.ledger.allow(LEAST_TIME, now);
+            return self.consider(ring, now);
+        };
+        let wait = settled_at.saturating_sub(now.uptime);
+        self.remarks.push(Remark::EarlierCreate(wait));
+        self.ledger.allow(wait.saturating_add(LEAST_TIME), now);
+        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        self.look_in(look, LookFor::EarlierCreates)
+    }
+
+    pub(super) fn look_for_the_next_step(&mut self) -> Next {
+        self.look(self.sharing(), LookFor::NextStep)
+    }
+
+    /// With whom a look before the create may be shared. Where the tick's snapshot may be there
+    /// already, it must not be overlooked. Who is to be quiesced asks alone, so that its turn to
+    /// create comes soon after: after a listing for all, all want to create.
+    fn sharing(&self) -> Sharing {
+        if self.server().hooks.as_ref().is_some_and(|hooks| !hooks.before.is_empty()) {
+            Sharing::Alone
+        } else if self.tries.sent > 0 || !self.limits.was_listed {
+            Sharing::OneAnswer
+        } else {
+            Sharing::Pages
+        }
+    }
+
+    /// Asks the plan what comes next, and begins it.
+    pub(super) fn consider(&mut self, ring: Ring, now: Moment) -> Next {
+        self.ledger.lap("list", now);
+        let (tick, asked_by) = (self.job.tick, self.job.asked_by);
+        let policy = &self.job.server.policy;
+        let step = plan::next_step(&ring, policy, tick, asked_by, &self.progress, now.wall);
+        for warning in plan::warnings(&ring, policy, &step, now.wall) {
+            if !self.said.contains(&warning) {
+                self.said.push(warning.clone());
+                self.remarks.push(Remark::Ring(warning));
+            }
+        }
+        match step {
+            Step::Adopt(snapshot) => self.adopt(snapshot, ring, now),
+            Step::Skip(skip) => self.give_up(End::Skipped(skip.to_string()), now),
+            Step::Blocked(blocked) => self.give_up(End::Blocked(blocked.to_string()), now),
+            Step::MakeRoom(victims) => self.make_room(victims, now),
+            Step::AwaitRoom => self.await_room(now),
+            Step::Create(creation) => {
+                let name = creation.name().to_owned();
+                self.enter(State::Recording(creation, ring), Action::RecordCreate(name))
+            }
+        }
+    }
+
+    /// Step 2.
+    fn adopt(&mut self, snapshot: Snapshot, ring: Ring, now: Moment) -> Next {
+        // After a create whose answer said otherwise, it is this rotation's own.
+        if self.tries.sent > 0 {
+            self.remember(&snapshot, now);
+        }
+        if snapshot.status == Status::Completed {
+            self.wake(Ok(super::Made { own: snapshot.id, ring }), now)
+        } else {
+            self.wait_for(&snapshot, now)
+        }
+    }
+
+    /// The tick's snapshot, if the ring shows it.
+    pub(super) fn own(&self, ring: &Ring) -> Option<Snapshot> {
+        ring.for_tick(self.job.tick, &self.job.server.policy).cloned()
+    }
+}

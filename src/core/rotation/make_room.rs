@@ -1,0 +1,65 @@
+//! Step 3: one victim goes for each slot that is needed.
+
+use std::vec;
+
+use super::delete::{Purpose, Removal};
+use super::{Action, End, Next, Rotation, State};
+use crate::moment::Moment;
+use crate::plan::Deletion;
+use crate::polling;
+
+/// What is left of the step.
+#[derive(Debug)]
+pub(super) struct MakingRoom {
+    victims: vec::IntoIter<Deletion>,
+    /// Slots that are still needed.
+    needed: u32,
+}
+
+impl Rotation {
+    pub(super) fn make_room(&mut self, victims: Vec<Deletion>, now: Moment) -> Next {
+        let needed = u32::try_from(victims.len()).unwrap_or(u32::MAX);
+        self.take_a_victim(MakingRoom { victims: victims.into_iter(), needed }, now)
+    }
+
+    fn take_a_victim(&mut self, mut room: MakingRoom, now: Moment) -> Next {
+        match room.victims.next() {
+            Some(victim) => self.delete(victim, Purpose::MakeRoom(room)),
+            None => self.room_was_made(&room, now),
+        }
+    }
+
+    /// The plan may take another victim for each one that stayed.
+    fn room_was_made(&mut self, room: &MakingRoom, now: Moment) -> Next {
+        self.progress.victims_left = Some(room.needed);
+        self.ledger.lap("make_room", now);
+        self.look_for_the_next_step()
+    }
+
+    pub(super) fn victim_was_asked_for(
+        &mut self,
+        mut room: MakingRoom,
+        removal: Removal,
+        now: Moment,
+    ) -> Next {
+        match removal {
+            Removal::Gone => room.needed = room.needed.saturating_sub(1),
+            Removal::Pinned | Removal::Refused(_) => {}
+            Removal::Stale => return self.room_was_made(&room, now),
+            // Another victim could be one too many.
+            Removal::Unknown(error) => return self.give_up(error, now),
+        }
+        self.take_a_victim(room, now)
+    }
+
+    /// What was deleted is still listed.
+    pub(super) fn await_room(&mut self, now: Moment) -> Next {
+        let since = *self.tries.room_awaited_since.get_or_insert(now.uptime);
+        let passed = now.uptime.saturating_sub(since);
+        if passed > self.limits.settle {
+            let end = End::failed("what was deleted to make room is still listed");
+            return self.give_up(end, now);
+        }
+        self.enter(State::Pausing, Action::Wait(polling::settling(passed)))
+    }
+}

@@ -1,0 +1,89 @@
+//! Step 6: what retention drops goes. One that cannot be deleted stops none of the others.
+
+use std::time::Duration;
+
+use super::delete::{Purpose, Removal};
+use super::list::LookFor;
+use super::{End, Made, Next, Rotation};
+use crate::completion::Sharing;
+use crate::moment::Moment;
+use crate::plan;
+use crate::ring::{Ring, Slot};
+use crate::snapshot::Status;
+
+/// How long the pruning may be tried, once the snapshot is there, if the next rotation is sooner.
+pub(super) const PRUNING_TIME: Duration = Duration::from_mins(10);
+
+/// What is left of the step.
+#[derive(Debug)]
+pub(super) struct Pruning {
+    made: Made,
+    /// Those that could not be deleted, and why.
+    stuck: Vec<String>,
+    /// How waking went: told if the pruning goes well.
+    awake: Result<(), End>,
+}
+
+impl Rotation {
+    pub(super) fn prune(&mut self, made: Made, awake: Result<(), End>, now: Moment) -> Next {
+        self.ledger.allow(PRUNING_TIME, now);
+        self.prune_the_next(Pruning { made, stuck: Vec::new(), awake }, now)
+    }
+
+    fn prune_the_next(&mut self, pruning: Pruning, now: Moment) -> Next {
+        let Made { own, ring } = &pruning.made;
+        let doomed = plan::prune(ring, &self.server().policy, *own, &self.progress)
+            .into_iter()
+            .find(|doomed| !self.progress.undeletable.contains(&doomed.snapshot()));
+        if let Some(doomed) = doomed {
+            return self.delete(doomed, Purpose::Prune(pruning));
+        }
+        self.ledger.lap("prune", now);
+        let Pruning { stuck, awake, .. } = pruning;
+        let pruned = if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) };
+        self.end(pruned.and(awake), now)
+    }
+
+    pub(super) fn pruned_one(
+        &mut self,
+        mut pruning: Pruning,
+        name: &str,
+        removal: Removal,
+        now: Moment,
+    ) -> Next {
+        match removal {
+            Removal::Gone | Removal::Pinned => {}
+            Removal::Stale => return self.look(Sharing::OneAnswer, LookFor::Pruning(pruning)),
+            Removal::Refused(error) | Removal::Unknown(error) => {
+                pruning.stuck.push(format!("{name} could not be deleted: {error}"));
+            }
+        }
+        self.prune_the_next(pruning, now)
+    }
+
+    pub(super) fn look_again_and_prune(
+        &mut self,
+        mut pruning: Pruning,
+        ring: Ring,
+        now: Moment,
+    ) -> Next {
+        let own = pruning.made.own;
+        let is_completed =
+            |slot: &Slot| slot.snapshot.id == own && slot.snapshot.status == Status::Completed;
+        if !ring.slots().iter().any(is_completed) {
+            return self.stop_pruning(
+                End::failed(
+                    "the new snapshot is not listed as completed any more; nothing more was pruned",
+                ),
+                now,
+            );
+        }
+        pruning.made.ring = ring;
+        self.prune_the_next(pruning, now)
+    }
+
+    pub(super) fn stop_pruning(&mut self, end: impl Into<End>, now: Moment) -> Next {
+        self.ledger.lap("prune", now);
+        self.end(Err(end.into()), now)
+    }
+}

@@ -1,0 +1,5 @@
+//! Each transition as a row: what happened, and what is done next.
+
+mod stories;
+mod table;
+mod whatever_happens;

@@ -1,0 +1,423 @@
+//! The rows. Each story is one way for a rotation to go; together they hold every transition.
+
+use super::table::{Transitions, tell};
+
+/// Steps 1 and 2: what is there, and whether the tick's snapshot is among it.
+const LIST: &[&str] = &[
+    "begin disabled                 | skipped: the server is disabled",
+    // The whole of it: one look, the create, one look when it is done, and the prune.
+    "begin                          | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | delete 1
+     deleted                        | rotated, made, deleted 1",
+    // What was never listed must not be overlooked, and who is quiesced asks alone.
+    "begin unknown                  | look 0s+200ms one answer
+     unlisted transport             | failed: list transport: so it is",
+    "begin before                   | look 0s+200ms alone
+     unlisted interrupted           | failed: interrupted by a shutdown",
+    // The tick's snapshot is there: whole, unfinished, or failed.
+    "begin                          | look 0s+200ms pages
+     listed c c c own               | delete 1
+     deleted                        | adopted, deleted 1",
+    "begin                          | look 0s+200ms pages
+     listed own~                    | look 1s+20s pages
+     +1m listed own                 | adopted",
+    "begin                          | look 0s+200ms pages
+     listed c own!                  | look 1s+20s pages
+     +1s listed c own!              | failed: the provider failed to make",
+    // An earlier create may still arrive: one look at once, one when it must be there.
+    "begin earlier=54s              | look 0s+200ms one answer
+     listed c                       | look 54s+200ms one answer
+     +54s listed c                  | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c own               | rotated, made",
+    // Another look showed what became of it meanwhile.
+    "begin earlier=54s              | look 0s+200ms one answer
+     +1m listed c                   | record
+     recorded                       | create 1
+     uncreated unauthorized         | failed: create unauthorized: so it is",
+    "begin earlier=54s              | look 0s+200ms one answer
+     unlisted transport             | failed: list transport: so it is",
+];
+
+/// Step 3: room.
+const MAKE_ROOM: &[&str] = &[
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     deleted                        | look 0s+200ms pages
+     listed - c c c c               | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed - c c c c own       | delete 2
+     deleted                        | delete 3
+     deleted                        | rotated, made, deleted 1 2 3",
+    "begin                          | look 0s+200ms pages
+     listed H H H H H               | blocked: no room: 5 of 5 slots are taken",
+    // What was deleted is still listed, for a while or for too long.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     deleted                        | look 0s+200ms pages
+     listed c c c c c               | wait 1s
+     +1s waited                     | look 0s+200ms pages
+     listed c c c c c               | wait 1s
+     +20s waited                    | look 0s+200ms pages
+     listed c c c c c               | failed, deleted 1: what was deleted to make room is still listed",
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     deleted                        | look 0s+200ms pages
+     listed c c c c c               | wait 1s
+     unwaited interrupted           | failed, deleted 1: interrupted by a shutdown",
+    // One that stays by the provider's word, or by a pin: the plan takes the next.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted rejected             | look 0s+200ms pages
+     listed c c c c c               | delete 2
+     undeleted pinned               | look 0s+200ms pages
+     listed c c c c c               | delete 3
+     deleted                        | look 0s+200ms pages
+     listed c c - c c               | record
+     recorded                       | create 1
+     uncreated out-of-time          | failed, deleted 3: the provider gave no turn",
+    // The listing became too old before anything was sent.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted stale                | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted interrupted          | failed: interrupted by a shutdown",
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted unauthorized         | failed: delete unauthorized: so it is",
+    // Nobody knows whether it is gone: the listing does. If it is not, no other goes in its place.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted transport            | look 0s+200ms one answer
+     listed - c c c c               | look 0s+200ms pages
+     listed - c c c c               | record
+     recorded                       | create 1
+     uncreated interrupted          | failed, deleted 1: interrupted by a shutdown",
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted transport            | look 0s+200ms one answer
+     listed c c c c c               | failed: delete transport: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted transport            | look 0s+200ms one answer
+     unlisted server-error          | failed: list server_error: so it is",
+];
+
+/// Step 4: the create, and one that nobody answered clearly.
+const CREATE: &[&str] = &[
+    // It is looked for until a listing was asked for after the last moment at which it can arrive.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated transport            | look 1s+200ms one answer
+     +30s listed c                  | look 8s+200ms one answer
+     +20s listed c                  | look 4s+200ms one answer
+     +4s listed c                   | wait 1s
+     +1s waited                     | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 2
+     created                        | look 1s+20s pages
+     +1m listed c own               | rotated, made",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated server-error         | look 1s+200ms one answer
+     +1s listed c own~              | look 1s+20s pages
+     +1m listed c own               | rotated, made",
+    // It shows up while another try is waited for.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated malformed            | look 1s+200ms one answer
+     +20s listed c                  | wait 1s
+     +1s waited                     | look 0s+200ms one answer
+     listed c own                   | rotated, made",
+    // Something came that has another name, and could be it.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated transport            | look 1s+200ms one answer
+     +54s listed c H                | failed: create transport: so it is; by-hand-1 has appeared meanwhile",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated transport            | look 1s+200ms one answer
+     unlisted server-error          | failed: list server_error: so it is",
+    // Throttled: nothing was done. Tries are counted, and so is the time.
+    "begin retries=1                | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated throttled            | wait 1s
+     +1s waited                     | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 2
+     uncreated throttled            | failed: create throttled: so it is",
+    "begin                          | look 0s+200ms pages
+     +2m listed c                   | record
+     recorded                       | create 1
+     uncreated throttled            | failed: create throttled: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated throttled            | wait 1s
+     unwaited interrupted           | failed: interrupted by a shutdown",
+    // Nothing was sent: the listing was too old.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated stale                | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated not-found            | failed: the server is gone at the provider: create not_found",
+    // Rejected with room: final. Without: room is made once more. It may be there all the same.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated rejected             | look 0s+200ms alone
+     listed c                       | failed: create rejected: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c c c c                 | record
+     recorded                       | create 1
+     uncreated rejected             | look 0s+200ms alone
+     listed c c c c H               | delete 1
+     deleted                        | look 0s+200ms one answer
+     listed - c c c H               | record
+     recorded                       | create 2
+     uncreated rejected             | look 0s+200ms alone
+     listed - c c c H H             | failed, deleted 1: create rejected: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated rejected             | look 0s+200ms alone
+     listed c own~                  | look 1s+20s pages
+     +1m listed c own               | rotated, made",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated rejected             | look 0s+200ms alone
+     unlisted transport             | failed: list transport: so it is",
+];
+
+/// The hooks around the create: what was quiesced is woken, however the rotation goes.
+const HOOKS: &[&str] = &[
+    // Recorded before the hook, which may freeze the file system that this is written to.
+    "begin before after             | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | before
+     hook done                      | create 1
+     created                        | look 1s+0s pages
+     +1m listed c own               | after completed
+     hook done                      | rotated, made",
+    "begin before after             | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | before
+     hook failed                    | forget
+     recorded                       | after failed
+     hook done                      | failed: said no",
+    "begin before after             | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | before
+     hook interrupted               | forget
+     recorded                       | after failed
+     hook failed                    | failed: interrupted by a shutdown",
+    "begin before after             | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | before
+     hook not-started               | forget
+     recorded                       | failed: interrupted by a shutdown",
+    // Once a rotation, however often the create is tried.
+    "begin before after             | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | before
+     hook done                      | create 1
+     uncreated throttled            | wait 1s
+     +1s waited                     | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | create 2
+     uncreated unauthorized         | after failed
+     hook done                      | failed: create unauthorized",
+    // `after` alone runs after each snapshot, and only then.
+    "begin after                    | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | after completed
+     hook failed                    | delete 1
+     deleted                        | failed, made, deleted 1: said no",
+    "begin after                    | look 0s+200ms pages
+     listed c own                   | adopted",
+    // Where both go wrong, the pruning is told of.
+    "begin before after             | look 0s+200ms alone
+     listed c c c                   | record
+     recorded                       | before
+     hook done                      | create 1
+     created                        | look 1s+0s pages
+     +1m listed c c c own           | after completed
+     hook failed                    | delete 1
+     undeleted rejected             | failed, made: snapring-20261120T030000Z could not be deleted",
+];
+
+/// Step 5: the wait.
+const WAIT: &[&str] = &[
+    // The further from the beginning, the further apart.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1s listed c own~              | look 1s+20s pages
+     +29s listed c own~             | look 30s+30s pages
+     +30s unlisted transport        | look 1m+1m pages
+     +1m listed c own~              | look 1m+1m 30s pages
+     +42m unlisted server-error     | look 1m+0s pages
+     +1m unlisted transport         | failed, made: snapring-20261123T030000Z was not completed within 45m (list transport: so it is)",
+    // One just created may be missing as long as `settle`; then its own listing is asked.
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1s listed c                   | look 1s+20s pages
+     +29s listed c                  | look 30s+30s pages
+     +30s listed c                  | look 20s+0s alone
+     +20s listed c                  | failed, made: snapring-20261123T030000Z has gone",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1s listed c own!              | failed, made: the provider failed to make snapring-20261123T030000Z",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     unlisted unauthorized          | failed, made: list unauthorized: so it is",
+    // A look comes a minute before the server's next rotation, and waits for nobody.
+    "begin next=100s                | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +30s listed c own~             | look 10s+0s pages
+     +10s listed c own              | rotated, made",
+];
+
+/// Step 6: the pruning. One that cannot be deleted stops none of the others.
+const PRUNE: &[&str] = &[
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted rejected             | delete 2
+     deleted                        | failed, deleted 2: snapring-20261119T030000Z could not be deleted: delete rejected",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted pinned               | delete 2
+     deleted                        | adopted, deleted 2",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted transport            | look 0s+200ms one answer
+     listed - c c c own             | delete 2
+     undeleted server-error         | look 0s+200ms one answer
+     listed - c c c own             | failed, deleted 1: snapring-20261120T030000Z could not be deleted: delete server_error",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted transport            | look 0s+200ms one answer
+     unlisted unauthorized          | failed: list unauthorized: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted interrupted          | failed: interrupted by a shutdown",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted unauthorized         | failed: delete unauthorized: so it is",
+    // The listing became too old: another one decides, and only if the new snapshot is in it.
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted stale                | look 0s+200ms one answer
+     listed c c c c own             | delete 1
+     deleted                        | delete 2
+     deleted                        | adopted, deleted 1 2",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted stale                | look 0s+200ms one answer
+     listed c c c c                 | failed: the new snapshot is not listed as completed any more",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted stale                | look 0s+200ms one answer
+     unlisted transport             | failed: list transport: so it is",
+];
+
+/// Every state, and what can happen in it.
+const TRANSITIONS: &[(&str, &[&str])] = &[
+    ("Looking EarlierCreates", &["listed", "unlisted"]),
+    ("Looking NextStep", &["listed", "unlisted"]),
+    ("Looking UnansweredCreate", &["listed", "unlisted"]),
+    ("Looking RejectedCreate", &["listed", "unlisted"]),
+    ("Looking UnansweredDelete MakeRoom", &["listed", "unlisted"]),
+    ("Looking UnansweredDelete Prune", &["listed", "unlisted"]),
+    ("Looking Completion", &["listed", "unlisted transport", "unlisted unauthorized"]),
+    ("Looking Pruning", &["listed", "unlisted"]),
+    ("Recording", &["recorded"]),
+    ("Forgetting", &["recorded"]),
+    ("Quiescing", &["hook done", "hook failed", "hook interrupted", "hook not-started"]),
+    (
+        "Creating",
+        &[
+            "created",
+            "uncreated stale",
+            "uncreated interrupted",
+            "uncreated out-of-time",
+            "uncreated malformed",
+            "uncreated server-error",
+            "uncreated transport",
+            "uncreated throttled",
+            "uncreated rejected",
+            "uncreated unauthorized",
+            "uncreated not-found",
+        ],
+    ),
+    ("Pausing", &["waited", "unwaited interrupted"]),
+    (
+        "Deleting MakeRoom",
+        &[
+            "deleted",
+            "undeleted stale",
+            "undeleted pinned",
+            "undeleted interrupted",
+            "undeleted rejected",
+            "undeleted unauthorized",
+            "undeleted transport",
+        ],
+    ),
+    (
+        "Deleting Prune",
+        &[
+            "deleted",
+            "undeleted stale",
+            "undeleted pinned",
+            "undeleted interrupted",
+            "undeleted rejected",
+            "undeleted unauthorized",
+            "undeleted transport",
+        ],
+    ),
+    ("Waking", &["hook done", "hook failed"]),
+];
+
+#[test]
+fn each_story_goes_as_it_is_told_and_together_they_hold_every_transition() {
+    let mut told = Transitions::new();
+    for story in [LIST, MAKE_ROOM, CREATE, HOOKS, WAIT, PRUNE].concat() {
+        tell(story, &mut told);
+    }
+    let is_told = |state: &str, event: &str| {
+        told.iter().any(|(in_state, happened)| in_state == state && happened.starts_with(event))
+    };
+    let all = TRANSITIONS
+        .iter()
+        .flat_map(|(state, events)| events.iter().map(move |event| (*state, *event)));
+    let missing: Vec<_> = all.filter(|(state, event)| !is_told(state, event)).collect();
+    assert!(missing.is_empty(), "no story has {missing:?}");
+    let is_known = |state: &String| TRANSITIONS.iter().any(|(known, _)| known == state);
+    let unknown: Vec<_> = told.iter().filter(|(state, _)| !is_known(state)).collect();
+    assert!(unknown.is_empty(), "not in the list of transitions: {unknown:?}");
+}

@@ -1,0 +1,118 @@
+//! Step 5: the wait until the tick's snapshot is completed.
+
+use std::time::Duration;
+
+use super::list::LookFor;
+use super::{End, Made, Next, Rotation};
+use crate::call::{CallError, Outcome};
+use crate::completion::{Sight, Watch};
+use crate::moment::Moment;
+use crate::naming::SnapshotId;
+use crate::ring::Ring;
+use crate::snapshot::Snapshot;
+
+use super::prune::PRUNING_TIME;
+
+/// One wait.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    own: SnapshotId,
+    name: String,
+    watch: Watch,
+    since: Duration,
+    /// When the present look was planned.
+    planned_after: Duration,
+    /// Why the last look failed.
+    trouble: Option<CallError>,
+}
+
+impl Rotation {
+    pub(super) fn wait_for(&mut self, snapshot: &Snapshot, now: Moment) -> Next {
+        let timeout = self.server().completion_timeout;
+        // Past the next tick too: that one will be skipped while this one waits.
+        self.ledger.allow(timeout.saturating_add(PRUNING_TIME), now);
+        let (habits, settle) = (&self.limits.habits, self.limits.settle);
+        let watch = if self.created.is_some() {
+            let pace = habits.pace(Some(self.server().id), self.before_hook_ran);
+            Watch::over_a_new_one(pace, timeout, settle)
+        } else {
+            let pace = habits.pace(None, self.before_hook_ran);
+            Watch::over_a_found_one(pace, timeout, settle)
+        };
+        let waiting = Waiting {
+            own: snapshot.id,
+            name: snapshot.name.clone(),
+            watch,
+            since: now.uptime,
+            planned_after: Duration::ZERO,
+            trouble: None,
+        };
+        self.look_for_completion(waiting, now)
+    }
+
+    fn look_for_completion(&mut self, mut waiting: Waiting, now: Moment) -> Next {
+        waiting.planned_after = now.uptime.saturating_sub(waiting.since);
+        let undisturbed = self.ledger.undisturbed(now);
+        match waiting.watch.next_look(waiting.planned_after, undisturbed) {
+            Some(look) => self.look_in(look, LookFor::Completion(waiting)),
+            None => {
+                let trouble =
+                    waiting.trouble.map(|error| format!(" ({error})")).unwrap_or_default();
+                let timeout = humantime::format_duration(self.server().completion_timeout);
+                let reason =
+                    format!("{} was not completed within {timeout}{trouble}", waiting.name);
+                self.stop_waiting(End::failed(reason), now)
+            }
+        }
+    }
+
+    pub(super) fn could_not_look_for_completion(
+        &mut self,
+        mut waiting: Waiting,
+        error: CallError,
+        now: Moment,
+    ) -> Next {
+        if !error.outcome().is_some_and(Outcome::may_pass) {
+            return self.stop_waiting(error, now);
+        }
+        // The provider's trouble does not stop the snapshot; look again later.
+        waiting.watch.saw_nothing();
+        waiting.trouble = Some(error);
+        self.look_for_completion(waiting, now)
+    }
+
+    pub(super) fn looked_for_completion(
+        &mut self,
+        mut waiting: Waiting,
+        ring: Ring,
+        now: Moment,
+    ) -> Next {
+        waiting.trouble = None;
+        let asked_after = ring.listing().asked_at.uptime.saturating_sub(waiting.since);
+        let row = ring.slots().iter().find(|slot| slot.snapshot.id == waiting.own);
+        let status = row.map(|slot| &slot.snapshot.status);
+        match waiting.watch.saw(status, waiting.planned_after, asked_after) {
+            Sight::Completed => {
+                if let Some((in_progress_after, found_after)) = waiting.watch.lesson() {
+                    self.limits.habits.learn(self.server().id, in_progress_after, found_after);
+                }
+                self.ledger.lap("wait", now);
+                self.wake(Ok(Made { own: waiting.own, ring }), now)
+            }
+            Sight::Failed => {
+                let reason = format!("the provider failed to make {}", waiting.name);
+                self.stop_waiting(End::failed(reason), now)
+            }
+            Sight::Gone => {
+                let reason = format!("{} has gone from the provider's listing", waiting.name);
+                self.stop_waiting(End::failed(reason), now)
+            }
+            Sight::NotYet => self.look_for_completion(waiting, now),
+        }
+    }
+
+    fn stop_waiting(&mut self, end: impl Into<End>, now: Moment) -> Next {
+        self.ledger.lap("wait", now);
+        self.give_up(end, now)
+    }
+}

@@ -1,0 +1,42 @@
+//! Sends a create, so that whoever looks later knows of it.
+
+use std::time::Duration;
+
+use snapring_core::rotation::CreateSpans;
+
+use crate::call::{CallError, Outcome};
+use crate::plan::Creation;
+use crate::provider::call_context::Scope;
+use crate::provider::client::Client;
+use crate::rotation::lock::Claim;
+use crate::snapshot::Snapshot;
+
+/// A create to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct ToSend<'a> {
+    /// The permission.
+    pub creation: &'a Creation,
+    /// What the snapshot is described with.
+    pub description: &'a str,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// How long it may take to show up.
+    pub spans: CreateSpans,
+}
+
+/// Sends it, once. It must have been recorded. The claim knows of it until a listing shows what
+/// became of it, and from when on (uptime) one does is given beside the answer.
+pub async fn send_create(
+    client: &Client,
+    claim: &Claim,
+    create: ToSend<'_>,
+    scope: &Scope,
+) -> (Result<Snapshot, CallError>, Duration) {
+    let ToSend { creation, description, attempt, spans } = create;
+    let answer = client.create(creation, description, attempt, scope).await;
+    let outcome = answer.as_ref().map_or_else(CallError::outcome, |_| Some(Outcome::Ok));
+    let now = client.clock().now().uptime;
+    let settled_at = now.saturating_add(spans.settled_in(outcome));
+    claim.create_ended(settled_at, now).await;
+    (answer, settled_at)
+}
