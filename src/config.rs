@@ -22,9 +22,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::document::{Document, Problems};
+use crate::config::document::{Problems, TomlDocument};
 pub use crate::config::problem::{ConfigError, Problem};
-use crate::config::problem::{Severity, Source};
+use crate::config::problem::{Severity, SourceText};
 use crate::config::types::Settings;
 use crate::server::Server;
 
@@ -41,7 +41,7 @@ pub struct Loaded {
     pub settings: Settings,
     /// What a person should know about it.
     pub warnings: Vec<Problem>,
-    source: Arc<Source>,
+    source: Arc<SourceText>,
     token_file_span: Option<std::ops::Range<usize>>,
 }
 
@@ -67,7 +67,7 @@ pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
 pub fn listen_in(path: &Path) -> Option<SocketAddr> {
     let text = text("", path).ok()?;
     let mut problems = Problems::default();
-    sections::listen(&Document::parse(&text, &mut problems), &mut problems)
+    sections::listen(&TomlDocument::parse(&text, &mut problems), &mut problems)
 }
 
 fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
@@ -98,12 +98,12 @@ fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
 /// Every mistake in it.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
-    let document = Document::parse(text, &mut problems);
+    let document = TomlDocument::parse(text, &mut problems);
     let read = sections::read(&document, &mut problems);
     let read = read.map(|(settings, span)| (apart(settings), span));
     drop(document);
     let Problems { drafts, secrets, .. } = problems;
-    let source = Arc::new(Source::new(name, text, &secrets));
+    let source = Arc::new(SourceText::new(name, text, &secrets));
     let (errors, warnings): (Vec<_>, Vec<_>) = drafts
         .into_iter()
         .map(|draft| Problem::new(draft, Arc::clone(&source)))

@@ -1,18 +1,18 @@
 //! The daemon: from a settled configuration to rotations, until it is asked to end.
 //!
-//! The [`clockwork`] wakes it twice a second, and when a start is due. The [`timetable`](crate::timetable) says whose time has come, and each
+//! The [`scheduler`] wakes it twice a second, and when a start is due. The [`timetable`](crate::timetable) says whose time has come, and each
 //! such start becomes a task of its own, so that no server's trouble holds another's up. A claim
 //! keeps two rotations of one server apart, across reloads too.
 //!
 //! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
-pub mod clockwork;
 pub mod heartbeat;
 mod listeners;
 mod other_processes;
 mod reload;
 pub mod resume;
 mod run;
+pub mod scheduler;
 pub mod sd_notify;
 pub mod service_status;
 pub mod signals;
@@ -31,15 +31,15 @@ use crate::call::CallError;
 use crate::clock::Clock;
 use crate::completion::Sharing;
 use crate::config::types::Settings;
-use crate::daemon::clockwork::{Agenda, Clockwork, ClockworkError};
 use crate::daemon::heartbeat::Heartbeat;
-pub use crate::daemon::run::{Connect, Dependencies, Observe, Shutdown, StartError, run};
+pub use crate::daemon::run::{Connect, Observe, Process, Shutdown, StartError, run};
+use crate::daemon::scheduler::{DueWork, Scheduler, SchedulerError};
 use crate::daemon::view::{Configuration, View};
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
-use crate::polling::{GATHER, Habits};
-use crate::provider::call_context::Scope;
+use crate::polling::{CompletionTimes, GATHER};
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::settings::ApiSettings;
 use crate::provider::shared_listing::When;
@@ -48,17 +48,17 @@ use crate::ring::Ring;
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::{Context, event, rotate, tick_by_hand};
-use crate::schedule::loaded::FirstLoadedTimes;
+use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
-use crate::status::Standings;
-use crate::timetable::{Dropped, Start, Timetable, Upcoming, Why};
+use crate::status::Statuses;
+use crate::timetable::{DropReason, Dropped, Start, Timetable, Upcoming};
 
-/// How many starts may stand between the clockwork and the rotations. What does not fit waits in
+/// How many starts may stand between the scheduler and the rotations. What does not fit waits in
 /// the timetable for the next beat.
 const QUEUE: usize = 65_536;
 
 /// What the daemon needs of the world.
-pub struct World {
+pub struct Dependencies {
     /// The clock.
     pub clock: Clock,
     /// Keeps rotations apart.
@@ -66,7 +66,7 @@ pub struct World {
     /// Runs hooks.
     pub hooks: Arc<dyn HookRunner>,
     /// Is told how each server stands.
-    pub standings: Standings,
+    pub statuses: Statuses,
     /// Since when the schedules count, as far as that is known; the ring tells the rest.
     pub first_loaded: FirstLoadedTimes,
     /// Is told of each rotation that ended, and when, after the log.
@@ -79,18 +79,18 @@ pub type OnReport = Box<dyn Fn(&Report, Timestamp) + Send + Sync>;
 /// A running daemon.
 pub struct Daemon {
     shared: Arc<Shared>,
-    clockwork: Box<dyn Clockwork>,
+    scheduler: Box<dyn Scheduler>,
     orders: AbortOnDropHandle<()>,
 }
 
 struct Shared {
-    world: World,
+    dependencies: Dependencies,
     timetable: Mutex<Timetable>,
     current: Mutex<Arc<Current>>,
     pins: Pins,
-    habits: Habits,
+    completion_times: CompletionTimes,
     queue: mpsc::Sender<Ordered>,
-    /// Goes from the agenda to the loop that takes orders, as an order does.
+    /// Goes from the due work to the loop that takes orders, as an order does.
     pulse: Notify,
     heartbeat: Heartbeat,
     started_at: Timestamp,
@@ -122,33 +122,33 @@ impl Daemon {
     /// Sets everything going. Returns when ticks are being watched.
     ///
     /// # Errors
-    /// When the clockwork does not start.
+    /// When the scheduler does not start.
     pub async fn start(
         settings: &Settings,
         client: Client,
-        world: World,
-        mut clockwork: Box<dyn Clockwork>,
-    ) -> Result<Self, ClockworkError> {
+        dependencies: Dependencies,
+        mut scheduler: Box<dyn Scheduler>,
+    ) -> Result<Self, SchedulerError> {
         let (queue, orders) = mpsc::channel(QUEUE);
-        let now = world.clock.now();
+        let now = dependencies.clock.now();
         let shared = Arc::new(Shared {
             timetable: Mutex::new(Timetable::new(&settings.servers, now)),
             current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
             pins: Pins::default(),
-            habits: Habits::default(),
+            completion_times: CompletionTimes::default(),
             queue,
             pulse: Notify::new(),
-            heartbeat: Heartbeat::begin(&world.clock),
+            heartbeat: Heartbeat::begin(&dependencies.clock),
             started_at: now.wall,
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             broken_off: CancellationToken::new(),
-            world,
+            dependencies,
         });
         shared.pins.set(&settings.servers);
         let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
-        clockwork.start(Arc::clone(&shared) as Arc<dyn Agenda>).await?;
+        scheduler.start(Arc::clone(&shared) as Arc<dyn DueWork>).await?;
         let enabled = settings.servers.iter().filter(|server| server.enabled).cloned().collect();
         shared.tasks.spawn(resume::go_on_with_all(Arc::clone(&shared), enabled, now));
         let next = lock(&shared.timetable).earliest();
@@ -160,7 +160,7 @@ impl Daemon {
             "ready: watching the ticks of {servers} server{}",
             if servers == 1 { "" } else { "s" }
         );
-        Ok(Self { shared, clockwork, orders })
+        Ok(Self { shared, scheduler, orders })
     }
 
     /// The configuration of the account in force.
@@ -190,11 +190,11 @@ impl Daemon {
             client.map_or_else(|| Arc::clone(&before), |it| Arc::new(it.in_place_of(&before)));
         self.shared.pins.set(&settings.servers);
         *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
-        let now = self.shared.world.clock.now();
+        let now = self.shared.dependencies.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
         let current = self.shared.current();
-        self.shared.world.standings.keep_only(|id| current.servers.contains_key(&id));
-        self.shared.habits.keep_only(|id| current.servers.contains_key(&id));
+        self.shared.dependencies.statuses.keep_only(|id| current.servers.contains_key(&id));
+        self.shared.completion_times.keep_only(|id| current.servers.contains_key(&id));
         current.client.keep_only(|id| current.servers.contains_key(&id));
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
@@ -206,7 +206,7 @@ impl Daemon {
 
     /// The configuration was read again and is not put in force, for this reason.
     pub fn refuse(&self, reason: &str) {
-        let at = self.shared.world.clock.now().wall;
+        let at = self.shared.dependencies.clock.now().wall;
         lock(&self.shared.configuration).refused = Some((reason.to_owned(), at));
     }
 
@@ -219,7 +219,7 @@ impl Daemon {
     /// Rotates every enabled server now, as if a person had asked for each.
     pub async fn rotate_all(&self) {
         let current = self.shared.current();
-        let tick = tick_by_hand(&self.shared.world.clock, current.servers.values()).await;
+        let tick = tick_by_hand(&self.shared.dependencies.clock, current.servers.values()).await;
         for server in current.servers.values().filter(|server| server.enabled) {
             let order = Ordered {
                 server: Arc::clone(server),
@@ -247,7 +247,7 @@ impl Daemon {
 
     /// Ends it when the rotations under way are whole; starts nothing new.
     pub async fn finish(mut self) {
-        self.clockwork.stop().await;
+        self.scheduler.stop().await;
         drop(self.orders);
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
@@ -268,9 +268,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Agenda for Shared {
+impl DueWork for Shared {
     fn is_due(&self) -> bool {
-        let due = lock(&self.timetable).is_due(self.world.clock.now());
+        let due = lock(&self.timetable).is_due(self.dependencies.clock.now());
         // What is due must be run before the heart may beat.
         if !due {
             self.pulse.notify_one();
@@ -284,7 +284,7 @@ impl Agenda for Shared {
         // The starts that jitter spreads over a fleet wait for the poll: together they share a
         // listing, one by one each would need its own.
         let next = if is_shared { timetable.next_tick() } else { timetable.earliest() };
-        let clock = &self.world.clock;
+        let clock = &self.dependencies.clock;
         let wait = next?.duration_since(clock.now().wall);
         // Negative: it is due.
         Some(clock.takes(Duration::try_from(wait).unwrap_or_default()))
@@ -294,7 +294,7 @@ impl Agenda for Shared {
         let mut timetable = lock(&self.timetable);
         // Read under the lock: two threads may run this at once, and the timetable must never see
         // an older time after a newer one.
-        let now = self.world.clock.now();
+        let now = self.dependencies.clock.now();
         let news = timetable.advance(now);
         if let Some(step) = news.step {
             tracing::warn!(
@@ -322,13 +322,15 @@ impl Agenda for Shared {
         drop(timetable);
         for Dropped { server, tick, why } in dropped {
             let why = match why {
-                Why::TooLate(late) => {
+                DropReason::TooLate(late) => {
                     let late = humantime::format_duration(Duration::from_secs(late.as_secs()));
                     format!(
                         "was missed {late} ago, and catch_up does not allow that: it will not run"
                     )
                 }
-                Why::Overtaken(newer) => format!("does not run: that of {newer} runs in its place"),
+                DropReason::Overtaken(newer) => {
+                    format!("does not run: that of {newer} runs in its place")
+                }
             };
             tracing::warn!(
                 event = "missed",
@@ -351,12 +353,12 @@ impl Shared {
     fn context(&self, current: &Current) -> Context {
         Context {
             client: Arc::clone(&current.client),
-            exclusion: self.world.exclusion.clone(),
-            hooks: Arc::clone(&self.world.hooks),
+            exclusion: self.dependencies.exclusion.clone(),
+            hooks: Arc::clone(&self.dependencies.hooks),
             spans: current.api.create_spans(),
             pins: self.pins.clone(),
-            standings: self.world.standings.clone(),
-            habits: self.habits.clone(),
+            statuses: self.dependencies.statuses.clone(),
+            completion_times: self.completion_times.clone(),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -370,13 +372,13 @@ impl Shared {
     /// What a server holds, beside its rotations; those who ask about it are told.
     async fn look(&self, server: &Server) -> Result<Ring, CallError> {
         let client = Arc::clone(&self.current().client);
-        let scope = Scope::of(server, self.shutdown.clone());
-        let now = self.world.clock.now().uptime;
+        let scope = CallContext::of(server, self.shutdown.clone());
+        let now = self.dependencies.clock.now().uptime;
         let when = When { earliest: now, latest: now.saturating_add(GATHER) };
         // What is missing in pages would be taken for missed, or for not begun.
         let look = Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer));
         let ring = Ring::of(look.await?, &server.policy);
-        self.world.standings.saw(&ring);
+        self.dependencies.statuses.saw(&ring);
         Ok(ring)
     }
 
@@ -391,10 +393,10 @@ impl Shared {
     }
 
     fn tell(&self, report: &Report) {
-        let now = self.world.clock.now().wall;
+        let now = self.dependencies.clock.now().wall;
         event::log(report);
-        self.world.standings.ended(report, now);
-        (self.world.on_report)(report, now);
+        self.dependencies.statuses.ended(report, now);
+        (self.dependencies.on_report)(report, now);
     }
 }
 
@@ -404,7 +406,7 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
         let order = tokio::select! {
             biased;
             () = shared.pulse.notified() => {
-                shared.heartbeat.beat(shared.world.clock.now());
+                shared.heartbeat.beat(shared.dependencies.clock.now());
                 continue;
             }
             order = orders.recv() => order,

@@ -37,3 +37,5 @@ pub mod sandbox;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

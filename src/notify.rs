@@ -24,10 +24,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::naming::ServerId;
-use crate::notify::delivery::Courier;
+use crate::notify::delivery::Delivery;
 use crate::notify::format::Format;
 use crate::notify::http::Post;
-use crate::notify::transitions::{Event, Notice, States, Subject};
+use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};
 use crate::notify::webhook::Webhook;
 use crate::report::Report;
 use crate::server::Server;
@@ -38,7 +38,7 @@ pub struct NotifySettings {
     /// Where to. A secret, but for its host.
     pub url: Webhook,
     /// Of what; at least one.
-    pub on: Vec<Event>,
+    pub on: Vec<NoticeKind>,
     /// In which form.
     pub format: Format,
 }
@@ -51,14 +51,14 @@ pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Tells the targets of the configuration in force.
 pub struct Notices {
-    desk: Mutex<Desk>,
+    inner: Mutex<Inner>,
     clock: Clock,
     post: Arc<dyn Post>,
-    couriers: TaskTracker,
+    deliveries: TaskTracker,
     stop: CancellationToken,
 }
 
-struct Desk {
+struct Inner {
     states: States,
     targets: Vec<Target>,
 }
@@ -81,10 +81,10 @@ impl Notices {
     ) -> Self {
         let states = States::new(watched(servers), last_known);
         let notices = Self {
-            desk: Mutex::new(Desk { states, targets: Vec::new() }),
+            inner: Mutex::new(Inner { states, targets: Vec::new() }),
             clock,
             post,
-            couriers: TaskTracker::new(),
+            deliveries: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
         notices.reload(targets, servers);
@@ -93,9 +93,9 @@ impl Notices {
 
     /// A rotation has ended, at this time. Never waits.
     pub fn on_report(&self, report: &Report, ended: Timestamp) {
-        let mut desk = self.desk();
-        for notice in desk.states.take(report, ended) {
-            for target in &desk.targets {
+        let mut inner = self.inner();
+        for notice in inner.states.take(report, ended) {
+            for target in &inner.targets {
                 target.tell(&notice);
             }
         }
@@ -104,9 +104,9 @@ impl Notices {
     /// Puts another configuration in force. A target that stays keeps its queue; one that goes is
     /// still told what was in it.
     pub fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
-        let mut desk = self.desk();
-        desk.states.configure(watched(servers));
-        let mut before = std::mem::take(&mut desk.targets);
+        let mut inner = self.inner();
+        inner.states.configure(watched(servers));
+        let mut before = std::mem::take(&mut inner.targets);
         for settings in targets {
             let same = |it: &Target| {
                 it.settings.url == settings.url && it.settings.format == settings.format
@@ -115,25 +115,25 @@ impl Notices {
                 Some(at) => Target { settings: settings.clone(), ..before.swap_remove(at) },
                 None => self.target(settings),
             };
-            desk.targets.push(target);
+            inner.targets.push(target);
         }
     }
 
     /// Lets what is queued go out, for at most [`GRACE`]; tells the log what did not. Nothing is
     /// told after this.
     pub async fn end(&self) {
-        self.desk().targets.clear();
-        self.couriers.close();
-        if self.clock.timeout(GRACE, self.couriers.wait()).await.is_none() {
+        self.inner().targets.clear();
+        self.deliveries.close();
+        if self.clock.timeout(GRACE, self.deliveries.wait()).await.is_none() {
             self.stop.cancel();
-            self.couriers.wait().await;
+            self.deliveries.wait().await;
         }
     }
 
     fn target(&self, settings: &NotifySettings) -> Target {
         let (sender, queue) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
-        let courier = Courier {
+        let delivery = Delivery {
             to: settings.url.clone(),
             format: settings.format,
             post: Arc::clone(&self.post),
@@ -142,12 +142,12 @@ impl Notices {
             lost: Arc::clone(&lost),
             stop: self.stop.clone(),
         };
-        self.couriers.spawn(courier.run());
+        self.deliveries.spawn(delivery.run());
         Target { settings: settings.clone(), queue: sender, lost }
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,7 +161,7 @@ impl Target {
         let Some(notice) = wanted(&self.settings, notice) else { return };
         match self.queue.try_send(notice) {
             Ok(()) => {}
-            // Told by the courier, once it is free.
+            // Reported by the delivery task, once it is free.
             Err(TrySendError::Full(_)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -185,10 +185,10 @@ fn wanted(settings: &NotifySettings, notice: &Notice) -> Option<Notice> {
     if settings.on.contains(&notice.event) {
         return Some(notice.clone());
     }
-    let as_success = notice.event == Event::Recovery
-        && notice.subject != Subject::Account
-        && settings.on.contains(&Event::Success);
-    as_success.then(|| Notice { event: Event::Success, trouble: None, ..notice.clone() })
+    let as_success = notice.event == NoticeKind::Recovery
+        && notice.subject != NoticeSubject::Account
+        && settings.on.contains(&NoticeKind::Success);
+    as_success.then(|| Notice { event: NoticeKind::Success, trouble: None, ..notice.clone() })
 }
 
 #[cfg(test)]

@@ -10,6 +10,4 @@ pub mod listener;
 pub mod metrics;
 pub mod page;
 pub mod routes;
-#[cfg(test)]
-pub(crate) mod stage;
 pub mod status_document;

@@ -22,8 +22,8 @@ use crate::completion::NextLook;
 use crate::naming::Tick;
 use crate::pins::Pins;
 use crate::plan::AskedBy;
-use crate::polling::Habits;
-use crate::provider::call_context::Scope;
+use crate::polling::CompletionTimes;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::shared_listing::When;
 use crate::report::Report;
@@ -33,7 +33,7 @@ use crate::rotation::hooks::{HookRunner, Invocation};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::schedule::Schedule;
 use crate::server::Server;
-use crate::status::Standings;
+use crate::status::Statuses;
 
 /// What a rotation needs of the world.
 #[derive(Clone)]
@@ -49,9 +49,9 @@ pub struct Context {
     /// The pins in force now: a reload may add some while a rotation waits.
     pub pins: Pins,
     /// Who is told what was seen.
-    pub standings: Standings,
+    pub statuses: Statuses,
     /// How long snapshots take.
-    pub habits: Habits,
+    pub completion_times: CompletionTimes,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -88,7 +88,7 @@ pub async fn rotate(
         Err(busy) => return busy.report(&server, tick),
     };
     let now = context.client.clock().now().wall;
-    let _under_way = context.standings.begun(server.id, tick, now);
+    let _under_way = context.statuses.begun(server.id, tick, now);
     carry_out(context, Job::beginning(server, tick, asked_by, now), &claim).await
 }
 
@@ -101,7 +101,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
         settle: context.spans.settle,
         retries: context.client.retries(),
         backoff: Box::new(context.client.backoff()),
-        habits: context.habits.clone(),
+        completion_times: context.completion_times.clone(),
         was_listed: context.client.has_seen(job.server.id),
     };
     let begun = clock.now();
@@ -120,8 +120,8 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     }
 }
 
-fn scope(context: &Context, job: &Job) -> Scope {
-    let mut scope = Scope::of(&job.server, context.shutdown.clone());
+fn scope(context: &Context, job: &Job) -> CallContext {
+    let mut scope = CallContext::of(&job.server, context.shutdown.clone());
     scope.tick = Some(job.tick);
     scope.pins = context.pins.clone();
     scope
@@ -131,7 +131,7 @@ fn scope(context: &Context, job: &Job) -> Scope {
 struct Executor<'a> {
     context: &'a Context,
     claim: &'a Claim,
-    scope: Scope,
+    scope: CallContext,
     job: Job,
 }
 
@@ -164,14 +164,14 @@ impl Executor<'_> {
 
     async fn look(&self, look: NextLook) -> Result<Listed, CallError> {
         let NextLook { wait, slack, sharing } = look;
-        let Context { client, standings, .. } = self.context;
+        let Context { client, statuses, .. } = self.context;
         let earliest = client.clock().now().uptime.saturating_add(wait);
         let when = When { earliest, latest: earliest.saturating_add(slack) };
         let server = &self.job.server;
         let listing = client.look(server.id, &self.scope, when, sharing).await?;
         let ring = Ring::of(listing, &server.policy);
         let earlier_creates_settled_at = self.claim.listed(&ring).await;
-        standings.saw(&ring);
+        statuses.saw(&ring);
         Ok(Listed { ring, earlier_creates_settled_at })
     }
 

@@ -19,7 +19,7 @@ use crate::snapshot::Status;
 
 /// How a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ServerStatus {
     /// The last rotation that ended.
     pub last: Option<Ended>,
     /// When the last rotation that ended well did so.
@@ -190,7 +190,7 @@ impl RingSeen {
     }
 }
 
-impl Standing {
+impl ServerStatus {
     /// A rotation has ended.
     pub fn ended(&mut self, report: &Report, at: Timestamp) {
         self.ended.count(report.outcome);
@@ -243,12 +243,12 @@ const DURATIONS: [f64; 10] =
 
 /// How each server stands. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Standings {
-    servers: Arc<Mutex<BTreeMap<ServerId, Box<Standing>>>>,
+pub struct Statuses {
+    servers: Arc<Mutex<BTreeMap<ServerId, Box<ServerStatus>>>>,
     durations: Histogram,
 }
 
-impl Default for Standings {
+impl Default for Statuses {
     fn default() -> Self {
         Self { servers: Arc::default(), durations: Histogram::new(DURATIONS) }
     }
@@ -257,25 +257,25 @@ impl Default for Standings {
 /// A rotation under way.
 #[derive(Debug)]
 pub struct UnderWay {
-    standings: Standings,
+    statuses: Statuses,
     server: ServerId,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some(standing) = self.standings.lock().get_mut(&self.server) {
-            standing.under_way = None;
+        if let Some(status) = self.statuses.lock().get_mut(&self.server) {
+            status.under_way = None;
         }
     }
 }
 
-impl Standings {
+impl Statuses {
     /// A rotation has begun; it is under way until what is given here is dropped, however it ends.
     /// What is told of another one meanwhile, skipped because this one runs, does not end it.
     #[must_use]
     pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) -> UnderWay {
         self.lock().entry(server).or_default().under_way = Some((tick, at));
-        UnderWay { standings: self.clone(), server }
+        UnderWay { statuses: self.clone(), server }
     }
 
     /// The provider has listed a server.
@@ -302,11 +302,11 @@ impl Standings {
     #[must_use]
     pub fn hear_of(&self, server: ServerId, ended: &Ended) -> bool {
         let mut servers = self.lock();
-        let standing = servers.entry(server).or_default();
-        let known = standing.last.as_ref().map(|last| last.at.as_millisecond());
+        let status = servers.entry(server).or_default();
+        let known = status.last.as_ref().map(|last| last.at.as_millisecond());
         let is_news = known.is_none_or(|known| ended.at.as_millisecond() > known);
         if is_news {
-            standing.remember(ended);
+            status.remember(ended);
         }
         is_news
     }
@@ -314,13 +314,13 @@ impl Standings {
     /// How servers stood, as far as is known of their last rotations.
     #[must_use]
     pub fn known<'a>(last: impl IntoIterator<Item = &'a LastOfServer>) -> Self {
-        let standings = Self::default();
+        let statuses = Self::default();
         for LastOfServer { last, last_good } in last {
             for past in [last_good.as_ref(), Some(last)].into_iter().flatten() {
-                standings.remember(past.server_id, &past.into());
+                statuses.remember(past.server_id, &past.into());
             }
         }
-        standings
+        statuses
     }
 
     /// Forgets all servers but these.
@@ -330,8 +330,8 @@ impl Standings {
 
     /// How a server stands.
     #[must_use]
-    pub fn of(&self, server: ServerId) -> Standing {
-        self.lock().get(&server).map(|it| Standing::clone(it)).unwrap_or_default()
+    pub fn of(&self, server: ServerId) -> ServerStatus {
+        self.lock().get(&server).map(|it| ServerStatus::clone(it)).unwrap_or_default()
     }
 
     /// How long rotations took.
@@ -340,7 +340,7 @@ impl Standings {
         &self.durations
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<Standing>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<ServerStatus>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation, Report, RotationOutcome};
-use crate::schedule::loaded::{FirstLoadedTimes, Key, key};
+use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey, key};
 use crate::server::Server;
 use crate::store::database::Database;
-pub use crate::store::error::Trouble;
+pub use crate::store::error::StoreError;
 use crate::store::place::{Access, Place};
-use crate::store::writer::{Keeper, Memory, Order, Standing};
+use crate::store::writer::{Memory, Order, StoreHealth, Writer};
 
 /// How many rotations may wait to be written: all of a large fleet's, ended within one minute.
 const QUEUE: usize = 16_384;
@@ -41,7 +41,7 @@ const QUESTION_WAIT: Duration = Duration::from_secs(10);
 
 /// Which rotations are asked for. What is empty leaves none out.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct HistoryFilter {
     /// Of these servers, or of those in `names`.
     pub ids: Vec<ServerId>,
     /// By the names that they had.
@@ -59,7 +59,7 @@ pub struct Filter {
 pub struct Store {
     reports: mpsc::Sender<PastRotation>,
     orders: mpsc::UnboundedSender<Order>,
-    standing: Arc<Standing>,
+    health: Arc<StoreHealth>,
     closing: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
     clock: Clock,
@@ -76,19 +76,19 @@ impl Store {
     fn open_with(place: Place, clock: Clock, memory: Memory) -> Self {
         let (reports, received) = mpsc::channel(QUEUE);
         let (orders, ordered) = mpsc::unbounded_channel();
-        let standing = Arc::new(Standing::default());
+        let health = Arc::new(StoreHealth::default());
         let closing = CancellationToken::new();
-        let keeper = Keeper {
+        let keeper = Writer {
             place,
             clock: clock.clone(),
-            standing: Arc::clone(&standing),
+            health: Arc::clone(&health),
             reports: received,
             orders: ordered,
             closing: closing.clone(),
             memory,
         };
         let task = Mutex::new(Some(tokio::spawn(keeper.keep())));
-        Self { reports, orders, standing, closing, task, clock }
+        Self { reports, orders, health, closing, task, clock }
     }
 
     /// Tells which schedules are in force, and gives what is known of their beginnings. Takes a few
@@ -109,7 +109,7 @@ impl Store {
     /// Takes a rotation that ended. Never waits: one that does not fit is counted as lost.
     pub fn record(&self, report: &Report, ended_at: Timestamp) {
         if self.reports.try_send(PastRotation::of(report, ended_at)).is_err() {
-            self.standing.lost.fetch_add(1, Ordering::Relaxed);
+            self.health.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -123,9 +123,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not work.
-    pub async fn history(&self, filter: Filter) -> Result<Vec<PastRotation>, Trouble> {
+    pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<PastRotation>, StoreError> {
         let answer = self.ask(QUESTION_WAIT, |answer| Order::History(filter, answer)).await;
-        answer.unwrap_or_else(|| Err(Trouble::passing("the store gave no answer")))
+        answer.unwrap_or_else(|| Err(StoreError::passing("the store gave no answer")))
     }
 
     async fn ask<T>(
@@ -141,13 +141,13 @@ impl Store {
     /// How many rotations are missing in the history, since the start.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.standing.lost.load(Ordering::Relaxed)
+        self.health.lost.load(Ordering::Relaxed)
     }
 
     /// Whether it could be written when last tried.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.standing.well.load(Ordering::Relaxed)
+        self.health.well.load(Ordering::Relaxed)
     }
 
     /// Writes what is queued and ends, within the given span. What comes afterwards is lost.
@@ -166,7 +166,7 @@ impl Store {
 }
 
 /// The schedules that are in force. A server that is disabled has none: enabling it is a beginning.
-fn keys(servers: &[Arc<Server>]) -> Vec<Key> {
+fn keys(servers: &[Arc<Server>]) -> Vec<ScheduleKey> {
     let enabled = servers.iter().filter(|server| server.enabled);
     enabled.flat_map(|server| server.schedules.iter().map(|it| key(server.id, it))).collect()
 }
@@ -176,7 +176,7 @@ fn keys(servers: &[Arc<Server>]) -> Vec<Key> {
 ///
 /// # Errors
 /// When they cannot be written.
-pub async fn add(place: &Place, rotations: &[PastRotation]) -> Result<(), Trouble> {
+pub async fn add(place: &Place, rotations: &[PastRotation]) -> Result<(), StoreError> {
     let mut database = Database::open(place, Access::Add).await?;
     let added = database.add(rotations).await;
     database.close().await;
@@ -187,7 +187,7 @@ pub async fn add(place: &Place, rotations: &[PastRotation]) -> Result<(), Troubl
 ///
 /// # Errors
 /// When it cannot be read, or was never written.
-pub async fn read(place: &Place, filter: &Filter) -> Result<Vec<PastRotation>, Trouble> {
+pub async fn read(place: &Place, filter: &HistoryFilter) -> Result<Vec<PastRotation>, StoreError> {
     reading(place, async |database| database.history(filter).await).await
 }
 
@@ -195,14 +195,14 @@ pub async fn read(place: &Place, filter: &Filter) -> Result<Vec<PastRotation>, T
 ///
 /// # Errors
 /// As for [`read`].
-pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer>, Trouble> {
+pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer>, StoreError> {
     reading(place, async |database| database.last_of_each_server(now).await).await
 }
 
 async fn reading<T>(
     place: &Place,
-    question: impl AsyncFn(&mut Database) -> Result<T, Trouble>,
-) -> Result<T, Trouble> {
+    question: impl AsyncFn(&mut Database) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let read = async |access| {
         let mut database = Database::open(place, access).await?;
         let answer = question(&mut database).await;

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{CallError, Outcome};
 use crate::cli::setup::{PATIENCE, Refusal, Setup};
 use crate::cli::{Exit, console};
-use crate::completion::{Sight, Watch};
+use crate::completion::{Observed, Watch};
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
-use crate::provider::call_context::Scope;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::rotation::lock::Claim;
 use crate::rotation::{ToSend, send_create};
@@ -57,7 +57,7 @@ pub async fn find(
     client: &Client,
     id: SnapshotId,
 ) -> Result<(Snapshot, Listing), Exit> {
-    let scope = Scope::until(client.clock().now().uptime.saturating_add(PATIENCE));
+    let scope = CallContext::until(client.clock().now().uptime.saturating_add(PATIENCE));
     let (snapshots, asked_at) = client.list_account(&scope).await.map_err(trouble)?;
     let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
         console::error(&format!(
@@ -79,10 +79,10 @@ pub fn trouble(problem: CallError) -> Exit {
 
 /// The scope of a call about a server, by its configured name where it has one.
 #[must_use]
-pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> Scope {
+pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> CallContext {
     match setup.server(server) {
-        Some(server) => Scope::of(server, shutdown),
-        None => Scope::of_server(server, format!("server-{server}"), shutdown),
+        Some(server) => CallContext::of(server, shutdown),
+        None => CallContext::of_server(server, format!("server-{server}"), shutdown),
     }
 }
 
@@ -157,7 +157,7 @@ async fn appeared(
     before: &Listing,
     name: &str,
     settled_at: Duration,
-    scope: &Scope,
+    scope: &CallContext,
 ) -> Result<Option<Snapshot>, Exit> {
     let known: BTreeSet<SnapshotId> = before.snapshots.iter().map(|row| row.id).collect();
     let since = setup.clock.now().uptime;
@@ -181,7 +181,7 @@ async fn completed(
     made: Snapshot,
     timeout: Duration,
     settle: Duration,
-    scope: &Scope,
+    scope: &CallContext,
 ) -> Result<Snapshot, Exit> {
     let since = client.clock().now().uptime;
     let mut watch = Watch::over_a_new_one(Pace::default(), timeout, settle);
@@ -210,20 +210,20 @@ async fn completed(
         let asked_after = listing.asked_at.uptime.saturating_sub(since);
         let row = listing.snapshots.into_iter().find(|row| row.id == made.id);
         match (watch.saw(row.as_ref().map(|row| &row.status), passed, asked_after), row) {
-            (Sight::Completed, Some(row)) => return Ok(row),
-            (Sight::Failed, _) => {
+            (Observed::Completed, Some(row)) => return Ok(row),
+            (Observed::Failed, _) => {
                 return Err(failed(format!("the provider failed to make {}", made.name)));
             }
-            (Sight::Gone, _) => {
+            (Observed::Gone, _) => {
                 return Err(failed(format!("{} has gone from the provider's listing", made.name)));
             }
-            (Sight::NotYet, Some(row)) => console::note(&format!(
+            (Observed::NotYet, Some(row)) => console::note(&format!(
                 "{}: {} for {}",
                 row.name,
                 row.status.as_str(),
                 humantime::format_duration(Duration::from_secs(passed.as_secs()))
             )),
-            (Sight::Completed | Sight::NotYet, None) => {}
+            (Observed::Completed | Observed::NotYet, None) => {}
         }
     }
 }

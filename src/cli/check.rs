@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::check::online::{Slots, Token, ask};
-use crate::cli::setup::{Chatter, Refusal, begin_logging, locate};
+use crate::cli::setup::{Refusal, Verbosity, begin_logging, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -47,13 +47,13 @@ pub struct Arguments {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct CheckAnswer<'a> {
     file: String,
     good: bool,
     problems: Vec<Value>,
     /// What is told among the problems, and stands in no line of the file.
     #[serde(skip)]
-    remarks: Vec<Remark>,
+    remarks: Vec<CheckFinding>,
     servers: Vec<ServerAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
@@ -71,13 +71,13 @@ struct ServerAnswer<'a> {
 
 /// What a person should know, though the configuration is good.
 #[derive(Debug, Serialize)]
-struct Remark {
+struct CheckFinding {
     severity: &'static str,
     message: String,
     hint: Option<String>,
 }
 
-impl Remark {
+impl CheckFinding {
     fn warning(message: String, hint: &str) -> Self {
         Self { severity: "warning", message, hint: Some(hint.to_owned()) }
     }
@@ -106,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let loaded = match config::read(&path) {
         Ok(loaded) => loaded,
         Err(error) if arguments.json => {
-            console::print_json(&Answer {
+            console::print_json(&CheckAnswer {
                 file: path.display().to_string(),
                 good: false,
                 problems: error.to_json(),
@@ -129,7 +129,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     };
     let no_token = missing_token(&credentials).filter(|_| of_token_file.is_empty());
     let warnings = [loaded.warnings.clone(), of_token_file].concat();
-    let mut answer = Answer {
+    let mut answer = CheckAnswer {
         file: path.display().to_string(),
         good: true,
         problems: warnings.iter().map(config::Problem::to_json).collect(),
@@ -145,7 +145,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         }
     }
     if arguments.online {
-        begin_logging(settings, Chatter::Quiet.level(settings))?;
+        begin_logging(settings, Verbosity::Quiet.level(settings))?;
         let client = connect(&settings.api, clock).map_err(|it| Refusal::from(it).print())?;
         exit = ask(&client, settings, &mut answer).await;
     }
@@ -155,7 +155,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         console::print_json(&answer)?;
         return Ok(exit);
     }
-    answer.remarks.iter().for_each(Remark::print);
+    answer.remarks.iter().for_each(CheckFinding::print);
     if !arguments.quiet {
         console::print(&tell(settings, &answer, arguments.online))?;
     }
@@ -163,13 +163,13 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 }
 
 /// What a run would say of the token.
-fn missing_token(credentials: &Credentials) -> Option<Remark> {
+fn missing_token(credentials: &Credentials) -> Option<CheckFinding> {
     let problem = credentials.token().err()?;
-    Some(Remark::warning(explain(problem), "`snapring run` will not start without it"))
+    Some(CheckFinding::warning(explain(problem), "`snapring run` will not start without it"))
 }
 
 /// Hooks that cannot be run here. The configuration may be for another machine.
-fn missing_hooks(servers: &[Arc<Server>]) -> Vec<Remark> {
+fn missing_hooks(servers: &[Arc<Server>]) -> Vec<CheckFinding> {
     let hooks = servers.iter().filter_map(|server| server.hooks.as_deref());
     let programs: BTreeSet<&Path> = hooks
         .flat_map(|hooks| [hooks.before.first(), hooks.after.first()])
@@ -184,7 +184,7 @@ fn missing_hooks(servers: &[Arc<Server>]) -> Vec<Remark> {
             Ok(it) if it.permissions().mode() & 0o111 == 0 => "it is not executable".to_owned(),
             Ok(_) => return None,
         };
-        Some(Remark::warning(
+        Some(CheckFinding::warning(
             format!("the hook {} cannot be run on this machine: {problem}", program.display()),
             "a rotation whose hook cannot be run fails",
         ))
@@ -214,7 +214,7 @@ fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
     std::iter::successors(next(&now), next).take(TICKS_SHOWN).collect()
 }
 
-fn tell(settings: &Settings, answer: &Answer<'_>, asked: bool) -> String {
+fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
     let count = answer.servers.len();
     let noun = if count == 1 { "server" } else { "servers" };
     let unasked = asked && answer.token.is_none();

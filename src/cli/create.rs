@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::cli::by_hand;
-use crate::cli::setup::{Chatter, Refusal, Setup};
-use crate::cli::shutdown::Ending;
+use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
 
@@ -47,14 +47,14 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let server = setup.find(&arguments.server)?.id;
     let client = setup.client().map_err(Refusal::print)?;
     let Arguments { name, description, no_wait, json, .. } = arguments;
-    let ending = Ending::listen()?;
-    let asked = ending.asked.clone();
+    let stop = StopSignals::listen()?;
+    let asked = stop.asked.clone();
     let create = by_hand::create(&setup, &client, server, &name, &description, !no_wait, asked);
-    let made = ending.unless_at_once(create).await??;
+    let made = stop.unless_at_once(create).await??;
     if json {
         console::print_json(&made)?;
     } else {

@@ -4,7 +4,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Chatter, Refusal, Setup};
+use crate::cli::setup::{Refusal, Setup, Verbosity};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
@@ -36,7 +36,7 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let client = setup.client().map_err(Refusal::print)?;
     let id = arguments.id;
     let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;

@@ -12,19 +12,19 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::setup::begin_logging;
-use crate::cli::shutdown::Ending;
+use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
-use crate::daemon::clockwork::CronClockwork;
-use crate::daemon::{Daemon, World};
+use crate::daemon::scheduler::CronScheduler;
+use crate::daemon::{Daemon, Dependencies};
 use crate::naming::ServerId;
 use crate::observe::listener::serve_on;
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Step};
-use crate::provider::call_context::Scope;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::connect::seed;
 use crate::provider::credentials::Credentials;
@@ -36,9 +36,9 @@ use crate::rotation::hooks::Processes;
 use crate::rotation::lock::Exclusion;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
-use crate::schedule::loaded::FirstLoadedTimes;
+use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
-use crate::status::Standings;
+use crate::status::Statuses;
 
 /// An hour passes in five seconds.
 const SPEED: u32 = 720;
@@ -84,7 +84,7 @@ pub struct Arguments {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let shutdown = Ending::listen()?.asked;
+    let shutdown = StopSignals::listen()?.asked;
     let page = match arguments.listen {
         Some(address) => Some(listen(address).await?),
         None => None,
@@ -95,20 +95,20 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
     console::print(&introduction(arguments.seconds, page.as_ref()))?;
-    let world = World {
+    let dependencies = Dependencies {
         clock: clock.clone(),
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: clock.clone() }),
-        standings: Standings::default(),
+        statuses: Statuses::default(),
         first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report, at| {
             // A reader that has gone ends the demo at its end.
             let _ = console::print(&tell(report, at));
         }),
     };
-    let clockwork = Box::<CronClockwork>::default();
+    let scheduler = Box::<CronScheduler>::default();
     let account = client(&settings, &sandbox, &clock)?;
-    let daemon = Daemon::start(&settings, account, world, clockwork)
+    let daemon = Daemon::start(&settings, account, dependencies, scheduler)
         .await
         .map_err(|problem| trouble(&problem))?;
     let _serving = page.map(|page| {
@@ -203,8 +203,10 @@ fn tell(report: &Report, now: Timestamp) -> String {
 }
 
 async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String, Exit> {
-    let listing =
-        client.list(server.id, &Scope::default()).await.map_err(|problem| trouble(&problem))?;
+    let listing = client
+        .list(server.id, &CallContext::default())
+        .await
+        .map_err(|problem| trouble(&problem))?;
     let now = clock.now().wall;
     let ring = Ring::of(listing, &server.policy);
     let tick = server.next_tick_after(now).ok_or(Exit::Trouble)?;

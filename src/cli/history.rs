@@ -5,7 +5,7 @@ use std::io;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::setup::{Chatter, Setup};
+use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::ServerId;
@@ -13,7 +13,7 @@ use crate::readable::span;
 use crate::report::PastRotation;
 use crate::report::RotationOutcome;
 use crate::store::place::Place;
-use crate::store::{self, Filter};
+use crate::store::{self, HistoryFilter};
 
 /// How long a person waits for a database that may be away.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -74,7 +74,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let place = setup.store();
     if let Some(words) = unreadable(&place) {
         console::error(&words);
@@ -109,16 +109,16 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 
 /// The names and ids that were given. One that is in the configuration is found under the names that
 /// it had before, too.
-fn filter(arguments: &Arguments, setup: &Setup) -> Filter {
+fn filter(arguments: &Arguments, setup: &Setup) -> HistoryFilter {
     let now = setup.clock.now().wall;
-    let mut filter = Filter {
+    let mut filter = HistoryFilter {
         outcomes: arguments.outcome.clone(),
         since: arguments.since.map(|since| match since {
             Since::Instant(instant) => instant,
             Since::Ago(ago) => now.saturating_sub(ago).unwrap_or(Timestamp::MIN),
         }),
         limit: (arguments.limit > 0).then_some(arguments.limit),
-        ..Filter::default()
+        ..HistoryFilter::default()
     };
     for given in &arguments.servers {
         let servers = &setup.settings.servers;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::man::page::Page;
+use crate::cli::man::page::ManPage;
 use crate::cli::{Exit, console};
 
 /// Print a manual page as man reads it; for packages.
@@ -55,7 +55,7 @@ pub fn run(arguments: Arguments) -> Result<Exit, Exit> {
 }
 
 /// All of them.
-fn pages() -> Vec<Page> {
+fn pages() -> Vec<ManPage> {
     let mut pages = commands::pages();
     pages.push(configuration::page());
     pages

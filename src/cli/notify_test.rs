@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::call::Outcome;
-use crate::cli::setup::{Chatter, Setup};
+use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -42,7 +42,7 @@ struct Row {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let targets = &setup.settings.notify;
     if targets.is_empty() {
         console::error(&format!(
@@ -64,8 +64,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 }
 
 async fn test(post: &HttpPost, clock: &Clock, target: &NotifySettings) -> Row {
-    let letter = target.format.letter(&target.url, &Bundle::test(clock.now().wall));
-    let tried = attempt(post, clock, target.format, &target.url, &letter).await;
+    let message = target.format.message(&target.url, &Bundle::test(clock.now().wall));
+    let tried = attempt(post, clock, target.format, &target.url, &message).await;
     Row {
         to: target.url.to_string(),
         format: target.format.as_str(),

@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::setup::{Chatter, Refusal, Setup, rings_or_trouble};
+use crate::cli::setup::{Refusal, Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, SnapshotId, Tick};
@@ -82,7 +82,7 @@ struct FateRow<'a> {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client().map_err(Refusal::print)?;
     let (rings, mut exit) = rings_or_trouble(&client, &servers).await;

@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::Outcome;
 use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Chatter, Refusal, Setup};
-use crate::cli::shutdown::Ending;
+use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::readable::{age, size};
@@ -57,12 +57,12 @@ fn parse_which(text: &str) -> Result<Which, String> {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let ending = Ending::listen()?;
-    ending.unless_at_once(restore(arguments, ending.asked.clone())).await?
+    let stop = StopSignals::listen()?;
+    stop.unless_at_once(restore(arguments, stop.asked.clone())).await?
 }
 
 async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::Quiet)?;
+    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let client = setup.client().map_err(Refusal::print)?;
     let snapshot = match (arguments.which, &arguments.server) {
         (Which::Id(id), None) => by_hand::find(&setup, &client, id).await?.0,

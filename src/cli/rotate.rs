@@ -8,8 +8,8 @@ use clap::{ArgGroup, Args};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
-use crate::cli::setup::{Chatter, Refusal, Setup};
-use crate::cli::shutdown::Ending;
+use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -53,13 +53,13 @@ pub struct Arguments {
 /// # Errors
 /// How it ended, when not well.
 pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let setup = Setup::read(&arguments.config, Chatter::AsConfigured)?;
+    let setup = Setup::read(&arguments.config, Verbosity::AsConfigured)?;
     let mut servers = setup.select(&arguments.servers)?;
     if arguments.all {
         servers.retain(|server| server.enabled);
     }
-    let ending = Ending::listen()?;
-    let context = setup.context(ending.asked.clone()).map_err(Refusal::print)?;
+    let stop = StopSignals::listen()?;
+    let context = setup.context(stop.asked.clone()).map_err(Refusal::print)?;
     let tick = tick_by_hand(&setup.clock, &servers).await;
     context.client.serves(servers.len());
     let mut rotations = JoinSet::new();
@@ -79,7 +79,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         recorder.record(&report);
         reports.push(report);
     };
-    if ending.unless_at_once(join(&mut rotations, &under_way, tick, &mut take)).await.is_err() {
+    if stop.unless_at_once(join(&mut rotations, &under_way, tick, &mut take)).await.is_err() {
         rotations.abort_all();
         join(&mut rotations, &under_way, tick, &mut take).await;
     }

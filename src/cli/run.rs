@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::setup::Setup;
 use crate::cli::{ConfigArgument, Exit, console};
-use crate::daemon::{self, Dependencies, Shutdown, signals};
+use crate::daemon::{self, Process, Shutdown, signals};
 use crate::notify::http::HttpPost;
 use crate::observe::listener::listen;
 use crate::provider::connect::connect;
@@ -33,7 +33,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         Exit::Trouble
     })?;
     let Setup { path, settings, clock } = Setup::read_as_daemon(&arguments.config)?;
-    let dependencies = Dependencies {
+    let dependencies = Process {
         configuration: path,
         variable: |name| std::env::var_os(name),
         signals,

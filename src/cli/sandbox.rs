@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
-use crate::cli::shutdown::Ending;
+use crate::cli::shutdown::StopSignals;
 use crate::cli::{Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::naming::{Prefix, ServerId, Tick};
@@ -98,7 +98,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         bare_array: arguments.bare_array,
         ..Options::new(arguments.servers, token, seed)
     };
-    let shutdown = Ending::listen()?.asked;
+    let shutdown = StopSignals::listen()?.asked;
     let clock = Clock::system();
     let now = clock.now().wall;
     let sandbox = Sandbox::start(options, clock, arguments.listen).await.map_err(|problem| {

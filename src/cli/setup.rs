@@ -16,8 +16,8 @@ use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::naming::ServerId;
 use crate::pins::Pins;
-use crate::polling::Habits;
-use crate::provider::call_context::Scope;
+use crate::polling::CompletionTimes;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::connect::{ConnectError, connect};
 use crate::ring::Ring;
@@ -25,7 +25,7 @@ use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::{Exclusion, LockError};
 use crate::server::Server;
-use crate::status::Standings;
+use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::telemetry::LogFormat;
 use crate::telemetry::{self, Form};
@@ -42,14 +42,14 @@ pub struct Setup {
 
 /// How much a command says in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chatter {
+pub enum Verbosity {
     /// What the configuration says.
     AsConfigured,
     /// To a person at a terminal only what went wrong; elsewhere as configured.
     Quiet,
 }
 
-impl Chatter {
+impl Verbosity {
     /// The level that it comes to.
     #[must_use]
     pub fn level(self, settings: &Settings) -> &str {
@@ -100,13 +100,13 @@ impl Setup {
     ///
     /// # Errors
     /// [`Exit::Configuration`] when it is bad.
-    pub fn read(argument: &ConfigArgument, chatter: Chatter) -> Result<Self, Exit> {
+    pub fn read(argument: &ConfigArgument, verbosity: Verbosity) -> Result<Self, Exit> {
         let (path, loaded) = load(argument)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
-        begin_logging(&settings, chatter.level(&settings))?;
+        begin_logging(&settings, verbosity.level(&settings))?;
         Ok(Self { path, settings, clock: Clock::system() })
     }
 
@@ -161,8 +161,8 @@ impl Setup {
             hooks: Arc::new(Processes { clock: self.clock.clone() }),
             spans: self.settings.api.create_spans(),
             pins: Pins::default(),
-            standings: Standings::default(),
-            habits: Habits::default(),
+            statuses: Statuses::default(),
+            completion_times: CompletionTimes::default(),
             shutdown,
         })
     }
@@ -277,7 +277,7 @@ pub async fn rings<'s>(
 ) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
     let give_up_at = client.clock().now().uptime.saturating_add(PATIENCE);
     let ring = async |server: &'s Arc<Server>| {
-        let mut scope = Scope::of(server, CancellationToken::new());
+        let mut scope = CallContext::of(server, CancellationToken::new());
         scope.give_up_at = Some(give_up_at);
         let listing = client.list(server.id, &scope).await;
         (server, listing.map(|listing| Ring::of(listing, &server.policy)))

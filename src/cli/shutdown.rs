@@ -9,13 +9,13 @@ use crate::daemon::signals::{self, LAST_WORDS, Signal};
 
 /// What a command has been asked.
 #[derive(Debug, Clone, Default)]
-pub struct Ending {
+pub struct StopSignals {
     /// Cancelled once it is to start nothing new.
     pub asked: CancellationToken,
     at_once: CancellationToken,
 }
 
-impl Ending {
+impl StopSignals {
     /// Listens for those who ask.
     ///
     /// # Errors
@@ -25,8 +25,8 @@ impl Ending {
             console::error(&format!("cannot catch signals: {problem}"));
             Exit::Trouble
         })?;
-        let ending = Self::default();
-        let Self { asked, at_once } = ending.clone();
+        let stop = Self::default();
+        let Self { asked, at_once } = stop.clone();
         tokio::spawn(async move {
             while let Some(signal) = signals.next().await {
                 if signal == Signal::End && asked.is_cancelled() {
@@ -35,12 +35,12 @@ impl Ending {
                     Clock::system().sleep(LAST_WORDS).await;
                     std::process::exit(1);
                 } else if signal == Signal::End {
-                    console::note("ending after what is under way; a second signal ends at once");
+                    console::note("stop after what is under way; a second signal ends at once");
                     asked.cancel();
                 }
             }
         });
-        Ok(ending)
+        Ok(stop)
     }
 
     /// Does this, unless it is asked to end at once: then it is broken off where it stands, and what

@@ -10,18 +10,20 @@ use clap::Args;
 use hyper::StatusCode;
 use jiff::Timestamp;
 
-use crate::cli::setup::{Chatter, Setup, locate, rings};
+use crate::cli::setup::{Setup, Verbosity, locate, rings};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::config;
-use crate::daemon::view::Row;
+use crate::daemon::view::ServerView;
 use crate::naming::ServerId;
 use crate::observe::client::{NoAnswer, ask};
-use crate::observe::status_document::{Document, Filter, Found, ServerStatus, Totals, VERSION};
+use crate::observe::status_document::{
+    Found, ServerRecord, StatusDocument, StatusFilter, Totals, VERSION,
+};
 use crate::readable;
 use crate::server::Server;
-use crate::status::{RingSeen, Standing, Standings};
+use crate::status::{RingSeen, ServerStatus, Statuses};
 use crate::store;
 use crate::store::place::Place;
 
@@ -76,7 +78,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
 
 /// What could be found out.
 struct Gathered {
-    document: Document,
+    document: StatusDocument,
     /// Whether that is all that was asked for.
     is_whole: bool,
 }
@@ -101,7 +103,7 @@ impl std::fmt::Display for Unknown {
 }
 
 async fn gather(arguments: &Arguments) -> Result<Gathered, Unknown> {
-    let setup = match Setup::read(&arguments.config, Chatter::Quiet) {
+    let setup = match Setup::read(&arguments.config, Verbosity::Quiet) {
         Ok(setup) => setup,
         Err(exit) => return despite_a_bad_configuration(arguments, exit).await,
     };
@@ -146,7 +148,7 @@ async fn despite_a_bad_configuration(
     let Ok((StatusCode::OK, body)) = answer else {
         return Err(unknown("the configuration is bad, and no daemon answers"));
     };
-    let named = |row: &ServerStatus| {
+    let named = |row: &ServerRecord| {
         let id = row.id.to_string();
         arguments.servers.is_empty()
             || arguments.servers.iter().any(|name| *name == row.name || *name == id)
@@ -161,8 +163,8 @@ async fn despite_a_bad_configuration(
 }
 
 /// The daemon's answer, as far as it is about the servers that are asked for.
-fn read(body: &[u8], is_wanted: impl Fn(&ServerStatus) -> bool) -> Result<Document, Exit> {
-    let mut document: Document = serde_json::from_slice(body).map_err(|problem| {
+fn read(body: &[u8], is_wanted: impl Fn(&ServerRecord) -> bool) -> Result<StatusDocument, Exit> {
+    let mut document: StatusDocument = serde_json::from_slice(body).map_err(|problem| {
         console::error(&format!("the daemon's answer cannot be understood: {problem}"));
         Exit::Trouble
     })?;
@@ -182,7 +184,7 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
         let reason = Some(refusal.to_string());
         Unknown { exit: refusal.print(), reason }
     })?;
-    let standings = remembered(setup).await;
+    let statuses = remembered(setup).await;
     let mut rows = Vec::new();
     let (mut answered, mut reason) = (0, None);
     for (server, ring) in rings(&client, servers).await {
@@ -196,37 +198,40 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
             .ok();
         let now = setup.clock.now().wall;
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
-        rows.push(Row {
+        rows.push(ServerView {
             server: Arc::clone(server),
-            standing: Standing { ring: ring.as_ref().map(RingSeen::of), ..standings.of(server.id) },
+            status: ServerStatus {
+                ring: ring.as_ref().map(RingSeen::of),
+                ..statuses.of(server.id)
+            },
             next: tick.map(|tick| (tick, server.starts_at(tick))),
         });
     }
     if answered == 0 && !servers.is_empty() {
         return Err(Unknown { exit: Exit::Trouble, reason });
     }
-    let found = Found::among(rows, &Filter::default());
-    let document = Document::of(&found, None, setup.clock.now().wall);
+    let found = Found::among(rows, &StatusFilter::default());
+    let document = StatusDocument::of(&found, None, setup.clock.now().wall);
     Ok(Gathered { document, is_whole: answered == servers.len() })
 }
 
 /// How servers stood when a daemon last wrote it down. Without that, the rings tell what they can.
-async fn remembered(setup: &Setup) -> Standings {
+async fn remembered(setup: &Setup) -> Statuses {
     let place = setup.store();
     if place == Place::Memory {
-        return Standings::default();
+        return Statuses::default();
     }
     let last = store::read_last(&place, setup.clock.now().wall);
     let words = match setup.clock.timeout(PATIENCE, last).await {
-        Some(Ok(last)) => return Standings::known(&last),
+        Some(Ok(last)) => return Statuses::known(&last),
         Some(Err(problem)) => problem.to_string(),
         None => "no answer".to_owned(),
     };
     console::warning(&format!("how rotations ended is not known: {place}: {words}"));
-    Standings::default()
+    Statuses::default()
 }
 
-fn text(document: &Document) -> String {
+fn text(document: &StatusDocument) -> String {
     let mut text = String::new();
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
@@ -244,7 +249,7 @@ fn text(document: &Document) -> String {
     text
 }
 
-fn row(server: &ServerStatus, now: Timestamp) -> [String; 6] {
+fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
     let none = || "-".to_owned();
     let ago = |at| format!("{} ago", readable::age(at, now));
     [

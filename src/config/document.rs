@@ -84,14 +84,14 @@ impl Problems {
 
 /// A value that may be missing, mistaken (which has been told), or good.
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Given<T> {
+pub(crate) enum Parsed<T> {
     #[default]
     Absent,
     Mistaken,
     Good(T, Range<usize>),
 }
 
-impl<T> Given<T> {
+impl<T> Parsed<T> {
     /// What stands in place of a missing one. A mistaken one is not replaced: that would hide it,
     /// or make a second mistake of it.
     pub(crate) fn or(self, other: impl FnOnce() -> Self) -> Self {
@@ -101,13 +101,13 @@ impl<T> Given<T> {
         }
     }
 
-    pub(crate) fn and_then<U>(self, then: impl FnOnce(T, Range<usize>) -> Option<U>) -> Given<U> {
+    pub(crate) fn and_then<U>(self, then: impl FnOnce(T, Range<usize>) -> Option<U>) -> Parsed<U> {
         match self {
-            Self::Absent => Given::Absent,
-            Self::Mistaken => Given::Mistaken,
+            Self::Absent => Parsed::Absent,
+            Self::Mistaken => Parsed::Mistaken,
             Self::Good(value, span) => match then(value, span.clone()) {
-                Some(value) => Given::Good(value, span),
-                None => Given::Mistaken,
+                Some(value) => Parsed::Good(value, span),
+                None => Parsed::Mistaken,
             },
         }
     }
@@ -128,13 +128,13 @@ impl<T> Given<T> {
 }
 
 /// A parsed document: whatever could be understood of it.
-pub(crate) struct Document<'i> {
+pub(crate) struct TomlDocument<'i> {
     root: Spanned<DeTable<'i>>,
     /// Whether all of it could be understood.
     pub(crate) whole: bool,
 }
 
-impl<'i> Document<'i> {
+impl<'i> TomlDocument<'i> {
     pub(crate) fn parse(text: &'i str, problems: &mut Problems) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let whole = errors.is_empty();
@@ -234,10 +234,10 @@ impl<'a, 'i> Table<'a, 'i> {
         key: &'static str,
         name: &'static str,
         problems: &mut Problems,
-    ) -> Given<Table<'a, 'i>> {
-        let Some(value) = self.get(key) else { return Given::Absent };
+    ) -> Parsed<Table<'a, 'i>> {
+        let Some(value) = self.get(key) else { return Parsed::Absent };
         match value.get_ref().as_table() {
-            Some(table) => Given::Good(Table { table, name, span: value.span() }, value.span()),
+            Some(table) => Parsed::Good(Table { table, name, span: value.span() }, value.span()),
             None => {
                 problems.error(
                     value.span(),
@@ -245,7 +245,7 @@ impl<'a, 'i> Table<'a, 'i> {
                     "",
                     Some(format!("write {name}")),
                 );
-                Given::Mistaken
+                Parsed::Mistaken
             }
         }
     }
@@ -256,8 +256,8 @@ impl<'a, 'i> Table<'a, 'i> {
         key: &'static str,
         name: &'static str,
         problems: &mut Problems,
-    ) -> Given<Vec<Table<'a, 'i>>> {
-        let Some(value) = self.get(key) else { return Given::Absent };
+    ) -> Parsed<Vec<Table<'a, 'i>>> {
+        let Some(value) = self.get(key) else { return Parsed::Absent };
         let Some(items) = value.get_ref().as_array() else {
             problems.error(
                 value.span(),
@@ -265,7 +265,7 @@ impl<'a, 'i> Table<'a, 'i> {
                 "",
                 Some(format!("write {name}")),
             );
-            return Given::Mistaken;
+            return Parsed::Mistaken;
         };
         let mut tables = Vec::with_capacity(items.len());
         for item in items.iter() {
@@ -279,18 +279,18 @@ impl<'a, 'i> Table<'a, 'i> {
                 ),
             }
         }
-        Given::Good(tables, value.span())
+        Parsed::Good(tables, value.span())
     }
 
-    pub(crate) fn string(&self, key: &'static str, problems: &mut Problems) -> Given<&'a str> {
-        let Some(value) = self.get(key) else { return Given::Absent };
+    pub(crate) fn string(&self, key: &'static str, problems: &mut Problems) -> Parsed<&'a str> {
+        let Some(value) = self.get(key) else { return Parsed::Absent };
         string(value, key, problems)
     }
 
-    pub(crate) fn boolean(&self, key: &'static str, problems: &mut Problems) -> Given<bool> {
-        let Some(value) = self.get(key) else { return Given::Absent };
+    pub(crate) fn boolean(&self, key: &'static str, problems: &mut Problems) -> Parsed<bool> {
+        let Some(value) = self.get(key) else { return Parsed::Absent };
         match value.get_ref().as_bool() {
-            Some(boolean) => Given::Good(boolean, value.span()),
+            Some(boolean) => Parsed::Good(boolean, value.span()),
             None => mistake(value, &format!("`{key}` is true or false"), None, problems),
         }
     }
@@ -300,8 +300,8 @@ impl<'a, 'i> Table<'a, 'i> {
         key: &'static str,
         range: RangeInclusive<u64>,
         problems: &mut Problems,
-    ) -> Given<u64> {
-        let Some(value) = self.get(key) else { return Given::Absent };
+    ) -> Parsed<u64> {
+        let Some(value) = self.get(key) else { return Parsed::Absent };
         integer(value, key, range, problems)
     }
 }
@@ -324,9 +324,9 @@ pub(crate) fn string<'a>(
     value: Entry<'a, '_>,
     key: &str,
     problems: &mut Problems,
-) -> Given<&'a str> {
+) -> Parsed<&'a str> {
     match value.get_ref().as_str() {
-        Some(text) => Given::Good(text, value.span()),
+        Some(text) => Parsed::Good(text, value.span()),
         None => mistake(value, &format!("`{key}` must be a text in quotes"), None, problems),
     }
 }
@@ -336,7 +336,7 @@ pub(crate) fn integer(
     key: &str,
     range: RangeInclusive<u64>,
     problems: &mut Problems,
-) -> Given<u64> {
+) -> Parsed<u64> {
     let bounds = format!("from {} to {}", range.start(), range.end());
     integer_within(value, key, range, &bounds, problems)
 }
@@ -348,14 +348,14 @@ pub(crate) fn integer_within(
     range: RangeInclusive<u64>,
     bounds: &str,
     problems: &mut Problems,
-) -> Given<u64> {
+) -> Parsed<u64> {
     let number = value.get_ref().as_integer().and_then(|integer| {
         let digits = integer.as_str().replace('_', "");
         i128::from_str_radix(&digits, integer.radix()).ok()
     });
     let whole = format!("`{key}` must be a whole number {bounds}");
     match number.map(u64::try_from) {
-        Some(Ok(number)) if range.contains(&number) => Given::Good(number, value.span()),
+        Some(Ok(number)) if range.contains(&number) => Parsed::Good(number, value.span()),
         Some(_) => refuse(value, whole, None, problems),
         None => {
             let digits = |text: &&str| text.parse::<u64>().is_ok();
@@ -372,9 +372,9 @@ pub(crate) fn refuse<T>(
     message: impl Into<String>,
     hint: Option<String>,
     problems: &mut Problems,
-) -> Given<T> {
+) -> Parsed<T> {
     problems.error(value.span(), message, "", hint);
-    Given::Mistaken
+    Parsed::Mistaken
 }
 
 /// Tells of a value of another kind than was expected.
@@ -383,7 +383,7 @@ pub(crate) fn mistake<T>(
     message: &str,
     hint: Option<String>,
     problems: &mut Problems,
-) -> Given<T> {
+) -> Parsed<T> {
     let label = match value.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number",
@@ -394,7 +394,7 @@ pub(crate) fn mistake<T>(
         DeValue::Table(_) => "a table",
     };
     problems.error(value.span(), message, format!("this is {label}"), hint);
-    Given::Mistaken
+    Parsed::Mistaken
 }
 
 /// The known word that an unknown one was probably meant to be.

@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use crate::config::document::{Given, Problems, Table, mistake, nearest, string};
+use crate::config::document::{Parsed, Problems, Table, mistake, nearest, string};
 use crate::config::reference;
 use crate::notify::NotifySettings;
 use crate::notify::format::Format;
-use crate::notify::transitions::Event;
+use crate::notify::transitions::NoticeKind;
 use crate::notify::webhook::Webhook;
 
 /// What a target may be told of.
-const EVENTS: [Event; 3] = [Event::Failure, Event::Recovery, Event::Success];
+const EVENTS: [NoticeKind; 3] = [NoticeKind::Failure, NoticeKind::Recovery, NoticeKind::Success];
 
 /// Reads all targets; `None` when one of them is mistaken.
 pub(crate) fn read(root: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<NotifySettings>> {
     let tables = match root.tables("notify", "[[notify]]", problems) {
-        Given::Good(tables, _) => tables,
-        Given::Mistaken => return None,
-        Given::Absent => return Some(Vec::new()),
+        Parsed::Good(tables, _) => tables,
+        Parsed::Mistaken => return None,
+        Parsed::Absent => return Some(Vec::new()),
     };
     let known = reference::names(reference::NOTIFY.keys);
     let mut targets: Vec<(NotifySettings, Range<usize>)> = Vec::with_capacity(tables.len());
@@ -46,16 +46,16 @@ fn target(
     let url = url(table, problems);
     let format = format(table, problems);
     let on = on(table, problems);
-    let format = format.or(|| Given::Good(Format::Json, 0..0)).good();
+    let format = format.or(|| Parsed::Good(Format::Json, 0..0)).good();
     let on_span = on.span();
     let default = || match format {
         // A check must hear of what goes well too, or it takes silence for a failure.
         Some(Format::Healthchecks) => EVENTS.to_vec(),
-        _ => vec![Event::Failure, Event::Recovery],
+        _ => vec![NoticeKind::Failure, NoticeKind::Recovery],
     };
-    let on = on.or(|| Given::Good(default(), 0..0)).good();
+    let on = on.or(|| Parsed::Good(default(), 0..0)).good();
     if let (Some(Format::Healthchecks), Some(on), Some(span)) = (format, &on, on_span)
-        && !on.contains(&Event::Success)
+        && !on.contains(&NoticeKind::Success)
     {
         problems.warning(
             span,
@@ -68,12 +68,12 @@ fn target(
     Some((NotifySettings { url: url.good()?, on: on?, format: format? }, span))
 }
 
-fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Webhook> {
+fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Webhook> {
     let example = || Some("write url = \"https://…\", as the service shows it".to_owned());
     let given = match table.get("url") {
         None => {
             problems.error(table.span.clone(), "a [[notify]] has no `url`", "", example());
-            return Given::Mistaken;
+            return Parsed::Mistaken;
         }
         Some(value) => {
             problems.secrets.push(value.span());
@@ -89,7 +89,7 @@ fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Webhook> {
     })
 }
 
-fn format(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Format> {
+fn format(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Format> {
     table.string("format", problems).and_then(|text, span| {
         let known = Format::ALL.map(Format::as_str);
         let format = Format::ALL.into_iter().find(|it| it.as_str() == text);
@@ -101,20 +101,20 @@ fn format(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Format> {
     })
 }
 
-fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Vec<Event>> {
-    let Some(value) = table.get("on") else { return Given::Absent };
+fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Vec<NoticeKind>> {
+    let Some(value) = table.get("on") else { return Parsed::Absent };
     let hint = || Some("write on = [\"failure\", \"recovery\"]".to_owned());
     let Some(items) = value.get_ref().as_array() else {
         return mistake(value, "`on` is a list", hint(), problems);
     };
     if items.is_empty() {
         problems.error(value.span(), "`on` names nothing to tell of", "", hint());
-        return Given::Mistaken;
+        return Parsed::Mistaken;
     }
     let mut events = Vec::with_capacity(items.len());
     let mut all_good = true;
     for item in items.iter() {
-        let Given::Good(text, span) = string(item, "on", problems) else {
+        let Parsed::Good(text, span) = string(item, "on", problems) else {
             all_good = false;
             continue;
         };
@@ -123,12 +123,17 @@ fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Vec<Event>> {
             None => {
                 let message =
                     format!("there is no event{} to be told of", quoted(text, &span, problems));
-                problems.error(span, message, "", Some(meant(text, &EVENTS.map(Event::as_str))));
+                problems.error(
+                    span,
+                    message,
+                    "",
+                    Some(meant(text, &EVENTS.map(NoticeKind::as_str))),
+                );
                 all_good = false;
             }
         }
     }
-    if all_good { Given::Good(events, value.span()) } else { Given::Mistaken }
+    if all_good { Parsed::Good(events, value.span()) } else { Parsed::Mistaken }
 }
 
 /// A word, unless it may be an address in the wrong place: that one is not repeated.

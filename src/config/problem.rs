@@ -41,13 +41,13 @@ pub struct Draft {
 
 /// The text of a configuration as it may be shown: without anything that looks like a token.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceText {
     name: String,
     shown: String,
     line_starts: Vec<usize>,
 }
 
-impl Source {
+impl SourceText {
     /// Masks `secrets` and all that looks like a token of the provider's.
     #[must_use]
     pub fn new(name: &str, text: &str, secrets: &[Range<usize>]) -> Self {
@@ -171,11 +171,11 @@ fn presentable(message: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct Problem {
     draft: Draft,
-    source: Arc<Source>,
+    source: Arc<SourceText>,
 }
 
 impl Problem {
-    pub(crate) fn new(draft: Draft, source: Arc<Source>) -> Self {
+    pub(crate) fn new(draft: Draft, source: Arc<SourceText>) -> Self {
         let draft = Draft {
             message: presentable(&draft.message),
             label: presentable(&draft.label),
@@ -296,7 +296,7 @@ impl ConfigError {
             label: String::new(),
             hint: hint.map(str::to_owned),
         };
-        let source = Arc::new(Source::new(name, "", &[]));
+        let source = Arc::new(SourceText::new(name, "", &[]));
         Self { errors: vec![Problem::new(draft, source)], warnings: Vec::new() }
     }
 

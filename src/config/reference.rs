@@ -11,12 +11,12 @@ pub struct Section {
     /// What it is for, in whole sentences.
     pub text: &'static str,
     /// What may stand in it.
-    pub keys: &'static [Key],
+    pub keys: &'static [KeyReference],
 }
 
 /// A key.
 #[derive(Debug)]
-pub struct Key {
+pub struct KeyReference {
     /// As it is written.
     pub name: &'static str,
     /// What values it takes, in words.
@@ -57,7 +57,7 @@ impl Absent {
     }
 }
 
-const KEY: Key = Key {
+const KEY: KeyReference = KeyReference {
     name: "",
     form: "",
     absent: Absent::Refused,
@@ -68,14 +68,14 @@ const KEY: Key = Key {
     shared: false,
 };
 
-const SHARED: Key = Key { shared: true, ..KEY };
+const SHARED: KeyReference = KeyReference { shared: true, ..KEY };
 
 /// `[api]`.
 pub const API: Section = Section {
     header: "[api]",
     text: "How the provider is reached. All keys have defaults, and so has the whole table.",
     keys: &[
-        Key {
+        KeyReference {
             name: "base_url",
             form: "an https address, or an http one of loopback",
             absent: Absent::Value("\"https://admin.vps.org/api/v1/\""),
@@ -84,7 +84,7 @@ pub const API: Section = Section {
             more: "A new one takes effect with the next start, not with a reload.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "token_file",
             form: "an absolute path",
             absent: Absent::Means("systemd's credential `snapring-token`, else $SNAPRING_TOKEN"),
@@ -97,7 +97,7 @@ pub const API: Section = Section {
             off: true,
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "timeout",
             form: "a span of time from 1s to 10m",
             absent: Absent::Value("\"30s\""),
@@ -107,7 +107,7 @@ pub const API: Section = Section {
                    (TCP_USER_TIMEOUT), so that it cannot arrive much later.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "max_in_flight",
             form: "a whole number from 1 to 1024",
             absent: Absent::Value("8"),
@@ -115,7 +115,7 @@ pub const API: Section = Section {
             text: "requests under way at once",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "requests_per_minute",
             form: "0, or a whole number from 4",
             absent: Absent::Value("0"),
@@ -125,7 +125,7 @@ pub const API: Section = Section {
                    turn.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "retries",
             form: "a whole number from 0 to 20",
             absent: Absent::Value("4"),
@@ -134,7 +134,7 @@ pub const API: Section = Section {
             more: "They come 1 to 30 seconds apart, with jitter; after a 429 when the provider says.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "settle",
             form: "a span of time from 0s to 10m",
             absent: Absent::Value("\"20s\""),
@@ -157,14 +157,14 @@ pub const SERVER: Section = Section {
     header: "[[server]]",
     text: "A server of the account, once for each. What it does not say comes from [defaults].",
     keys: &[
-        Key {
+        KeyReference {
             name: "id",
             form: "a whole number from 1",
             example: "12346",
             text: "the provider's number of the server",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "name",
             form: "text of at most 100 characters, not a number",
             absent: Absent::Means("\"server-<id>\""),
@@ -173,7 +173,7 @@ pub const SERVER: Section = Section {
             more: "No two servers may have the same.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "schedule",
             form: "a cron expression, or a list of them",
             example: "[\"0 */6 * * *\", \"30 22 * * fri\"]",
@@ -181,7 +181,7 @@ pub const SERVER: Section = Section {
             more: "See SCHEDULES.",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "timezone",
             form: "an IANA name",
             absent: Absent::Value("\"Etc/UTC\""),
@@ -189,7 +189,7 @@ pub const SERVER: Section = Section {
             text: "also where days, weeks and months begin for `keep`",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "keep",
             form: "a whole number, or a table of rules",
             example: "{ last = 1, hourly = 0, daily = 1, weekly = 1, monthly = 0, yearly = 0 }",
@@ -197,7 +197,7 @@ pub const SERVER: Section = Section {
             more: "See RETENTION.",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "prefix",
             form: "a letter, then letters, digits, hyphens and underscores, at most 23 in all",
             absent: Absent::Value("\"snapring\""),
@@ -208,7 +208,7 @@ pub const SERVER: Section = Section {
                    one stay for ever.",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "description",
             form: "text of at most 500 characters",
             absent: Absent::Value("\"rotated by snapring\""),
@@ -216,7 +216,7 @@ pub const SERVER: Section = Section {
             text: "what the provider shows beside a snapshot",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "cap",
             form: "a whole number from 1 to 1000",
             absent: Absent::Value("5"),
@@ -224,7 +224,7 @@ pub const SERVER: Section = Section {
             text: "the provider's limit for this server",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "reserve",
             form: "a whole number from 0 to 1000",
             absent: Absent::Value("0"),
@@ -233,7 +233,7 @@ pub const SERVER: Section = Section {
             more: "One made by hand uses it up. keep and reserve together must fit into cap.",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "jitter",
             form: "a span of time",
             absent: Absent::Value("\"0s\""),
@@ -242,7 +242,7 @@ pub const SERVER: Section = Section {
             more: "Server and tick alone decide where, so a restart changes nothing.",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "catch_up",
             form: "a span of time",
             absent: Absent::Value("\"24h\""),
@@ -250,7 +250,7 @@ pub const SERVER: Section = Section {
             text: "a tick missed no longer ago runs late, once; \"0s\": never",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "min_interval",
             form: "a span of time",
             absent: Absent::Value("\"10m\""),
@@ -258,7 +258,7 @@ pub const SERVER: Section = Section {
             text: "a tick sooner than this after the last one is skipped",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "completion_timeout",
             form: "a span of time from 1s to 7days",
             absent: Absent::Value("\"45m\""),
@@ -267,7 +267,7 @@ pub const SERVER: Section = Section {
             more: "When it has passed, the rotation has failed, and nothing is pruned.",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "pin",
             form: "a list of whole numbers",
             absent: Absent::Value("[]"),
@@ -275,7 +275,7 @@ pub const SERVER: Section = Section {
             text: "snapshots by id that are never deleted",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "enabled",
             form: "true or false",
             absent: Absent::Value("true"),
@@ -283,7 +283,7 @@ pub const SERVER: Section = Section {
             text: "whether its ticks do anything",
             ..SHARED
         },
-        Key {
+        KeyReference {
             name: "hooks",
             form: "a table",
             absent: Absent::Means("none"),
@@ -301,7 +301,7 @@ pub const HOOKS: Section = Section {
            SNAPRING_SERVER_ID, SNAPRING_TICK and SNAPRING_SNAPSHOT tell them the context, and \
            SNAPRING_RESULT tells `after` how it went.",
     keys: &[
-        Key {
+        KeyReference {
             name: "before",
             form: "a list of texts: a program and its arguments",
             absent: Absent::Means("none"),
@@ -309,7 +309,7 @@ pub const HOOKS: Section = Section {
             text: "when it fails, no snapshot is made",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "after",
             form: "a list of texts: a program and its arguments",
             absent: Absent::Means("none"),
@@ -317,7 +317,7 @@ pub const HOOKS: Section = Section {
             text: "runs whenever `before` was started, whatever happened",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "timeout",
             form: "a span of time from 1s to 1day",
             absent: Absent::Value("\"2m\""),
@@ -333,7 +333,7 @@ pub const HTTP: Section = Section {
     header: "[http]",
     text: "A page for people, metrics for Prometheus, probes for an orchestrator. Read-only, without \
            secrets, and open to whoever reaches it.",
-    keys: &[Key {
+    keys: &[KeyReference {
         name: "listen",
         form: "an address with a port",
         absent: Absent::Means("no listener"),
@@ -350,7 +350,7 @@ pub const HTTP: Section = Section {
 pub const STORE: Section = Section {
     header: "[store]",
     text: "Where the history of rotations is kept, for 90 days. Losing it loses no safety.",
-    keys: &[Key {
+    keys: &[KeyReference {
         name: "url",
         form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
         absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
@@ -369,7 +369,7 @@ pub const LOG: Section = Section {
     header: "[log]",
     text: "How events are written.",
     keys: &[
-        Key {
+        KeyReference {
             name: "format",
             form: "\"auto\", \"journald\", \"json\" or \"text\"",
             absent: Absent::Value("\"auto\""),
@@ -378,7 +378,7 @@ pub const LOG: Section = Section {
             more: "Or one of the three by its name.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "level",
             form: "a level, or a filter of levels by target",
             absent: Absent::Value("\"info\""),
@@ -397,7 +397,7 @@ pub const NOTIFY: Section = Section {
     text: "Who is told when servers begin to fail and when they are well again: a webhook, once for \
            each. `snapring notify-test` sends each a test.",
     keys: &[
-        Key {
+        KeyReference {
             name: "url",
             form: "an https or http address",
             example: "\"https://hooks.example/snapring\"",
@@ -406,7 +406,7 @@ pub const NOTIFY: Section = Section {
                    host, but who may read the configuration has it.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "format",
             form: "\"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
             absent: Absent::Value("\"json\""),
@@ -415,7 +415,7 @@ pub const NOTIFY: Section = Section {
             more: "A check of healthchecks stands for the whole fleet: it is well while nothing fails.",
             ..KEY
         },
-        Key {
+        KeyReference {
             name: "on",
             form: "a list of \"failure\", \"recovery\" and \"success\"",
             absent: Absent::Means("these two, of healthchecks all"),
@@ -438,7 +438,7 @@ pub fn sentence(phrase: &str) -> String {
 
 /// The names of keys, in their order.
 #[must_use]
-pub fn names(keys: &[Key]) -> Vec<&'static str> {
+pub fn names(keys: &[KeyReference]) -> Vec<&'static str> {
     keys.iter().map(|key| key.name).collect()
 }
 

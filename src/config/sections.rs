@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::document::{Document, Given, Problems, Table, nearest, refuse};
+use crate::config::document::{Parsed, Problems, Table, TomlDocument, nearest, refuse};
 use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
@@ -27,14 +27,14 @@ const BASE_URL: &str = "https://admin.vps.org/api/v1/";
 /// Reads the whole document, and where its `token_file` stands. `None` when there is a mistake in
 /// what cannot be done without.
 pub(crate) fn read(
-    document: &Document<'_>,
+    document: &TomlDocument<'_>,
     problems: &mut Problems,
 ) -> Option<(Settings, Option<Range<usize>>)> {
     let root = document.root();
     root.refuse_others(ROOT_KEYS, problems);
     let api = match root.table("api", "[api]", problems) {
-        Given::Good(table, _) => Some(table),
-        Given::Absent | Given::Mistaken => None,
+        Parsed::Good(table, _) => Some(table),
+        Parsed::Absent | Parsed::Mistaken => None,
     };
     let (api, token_file_span) = read_api(api, problems);
     let http = http(document, problems);
@@ -48,11 +48,11 @@ pub(crate) fn read(
 }
 
 /// Where the daemon is to listen, as far as that can be read.
-pub(crate) fn listen(document: &Document<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+pub(crate) fn listen(document: &TomlDocument<'_>, problems: &mut Problems) -> Option<SocketAddr> {
     http(document, problems)?.listen
 }
 
-fn http(document: &Document<'_>, problems: &mut Problems) -> Option<HttpSettings> {
+fn http(document: &TomlDocument<'_>, problems: &mut Problems) -> Option<HttpSettings> {
     read_http(document.root().table("http", "[http]", problems).good(), problems)
 }
 
@@ -91,7 +91,7 @@ fn read_api(
     let url = table
         .string("base_url", problems)
         .and_then(|text, span| base_url(text, span, problems))
-        .or(|| default_url().map_or(Given::Mistaken, |url| Given::Good(url, 0..0)));
+        .or(|| default_url().map_or(Parsed::Mistaken, |url| Parsed::Good(url, 0..0)));
     let second = Duration::from_secs(1);
     let minute = Duration::from_secs(60);
     let timeout = duration(&table, "timeout", second..=10 * minute, problems);
@@ -108,17 +108,17 @@ fn read_api(
             Some(number)
         });
     let retries = table.integer("retries", 0..=20, problems);
-    let or = |given: Given<u64>, default: u64| given.or(|| Given::Good(default, 0..0)).good();
+    let or = |given: Parsed<u64>, default: u64| given.or(|| Parsed::Good(default, 0..0)).good();
     let settings = (|| {
         let in_flight = or(max_in_flight, IN_FLIGHT.get() as u64)?;
         Some(ApiSettings {
             base_url: url.good()?,
-            token_file: token_file.or(|| Given::Absent).good(),
-            timeout: timeout.or(|| Given::Good(TIMEOUT, 0..0)).good()?,
+            token_file: token_file.or(|| Parsed::Absent).good(),
+            timeout: timeout.or(|| Parsed::Good(TIMEOUT, 0..0)).good()?,
             max_in_flight: usize::try_from(in_flight).ok().and_then(NonZeroUsize::new)?,
             requests_per_minute: narrow(or(per_minute, 0)?),
             retries: narrow(or(retries, u64::from(RETRIES))?),
-            settle: settle.or(|| Given::Good(SETTLE, 0..0)).good()?,
+            settle: settle.or(|| Parsed::Good(SETTLE, 0..0)).good()?,
         })
     })();
     (settings, token_file_span)
@@ -148,9 +148,9 @@ fn read_http(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Ht
             .ok()
     });
     match listen {
-        Given::Good(listen, _) => Some(HttpSettings { listen: Some(listen) }),
-        Given::Absent => Some(HttpSettings::default()),
-        Given::Mistaken => None,
+        Parsed::Good(listen, _) => Some(HttpSettings { listen: Some(listen) }),
+        Parsed::Absent => Some(HttpSettings::default()),
+        Parsed::Mistaken => None,
     }
 }
 
@@ -194,7 +194,7 @@ fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Log
         Some(text.to_owned())
     });
     Some(LogSettings {
-        format: format.or(|| Given::Good(LogFormat::Auto, 0..0)).good()?,
-        level: level.or(|| Given::Good("info".to_owned(), 0..0)).good()?,
+        format: format.or(|| Parsed::Good(LogFormat::Auto, 0..0)).good()?,
+        level: level.or(|| Parsed::Good("info".to_owned(), 0..0)).good()?,
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::document::{Entry, Given, Problems, Table, integer, mistake, refuse, string};
+use crate::config::document::{Entry, Parsed, Problems, Table, integer, mistake, refuse, string};
 use crate::config::reference;
 use crate::config::values::{DAY, duration};
 use crate::naming::SnapshotId;
@@ -33,8 +33,8 @@ pub(super) fn plain_text<'a>(
 pub(super) fn schedules<'a>(
     table: &Table<'a, '_>,
     problems: &mut Problems,
-) -> Given<Vec<(&'a str, Range<usize>)>> {
-    let Some(value) = table.get("schedule") else { return Given::Absent };
+) -> Parsed<Vec<(&'a str, Range<usize>)>> {
+    let Some(value) = table.get("schedule") else { return Parsed::Absent };
     match value.get_ref() {
         DeValue::Array(items) if items.is_empty() => refuse(
             value,
@@ -43,7 +43,7 @@ pub(super) fn schedules<'a>(
             problems,
         ),
         DeValue::Array(items) => texts(items.iter(), "schedule", problems)
-            .map_or(Given::Mistaken, |texts| Given::Good(texts, value.span())),
+            .map_or(Parsed::Mistaken, |texts| Parsed::Good(texts, value.span())),
         _ => string(value, "schedule", problems).and_then(|text, span| Some(vec![(text, span)])),
     }
 }
@@ -55,8 +55,8 @@ fn texts<'a, 'i: 'a>(
 ) -> Option<Vec<(&'a str, Range<usize>)>> {
     let read: Vec<Option<(&str, Range<usize>)>> = items
         .map(|item| match string(item, key, problems) {
-            Given::Good(text, span) => Some((text, span)),
-            Given::Absent | Given::Mistaken => None,
+            Parsed::Good(text, span) => Some((text, span)),
+            Parsed::Absent | Parsed::Mistaken => None,
         })
         .collect();
     read.into_iter().collect()
@@ -75,24 +75,24 @@ pub(super) fn pins(table: &Table<'_, '_>, problems: &mut Problems) -> Option<BTr
     ids.into_iter().map(|id| id.map(SnapshotId)).collect()
 }
 
-pub(super) fn hooks(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Hooks> {
+pub(super) fn hooks(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Hooks> {
     let (hooks, span) = match table.table("hooks", "[server.hooks]", problems) {
-        Given::Absent => return Given::Absent,
-        Given::Mistaken => return Given::Mistaken,
-        Given::Good(hooks, span) => (hooks, span),
+        Parsed::Absent => return Parsed::Absent,
+        Parsed::Mistaken => return Parsed::Mistaken,
+        Parsed::Good(hooks, span) => (hooks, span),
     };
     hooks.refuse_others(&reference::names(reference::HOOKS.keys), problems);
     let before = argv(&hooks, "before", problems);
     let after = argv(&hooks, "after", problems);
     let second = Duration::from_secs(1);
     let timeout = duration(&hooks, "timeout", second..=DAY, problems)
-        .or(|| Given::Good(Duration::from_secs(120), 0..0))
+        .or(|| Parsed::Good(Duration::from_secs(120), 0..0))
         .good();
     match (before, after, timeout) {
         (Some(before), Some(after), Some(timeout)) => {
-            Given::Good(Hooks { before, after, timeout }, span)
+            Parsed::Good(Hooks { before, after, timeout }, span)
         }
-        _ => Given::Mistaken,
+        _ => Parsed::Mistaken,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::document::{Given, Problems, Table};
+use crate::config::document::{Parsed, Problems, Table};
 use crate::config::reference;
 use crate::config::server_values::{hooks, pins, plain_text, schedules};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
@@ -28,16 +28,16 @@ pub(crate) fn read(
 ) -> Option<Vec<Arc<Server>>> {
     let mut reader = Reader { of_vps_org, ..Reader::default() };
     let defaults = match root.table("defaults", "[defaults]", problems) {
-        Given::Good(table, _) => {
+        Parsed::Good(table, _) => {
             table.refuse_others(&reference::shared_names(), problems);
             reader.shared(&table, problems)
         }
-        Given::Absent | Given::Mistaken => Shared::default(),
+        Parsed::Absent | Parsed::Mistaken => CommonKeys::default(),
     };
     let tables = match root.tables("server", "[[server]]", problems) {
-        Given::Good(tables, _) => tables,
-        Given::Mistaken => return None,
-        Given::Absent => Vec::new(),
+        Parsed::Good(tables, _) => tables,
+        Parsed::Mistaken => return None,
+        Parsed::Absent => Vec::new(),
     };
     if tables.is_empty() {
         // It may stand in what could not be understood.
@@ -63,20 +63,20 @@ pub(crate) fn read(
 
 /// What may stand in `[defaults]` as well.
 #[derive(Clone, Default)]
-struct Shared<'a> {
-    schedules: Given<Vec<(&'a str, Range<usize>)>>,
-    time_zone: Given<TimeZone>,
-    keep: Given<Keep>,
-    prefix: Given<Prefix>,
-    description: Given<Arc<str>>,
-    cap: Given<u64>,
-    reserve: Given<u64>,
-    jitter: Given<Duration>,
-    catch_up: Given<Duration>,
-    min_interval: Given<Duration>,
-    completion_timeout: Given<Duration>,
-    enabled: Given<bool>,
-    hooks: Given<Arc<Hooks>>,
+struct CommonKeys<'a> {
+    schedules: Parsed<Vec<(&'a str, Range<usize>)>>,
+    time_zone: Parsed<TimeZone>,
+    keep: Parsed<Keep>,
+    prefix: Parsed<Prefix>,
+    description: Parsed<Arc<str>>,
+    cap: Parsed<u64>,
+    reserve: Parsed<u64>,
+    jitter: Parsed<Duration>,
+    catch_up: Parsed<Duration>,
+    min_interval: Parsed<Duration>,
+    completion_timeout: Parsed<Duration>,
+    enabled: Parsed<bool>,
+    hooks: Parsed<Arc<Hooks>>,
 }
 
 /// Remembers what was read, so that what servers have in common is read once, and is in memory once.
@@ -98,10 +98,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn shared<'a>(&mut self, table: &Table<'a, '_>, problems: &mut Problems) -> Shared<'a> {
+    fn shared<'a>(&mut self, table: &Table<'a, '_>, problems: &mut Problems) -> CommonKeys<'a> {
         let second = Duration::from_secs(1);
         let year = 366 * DAY;
-        Shared {
+        CommonKeys {
             schedules: schedules(table, problems),
             time_zone: table.string("timezone", problems).and_then(|name, span| {
                 once(&mut self.zones, name, time_zone)
@@ -143,17 +143,17 @@ impl Reader {
     fn server(
         &mut self,
         table: &Table<'_, '_>,
-        defaults: &Shared<'_>,
+        defaults: &CommonKeys<'_>,
         problems: &mut Problems,
     ) -> Option<Server> {
         let id = match table.integer("id", 1..=i64::MAX as u64, problems) {
-            Given::Absent => {
+            Parsed::Absent => {
                 let hint = "id = 12345, the number that the provider gives the server";
                 problems.error(header(table), "a server has no `id`", "", Some(hint.to_owned()));
                 None
             }
-            Given::Mistaken => None,
-            Given::Good(id, span) => self.unique_id(id, span, problems),
+            Parsed::Mistaken => None,
+            Parsed::Good(id, span) => self.unique_id(id, span, problems),
         };
         let name = self.name(table, id, problems);
         let pinned = pins(table, problems);
@@ -162,7 +162,7 @@ impl Reader {
         let zone = own
             .time_zone
             .or(|| defaults.time_zone.clone())
-            .or(|| Given::Good(TimeZone::UTC, 0..0))
+            .or(|| Parsed::Good(TimeZone::UTC, 0..0))
             .good();
         // An expression's mistakes are told in any zone.
         let schedules = self.parsed(
@@ -174,24 +174,26 @@ impl Reader {
         // Where a server's own number meets a default's `keep`, it is the number that is pointed at:
         // the default may be right for all others.
         let narrower = match own.keep {
-            Given::Absent => own.cap.span().or_else(|| own.reserve.span()),
+            Parsed::Absent => own.cap.span().or_else(|| own.reserve.span()),
             _ => None,
         };
         let keep = own.keep.or(|| defaults.keep.clone());
-        if matches!(keep, Given::Absent) {
+        if matches!(keep, Parsed::Absent) {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
             problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
         }
         let cap =
-            own.cap.or(|| defaults.cap.clone()).or(|| Given::Good(u64::from(CAP), 0..0)).good();
+            own.cap.or(|| defaults.cap.clone()).or(|| Parsed::Good(u64::from(CAP), 0..0)).good();
         let reserve =
-            own.reserve.or(|| defaults.reserve.clone()).or(|| Given::Good(0, 0..0)).good();
+            own.reserve.or(|| defaults.reserve.clone()).or(|| Parsed::Good(0, 0..0)).good();
         let keep = keep.and_then(|keep, span| {
             let (cap, reserve) = (narrow(cap?), narrow(reserve?));
             fits(keep, cap, reserve, narrower.unwrap_or(span), problems).then_some(keep)
         });
-        let span = |own: Given<Duration>, default: &Given<Duration>, seconds: u64| {
-            own.or(|| default.clone()).or(|| Given::Good(Duration::from_secs(seconds), 0..0)).good()
+        let span = |own: Parsed<Duration>, default: &Parsed<Duration>, seconds: u64| {
+            own.or(|| default.clone())
+                .or(|| Parsed::Good(Duration::from_secs(seconds), 0..0))
+                .good()
         };
         let min_interval = span(own.min_interval, &defaults.min_interval, 600);
         let jitter = span(own.jitter, &defaults.jitter, 0);
@@ -202,26 +204,26 @@ impl Reader {
         }
         let prefix = own.prefix.or(|| defaults.prefix.clone()).or(|| {
             match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
-                Ok(prefix) => Given::Good(prefix, 0..0),
-                Err(_) => Given::Mistaken,
+                Ok(prefix) => Parsed::Good(prefix, 0..0),
+                Err(_) => Parsed::Mistaken,
             }
         });
         let hooks = match own.hooks.or(|| defaults.hooks.clone()) {
-            Given::Absent => None,
-            Given::Mistaken => return None,
-            Given::Good(hooks, _) => Some(hooks),
+            Parsed::Absent => None,
+            Parsed::Mistaken => return None,
+            Parsed::Good(hooks, _) => Some(hooks),
         };
         let description = own
             .description
             .or(|| defaults.description.clone())
-            .or(|| Given::Good(self.descriptions.one("rotated by snapring"), 0..0));
+            .or(|| Parsed::Good(self.descriptions.one("rotated by snapring"), 0..0));
         Some(Server {
             id: ServerId(id?),
             name: name?,
             enabled: own
                 .enabled
                 .or(|| defaults.enabled.clone())
-                .or(|| Given::Good(true, 0..0))
+                .or(|| Parsed::Good(true, 0..0))
                 .good()?,
             schedules: schedules?.0,
             description: description.good()?,
@@ -261,9 +263,9 @@ impl Reader {
         problems: &mut Problems,
     ) -> Option<String> {
         let (name, span) = match table.string("name", problems) {
-            Given::Mistaken => return None,
-            Given::Absent => (format!("server-{}", id?), header(table)),
-            Given::Good(text, span) => {
+            Parsed::Mistaken => return None,
+            Parsed::Absent => (format!("server-{}", id?), header(table)),
+            Parsed::Good(text, span) => {
                 let text = plain_text("name", text, 100, span.clone(), problems)?;
                 let message = if text.trim() != text || text.is_empty() {
                     Some("`name` is empty, or begins or ends with a space")
@@ -293,15 +295,15 @@ impl Reader {
     /// place of the first. `None` when one is mistaken, or there is none.
     fn parsed(
         &mut self,
-        given: Given<Vec<(&str, Range<usize>)>>,
+        given: Parsed<Vec<(&str, Range<usize>)>>,
         zone: &TimeZone,
         at: &Range<usize>,
         problems: &mut Problems,
     ) -> Option<(Arc<[Schedule]>, SignedDuration, Range<usize>)> {
         let texts = match given {
-            Given::Mistaken => return None,
-            Given::Good(texts, _) => texts,
-            Given::Absent => {
+            Parsed::Mistaken => return None,
+            Parsed::Good(texts, _) => texts,
+            Parsed::Absent => {
                 let hint =
                     "write schedule = \"0 3 * * *\" for each night at three, here or in [defaults]";
                 problems.error(at.clone(), "a server has no `schedule`", "", Some(hint.to_owned()));

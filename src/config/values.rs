@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use url::{Host, Url};
 
 use crate::config::document::{
-    Entry, Given, Problems, Table, integer_within, mistake, nearest, refuse,
+    Entry, Parsed, Problems, Table, integer_within, mistake, nearest, refuse,
 };
 use crate::policy::{Keep, Rule};
 
@@ -22,8 +22,8 @@ pub(crate) fn duration(
     key: &'static str,
     range: RangeInclusive<Duration>,
     problems: &mut Problems,
-) -> Given<Duration> {
-    let Some(value) = table.get(key) else { return Given::Absent };
+) -> Parsed<Duration> {
+    let Some(value) = table.get(key) else { return Parsed::Absent };
     let with_unit = |number: &str| {
         Some(format!("write it in quotes with a unit: {key} = \"{number}s\", or m, h, d"))
     };
@@ -69,7 +69,7 @@ pub(crate) fn duration(
             (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
         return refuse(value, format!("`{key}` must be from {least} to {most}"), None, problems);
     }
-    Given::Good(span, value.span())
+    Parsed::Good(span, value.span())
 }
 
 /// The provider's address: https, or http where nobody can listen in.
@@ -120,8 +120,8 @@ pub(crate) fn base_url(text: &str, span: Range<usize>, problems: &mut Problems) 
 const MOST_KEPT: u64 = 1000;
 
 /// `keep`: a number, or a table of rules.
-pub(crate) fn keep(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Keep> {
-    let Some(value) = table.get("keep") else { return Given::Absent };
+pub(crate) fn keep(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Keep> {
+    let Some(value) = table.get("keep") else { return Parsed::Absent };
     let given = match value.get_ref() {
         DeValue::Table(_) => keep_rules(table, value, problems),
         DeValue::Integer(_) => {
@@ -151,12 +151,16 @@ pub(crate) fn keep(table: &Table<'_, '_>, problems: &mut Problems) -> Given<Keep
     })
 }
 
-fn keep_rules(table: &Table<'_, '_>, value: Entry<'_, '_>, problems: &mut Problems) -> Given<Keep> {
+fn keep_rules(
+    table: &Table<'_, '_>,
+    value: Entry<'_, '_>,
+    problems: &mut Problems,
+) -> Parsed<Keep> {
     let Some(rules) = table.table("keep", "`keep`", problems).good() else {
-        return Given::Mistaken;
+        return Parsed::Mistaken;
     };
     if !rules.refuse_others(&Rule::ALL.map(Rule::as_str), problems) {
-        return Given::Mistaken;
+        return Parsed::Mistaken;
     }
     let mut count = |rule: Rule| {
         let Some(value) = rules.get(rule.as_str()) else { return Some(0) };
@@ -167,9 +171,9 @@ fn keep_rules(table: &Table<'_, '_>, value: Entry<'_, '_>, problems: &mut Proble
     let all = Rule::ALL.map(&mut count);
     let [Some(last), Some(hourly), Some(daily), Some(weekly), Some(monthly), Some(yearly)] = all
     else {
-        return Given::Mistaken;
+        return Parsed::Mistaken;
     };
-    Given::Good(Keep { last, hourly, daily, weekly, monthly, yearly }, value.span())
+    Parsed::Good(Keep { last, hourly, daily, weekly, monthly, yearly }, value.span())
 }
 
 /// For numbers that a range has bounded already.

@@ -55,7 +55,7 @@ pub struct NextLook {
 
 /// What a look came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum Observed {
     /// It is there, whole.
     Completed,
     /// The provider could not make it.
@@ -125,22 +125,22 @@ impl Watch {
         status: Option<&Status>,
         passed: Duration,
         asked_after: Duration,
-    ) -> Sight {
+    ) -> Observed {
         match status {
-            Some(Status::Completed) => Sight::Completed,
-            Some(Status::Failed) => Sight::Failed,
+            Some(Status::Completed) => Observed::Completed,
+            Some(Status::Failed) => Observed::Failed,
             Some(Status::InProgress | Status::Other(_)) => {
                 (self.was_listed, self.is_missed, self.was_blind) = (true, false, false);
                 self.in_progress_after = Some(asked_after);
-                Sight::NotYet
+                Observed::NotYet
             }
             // One just created may show up late, and a listing may lack a row for once.
-            None if !self.was_listed && passed <= self.settle => Sight::NotYet,
+            None if !self.was_listed && passed <= self.settle => Observed::NotYet,
             None if !self.is_missed => {
                 self.is_missed = true;
-                Sight::NotYet
+                Observed::NotYet
             }
-            None => Sight::Gone,
+            None => Observed::Gone,
         }
     }
 
@@ -176,14 +176,14 @@ mod tests {
     fn a_new_one_may_be_missing_for_as_long_as_settle_and_a_found_one_once() {
         let mut watch = new_one();
         for passed in [0, 1, 15, 30] {
-            assert_eq!(watch.saw(None, seconds(passed), seconds(passed)), Sight::NotYet);
+            assert_eq!(watch.saw(None, seconds(passed), seconds(passed)), Observed::NotYet);
             assert_eq!(watch.next_look(seconds(passed), FAR).unwrap().sharing, Sharing::Pages);
         }
-        assert_eq!(watch.saw(None, seconds(31), seconds(31)), Sight::NotYet);
-        assert_eq!(watch.saw(None, seconds(61), seconds(61)), Sight::Gone);
+        assert_eq!(watch.saw(None, seconds(31), seconds(31)), Observed::NotYet);
+        assert_eq!(watch.saw(None, seconds(61), seconds(61)), Observed::Gone);
         let mut watch = found_one();
-        assert_eq!(watch.saw(None, seconds(0), seconds(1)), Sight::NotYet);
-        assert_eq!(watch.saw(None, seconds(1), seconds(31)), Sight::Gone);
+        assert_eq!(watch.saw(None, seconds(0), seconds(1)), Observed::NotYet);
+        assert_eq!(watch.saw(None, seconds(1), seconds(31)), Observed::Gone);
     }
 
     #[test]
@@ -193,9 +193,9 @@ mod tests {
         let alone = NextLook { wait: SETTLE, slack: Duration::ZERO, sharing: Sharing::Alone };
         assert_eq!(watch.next_look(seconds(1), FAR), Some(alone));
         // Seen again, it is missed anew.
-        assert_eq!(watch.saw(Some(&Status::InProgress), seconds(1), seconds(31)), Sight::NotYet);
+        assert_eq!(watch.saw(Some(&Status::InProgress), seconds(1), seconds(31)), Observed::NotYet);
         assert_eq!(watch.next_look(seconds(31), FAR).unwrap().sharing, Sharing::Pages);
-        assert_eq!(watch.saw(None, seconds(31), seconds(62)), Sight::NotYet);
+        assert_eq!(watch.saw(None, seconds(31), seconds(62)), Observed::NotYet);
     }
 
     #[test]

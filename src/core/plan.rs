@@ -17,7 +17,7 @@ use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::policy::{Candidate, Policy, Verdict, retain};
 use crate::ring::{Completed, Ring, Slot};
-use crate::schedule::loaded::FirstLoaded;
+use crate::schedule::first_loaded::FirstLoaded;
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Permission to delete one snapshot, for a reason, on the strength of one complete listing.
@@ -25,7 +25,7 @@ use crate::snapshot::{Listing, Snapshot, Status};
 pub struct Deletion {
     snapshot: SnapshotId,
     name: String,
-    why: Why,
+    why: DeleteReason,
     #[serde(skip)]
     seen: Moment,
 }
@@ -33,7 +33,7 @@ pub struct Deletion {
 /// Why a snapshot is to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum DeleteReason {
     /// It failed; nobody can restore it, and it holds a slot.
     Failed,
     /// A newer completed snapshot of the same tick exists.
@@ -46,7 +46,7 @@ pub enum Why {
     ByHand,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for DeleteReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Failed => "it failed",
@@ -59,7 +59,7 @@ impl fmt::Display for Why {
 }
 
 impl Deletion {
-    fn of(snapshot: &Snapshot, why: Why, listing: &Listing) -> Self {
+    fn of(snapshot: &Snapshot, why: DeleteReason, listing: &Listing) -> Self {
         Self { snapshot: snapshot.id, name: snapshot.name.clone(), why, seen: listing.asked_at }
     }
 
@@ -67,7 +67,7 @@ impl Deletion {
     #[must_use]
     pub fn by_hand(snapshot: SnapshotId, listing: &Listing) -> Option<Self> {
         let row = listing.snapshots.iter().find(|row| row.id == snapshot)?;
-        Some(Self::of(row, Why::ByHand, listing))
+        Some(Self::of(row, DeleteReason::ByHand, listing))
     }
 
     /// Which snapshot.
@@ -84,7 +84,7 @@ impl Deletion {
 
     /// Why.
     #[must_use]
-    pub fn why(&self) -> Why {
+    pub fn why(&self) -> DeleteReason {
         self.why
     }
 
@@ -313,7 +313,7 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) ->
     let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
     let newest = completed.last().map(|snapshot| snapshot.id);
     let kept = kept_beside_a_new_one(&completed, policy, now);
-    let failed = failed(ring, progress).map(|snapshot| (snapshot, Why::Failed));
+    let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
     let spare = completed.iter().copied().filter(|snapshot| Some(snapshot.id) != newest);
     let (dropped, mut squeezed): (Vec<_>, Vec<_>) =
         spare.partition(|snapshot| !kept.contains(&snapshot.id));
@@ -325,9 +325,9 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) ->
     let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
     squeezed.truncate(lacking.saturating_sub(dropped.len()));
     failed
-        .chain(duplicates.into_iter().map(|it| (it.snapshot, Why::Duplicate)))
-        .chain(dropped.into_iter().map(|snapshot| (snapshot, Why::Retention)))
-        .chain(squeezed.into_iter().map(|snapshot| (snapshot, Why::Squeezed)))
+        .chain(duplicates.into_iter().map(|it| (it.snapshot, DeleteReason::Duplicate)))
+        .chain(dropped.into_iter().map(|snapshot| (snapshot, DeleteReason::Retention)))
+        .chain(squeezed.into_iter().map(|snapshot| (snapshot, DeleteReason::Squeezed)))
         .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
         .map(|(snapshot, why)| Deletion::of(snapshot, why, listing))
         .collect()
@@ -416,12 +416,12 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
     let dropped = completed
         .into_iter()
         .filter(|snapshot| !kept.contains(&snapshot.id))
-        .map(|snapshot| (snapshot, Why::Retention));
+        .map(|snapshot| (snapshot, DeleteReason::Retention));
     duplicates
         .into_iter()
-        .map(|it| (it.snapshot, Why::Duplicate))
+        .map(|it| (it.snapshot, DeleteReason::Duplicate))
         .chain(dropped)
-        .chain(failed(ring, progress).map(|snapshot| (snapshot, Why::Failed)))
+        .chain(failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed)))
         // Retention keeps the newest by itself; that it stays must not hang on retention alone.
         .filter(|(snapshot, _)| snapshot.id != own && Some(snapshot.id) != newest)
         .map(|(snapshot, why)| Deletion::of(snapshot, why, ring.listing()))
@@ -471,7 +471,7 @@ const FUTURE_TICK_TOLERANCE: jiff::SignedDuration = jiff::SignedDuration::from_m
 pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Step::MakeRoom(victims) = step
-        && victims.iter().any(|victim| victim.why() == Why::Squeezed)
+        && victims.iter().any(|victim| victim.why() == DeleteReason::Squeezed)
     {
         warnings.push(format!(
             "the ring is squeezed: {} snapshots that are not its own hold slots of {}, so one that \

@@ -32,14 +32,14 @@ pub const TO_FINISH: Duration = Duration::from_mins(1);
 
 /// After how long each server's snapshots are there, as far as is known. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Habits(Arc<Mutex<HashMap<ServerId, Duration>>>);
+pub struct CompletionTimes(Arc<Mutex<HashMap<ServerId, Duration>>>);
 
-impl Habits {
+impl CompletionTimes {
     /// How to wait for this server's snapshot; `None`: for one of which nothing is known.
     #[must_use]
     pub fn pace(&self, server: Option<ServerId>, hurried: bool) -> Pace {
-        let habits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = server.and_then(|server| habits.get(&server).copied());
+        let completion_times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = server.and_then(|server| completion_times.get(&server).copied());
         Pace { expected, hurried }
     }
 
@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_first_snapshot_of_ten_minutes_costs_sixteen_looks_and_is_found_within_a_minute() {
-        let looks = looks(Habits::default().pace(Some(WEB), false), Duration::from_secs(600));
+        let looks =
+            looks(CompletionTimes::default().pace(Some(WEB), false), Duration::from_secs(600));
         assert_eq!(looks.len(), 16);
         assert!(looks[15] < Duration::from_secs(660), "{looks:?}");
     }
@@ -134,12 +135,12 @@ mod tests {
     fn the_looks_for_the_next_ones_settle_around_the_span_that_they_take() {
         for (hurried, calls, late) in [(false, 15, 0.5), (true, 32, 0.26)] {
             for took in [180, 300, 420, 600].map(Duration::from_secs) {
-                let habits = Habits::default();
+                let completion_times = CompletionTimes::default();
                 let (mut sum, mut worst) = (0, Duration::ZERO);
                 for nth in 0..11 {
-                    let looks = looks(habits.pace(Some(WEB), hurried), took);
+                    let looks = looks(completion_times.pace(Some(WEB), hurried), took);
                     let (found, missed) = (looks[looks.len() - 1], looks.iter().rev().nth(1));
-                    habits.learn(WEB, missed.copied(), found);
+                    completion_times.learn(WEB, missed.copied(), found);
                     if nth > 0 {
                         sum += looks.len();
                         worst = worst.max(found - took);
@@ -153,12 +154,15 @@ mod tests {
 
     #[test]
     fn a_quiesced_server_is_looked_at_before_its_last_span_has_passed_and_waits_for_nobody() {
-        let habits = Habits::default();
-        habits.learn(WEB, Some(Duration::from_secs(500)), Duration::from_secs(700));
-        let pace = habits.pace(Some(WEB), true);
+        let completion_times = CompletionTimes::default();
+        completion_times.learn(WEB, Some(Duration::from_secs(500)), Duration::from_secs(700));
+        let pace = completion_times.pace(Some(WEB), true);
         assert_eq!(pace.wait(Duration::ZERO, 0), Duration::from_secs(540));
         assert_eq!(pace.slack(Duration::from_secs(540)), Duration::ZERO);
-        assert_eq!(habits.pace(Some(WEB), false).wait(Duration::ZERO, 0), Duration::from_secs(600));
+        assert_eq!(
+            completion_times.pace(Some(WEB), false).wait(Duration::ZERO, 0),
+            Duration::from_secs(600)
+        );
     }
 
     #[test]
@@ -169,13 +173,13 @@ mod tests {
 
     #[test]
     fn the_habits_of_servers_that_are_gone_are_forgotten() {
-        let habits = Habits::default();
+        let completion_times = CompletionTimes::default();
         let other = ServerId(102);
         for server in [WEB, other] {
-            habits.learn(server, None, Duration::from_secs(600));
+            completion_times.learn(server, None, Duration::from_secs(600));
         }
-        habits.keep_only(|server| server == other);
-        assert_eq!(habits.pace(Some(WEB), false), Pace::default());
-        assert_ne!(habits.pace(Some(other), false), Pace::default());
+        completion_times.keep_only(|server| server == other);
+        assert_eq!(completion_times.pace(Some(WEB), false), Pace::default());
+        assert_ne!(completion_times.pace(Some(other), false), Pace::default());
     }
 }

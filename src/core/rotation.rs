@@ -30,13 +30,13 @@ pub use self::hooks::{Hook, HookEnd, HookMoment};
 use self::ledger::Ledger;
 use self::list::LookFor;
 use self::prune::Pruning;
-use self::wait::Waiting;
+use self::wait::Wait;
 use crate::call::{CallError, Outcome};
 use crate::completion::NextLook;
 use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{AskedBy, Creation, Deletion, Progress};
-use crate::polling::Habits;
+use crate::polling::CompletionTimes;
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::server::Server;
@@ -76,7 +76,7 @@ pub struct Limits {
     /// The waits before it is sent again.
     pub backoff: Box<dyn Iterator<Item = Duration> + Send>,
     /// How long snapshots take.
-    pub habits: Habits,
+    pub completion_times: CompletionTimes,
     /// Whether this server's snapshots were ever listed.
     pub was_listed: bool,
 }
@@ -207,7 +207,7 @@ impl From<CallError> for End {
 
 /// The tick's snapshot, completed, and the ring that shows it.
 #[derive(Debug)]
-struct Made {
+struct OwnSnapshot {
     own: SnapshotId,
     ring: Ring,
 }
@@ -230,7 +230,7 @@ enum State {
     /// A snapshot is being deleted.
     Deleting(Deletion, delete::Purpose),
     /// The hook after the create is running.
-    Waking(Result<Made, End>),
+    Waking(Result<OwnSnapshot, End>),
     /// Nothing more is to come.
     Ended,
 }
@@ -242,7 +242,7 @@ pub struct Rotation {
     state: State,
     ledger: Ledger,
     progress: Progress,
-    tries: Tries,
+    tries: CreateTries,
     before_hook_ran: bool,
     created: Option<String>,
     deleted: Vec<String>,
@@ -252,7 +252,7 @@ pub struct Rotation {
 
 /// What the rotation's creates have come to.
 #[derive(Debug, Default)]
-struct Tries {
+struct CreateTries {
     /// How many were sent.
     sent: u32,
     /// From then on a listing shows what became of all of them.
@@ -278,7 +278,7 @@ impl Rotation {
             limits,
             state: State::Ended,
             progress: Progress::default(),
-            tries: Tries::default(),
+            tries: CreateTries::default(),
             before_hook_ran: false,
             created: None,
             deleted: Vec::new(),

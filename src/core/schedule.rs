@@ -1,7 +1,7 @@
 //! When is a tick? Pure: cron expressions in time zones, wall and monotonic time passed in.
 
-mod lived;
-pub mod loaded;
+mod elapsed;
+pub mod first_loaded;
 pub mod planner;
 
 use std::cmp::Ordering;

@@ -35,12 +35,12 @@ pub struct Dropped {
     /// The tick.
     pub tick: Tick,
     /// Why not.
-    pub why: Why,
+    pub why: DropReason,
 }
 
 /// Why a tick does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum DropReason {
     /// It was missed, longer ago than `catch_up` allows.
     TooLate(Duration),
     /// A newer one came before its start.
@@ -60,7 +60,7 @@ pub struct Upcoming {
 
 /// What a look at the clock brought, beside the starts.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct Advanced {
     /// Ticks that will not run.
     pub dropped: Vec<Dropped>,
     /// Schedules of which several ticks came at once, with how many will not run: a machine slept,
@@ -120,12 +120,12 @@ impl Timetable {
     }
 
     /// Looks at the clock: fans out the ticks that have come.
-    pub fn advance(&mut self, now: Moment) -> News {
+    pub fn advance(&mut self, now: Moment) -> Advanced {
         let poll = self.planner.poll(now);
         if let Some(step) = poll.step.filter(|step| step.is_negative()) {
             self.move_waiting(step);
         }
-        let mut news = News { step: poll.step, ..News::default() };
+        let mut news = Advanced { step: poll.step, ..Advanced::default() };
         for due in poll.due {
             if due.missed > 0 {
                 news.coalesced.push((due.schedule.clone(), due.missed));
@@ -148,7 +148,7 @@ impl Timetable {
             let late =
                 |since| Duration::try_from(now.wall.duration_since(since)).unwrap_or_default();
             if late(start) > ON_TIME && late(tick.instant()) > server.catch_up {
-                let why = Why::TooLate(late(tick.instant()));
+                let why = DropReason::TooLate(late(tick.instant()));
                 dropped.push(Dropped { server, tick, why });
                 continue;
             }
@@ -204,7 +204,7 @@ impl Timetable {
         let before = self.waiting.get(&id).copied();
         if let Some((start_before, tick_before)) = before {
             if tick_before >= tick {
-                let why = Why::Overtaken(tick_before);
+                let why = DropReason::Overtaken(tick_before);
                 return (tick_before > tick).then_some(Dropped { server, tick, why });
             }
             self.queue.remove(&(start_before, id));
@@ -212,7 +212,7 @@ impl Timetable {
         }
         self.waiting.insert(id, (start, tick));
         self.queue.insert((start, id));
-        before.map(|(_, older)| Dropped { server, tick: older, why: Why::Overtaken(tick) })
+        before.map(|(_, older)| Dropped { server, tick: older, why: DropReason::Overtaken(tick) })
     }
 
     /// The clock went back: what waits keeps the rest of its wait.
@@ -322,7 +322,7 @@ mod tests {
         timetable.advance(now);
         let mut dropped = Vec::new();
         assert!(timetable.take(now, &mut dropped).is_none());
-        assert!(matches!(dropped[0].why, Why::TooLate(late) if late.as_secs() == 23 * 3600));
+        assert!(matches!(dropped[0].why, DropReason::TooLate(late) if late.as_secs() == 23 * 3600));
     }
 
     #[test]

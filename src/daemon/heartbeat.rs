@@ -1,8 +1,8 @@
 //! Whether the scheduler lives: its own beats, not a timer's that would go on regardless.
 //!
-//! A beat has gone the whole way of a start: the clockwork asked the agenda, what was due was
+//! A beat has gone the whole way of a start: the scheduler asked the due work, what was due was
 //! begun, and the loop that makes tasks of orders took note. Whatever stands still on that way, a
-//! mutex that is never freed, a clockwork that has ended, worker threads that are all blocked,
+//! mutex that is never freed, a scheduler that has ended, worker threads that are all blocked,
 //! keeps the beats from coming. The watchdog is fed by it, and nothing else.
 
 use std::sync::Arc;

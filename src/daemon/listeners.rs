@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::daemon::service_status::Herald;
+use crate::daemon::service_status::ServiceStatus;
 use crate::notify::Notices;
 use crate::report::Report;
 use crate::store::Store;
 
 /// They hear of each rotation that ended. None of them holds one up.
 pub(super) struct Listeners {
-    pub(super) service: Herald,
+    pub(super) service: ServiceStatus,
     pub(super) store: Store,
     pub(super) notices: Notices,
 }

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::daemon::Daemon;
 use crate::daemon::listeners::Listeners;
 use crate::report::PastRotation;
-use crate::store::Filter;
+use crate::store::HistoryFilter;
 
 /// How often the store is asked.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -30,7 +30,10 @@ pub(super) async fn hear_of_others(
     loop {
         clock.sleep(ASK_EVERY).await;
         let now = clock.now().wall;
-        let filter = Filter { since: since.checked_sub(WRITTEN_WITHIN).ok(), ..Filter::default() };
+        let filter = HistoryFilter {
+            since: since.checked_sub(WRITTEN_WITHIN).ok(),
+            ..HistoryFilter::default()
+        };
         // While the store does not work nothing is known, and nothing is missed.
         let Ok(rotations) = listeners.store.history(filter).await else { continue };
         since = now;
@@ -54,7 +57,7 @@ impl Daemon {
             return false;
         };
         let is_own = server.has_tick(past.tick);
-        if is_own || !shared.world.standings.hear_of(server.id, &past.into()) {
+        if is_own || !shared.dependencies.statuses.hear_of(server.id, &past.into()) {
             return false;
         }
         tracing::info!(

@@ -34,7 +34,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     // snapshot that is not listed may be there all the same. One that was recorded is waited for by
     // the rotation.
     let span = shared.current().api.create_spans().shows_up_within;
-    let settled_at = shared.world.exclusion.unrecorded_creates_settled_at(span);
+    let settled_at = shared.dependencies.exclusion.unrecorded_creates_settled_at(span);
     let (tick, begun) = loop {
         let Some(ring) = look(&shared, &server, started).await else { return };
         let Some(tick) = owed(&shared, &server, &ring, started) else {
@@ -50,25 +50,25 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
         if begun || settled_at <= ring.listing().asked_at.uptime {
             break (tick, begun);
         }
-        let wait = settled_at.saturating_sub(shared.world.clock.now().uptime);
+        let wait = settled_at.saturating_sub(shared.dependencies.clock.now().uptime);
         tokio::select! {
             biased;
             () = shared.shutdown.cancelled() => return,
-            () = shared.world.clock.sleep(wait) => {}
+            () = shared.dependencies.clock.sleep(wait) => {}
         }
     };
     // What has begun is gone on with at once; only a tick that is still to be run has a start.
-    let wait = server.starts_at(tick).duration_since(shared.world.clock.now().wall);
+    let wait = server.starts_at(tick).duration_since(shared.dependencies.clock.now().wall);
     if let Ok(wait) = Duration::try_from(wait)
         && !begun
     {
         tokio::select! {
             biased;
             () = shared.shutdown.cancelled() => return,
-            () = shared.world.clock.sleep(wait) => {}
+            () = shared.dependencies.clock.sleep(wait) => {}
         }
     }
-    let claim = match shared.world.exclusion.claim(server.id) {
+    let claim = match shared.dependencies.exclusion.claim(server.id) {
         Ok(claim) => Some(claim),
         // What a person asked for meanwhile has made what was found, or sees to it.
         Err(Busy::Here) if begun => return,
@@ -92,7 +92,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
 fn owed(shared: &Shared, server: &Server, ring: &Ring, started: Moment) -> Option<Tick> {
     let latest = server.schedules.iter().filter_map(|schedule| {
         let tick = Tick::at(schedule.latest_at(started.wall)?);
-        Some((tick, shared.world.first_loaded.of(server.id, schedule)))
+        Some((tick, shared.dependencies.first_loaded.of(server.id, schedule)))
     });
     let missed = missed(ring, &server.policy, latest, |tick| server.has_tick(tick))
         .filter(|tick| may_catch_up(server, *tick, started));
@@ -110,7 +110,7 @@ fn may_catch_up(server: &Server, tick: Tick, started: Moment) -> bool {
 /// A complete listing, however long the provider takes to give one; `None` once the server's next
 /// tick has come (its rotation sees to everything) or the daemon ends.
 async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring> {
-    let clock = &shared.world.clock;
+    let clock = &shared.dependencies.clock;
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {

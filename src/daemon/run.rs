@@ -14,15 +14,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::types::Settings;
-use crate::daemon::clockwork::{ClockworkError, CronClockwork};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
+use crate::daemon::scheduler::{CronScheduler, SchedulerError};
 use crate::daemon::sd_notify::{self, ServiceManager};
-use crate::daemon::service_status::Herald;
+use crate::daemon::service_status::ServiceStatus;
 use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
 use crate::daemon::view::View;
-use crate::daemon::{Daemon, World};
+use crate::daemon::{Daemon, Dependencies};
 use crate::naming::ServerId;
 use crate::notify::Notices;
 use crate::notify::http::Post;
@@ -33,7 +33,7 @@ use crate::report::LastOfServer;
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::{Exclusion, LockError};
 use crate::server::Server;
-use crate::status::Standings;
+use crate::status::Statuses;
 use crate::store::Store;
 use crate::store::place::Place;
 
@@ -41,7 +41,7 @@ use crate::store::place::Place;
 const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// What the daemon needs beside its settings.
-pub struct Dependencies {
+pub struct Process {
     /// The clock.
     pub clock: Clock,
     /// The file that a reload reads.
@@ -78,7 +78,7 @@ pub enum StartError {
     Lock(#[from] LockError),
     /// Ticks cannot be watched.
     #[error(transparent)]
-    Clockwork(#[from] ClockworkError),
+    Scheduler(#[from] SchedulerError),
 }
 
 impl StartError {
@@ -87,7 +87,7 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Connect(problem) => problem.is_configuration(),
-            Self::Lock(_) | Self::Clockwork(_) => false,
+            Self::Lock(_) | Self::Scheduler(_) => false,
         }
     }
 }
@@ -105,11 +105,8 @@ pub enum Shutdown {
 ///
 /// # Errors
 /// When it does not start. Nothing has been rotated then.
-pub async fn run(
-    mut settings: Settings,
-    dependencies: Dependencies,
-) -> Result<Shutdown, StartError> {
-    let Dependencies { clock, variable, mut signals, connect, .. } = dependencies;
+pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, StartError> {
+    let Process { clock, variable, mut signals, connect, .. } = process;
     let client = connect(&settings.api)?;
     let account = settings.api.base_url.as_str();
     let exclusion = Exclusion::of_this_machine(account, &clock, variable)?;
@@ -119,9 +116,9 @@ pub async fn run(
         clock.timeout(STORE_WAIT, store.last_of_each_server()),
     );
     let known = known.unwrap_or_default();
-    let standings = standings(&settings.servers, &known);
+    let statuses = statuses(&settings.servers, &known);
     let listeners = Arc::new(Listeners {
-        service: Herald::new(
+        service: ServiceStatus::new(
             ServiceManager::from_environment(variable),
             sd_notify::watchdog(variable),
             clock.clone(),
@@ -132,27 +129,26 @@ pub async fn run(
             &settings.servers,
             known.into_iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
             clock.clone(),
-            dependencies.post,
+            process.post,
         ),
     });
     let hearing = Arc::clone(&listeners);
-    let world = World {
+    let dependencies = Dependencies {
         clock: clock.clone(),
         exclusion,
-        hooks: dependencies.hooks,
-        standings,
+        hooks: process.hooks,
+        statuses,
         first_loaded,
         on_report: Box::new(move |report, at| hearing.on_report(report, at)),
     };
-    let clockwork = Box::<CronClockwork>::default();
-    let daemon = Daemon::start(&settings, client, world, clockwork).await?;
+    let scheduler = Box::<CronScheduler>::default();
+    let daemon = Daemon::start(&settings, client, dependencies, scheduler).await?;
     // The daemon has them, until a reload: they are not to be kept beyond that.
     settings.servers = Vec::new();
     let _observed = settings.http.listen.map(|address| {
-        AbortOnDropHandle::new(tokio::spawn((dependencies.observe)(address, daemon.view())))
+        AbortOnDropHandle::new(tokio::spawn((process.observe)(address, daemon.view())))
     });
-    let reload =
-        Reload { configuration: dependencies.configuration, started_with: settings, connect };
+    let reload = Reload { configuration: process.configuration, started_with: settings, connect };
     listeners.service.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners) => {}
@@ -163,9 +159,9 @@ pub async fn run(
 }
 
 /// What the store knows of the servers that are configured.
-fn standings(servers: &[Arc<Server>], known: &[LastOfServer]) -> Standings {
+fn statuses(servers: &[Arc<Server>], known: &[LastOfServer]) -> Statuses {
     let ids: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
-    Standings::known(known.iter().filter(|it| ids.contains(&it.last.server_id)))
+    Statuses::known(known.iter().filter(|it| ids.contains(&it.last.server_id)))
 }
 
 /// Does what signals ask for, until one asks to end.

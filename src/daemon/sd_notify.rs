@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One thing to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum Notification {
     /// The start, or a reload, is done.
     Ready,
     /// A reload has begun, at this reading of `CLOCK_MONOTONIC` in microseconds.
@@ -30,7 +30,7 @@ pub enum State {
     Alive,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for Notification {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => out.write_str("READY=1"),
@@ -99,7 +99,7 @@ impl ServiceManager {
     }
 
     /// Tells all of it in one message. That it could not be told is logged, once in a row.
-    pub fn tell(&self, states: &[State]) {
+    pub fn tell(&self, states: &[Notification]) {
         let Some((socket, address)) = self.socket.as_ref().filter(|_| !states.is_empty()) else {
             return;
         };
@@ -153,10 +153,11 @@ mod tests {
         ];
         for (address, socket) in listening {
             let manager = ServiceManager::at(&address).unwrap();
-            manager.tell(&[State::Reloading(7), State::Status("two\nlines".to_owned())]);
+            manager
+                .tell(&[Notification::Reloading(7), Notification::Status("two\nlines".to_owned())]);
             assert_eq!(heard(&socket), "RELOADING=1\nMONOTONIC_USEC=7\nSTATUS=two lines\n");
             manager.tell(&[]);
-            manager.tell(&[State::Ready, State::Status("é".repeat(5000))]);
+            manager.tell(&[Notification::Ready, Notification::Status("é".repeat(5000))]);
             let long = heard(&socket);
             assert!(long.starts_with("READY=1\nSTATUS=éé") && long.len() < 4096, "{}", long.len());
         }
@@ -167,9 +168,9 @@ mod tests {
         for value in [None, Some(""), Some("relative"), Some("vsock:2:1234")] {
             let manager = ServiceManager::from_environment(|_| value.map(OsString::from));
             assert!(!manager.listens());
-            manager.tell(&[State::Ready]);
+            manager.tell(&[Notification::Ready]);
         }
-        ServiceManager::at(b"/no/such/socket").unwrap().tell(&[State::Ready]);
+        ServiceManager::at(b"/no/such/socket").unwrap().tell(&[Notification::Ready]);
     }
 
     #[test]

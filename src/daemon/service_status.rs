@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{self, Clock};
 use crate::daemon::Daemon;
-use crate::daemon::sd_notify::{ServiceManager, State};
+use crate::daemon::sd_notify::{Notification, ServiceManager};
 use crate::readable;
 use crate::report::Report;
 use crate::timetable::Upcoming;
@@ -22,25 +22,25 @@ const LOOK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the service manager.
-pub struct Herald {
+pub struct ServiceStatus {
     manager: ServiceManager,
     watchdog: Option<Duration>,
     clock: Clock,
-    news: Mutex<News>,
+    news: Mutex<LastSent>,
     changed: Notify,
 }
 
 /// What has happened, as far as it is shown.
 #[derive(Debug, Default)]
-struct News {
+struct LastSent {
     /// The last rotation, and when it ended.
     last: Option<(String, Timestamp)>,
     /// Why the configuration that was read last is not in force.
     refused: Option<(String, Timestamp)>,
 }
 
-impl Herald {
-    /// A herald to this service manager, which wants a sign of life within each `watchdog`.
+impl ServiceStatus {
+    /// Talks to this service manager, which wants a sign of life within each `watchdog`.
     #[must_use]
     pub fn new(manager: ServiceManager, watchdog: Option<Duration>, clock: Clock) -> Self {
         Self { manager, watchdog, clock, news: Mutex::default(), changed: Notify::new() }
@@ -54,12 +54,12 @@ impl Herald {
 
     /// The daemon is set going.
     pub fn ready(&self, daemon: &Daemon) {
-        self.manager.tell(&[State::Ready, State::Status(self.status(daemon))]);
+        self.manager.tell(&[Notification::Ready, Notification::Status(self.status(daemon))]);
     }
 
     /// The configuration is about to be read again.
     pub fn reloading(&self) {
-        self.manager.tell(&[State::Reloading(clock::monotonic_us())]);
+        self.manager.tell(&[Notification::Reloading(clock::monotonic_us())]);
     }
 
     /// The configuration was read again; `refused` says why it is not in force.
@@ -71,7 +71,7 @@ impl Herald {
     /// The daemon is about to end. No sign of life is owed from here on.
     pub fn stopping(&self) {
         let status = "ending: nothing new starts, calls under way end".to_owned();
-        self.manager.tell(&[State::Stopping, State::Status(status)]);
+        self.manager.tell(&[Notification::Stopping, Notification::Status(status)]);
     }
 
     /// Tells how things are, for as long as it is polled.
@@ -88,13 +88,13 @@ impl Herald {
             let was_alive = alive;
             alive = daemon.heartbeat().is_beating(self.clock.now());
             if self.watchdog.is_some() && alive {
-                states.push(State::Alive);
+                states.push(Notification::Alive);
             }
             // What stands still may hold what the status asks for.
             if alive {
                 let status = self.status(daemon);
                 if status != said {
-                    states.push(State::Status(status.clone()));
+                    states.push(Notification::Status(status.clone()));
                     said = status;
                 }
             }
@@ -108,7 +108,7 @@ impl Herald {
         }
     }
 
-    fn note(&self, what: impl FnOnce(&mut News, Timestamp)) {
+    fn note(&self, what: impl FnOnce(&mut LastSent, Timestamp)) {
         let now = self.clock.now().wall;
         what(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner), now);
         self.changed.notify_one();
@@ -121,7 +121,7 @@ impl Herald {
     }
 }
 
-impl News {
+impl LastSent {
     /// One line for a person who looks.
     fn status(&self, servers: usize, upcoming: Option<Upcoming>) -> String {
         let mut status = readable::servers(servers);
@@ -157,7 +157,7 @@ mod tests {
         let upcoming = |more| {
             Some(Upcoming { at: at("2026-11-26T03:00:00Z"), server: "web-01".to_owned(), more })
         };
-        let mut news = News::default();
+        let mut news = LastSent::default();
         assert_eq!(news.status(1, None), "1 server");
         assert_eq!(
             news.status(1, upcoming(0)),

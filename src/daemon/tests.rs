@@ -7,20 +7,20 @@ use secrecy::SecretString;
 
 use super::*;
 use crate::config;
-use crate::daemon::clockwork::{CronClockwork, Work};
+use crate::daemon::scheduler::{CronScheduler, Work};
 use crate::daemon::sd_notify::ServiceManager;
-use crate::daemon::service_status::Herald;
+use crate::daemon::service_status::ServiceStatus;
 use crate::notify::Notices;
-use crate::notify::http::{Letter, Post, Posting};
+use crate::notify::http::{Message, Post, Posting};
 use crate::plan::Creation;
-use crate::provider::call_context::Scope;
+use crate::provider::call_context::CallContext;
 use crate::provider::credentials::Credentials;
 use crate::provider::transport::{Exchange, Request, Transport};
 use crate::report::{PastRotation, RotationOutcome};
 use crate::rotation::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
-use crate::sandbox::provider::{Call, Options, Provider};
-use crate::schedule::loaded::FirstLoaded;
+use crate::sandbox::provider::{Options, Provider, RecordedCall};
+use crate::schedule::first_loaded::FirstLoaded;
 
 const TOKEN: &str = "vps_test";
 
@@ -41,38 +41,38 @@ impl Stage {
     }
 
     async fn daemon(&self, settings: &Settings, transport: Box<dyn Transport>) -> Daemon {
-        self.daemon_by(Box::<CronClockwork>::default(), settings, transport).await
+        self.daemon_by(Box::<CronScheduler>::default(), settings, transport).await
     }
 
     async fn daemon_by(
         &self,
-        clockwork: Box<dyn Clockwork>,
+        scheduler: Box<dyn Scheduler>,
         settings: &Settings,
         transport: Box<dyn Transport>,
     ) -> Daemon {
         let hooks = Arc::new(Processes { clock: self.clock.clone() });
-        self.daemon_with(hooks, clockwork, settings, transport).await
+        self.daemon_with(hooks, scheduler, settings, transport).await
     }
 
     async fn daemon_with(
         &self,
         hooks: Arc<dyn HookRunner>,
-        clockwork: Box<dyn Clockwork>,
+        scheduler: Box<dyn Scheduler>,
         settings: &Settings,
         transport: Box<dyn Transport>,
     ) -> Daemon {
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
         let reports = Arc::clone(&self.reports);
-        let world = World {
+        let dependencies = Dependencies {
             clock: self.clock.clone(),
             exclusion: Exclusion::in_process(),
             hooks,
-            standings: Standings::default(),
+            statuses: Statuses::default(),
             first_loaded: self.first_loaded.clone(),
             on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
         };
-        Daemon::start(settings, client, world, clockwork).await.unwrap()
+        Daemon::start(settings, client, dependencies, scheduler).await.unwrap()
     }
 
     async fn start(&self, settings: &Settings) -> Daemon {
@@ -84,9 +84,9 @@ impl Stage {
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let transport = Box::new(self.memory.clone());
         let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
-        let listing = client.list(server, &Scope::default()).await.unwrap();
+        let listing = client.list(server, &CallContext::default()).await.unwrap();
         let creation = Creation::by_hand(name.to_owned(), 5, &listing).unwrap();
-        client.create(&creation, "", 1, &Scope::default()).await.unwrap();
+        client.create(&creation, "", 1, &CallContext::default()).await.unwrap();
     }
 
     async fn pass(&self, hours: u64) {
@@ -295,11 +295,11 @@ async fn a_start_runs_the_missed_tick_once_where_a_store_remembers_the_schedule(
     assert_eq!(ticks, ["2026-11-23T10:45:00Z"]);
 }
 
-/// Watches nothing: whoever made it asks the agenda by hand.
-struct NoClockwork;
+/// Watches nothing: whoever made it asks the due work by hand.
+struct NoScheduler;
 
-impl Clockwork for NoClockwork {
-    fn start(&mut self, _: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>> {
+impl Scheduler for NoScheduler {
+    fn start(&mut self, _: Arc<dyn DueWork>) -> Work<'_, Result<(), SchedulerError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -322,7 +322,7 @@ async fn a_lone_servers_first_request_leaves_at_its_tick_and_at_the_start_that_j
     ];
     for (server, start) in starts {
         let provider = stage.memory.provider.lock().unwrap();
-        let of_it = |call: &&Call| call.server == Some(server);
+        let of_it = |call: &&RecordedCall| call.server == Some(server);
         let first = provider.calls().iter().filter(of_it).map(|it| it.at).find(|at| *at >= start);
         let late = first.unwrap().duration_since(start);
         assert!(late <= SignedDuration::from_millis(5), "{server}: {late}");
@@ -343,7 +343,7 @@ async fn the_timer_is_for_ticks_and_for_starts_that_share_nothing(
     let line = "schedule = \"0 3 * * *\"\njitter = \"1h\"";
     let text: String = (101..101 + servers).map(|id| server(id, line)).collect();
     let memory = Box::new(stage.memory.clone());
-    let daemon = stage.daemon_by(Box::new(NoClockwork), &settings(&text), memory).await;
+    let daemon = stage.daemon_by(Box::new(NoScheduler), &settings(&text), memory).await;
     assert_eq!(daemon.shared.next_start_in(), Some(Duration::from_secs(1)));
     stage.clock.sleep(Duration::from_secs(1)).await;
     daemon.shared.run_due();
@@ -357,7 +357,7 @@ async fn the_heart_does_not_beat_for_what_is_due_and_is_not_run() {
     let stage = Stage::at("2026-11-23T02:59:00Z");
     let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
     let memory = Box::new(stage.memory.clone());
-    let daemon = stage.daemon_by(Box::new(NoClockwork), &settings, memory).await;
+    let daemon = stage.daemon_by(Box::new(NoScheduler), &settings, memory).await;
     let silence = || daemon.heartbeat().silence(stage.clock.now());
     let moment = Duration::from_millis(1);
     stage.clock.sleep(Duration::from_secs(20)).await;
@@ -395,10 +395,10 @@ async fn the_watchdog_is_fed_by_the_heart_and_not_when_orders_are_not_taken_any_
         }
     });
     let manager = ServiceManager::at(path.as_os_str().as_encoded_bytes()).unwrap();
-    let herald = Herald::new(manager, Some(Duration::from_secs(10)), stage.clock.clone());
+    let service = ServiceStatus::new(manager, Some(Duration::from_secs(10)), stage.clock.clone());
     // How often it is fed in so many seconds.
     let fed = async |span| {
-        let _ = stage.clock.timeout(Duration::from_secs(span), herald.keep(&daemon)).await;
+        let _ = stage.clock.timeout(Duration::from_secs(span), service.keep(&daemon)).await;
         UnixDatagram::unbound().unwrap().send_to(b"mark", &path).unwrap();
         let told = heard.iter().take_while(|message| message != "mark");
         told.filter(|message| message.lines().any(|line| line == "WATCHDOG=1")).count()
@@ -409,7 +409,7 @@ async fn the_watchdog_is_fed_by_the_heart_and_not_when_orders_are_not_taken_any_
     assert_eq!(fed(600).await, 0);
 }
 
-/// Real threads: one of them holds what the agenda needs. tokio's timers stand still too then, since
+/// Real threads: one of them holds what the due work needs. tokio's timers stand still too then, since
 /// the worker that waits for the mutex had them in its care; so the test waits without them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::disallowed_methods, reason = "tokio's own clock is held up on purpose")]
@@ -529,16 +529,17 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
         1,
     );
     let reports = Arc::clone(&stage.reports);
-    let world = World {
+    let dependencies = Dependencies {
         clock: stage.clock.clone(),
         exclusion: Exclusion::on_machine(&lock_file, "account", &stage.clock).unwrap(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
-        standings: Standings::default(),
+        statuses: Statuses::default(),
         first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
     };
-    let daemon =
-        Daemon::start(&settings, client, world, Box::<CronClockwork>::default()).await.unwrap();
+    let daemon = Daemon::start(&settings, client, dependencies, Box::<CronScheduler>::default())
+        .await
+        .unwrap();
     stage.clock.sleep(Duration::from_secs(120)).await;
     drop(claim);
     stage.pass(20).await;
@@ -586,9 +587,9 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
     let before = calls();
     stage.clock.sleep(Duration::from_secs(10)).await;
     assert_eq!(calls() - before, 1);
-    let standing = daemon.view().rows().remove(0).standing;
-    assert!(standing.trouble.is_none() && standing.last_success == Some(now), "{standing:?}");
-    let ring = standing.ring.unwrap();
+    let status = daemon.view().rows().remove(0).status;
+    assert!(status.trouble.is_none() && status.last_success == Some(now), "{status:?}");
+    let ring = status.ring.unwrap();
     assert_eq!(ring.name(ring.newest().unwrap()), "snapring-20261123T035900Z");
     assert_eq!(stage.told().len(), 1, "it is no rotation of this daemon");
     daemon.shutdown().await;
@@ -598,7 +599,7 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
 struct Hanging(Arc<Mutex<usize>>);
 
 impl Post for Hanging {
-    fn post<'a>(&'a self, _: &'a Letter) -> Posting<'a> {
+    fn post<'a>(&'a self, _: &'a Message) -> Posting<'a> {
         *self.0.lock().unwrap() += 1;
         Box::pin(std::future::pending())
     }
@@ -627,11 +628,11 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     ));
     let ends = Arc::<Mutex<Vec<(String, Duration)>>>::default();
     let (noticed, noted, clock) = (Arc::clone(&notices), Arc::clone(&ends), stage.clock.clone());
-    let world = World {
+    let dependencies = Dependencies {
         clock: stage.clock.clone(),
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
-        standings: Standings::default(),
+        statuses: Statuses::default(),
         first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report, at| {
             noticed.on_report(report, at);
@@ -641,8 +642,8 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     let credentials = Credentials::known(SecretString::from(TOKEN));
     let transport = Box::new(stage.memory.clone());
     let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
-    let clockwork = Box::<CronClockwork>::default();
-    let daemon = Daemon::start(&settings, client, world, clockwork).await.unwrap();
+    let scheduler = Box::<CronScheduler>::default();
+    let daemon = Daemon::start(&settings, client, dependencies, scheduler).await.unwrap();
     stage.pass(24).await;
     daemon.finish().await;
     notices.end().await;

@@ -8,9 +8,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::daemon::{Shared, lock};
 use crate::naming::Tick;
 use crate::provider::client::TokenState;
-use crate::provider::traffic::Traffic;
+use crate::provider::metrics::CallMetrics;
 use crate::server::Server;
-use crate::status::Standing;
+use crate::status::ServerStatus;
 
 /// Looks at a daemon. Clones look at the same one.
 #[derive(Clone)]
@@ -27,11 +27,11 @@ pub struct Configuration {
 
 /// One server, with all that is known of it.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct ServerView {
     /// What the configuration says.
     pub server: Arc<Server>,
     /// How it stands.
-    pub standing: Standing,
+    pub status: ServerStatus,
     /// The next rotation's tick, and when it starts.
     pub next: Option<(Tick, Timestamp)>,
 }
@@ -46,7 +46,7 @@ impl View {
     /// The present, by the daemon's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.0.world.clock.now().wall
+        self.0.dependencies.clock.now().wall
     }
 
     /// When the daemon started.
@@ -58,7 +58,7 @@ impl View {
     /// Whether its scheduler goes on.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.0.heartbeat.is_beating(self.0.world.clock.now())
+        self.0.heartbeat.is_beating(self.0.dependencies.clock.now())
     }
 
     /// What the provider makes of the account's token.
@@ -69,14 +69,14 @@ impl View {
 
     /// All calls to the provider.
     #[must_use]
-    pub fn traffic(&self) -> Traffic {
-        self.0.current().client.traffic().clone()
+    pub fn call_metrics(&self) -> CallMetrics {
+        self.0.current().client.metrics().clone()
     }
 
     /// How long rotations took.
     #[must_use]
     pub fn durations(&self) -> Histogram {
-        self.0.world.standings.durations().clone()
+        self.0.dependencies.statuses.durations().clone()
     }
 
     /// Whether any server is to be rotated.
@@ -93,12 +93,12 @@ impl View {
 
     /// Every server, by its number.
     #[must_use]
-    pub fn rows(&self) -> Vec<Row> {
+    pub fn rows(&self) -> Vec<ServerView> {
         let current = self.0.current();
         let timetable = lock(&self.0.timetable);
-        let row = |server: &Arc<Server>| Row {
+        let row = |server: &Arc<Server>| ServerView {
             server: Arc::clone(server),
-            standing: self.0.world.standings.of(server.id),
+            status: self.0.dependencies.statuses.of(server.id),
             next: timetable.next_of(server).filter(|_| server.enabled),
         };
         current.servers.values().map(row).collect()

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::Outcome;
 use crate::clock::Clock;
 use crate::notify::format::Format;
-use crate::notify::http::{Letter, Post};
+use crate::notify::http::{Message, Post};
 use crate::notify::message::{Bundle, bundles};
 use crate::notify::transitions::Notice;
 use crate::notify::webhook::Webhook;
@@ -38,7 +38,7 @@ pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 const TOGETHER: usize = 16 * 1024;
 
 /// One target's way out.
-pub(super) struct Courier {
+pub(super) struct Delivery {
     pub(super) to: Webhook,
     pub(super) format: Format,
     pub(super) post: Arc<dyn Post>,
@@ -70,9 +70,9 @@ pub async fn attempt(
     clock: &Clock,
     format: Format,
     to: &Webhook,
-    letter: &Letter,
+    message: &Message,
 ) -> Tried {
-    let answer = clock.timeout(TIMEOUT, post.post(letter)).await;
+    let answer = clock.timeout(TIMEOUT, post.post(message)).await;
     match answer.unwrap_or(Err(TransportError::Timeout)) {
         Err(error) => {
             let words = to.redact(&error.to_string());
@@ -87,7 +87,7 @@ pub async fn attempt(
     }
 }
 
-impl Courier {
+impl Delivery {
     /// Ends when its queue is closed and empty.
     pub(super) async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
@@ -122,7 +122,7 @@ impl Courier {
     }
 
     async fn deliver(&self, bundle: &Bundle) {
-        let letter = self.format.letter(&self.to, bundle);
+        let message = self.format.message(&self.to, bundle);
         let begun = self.clock.now().uptime;
         let passed = || self.clock.now().uptime.saturating_sub(begun);
         let mut tries = 0;
@@ -130,7 +130,7 @@ impl Courier {
         let ending = "snapring ended before it could go out";
         let gave_up = loop {
             let post = &*self.post;
-            let trying = attempt(post, &self.clock, self.format, &self.to, &letter);
+            let trying = attempt(post, &self.clock, self.format, &self.to, &message);
             let Some(tried) = self.unless_stopped(trying).await else { break ending };
             tries += 1;
             let tried = last.insert(tried);

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::call::Outcome;
 use crate::naming::{ServerId, Tick};
-use crate::notify::http::{Answer, Letter};
+use crate::notify::http::{Message, PostAnswer};
 use crate::notify::message::Bundle;
-use crate::notify::transitions::{Event, Notice, Subject};
+use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject};
 use crate::notify::webhook::Webhook;
 use crate::report::RotationOutcome;
 
@@ -54,24 +54,24 @@ impl Format {
     /// it is well only while nothing fails.
     #[must_use]
     pub fn tells(self, bundle: &Bundle) -> bool {
-        let good = matches!(bundle.event, Event::Recovery | Event::Success);
+        let good = matches!(bundle.event, NoticeKind::Recovery | NoticeKind::Success);
         !(self == Self::Healthchecks && good && !bundle.failing.is_nothing())
     }
 
     /// The news as this format has them.
     #[must_use]
-    pub fn letter(self, to: &Webhook, bundle: &Bundle) -> Letter {
+    pub fn message(self, to: &Webhook, bundle: &Bundle) -> Message {
         let to = to.clone();
         let plain = ("Content-Type", "text/plain; charset=utf-8".to_owned());
         let json = ("Content-Type", "application/json".to_owned());
         match self {
-            Self::Json => Letter { to, headers: vec![json], body: document(bundle) },
+            Self::Json => Message { to, headers: vec![json], body: document(bundle) },
             Self::Ntfy => {
                 let (priority, tags) = match bundle.event {
-                    Event::Failure => ("high", "rotating_light"),
-                    Event::Recovery => ("default", "white_check_mark"),
-                    Event::Success => ("low", "white_check_mark"),
-                    Event::Test => ("default", "bell"),
+                    NoticeKind::Failure => ("high", "rotating_light"),
+                    NoticeKind::Recovery => ("default", "white_check_mark"),
+                    NoticeKind::Success => ("low", "white_check_mark"),
+                    NoticeKind::Test => ("default", "bell"),
                 };
                 let headers = vec![
                     plain,
@@ -79,35 +79,35 @@ impl Format {
                     ("Priority", priority.to_owned()),
                     ("Tags", tags.to_owned()),
                 ];
-                Letter { to, headers, body: bundle.text() }
+                Message { to, headers, body: bundle.text() }
             }
             Self::Healthchecks => {
                 let to = match bundle.event {
-                    Event::Failure => to.below("fail"),
-                    Event::Recovery | Event::Success => to,
+                    NoticeKind::Failure => to.below("fail"),
+                    NoticeKind::Recovery | NoticeKind::Success => to,
                     // Is noted, and changes nothing of the check's state.
-                    Event::Test => to.below("log"),
+                    NoticeKind::Test => to.below("log"),
                 };
                 let body = format!("{}\n\n{}\n", bundle.title(), bundle.text());
-                Letter { to, headers: vec![plain], body }
+                Message { to, headers: vec![plain], body }
             }
             Self::Slack => {
                 let sign = match bundle.event {
-                    Event::Failure => ":rotating_light:",
-                    Event::Recovery | Event::Success => ":white_check_mark:",
-                    Event::Test => ":bell:",
+                    NoticeKind::Failure => ":rotating_light:",
+                    NoticeKind::Recovery | NoticeKind::Success => ":white_check_mark:",
+                    NoticeKind::Test => ":bell:",
                 };
                 let (title, text) = (escaped(&bundle.title()), escaped(&bundle.text()));
                 let text = format!("{sign} *{title}*\n{text}");
                 let body = serde_json::json!({ "text": text }).to_string();
-                Letter { to, headers: vec![json], body }
+                Message { to, headers: vec![json], body }
             }
         }
     }
 
     /// What an answer means: its class, and in words what the service said.
     #[must_use]
-    pub fn understand(self, answer: &Answer, to: &Webhook) -> (Outcome, String) {
+    pub fn understand(self, answer: &PostAnswer, to: &Webhook) -> (Outcome, String) {
         let said = excerpt(&to.redact(&answer.body));
         let outcome = Outcome::of_status(answer.status);
         let outcome = match outcome {
@@ -129,9 +129,9 @@ impl Format {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct NoticeJson<'a> {
     version: u32,
-    event: Event,
+    event: NoticeKind,
     at: Timestamp,
     title: String,
     text: String,
@@ -156,7 +156,7 @@ struct Entry<'a> {
 }
 
 fn document(bundle: &Bundle) -> String {
-    let document = Document {
+    let document = NoticeJson {
         version: VERSION,
         event: bundle.event,
         at: bundle.at,
@@ -174,8 +174,8 @@ fn document(bundle: &Bundle) -> String {
 
 fn entry(notice: &Notice) -> Entry<'_> {
     let (subject, server_id, server) = match &notice.subject {
-        Subject::Account => ("account", None, None),
-        Subject::Server { id, name } => ("server", Some(*id), Some(name.as_str())),
+        NoticeSubject::Account => ("account", None, None),
+        NoticeSubject::Server { id, name } => ("server", Some(*id), Some(name.as_str())),
     };
     Entry {
         subject,

@@ -22,7 +22,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A POST, ready to go.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct Message {
     /// Where to.
     pub to: Webhook,
     /// Headers; their values are one line each.
@@ -31,15 +31,15 @@ pub struct Letter {
     pub body: String,
 }
 
-impl fmt::Debug for Letter {
+impl fmt::Debug for Message {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Letter({}, {} bytes)", self.to, self.body.len())
+        write!(out, "Message({}, {} bytes)", self.to, self.body.len())
     }
 }
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct PostAnswer {
     /// The HTTP status.
     pub status: u16,
     /// The `Retry-After` header as it stood there.
@@ -49,13 +49,14 @@ pub struct Answer {
 }
 
 /// The future of one letter.
-pub type Posting<'a> = Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
+pub type Posting<'a> =
+    Pin<Box<dyn Future<Output = Result<PostAnswer, TransportError>> + Send + 'a>>;
 
 /// Carries letters. An implementation follows no redirect and tries nothing twice; how long it may
 /// take is seen to by who calls it.
 pub trait Post: Send + Sync {
     /// Posts one letter.
-    fn post<'a>(&'a self, letter: &'a Letter) -> Posting<'a>;
+    fn post<'a>(&'a self, message: &'a Message) -> Posting<'a>;
 }
 
 /// Over the network. It knows nothing of the account and its token.
@@ -72,11 +73,11 @@ impl HttpPost {
         Self { clock, client: OnceLock::new() }
     }
 
-    async fn send(&self, letter: &Letter) -> Result<Answer, TransportError> {
+    async fn send(&self, message: &Message) -> Result<PostAnswer, TransportError> {
         let client =
             self.client.get_or_init(connect).as_ref().map_err(|reason| connection(reason))?;
-        let mut request = client.post(letter.to.expose().clone()).body(letter.body.clone());
-        for (name, value) in &letter.headers {
+        let mut request = client.post(message.to.expose().clone()).body(message.body.clone());
+        for (name, value) in &message.headers {
             // By bytes: a name in a title may hold any letter.
             request = request.header(*name, value.as_bytes());
         }
@@ -96,13 +97,13 @@ impl HttpPost {
             }
         };
         let _ = self.clock.timeout(BODY_TIMEOUT, read).await;
-        Ok(Answer { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(PostAnswer { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
 
 impl Post for HttpPost {
-    fn post<'a>(&'a self, letter: &'a Letter) -> Posting<'a> {
-        Box::pin(self.send(letter))
+    fn post<'a>(&'a self, message: &'a Message) -> Posting<'a> {
+        Box::pin(self.send(message))
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     /// Answers one request with these bytes, and keeps the connection open. What it got.
-    async fn exchange(answer: &'static str, title: &str) -> (Vec<u8>, Answer) {
+    async fn exchange(answer: &'static str, title: &str) -> (Vec<u8>, PostAnswer) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
@@ -150,12 +151,12 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             (got, stream)
         });
-        let letter = Letter {
+        let message = Message {
             to: Webhook::parse(&format!("http://{address}/key")).unwrap(),
             headers: vec![("Title", title.to_owned())],
             body: "the body".to_owned(),
         };
-        let answer = HttpPost::new(Clock::system()).post(&letter).await.unwrap();
+        let answer = HttpPost::new(Clock::system()).post(&message).await.unwrap();
         (server.await.unwrap().0, answer)
     }
 
@@ -165,7 +166,7 @@ mod tests {
         let got = String::from_utf8(got).unwrap();
         assert!(got.starts_with("POST /key HTTP/1.1\r\n"), "{got}");
         assert!(got.contains("title: web-Ä ✓ failed\r\n"), "{got}");
-        assert_eq!(answer, Answer { status: 204, retry_after: None, body: String::new() });
+        assert_eq!(answer, PostAnswer { status: 204, retry_after: None, body: String::new() });
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::notify::transitions::{Event, Failing, Notice, Subject, Trouble};
+use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
 use crate::report::RotationOutcome;
 
 /// How many are listed in a text.
@@ -24,7 +24,7 @@ pub const MAX_TEXT_BYTES: usize = 3800;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
     /// What they are about.
-    pub event: Event,
+    pub event: NoticeKind,
     /// When it is told.
     pub at: Timestamp,
     /// At least one, but for a test; of each subject one.
@@ -40,7 +40,7 @@ impl Bundle {
     #[must_use]
     pub fn test(at: Timestamp) -> Self {
         let failing = Failing::default();
-        Self { event: Event::Test, at, notices: Vec::new(), failing, lost: 0 }
+        Self { event: NoticeKind::Test, at, notices: Vec::new(), failing, lost: 0 }
     }
 
     /// In a few words.
@@ -49,15 +49,15 @@ impl Bundle {
         let mut subjects = Vec::new();
         if self.accounts().next().is_some() {
             subjects.push(match self.event {
-                Event::Failure => "the API token was refused".to_owned(),
+                NoticeKind::Failure => "the API token was refused".to_owned(),
                 _ => "the API token is accepted again".to_owned(),
             });
         }
         let (verb, blocked) = match self.event {
-            Event::Failure => ("failed", "is blocked"),
-            Event::Recovery => ("recovered", "recovered"),
-            Event::Success => ("rotated", "rotated"),
-            Event::Test => ("", ""),
+            NoticeKind::Failure => ("failed", "is blocked"),
+            NoticeKind::Recovery => ("recovered", "recovered"),
+            NoticeKind::Success => ("rotated", "rotated"),
+            NoticeKind::Test => ("", ""),
         };
         let mut servers = self.servers();
         match (servers.next(), servers.count()) {
@@ -85,10 +85,10 @@ impl Bundle {
         };
         let others = self.failing.servers;
         match self.event {
-            Event::Failure if self.notices.len() == 1 && others > 1 => {
+            NoticeKind::Failure if self.notices.len() == 1 && others > 1 => {
                 let _ = write!(text, " In all {others} servers fail now.");
             }
-            Event::Recovery if others > 0 => {
+            NoticeKind::Recovery if others > 0 => {
                 let (s, verb) = if others == 1 { ("", "fails") } else { ("s", "fail") };
                 let _ = write!(text, "{}{others} server{s} still {verb}.", self.gap());
             }
@@ -105,13 +105,13 @@ impl Bundle {
     }
 
     fn accounts(&self) -> impl Iterator<Item = &Notice> {
-        self.notices.iter().filter(|it| it.subject == Subject::Account)
+        self.notices.iter().filter(|it| it.subject == NoticeSubject::Account)
     }
 
     fn servers(&self) -> impl Iterator<Item = (&Notice, &str)> {
         self.notices.iter().filter_map(|it| match &it.subject {
-            Subject::Server { name, .. } => Some((it, name.as_str())),
-            Subject::Account => None,
+            NoticeSubject::Server { name, .. } => Some((it, name.as_str())),
+            NoticeSubject::Account => None,
         })
     }
 }
@@ -127,7 +127,9 @@ pub fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle
     for notice in notices {
         let told = round.iter().rposition(|it| it.subject == notice.subject);
         match told.and_then(|at| round.get_mut(at)) {
-            Some(before) if before.event == Event::Success && notice.event == Event::Success => {
+            Some(before)
+                if before.event == NoticeKind::Success && notice.event == NoticeKind::Success =>
+            {
                 *before = notice;
             }
             Some(before) if before.event >= notice.event => {
@@ -140,7 +142,7 @@ pub fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle
     rounds.push(round);
     let mut bundles = Vec::new();
     for mut round in rounds {
-        for event in [Event::Failure, Event::Recovery, Event::Success] {
+        for event in [NoticeKind::Failure, NoticeKind::Recovery, NoticeKind::Success] {
             let (notices, others) = round.into_iter().partition(|it| it.event == event);
             round = others;
             let notices: Vec<Notice> = notices;
@@ -156,10 +158,10 @@ pub fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle
 fn sentences(notice: &Notice) -> String {
     let words = cut(&notice.words, REASON_ALONE);
     match (notice.event, &notice.subject) {
-        (Event::Failure, Subject::Account) => format!(
+        (NoticeKind::Failure, NoticeSubject::Account) => format!(
             "{words}. No server is rotated until there is a token that is accepted; this is told once, not for each server."
         ),
-        (Event::Failure, Subject::Server { .. }) => {
+        (NoticeKind::Failure, NoticeSubject::Server { .. }) => {
             let how =
                 if notice.outcome == RotationOutcome::Blocked { "is blocked" } else { "failed" };
             format!(
@@ -167,24 +169,24 @@ fn sentences(notice: &Notice) -> String {
                 notice.tick
             )
         }
-        (Event::Recovery, Subject::Account) => {
+        (NoticeKind::Recovery, NoticeSubject::Account) => {
             let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
             format!("Rotations go on. {trouble}").trim_end().to_owned()
         }
-        (Event::Recovery, Subject::Server { .. }) => {
+        (NoticeKind::Recovery, NoticeSubject::Server { .. }) => {
             let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
             format!("The rotation for {} went well: {words}. {trouble}", notice.tick)
                 .trim_end()
                 .to_owned()
         }
-        (Event::Success | Event::Test, _) => {
+        (NoticeKind::Success | NoticeKind::Test, _) => {
             format!("The rotation for {} went well: {words}.", notice.tick)
         }
     }
 }
 
 /// What a recovery ends.
-fn over(trouble: Trouble, now: Timestamp) -> String {
+fn over(trouble: FailingSince, now: Timestamp) -> String {
     let failed = match trouble.failed {
         0 => String::new(),
         1 => "; 1 rotation failed".to_owned(),
@@ -230,15 +232,15 @@ fn list(notices: &[Notice]) -> String {
 
 fn line(notice: &Notice) -> String {
     let name = match &notice.subject {
-        Subject::Account => "the account",
-        Subject::Server { name, .. } => name,
+        NoticeSubject::Account => "the account",
+        NoticeSubject::Server { name, .. } => name,
     };
     let said = match (notice.event, notice.trouble) {
-        (Event::Recovery, Some(Trouble { since: Some(since), .. })) => {
+        (NoticeKind::Recovery, Some(FailingSince { since: Some(since), .. })) => {
             format!("well again after {}", span(since, notice.at))
         }
-        (Event::Recovery, _) => "well again".to_owned(),
-        (Event::Failure, _) => {
+        (NoticeKind::Recovery, _) => "well again".to_owned(),
+        (NoticeKind::Failure, _) => {
             format!("{}: {}", notice.outcome.as_str(), cut(&notice.words, REASON_IN_A_LIST))
         }
         _ => cut(&notice.words, REASON_IN_A_LIST),

@@ -7,10 +7,10 @@ use super::*;
 use crate::config;
 use crate::config::types::Settings;
 use crate::naming::Tick;
-use crate::notify::http::{Answer, Letter, Posting};
+use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
 use crate::report::{KnownCause, RotationOutcome};
-use crate::telemetry::notes::Notes;
+use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);
 pub(crate) const DB: ServerId = ServerId(102);
@@ -84,7 +84,7 @@ impl Services {
 }
 
 impl Post for Services {
-    fn post<'a>(&'a self, letter: &'a Letter) -> Posting<'a> {
+    fn post<'a>(&'a self, letter: &'a Message) -> Posting<'a> {
         Box::pin(async {
             let url = letter.to.expose();
             let title =
@@ -103,7 +103,7 @@ impl Post for Services {
                 Reply::Broken => Err(TransportError::Connection("refused".to_owned())),
                 Reply::Status(status, retry_after, body) => {
                     let retry_after = retry_after.map(str::to_owned);
-                    Ok(Answer { status, retry_after, body: body.to_owned() })
+                    Ok(PostAnswer { status, retry_after, body: body.to_owned() })
                 }
             }
         })

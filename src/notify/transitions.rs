@@ -14,7 +14,7 @@ use crate::report::{KnownCause, Report, RotationOutcome};
 /// What a notice is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Event {
+pub enum NoticeKind {
     /// Rotations began to fail.
     Failure,
     /// They are well again.
@@ -25,7 +25,7 @@ pub enum Event {
     Test,
 }
 
-impl Event {
+impl NoticeKind {
     /// The word in the configuration and in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -40,7 +40,7 @@ impl Event {
 
 /// Whose state has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
+pub enum NoticeSubject {
     /// The account: its token.
     Account,
     /// One server.
@@ -54,7 +54,7 @@ pub enum Subject {
 
 /// A stretch of failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FailingSince {
     /// When the first rotation failed; `None`: before this process began.
     pub since: Option<Timestamp>,
     /// How many rotations failed, as far as this process has seen.
@@ -81,10 +81,10 @@ impl Failing {
 /// One piece of news.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What it is about; never [`Event::Test`].
-    pub event: Event,
+    /// What it is about; never [`NoticeKind::Test`].
+    pub event: NoticeKind,
     /// Whose state has changed.
-    pub subject: Subject,
+    pub subject: NoticeSubject,
     /// When the rotation ended that it was seen in.
     pub at: Timestamp,
     /// That rotation's tick.
@@ -94,7 +94,7 @@ pub struct Notice {
     /// Of a failure why, of all else what was done.
     pub words: String,
     /// Of a failure the one that begins, of a recovery the one that is over.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<FailingSince>,
     /// What fails after this.
     pub failing: Failing,
 }
@@ -103,19 +103,19 @@ pub struct Notice {
 #[derive(Debug, Clone, Default)]
 pub struct States {
     configured: BTreeSet<ServerId>,
-    failing: BTreeMap<ServerId, Trouble>,
-    account: Option<Trouble>,
+    failing: BTreeMap<ServerId, FailingSince>,
+    account: Option<FailingSince>,
 }
 
 /// What one report says.
-enum Verdict {
+enum StateChange {
     Good,
     Bad,
     TokenRefused,
     Nothing,
 }
 
-impl Verdict {
+impl StateChange {
     fn of(report: &Report) -> Self {
         match (report.outcome, report.known_cause) {
             (RotationOutcome::Rotated | RotationOutcome::Adopted, _) => Self::Good,
@@ -136,7 +136,7 @@ impl States {
         last_known: impl IntoIterator<Item = (ServerId, bool)>,
     ) -> Self {
         let configured: BTreeSet<ServerId> = configured.into_iter().collect();
-        let before = Trouble { since: None, failed: 0 };
+        let before = FailingSince { since: None, failed: 0 };
         let failing = last_known
             .into_iter()
             .filter(|(server, good)| !good && configured.contains(server))
@@ -162,32 +162,32 @@ impl States {
         if !self.configured.contains(&report.server_id) {
             return Vec::new();
         }
-        let server = || Subject::Server { id: report.server_id, name: report.server.clone() };
-        let begun = Trouble { since: Some(now), failed: 1 };
+        let server = || NoticeSubject::Server { id: report.server_id, name: report.server.clone() };
+        let begun = FailingSince { since: Some(now), failed: 1 };
         let mut news = Vec::new();
-        match Verdict::of(report) {
-            Verdict::Nothing => {}
-            Verdict::TokenRefused => match &mut self.account {
+        match StateChange::of(report) {
+            StateChange::Nothing => {}
+            StateChange::TokenRefused => match &mut self.account {
                 Some(trouble) => trouble.failed = trouble.failed.saturating_add(1),
                 None => {
                     self.account = Some(begun);
-                    news.push((Event::Failure, Subject::Account, Some(begun)));
+                    news.push((NoticeKind::Failure, NoticeSubject::Account, Some(begun)));
                 }
             },
-            Verdict::Bad => match self.failing.get_mut(&report.server_id) {
+            StateChange::Bad => match self.failing.get_mut(&report.server_id) {
                 Some(trouble) => trouble.failed = trouble.failed.saturating_add(1),
                 None => {
                     self.failing.insert(report.server_id, begun);
-                    news.push((Event::Failure, server(), Some(begun)));
+                    news.push((NoticeKind::Failure, server(), Some(begun)));
                 }
             },
-            Verdict::Good => {
+            StateChange::Good => {
                 if let Some(over) = self.account.take() {
-                    news.push((Event::Recovery, Subject::Account, Some(over)));
+                    news.push((NoticeKind::Recovery, NoticeSubject::Account, Some(over)));
                 }
                 news.push(match self.failing.remove(&report.server_id) {
-                    Some(over) => (Event::Recovery, server(), Some(over)),
-                    None => (Event::Success, server(), None),
+                    Some(over) => (NoticeKind::Recovery, server(), Some(over)),
+                    None => (NoticeKind::Success, server(), None),
                 });
             }
         }
@@ -199,7 +199,7 @@ impl States {
             tick: report.tick,
             outcome: report.outcome,
             words: match event {
-                Event::Failure => report.reason.clone().unwrap_or_else(|| report.words()),
+                NoticeKind::Failure => report.reason.clone().unwrap_or_else(|| report.words()),
                 _ => report.words(),
             },
             trouble,

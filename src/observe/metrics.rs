@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::daemon::view::{Row, View};
+use crate::daemon::view::{ServerView, View};
 use crate::ring::Holder;
 
 /// What the answer is.
@@ -24,7 +24,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Never: text can always be written to a string.
 pub fn render(view: &View) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    view.traffic().register(&mut registry);
+    view.call_metrics().register(&mut registry);
     let help = "How long rotations took";
     let name = "snapring_rotation_duration";
     registry.register_with_unit(name, help, Unit::Seconds, view.durations());
@@ -40,7 +40,7 @@ pub fn render(view: &View) -> Result<String, fmt::Error> {
 /// What is known of each server at one instant.
 #[derive(Debug)]
 struct Fleet {
-    rows: Vec<Row>,
+    rows: Vec<ServerView>,
     reloaded: bool,
 }
 
@@ -57,7 +57,7 @@ impl Collector for Fleet {
             encoder.encode_descriptor("snapring_rotations", help, None, MetricType::Counter)?;
         for row in &self.rows {
             // All outcomes, also those that never came: a counter that begins with 1 has not grown.
-            for (outcome, count) in row.standing.ended.each() {
+            for (outcome, count) in row.status.ended.each() {
                 let labels = [("server", row.server.name.as_str()), ("outcome", outcome.as_str())];
                 let mut counter = rotations.encode_family(&labels)?;
                 counter.encode_counter::<[(&str, &str); 0], _, f64>(&u64::from(count), None)?;
@@ -75,7 +75,7 @@ impl Collector for Fleet {
         let help = "Ticks with more than one snapshot, as the provider listed them last";
         let mut ticks = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for row in &self.rows {
-            let Some(ring) = &row.standing.ring else { continue };
+            let Some(ring) = &row.status.ring else { continue };
             let labels = [("server", row.server.name.as_str())];
             ticks.encode_family(&labels)?.encode_gauge(&i64::from(ring.duplicate_ticks()))?;
         }
@@ -84,13 +84,13 @@ impl Collector for Fleet {
             &mut encoder,
             "snapring_last_success_timestamp",
             "When a rotation last ended well",
-            |row| row.standing.last_success(),
+            |row| row.status.last_success(),
         )?;
         self.times(
             &mut encoder,
             "snapring_last_rotation_timestamp",
             "When a rotation last ended, however it did",
-            |row| row.standing.last.as_ref().map(|ended| ended.at),
+            |row| row.status.last.as_ref().map(|ended| ended.at),
         )?;
         self.times(
             &mut encoder,
@@ -102,7 +102,7 @@ impl Collector for Fleet {
             &mut encoder,
             "snapring_snapshot_newest_timestamp",
             "When the newest completed managed snapshot was begun",
-            |row| Some(row.standing.ring.as_ref()?.newest()?.created_at),
+            |row| Some(row.status.ring.as_ref()?.newest()?.created_at),
         )
     }
 }
@@ -114,7 +114,7 @@ impl Fleet {
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
-        of: impl Fn(&Row) -> Option<Timestamp>,
+        of: impl Fn(&ServerView) -> Option<Timestamp>,
     ) -> fmt::Result {
         let unit = Unit::Seconds;
         let mut gauge = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?;
@@ -128,8 +128,8 @@ impl Fleet {
 }
 
 /// Foreign are all that are not ours, pinned ones too: both use up slots that are not to be freed.
-fn slots(row: &Row, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-    let Some(ring) = &row.standing.ring else { return Ok(()) };
+fn slots(row: &ServerView, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    let Some(ring) = &row.status.ring else { return Ok(()) };
     let taken = ring.count(|_| true);
     let managed = ring.count(|holder| matches!(holder, Holder::Managed(_)));
     let states = [

@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use crate::daemon::view::View;
 use crate::observe::routes::Query;
 use crate::observe::status_document::{
-    DaemonStatus, Found, RingStatus, ServerStatus, SnapshotStatus, State, Totals,
+    DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
 };
 use crate::provider::client::TokenState;
 use crate::readable;
@@ -163,7 +163,7 @@ impl Page {
             .iter()
             .skip((pages.number - 1).saturating_mul(ON_A_PAGE))
             .take(ON_A_PAGE)
-            .map(|(state, row)| ServerCard::of(&ServerStatus::of(row, *state), now))
+            .map(|(state, row)| ServerCard::of(&ServerRecord::of(row, *state), now))
             .collect();
         Self {
             now,
@@ -175,7 +175,7 @@ impl Page {
             daemon: facts(daemon),
             search: query.filter.words.clone(),
             totals,
-            choices: State::ALL
+            choices: ServerState::ALL
                 .into_iter()
                 .map(|state| Choice {
                     value: state.as_str(),
@@ -268,7 +268,7 @@ impl Pages {
 }
 
 impl ServerCard {
-    fn of(server: &ServerStatus, now: Timestamp) -> Self {
+    fn of(server: &ServerRecord, now: Timestamp) -> Self {
         let time = |at| Time::of(at, now);
         let last = server.last_rotation.as_ref();
         let error = server.trouble.as_ref().map(|trouble| {
@@ -300,7 +300,7 @@ impl ServerCard {
     }
 }
 
-fn key(server: &ServerStatus) -> String {
+fn key(server: &ServerRecord) -> String {
     let mut hasher = DefaultHasher::new();
     serde_json::to_string(server).unwrap_or_default().hash(&mut hasher);
     format!("{:016x}", hasher.finish())

@@ -13,7 +13,9 @@ use url::form_urlencoded;
 
 use crate::daemon::view::View;
 use crate::observe::health::Obstacles;
-use crate::observe::status_document::{DaemonStatus, Document, Filter, Found, State};
+use crate::observe::status_document::{
+    DaemonStatus, Found, ServerState, StatusDocument, StatusFilter,
+};
 use crate::observe::{metrics, page};
 
 /// All paths.
@@ -51,7 +53,7 @@ async fn status(Shared(view): Shared<View>, RawQuery(query): RawQuery) -> Respon
         Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
     };
     let found = Found::among(view.rows(), &query.filter);
-    let document = Document::of(&found, Some(DaemonStatus::of(&view)), view.now());
+    let document = StatusDocument::of(&found, Some(DaemonStatus::of(&view)), view.now());
     match serde_json::to_string(&document) {
         Ok(json) => answer(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -79,7 +81,7 @@ async fn front_page(Shared(view): Shared<View>, RawQuery(query): RawQuery) -> Re
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     /// Which servers.
-    pub filter: Filter,
+    pub filter: StatusFilter,
     /// Which page of them, from 1.
     pub page: usize,
 }
@@ -92,8 +94,9 @@ impl Query {
                 "q" => query.filter.words = value.into_owned(),
                 "state" if value.is_empty() => {}
                 "state" => {
-                    let known = State::ALL.into_iter().find(|state| state.as_str() == value);
-                    let words: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
+                    let known = ServerState::ALL.into_iter().find(|state| state.as_str() == value);
+                    let words: Vec<_> =
+                        ServerState::ALL.iter().map(|state| state.as_str()).collect();
                     let problem = || format!("state is one of {}\n", words.join(", "));
                     query.filter.state = Some(known.ok_or_else(problem)?);
                 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::view::{Row, View};
+use crate::daemon::view::{ServerView, View};
 use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
 use crate::provider::client::TokenState;
@@ -16,7 +16,7 @@ pub const VERSION: u32 = 1;
 
 /// How things are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Document {
+pub struct StatusDocument {
     /// [`VERSION`].
     pub version: u32,
     /// snapring's own.
@@ -28,7 +28,7 @@ pub struct Document {
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
-    pub servers: Vec<ServerStatus>,
+    pub servers: Vec<ServerRecord>,
 }
 
 /// How the daemon is.
@@ -51,7 +51,7 @@ pub struct DaemonStatus {
 /// How a server is. The worst comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ServerState {
     /// Its last rotation failed.
     Failed,
     /// Its last rotation found no slot.
@@ -64,7 +64,7 @@ pub enum State {
     Disabled,
 }
 
-impl State {
+impl ServerState {
     /// All of them, the worst first.
     pub const ALL: [Self; 5] =
         [Self::Failed, Self::Blocked, Self::Unknown, Self::Ok, Self::Disabled];
@@ -108,16 +108,16 @@ pub struct Totals {
 impl Totals {
     /// Counts them.
     #[must_use]
-    pub fn of(states: impl Iterator<Item = State>) -> Self {
+    pub fn of(states: impl Iterator<Item = ServerState>) -> Self {
         let mut totals = Self::default();
         for state in states {
             totals.servers += 1;
             *match state {
-                State::Failed => &mut totals.failed,
-                State::Blocked => &mut totals.blocked,
-                State::Unknown => &mut totals.unknown,
-                State::Ok => &mut totals.ok,
-                State::Disabled => &mut totals.disabled,
+                ServerState::Failed => &mut totals.failed,
+                ServerState::Blocked => &mut totals.blocked,
+                ServerState::Unknown => &mut totals.unknown,
+                ServerState::Ok => &mut totals.ok,
+                ServerState::Disabled => &mut totals.disabled,
             } += 1;
         }
         totals
@@ -125,26 +125,26 @@ impl Totals {
 
     /// How many are so.
     #[must_use]
-    pub fn count(&self, state: State) -> usize {
+    pub fn count(&self, state: ServerState) -> usize {
         match state {
-            State::Failed => self.failed,
-            State::Blocked => self.blocked,
-            State::Unknown => self.unknown,
-            State::Ok => self.ok,
-            State::Disabled => self.disabled,
+            ServerState::Failed => self.failed,
+            ServerState::Blocked => self.blocked,
+            ServerState::Unknown => self.unknown,
+            ServerState::Ok => self.ok,
+            ServerState::Disabled => self.disabled,
         }
     }
 }
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerStatus {
+pub struct ServerRecord {
     /// The provider's number.
     pub id: ServerId,
     /// Its name in the configuration.
     pub name: String,
     /// How it is.
-    pub state: State,
+    pub state: ServerState,
     /// When a rotation last ended well, as far as that is remembered; else the newest completed
     /// managed snapshot's time.
     pub last_success_at: Option<Timestamp>,
@@ -245,15 +245,15 @@ pub struct SnapshotStatus {
 
 /// Which servers are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct StatusFilter {
     /// Those whose name, or whole number, holds this, whatever its case.
     pub words: String,
     /// Those that are so.
-    pub state: Option<State>,
+    pub state: Option<ServerState>,
 }
 
-impl Filter {
-    fn takes(&self, row: &Row, state: State) -> bool {
+impl StatusFilter {
+    fn takes(&self, row: &ServerView, state: ServerState) -> bool {
         let words = self.words.trim().to_lowercase();
         let named = words.is_empty()
             || row.server.name.to_lowercase().contains(&words)
@@ -268,14 +268,15 @@ pub struct Found {
     /// How many servers are how, all of them counted.
     pub totals: Totals,
     /// What was found: those in trouble first, then by name.
-    pub rows: Vec<(State, Row)>,
+    pub rows: Vec<(ServerState, ServerView)>,
 }
 
 impl Found {
     /// Looks through these.
     #[must_use]
-    pub fn among(rows: Vec<Row>, filter: &Filter) -> Self {
-        let mut rows: Vec<(State, Row)> = rows.into_iter().map(|row| (state(&row), row)).collect();
+    pub fn among(rows: Vec<ServerView>, filter: &StatusFilter) -> Self {
+        let mut rows: Vec<(ServerState, ServerView)> =
+            rows.into_iter().map(|row| (state(&row), row)).collect();
         let totals = Totals::of(rows.iter().map(|(state, _)| *state));
         rows.retain(|(state, row)| filter.takes(row, *state));
         rows.sort_by(|(state, row), (other_state, other)| {
@@ -287,13 +288,13 @@ impl Found {
 
 /// How a server is.
 #[must_use]
-pub fn state(row: &Row) -> State {
-    match (row.server.enabled, &row.standing.trouble, row.standing.last_success) {
-        (false, ..) => State::Disabled,
-        (true, Some(trouble), _) if trouble.blocked => State::Blocked,
-        (true, Some(_), _) => State::Failed,
-        (true, None, Some(_)) => State::Ok,
-        (true, None, None) => State::Unknown,
+pub fn state(row: &ServerView) -> ServerState {
+    match (row.server.enabled, &row.status.trouble, row.status.last_success) {
+        (false, ..) => ServerState::Disabled,
+        (true, Some(trouble), _) if trouble.blocked => ServerState::Blocked,
+        (true, Some(_), _) => ServerState::Failed,
+        (true, None, Some(_)) => ServerState::Ok,
+        (true, None, None) => ServerState::Unknown,
     }
 }
 
@@ -313,7 +314,7 @@ impl DaemonStatus {
     }
 }
 
-impl Document {
+impl StatusDocument {
     /// How these servers are; `daemon` where one runs.
     #[must_use]
     pub fn of(found: &Found, daemon: Option<DaemonStatus>, at: Timestamp) -> Self {
@@ -323,37 +324,37 @@ impl Document {
             at,
             daemon,
             totals: found.totals,
-            servers: found.rows.iter().map(|(state, row)| ServerStatus::of(row, *state)).collect(),
+            servers: found.rows.iter().map(|(state, row)| ServerRecord::of(row, *state)).collect(),
         }
     }
 }
 
-impl ServerStatus {
+impl ServerRecord {
     /// How a server is.
     #[must_use]
-    pub fn of(row: &Row, state: State) -> Self {
-        let Row { server, standing, next } = row;
+    pub fn of(row: &ServerView, state: ServerState) -> Self {
+        let ServerView { server, status, next } = row;
         Self {
             id: server.id,
             name: server.name.clone(),
             state,
-            last_success_at: standing.last_success(),
-            trouble: standing.trouble.as_ref().map(|it| TroubleStatus {
+            last_success_at: status.last_success(),
+            trouble: status.trouble.as_ref().map(|it| TroubleStatus {
                 since: it.since,
                 rotations: it.rotations,
                 reason: it.reason.as_deref().map(str::to_owned),
             }),
-            last_rotation: standing.last.as_ref().map(|ended| RotationStatus {
+            last_rotation: status.last.as_ref().map(|ended| RotationStatus {
                 tick: ended.tick.instant(),
                 ended_at: ended.at,
                 outcome: ended.outcome,
                 reason: ended.reason.as_deref().map(str::to_owned),
             }),
-            under_way: standing
+            under_way: status
                 .under_way
                 .map(|(tick, since)| UnderWayStatus { tick: tick.instant(), since }),
             next: next.map(|(tick, starts_at)| NextStatus { tick: tick.instant(), starts_at }),
-            ring: standing
+            ring: status
                 .ring
                 .as_ref()
                 .map(|seen| RingStatus::of(seen, server.policy.cap, server.policy.reserve)),

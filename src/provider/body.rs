@@ -13,7 +13,7 @@ const EXCERPT_CHARACTERS: usize = 160;
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
+pub struct ListingPage {
     /// The rows, in the provider's order.
     pub snapshots: Vec<Snapshot>,
     /// How many rows the provider says the whole listing has.
@@ -24,7 +24,7 @@ pub struct Page {
 
 /// One of the account's servers, as far as snapring uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerRow {
+pub struct AccountServer {
     /// The provider's number.
     pub id: ServerId,
     /// Its name at the provider.
@@ -120,7 +120,7 @@ fn parse(body: &[u8]) -> Result<Value, String> {
 ///
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
-pub fn page(body: &[u8], base: &Url) -> Result<Page, String> {
+pub fn page(body: &[u8], base: &Url) -> Result<ListingPage, String> {
     let Envelope { rows, count, next_query } = envelope(body, base)?;
     let read = |row| {
         serde_json::from_value::<RawSnapshot>(row)
@@ -128,7 +128,7 @@ pub fn page(body: &[u8], base: &Url) -> Result<Page, String> {
             .and_then(RawSnapshot::validate)
     };
     let snapshots = rows.into_iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Page { snapshots, count, next_query })
+    Ok(ListingPage { snapshots, count, next_query })
 }
 
 /// Reads the answer to `POST /snapshots/`.
@@ -145,12 +145,12 @@ pub fn created(body: &[u8]) -> Result<Snapshot, String> {
 ///
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
-pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<ServerRow>, Option<String>), String> {
+pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<AccountServer>, Option<String>), String> {
     let Envelope { rows, next_query, .. } = envelope(body, base)?;
     let read = |row| {
         let RawServer { id, name } = serde_json::from_value(row)
             .map_err(|error| one_line(&format!("a row is not a server: {error}")))?;
-        Ok(ServerRow { id: ServerId(id), name: name.unwrap_or_default() })
+        Ok(AccountServer { id: ServerId(id), name: name.unwrap_or_default() })
     };
     Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
 }

@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
-use crate::provider::call_event::Subject;
+use crate::provider::call_event::CallSubject;
 use crate::server::Server;
 
 /// On whose behalf calls are made, and how long they may be tried.
 #[derive(Debug, Clone, Default)]
-pub struct Scope {
+pub struct CallContext {
     /// The server and its name in the configuration.
     pub server: Option<(ServerId, String)>,
     /// The rotation's tick.
@@ -27,7 +27,7 @@ pub struct Scope {
     calls: Arc<AtomicU32>,
 }
 
-impl Scope {
+impl CallContext {
     /// On behalf of a configured server.
     #[must_use]
     pub fn of(server: &Server, shutdown: CancellationToken) -> Self {
@@ -58,12 +58,12 @@ impl Scope {
         self.calls.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn subject(&self) -> Subject {
-        Subject {
+    pub(crate) fn subject(&self) -> CallSubject {
+        CallSubject {
             server_id: self.server.as_ref().map(|(id, _)| *id),
             server: self.server.as_ref().map(|(_, name)| name.clone()),
             tick: self.tick,
-            ..Subject::default()
+            ..CallSubject::default()
         }
     }
 

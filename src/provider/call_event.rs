@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::call::{Operation, Outcome};
 use crate::clock::Clock;
 use crate::naming::{ServerId, SnapshotId, Tick};
-use crate::provider::traffic::Traffic;
+use crate::provider::metrics::CallMetrics;
 
 /// What a call is about, for its event.
 #[derive(Debug, Clone, Default)]
-pub struct Subject {
+pub struct CallSubject {
     /// Of which server.
     pub server_id: Option<ServerId>,
     /// Its name in the configuration.
@@ -24,26 +24,26 @@ pub struct Subject {
 
 /// A call under way. Whatever becomes of it, one event comes of it: the end that it is told, or,
 /// when it is dropped before that, that it was abandoned.
-pub(crate) struct Record<'a> {
+pub(crate) struct CallEvent<'a> {
     operation: Operation,
-    subject: Subject,
+    subject: CallSubject,
     attempt: u32,
     begun: Duration,
     clock: &'a Clock,
-    traffic: &'a Traffic,
+    metrics: &'a CallMetrics,
     told: bool,
 }
 
-impl<'a> Record<'a> {
+impl<'a> CallEvent<'a> {
     pub(crate) fn begin(
         operation: Operation,
-        subject: Subject,
+        subject: CallSubject,
         attempt: u32,
         clock: &'a Clock,
-        traffic: &'a Traffic,
+        metrics: &'a CallMetrics,
     ) -> Self {
         let begun = clock.now().uptime;
-        Self { operation, subject, attempt, begun, clock, traffic, told: false }
+        Self { operation, subject, attempt, begun, clock, metrics, told: false }
     }
 
     /// The provider gave the snapshot its number only now.
@@ -57,7 +57,7 @@ impl<'a> Record<'a> {
 
     /// Readable by itself: `words` are the provider's, and empty when all is well.
     fn sentence(&self, outcome: Outcome, status: Option<u16>, words: &str) -> String {
-        let Subject { server_id, server, snapshot_id, snapshot, .. } = &self.subject;
+        let CallSubject { server_id, server, snapshot_id, snapshot, .. } = &self.subject;
         let mut sentence = match (server, server_id) {
             (Some(server), _) => format!("{server}: "),
             (None, Some(id)) => format!("server {id}: "),
@@ -86,8 +86,8 @@ impl<'a> Record<'a> {
         self.told = true;
         let message = self.sentence(outcome, status, words);
         let duration = self.clock.now().uptime.saturating_sub(self.begun);
-        self.traffic.count(self.operation, outcome, duration);
-        let Subject { server_id, server, snapshot_id, snapshot, tick } = &self.subject;
+        self.metrics.count(self.operation, outcome, duration);
+        let CallSubject { server_id, server, snapshot_id, snapshot, tick } = &self.subject;
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
@@ -116,7 +116,7 @@ impl<'a> Record<'a> {
     }
 }
 
-impl Drop for Record<'_> {
+impl Drop for CallEvent<'_> {
     fn drop(&mut self) {
         if !self.told {
             self.tell(Outcome::Transport, None, "abandoned before the answer came");

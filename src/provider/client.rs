@@ -21,16 +21,17 @@ use crate::moment::Moment;
 use crate::naming::ServerId;
 use crate::plan::{Creation, Deletion};
 use crate::provider::admission::{Admission, Admitted, Urgency};
-use crate::provider::body::{self, ServerRow, TokenInfo};
-use crate::provider::call_context::Scope;
-use crate::provider::call_event::{Record, Subject};
+use crate::provider::body::{self, AccountServer, TokenInfo};
+use crate::provider::call_context::CallContext;
+use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::Credentials;
 use crate::provider::exchange::Call;
-use crate::provider::last_seen::Sightings;
-use crate::provider::pagination::Reading;
+use crate::provider::last_seen::LastSeen;
+use crate::provider::metrics::CallMetrics;
+use crate::provider::pagination::PageReader;
+use crate::provider::pending_changes::PendingChanges;
 use crate::provider::settings::ApiSettings;
-use crate::provider::shared_listing::Lister;
-use crate::provider::traffic::Traffic;
+use crate::provider::shared_listing::SharedListing;
 use crate::provider::transport::{Method, TornBody, Transport};
 use crate::snapshot::{Listing, Snapshot};
 
@@ -64,9 +65,10 @@ pub struct Client {
     pub(super) refused: Mutex<Option<Operation>>,
     /// Whether the account's token was ever accepted.
     pub(super) accepted: AtomicBool,
-    pub(super) traffic: Traffic,
-    pub(super) lister: Lister,
-    pub(super) sightings: Sightings,
+    pub(super) metrics: CallMetrics,
+    pub(super) pending_changes: PendingChanges,
+    pub(super) shared_listing: SharedListing,
+    pub(super) last_seen: LastSeen,
     random: Mutex<StdRng>,
 }
 
@@ -102,9 +104,10 @@ impl Client {
             retries: settings.retries,
             refused: Mutex::default(),
             accepted: AtomicBool::new(false),
-            traffic: Traffic::default(),
-            lister: Lister::default(),
-            sightings: Sightings::default(),
+            metrics: CallMetrics::default(),
+            pending_changes: PendingChanges::default(),
+            shared_listing: SharedListing::default(),
+            last_seen: LastSeen::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
         }
     }
@@ -115,8 +118,9 @@ impl Client {
     #[must_use]
     pub fn in_place_of(self, before: &Self) -> Self {
         Self {
-            traffic: before.traffic.clone(),
-            sightings: before.sightings.clone(),
+            metrics: before.metrics.clone(),
+            pending_changes: before.pending_changes.clone(),
+            last_seen: before.last_seen.clone(),
             admission: self.admission.beside(&before.admission),
             ..self
         }
@@ -125,18 +129,18 @@ impl Client {
     /// Whether this server was ever listed.
     #[must_use]
     pub fn has_seen(&self, server: ServerId) -> bool {
-        self.sightings.know(server)
+        self.last_seen.know(server)
     }
 
     /// Forgets what other servers had.
     pub fn keep_only(&self, keep: impl Fn(ServerId) -> bool) {
-        self.sightings.keep_only(keep);
+        self.last_seen.keep_only(keep);
     }
 
     /// What its calls, and those of the clients that it counts with, came to.
     #[must_use]
-    pub fn traffic(&self) -> &Traffic {
-        &self.traffic
+    pub fn metrics(&self) -> &CallMetrics {
+        &self.metrics
     }
 
     /// What the provider makes of the token.
@@ -175,12 +179,12 @@ impl Client {
     ///
     /// # Errors
     /// When no complete listing could be had, for whatever reason.
-    pub async fn list(&self, server: ServerId, scope: &Scope) -> Result<Listing, CallError> {
+    pub async fn list(&self, server: ServerId, scope: &CallContext) -> Result<Listing, CallError> {
         let (mut snapshots, asked_at) = self.list_all(Some(server), scope).await?;
         // The filter may have been ignored.
         snapshots.retain(|snapshot| snapshot.server == server);
         let listing = Listing::complete(server, snapshots, asked_at);
-        self.sightings.saw(&listing);
+        self.last_seen.saw(&listing);
         Ok(listing)
     }
 
@@ -188,7 +192,10 @@ impl Client {
     ///
     /// # Errors
     /// As for [`Client::list`].
-    pub async fn list_account(&self, scope: &Scope) -> Result<(Vec<Snapshot>, Moment), CallError> {
+    pub async fn list_account(
+        &self,
+        scope: &CallContext,
+    ) -> Result<(Vec<Snapshot>, Moment), CallError> {
         self.list_all(None, scope).await
     }
 
@@ -202,7 +209,7 @@ impl Client {
         creation: &Creation,
         description: &str,
         attempt: u32,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<Snapshot, CallError> {
         let mut body = json!({ "server_id": creation.server(), "name": creation.name() });
         if !description.is_empty()
@@ -215,7 +222,7 @@ impl Client {
             method: Method::Post,
             path: "snapshots/".to_owned(),
             body: Some(body.to_string().into_bytes()),
-            subject: Subject { snapshot: Some(creation.name().to_owned()), ..scope.subject() },
+            subject: CallSubject { snapshot: Some(creation.name().to_owned()), ..scope.subject() },
             attempt,
             seen: Some(creation.seen()),
             scope,
@@ -230,7 +237,7 @@ impl Client {
                 Ok(snapshot)
             })
             .await?;
-        self.sightings.made(snapshot.server, snapshot.id);
+        self.last_seen.made(snapshot.server, snapshot.id);
         Ok(snapshot)
     }
 
@@ -239,7 +246,7 @@ impl Client {
     ///
     /// # Errors
     /// When it may still be there.
-    pub async fn delete(&self, deletion: &Deletion, scope: &Scope) -> Result<(), CallError> {
+    pub async fn delete(&self, deletion: &Deletion, scope: &CallContext) -> Result<(), CallError> {
         let mut tries = self.tries();
         // Of a try that may have been carried out; one that was throttled has changed nothing.
         let mut unknown = None;
@@ -247,7 +254,7 @@ impl Client {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
                 Ok(()) => {
                     if let Some((server, _)) = &scope.server {
-                        self.sightings.deleted(*server, deletion.snapshot());
+                        self.last_seen.deleted(*server, deletion.snapshot());
                     }
                     return Ok(());
                 }
@@ -275,13 +282,13 @@ impl Client {
     ///
     /// # Errors
     /// When the provider did not say that it has begun.
-    pub async fn restore(&self, snapshot: &Snapshot, scope: &Scope) -> Result<(), CallError> {
+    pub async fn restore(&self, snapshot: &Snapshot, scope: &CallContext) -> Result<(), CallError> {
         let call = Call {
             operation: Operation::Restore,
             method: Method::Post,
             path: format!("snapshots/{}/restore/", snapshot.id),
             body: None,
-            subject: Subject {
+            subject: CallSubject {
                 snapshot_id: Some(snapshot.id),
                 snapshot: Some(snapshot.name.clone()),
                 ..scope.subject()
@@ -290,7 +297,7 @@ impl Client {
             seen: None,
             scope,
         };
-        let understood = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+        let understood = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
             let body = body.map_err(|torn| torn.to_string())?;
             serde_json::from_slice::<serde_json::Value>(&body)
                 .map(|_| ())
@@ -303,12 +310,12 @@ impl Client {
     ///
     /// # Errors
     /// When the provider does not say.
-    pub async fn account(&self, scope: &Scope) -> Result<TokenInfo, CallError> {
+    pub async fn account(&self, scope: &CallContext) -> Result<TokenInfo, CallError> {
         let mut tries = self.tries();
         loop {
             let call =
                 self.glance(Operation::Account, "account/me/".to_owned(), tries.attempt, scope);
-            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
                 body::token_info(&body.map_err(|torn| torn.to_string())?)
             };
             let error = match self.exchange(call, read).await {
@@ -323,7 +330,7 @@ impl Client {
     ///
     /// # Errors
     /// When the provider does not say, or not all of them.
-    pub async fn servers(&self, scope: &Scope) -> Result<Vec<ServerRow>, CallError> {
+    pub async fn servers(&self, scope: &CallContext) -> Result<Vec<AccountServer>, CallError> {
         let mut tries = self.tries();
         loop {
             let error = match self.servers_once(tries.attempt, scope).await {
@@ -337,7 +344,7 @@ impl Client {
     async fn list_all(
         &self,
         server: Option<ServerId>,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<(Vec<Snapshot>, Moment), CallError> {
         let mut tries = self.tries();
         loop {
@@ -354,9 +361,9 @@ impl Client {
         &self,
         server: Option<ServerId>,
         attempt: u32,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<(Vec<Snapshot>, Moment), CallError> {
-        let mut reading = Reading::default();
+        let mut reading = PageReader::default();
         let mut query = server.map(|id| format!("server_id={id}"));
         let mut asked_at = None;
         for _ in 0..MAX_PAGES {
@@ -377,25 +384,29 @@ impl Client {
         &self,
         turn: Admitted<'_>,
         query: Option<&str>,
-        reading: &mut Reading,
+        reading: &mut PageReader,
         attempt: u32,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<(Option<String>, Moment), CallError> {
         let path = query.map_or("snapshots/".to_owned(), |query| format!("snapshots/?{query}"));
         let call = self.glance(Operation::List, path, attempt, scope);
-        let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+        let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
             let body = body.map_err(|torn| torn.to_string())?;
             reading.take(body::page(&body, &self.base)?)
         };
         self.exchange_in_turn(turn, call, read).await
     }
 
-    async fn servers_once(&self, attempt: u32, scope: &Scope) -> Result<Vec<ServerRow>, CallError> {
+    async fn servers_once(
+        &self,
+        attempt: u32,
+        scope: &CallContext,
+    ) -> Result<Vec<AccountServer>, CallError> {
         let mut servers = Vec::new();
         let mut path = "servers/".to_owned();
         for _ in 0..MAX_PAGES {
             let call = self.glance(Operation::Servers, path, attempt, scope);
-            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| {
+            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
                 body::servers(&body.map_err(|torn| torn.to_string())?, &self.base)
             };
             let ((rows, next), _) = self.exchange(call, read).await?;
@@ -412,14 +423,14 @@ impl Client {
         &self,
         deletion: &Deletion,
         attempt: u32,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<(), CallError> {
         let call = Call {
             operation: Operation::Delete,
             method: Method::Delete,
             path: format!("snapshots/{}/", deletion.snapshot()),
             body: None,
-            subject: Subject {
+            subject: CallSubject {
                 snapshot_id: Some(deletion.snapshot()),
                 snapshot: Some(deletion.name().to_owned()),
                 ..scope.subject()
@@ -428,7 +439,7 @@ impl Client {
             seen: Some(deletion.seen()),
             scope,
         };
-        let read = |status, _: Result<Vec<u8>, TornBody>, _: &mut Record<'_>| match status {
+        let read = |status, _: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| match status {
             204 => Ok(()),
             other => Err(format!("a delete is answered with 204, not {other}")),
         };
@@ -440,7 +451,7 @@ impl Client {
         operation: Operation,
         path: String,
         attempt: u32,
-        scope: &'a Scope,
+        scope: &'a CallContext,
     ) -> Call<'a> {
         let subject = scope.subject();
         Call {
@@ -465,7 +476,7 @@ impl Client {
         &self,
         tries: &mut Tries,
         error: CallError,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<(), CallError> {
         let passing = error.outcome().is_some_and(Outcome::may_pass);
         let wait = tries.backoff.next().unwrap_or(BACKOFF_MAX);
@@ -491,7 +502,7 @@ impl Client {
 
     /// Whether a wait of this span would end before the scope's time is up.
     #[must_use]
-    pub fn has_time(&self, scope: &Scope, wait: Duration) -> bool {
+    pub fn has_time(&self, scope: &CallContext, wait: Duration) -> bool {
         let then = self.clock.now().uptime.saturating_add(wait);
         scope.give_up_at.is_none_or(|end| then < end)
     }
@@ -500,7 +511,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError::Interrupted`].
-    pub async fn pause(&self, scope: &Scope, span: Duration) -> Result<(), CallError> {
+    pub async fn pause(&self, scope: &CallContext, span: Duration) -> Result<(), CallError> {
         tokio::select! {
             biased;
             () = scope.shutdown.cancelled() => Err(CallError::Interrupted),

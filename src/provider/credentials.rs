@@ -45,7 +45,7 @@ pub enum CredentialError {
 
 /// Where the token stands.
 #[derive(Clone)]
-enum Source {
+enum TokenSource {
     File(PathBuf),
     /// A copy of systemd's; the file that it was made of is not known.
     Credential(PathBuf),
@@ -55,7 +55,7 @@ enum Source {
 
 /// Holds the token and reads it again when asked. `Debug` shows no token.
 pub struct Credentials {
-    source: Source,
+    source: TokenSource,
     current: Mutex<Option<SecretString>>,
     /// In the clock's uptime.
     refreshed_at: Mutex<Option<Duration>>,
@@ -64,11 +64,11 @@ pub struct Credentials {
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.source {
-            Source::File(path) | Source::Credential(path) => {
+            TokenSource::File(path) | TokenSource::Credential(path) => {
                 write!(out, "Credentials({})", path.display())
             }
-            Source::Environment(_) => out.write_str("Credentials($SNAPRING_TOKEN)"),
-            Source::Nowhere => out.write_str("Credentials(none)"),
+            TokenSource::Environment(_) => out.write_str("Credentials($SNAPRING_TOKEN)"),
+            TokenSource::Nowhere => out.write_str("Credentials(none)"),
         }
     }
 }
@@ -83,36 +83,38 @@ impl Credentials {
     pub fn locate(token_file: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let from_systemd = || {
             let path = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?).join(SYSTEMD_CREDENTIAL);
-            path.exists().then_some(Source::Credential(path))
+            path.exists().then_some(TokenSource::Credential(path))
         };
         let source = match (token_file, from_systemd()) {
             (Some(path), Some(credential)) if is_closed_to_this_user(path) => credential,
-            (Some(path), _) => Source::File(path.to_path_buf()),
+            (Some(path), _) => TokenSource::File(path.to_path_buf()),
             (None, Some(credential)) => credential,
             (None, None) => match variable("SNAPRING_TOKEN").map(OsString::into_string) {
-                Some(Ok(token)) if !token.trim().is_empty() => Source::Environment(token.into()),
+                Some(Ok(token)) if !token.trim().is_empty() => {
+                    TokenSource::Environment(token.into())
+                }
                 // Not even text: shows up as unusable when it is asked for.
-                Some(Err(_)) => Source::Environment(SecretString::from("\0")),
-                _ => Source::Nowhere,
+                Some(Err(_)) => TokenSource::Environment(SecretString::from("\0")),
+                _ => TokenSource::Nowhere,
             },
         };
         Self::of(source)
     }
 
-    fn of(source: Source) -> Self {
+    fn of(source: TokenSource) -> Self {
         Self { source, current: Mutex::default(), refreshed_at: Mutex::default() }
     }
 
     /// Whether the token is a credential that systemd handed over.
     #[must_use]
     pub fn are_systemds(&self) -> bool {
-        matches!(self.source, Source::Credential(_))
+        matches!(self.source, TokenSource::Credential(_))
     }
 
     /// A token that is already known (the sandbox's).
     #[must_use]
     pub fn known(token: SecretString) -> Self {
-        Self::of(Source::Environment(token))
+        Self::of(TokenSource::Environment(token))
     }
 
     /// The token, read once and remembered.
@@ -150,12 +152,12 @@ impl Credentials {
     #[must_use]
     pub fn how_to_renew(&self) -> &'static str {
         match &self.source {
-            Source::File(_) => "a new one in the token file is used from the next rotation on",
-            Source::Credential(_) => {
+            TokenSource::File(_) => "a new one in the token file is used from the next rotation on",
+            TokenSource::Credential(_) => {
                 "after the file behind systemd's credential was replaced, reload or restart the \
                  service"
             }
-            Source::Environment(_) | Source::Nowhere => {
+            TokenSource::Environment(_) | TokenSource::Nowhere => {
                 "a new one takes effect with the next start"
             }
         }
@@ -163,11 +165,11 @@ impl Credentials {
 
     fn read(&self) -> Result<SecretString, CredentialError> {
         match &self.source {
-            Source::File(path) | Source::Credential(path) => {
+            TokenSource::File(path) | TokenSource::Credential(path) => {
                 usable(&read_file(path)?, &path.display().to_string())
             }
-            Source::Environment(token) => usable(token.expose_secret(), "$SNAPRING_TOKEN"),
-            Source::Nowhere => Err(CredentialError::Missing),
+            TokenSource::Environment(token) => usable(token.expose_secret(), "$SNAPRING_TOKEN"),
+            TokenSource::Nowhere => Err(CredentialError::Missing),
         }
     }
 }

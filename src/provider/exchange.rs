@@ -8,8 +8,8 @@ use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::moment::Moment;
 use crate::provider::admission::{Admitted, Urgency};
 use crate::provider::body;
-use crate::provider::call_context::Scope;
-use crate::provider::call_event::{Record, Subject};
+use crate::provider::call_context::CallContext;
+use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::client::Client;
 use crate::provider::credentials::redact;
 use crate::provider::retry_after::retry_after;
@@ -24,11 +24,11 @@ pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) subject: Subject,
+    pub(crate) subject: CallSubject,
     pub(crate) attempt: u32,
     /// The listing that a change rests on.
     pub(crate) seen: Option<Moment>,
-    pub(crate) scope: &'a Scope,
+    pub(crate) scope: &'a CallContext,
 }
 
 impl Client {
@@ -37,7 +37,7 @@ impl Client {
     pub(crate) async fn exchange<T>(
         &self,
         call: Call<'_>,
-        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
+        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut CallEvent<'_>) -> Result<T, String>,
     ) -> Result<(T, Moment), CallError> {
         let turn = match call.seen {
             None => self.turn(Urgency::Look, call.scope).await?,
@@ -56,7 +56,7 @@ impl Client {
     pub(crate) async fn turn(
         &self,
         urgency: Urgency,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<Admitted<'_>, CallError> {
         tokio::select! {
             biased;
@@ -71,7 +71,7 @@ impl Client {
         &self,
         _turn: Admitted<'_>,
         call: Call<'_>,
-        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut Record<'_>) -> Result<T, String>,
+        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut CallEvent<'_>) -> Result<T, String>,
     ) -> Result<(T, Moment), CallError> {
         let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
         let token =
@@ -89,8 +89,8 @@ impl Client {
             return Err(CallError::Pinned);
         }
         scope.count_call();
-        let _change = operation.changes().then(|| self.traffic.change_begins());
-        let mut record = Record::begin(operation, subject, attempt, &self.clock, &self.traffic);
+        let _change = operation.changes().then(|| self.pending_changes.begin());
+        let mut record = CallEvent::begin(operation, subject, attempt, &self.clock, &self.metrics);
         let request = Request { method, path, body, token: token.clone() };
         let failure = match self.transport.exchange(request).await {
             Err(error) => Failure {
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// What a failure means for everyone on the account.
-    fn heed(&self, failure: &Failure, attempt: u32, scope: &Scope) {
+    fn heed(&self, failure: &Failure, attempt: u32, scope: &CallContext) {
         // A token that may list single servers only is none the worse for it.
         let is_shared = failure.operation == Operation::List && scope.server.is_none();
         match failure.outcome {
@@ -189,7 +189,7 @@ impl Client {
     }
 
     /// Ends when the scope's time is up.
-    pub(crate) async fn time_is_up(&self, scope: &Scope) {
+    pub(crate) async fn time_is_up(&self, scope: &CallContext) {
         match scope.give_up_at {
             Some(end) => self.clock.sleep(end.saturating_sub(self.clock.now().uptime)).await,
             None => std::future::pending().await,

@@ -10,9 +10,9 @@ use crate::snapshot::Listing;
 /// deleted since. A listing that is shared and lacks one of them is not relied on: either somebody
 /// has deleted it, or a row was lost while the listing was read. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sightings(Arc<Mutex<HashMap<ServerId, Vec<SnapshotId>>>>);
+pub(crate) struct LastSeen(Arc<Mutex<HashMap<ServerId, Vec<SnapshotId>>>>);
 
-impl Sightings {
+impl LastSeen {
     /// A listing of this server is relied on.
     pub(crate) fn saw(&self, listing: &Listing) {
         let ids = listing.snapshots.iter().map(|snapshot| snapshot.id).collect();
@@ -79,26 +79,26 @@ mod tests {
 
     #[test]
     fn what_was_seen_or_made_is_missed_until_it_is_deleted() {
-        let sightings = Sightings::default();
-        let misses = |ids: &[u64]| !sightings.are_all_in(&listing(WEB, ids));
+        let last_seen = LastSeen::default();
+        let misses = |ids: &[u64]| !last_seen.are_all_in(&listing(WEB, ids));
         assert!(!misses(&[]), "of a server that was never seen nothing is known");
-        sightings.saw(&listing(WEB, &[1, 2]));
-        sightings.made(WEB, SnapshotId(3));
+        last_seen.saw(&listing(WEB, &[1, 2]));
+        last_seen.made(WEB, SnapshotId(3));
         assert!(misses(&[1, 3]) && misses(&[1, 2]) && !misses(&[1, 2, 3, 4]));
-        sightings.deleted(WEB, SnapshotId(1));
+        last_seen.deleted(WEB, SnapshotId(1));
         assert!(misses(&[2]) && !misses(&[2, 3]));
-        sightings.saw(&listing(WEB, &[2]));
+        last_seen.saw(&listing(WEB, &[2]));
         assert!(!misses(&[2]), "a listing that is relied on is the truth");
     }
 
     #[test]
     fn servers_that_are_not_configured_any_more_are_forgotten_and_the_others_are_not() {
-        let (sightings, other) = (Sightings::default(), ServerId(102));
-        sightings.saw(&listing(WEB, &[1]));
-        sightings.saw(&listing(other, &[2]));
-        sightings.keep_only(|server| server == WEB);
-        assert!(sightings.know(WEB) && !sightings.know(other));
-        assert!(!sightings.are_all_in(&listing(WEB, &[])));
-        assert!(sightings.are_all_in(&listing(other, &[])));
+        let (last_seen, other) = (LastSeen::default(), ServerId(102));
+        last_seen.saw(&listing(WEB, &[1]));
+        last_seen.saw(&listing(other, &[2]));
+        last_seen.keep_only(|server| server == WEB);
+        assert!(last_seen.know(WEB) && !last_seen.know(other));
+        assert!(!last_seen.are_all_in(&listing(WEB, &[])));
+        assert!(last_seen.are_all_in(&listing(other, &[])));
     }
 }

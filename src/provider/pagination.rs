@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::naming::SnapshotId;
-use crate::provider::body::Page;
+use crate::provider::body::ListingPage;
 use crate::snapshot::Snapshot;
 
 /// More snapshots than any account has; bounds what a listing may take of the memory.
@@ -11,7 +11,7 @@ const MAX_ROWS: usize = 1_000_000;
 
 /// A listing while its pages come in.
 #[derive(Default)]
-pub(crate) struct Reading {
+pub(crate) struct PageReader {
     pub(crate) snapshots: Vec<Snapshot>,
     seen: BTreeSet<SnapshotId>,
     queries: BTreeSet<String>,
@@ -20,9 +20,9 @@ pub(crate) struct Reading {
     longest_page: usize,
 }
 
-impl Reading {
+impl PageReader {
     /// Takes a page in; gives the next page's query. Fails when the pages do not belong together.
-    pub(crate) fn take(&mut self, page: Page) -> Result<Option<String>, String> {
+    pub(crate) fn take(&mut self, page: ListingPage) -> Result<Option<String>, String> {
         if self.snapshots.len() + page.snapshots.len() > MAX_ROWS {
             return Err(format!("more than {MAX_ROWS} rows"));
         }
@@ -80,10 +80,11 @@ mod tests {
 
     #[test]
     fn the_pages_to_come_are_reckoned_from_the_longest_one_whatever_the_count_says() {
-        let page = |count| Page { snapshots: Vec::new(), next_query: Some("page=2".into()), count };
+        let page =
+            |count| ListingPage { snapshots: Vec::new(), next_query: Some("page=2".into()), count };
         for (count, pages) in [(None, 1), (Some(0), 1), (Some(7), 8), (Some(u64::MAX), usize::MAX)]
         {
-            let mut reading = Reading::default();
+            let mut reading = PageReader::default();
             reading.take(page(count)).unwrap();
             assert_eq!(reading.pages_in_all(), pages, "{count:?}");
         }

@@ -21,10 +21,10 @@ use crate::completion::Sharing;
 use crate::moment::Moment;
 use crate::naming::ServerId;
 use crate::provider::admission::{Admitted, Urgency};
-use crate::provider::call_context::Scope;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::{Client, MAX_PAGES};
 use crate::provider::exchange::EVIDENCE_MAX_AGE;
-use crate::provider::pagination::Reading;
+use crate::provider::pagination::PageReader;
 use crate::snapshot::{Listing, Snapshot};
 
 /// At a tick thousands come, which takes them longer than [`GATHER`](crate::polling::GATHER): as long as in such a span somebody
@@ -62,17 +62,17 @@ pub struct When {
 
 /// Those who wait to look, and what is known of listings of the account.
 #[derive(Debug, Default)]
-pub(super) struct Lister {
-    state: Mutex<State>,
+pub(super) struct SharedListing {
+    state: Mutex<Queue>,
     /// Somebody has come whose latest moment is before the one that is waited for.
     sooner: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Queue {
     /// How many servers are looked at in all.
     servers: usize,
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiter>,
     /// How many have ever come to wait.
     came: u64,
     /// The first latest moment of those who wait.
@@ -87,7 +87,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     server: ServerId,
     when: When,
     sharing: Sharing,
@@ -112,13 +112,13 @@ enum Read {
     Doubtful,
 }
 
-impl Lister {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedListing {
+    fn state(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All who may be served at this time. Nobody is left without a task that serves.
-    fn take_due(&self, now: Duration) -> Vec<Waiting> {
+    fn take_due(&self, now: Duration) -> Vec<Waiter> {
         let mut state = self.state();
         state.waiting.retain(|waiting| !waiting.answer.is_closed());
         let (due, waiting) =
@@ -129,7 +129,7 @@ impl Lister {
     }
 
     /// They could not be served now, and may be later.
-    fn put_back(&self, patient: Vec<Waiting>) {
+    fn put_back(&self, patient: Vec<Waiter>) {
         let mut state = self.state();
         state.waiting.extend(patient);
         state.next = first_latest(&state.waiting);
@@ -155,7 +155,7 @@ impl Lister {
 
     /// Whether a listing of the account costs less than one for each of these, and can be relied on:
     /// several pages cannot while something is being changed.
-    fn is_worth_it(&self, due: &[Waiting], now: Duration, is_quiet: bool) -> bool {
+    fn is_worth_it(&self, due: &[Waiter], now: Duration, is_quiet: bool) -> bool {
         let state = self.state();
         let pages = if now < state.pages_until { state.pages } else { 1 };
         let served = served(due, pages);
@@ -177,17 +177,17 @@ impl Lister {
     }
 }
 
-fn first_latest(waiting: &[Waiting]) -> Option<Duration> {
+fn first_latest(waiting: &[Waiter]) -> Option<Duration> {
     waiting.iter().map(|waiting| waiting.when.latest).min()
 }
 
 /// How many of these a listing of the account with so many pages would serve.
-fn served(due: &[Waiting], pages: usize) -> usize {
+fn served(due: &[Waiter], pages: usize) -> usize {
     due.iter().filter(|waiting| pages <= 1 || waiting.sharing == Sharing::Pages).count()
 }
 
 /// How long a listing of the account for these may take.
-fn may_take(due: &[Waiting]) -> Duration {
+fn may_take(due: &[Waiter]) -> Duration {
     let servers = u32::try_from(due.len()).unwrap_or(u32::MAX);
     READING_A_SERVER.saturating_mul(servers).clamp(READING_MIN, READING_MAX)
 }
@@ -195,13 +195,13 @@ fn may_take(due: &[Waiting]) -> Duration {
 impl Client {
     /// So many servers are looked at: few of them share nothing.
     pub fn serves(&self, servers: usize) {
-        self.lister.state().servers = servers;
+        self.shared_listing.state().servers = servers;
     }
 
     /// Whether looks that come together may share a listing of the account.
     #[must_use]
     pub fn shares_listings(&self) -> bool {
-        self.lister.state().servers >= LEAST
+        self.shared_listing.state().servers >= LEAST
     }
 
     /// Every snapshot of one server, asked for in the given time.
@@ -211,7 +211,7 @@ impl Client {
     pub async fn look(
         self: &Arc<Self>,
         server: ServerId,
-        scope: &Scope,
+        scope: &CallContext,
         when: When,
         sharing: Sharing,
     ) -> Result<Listing, CallError> {
@@ -238,11 +238,11 @@ impl Client {
     fn wait_with_others(
         self: &Arc<Self>,
         server: ServerId,
-        scope: &Scope,
+        scope: &CallContext,
         when: When,
         sharing: Sharing,
     ) -> Option<oneshot::Receiver<Option<Listing>>> {
-        let mut state = self.lister.state();
+        let mut state = self.shared_listing.state();
         if sharing == Sharing::Alone
             || state.servers < LEAST
             || when.earliest < state.doubted_until
@@ -251,11 +251,11 @@ impl Client {
             return None;
         }
         let (answer, answered) = oneshot::channel();
-        state.waiting.push(Waiting { server, when, sharing, answer });
+        state.waiting.push(Waiter { server, when, sharing, answer });
         state.came += 1;
         if state.next.is_none_or(|next| when.latest < next) {
             state.next = Some(when.latest);
-            self.lister.sooner.notify_one();
+            self.shared_listing.sooner.notify_one();
         }
         if !state.is_driven {
             state.is_driven = true;
@@ -265,9 +265,9 @@ impl Client {
     }
 
     /// A listing of the account for these, if one can be had in time that can be relied on.
-    async fn read_account(&self, due: &[Waiting], shutdown: &CancellationToken) -> Option<Whole> {
+    async fn read_account(&self, due: &[Waiter], shutdown: &CancellationToken) -> Option<Whole> {
         let mut tries = self.tries();
-        let mut scope = Scope::of_account(shutdown.clone());
+        let mut scope = CallContext::of_account(shutdown.clone());
         let mut left = may_take(due);
         loop {
             // Whoever asks alone waits for a turn too, so this time is not counted.
@@ -278,11 +278,11 @@ impl Client {
             let reading = self.read_account_once(turn, due, tries.attempt, &scope);
             let may_go_on = match self.clock.timeout(left, reading).await {
                 Some(Ok(Read::Whole(whole))) => {
-                    self.lister.trust(whole.pages, self.clock.now().uptime);
+                    self.shared_listing.trust(whole.pages, self.clock.now().uptime);
                     return Some(whole);
                 }
                 Some(Ok(Read::TooManyPages(pages))) => {
-                    self.lister.trust(pages, self.clock.now().uptime);
+                    self.shared_listing.trust(pages, self.clock.now().uptime);
                     return None;
                 }
                 // What cannot be understood or is not granted twice will not be a third time; and
@@ -297,7 +297,7 @@ impl Client {
             let now = self.clock.now().uptime;
             left = left.saturating_sub(now.saturating_sub(begun));
             if !may_go_on || left.is_zero() {
-                self.lister.doubt(now);
+                self.shared_listing.doubt(now);
                 return None;
             }
         }
@@ -307,13 +307,13 @@ impl Client {
     async fn read_account_once(
         &self,
         first_turn: Admitted<'_>,
-        due: &[Waiting],
+        due: &[Waiter],
         attempt: u32,
-        scope: &Scope,
+        scope: &CallContext,
     ) -> Result<Read, CallError> {
-        let quiet = self.traffic.quiet();
-        let is_undisturbed = || quiet.is_some_and(|quiet| self.traffic.quiet_since(quiet));
-        let mut reading = Reading::default();
+        let quiet = self.pending_changes.quiet();
+        let is_undisturbed = || quiet.is_some_and(|quiet| self.pending_changes.quiet_since(quiet));
+        let mut reading = PageReader::default();
         let (mut next, asked_at) =
             self.read_page(first_turn, None, &mut reading, attempt, scope).await?;
         while let Some(query) = next {
@@ -343,7 +343,7 @@ impl Client {
 
 /// Serves those who wait until there are none any more, or snapring shuts down.
 async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
-    let service = Service(&client.lister);
+    let service = Service(&client.shared_listing);
     while let Some(next) = service.0.next() {
         let wait = next.saturating_sub(client.clock.now().uptime);
         tokio::select! {
@@ -356,7 +356,7 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
         let now = client.clock.now().uptime;
         let due = service.0.take_due(now);
         let mut whole = None;
-        if service.0.is_worth_it(&due, now, client.traffic.quiet().is_some()) {
+        if service.0.is_worth_it(&due, now, client.pending_changes.quiet().is_some()) {
             whole = client.read_account(&due, &shutdown).await;
         }
         let Some(whole) = whole else {
@@ -368,12 +368,12 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
             urgent.into_iter().for_each(|waiting| drop(waiting.answer.send(None)));
             continue;
         };
-        for Waiting { server, sharing, answer, .. } in due {
+        for Waiter { server, sharing, answer, .. } in due {
             let can_be_served = whole.pages == 1 || sharing == Sharing::Pages;
             let listing = whole
                 .listing(server)
-                .filter(|listing| can_be_served && client.sightings.are_all_in(listing))
-                .inspect(|listing| client.sightings.saw(listing));
+                .filter(|listing| can_be_served && client.last_seen.are_all_in(listing))
+                .inspect(|listing| client.last_seen.saw(listing));
             let _ = answer.send(listing);
         }
     }
@@ -382,7 +382,7 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
 
 /// While it lives, those who wait may rely on being served. When it ends before nobody waits any
 /// more, be it by a fault, they are dismissed, and that is to ask alone.
-struct Service<'a>(&'a Lister);
+struct Service<'a>(&'a SharedListing);
 
 impl Drop for Service<'_> {
     fn drop(&mut self) {

@@ -6,7 +6,7 @@ use snapring_core::rotation::CreateSpans;
 
 use crate::call::{CallError, Outcome};
 use crate::plan::Creation;
-use crate::provider::call_context::Scope;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::rotation::lock::Claim;
 use crate::snapshot::Snapshot;
@@ -30,7 +30,7 @@ pub async fn send_create(
     client: &Client,
     claim: &Claim,
     create: ToSend<'_>,
-    scope: &Scope,
+    scope: &CallContext,
 ) -> (Result<Snapshot, CallError>, Duration) {
     let ToSend { creation, description, attempt, spans } = create;
     let answer = client.create(creation, description, attempt, scope).await;

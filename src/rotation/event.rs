@@ -40,7 +40,7 @@ pub fn log(report: &Report) {
 /// Writes what a person should know while a rotation runs.
 pub(super) fn remark(job: &Job, remark: &Remark) {
     macro_rules! event {
-        ($level:ident, $event:literal, $($message:tt)+) => {
+        ($level:ident, event = $event:literal, $($message:tt)+) => {
             tracing::$level!(
                 event = $event,
                 server_id = job.server.id.0,
@@ -52,19 +52,19 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
     }
     let server = &job.server.name;
     match remark {
-        Remark::Ring(words) => event!(warn, "ring", "{server}: {words}"),
+        Remark::Ring(words) => event!(warn, event = "ring", "{server}: {words}"),
         Remark::EarlierCreate(wait) => {
             let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
             event!(
                 info,
-                "settle",
+                event = "settle",
                 "{server}: waiting {wait} because an earlier create of this server may still arrive"
             );
         }
         Remark::MayExist { snapshot, error } => {
-            event!(debug, "settle", snapshot = snapshot.as_str(), "may exist: {error}");
+            event!(debug, event = "settle", snapshot = snapshot.as_str(), "may exist: {error}");
         }
-        Remark::NotAwake(problem) => event!(error, "hook", "{server}: {problem}"),
+        Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::report::{KnownCause, RotationOutcome};
 use crate::rotation::hooks::{HookError, Invocation, Running};
 use crate::rotation::lock::Exclusion;
 use crate::sandbox::in_memory::InMemory;
-use crate::sandbox::provider::{Options, Provider, Row};
+use crate::sandbox::provider::{Options, Provider, StoredSnapshot};
 
 mod cost;
 mod late;
@@ -92,8 +92,8 @@ impl Scene {
             exclusion: exclusion.clone(),
             spans: settings.api.create_spans(),
             pins: Pins::default(),
-            standings: Standings::default(),
-            habits: Habits::default(),
+            statuses: Statuses::default(),
+            completion_times: CompletionTimes::default(),
             shutdown: CancellationToken::new(),
         };
         let server = Arc::clone(&settings.servers[0]);
@@ -143,7 +143,7 @@ impl Scene {
         carry_out(&self.context, job.clone(), &claim).await
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<StoredSnapshot> {
         self.memory.provider.lock().unwrap().snapshots(WEB, self.clock.now().wall)
     }
 
@@ -581,7 +581,8 @@ async fn one_made_by_hand_does_not_let_snapshots_that_never_complete_eat_the_rin
         scene.clock.sleep(Duration::from_secs(24 * 3600)).await;
     }
     let rows = scene.rows();
-    let completed = |row: &&Row| row.status == "completed" && row.name.starts_with("snapring-");
+    let completed =
+        |row: &&StoredSnapshot| row.status == "completed" && row.name.starts_with("snapring-");
     assert_eq!(rows.iter().filter(completed).count(), 2, "{rows:?}");
 }
 
@@ -612,7 +613,7 @@ async fn snapshots_that_never_complete_do_not_eat_the_ring() {
 async fn nothing_is_deleted_on_a_listing_older_than_a_minute() {
     let scene = Scene::new("").holding("c c");
     let client = &scene.context.client;
-    let scope = Scope::default();
+    let scope = CallContext::default();
     let listing = client.list(WEB, &scope).await.unwrap();
     let deletion = Deletion::by_hand(SnapshotId(801), &listing).unwrap();
     // The machine slept: the monotonic clock stood still.
@@ -659,7 +660,7 @@ async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     let report = scene.rotate().await;
     // A call that is given up half way leaves its event too.
     let abandoned = scene.clock.timeout(Duration::from_millis(1), async {
-        let scope = Scope::default();
+        let scope = CallContext::default();
         let _ = scene.context.client.list(WEB, &scope).await;
     });
     scene.memory.provider.lock().unwrap().add_fault("list:latency=10s,times=1".parse().unwrap());

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::provider::transport::{
     Exchange, MAX_BODY_BYTES, Method, Request, Response, TornBody, Transport, TransportError,
 };
-use crate::sandbox::provider::{BASE_PATH, Fate, Provider, Question, Reply, StrayId};
+use crate::sandbox::provider::{BASE_PATH, Provider, Question, Reply, RequestFate, StrayId};
 use crate::sandbox::strays::later;
 
 /// A provider in memory.
@@ -90,7 +90,7 @@ impl InMemory {
     async fn wait_for_stray(
         &self,
         question: Question,
-        fate: Fate,
+        fate: RequestFate,
         span: Duration,
     ) -> Option<Reply> {
         let now = self.now();

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::call::Operation;
 use crate::naming::{ServerId, SnapshotId, is_name_character};
 use crate::sandbox::faults::{Effect, Fault, Faults};
-pub use crate::sandbox::rows::Row;
 use crate::sandbox::rows::Rows;
+pub use crate::sandbox::rows::StoredSnapshot;
 pub use crate::sandbox::strays::StrayId;
 use crate::sandbox::strays::{Delivery, Strays};
 
@@ -124,7 +124,7 @@ impl Reply {
 
 /// One call, for the journal.
 #[derive(Debug, Clone, Serialize)]
-pub struct Call {
+pub struct RecordedCall {
     /// Counts up from 0.
     pub number: u64,
     /// When it came.
@@ -162,21 +162,21 @@ pub struct Act {
     /// Create or delete.
     pub operation: Operation,
     /// The snapshot, as it was made or as it was before it went.
-    pub row: Row,
+    pub row: StoredSnapshot,
     /// What its server really had just before, oldest first.
-    pub before: Vec<Row>,
+    pub before: Vec<StoredSnapshot>,
     /// When the client sent it, if it reached the provider late.
     pub stray_since: Option<Timestamp>,
 }
 
 /// What will befall a call that has come in.
 #[derive(Debug)]
-pub struct Fate {
+pub struct RequestFate {
     effects: Vec<Effect>,
     number: u64,
 }
 
-impl Fate {
+impl RequestFate {
     /// How long the answer takes.
     #[must_use]
     pub fn latency(&self) -> Duration {
@@ -232,7 +232,7 @@ pub struct Provider {
     next_id: u64,
     random: StdRng,
     faults: Faults,
-    journal: VecDeque<Call>,
+    journal: VecDeque<RecordedCall>,
     received: u64,
     /// By operation.
     tallies: BTreeMap<&'static str, Tally>,
@@ -297,7 +297,7 @@ impl Provider {
 
     /// The calls, oldest first; only the last ones of very many.
     #[must_use]
-    pub fn calls(&self) -> &VecDeque<Call> {
+    pub fn calls(&self) -> &VecDeque<RecordedCall> {
         &self.journal
     }
 
@@ -332,7 +332,7 @@ impl Provider {
     }
 
     /// The snapshots that calls deleted.
-    pub fn deleted(&self) -> impl Iterator<Item = &Row> {
+    pub fn deleted(&self) -> impl Iterator<Item = &StoredSnapshot> {
         let deleted = |act: &&Act| act.operation == Operation::Delete;
         self.acts.iter().filter(deleted).map(|act| &act.row)
     }
@@ -345,7 +345,7 @@ impl Provider {
 
     /// The snapshots that a server really has, oldest first.
     #[must_use]
-    pub fn snapshots(&mut self, server: ServerId, now: Timestamp) -> Vec<Row> {
+    pub fn snapshots(&mut self, server: ServerId, now: Timestamp) -> Vec<StoredSnapshot> {
         self.let_time_pass(now);
         self.real_of(server).cloned().collect()
     }
@@ -358,7 +358,7 @@ impl Provider {
         status: &str,
         created_at: Timestamp,
     ) -> SnapshotId {
-        self.insert(Row {
+        self.insert(StoredSnapshot {
             id: SnapshotId(self.next_id),
             server,
             name: name.to_owned(),
@@ -382,7 +382,7 @@ impl Provider {
     }
 
     /// A call has come in: draws what befalls it.
-    pub fn receive(&mut self, question: &Question, now: Timestamp) -> Fate {
+    pub fn receive(&mut self, question: &Question, now: Timestamp) -> RequestFate {
         self.let_time_pass(now);
         let (operation, server, snapshot) = self.about(question);
         let effects = self.faults.befall(operation, server, &mut self.random);
@@ -394,7 +394,7 @@ impl Provider {
         let tally = self.tallies.entry(word).or_insert(first);
         tally.calls += 1;
         tally.last_at = now;
-        let call = Call {
+        let call = RecordedCall {
             number,
             at: now,
             operation,
@@ -408,12 +408,17 @@ impl Provider {
         if self.journal.len() > JOURNAL {
             self.journal.pop_front();
         }
-        Fate { effects, number }
+        RequestFate { effects, number }
     }
 
     /// Does what was asked, as far as the fate lets it. `None`: the connection closes without an
     /// answer.
-    pub fn answer(&mut self, question: &Question, fate: &Fate, now: Timestamp) -> Option<Reply> {
+    pub fn answer(
+        &mut self,
+        question: &Question,
+        fate: &RequestFate,
+        now: Timestamp,
+    ) -> Option<Reply> {
         self.let_time_pass(now);
         self.carry_out(question, fate, now)
     }
@@ -423,7 +428,7 @@ impl Provider {
     pub fn hold_back(
         &mut self,
         question: Question,
-        fate: Fate,
+        fate: RequestFate,
         now: Timestamp,
         due: Timestamp,
     ) -> Delivery {
@@ -456,7 +461,12 @@ impl Provider {
         self.restoring.retain(|_, until| *until > now);
     }
 
-    fn carry_out(&mut self, question: &Question, fate: &Fate, now: Timestamp) -> Option<Reply> {
+    fn carry_out(
+        &mut self,
+        question: &Question,
+        fate: &RequestFate,
+        now: Timestamp,
+    ) -> Option<Reply> {
         let instead = fate.effects.iter().find_map(|effect| match effect {
             Effect::Status(status, wait) => {
                 let words = format!("{status} by request");
@@ -559,11 +569,11 @@ impl Provider {
             None => None,
         };
         let wanted = asked.filter(|_| !self.options.ignore_filter);
-        let listed = |row: &&Row| {
+        let listed = |row: &&StoredSnapshot| {
             row.listed_from <= now && row.lingers_until.is_none_or(|until| until > now)
         };
         // Newest first, as in the documentation's example.
-        let mut rows: Vec<&Row> = match wanted {
+        let mut rows: Vec<&StoredSnapshot> = match wanted {
             Some(server) => self.rows.of_server(server).rev().filter(listed).collect(),
             None => self.rows.all().rev().filter(listed).collect(),
         };
@@ -642,7 +652,7 @@ impl Provider {
         } else {
             Some((done, Some("completed")))
         };
-        let row = Row {
+        let row = StoredSnapshot {
             id: SnapshotId(self.next_id),
             server,
             name,
@@ -715,7 +725,7 @@ impl Provider {
         Reply::json(200, &json!({ "count": rows.len(), "results": rows }))
     }
 
-    fn insert(&mut self, row: Row) -> SnapshotId {
+    fn insert(&mut self, row: StoredSnapshot) -> SnapshotId {
         let (id, server) = (row.id, row.server);
         self.next_id += 1;
         self.rows.insert(row);
@@ -725,8 +735,8 @@ impl Provider {
         id
     }
 
-    fn note_act(&mut self, operation: Operation, row: Row, at: Timestamp) {
-        let mut before: Vec<Row> = self.real_of(row.server).cloned().collect();
+    fn note_act(&mut self, operation: Operation, row: StoredSnapshot, at: Timestamp) {
+        let mut before: Vec<StoredSnapshot> = self.real_of(row.server).cloned().collect();
         if operation == Operation::Create {
             before.retain(|other| other.id != row.id);
         }
@@ -735,11 +745,11 @@ impl Provider {
     }
 
     /// What a server really has: not what only lingers.
-    fn real_of(&self, server: ServerId) -> impl Iterator<Item = &Row> {
+    fn real_of(&self, server: ServerId) -> impl Iterator<Item = &StoredSnapshot> {
         self.rows.of_server(server).filter(|row| row.lingers_until.is_none())
     }
 
-    fn real(&self, id: SnapshotId) -> Option<&Row> {
+    fn real(&self, id: SnapshotId) -> Option<&StoredSnapshot> {
         self.rows.get(id).filter(|row| row.lingers_until.is_none())
     }
 
@@ -747,11 +757,11 @@ impl Provider {
         self.names.get(&server).map_or("", String::as_str)
     }
 
-    fn show_all<'a>(&'a self, rows: &[&'a Row]) -> Vec<Shown<'a>> {
+    fn show_all<'a>(&'a self, rows: &[&'a StoredSnapshot]) -> Vec<Shown<'a>> {
         rows.iter().map(|row| self.show(row)).collect()
     }
 
-    fn show<'a>(&'a self, row: &'a Row) -> Shown<'a> {
+    fn show<'a>(&'a self, row: &'a StoredSnapshot) -> Shown<'a> {
         Shown {
             id: row.id,
             server: Owner { id: row.server, name: self.server_name(row.server) },
@@ -948,7 +958,7 @@ mod tests {
     #[test]
     fn the_longest_latencies_add_up_without_a_panic() {
         let longest = Fault::new(Operation::List, Effect::Latency(Duration::MAX));
-        let fate = Fate { effects: vec![longest.effect.clone(), longest.effect], number: 0 };
+        let fate = RequestFate { effects: vec![longest.effect.clone(), longest.effect], number: 0 };
         assert_eq!(fate.latency(), Duration::MAX);
     }
 }

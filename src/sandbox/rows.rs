@@ -10,7 +10,7 @@ use crate::naming::{ServerId, SnapshotId};
 
 /// A snapshot that the provider has, or had and still lists.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct StoredSnapshot {
     /// Its number.
     pub id: SnapshotId,
     /// Whose it is.
@@ -36,26 +36,29 @@ pub struct Row {
 /// All of them, in the order of their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    by_id: BTreeMap<SnapshotId, Row>,
+    by_id: BTreeMap<SnapshotId, StoredSnapshot>,
     by_server: BTreeMap<ServerId, BTreeSet<SnapshotId>>,
     /// When to look at which again.
     changes: BTreeSet<(Timestamp, SnapshotId)>,
 }
 
 impl Rows {
-    pub(super) fn get(&self, id: SnapshotId) -> Option<&Row> {
+    pub(super) fn get(&self, id: SnapshotId) -> Option<&StoredSnapshot> {
         self.by_id.get(&id)
     }
 
-    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = &Row> {
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = &StoredSnapshot> {
         self.by_id.values()
     }
 
-    pub(super) fn of_server(&self, server: ServerId) -> impl DoubleEndedIterator<Item = &Row> {
+    pub(super) fn of_server(
+        &self,
+        server: ServerId,
+    ) -> impl DoubleEndedIterator<Item = &StoredSnapshot> {
         self.by_server.get(&server).into_iter().flatten().filter_map(|id| self.by_id.get(id))
     }
 
-    pub(super) fn insert(&mut self, row: Row) {
+    pub(super) fn insert(&mut self, row: StoredSnapshot) {
         self.changes.extend(row.becomes.map(|(at, _)| (at, row.id)));
         self.by_server.entry(row.server).or_default().insert(row.id);
         self.by_id.insert(row.id, row);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::sandbox::provider::{Fate, Provider, Question, Reply};
+use crate::sandbox::provider::{Provider, Question, Reply, RequestFate};
 
 /// Tells strays apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ type Answer = Arc<OnceLock<Option<Reply>>>;
 #[derive(Debug)]
 pub(super) struct Stray {
     pub(super) question: Question,
-    pub(super) fate: Fate,
+    pub(super) fate: RequestFate,
     pub(super) sent_at: Timestamp,
     answer: Answer,
 }
@@ -45,7 +45,7 @@ impl Strays {
         &mut self,
         id: StrayId,
         question: Question,
-        fate: Fate,
+        fate: RequestFate,
         sent_at: Timestamp,
         due: Timestamp,
     ) -> Delivery {

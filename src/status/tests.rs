@@ -1,7 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::observe::stage::{ended, managed, ring, slot, time};
+use crate::testing::stage::{ended, managed, ring, slot, time};
 
 const GOOD: RotationOutcome = RotationOutcome::Rotated;
 const NIGHT: &str = "2026-11-23T03:00:00Z";
@@ -11,26 +11,26 @@ fn report(tick: &str, outcome: RotationOutcome) -> Report {
     Report::without_steps(outcome, ServerId(101), "web-01", Tick::at(time(tick)), "why".to_owned())
 }
 
-fn standing(remembered: &[Ended]) -> Standing {
-    let mut standing = Standing::default();
-    remembered.iter().for_each(|ended| standing.remember(ended));
-    standing
+fn status(remembered: &[Ended]) -> ServerStatus {
+    let mut status = ServerStatus::default();
+    remembered.iter().for_each(|ended| status.remember(ended));
+    status
 }
 
 #[test]
 fn trouble_lasts_from_the_first_bad_end_and_is_explained_by_the_last() {
-    let standing = standing(&[
+    let status = status(&[
         ended("2026-11-20T03:00:00Z", GOOD, ""),
         ended("2026-11-21T03:00:00Z", BAD, "first"),
         ended("2026-11-22T03:00:00Z", RotationOutcome::Blocked, "second"),
         ended("2026-11-22T04:00:00Z", RotationOutcome::Skipped, "too soon"),
     ]);
-    let trouble = standing.trouble.clone().unwrap();
+    let trouble = status.trouble.clone().unwrap();
     assert_eq!(trouble.since, time("2026-11-21T03:00:00Z"));
     assert_eq!((trouble.rotations, trouble.blocked), (2, true));
     assert_eq!(trouble.reason.as_deref(), Some("second"), "not why a later one was skipped");
-    assert_eq!(standing.last.as_ref().unwrap().outcome, RotationOutcome::Skipped);
-    assert_eq!(standing.last_success(), Some(time("2026-11-20T03:00:00Z")));
+    assert_eq!(status.last.as_ref().unwrap().outcome, RotationOutcome::Skipped);
+    assert_eq!(status.last_success(), Some(time("2026-11-20T03:00:00Z")));
 }
 
 #[rstest]
@@ -38,12 +38,12 @@ fn trouble_lasts_from_the_first_bad_end_and_is_explained_by_the_last() {
 #[case(RotationOutcome::Adopted, true)]
 #[case(RotationOutcome::Skipped, false)]
 fn only_a_success_ends_trouble(#[case] outcome: RotationOutcome, #[case] ends: bool) {
-    let standing = standing(&[
+    let status = status(&[
         ended("2026-11-21T03:00:00Z", BAD, "why"),
         ended("2026-11-22T03:00:00Z", outcome, ""),
     ]);
-    assert_eq!(standing.trouble.is_none(), ends);
-    assert_eq!(standing.last_success.is_some(), ends);
+    assert_eq!(status.trouble.is_none(), ends);
+    assert_eq!(status.last_success.is_some(), ends);
 }
 
 #[test]
@@ -55,9 +55,9 @@ fn without_a_rotation_the_newest_completed_managed_snapshot_was_the_last_success
         managed(3, "2026-11-23T03:00:00Z", Status::InProgress),
         foreign,
     ];
-    let standing = Standing { ring: Some(ring(slots)), ..Standing::default() };
-    assert_eq!(standing.last_success(), Some(time("2026-11-21T03:00:00Z")));
-    assert_eq!(Standing::default().last_success(), None);
+    let status = ServerStatus { ring: Some(ring(slots)), ..ServerStatus::default() };
+    assert_eq!(status.last_success(), Some(time("2026-11-21T03:00:00Z")));
+    assert_eq!(ServerStatus::default().last_success(), None);
 }
 
 #[test]
@@ -65,23 +65,24 @@ fn what_a_rotation_deleted_leaves_the_ring_but_a_foreign_one_of_that_name_stays(
     let old = managed(1, "2026-11-21T03:00:00Z", Status::Completed);
     let name = "snapring-20261121T030000Z";
     let foreign = slot(2, name, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
-    let mut standing = Standing { ring: Some(ring(vec![old, foreign])), ..Standing::default() };
+    let mut status =
+        ServerStatus { ring: Some(ring(vec![old, foreign])), ..ServerStatus::default() };
     let report =
         Report { deleted_ids: [SnapshotId(1)].into(), ..report("2026-11-23T03:00:00Z", GOOD) };
-    standing.ended(&report, time("2026-11-23T03:01:00Z"));
-    let left: Vec<u64> = standing.ring.unwrap().slots.iter().map(|slot| slot.id.0).collect();
+    status.ended(&report, time("2026-11-23T03:01:00Z"));
+    let left: Vec<u64> = status.ring.unwrap().slots.iter().map(|slot| slot.id.0).collect();
     assert_eq!(left, [2]);
 }
 
 #[test]
 fn a_deleted_duplicate_leaves_the_ring_and_the_newer_one_stays() {
     let again = |id| SlotSeen { id: SnapshotId(id), ..managed(1, NIGHT, Status::Completed) };
-    let mut standing =
-        Standing { ring: Some(ring(vec![again(1), again(2)])), ..Default::default() };
-    assert_eq!(standing.ring.as_ref().unwrap().duplicate_ticks(), 1);
+    let mut status =
+        ServerStatus { ring: Some(ring(vec![again(1), again(2)])), ..Default::default() };
+    assert_eq!(status.ring.as_ref().unwrap().duplicate_ticks(), 1);
     let report = Report { deleted_ids: [SnapshotId(1)].into(), ..report(NIGHT, GOOD) };
-    standing.ended(&report, time("2026-11-23T03:01:00Z"));
-    let ring = standing.ring.unwrap();
+    status.ended(&report, time("2026-11-23T03:01:00Z"));
+    let ring = status.ring.unwrap();
     assert_eq!(ring.slots.iter().map(|slot| slot.id.0).collect::<Vec<_>>(), [2]);
     assert_eq!(ring.duplicate_ticks(), 0);
 }
@@ -120,56 +121,56 @@ fn a_snapshot_is_known_by_the_name_that_the_provider_gave() {
 
 #[test]
 fn a_rotation_is_under_way_until_it_ends_whatever_is_skipped_because_of_it() {
-    let standings = Standings::default();
+    let statuses = Statuses::default();
     let tick = Tick::at(time("2026-11-23T03:00:00Z"));
     let began = time("2026-11-23T03:00:01Z");
-    let under_way = standings.begun(ServerId(101), tick, began);
+    let under_way = statuses.begun(ServerId(101), tick, began);
     // The same tick asked for a second time, and another one.
     for skipped in ["2026-11-23T03:00:00Z", "2026-11-23T04:00:00Z"] {
-        standings.ended(&report(skipped, RotationOutcome::Skipped), began);
-        assert_eq!(standings.of(ServerId(101)).under_way, Some((tick, began)));
+        statuses.ended(&report(skipped, RotationOutcome::Skipped), began);
+        assert_eq!(statuses.of(ServerId(101)).under_way, Some((tick, began)));
     }
     drop(under_way);
-    assert_eq!(standings.of(ServerId(101)).under_way, None);
+    assert_eq!(statuses.of(ServerId(101)).under_way, None);
 }
 
 #[test]
 fn each_end_is_counted_by_how_it_was_but_not_those_remembered_from_before() {
-    let standings = Standings::default();
+    let statuses = Statuses::default();
     let at = time("2026-11-23T03:00:00Z");
-    standings.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", BAD, "why"));
+    statuses.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", BAD, "why"));
     for outcome in [GOOD, BAD, BAD] {
-        standings.ended(&report("2026-11-23T03:00:00Z", outcome), at);
+        statuses.ended(&report("2026-11-23T03:00:00Z", outcome), at);
     }
     let counts: Vec<(RotationOutcome, u32)> =
-        standings.of(ServerId(101)).ended.each().filter(|(_, count)| *count > 0).collect();
+        statuses.of(ServerId(101)).ended.each().filter(|(_, count)| *count > 0).collect();
     assert_eq!(counts, [(GOOD, 1), (BAD, 2)]);
 }
 
 #[test]
 fn what_ended_elsewhere_is_news_when_it_is_later_than_what_is_known() {
-    let (standings, web) = (Standings::default(), ServerId(101));
+    let (statuses, web) = (Statuses::default(), ServerId(101));
     let at = time("2026-11-23T03:00:00.123456Z");
-    standings.ended(&report("2026-11-23T03:00:00Z", BAD), at);
+    statuses.ended(&report("2026-11-23T03:00:00Z", BAD), at);
     // Its own row, as it was written down.
     let own =
         Ended { at: time("2026-11-23T03:00:00.123Z"), ..ended("2026-11-23T03:00:00Z", BAD, "why") };
-    assert!(!standings.hear_of(web, &own));
-    assert_eq!(standings.of(web).trouble.unwrap().rotations, 1);
-    assert!(standings.hear_of(web, &ended("2026-11-23T03:00:01Z", GOOD, "")));
-    assert!(standings.of(web).trouble.is_none());
-    assert!(!standings.hear_of(web, &ended("2026-11-23T03:00:00Z", BAD, "late")));
-    assert_eq!(standings.of(web).last.unwrap().outcome, GOOD);
-    assert_eq!(standings.of(web).ended.each().map(|(_, count)| count).sum::<u32>(), 1);
-    assert!(standings.hear_of(ServerId(102), &own), "of one of which nothing is known");
+    assert!(!statuses.hear_of(web, &own));
+    assert_eq!(statuses.of(web).trouble.unwrap().rotations, 1);
+    assert!(statuses.hear_of(web, &ended("2026-11-23T03:00:01Z", GOOD, "")));
+    assert!(statuses.of(web).trouble.is_none());
+    assert!(!statuses.hear_of(web, &ended("2026-11-23T03:00:00Z", BAD, "late")));
+    assert_eq!(statuses.of(web).last.unwrap().outcome, GOOD);
+    assert_eq!(statuses.of(web).ended.each().map(|(_, count)| count).sum::<u32>(), 1);
+    assert!(statuses.hear_of(ServerId(102), &own), "of one of which nothing is known");
 }
 
 #[test]
 fn a_server_that_left_the_configuration_is_forgotten() {
-    let standings = Standings::default();
-    standings.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", GOOD, ""));
-    standings.remember(ServerId(102), &ended("2026-11-22T03:00:00Z", GOOD, ""));
-    standings.keep_only(|id| id == ServerId(102));
-    assert_eq!(standings.of(ServerId(101)), Standing::default());
-    assert!(standings.of(ServerId(102)).last_success.is_some());
+    let statuses = Statuses::default();
+    statuses.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", GOOD, ""));
+    statuses.remember(ServerId(102), &ended("2026-11-22T03:00:00Z", GOOD, ""));
+    statuses.keep_only(|id| id == ServerId(102));
+    assert_eq!(statuses.of(ServerId(101)), ServerStatus::default());
+    assert!(statuses.of(ServerId(102)).last_success.is_some());
 }

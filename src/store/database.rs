@@ -14,9 +14,9 @@ use crate::interner::Interner;
 use crate::naming::{ServerId, Tick};
 use crate::report::{KnownCause, RotationOutcome};
 use crate::report::{LastOfServer, PastRotation};
-use crate::schedule::loaded::{FirstLoaded, FirstLoadedTimes, Key};
-use crate::store::Filter;
-use crate::store::error::{Kind, Trouble};
+use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
+use crate::store::HistoryFilter;
+use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.
@@ -58,10 +58,10 @@ fn built(text: String) -> Statement {
 
 impl Database {
     /// Connects, and makes the tables where they are to be written.
-    pub(super) async fn open(place: &Place, access: Access) -> Result<Self, Trouble> {
+    pub(super) async fn open(place: &Place, access: Access) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let url = place.to_url(access).ok_or_else(|| Trouble::passing("this is no path"))?;
-        let trouble = |error: sqlx::Error| Trouble::of(&error, place);
+        let url = place.to_url(access).ok_or_else(|| StoreError::passing("this is no path"))?;
+        let trouble = |error: sqlx::Error| StoreError::of(&error, place);
         let options: AnyConnectOptions = url.expose_secret().parse().map_err(trouble)?;
         let connection = options.disable_statement_logging().connect().await.map_err(trouble)?;
         let mut database = Self { connection, place: place.clone() };
@@ -74,7 +74,7 @@ impl Database {
         }
     }
 
-    async fn set_up(&mut self, access: Access) -> Result<(), Trouble> {
+    async fn set_up(&mut self, access: Access) -> Result<(), StoreError> {
         match self.place {
             Place::Memory => {}
             Place::File(_) => self.set_up_file(access).await?,
@@ -90,7 +90,7 @@ impl Database {
         }
     }
 
-    async fn set_up_file(&mut self, access: Access) -> Result<(), Trouble> {
+    async fn set_up_file(&mut self, access: Access) -> Result<(), StoreError> {
         self.run(statement("PRAGMA busy_timeout = 2000")).await?;
         if access == Access::Write {
             self.run(statement("PRAGMA journal_mode = WAL")).await?;
@@ -100,7 +100,7 @@ impl Database {
         Ok(())
     }
 
-    async fn migrate(&mut self) -> Result<(), Trouble> {
+    async fn migrate(&mut self) -> Result<(), StoreError> {
         let migrations = MIGRATIONS.iter().map(|(version, name, text)| {
             let text = SqlStr::from_static(text);
             Migration::new(*version, (*name).into(), MigrationType::Simple, text, false)
@@ -109,19 +109,19 @@ impl Database {
         migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
         // `run` asks for more of a connection than a task that may change threads can give.
         let done = migrator.run_direct(None, &mut self.connection, false).boxed().await;
-        done.map_err(|error| Trouble::of_migration(&error, &self.place))
+        done.map_err(|error| StoreError::of_migration(&error, &self.place))
     }
 
-    fn trouble(&self, error: &sqlx::Error) -> Trouble {
-        Trouble::of(error, &self.place)
+    fn trouble(&self, error: &sqlx::Error) -> StoreError {
+        StoreError::of(error, &self.place)
     }
 
-    async fn run(&mut self, statement: Statement) -> Result<(), Trouble> {
+    async fn run(&mut self, statement: Statement) -> Result<(), StoreError> {
         let done = statement.execute(&mut self.connection).boxed().await;
         done.map(drop).map_err(|error| self.trouble(&error))
     }
 
-    async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, Trouble> {
+    async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, StoreError> {
         let rows = statement.fetch_all(&mut self.connection).boxed().await;
         rows.map_err(|error| self.trouble(&error))
     }
@@ -139,27 +139,27 @@ impl Database {
         rotations: &[PastRotation],
         schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
         heard: Timestamp,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         self.run(statement("BEGIN")).await?;
         let written = self.write_all(rotations, schedules, heard).await;
         self.end(written).await
     }
 
     /// Writes rotations of another process than the one that keeps it, all or nothing.
-    pub(super) async fn add(&mut self, rotations: &[PastRotation]) -> Result<(), Trouble> {
+    pub(super) async fn add(&mut self, rotations: &[PastRotation]) -> Result<(), StoreError> {
         self.run(statement("BEGIN")).await?;
         let added = self.insert(rotations).await;
         self.end(added).await
     }
 
     /// Ends a transaction.
-    async fn end(&mut self, written: Result<(), Trouble>) -> Result<(), Trouble> {
+    async fn end(&mut self, written: Result<(), StoreError>) -> Result<(), StoreError> {
         let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.run(statement(end)).await;
         written.and(ended)
     }
 
-    async fn insert(&mut self, rotations: &[PastRotation]) -> Result<(), Trouble> {
+    async fn insert(&mut self, rotations: &[PastRotation]) -> Result<(), StoreError> {
         for rows in at_once(rotations) {
             let text = format!(
                 "INSERT INTO snapring_rotation ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING",
@@ -175,7 +175,7 @@ impl Database {
         rotations: &[PastRotation],
         schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
         heard: Timestamp,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         self.insert(rotations).await?;
         if let Some((before, now)) = schedules {
             self.write_schedules(before, now).await?;
@@ -189,8 +189,8 @@ impl Database {
         &mut self,
         before: &FirstLoadedTimes,
         now: &FirstLoadedTimes,
-    ) -> Result<(), Trouble> {
-        let gone: Vec<&Key> =
+    ) -> Result<(), StoreError> {
+        let gone: Vec<&ScheduleKey> =
             before.all().keys().filter(|key| !now.all().contains_key(key)).collect();
         for keys in at_once(&gone) {
             let text = format!(
@@ -204,7 +204,8 @@ impl Database {
             );
             self.run(keys.iter().fold(built(text), |query, key| bind_key(query, key))).await?;
         }
-        let differs = |(key, it): &(&Key, &FirstLoaded)| before.all().get(*key) != Some(*it);
+        let differs =
+            |(key, it): &(&ScheduleKey, &FirstLoaded)| before.all().get(*key) != Some(*it);
         let new: Vec<_> = now.all().iter().filter(differs).collect();
         for rows in at_once(&new) {
             let text = format!(
@@ -215,7 +216,7 @@ impl Database {
                    SET loaded_after = excluded.loaded_after, loaded_by = excluded.loaded_by",
                 repeated(rows.len(), 5, ", ", |places| format!("({})", places.join(", ")))
             );
-            let bind = |query: Statement, (key, loaded): &(&Key, &FirstLoaded)| {
+            let bind = |query: Statement, (key, loaded): &(&ScheduleKey, &FirstLoaded)| {
                 let FirstLoaded { after, by } = loaded;
                 bind_key(query, key).bind(after.as_millisecond()).bind(by.as_millisecond())
             };
@@ -227,7 +228,7 @@ impl Database {
     /// The schedules that are recorded, and until when the store was written.
     pub(super) async fn schedules(
         &mut self,
-    ) -> Result<(FirstLoadedTimes, Option<Timestamp>), Trouble> {
+    ) -> Result<(FirstLoadedTimes, Option<Timestamp>), StoreError> {
         let all = "SELECT server_id, schedule, timezone, loaded_after, loaded_by
                    FROM snapring_schedule";
         let mut texts = Interner::<str>::default();
@@ -247,7 +248,10 @@ impl Database {
     }
 
     /// Past rotations, the newest first.
-    pub(super) async fn history(&mut self, filter: &Filter) -> Result<Vec<PastRotation>, Trouble> {
+    pub(super) async fn history(
+        &mut self,
+        filter: &HistoryFilter,
+    ) -> Result<Vec<PastRotation>, StoreError> {
         let mut text = format!("SELECT {COLUMNS} FROM snapring_rotation WHERE ended_at >= $1");
         let mut bound = 1;
         let mut places = |count: usize| {
@@ -291,7 +295,7 @@ impl Database {
     pub(super) async fn last_of_each_server(
         &mut self,
         now: Timestamp,
-    ) -> Result<Vec<LastOfServer>, Trouble> {
+    ) -> Result<Vec<LastOfServer>, StoreError> {
         let last = format!(
             "SELECT {COLUMNS} FROM snapring_rotation
              JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
@@ -316,7 +320,7 @@ impl Database {
         &mut self,
         query: String,
         now: Timestamp,
-    ) -> Result<BTreeMap<ServerId, PastRotation>, Trouble> {
+    ) -> Result<BTreeMap<ServerId, PastRotation>, StoreError> {
         let rows = self.rows(built(query).bind(now.as_millisecond())).await?;
         let read = |row| rotation(row).map(|it| (it.server_id, it));
         let read: Result<_, _> = rows.iter().map(read).collect();
@@ -324,7 +328,7 @@ impl Database {
     }
 
     /// Deletes a portion of the rotations that ended before `limit`; gives how many went.
-    pub(super) async fn prune(&mut self, limit: Timestamp) -> Result<u64, Trouble> {
+    pub(super) async fn prune(&mut self, limit: Timestamp) -> Result<u64, StoreError> {
         let old = "DELETE FROM snapring_rotation
                    WHERE ended_at < $1 AND ended_at <=
                      (SELECT MAX(ended_at) FROM
@@ -344,16 +348,16 @@ impl Database {
     }
 
     #[cfg(test)]
-    pub(super) async fn execute(&mut self, text: impl Into<String>) -> Result<(), Trouble> {
+    pub(super) async fn execute(&mut self, text: impl Into<String>) -> Result<(), StoreError> {
         self.run(built(text.into())).await
     }
 }
 
-impl Trouble {
+impl StoreError {
     /// Whether the store is there and was never written.
     #[must_use]
     pub fn is_empty_store(&self) -> bool {
-        self.kind == Kind::Empty
+        self.kind == ErrorKind::Empty
     }
 }
 
@@ -371,7 +375,7 @@ fn repeated(rows: usize, width: usize, between: &str, one: impl Fn(&[String]) ->
     places.chunks(width).map(one).collect::<Vec<_>>().join(between)
 }
 
-fn bind_key(query: Statement, (server, schedule, zone): &Key) -> Statement {
+fn bind_key(query: Statement, (server, schedule, zone): &ScheduleKey) -> Statement {
     query.bind(server.0.cast_signed()).bind(schedule.to_string()).bind(zone.to_string())
 }
 

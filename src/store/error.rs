@@ -8,14 +8,14 @@ use crate::store::place::Place;
 
 /// Why something could not be read or written. Its words hold no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    pub(super) kind: Kind,
+pub struct StoreError {
+    pub(super) kind: ErrorKind,
     words: String,
 }
 
 /// What is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ErrorKind {
     /// The file is damaged, or no database at all.
     Corrupt,
     /// There is a database, and it does not hold what snapring keeps.
@@ -26,9 +26,9 @@ pub(super) enum Kind {
     Passing,
 }
 
-impl Trouble {
+impl StoreError {
     pub(super) fn passing(words: impl Into<String>) -> Self {
-        Self { kind: Kind::Passing, words: words.into() }
+        Self { kind: ErrorKind::Passing, words: words.into() }
     }
 
     pub(super) fn of(error: &sqlx::Error, place: &Place) -> Self {
@@ -55,24 +55,24 @@ impl Trouble {
     }
 }
 
-fn kind(error: &sqlx::Error, place: &Place) -> Kind {
-    let sqlx::Error::Database(cause) = error else { return Kind::Passing };
+fn kind(error: &sqlx::Error, place: &Place) -> ErrorKind {
+    let sqlx::Error::Database(cause) = error else { return ErrorKind::Passing };
     let code = cause.code().unwrap_or_default();
     if matches!(place, Place::Server(_)) {
         return match code.get(..2) {
             // Values that cannot be represented, constraints.
-            Some("22" | "23") => Kind::Refused,
+            Some("22" | "23") => ErrorKind::Refused,
             // No such table.
-            _ if code == "42P01" => Kind::Empty,
-            _ => Kind::Passing,
+            _ if code == "42P01" => ErrorKind::Empty,
+            _ => ErrorKind::Passing,
         };
     }
     // SQLite's extended codes carry the plain one in their lowest byte.
     match code.parse::<i64>().map(|code| code & 0xff) {
-        Ok(CORRUPT | NO_DATABASE) => Kind::Corrupt,
-        Ok(TOO_BIG | CONSTRAINT | MISMATCH) => Kind::Refused,
-        Ok(ERROR) if cause.message().contains("no such table") => Kind::Empty,
-        _ => Kind::Passing,
+        Ok(CORRUPT | NO_DATABASE) => ErrorKind::Corrupt,
+        Ok(TOO_BIG | CONSTRAINT | MISMATCH) => ErrorKind::Refused,
+        Ok(ERROR) if cause.message().contains("no such table") => ErrorKind::Empty,
+        _ => ErrorKind::Passing,
     }
 }
 
@@ -83,10 +83,10 @@ const CONSTRAINT: i64 = 19;
 const MISMATCH: i64 = 20;
 const NO_DATABASE: i64 = 26;
 
-impl fmt::Display for Trouble {
+impl fmt::Display for StoreError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.words)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for StoreError {}

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::config;
 use crate::naming::Tick;
-use crate::schedule::loaded::FirstLoaded;
+use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::place::Address;
 
 fn at(text: &str) -> Timestamp {
@@ -120,7 +120,7 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
         for (report, minute) in reports.iter().zip(0..) {
             store.record(report, ended + SignedDuration::from_mins(minute));
         }
-        let all = store.history(Filter::default()).await.unwrap();
+        let all = store.history(HistoryFilter::default()).await.unwrap();
         let mut expected: Vec<PastRotation> = reports
             .iter()
             .zip(0..)
@@ -136,17 +136,20 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
             let rows = store.history(filter).await.unwrap();
             rows.iter().map(|it| it.server_id.0).collect::<Vec<_>>()
         };
-        let none = Filter::default;
-        assert_eq!(ids(Filter { limit: Some(2), ..none() }).await, [1, u64::MAX]);
+        let none = HistoryFilter::default;
+        assert_eq!(ids(HistoryFilter { limit: Some(2), ..none() }).await, [1, u64::MAX]);
         let since = Some(ended + SignedDuration::from_mins(2));
-        assert_eq!(ids(Filter { since, ..none() }).await, [1, u64::MAX]);
-        assert_eq!(ids(Filter { ids: vec![ServerId(u64::MAX)], ..none() }).await, [u64::MAX]);
+        assert_eq!(ids(HistoryFilter { since, ..none() }).await, [1, u64::MAX]);
+        assert_eq!(
+            ids(HistoryFilter { ids: vec![ServerId(u64::MAX)], ..none() }).await,
+            [u64::MAX]
+        );
         let names = vec!["web-2".to_owned()];
-        assert_eq!(ids(Filter { names: names.clone(), ..none() }).await, [2]);
-        let both = Filter { ids: vec![ServerId(1)], names, ..none() };
+        assert_eq!(ids(HistoryFilter { names: names.clone(), ..none() }).await, [2]);
+        let both = HistoryFilter { ids: vec![ServerId(1)], names, ..none() };
         assert_eq!(ids(both.clone()).await, [1, 2, 1]);
         let outcomes = vec![RotationOutcome::Failed, RotationOutcome::Blocked];
-        assert_eq!(ids(Filter { outcomes, ..both }).await, [1, 2]);
+        assert_eq!(ids(HistoryFilter { outcomes, ..both }).await, [1, 2]);
 
         let last = store.last_of_each_server().await;
         let found = |id: u64| last.iter().find(|it| it.last.server_id.0 == id).unwrap();
@@ -186,7 +189,7 @@ async fn ten_thousand_servers_that_end_at_once_are_all_recorded() {
             store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
         }
         store.close(LONG).await;
-        let rows = read(&ground.place, &Filter::default()).await.unwrap();
+        let rows = read(&ground.place, &HistoryFilter::default()).await.unwrap();
         assert_eq!((rows.len(), store.lost()), (10_000, 0));
     }
 }
@@ -201,7 +204,7 @@ async fn what_does_not_fit_is_counted_and_nobody_waits_for_it() {
     }
     assert_eq!(store.lost(), 5);
     store.close(LONG).await;
-    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), QUEUE);
+    assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), QUEUE);
 }
 
 #[tokio::test]
@@ -311,7 +314,7 @@ async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     assert_eq!(known.all().len(), 1);
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     store.close(LONG).await;
-    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), 1);
     let damaged = "snapring.db.damaged-20261125T120000Z";
     assert_eq!(ground.files(), ["snapring.db", damaged]);
     let kept = std::fs::read(ground.directory.path().join(damaged)).unwrap();
@@ -354,7 +357,7 @@ async fn a_file_that_is_damaged_in_the_middle_is_put_aside_too() {
     let store = ground.open();
     store.record(&report(1, RotationOutcome::Failed), at("2026-11-25T04:00:01Z"));
     store.close(LONG).await;
-    let rows = read(&ground.place, &Filter::default()).await.unwrap();
+    let rows = read(&ground.place, &HistoryFilter::default()).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert!(ground.files().iter().any(|name| name.contains(".damaged-")));
 }
@@ -369,12 +372,12 @@ async fn a_locked_file_costs_nothing_once_it_is_free_again_and_is_told_of_twice(
     holder.execute("BEGIN IMMEDIATE").await.unwrap();
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     until("broken", || !store.is_well()).await;
-    let trouble = store.history(Filter::default()).await.unwrap_err();
+    let trouble = store.history(HistoryFilter::default()).await.unwrap_err();
     assert!(trouble.to_string().contains("does not work"), "{trouble}");
     assert!(store.last_of_each_server().await.is_empty());
     holder.execute("ROLLBACK").await.unwrap();
     until("well again", || store.is_well()).await;
-    assert_eq!(store.history(Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 1);
     assert_eq!(store.lost(), 0);
     store.close(LONG).await;
     let lines = told.lines();
@@ -413,7 +416,7 @@ async fn a_store_that_takes_nothing_keeps_what_it_has(
     assert_eq!(lines.len(), 2);
     // Its connection ends in a thread of its own.
     until("nothing is put aside", || ground.files() == ["snapring.db"]).await;
-    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -441,7 +444,7 @@ async fn a_row_that_the_database_refuses_costs_only_itself() {
     for id in 1..=60 {
         store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     }
-    assert_eq!(store.history(Filter::default()).await.unwrap().len(), 59);
+    assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 59);
     assert_eq!(store.lost(), 1);
     store.close(LONG).await;
 }
@@ -465,7 +468,7 @@ async fn what_is_old_goes_in_portions_and_the_rest_stays() {
             gone.push(database.prune(limit).await.unwrap());
         }
         assert_eq!(gone, [1000, 200, 0]);
-        let left = database.history(&Filter::default()).await.unwrap();
+        let left = database.history(&HistoryFilter::default()).await.unwrap();
         assert_eq!((left.len(), left[299].ended_at), (300, limit), "written twice, there once");
     }
 }
@@ -494,16 +497,16 @@ async fn reading_beside_a_writer_sees_what_was_written_and_at_rest_leaves_no_fil
     let ground = Ground::file();
     let store = ground.open();
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
-    store.history(Filter::default()).await.unwrap();
+    store.history(HistoryFilter::default()).await.unwrap();
     let before = ground.files();
     assert_eq!(before, ["snapring.db", "snapring.db-shm", "snapring.db-wal"]);
-    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 1);
+    assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), 1);
     assert_eq!(ground.files(), before);
     store.record(&report(2, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     store.close(LONG).await;
 
     assert_eq!(ground.files(), ["snapring.db"]);
-    assert_eq!(read(&ground.place, &Filter::default()).await.unwrap().len(), 2);
+    assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), 2);
     assert_eq!(ground.files(), ["snapring.db"]);
 }
 
@@ -518,7 +521,7 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
 
         let store = ground.open();
         store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:00Z"));
-        assert_eq!(store.history(Filter::default()).await.unwrap().len(), 1);
+        assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 1);
         let heard = async || {
             let mut database = Database::open(&ground.place, Access::Read).await.unwrap();
             let heard = database.schedules().await.unwrap().1.unwrap();
@@ -530,7 +533,7 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
         for _ in 0..2 {
             add(&ground.place, std::slice::from_ref(&beside)).await.unwrap();
         }
-        let all = store.history(Filter::default()).await.unwrap();
+        let all = store.history(HistoryFilter::default()).await.unwrap();
         assert_eq!((&all[0], all.len()), (&beside, 2));
         assert_eq!(heard().await, heard_before, "of the daemon that says nothing");
         store.close(LONG).await;
@@ -538,7 +541,7 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
         let files = ground.files();
         add(&ground.place, std::slice::from_ref(&at_rest)).await.unwrap();
         assert_eq!(ground.files(), files);
-        assert_eq!(read(&ground.place, &Filter::default()).await.unwrap()[0], at_rest);
+        assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap()[0], at_rest);
     }
 }
 
@@ -546,9 +549,9 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
 async fn what_was_never_written_is_told_from_what_cannot_be_read() {
     let ground = Ground::file();
     std::fs::write(ground.path(), b"").unwrap();
-    assert!(read(&ground.place, &Filter::default()).await.unwrap_err().is_empty_store());
+    assert!(read(&ground.place, &HistoryFilter::default()).await.unwrap_err().is_empty_store());
     std::fs::write(ground.path(), vec![b'x'; 5000]).unwrap();
-    let trouble = read(&ground.place, &Filter::default()).await.unwrap_err();
+    let trouble = read(&ground.place, &HistoryFilter::default()).await.unwrap_err();
     assert!(
         !trouble.is_empty_store() && trouble.to_string().contains("not a database"),
         "{trouble}"

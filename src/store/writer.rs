@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::report::{LastOfServer, PastRotation};
-use crate::schedule::loaded::{FirstLoadedTimes, Key};
-use crate::store::Filter;
+use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey};
+use crate::store::HistoryFilter;
 use crate::store::database::{Database, PORTION};
-use crate::store::error::{Kind, Trouble};
+use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
 use crate::store::quarantine::{put_aside, was_a_database};
 
@@ -44,28 +44,28 @@ const MOST_ASIDE: u32 = 3;
 /// What is asked of the task, beside the writing of rotations.
 pub(super) enum Order {
     /// These schedules are in the configuration since then. Answered with what is known of them.
-    Begin(Vec<Key>, Timestamp, oneshot::Sender<FirstLoadedTimes>),
+    Begin(Vec<ScheduleKey>, Timestamp, oneshot::Sender<FirstLoadedTimes>),
     /// Another configuration is in force since then.
-    Reload(Vec<Key>, Timestamp),
+    Reload(Vec<ScheduleKey>, Timestamp),
     /// A question about the past.
-    LastOfEach(oneshot::Sender<Result<Vec<LastOfServer>, Trouble>>),
+    LastOfEach(oneshot::Sender<Result<Vec<LastOfServer>, StoreError>>),
     /// Another.
-    History(Filter, oneshot::Sender<Result<Vec<PastRotation>, Trouble>>),
+    History(HistoryFilter, oneshot::Sender<Result<Vec<PastRotation>, StoreError>>),
 }
 
 /// What others see of it.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct StoreHealth {
     /// Rotations that are not in the history.
     pub(super) lost: AtomicU64,
     /// Whether it could be written when last tried.
     pub(super) well: AtomicBool,
 }
 
-pub(super) struct Keeper {
+pub(super) struct Writer {
     pub(super) place: Place,
     pub(super) clock: Clock,
-    pub(super) standing: Arc<Standing>,
+    pub(super) health: Arc<StoreHealth>,
     pub(super) reports: mpsc::Receiver<PastRotation>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) closing: CancellationToken,
@@ -118,7 +118,7 @@ struct Outage {
     wait: Duration,
 }
 
-impl Keeper {
+impl Writer {
     /// Until the store is closed.
     pub(super) async fn keep(mut self) {
         self.memory.prune_at = self.clock.now().uptime + PRUNE_EVERY;
@@ -216,17 +216,17 @@ impl Keeper {
     /// Asks the store, if it works; does not wait for one that does not.
     async fn ask<T>(
         &mut self,
-        question: impl for<'d> FnOnce(&'d mut Database) -> BoxFuture<'d, Result<T, Trouble>>,
-    ) -> Result<T, Trouble> {
+        question: impl for<'d> FnOnce(&'d mut Database) -> BoxFuture<'d, Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let Some(database) = &mut self.memory.database else {
-            return Err(Trouble::passing("the store does not work at present"));
+            return Err(StoreError::passing("the store does not work at present"));
         };
         let answer = self.clock.timeout(PATIENCE, question(database)).await;
         let answer = answer.unwrap_or_else(|| Err(too_slow()));
         if let Err(trouble) = &answer {
             // The next write finds out what is wrong.
             self.let_go().await;
-            if trouble.kind == Kind::Corrupt {
+            if trouble.kind == ErrorKind::Corrupt {
                 self.put_aside(trouble).await;
             }
         }
@@ -243,8 +243,8 @@ impl Keeper {
                 return;
             };
             match trouble.kind {
-                Kind::Corrupt if self.put_aside(&trouble).await => {}
-                Kind::Refused if !self.memory.pending.is_empty() => {
+                ErrorKind::Corrupt if self.put_aside(&trouble).await => {}
+                ErrorKind::Refused if !self.memory.pending.is_empty() => {
                     self.drop_what_is_refused().await
                 }
                 _ => return self.is_broken(&trouble).await,
@@ -252,7 +252,7 @@ impl Keeper {
         }
     }
 
-    async fn write(&mut self) -> Result<(), Trouble> {
+    async fn write(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         let memory = &mut self.memory;
         let database = match &mut memory.database {
@@ -303,7 +303,7 @@ impl Keeper {
             let one = database.write(std::slice::from_ref(&rotation), None, now);
             match self.clock.timeout(PATIENCE, one).await {
                 Some(Ok(())) => {}
-                Some(Err(Trouble { kind: Kind::Refused, .. })) => self.lose(1),
+                Some(Err(StoreError { kind: ErrorKind::Refused, .. })) => self.lose(1),
                 Some(Err(_)) | None => {
                     self.let_go().await;
                     self.memory.pending.push(rotation);
@@ -314,13 +314,13 @@ impl Keeper {
 
     fn lose(&self, rotations: usize) {
         let rotations = u64::try_from(rotations).unwrap_or(u64::MAX);
-        self.standing.lost.fetch_add(rotations, Ordering::Relaxed);
+        self.health.lost.fetch_add(rotations, Ordering::Relaxed);
     }
 
     fn is_well(&mut self) {
-        self.standing.well.store(true, Ordering::Relaxed);
+        self.health.well.store(true, Ordering::Relaxed);
         let memory = &mut self.memory;
-        let lost = self.standing.lost.load(Ordering::Relaxed);
+        let lost = self.health.lost.load(Ordering::Relaxed);
         let newly = lost - std::mem::replace(&mut memory.lost_told, lost);
         let store = self.place.to_string();
         if memory.outage.take().is_some() {
@@ -350,9 +350,9 @@ impl Keeper {
     }
 
     /// Tells of it once.
-    async fn is_broken(&mut self, trouble: &Trouble) {
+    async fn is_broken(&mut self, trouble: &StoreError) {
         self.let_go().await;
-        self.standing.well.store(false, Ordering::Relaxed);
+        self.health.well.store(false, Ordering::Relaxed);
         let now = self.uptime();
         match &mut self.memory.outage {
             Some(outage) => {
@@ -373,7 +373,7 @@ impl Keeper {
     }
 
     /// Whether a damaged file is out of the way, so that a new one can be begun.
-    async fn put_aside(&mut self, trouble: &Trouble) -> bool {
+    async fn put_aside(&mut self, trouble: &StoreError) -> bool {
         self.let_go().await;
         let Place::File(file) = &self.place else { return false };
         if self.memory.aside >= MOST_ASIDE || !was_a_database(file) {
@@ -455,7 +455,7 @@ impl Keeper {
     }
 }
 
-fn too_slow() -> Trouble {
+fn too_slow() -> StoreError {
     let patience = humantime::format_duration(PATIENCE);
-    Trouble::passing(format!("it gave no answer within {patience}"))
+    StoreError::passing(format!("it gave no answer within {patience}"))
 }

@@ -35,7 +35,7 @@ pub fn entry(event: &Event<'_>) -> Vec<u8> {
 
 /// What an event is about, as far as its priority depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Kind {
+enum FieldKind {
     /// A library's.
     #[default]
     Foreign,
@@ -46,11 +46,11 @@ enum Kind {
 }
 
 /// syslog's number. `journalctl -p notice` shows a day without its API calls.
-fn priority(level: Level, kind: Kind) -> &'static str {
+fn priority(level: Level, kind: FieldKind) -> &'static str {
     match level {
         Level::ERROR => "3",
         Level::WARN => "4",
-        Level::INFO if kind == Kind::News => "5",
+        Level::INFO if kind == FieldKind::News => "5",
         Level::INFO => "6",
         Level::DEBUG | Level::TRACE => "7",
     }
@@ -61,7 +61,7 @@ fn priority(level: Level, kind: Kind) -> &'static str {
 struct Fields {
     bytes: Vec<u8>,
     has_message: bool,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 impl Visit for Fields {
@@ -72,7 +72,7 @@ impl Visit for Fields {
                 put(&mut self.bytes, "MESSAGE", value);
                 return;
             }
-            "event" => self.kind = if value == "api" { Kind::Call } else { Kind::News },
+            "event" => self.kind = if value == "api" { FieldKind::Call } else { FieldKind::News },
             _ => {}
         }
         put(&mut self.bytes, &name(field.name()), value);

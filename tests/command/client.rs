@@ -7,7 +7,7 @@ use snapring::call::Outcome;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::naming::ServerId;
-use snapring::provider::call_context::Scope;
+use snapring::provider::call_context::CallContext;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::provider::http::HttpTransport;
@@ -31,7 +31,7 @@ async fn client(server: &MockServer) -> Client {
 async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
-    let error = client(&server).await.list(ServerId(1), &Scope::default()).await.unwrap_err();
+    let error = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap_err();
     (error.outcome().unwrap(), error.to_string())
 }
 
@@ -58,7 +58,7 @@ async fn a_listing_asks_as_documented_and_reads_every_page() {
         .expect(1)
         .mount(&server)
         .await;
-    let listing = client(&server).await.list(ServerId(1), &Scope::default()).await.unwrap();
+    let listing = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap();
     assert_eq!(listing.snapshots.len(), 2);
 }
 
@@ -114,7 +114,7 @@ async fn nobody_listening_is_a_failure_of_transport_that_says_so() {
     let server = MockServer::start().await;
     let client = client(&server).await;
     drop(server);
-    let error = client.list(ServerId(1), &Scope::default()).await.unwrap_err();
+    let error = client.list(ServerId(1), &CallContext::default()).await.unwrap_err();
     // wiremock keeps its listener for the next server; either way there is no good answer.
     assert!(matches!(error.outcome(), Some(Outcome::Transport | Outcome::NotFound)), "{error}");
 }

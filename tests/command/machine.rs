@@ -13,7 +13,7 @@ use serde_json::Value;
 use snapring::clock::Clock;
 use snapring::naming::ServerId;
 use snapring::sandbox::http::Sandbox;
-use snapring::sandbox::provider::{Options, Row};
+use snapring::sandbox::provider::{Options, StoredSnapshot};
 use tempfile::TempDir;
 
 pub const WEB: ServerId = ServerId(101);
@@ -131,7 +131,7 @@ impl Machine {
         Daemon { child, log, clock: self.clock.clone() }
     }
 
-    pub fn rows(&self, server: ServerId) -> Vec<Row> {
+    pub fn rows(&self, server: ServerId) -> Vec<StoredSnapshot> {
         self.sandbox.provider().snapshots(server, self.clock.now().wall)
     }
 

@@ -11,10 +11,10 @@ use ring::digest::{Context, SHA256};
 use snapring::moment::Moment;
 use snapring::provider::transport::{Method, Request, Response, TornBody, TransportError};
 use snapring::report::Report;
-use snapring::sandbox::provider::{Act, Row};
+use snapring::sandbox::provider::{Act, StoredSnapshot};
 
 use crate::machine::TOKEN;
-use crate::{neighbours, number, on_all_cores, world};
+use crate::{isolation, number, on_all_cores, world};
 
 /// How many seeds of each test get a digest.
 const SEEDS: u64 = 200;
@@ -24,7 +24,7 @@ type World = (&'static str, fn(u64, Record) -> Record);
 
 const WORLDS: [World; 2] = [
     ("no_seed", |seed, record| world::run(seed, record).record),
-    ("one_servers_trouble", |seed, record| neighbours::differences(seed, record).1),
+    ("one_servers_trouble", |seed, record| isolation::differences(seed, record).1),
 ];
 
 /// What is recorded of a world.
@@ -162,8 +162,8 @@ pub fn act_line(act: &Act) -> String {
     format!("act stray_since={stray_since:?} {}", row_line(&act.row))
 }
 
-pub fn row_line(row: &Row) -> String {
-    let Row { id, server, name, status, created_at, description, .. } = row;
+pub fn row_line(row: &StoredSnapshot) -> String {
+    let StoredSnapshot { id, server, name, status, created_at, description, .. } = row;
     format!("row {id} server={server} {name} {status} {created_at} {description:?}")
 }
 

@@ -14,7 +14,7 @@ use snapring::call::Operation;
 use snapring::moment::Moment;
 use snapring::provider::transport::{Method, Request, Response, TransportError};
 use snapring::report::Report;
-use snapring::sandbox::provider::{Act, Row};
+use snapring::sandbox::provider::{Act, StoredSnapshot};
 
 use crate::digests::{Record, act_line, answer_line, method, report_line, request_line};
 use crate::judge::peace::Peace;
@@ -431,7 +431,7 @@ impl Judge {
     }
 
     fn deleted(&mut self, act: Act) {
-        let Row { id, server, name, status, .. } = &act.row;
+        let StoredSnapshot { id, server, name, status, .. } = &act.row;
         let policy = self.rings.get(&server.0).and_then(|ring| ring.policies.last().cloned());
         let Some(policy) = policy else {
             self.violated("S1", format!("{name} of a server that is not ours was deleted"));
@@ -529,7 +529,7 @@ impl Judge {
                     > i64::try_from(report.duration_ms / 1000).unwrap() + 120
             });
             // A reload may have come between, with other pins too.
-            let managed_by = |policy: &SimPolicy, row: &Row| {
+            let managed_by = |policy: &SimPolicy, row: &StoredSnapshot| {
                 is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0)
             };
             let own_is_there = act

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use snapring::clock::Clock;
-use snapring::daemon::clockwork::{Agenda, Clockwork, ClockworkError, Work};
+use snapring::daemon::scheduler::{DueWork, Scheduler, SchedulerError, Work};
 use snapring::rotation::hooks::{HookError, HookRunner, Invocation, Running};
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer};
@@ -18,13 +18,13 @@ use crate::judge::Judge;
 /// The account's token, which nothing may ever show.
 pub const TOKEN: &str = "vps_simulated";
 
-/// Wakes the daemon less often than the real clockwork: weeks have many half seconds.
-pub struct SlowClockwork {
+/// Wakes the daemon less often than the real scheduler: weeks have many half seconds.
+pub struct SlowScheduler {
     clock: Clock,
     beating: Option<AbortOnDropHandle<()>>,
 }
 
-impl SlowClockwork {
+impl SlowScheduler {
     /// Between two looks at the clock.
     pub const BEAT: Duration = Duration::from_secs(20);
 
@@ -33,14 +33,14 @@ impl SlowClockwork {
     }
 }
 
-impl Clockwork for SlowClockwork {
-    fn start(&mut self, agenda: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>> {
+impl Scheduler for SlowScheduler {
+    fn start(&mut self, due_work: Arc<dyn DueWork>) -> Work<'_, Result<(), SchedulerError>> {
         let clock = self.clock.clone();
         self.beating = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 clock.sleep(Self::BEAT).await;
-                if agenda.is_due() {
-                    agenda.run_due();
+                if due_work.is_due() {
+                    due_work.run_due();
                 }
             }
         })));

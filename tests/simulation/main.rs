@@ -8,15 +8,15 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::disallowed_methods)]
 
-mod almanac;
+mod calendar;
 mod digests;
+mod faults;
+mod isolation;
 mod judge;
 mod machine;
-mod misfortunes;
-mod neighbours;
 mod oracle;
 mod policy;
-mod watched;
+mod recording_transport;
 mod world;
 
 use std::sync::Mutex;
@@ -111,11 +111,11 @@ fn simulation_a_seed_is_always_the_same_story() {
 #[test]
 fn simulation_one_servers_trouble_holds_no_other_up() {
     if let Some(seed) = number("SNAPRING_SIM_SEED") {
-        let (differences, record) = neighbours::differences(seed, Record::story());
+        let (differences, record) = isolation::differences(seed, Record::story());
         eprintln!("{}", record.story.unwrap().join("\n"));
         assert_eq!(differences, Vec::<String>::new());
         return;
     }
-    let (_, bad) = on_all_cores(TWICE, |seed| neighbours::differences(seed, Record::default()).0);
+    let (_, bad) = on_all_cores(TWICE, |seed| isolation::differences(seed, Record::default()).0);
     expect_none(&bad, "one_servers_trouble");
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
-use crate::almanac;
+use crate::calendar;
 use crate::oracle::Keep;
 
 /// One server's policy.
@@ -108,7 +108,7 @@ impl SimPolicy {
 
     /// The ticks after `from`, up to `to`, in order.
     pub fn ticks(&self, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
-        let each = self.schedules.iter().map(|it| almanac::ticks(it, &self.time_zone(), from, to));
+        let each = self.schedules.iter().map(|it| calendar::ticks(it, &self.time_zone(), from, to));
         let together: BTreeSet<Timestamp> = each.flatten().collect();
         together.into_iter().collect()
     }

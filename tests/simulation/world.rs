@@ -1,4 +1,4 @@
-//! One simulated world: some servers, some weeks, many misfortunes, all of them from one seed.
+//! One simulated world: some servers, some weeks, many faults, all of them from one seed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -11,25 +11,25 @@ use secrecy::SecretString;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::config::types::Settings;
-use snapring::daemon::{Daemon, World};
+use snapring::daemon::{Daemon, Dependencies};
 use snapring::naming::ServerId;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::rotation::lock::{Exclusion, MemoryRecords};
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
-use snapring::schedule::loaded::FirstLoadedTimes;
-use snapring::status::Standings;
+use snapring::schedule::first_loaded::FirstLoadedTimes;
+use snapring::status::Statuses;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::digests::{Record, row_line};
+use crate::faults::{by_hand, random_fault};
 use crate::judge::Judge;
-use crate::machine::{Events, SimHooks, SlowClockwork, TOKEN};
-use crate::misfortunes::{by_hand, random_fault};
+use crate::machine::{Events, SimHooks, SlowScheduler, TOKEN};
 use crate::oracle::tick_in;
 use crate::policy::{SimPolicy, pick, seed};
-use crate::watched::{Death, Watched};
+use crate::recording_transport::{Death, Watched};
 
 /// The `timeout` of these worlds. The kernel goes on delivering a request for as long after the process
 /// has given up or died.
@@ -78,7 +78,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
     /// Anything may go wrong, and the process may die.
-    Misfortunes,
+    Faults,
     /// Whatever goes wrong is about this server.
     TroubleOf(u64),
     /// Nothing goes wrong; at the end, rotations under way are let finish.
@@ -117,7 +117,7 @@ pub fn run(seed: u64, record: Record) -> Outcome {
     let mut crashes = 0;
     while simulation.now < end {
         let hours = simulation.random.random_range(1..96);
-        crashes += u64::from(simulation.live(SignedDuration::from_hours(hours), Life::Misfortunes));
+        crashes += u64::from(simulation.live(SignedDuration::from_hours(hours), Life::Faults));
         let away = pick(&mut simulation.random, &[1, 1, 2, 5, 30, 600, 3_000, 20_000, 100_000]);
         simulation.now += SignedDuration::from_secs(away);
     }
@@ -264,7 +264,7 @@ impl Simulation {
             .build()
             .unwrap();
         self.strays_arrive();
-        let crashes = life == Life::Misfortunes && self.random.random_bool(0.7);
+        let crashes = life == Life::Faults && self.random.random_bool(0.7);
         self.dies_at = self.draw_death().filter(|_| crashes);
         self.out = None;
         self.note_start(span, life);
@@ -321,7 +321,7 @@ impl Simulation {
 
     fn note_start(&self, span: SignedDuration, life: Life) {
         let life = match life {
-            Life::Misfortunes => "misfortunes".to_owned(),
+            Life::Faults => "faults".to_owned(),
             Life::TroubleOf(server) => format!("trouble of {server}"),
             Life::Peace => "peace".to_owned(),
         };
@@ -369,19 +369,19 @@ impl Simulation {
     }
 
     fn client(&mut self, settings: &Settings, truth: &Clock, clock: &Clock, life: Life) -> Client {
-        let watched = Watched {
+        let recording_transport = Watched {
             inner: InMemory::over(Arc::clone(&self.provider), truth.clone(), TIMEOUT),
             judge: Arc::clone(&self.judge),
             clock: clock.clone(),
             truth: truth.clone(),
             dies_at: self.dies_at,
             death: self.death.clone(),
-            meddling: if life == Life::Misfortunes { self.meddling } else { 0.0 },
+            meddling: if life == Life::Faults { self.meddling } else { 0.0 },
             random: Mutex::new(StdRng::seed_from_u64(seed(&mut self.random))),
         };
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let seed = seed(&mut self.random);
-        Client::new(Box::new(watched), &settings.api, credentials, clock.clone(), seed)
+        Client::new(Box::new(recording_transport), &settings.api, credentials, clock.clone(), seed)
     }
 
     async fn start(&mut self, truth: &Clock, clock: &Clock, life: Life) -> Daemon {
@@ -396,7 +396,7 @@ impl Simulation {
         let provider = Arc::clone(&self.provider);
         let truth = truth.clone();
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
-        let world = World {
+        let world = Dependencies {
             clock: clock.clone(),
             exclusion: match &self.records {
                 Some(records) => Exclusion::remembered_in(records, &truth),
@@ -404,11 +404,11 @@ impl Simulation {
             },
             hooks: Arc::new(SimHooks {
                 clock: clock.clone(),
-                failing: if life == Life::Misfortunes { 0.05 } else { 0.0 },
+                failing: if life == Life::Faults { 0.05 } else { 0.0 },
                 random: hooks_random,
                 judge: Arc::clone(&judge),
             }),
-            standings: Standings::default(),
+            statuses: Statuses::default(),
             first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report, at| {
                 let mut judge = judge.lock().unwrap();
@@ -420,8 +420,8 @@ impl Simulation {
                 judge.reported_at_peace(report, now, &rows);
             }),
         };
-        let clockwork = Box::new(SlowClockwork::new(clock));
-        Daemon::start(&settings, client, world, clockwork).await.unwrap()
+        let scheduler = Box::new(SlowScheduler::new(clock));
+        Daemon::start(&settings, client, world, scheduler).await.unwrap()
     }
 
     /// Calls about one server go wrong, and people work on it.
@@ -509,8 +509,7 @@ impl Simulation {
                 // What is said of the account may have changed too.
                 let client = self.random.random_bool(0.5);
                 self.note(|| format!("another client: {client}"));
-                let client =
-                    client.then(|| self.client(&settings, truth, clock, Life::Misfortunes));
+                let client = client.then(|| self.client(&settings, truth, clock, Life::Faults));
                 daemon.reload(&settings, client);
             }
             _ => {

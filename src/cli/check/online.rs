@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use crate::call::{CallError, Outcome};
 use crate::cli::Exit;
-use crate::cli::check::{Answer, Remark, ServerAnswer};
+use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
 use crate::cli::plan::foretell;
 use crate::cli::setup::rings;
 use crate::config::types::Settings;
 use crate::naming::SnapshotId;
 use crate::plan::Step;
-use crate::provider::body::ServerRow;
-use crate::provider::call_context::Scope;
+use crate::provider::body::AccountServer;
+use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::ring::Ring;
 use crate::server::Server;
@@ -36,14 +36,18 @@ pub(super) struct Slots {
 }
 
 /// Asks the provider about the token and each server.
-pub(super) async fn ask(client: &Client, settings: &Settings, answer: &mut Answer<'_>) -> Exit {
-    let scope = Scope::default();
+pub(super) async fn ask(
+    client: &Client,
+    settings: &Settings,
+    answer: &mut CheckAnswer<'_>,
+) -> Exit {
+    let scope = CallContext::default();
     match client.account(&scope).await {
         Ok(info) => {
             answer.token = Some(Token { name: info.name, permissions: info.permissions });
         }
         Err(problem) => {
-            answer.remarks.push(Remark::error(unasked(&problem, settings)));
+            answer.remarks.push(CheckFinding::error(unasked(&problem, settings)));
             return Exit::Trouble;
         }
     }
@@ -102,10 +106,10 @@ fn unasked(problem: &CallError, settings: &Settings) -> String {
 }
 
 /// A server whose next rotation would find no room.
-fn blocked(server: &Server, ring: &Ring, now: Timestamp) -> Option<Remark> {
+fn blocked(server: &Server, ring: &Ring, now: Timestamp) -> Option<CheckFinding> {
     let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
     let Step::Blocked(blocked) = foretell(server, ring, tick, now).step else { return None };
-    Some(Remark::warning(
+    Some(CheckFinding::warning(
         format!("{}: its next rotation would be blocked: {blocked}", server.name),
         "delete one of them (`snapring delete ID` shows what is lost, and asks), take one out of \
          `pin`, or lower `keep` or `reserve`",
@@ -113,7 +117,7 @@ fn blocked(server: &Server, ring: &Ring, now: Timestamp) -> Option<Remark> {
 }
 
 /// Pins of snapshots that their server does not have.
-fn astray(listed: &[(&Server, &Ring)]) -> Vec<Remark> {
+fn astray(listed: &[(&Server, &Ring)]) -> Vec<CheckFinding> {
     let homes: HashMap<SnapshotId, &Server> = listed
         .iter()
         .flat_map(|(server, ring)| ring.listing().snapshots.iter().map(|row| (row.id, *server)))
@@ -126,7 +130,7 @@ fn astray(listed: &[(&Server, &Ring)]) -> Vec<Remark> {
                 Some(home) => format!("; server {} ({}) has it", home.id, home.name),
                 None => String::new(),
             };
-            remarks.push(Remark::warning(
+            remarks.push(CheckFinding::warning(
                 format!(
                     "{}: pin {pin}: server {} has no such snapshot{elsewhere}",
                     server.name, server.id
@@ -142,13 +146,13 @@ async fn hint(client: &Client, gone: bool) -> String {
     if !gone {
         return String::new();
     }
-    match client.servers(&Scope::default()).await {
+    match client.servers(&CallContext::default()).await {
         Ok(known) => names(&known),
         Err(_) => String::new(),
     }
 }
 
-fn names(known: &[ServerRow]) -> String {
+fn names(known: &[AccountServer]) -> String {
     let shown: Vec<String> =
         known.iter().take(10).map(|row| format!("{} ({})", row.id, row.name)).collect();
     let more = if known.len() > shown.len() { ", …" } else { "" };

@@ -4,7 +4,7 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::Roff;
 
-use crate::cli::man::page::{MANUAL, Page, date, meanings, section, see_also, source, whole};
+use crate::cli::man::page::{MANUAL, ManPage, date, meanings, section, see_also, source, whole};
 use crate::cli::{Cli, EXAMPLES, EXIT_CODES};
 
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -43,7 +43,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// The page of the command itself, then one for each of its commands.
-pub(super) fn pages() -> Vec<Page> {
+pub(super) fn pages() -> Vec<ManPage> {
     let mut whole = Cli::command().disable_help_subcommand(true);
     whole.build();
     let mut pages = vec![overview(&whole)];
@@ -57,7 +57,7 @@ fn man(command: &Command) -> Man {
     man.title(title).date(date()).source(source()).manual(MANUAL)
 }
 
-fn overview(command: &Command) -> Page {
+fn overview(command: &Command) -> ManPage {
     let man = man(command);
     let text = rendered(|out| {
         man.render_title(out)?;
@@ -74,10 +74,10 @@ fn overview(command: &Command) -> Page {
     meanings(&mut roff, "FILES", FILES.iter().copied());
     meanings(&mut roff, "EXAMPLES", EXAMPLES.iter().copied());
     see_also(&mut roff, &[("snapring.toml", "5"), ("systemd.service", "5"), ("journalctl", "1")]);
-    Page { name: "snapring".to_owned(), section: "1", text: whole(&(text + &roff.to_roff())) }
+    ManPage { name: "snapring".to_owned(), section: "1", text: whole(&(text + &roff.to_roff())) }
 }
 
-fn one(command: &Command) -> Page {
+fn one(command: &Command) -> ManPage {
     let man = man(command);
     let name = format!("snapring-{}", command.get_name());
     let text = rendered(|out| {
@@ -100,7 +100,7 @@ fn one(command: &Command) -> Page {
         section(&mut roff, "NOTES", &as_written);
     }
     see_also(&mut roff, &[("snapring", "1"), ("snapring.toml", "5")]);
-    Page { name, section: "1", text: whole(&(text + &roff.to_roff())) }
+    ManPage { name, section: "1", text: whole(&(text + &roff.to_roff())) }
 }
 
 fn rendered(render: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {

@@ -3,7 +3,7 @@
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::cli::man::page::{
-    MANUAL, Page, date, inlines, meanings, section, see_also, source, whole,
+    MANUAL, ManPage, date, inlines, meanings, section, see_also, source, whole,
 };
 use crate::config::DEFAULT_PATH;
 use crate::config::reference::{
@@ -54,7 +54,7 @@ snapshot must go before each new one is made; with a slot to spare it goes only 
 `snapring plan` shows what would be made and deleted, and why each snapshot stays or goes.";
 
 /// The page.
-pub(super) fn page() -> Page {
+pub(super) fn page() -> ManPage {
     let mut roff = Roff::new();
     roff.control("TH", ["SNAPRING.TOML", "5", &date(), &source(), MANUAL]);
     section(&mut roff, "NAME", "snapring.toml - configuration of snapring(1)");
@@ -72,7 +72,7 @@ pub(super) fn page() -> Page {
     let example = [("/usr/share/doc/snapring/examples/config.toml", example)];
     meanings(&mut roff, "FILES", example);
     see_also(&mut roff, &[("snapring", "1"), ("snapring-check", "1"), ("snapring-plan", "1")]);
-    Page { name: "snapring.toml".to_owned(), section: "5", text: whole(&roff.to_roff()) }
+    ManPage { name: "snapring.toml".to_owned(), section: "5", text: whole(&roff.to_roff()) }
 }
 
 fn table(roff: &mut Roff, described: &Section) {

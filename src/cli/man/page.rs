@@ -4,13 +4,13 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 /// A manual page.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct ManPage {
     pub(super) name: String,
     pub(super) section: &'static str,
     pub(super) text: String,
 }
 
-impl Page {
+impl ManPage {
     /// What its file is called.
     pub(super) fn file(&self) -> String {
         format!("{}.{}", self.name, self.section)

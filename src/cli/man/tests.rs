@@ -10,7 +10,7 @@ fn text_of(name: &str) -> String {
 
 #[test]
 fn there_is_a_page_for_each_command_and_one_for_the_configuration() {
-    let files: Vec<String> = pages().iter().map(Page::file).collect();
+    let files: Vec<String> = pages().iter().map(ManPage::file).collect();
     for file in ["snapring.1", "snapring-run.1", "snapring-man.1", "snapring.toml.5"] {
         assert!(files.iter().any(|it| it == file), "{file} is missing of {files:?}");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::observe::status_document::{Document, ServerStatus, State};
+use crate::observe::status_document::{ServerRecord, ServerState, StatusDocument};
 use crate::readable;
 
 /// How far the provider's clock may be ahead of this machine's.
@@ -77,9 +77,9 @@ impl Check {
 
 /// Whether every enabled server has had a success within `max_age`.
 #[must_use]
-pub fn check(document: &Document, max_age: Duration) -> Check {
-    let enabled: Vec<&ServerStatus> =
-        document.servers.iter().filter(|server| server.state != State::Disabled).collect();
+pub fn check(document: &StatusDocument, max_age: Duration) -> Check {
+    let enabled: Vec<&ServerRecord> =
+        document.servers.iter().filter(|server| server.state != ServerState::Disabled).collect();
     let ages = enabled.iter().filter_map(|server| {
         Some((age(server.last_success_at?, document.at), server.name.as_str()))
     });
@@ -127,7 +127,7 @@ pub fn check(document: &Document, max_age: Duration) -> Check {
     Check { level, words }
 }
 
-fn judge(server: &ServerStatus, now: Timestamp, max_age: Duration) -> Option<(Level, String)> {
+fn judge(server: &ServerRecord, now: Timestamp, max_age: Duration) -> Option<(Level, String)> {
     let name = &server.name;
     let reason = server
         .trouble

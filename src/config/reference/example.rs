@@ -1,7 +1,7 @@
 //! config.example.toml: every key with a value, and why one would set it.
 
 use crate::config::reference::{
-    API, Absent, DEFAULTS, HOOKS, HTTP, Key, LOG, NOTIFY, SERVER, STORE, sentence,
+    API, Absent, DEFAULTS, HOOKS, HTTP, KeyReference, LOG, NOTIFY, SERVER, STORE, sentence,
 };
 
 /// How wide a line may be.
@@ -25,8 +25,9 @@ const IN_DEFAULTS: [(&str, &str); 3] =
 #[must_use]
 pub fn render() -> String {
     let mut lines: Vec<String> = HEAD.lines().map(as_comment).collect();
-    let all = |keys: &'static [Key]| keys.iter().filter(|key| !key.example.is_empty());
-    let explained = |keys: &'static [Key]| all(keys).map(|key| Line::explained(key, key.example));
+    let all = |keys: &'static [KeyReference]| keys.iter().filter(|key| !key.example.is_empty());
+    let explained =
+        |keys: &'static [KeyReference]| all(keys).map(|key| Line::explained(key, key.example));
 
     table(&mut lines, API.text, API.header, explained(API.keys));
     let defaults = IN_DEFAULTS.iter().filter_map(|(name, value)| {
@@ -67,7 +68,7 @@ impl Line {
         Self { setting: format!("{name} = {value}"), comment: Comment::None }
     }
 
-    fn explained(key: &Key, value: &str) -> Self {
+    fn explained(key: &KeyReference, value: &str) -> Self {
         let setting = format!("{} = {value}", key.name);
         let text = match key.absent {
             Absent::Value(default) if default == value => key.text.to_owned(),

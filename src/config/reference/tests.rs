@@ -36,7 +36,7 @@ fn settings(text: &str) -> String {
 }
 
 /// Every key, but for the table that has its own section.
-fn all() -> Vec<(&'static Section, &'static Key)> {
+fn all() -> Vec<(&'static Section, &'static KeyReference)> {
     let sections = [&API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
     let keys = sections.into_iter().flat_map(|it| it.keys.iter().map(move |key| (it, key)));
     keys.filter(|(_, key)| key.name != "hooks").collect()

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
-    AskedBy, Deletion, Progress, Step, Why, YET_TO_COME, candidates, completed, next_step, prune,
-    warnings,
+    AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step,
+    prune, warnings,
 };
 use crate::policy::{Policy, retain};
 use crate::ring::{Holder, Ring, Slot};
@@ -130,7 +130,7 @@ fn fates(
         let id = slot.snapshot.id;
         let duplicate = completed_now.duplicate(id).map(|duplicate| duplicate.newest.id);
         let cause = |deletion: &Deletion| match (deletion.why(), duplicate) {
-            (Why::Duplicate, Some(newest)) => {
+            (DeleteReason::Duplicate, Some(newest)) => {
                 format!("{newest} is a newer snapshot of the same tick")
             }
             (why, _) => why.to_string(),

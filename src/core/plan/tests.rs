@@ -573,7 +573,7 @@ proptest! {
         };
         let older: BTreeSet<SnapshotId> = completed.iter().filter(is_older).map(|it| it.id).collect();
         let doubles = |deletions: &[&Deletion]| {
-            let doubles = deletions.iter().filter(|it| it.why() == Why::Duplicate);
+            let doubles = deletions.iter().filter(|it| it.why() == DeleteReason::Duplicate);
             doubles.map(|it| it.snapshot()).collect::<BTreeSet<_>>()
         };
         let all: Vec<&Deletion> = plan.deletions().collect();

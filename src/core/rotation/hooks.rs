@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, End, LEAST_TIME, Made, Next, Remark, Rotation, State};
+use super::{Action, End, LEAST_TIME, Next, OwnSnapshot, Remark, Rotation, State};
 use crate::moment::Moment;
 use crate::plan::Creation;
 use crate::ring::Ring;
@@ -90,7 +90,7 @@ impl Rotation {
     }
 
     /// Runs `after`, if it is owed, then prunes or ends.
-    pub(super) fn wake(&mut self, made: Result<Made, End>, now: Moment) -> Next {
+    pub(super) fn wake(&mut self, made: Result<OwnSnapshot, End>, now: Moment) -> Next {
         let hooks = self.job.server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty());
         // Without a `before` there is nothing to undo, but something to do: after each snapshot.
         let due = |before_is_empty: bool| {
@@ -108,7 +108,12 @@ impl Rotation {
         self.enter(State::Waking(made), Action::RunHook(hook))
     }
 
-    pub(super) fn woken(&mut self, made: Result<Made, End>, end: HookEnd, now: Moment) -> Next {
+    pub(super) fn woken(
+        &mut self,
+        made: Result<OwnSnapshot, End>,
+        end: HookEnd,
+        now: Moment,
+    ) -> Next {
         self.ledger.lap("after_hook", now);
         let problem = match end {
             HookEnd::Done => return self.awake(made, Ok(()), now),
@@ -120,7 +125,12 @@ impl Rotation {
         self.awake(made, Err(End::failed(problem)), now)
     }
 
-    fn awake(&mut self, made: Result<Made, End>, awake: Result<(), End>, now: Moment) -> Next {
+    fn awake(
+        &mut self,
+        made: Result<OwnSnapshot, End>,
+        awake: Result<(), End>,
+        now: Moment,
+    ) -> Next {
         match made {
             Ok(made) => self.prune(made, awake, now),
             Err(end) => self.end(Err(end), now),

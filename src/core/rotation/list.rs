@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::delete::Purpose;
-use super::{Action, End, LEAST_TIME, Listed, Next, Pruning, Remark, Rotation, State, Waiting};
+use super::{Action, End, LEAST_TIME, Listed, Next, Pruning, Remark, Rotation, State, Wait};
 use crate::call::CallError;
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
@@ -26,7 +26,7 @@ pub(super) enum LookFor {
     /// Whether a delete was carried out, although nobody said so.
     UnansweredDelete(Deletion, CallError, Purpose),
     /// Whether the new snapshot is completed.
-    Completion(Waiting),
+    Completion(Wait),
     /// What there is to prune.
     Pruning(Pruning),
 }
@@ -157,7 +157,7 @@ impl Rotation {
             self.remember(&snapshot, now);
         }
         if snapshot.status == Status::Completed {
-            self.wake(Ok(super::Made { own: snapshot.id, ring }), now)
+            self.wake(Ok(super::OwnSnapshot { own: snapshot.id, ring }), now)
         } else {
             self.wait_for(&snapshot, now)
         }

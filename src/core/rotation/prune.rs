@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::delete::{Purpose, Removal};
 use super::list::LookFor;
-use super::{End, Made, Next, Rotation};
+use super::{End, Next, OwnSnapshot, Rotation};
 use crate::completion::Sharing;
 use crate::moment::Moment;
 use crate::plan;
@@ -17,7 +17,7 @@ pub(super) const PRUNING_TIME: Duration = Duration::from_mins(10);
 /// What is left of the step.
 #[derive(Debug)]
 pub(super) struct Pruning {
-    made: Made,
+    made: OwnSnapshot,
     /// Those that could not be deleted, and why.
     stuck: Vec<String>,
     /// How waking went: told if the pruning goes well.
@@ -25,13 +25,13 @@ pub(super) struct Pruning {
 }
 
 impl Rotation {
-    pub(super) fn prune(&mut self, made: Made, awake: Result<(), End>, now: Moment) -> Next {
+    pub(super) fn prune(&mut self, made: OwnSnapshot, awake: Result<(), End>, now: Moment) -> Next {
         self.ledger.allow(PRUNING_TIME, now);
         self.prune_the_next(Pruning { made, stuck: Vec::new(), awake }, now)
     }
 
     fn prune_the_next(&mut self, pruning: Pruning, now: Moment) -> Next {
-        let Made { own, ring } = &pruning.made;
+        let OwnSnapshot { own, ring } = &pruning.made;
         let doomed = plan::prune(ring, &self.server().policy, *own, &self.progress)
             .into_iter()
             .find(|doomed| !self.progress.undeletable.contains(&doomed.snapshot()));

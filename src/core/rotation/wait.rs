@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::list::LookFor;
-use super::{End, Made, Next, Rotation};
+use super::{End, Next, OwnSnapshot, Rotation};
 use crate::call::{CallError, Outcome};
-use crate::completion::{Sight, Watch};
+use crate::completion::{Observed, Watch};
 use crate::moment::Moment;
 use crate::naming::SnapshotId;
 use crate::ring::Ring;
@@ -15,7 +15,7 @@ use super::prune::PRUNING_TIME;
 
 /// One wait.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Wait {
     own: SnapshotId,
     name: String,
     watch: Watch,
@@ -31,15 +31,15 @@ impl Rotation {
         let timeout = self.server().completion_timeout;
         // Past the next tick too: that one will be skipped while this one waits.
         self.ledger.allow(timeout.saturating_add(PRUNING_TIME), now);
-        let (habits, settle) = (&self.limits.habits, self.limits.settle);
+        let (completion_times, settle) = (&self.limits.completion_times, self.limits.settle);
         let watch = if self.created.is_some() {
-            let pace = habits.pace(Some(self.server().id), self.before_hook_ran);
+            let pace = completion_times.pace(Some(self.server().id), self.before_hook_ran);
             Watch::over_a_new_one(pace, timeout, settle)
         } else {
-            let pace = habits.pace(None, self.before_hook_ran);
+            let pace = completion_times.pace(None, self.before_hook_ran);
             Watch::over_a_found_one(pace, timeout, settle)
         };
-        let waiting = Waiting {
+        let waiting = Wait {
             own: snapshot.id,
             name: snapshot.name.clone(),
             watch,
@@ -50,7 +50,7 @@ impl Rotation {
         self.look_for_completion(waiting, now)
     }
 
-    fn look_for_completion(&mut self, mut waiting: Waiting, now: Moment) -> Next {
+    fn look_for_completion(&mut self, mut waiting: Wait, now: Moment) -> Next {
         waiting.planned_after = now.uptime.saturating_sub(waiting.since);
         let undisturbed = self.ledger.undisturbed(now);
         match waiting.watch.next_look(waiting.planned_after, undisturbed) {
@@ -68,7 +68,7 @@ impl Rotation {
 
     pub(super) fn could_not_look_for_completion(
         &mut self,
-        mut waiting: Waiting,
+        mut waiting: Wait,
         error: CallError,
         now: Moment,
     ) -> Next {
@@ -83,7 +83,7 @@ impl Rotation {
 
     pub(super) fn looked_for_completion(
         &mut self,
-        mut waiting: Waiting,
+        mut waiting: Wait,
         ring: Ring,
         now: Moment,
     ) -> Next {
@@ -92,22 +92,26 @@ impl Rotation {
         let row = ring.slots().iter().find(|slot| slot.snapshot.id == waiting.own);
         let status = row.map(|slot| &slot.snapshot.status);
         match waiting.watch.saw(status, waiting.planned_after, asked_after) {
-            Sight::Completed => {
+            Observed::Completed => {
                 if let Some((in_progress_after, found_after)) = waiting.watch.lesson() {
-                    self.limits.habits.learn(self.server().id, in_progress_after, found_after);
+                    self.limits.completion_times.learn(
+                        self.server().id,
+                        in_progress_after,
+                        found_after,
+                    );
                 }
                 self.ledger.lap("wait", now);
-                self.wake(Ok(Made { own: waiting.own, ring }), now)
+                self.wake(Ok(OwnSnapshot { own: waiting.own, ring }), now)
             }
-            Sight::Failed => {
+            Observed::Failed => {
                 let reason = format!("the provider failed to make {}", waiting.name);
                 self.stop_waiting(End::failed(reason), now)
             }
-            Sight::Gone => {
+            Observed::Gone => {
                 let reason = format!("{} has gone from the provider's listing", waiting.name);
                 self.stop_waiting(End::failed(reason), now)
             }
-            Sight::NotYet => self.look_for_completion(waiting, now),
+            Observed::NotYet => self.look_for_completion(waiting, now),
         }
     }
 

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::moment::Moment;
 use crate::naming::Tick;
 use crate::schedule::Schedule;
-use crate::schedule::lived::Lived;
+use crate::schedule::elapsed::Lived;
 
 /// A difference between the clocks of more than this is a step; less is how clocks are kept right.
 const STEP: SignedDuration = SignedDuration::from_secs(2);

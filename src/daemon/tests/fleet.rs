@@ -28,10 +28,10 @@ fn fleet(servers: u64, api: &str, change: impl FnOnce(&mut Options)) -> (Stage, 
 
 /// Calls so far.
 fn calls(daemon: &Daemon) -> u64 {
-    let traffic = daemon.view().traffic();
+    let metrics = daemon.view().call_metrics();
     [Operation::List, Operation::Create, Operation::Delete]
         .into_iter()
-        .map(|operation| traffic.calls(operation, Outcome::Ok))
+        .map(|operation| metrics.calls(operation, Outcome::Ok))
         .sum()
 }
 

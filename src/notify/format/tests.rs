@@ -35,10 +35,10 @@ fn recovery() -> Bundle {
 }
 
 /// As it goes over the wire, as far as a receiver cares.
-fn shown(letter: &Letter) -> String {
-    let headers = letter.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
-    let path = letter.to.expose().path();
-    format!("POST {path}\n{}\n{}", headers.collect::<String>(), letter.body.trim_end())
+fn shown(message: &Message) -> String {
+    let headers = message.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+    let path = message.to.expose().path();
+    format!("POST {path}\n{}\n{}", headers.collect::<String>(), message.body.trim_end())
 }
 
 #[rstest]
@@ -56,7 +56,7 @@ fn the_page_shows_what_goes_out(
 ) {
     let format = Format::ALL.into_iter().find(|it| it.as_str() == format).unwrap();
     let [bundle] = bundles.try_into().unwrap();
-    let shown = shown(&format.letter(&Webhook::parse(to).unwrap(), &bundle));
+    let shown = shown(&format.message(&Webhook::parse(to).unwrap(), &bundle));
     assert!(
         PAGE.contains(&format!("```http\n{shown}\n```\n")),
         "docs/NOTICES.md does not show this:\n{shown}"
@@ -91,8 +91,8 @@ fn a_document_lists_a_hundred_and_counts_the_rest() {
 fn slack_is_given_nothing_that_it_takes_for_its_own() {
     let report = because(failed(), "<!channel> & <https://x.example|y>");
     let [bundle] = told(&[report]).try_into().unwrap();
-    let letter = Format::Slack.letter(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
-    let body: serde_json::Value = serde_json::from_str(&letter.body).unwrap();
+    let message = Format::Slack.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
+    let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
     let text = body["text"].as_str().unwrap();
     assert!(text.contains("&lt;!channel&gt; &amp; &lt;https://x.example|y&gt;"), "{text}");
     assert_eq!(body.as_object().unwrap().len(), 1);
@@ -103,8 +103,8 @@ fn a_title_is_one_line_whatever_a_server_is_called() {
     let mut report = failed();
     report.server = "web\r\nPriority: max".to_owned();
     let [bundle] = told(&[report]).try_into().unwrap();
-    let letter = Format::Ntfy.letter(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
-    let title = &letter.headers.iter().find(|(name, _)| *name == "Title").unwrap().1;
+    let message = Format::Ntfy.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
+    let title = &message.headers.iter().find(|(name, _)| *name == "Title").unwrap().1;
     assert_eq!(title, "snapring: web  Priority: max failed");
 }
 
@@ -115,9 +115,9 @@ fn a_title_is_one_line_whatever_a_server_is_called() {
 #[case::healthchecks(Format::Healthchecks, "/uuid/log")]
 fn a_test_changes_no_checks_state(#[case] format: Format, #[case] path: &str) {
     let to = Webhook::parse("https://x.example/uuid").unwrap();
-    let letter = format.letter(&to, &Bundle::test(at(0)));
-    assert_eq!(letter.to.expose().path(), path);
-    assert!(format!("{letter:?}").starts_with("Letter(https://x.example, "), "{letter:?}");
+    let message = format.message(&to, &Bundle::test(at(0)));
+    assert_eq!(message.to.expose().path(), path);
+    assert!(format!("{message:?}").starts_with("Message(https://x.example, "), "{message:?}");
 }
 
 #[rstest]
@@ -156,6 +156,6 @@ fn answers_have_a_class_and_show_nothing_of_the_address(
     #[case] words: &str,
 ) {
     let to = Webhook::parse("https://x.example/uuid").unwrap();
-    let answer = Answer { status, retry_after: None, body: body.to_owned() };
+    let answer = PostAnswer { status, retry_after: None, body: body.to_owned() };
     assert_eq!(format.understand(&answer, &to), (outcome, words.to_owned()));
 }

@@ -108,22 +108,22 @@ proptest! {
             notices.extend(states.take(&report, at(i64::try_from(minute).unwrap())));
         }
         let bundles = bundles(notices.clone(), at(999), 0);
-        let mut subjects: Vec<Subject> = notices.iter().map(|it| it.subject.clone()).collect();
+        let mut subjects: Vec<NoticeSubject> = notices.iter().map(|it| it.subject.clone()).collect();
         subjects.dedup();
         for subject in subjects {
-            let of = |all: &[Notice]| -> Vec<(Event, Timestamp)> {
+            let of = |all: &[Notice]| -> Vec<(NoticeKind, Timestamp)> {
                 let own = all.iter().filter(|it| it.subject == subject);
                 own.map(|it| (it.event, it.at)).collect()
             };
             let mut expected = of(&notices);
-            let mut told: Vec<(Event, Timestamp)> = Vec::new();
+            let mut told: Vec<(NoticeKind, Timestamp)> = Vec::new();
             for bundle in &bundles {
                 let own = of(&bundle.notices);
                 prop_assert!(own.len() <= 1);
                 prop_assert!(own.iter().all(|(event, _)| *event == bundle.event));
                 told.extend(own);
             }
-            let good = |it: &(Event, Timestamp)| it.0 == Event::Success;
+            let good = |it: &(NoticeKind, Timestamp)| it.0 == NoticeKind::Success;
             prop_assert!(told.iter().all(|it| expected.contains(it)));
             prop_assert_eq!(told.iter().max_by_key(|it| it.1), expected.last());
             prop_assert!(told.is_sorted_by_key(|it| it.1));

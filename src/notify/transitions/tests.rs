@@ -28,8 +28,8 @@ fn told(states: &mut States, story: &str) -> Vec<String> {
         let report = report(server, letter.to_ascii_lowercase());
         for notice in states.take(&report, at(i64::try_from(minute).unwrap())) {
             let whose = match &notice.subject {
-                Subject::Account => "account",
-                Subject::Server { name, .. } => name,
+                NoticeSubject::Account => "account",
+                NoticeSubject::Server { name, .. } => name,
             };
             told.push(format!("{whose} {}", notice.event.as_str()));
         }
@@ -64,8 +64,8 @@ fn a_restart_neither_repeats_a_failure_nor_loses_the_recovery() {
     assert_eq!(states.failing(), Failing { servers: 1, account: false });
     assert_eq!(told(&mut states, "ff F"), ["db failure"]);
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(9)).try_into().unwrap();
-    assert_eq!(news.event, Event::Recovery);
-    assert_eq!(news.trouble, Some(Trouble { since: None, failed: 2 }));
+    assert_eq!(news.event, NoticeKind::Recovery);
+    assert_eq!(news.trouble, Some(FailingSince { since: None, failed: 2 }));
 }
 
 #[test]
@@ -75,10 +75,10 @@ fn a_recovery_knows_how_long_it_was_broken_and_how_often() {
     states.take(&ended(DB, RotationOutcome::Failed), at(2));
     states.take(&ended(WEB, RotationOutcome::Blocked), at(61));
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(121)).try_into().unwrap();
-    assert_eq!(news.trouble, Some(Trouble { since: Some(at(1)), failed: 2 }));
+    assert_eq!(news.trouble, Some(FailingSince { since: Some(at(1)), failed: 2 }));
     assert_eq!(news.failing, Failing { servers: 1, account: false }, "the other one");
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(122)).try_into().unwrap();
-    assert_eq!((news.event, news.trouble), (Event::Success, None));
+    assert_eq!((news.event, news.trouble), (NoticeKind::Success, None));
 }
 
 #[test]
@@ -114,12 +114,12 @@ proptest! {
             let news = states.take(&report, at(i64::try_from(minute).unwrap()));
             for notice in &news {
                 let subject = match &notice.subject {
-                    Subject::Account => None,
-                    Subject::Server { id, .. } => Some(*id),
+                    NoticeSubject::Account => None,
+                    NoticeSubject::Server { id, .. } => Some(*id),
                 };
-                let was_bad = bad.insert(subject, notice.event == Event::Failure).unwrap_or(false);
-                prop_assert_eq!(was_bad, notice.event == Event::Recovery, "{:?}", notice);
-                prop_assert_eq!(notice.event == Event::Success, notice.trouble.is_none());
+                let was_bad = bad.insert(subject, notice.event == NoticeKind::Failure).unwrap_or(false);
+                prop_assert_eq!(was_bad, notice.event == NoticeKind::Recovery, "{:?}", notice);
+                prop_assert_eq!(notice.event == NoticeKind::Success, notice.trouble.is_none());
             }
             let failing = bad.iter().filter(|(id, bad)| id.is_some() && **bad).count();
             prop_assert_eq!(states.failing().servers, failing);

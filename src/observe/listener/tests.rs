@@ -5,7 +5,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
-use crate::observe::stage::{Stage, server};
+use crate::testing::stage::{Stage, server};
 
 /// What a test may take; far more than it does.
 const LONG: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::clock::Clock;
 use crate::naming::ServerId;
-use crate::observe::stage::{Stage, noon, server};
+use crate::testing::stage::{Stage, noon, server};
 
 /// A daemon that has rotated one server well, has another one blocked, and a third disabled.
 async fn metrics() -> String {

@@ -1,12 +1,12 @@
 use rstest::rstest;
 
 use super::*;
-use crate::daemon::view::Row;
-use crate::observe::stage::{ended, managed, noon, numbered, ring, row, slot, time};
-use crate::observe::status_document::Filter;
+use crate::daemon::view::ServerView;
+use crate::observe::status_document::StatusFilter;
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
 use crate::snapshot::Status;
+use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot, time};
 
 fn daemon() -> DaemonStatus {
     DaemonStatus {
@@ -19,11 +19,11 @@ fn daemon() -> DaemonStatus {
     }
 }
 
-fn query(words: &str, state: Option<State>, page: usize) -> Query {
-    Query { filter: Filter { words: words.to_owned(), state }, page }
+fn query(words: &str, state: Option<ServerState>, page: usize) -> Query {
+    Query { filter: StatusFilter { words: words.to_owned(), state }, page }
 }
 
-fn page(rows: Vec<Row>, query: &Query) -> String {
+fn page(rows: Vec<ServerView>, query: &Query) -> String {
     let found = Found::among(rows, &query.filter);
     Page::of(found, &daemon(), query, noon()).render().unwrap()
 }
@@ -62,7 +62,7 @@ fn what_comes_from_outside_is_text() {
     let evil = "<script>alert('&')</script>\"";
     let mut row = row(evil, "", &[ended("2026-11-23T03:00:00Z", RotationOutcome::Failed, evil)]);
     let foreign = slot(1, evil, Holder::Foreign, Status::Completed, "2026-11-22T03:00:00Z");
-    row.standing.ring = Some(ring(vec![foreign]));
+    row.status.ring = Some(ring(vec![foreign]));
     let page = page(vec![row], &query(evil, None, 1));
     assert_eq!(page.matches("<script>").count(), 1, "the page's own");
     // Name, reason, slot, snapshot, and the search box.
@@ -93,9 +93,9 @@ fn the_pages_have_bounds(
 #[test]
 fn a_page_shows_its_part_and_its_links_keep_what_was_asked_for() {
     let rows = || (1..=130).map(|id| numbered(id, &format!("web-{id:03} &"), "", &[])).collect();
-    let asked = query("web &", Some(State::Unknown), 2);
+    let asked = query("web &", Some(ServerState::Unknown), 2);
     assert!(!page(rows(), &asked).contains("<article"), "no name holds that");
-    let asked = query("web", Some(State::Unknown), 2);
+    let asked = query("web", Some(ServerState::Unknown), 2);
     let page = page(rows(), &asked);
     let shown = between(&page, "<article id=\"server-", "\"");
     assert_eq!((shown.len(), shown[0], shown[59]), (60, "61", "120"));
@@ -121,9 +121,9 @@ fn the_headline_is_the_one_thing_to_know(
     let mut daemon = daemon();
     change(&mut daemon);
     let states = servers.iter().map(|server| match *server {
-        "ok" => State::Ok,
-        "failed" => State::Failed,
-        _ => State::Unknown,
+        "ok" => ServerState::Ok,
+        "failed" => ServerState::Failed,
+        _ => ServerState::Unknown,
     });
     let headline = Headline::of(Totals::of(states), &daemon);
     assert_eq!((headline.words.as_str(), headline.class), (words, class));
@@ -140,7 +140,7 @@ fn trouble_is_told_with_its_reason_and_since_when_though_a_tick_was_skipped_sinc
             ended("2026-11-22T03:10:00Z", RotationOutcome::Skipped, "too soon"),
         ],
     );
-    let card = ServerCard::of(&ServerStatus::of(&row, State::Failed), noon());
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Failed), noon());
     let error = "the disk is full (2 times since 2026-11-21 03:00:00 UTC)";
     assert_eq!(card.error.as_deref(), Some(error));
     assert_eq!(card.last_outcome, "skipped: too soon");
@@ -148,7 +148,8 @@ fn trouble_is_told_with_its_reason_and_since_when_though_a_tick_was_skipped_sinc
 
 #[test]
 fn a_card_changes_its_key_with_its_facts_and_not_with_time() {
-    let key = |row: &Row, now| ServerCard::of(&ServerStatus::of(row, State::Ok), now).key;
+    let key =
+        |row: &ServerView, now| ServerCard::of(&ServerRecord::of(row, ServerState::Ok), now).key;
     let at_night = row("web-01", "", &[good("2026-11-23T03:00:00Z")]);
     let later = noon() + jiff::SignedDuration::from_hours(5);
     assert_eq!(key(&at_night, noon()), key(&at_night, later));
@@ -159,13 +160,13 @@ fn a_card_changes_its_key_with_its_facts_and_not_with_time() {
 #[test]
 fn a_ring_is_drawn_as_its_slots_in_order_and_told_in_words() {
     let mut row = row("web-01", "reserve = 1\ncap = 6", &[]);
-    row.standing.ring = Some(ring(vec![
+    row.status.ring = Some(ring(vec![
         slot(1, "by-hand", Holder::Foreign, Status::Completed, "2026-11-13T12:00:00Z"),
         slot(2, "kept", Holder::Pinned, Status::Completed, "2026-11-18T12:00:00Z"),
         managed(3, "2026-11-22T03:00:00Z", Status::Failed),
         managed(4, "2026-11-23T12:00:00Z", Status::InProgress),
     ]));
-    let card = ServerCard::of(&ServerStatus::of(&row, State::Ok), noon()).ring.unwrap();
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok), noon()).ring.unwrap();
     let classes: Vec<&str> = card.slots.iter().map(|slot| slot.class.as_str()).collect();
     let expected = ["foreign", "pinned", "managed broken", "managed in_progress", "free", "free"];
     assert_eq!(classes, expected);
@@ -187,8 +188,8 @@ fn a_ring_is_drawn_as_its_slots_in_order_and_told_in_words() {
 #[test]
 fn a_ring_of_very_many_slots_is_told_and_not_drawn() {
     let mut row = row("web-01", "cap = 1000", &[]);
-    row.standing.ring = Some(ring(vec![managed(1, "2026-11-23T03:00:00Z", Status::Completed)]));
-    let card = ServerCard::of(&ServerStatus::of(&row, State::Ok), noon()).ring.unwrap();
+    row.status.ring = Some(ring(vec![managed(1, "2026-11-23T03:00:00Z", Status::Completed)]));
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok), noon()).ring.unwrap();
     assert!(card.slots.is_empty());
     assert_eq!(card.words, "1 managed, 999 free");
 }
@@ -200,8 +201,8 @@ fn a_ring_of_very_many_slots_is_told_and_not_drawn() {
 fn a_ring_says_that_a_tick_has_several_snapshots(#[case] count: u64, #[case] words: &str) {
     let mut row = row("web-01", "", &[]);
     let slots = (1..=count).map(|id| managed(id, "2026-11-23T03:00:00Z", Status::Completed));
-    row.standing.ring = Some(ring(slots.collect()));
-    let card = ServerCard::of(&ServerStatus::of(&row, State::Ok), noon()).ring.unwrap();
+    row.status.ring = Some(ring(slots.collect()));
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok), noon()).ring.unwrap();
     assert_eq!(card.words, words);
 }
 

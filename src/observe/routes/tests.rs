@@ -7,8 +7,8 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::clock::Clock;
-use crate::daemon::clockwork::{Agenda, Clockwork, Work};
-use crate::observe::stage::{Stage, noon, server};
+use crate::daemon::scheduler::{DueWork, Scheduler, Work};
+use crate::testing::stage::{Stage, noon, server};
 
 async fn stage() -> Stage {
     let text = server(101, "web-01", "") + &server(102, "db-01", "enabled = false");
@@ -81,12 +81,12 @@ async fn what_there_is_not_is_told_with_what_there_is(
 #[tokio::test(start_paused = true)]
 async fn a_query_is_read_as_forms_write_it() {
     let query = Query::read("q=web+01%2F%C3%A4&state=&page=2").unwrap();
-    let filter = Filter { words: "web 01/ä".to_owned(), state: None };
+    let filter = StatusFilter { words: "web 01/ä".to_owned(), state: None };
     assert_eq!(query, Query { filter, page: 2 });
     assert_eq!(Query::read("").unwrap().page, 1);
     let stage = stage().await;
     let (.., body) = ask(&stage, Method::GET, "/api/v1/status?q=DB&state=disabled").await;
-    let document: Document = serde_json::from_str(&body).unwrap();
+    let document: StatusDocument = serde_json::from_str(&body).unwrap();
     assert_eq!((document.servers.len(), document.totals.servers), (1, 2));
     assert_eq!(document.servers[0].name, "db-01");
 }
@@ -129,11 +129,11 @@ async fn a_configuration_that_is_not_in_force_is_told_and_the_daemon_lives_on() 
 /// Wakes nobody.
 struct Asleep;
 
-impl Clockwork for Asleep {
+impl Scheduler for Asleep {
     fn start(
         &mut self,
-        _: std::sync::Arc<dyn Agenda>,
-    ) -> Work<'_, Result<(), crate::daemon::clockwork::ClockworkError>> {
+        _: std::sync::Arc<dyn DueWork>,
+    ) -> Work<'_, Result<(), crate::daemon::scheduler::SchedulerError>> {
         Box::pin(async { Ok(()) })
     }
 

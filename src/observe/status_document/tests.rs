@@ -1,13 +1,13 @@
 use rstest::rstest;
 
 use super::*;
-use crate::observe::stage::{ended, managed, noon, numbered, ring, row, slot};
 use crate::snapshot::Status;
+use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot};
 
 const NIGHT: &str = "2026-11-23T03:00:00Z";
 
 /// One of each state, in no order.
-fn fleet() -> Vec<Row> {
+fn fleet() -> Vec<ServerView> {
     let good = [ended(NIGHT, RotationOutcome::Rotated, "")];
     let bad = [ended(NIGHT, RotationOutcome::Failed, "the provider failed")];
     let blocked = [ended(NIGHT, RotationOutcome::Blocked, "no room")];
@@ -28,7 +28,7 @@ fn names(found: &Found) -> Vec<&str> {
 
 #[test]
 fn those_in_trouble_come_first_then_by_name() {
-    let found = Found::among(fleet(), &Filter::default());
+    let found = Found::among(fleet(), &StatusFilter::default());
     assert_eq!(names(&found), ["db", "web-02", "mail", "fresh", "Web-01", "zeta", "old"]);
     let states: Vec<&str> = found.rows.iter().map(|(state, _)| state.as_str()).collect();
     assert_eq!(states, ["failed", "failed", "blocked", "unknown", "ok", "ok", "disabled"]);
@@ -39,40 +39,40 @@ fn those_in_trouble_come_first_then_by_name() {
 #[case(" WEB-0 ", None, &["web-02", "Web-01"])]
 #[case("106", None, &["web-02"])]
 #[case("10", None, &[])]
-#[case("", Some(State::Ok), &["Web-01", "zeta"])]
-#[case("web", Some(State::Ok), &["Web-01"])]
-#[case("", Some(State::Disabled), &["old"])]
+#[case("", Some(ServerState::Ok), &["Web-01", "zeta"])]
+#[case("web", Some(ServerState::Ok), &["Web-01"])]
+#[case("", Some(ServerState::Disabled), &["old"])]
 #[case("nothing", None, &[])]
 fn a_filter_takes_some_and_counts_all(
     #[case] words: &str,
-    #[case] state: Option<State>,
+    #[case] state: Option<ServerState>,
     #[case] expected: &[&str],
 ) {
-    let found = Found::among(fleet(), &Filter { words: words.to_owned(), state });
+    let found = Found::among(fleet(), &StatusFilter { words: words.to_owned(), state });
     assert_eq!(names(&found), expected);
     let totals = Totals { servers: 7, failed: 2, blocked: 1, unknown: 1, ok: 2, disabled: 1 };
     assert_eq!(found.totals, totals);
-    let sum: usize = State::ALL.into_iter().map(|state| totals.count(state)).sum();
+    let sum: usize = ServerState::ALL.into_iter().map(|state| totals.count(state)).sum();
     assert_eq!(sum, totals.servers);
 }
 
 #[rstest]
-#[case(&[], State::Unknown)]
-#[case(&[RotationOutcome::Rotated], State::Ok)]
-#[case(&[RotationOutcome::Adopted], State::Ok)]
-#[case(&[RotationOutcome::Skipped], State::Unknown)]
-#[case(&[RotationOutcome::Rotated, RotationOutcome::Skipped], State::Ok)]
-#[case(&[RotationOutcome::Failed, RotationOutcome::Skipped], State::Failed)]
-#[case(&[RotationOutcome::Failed, RotationOutcome::Blocked], State::Blocked)]
-#[case(&[RotationOutcome::Blocked, RotationOutcome::Failed], State::Failed)]
-#[case(&[RotationOutcome::Failed, RotationOutcome::Rotated], State::Ok)]
+#[case(&[], ServerState::Unknown)]
+#[case(&[RotationOutcome::Rotated], ServerState::Ok)]
+#[case(&[RotationOutcome::Adopted], ServerState::Ok)]
+#[case(&[RotationOutcome::Skipped], ServerState::Unknown)]
+#[case(&[RotationOutcome::Rotated, RotationOutcome::Skipped], ServerState::Ok)]
+#[case(&[RotationOutcome::Failed, RotationOutcome::Skipped], ServerState::Failed)]
+#[case(&[RotationOutcome::Failed, RotationOutcome::Blocked], ServerState::Blocked)]
+#[case(&[RotationOutcome::Blocked, RotationOutcome::Failed], ServerState::Failed)]
+#[case(&[RotationOutcome::Failed, RotationOutcome::Rotated], ServerState::Ok)]
 fn a_server_is_as_its_last_rotations_left_it(
     #[case] outcomes: &[RotationOutcome],
-    #[case] expected: State,
+    #[case] expected: ServerState,
 ) {
     let remembered: Vec<_> = outcomes.iter().map(|outcome| ended(NIGHT, *outcome, "")).collect();
     assert_eq!(state(&row("web-01", "", &remembered)), expected);
-    assert_eq!(state(&row("web-01", "enabled = false", &remembered)), State::Disabled);
+    assert_eq!(state(&row("web-01", "enabled = false", &remembered)), ServerState::Disabled);
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn the_document_tells_all_that_is_known_and_is_read_as_it_was_written() {
             ended("2026-11-23T03:05:00Z", RotationOutcome::Skipped, "too soon"),
         ],
     );
-    row.standing.ring = Some(ring(vec![
+    row.status.ring = Some(ring(vec![
         slot(801, "by-hand", Holder::Foreign, Status::Completed, "2026-11-01T00:00:00Z"),
         slot(802, "kept", Holder::Pinned, Status::Completed, "2026-11-02T00:00:00Z"),
         managed(803, NIGHT, Status::InProgress),
         managed(804, NIGHT, Status::InProgress),
     ]));
-    let found = Found::among(vec![row], &Filter::default());
-    let document = Document::of(&found, None, noon());
+    let found = Found::among(vec![row], &StatusFilter::default());
+    let document = StatusDocument::of(&found, None, noon());
     let json = serde_json::to_value(&document).unwrap();
     assert_eq!(json["version"], 1);
     let server = &json["servers"][0];
@@ -108,7 +108,7 @@ fn the_document_tells_all_that_is_known_and_is_read_as_it_was_written() {
     assert_eq!(ring["duplicate_ticks"], 1);
     assert_eq!(ring["snapshots"][2]["status"], "in_progress");
     assert_eq!(ring["snapshots"][1]["holder"], "pinned");
-    assert_eq!(serde_json::from_value::<Document>(json).unwrap(), document);
+    assert_eq!(serde_json::from_value::<StatusDocument>(json).unwrap(), document);
 }
 
 #[test]

@@ -22,7 +22,7 @@ struct Scene {
     clock: Clock,
     memory: InMemory,
     client: Arc<Client>,
-    scope: Scope,
+    scope: CallContext,
 }
 
 /// Twenty servers with two snapshots each; from 101 on.
@@ -54,7 +54,7 @@ impl Scene {
         let transport = transport(memory.clone());
         let client = Client::new(transport, &settings.api, credentials, clock.clone(), 1);
         client.serves(usize::try_from(SERVERS).unwrap());
-        Self { clock, memory, client: Arc::new(client), scope: Scope::default() }
+        Self { clock, memory, client: Arc::new(client), scope: CallContext::default() }
     }
 
     /// As a reload with other settings does.
@@ -338,7 +338,7 @@ async fn who_has_no_more_time_does_not_wait_for_the_others() {
     scene.fault("list:latency=20s");
     let now = scene.clock.now().uptime;
     let when = When { earliest: now, latest: now };
-    let scope = Scope::until(now + Duration::from_secs(5));
+    let scope = CallContext::until(now + Duration::from_secs(5));
     let hasty = scene.client.look(ServerId(101), &scope, when, Sharing::Pages);
     let (hasty, _) = tokio::join!(hasty, scene.look(SERVERS, NONE, Sharing::Pages));
     assert_eq!(hasty.unwrap_err(), CallError::OutOfTime);
@@ -400,7 +400,7 @@ async fn what_a_client_changes_disturbs_the_pages_of_the_one_in_its_place() {
     let listing = before.list(ServerId(101), &scene.scope).await.unwrap();
     let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
     scene.put_in_place(Box::new(scene.memory.clone()));
-    let scope = Scope::default();
+    let scope = CallContext::default();
     let change = before.create(&creation, "", 1, &scope);
     let (_, seen) = tokio::join!(change, scene.look(SERVERS, GATHER, Sharing::Pages));
     assert_eq!(seen.len(), 20);

@@ -1,7 +1,7 @@
 //! Where a rotation gives up, and where it does not yet; and what it says of itself.
 
 use super::*;
-use crate::telemetry::notes::Notes;
+use crate::testing::notes::Notes;
 
 /// A hook runner that notes what hooks are told, and does something to the provider meanwhile.
 struct Meddler {
@@ -112,7 +112,9 @@ async fn on_a_listing_that_took_over_a_minute_nothing_is_deleted_and_a_fresh_one
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
     assert_eq!(scene.deleted(), [801, 802, 803]);
     let provider = scene.memory.provider.lock().unwrap();
-    let of = |wanted| move |call: &&crate::sandbox::provider::Call| call.operation == Some(wanted);
+    let of = |wanted| {
+        move |call: &&crate::sandbox::provider::RecordedCall| call.operation == Some(wanted)
+    };
     let first_delete = provider.calls().iter().find(of(Operation::Delete)).unwrap().number;
     let pages = provider.calls().iter().take_while(|call| call.number < first_delete);
     assert_eq!(pages.filter(of(Operation::List)).count(), 6, "three pages, and three anew");
@@ -207,7 +209,7 @@ async fn a_snapshot_is_gone_when_two_looks_miss_it_that_are_settle_apart(
 #[tokio::test(start_paused = true)]
 async fn a_rotation_does_not_wait_so_long_for_its_look_that_the_next_one_is_skipped() {
     let scene = Scene::new("").holding("c c c");
-    scene.context.habits.learn(WEB, None, Duration::from_secs(1200));
+    scene.context.completion_times.learn(WEB, None, Duration::from_secs(1200));
     let next_start = Some(scene.clock.now().wall + jiff::SignedDuration::from_mins(12));
     let report = scene.rotate_as(&Job { next_start, ..scene.job() }).await;
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use snapring::call::Operation;
 use snapring::naming::Prefix;
-use snapring::sandbox::provider::{Act, Row};
+use snapring::sandbox::provider::{Act, StoredSnapshot};
 
 use super::scenario::Command;
 use super::stage::{NEIGHBOUR, Part, Stage};
@@ -128,11 +128,11 @@ fn judge_end(stage: &Stage, found: &mut Vec<String>) {
     }
     // All that ever were completed: those of before, those that were deleted, those that are there.
     let deleted = provider.deleted().cloned().collect::<Vec<_>>();
-    let ever: Vec<Row> = deleted.into_iter().chain(rows.iter().cloned()).collect();
+    let ever: Vec<StoredSnapshot> = deleted.into_iter().chain(rows.iter().cloned()).collect();
     let mut expected: Vec<&str> =
         completed(stage, &ever).iter().map(|row| row.name.as_str()).collect();
     expected.truncate(stage.scenario.full());
-    let mut managed: Vec<&Row> =
+    let mut managed: Vec<&StoredSnapshot> =
         rows.iter().filter(|row| !stage.others.contains(&row.id)).collect();
     managed.sort_by(|one, other| other.name.cmp(&one.name));
     let left: Vec<&str> = managed.iter().map(|row| row.name.as_str()).collect();
@@ -150,14 +150,14 @@ fn created(acts: &[Act]) -> Vec<String> {
     creates.map(|act| act.row.name.clone()).collect()
 }
 
-fn count_managed(stage: &Stage, rows: &[Row]) -> usize {
+fn count_managed(stage: &Stage, rows: &[StoredSnapshot]) -> usize {
     rows.iter().filter(|row| !stage.others.contains(&row.id)).count()
 }
 
 /// The completed managed ones, newest first. A managed name sorts as its tick does.
-fn completed<'a>(stage: &Stage, rows: &'a [Row]) -> Vec<&'a Row> {
-    let ours = |row: &&Row| row.status == "completed" && !stage.others.contains(&row.id);
-    let mut rows: Vec<&Row> = rows.iter().filter(ours).collect();
+fn completed<'a>(stage: &Stage, rows: &'a [StoredSnapshot]) -> Vec<&'a StoredSnapshot> {
+    let ours = |row: &&StoredSnapshot| row.status == "completed" && !stage.others.contains(&row.id);
+    let mut rows: Vec<&StoredSnapshot> = rows.iter().filter(ours).collect();
     rows.sort_by(|one, other| other.name.cmp(&one.name));
     rows
 }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use nix::sys::signal::Signal;
 use snapring::call::Operation;
 use snapring::naming::{Prefix, ServerId, SnapshotId, Tick};
-use snapring::sandbox::provider::Row;
+use snapring::sandbox::provider::StoredSnapshot;
 
 use super::kill::{Kill, Place};
 use super::scenario::{Command, Scenario};
@@ -24,7 +24,7 @@ pub struct Part {
     /// The name of the snapshot that it is to make, where that is known before.
     pub own: Option<String>,
     /// What the server really had when it began.
-    pub before: Vec<Row>,
+    pub before: Vec<StoredSnapshot>,
     /// Which of the provider's calls fell into it.
     pub calls: Range<usize>,
     /// Which of the provider's acts.
@@ -41,7 +41,7 @@ pub struct Stage {
     pub neighbours: Vec<String>,
     pub parts: Vec<Part>,
     /// What the missed tick's life left behind, before a further tick.
-    pub at_rest: Vec<Row>,
+    pub at_rest: Vec<StoredSnapshot>,
     /// What went wrong with the processes themselves.
     pub complaints: Vec<String>,
     lives: Vec<Daemon>,

@@ -1,14 +1,14 @@
-//! What must hold once the misfortunes have ended: each tick is run, on time and with success, and
+//! What must hold once the faults have ended: each tick is run, on time and with success, and
 //! after the first one the ring is as its policy wants it (L1).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use snapring::report::{Report, RotationOutcome};
-use snapring::sandbox::provider::Row;
+use snapring::sandbox::provider::StoredSnapshot;
 
 use crate::judge::Judge;
-use crate::machine::SlowClockwork;
+use crate::machine::SlowScheduler;
 use crate::oracle::{is_managed, kept, one_per_name, tick_in};
 use crate::policy::SimPolicy;
 
@@ -31,7 +31,7 @@ impl Judge {
     }
 
     /// A rotation has ended at `now`, and left the server with these snapshots.
-    pub fn reported_at_peace(&mut self, report: &Report, now: Timestamp, rows: &[Row]) {
+    pub fn reported_at_peace(&mut self, report: &Report, now: Timestamp, rows: &[StoredSnapshot]) {
         let server = report.server_id.0;
         let tick = report.tick.instant();
         let Some(peace) = self.peace.as_mut().filter(|peace| tick > peace.since) else { return };
@@ -52,7 +52,7 @@ impl Judge {
         }
         let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
         let late = now.duration_since(tick) - took;
-        let beat = SignedDuration::try_from(SlowClockwork::BEAT).unwrap();
+        let beat = SignedDuration::try_from(SlowScheduler::BEAT).unwrap();
         if late.is_negative() || late > policy.jitter() + beat {
             self.violated("Time", format!("{server} began {tick} with {late:#} of delay"));
         }
@@ -74,7 +74,7 @@ impl Judge {
 
     /// The end of the world: every tick of each server was run, or a later one in its place that
     /// came before its start.
-    pub fn every_tick_was_run(&mut self, server: u64, rows: &[Row], now: Timestamp) {
+    pub fn every_tick_was_run(&mut self, server: u64, rows: &[StoredSnapshot], now: Timestamp) {
         let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
         else {
             return;
@@ -106,7 +106,7 @@ impl Judge {
     fn ring_is_as_asked(
         &mut self,
         server: u64,
-        rows: &[Row],
+        rows: &[StoredSnapshot],
         own: &str,
         oldest: Timestamp,
         now: Timestamp,
@@ -115,7 +115,8 @@ impl Judge {
         else {
             return;
         };
-        let managed: Vec<&Row> = rows.iter().filter(|row| is_its_own(&policy, row)).collect();
+        let managed: Vec<&StoredSnapshot> =
+            rows.iter().filter(|row| is_its_own(&policy, row)).collect();
         // One that is the newest and alone in its room is not given up for a new one.
         if room(&policy, rows) < 2 {
             return;
@@ -146,10 +147,12 @@ impl Judge {
             self.violated("L1", words);
         }
         let keep = kept(&completed, policy.keep, &policy.time_zone());
-        let is_own = |row: &Row| row.name == own && completed.iter().any(|(id, _)| *id == row.id.0);
+        let is_own = |row: &StoredSnapshot| {
+            row.name == own && completed.iter().any(|(id, _)| *id == row.id.0)
+        };
         // A rotation that is blocked changes nothing: older snapshots of one tick stay.
         let is_blocked = own.is_empty() && !room_can_be_made(&policy, rows, now);
-        let may_stay = |row: &Row| {
+        let may_stay = |row: &StoredSnapshot| {
             is_own(row) || (is_blocked && completed.iter().all(|(id, _)| *id != row.id.0))
         };
         if managed
@@ -162,12 +165,12 @@ impl Judge {
     }
 }
 
-fn is_its_own(policy: &SimPolicy, row: &Row) -> bool {
+fn is_its_own(policy: &SimPolicy, row: &StoredSnapshot) -> bool {
     is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0)
 }
 
 /// How many of its own a server may have at once.
-fn room(policy: &SimPolicy, rows: &[Row]) -> u32 {
+fn room(policy: &SimPolicy, rows: &[StoredSnapshot]) -> u32 {
     let others = rows.iter().filter(|row| !is_its_own(policy, row)).count();
     policy.cap.saturating_sub(policy.reserve.max(u32::try_from(others).unwrap()))
 }
@@ -175,9 +178,9 @@ fn room(policy: &SimPolicy, rows: &[Row]) -> u32 {
 /// Whether room can be made by the contract's word: there are enough that failed, or that are not
 /// the newest completed and have a newer one of their name, go by `keep` once a new one is there, or
 /// are squeezed by others.
-fn room_can_be_made(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
+fn room_can_be_made(policy: &SimPolicy, rows: &[StoredSnapshot], now: Timestamp) -> bool {
     const NEW: u64 = u64::MAX;
-    let own: Vec<&Row> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
+    let own: Vec<&StoredSnapshot> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
     let failed = own.iter().filter(|row| row.status == "failed").count();
     let completed: Vec<(Timestamp, u64)> = own
         .iter()
@@ -204,7 +207,12 @@ fn room_can_be_made(policy: &SimPolicy, rows: &[Row], now: Timestamp) -> bool {
 
 /// Whether a tick may be skipped for another one's snapshot: one within `min_interval`, or of a
 /// later tick that has come.
-fn another_is_near(policy: &SimPolicy, rows: &[Row], tick: Timestamp, now: Timestamp) -> bool {
+fn another_is_near(
+    policy: &SimPolicy,
+    rows: &[StoredSnapshot],
+    tick: Timestamp,
+    now: Timestamp,
+) -> bool {
     let min_interval = SignedDuration::from_mins(match policy.min_interval {
         "0s" => 0,
         "10m" => 10,

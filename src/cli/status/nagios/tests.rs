@@ -1,15 +1,15 @@
 use rstest::rstest;
 
 use super::*;
-use crate::observe::stage::{ended, noon, numbered, time};
-use crate::observe::status_document::{DaemonStatus, Filter, Found};
+use crate::observe::status_document::{DaemonStatus, Found, StatusFilter};
 use crate::report::RotationOutcome;
+use crate::testing::stage::{ended, noon, numbered, time};
 
 /// A day and two hours.
 const DAY: Duration = Duration::from_secs(26 * 3600);
 
 /// A server by its history: `ok 3h`, `failed 3h ok 30h`, each with how long ago it ended.
-fn document(servers: &[(&str, &str)]) -> Document {
+fn document(servers: &[(&str, &str)]) -> StatusDocument {
     let rows = servers.iter().zip(101..).map(|((name, history), id)| {
         let words: Vec<&str> = history.split_whitespace().collect();
         let mut remembered: Vec<_> = words
@@ -30,7 +30,7 @@ fn document(servers: &[(&str, &str)]) -> Document {
         let line = if history.contains("disabled") { "enabled = false" } else { "" };
         numbered(id, name, line, &remembered)
     });
-    Document::of(&Found::among(rows.collect(), &Filter::default()), None, noon())
+    StatusDocument::of(&Found::among(rows.collect(), &StatusFilter::default()), None, noon())
 }
 
 #[rstest]

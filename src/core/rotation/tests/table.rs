@@ -16,7 +16,7 @@ use crate::completion::Sharing;
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::AskedBy;
-use crate::polling::Habits;
+use crate::polling::CompletionTimes;
 use crate::ring::Ring;
 use crate::rotation::list::LookFor;
 use crate::rotation::{
@@ -78,7 +78,7 @@ impl Stage {
             settle: SETTLE,
             retries,
             backoff: Box::new((0..).map(|nth| Duration::from_secs(1 << nth))),
-            habits: Habits::default(),
+            completion_times: CompletionTimes::default(),
             was_listed,
         };
         let now = Moment { wall, uptime: Duration::ZERO };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::table::{OWN, SHOWS_UP, Stage, error, tick};
 use crate::call::{CallError, Operation};
 use crate::naming::ServerId;
-use crate::plan::Why;
+use crate::plan::DeleteReason;
 use crate::rotation::{Action, Event, HookEnd, HookMoment, Next};
 use crate::snapshot::{Snapshot, Status};
 
@@ -136,7 +136,7 @@ proptest! {
                     if to_make_room {
                         prop_assert!(!seen.was_created, "a prune before the snapshot is there");
                     } else {
-                        prop_assert!(deletion.why() != Why::Squeezed);
+                        prop_assert!(deletion.why() != DeleteReason::Squeezed);
                     }
                     prop_assert!(
                         !seen.before_ran || begin.contains("after") == seen.after_ran || to_make_room,

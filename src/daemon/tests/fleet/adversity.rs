@@ -144,7 +144,7 @@ async fn a_create_whose_listing_is_old_already_takes_nobodys_turn() {
     let credentials = Credentials::known(SecretString::from(TOKEN));
     let transport = Box::new(stage.memory.clone());
     let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
-    let scope = Scope::default();
+    let scope = CallContext::default();
     let listing = client.list(ServerId(101), &scope).await.unwrap();
     let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
     stage.clock.sleep(Duration::from_secs(61)).await;
@@ -510,9 +510,9 @@ async fn a_quiesced_server_is_not_kept_asleep_by_a_slow_listing_of_the_account()
     let transport = Strange(stage.memory.clone(), stage.clock.clone(), |_: &InMemory, _| {
         Meets::Latency(Duration::from_secs(29))
     });
-    let clockwork = Box::<CronClockwork>::default();
+    let scheduler = Box::<CronScheduler>::default();
     let daemon =
-        stage.daemon_with(Arc::new(NoProcesses), clockwork, &settings, Box::new(transport)).await;
+        stage.daemon_with(Arc::new(NoProcesses), scheduler, &settings, Box::new(transport)).await;
     stage.pass(24 * 5).await;
     daemon.finish().await;
     let took: Vec<_> = stage

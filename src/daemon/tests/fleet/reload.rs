@@ -46,7 +46,7 @@ async fn requests_per_minute_is_kept_by_all_clients_of_an_account_together() {
         let next = client(&stage, &settings).in_place_of(&clients[clients.len() - 1]);
         clients.push(next);
     }
-    let scope = Scope::default();
+    let scope = CallContext::default();
     let looks = clients.iter().map(|it| it.list(ServerId(101), &scope));
     futures_util::future::join_all(looks).await;
     let provider = stage.memory.provider.lock().unwrap();

@@ -63,7 +63,8 @@ async fn one_server(scene: &Scene, server: ServerId, seed: u64) {
         if listing.snapshots.len() > 2 {
             let victim = listing.snapshots[0].id;
             let deletion = Deletion::by_hand(victim, &listing).unwrap();
-            let scope = Scope::of_server(server, server.to_string(), scene.scope.shutdown.clone());
+            let scope =
+                CallContext::of_server(server, server.to_string(), scene.scope.shutdown.clone());
             let _ = scene.client.delete(&deletion, &scope).await;
         } else if let Some(creation) = Creation::by_hand(format!("own-{nth}"), 5, &listing) {
             let _ = scene.client.create(&creation, "", 1, &scene.scope).await;

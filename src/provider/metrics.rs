@@ -1,6 +1,5 @@
-//! Calls counted by how they ended, for the metrics; and which changes are under way.
+//! Calls counted by how they ended.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,73 +17,24 @@ type Label = (&'static str, &'static str);
 
 /// All calls since the process began, whichever client made them. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Traffic {
+pub struct CallMetrics {
     calls: Family<[Label; 2], Counter>,
     durations: Family<[Label; 1], Histogram, fn() -> Histogram>,
-    changes: Arc<Mutex<Changes>>,
 }
 
-/// Creates, deletes and restores.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Changes {
-    begun: u64,
-    under_way: u64,
-}
-
-/// A change under way; it has ended when this is dropped.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct ChangeUnderWay(Arc<Mutex<Changes>>);
-
-impl Drop for ChangeUnderWay {
-    fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).under_way -= 1;
-    }
-}
-
-/// A moment in which no change was under way.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quiet {
-    begun: u64,
-}
-
-impl Default for Traffic {
+impl Default for CallMetrics {
     fn default() -> Self {
         let durations: fn() -> Histogram = || Histogram::new(SECONDS);
-        Self {
-            calls: Family::default(),
-            durations: Family::new_with_constructor(durations),
-            changes: Arc::default(),
-        }
+        Self { calls: Family::default(), durations: Family::new_with_constructor(durations) }
     }
 }
 
-impl Traffic {
+impl CallMetrics {
     /// A call has ended.
     pub fn count(&self, operation: Operation, outcome: Outcome, took: Duration) {
         let operation = ("operation", operation.as_str());
         self.calls.get_or_create(&[operation, ("outcome", outcome.as_str())]).inc();
         self.durations.get_or_create(&[operation]).observe(took.as_secs_f64());
-    }
-
-    /// A call that changes something is about to be sent.
-    pub(crate) fn change_begins(&self) -> ChangeUnderWay {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.begun += 1;
-        changes.under_way += 1;
-        ChangeUnderWay(Arc::clone(&self.changes))
-    }
-
-    /// The present, if no change is under way.
-    pub(crate) fn quiet(&self) -> Option<Quiet> {
-        let Changes { begun, under_way } =
-            *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        (under_way == 0).then_some(Quiet { begun })
-    }
-
-    /// Whether no change has begun since then.
-    pub(crate) fn quiet_since(&self, then: Quiet) -> bool {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).begun == then.begun
     }
 
     /// How many calls ended so.

@@ -1,15 +1,15 @@
 //! What wakes the daemon: a poll twice a second, and a timer for starts between two polls.
 //!
-//! tokio-cron-scheduler is the clockwork, and it must not compute a time: by itself it is an hour
+//! tokio-cron-scheduler is the scheduler, and it must not compute a time: by itself it is an hour
 //! off after a daylight-saving change, stands still when the clock steps back, loses runs that fall
 //! on one second, and runs a job beside itself. So it is given one job and a store of ours. Every
-//! half second it asks the store what is due; the store asks the [`Agenda`], and the answer is that
-//! the one job is due, or that nothing is. All that is known of times stands behind the agenda, and
-//! another clockwork would change this file only.
+//! half second it asks the store what is due; the store asks the [`DueWork`], and the answer is that
+//! the one job is due, or that nothing is. All that is known of times stands behind the due work, and
+//! another scheduler would change this file only.
 //!
 //! A start that is due before the next poll does not wait for it. The poll arms a timer, which runs
 //! the start at its instant. The timer only saves time: whatever it misses, the next poll finds. It
-//! waits no longer than a poll period and asks the agenda again when it fires, so a wall clock that
+//! waits no longer than a poll period and asks the due work again when it fires, so a wall clock that
 //! was stepped meanwhile makes a start late at most. Only a poll arms it again, so it stops soon
 //! after the polls stop, and the heartbeat with it.
 
@@ -33,8 +33,8 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 
-/// What the clockwork asks and wakes. The calls are short and never wait.
-pub trait Agenda: Send + Sync {
+/// What the scheduler asks and wakes. The calls are short and never wait.
+pub trait DueWork: Send + Sync {
     /// Whether there is something to do now. Asked about twice a second, which makes it the
     /// daemon's heartbeat too.
     fn is_due(&self) -> bool;
@@ -48,30 +48,30 @@ pub trait Agenda: Send + Sync {
     fn run_due(&self);
 }
 
-/// Wakes an agenda from its start until it is stopped or dropped.
-pub trait Clockwork: Send + Sync {
-    /// Sets it going. Once a process: a reload changes the agenda, not the clockwork.
-    fn start(&mut self, agenda: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>>;
+/// Wakes the due work from its start until it is stopped or dropped.
+pub trait Scheduler: Send + Sync {
+    /// Sets it going. Once a process: a reload changes the due work, not the scheduler.
+    fn start(&mut self, due_work: Arc<dyn DueWork>) -> Work<'_, Result<(), SchedulerError>>;
 
     /// Stops it: nothing is asked or started after this, but for a `run_due` under way.
     fn stop(&mut self) -> Work<'_, ()>;
 }
 
-/// The future of a clockwork's doing.
+/// The future of a scheduler's doing.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// tokio-cron-scheduler as a clockwork.
+/// tokio-cron-scheduler as a scheduler.
 #[derive(Default)]
-pub struct CronClockwork {
+pub struct CronScheduler {
     stopped: Arc<AtomicBool>,
     scheduler: Option<JobScheduler>,
     timer: Option<AbortOnDropHandle<()>>,
 }
 
-/// The clockwork could not be set going.
+/// The scheduler could not be set going.
 #[derive(Debug, thiserror::Error)]
 #[error("the scheduler cannot be started: {0}")]
-pub struct ClockworkError(#[from] JobSchedulerError);
+pub struct SchedulerError(#[from] JobSchedulerError);
 
 /// An expression for the job that must have one; no time is ever computed from it that matters.
 const NEVER_MIND_WHEN: &str = "0 0 0 1 1 *";
@@ -86,9 +86,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// Room for activations in the scheduler's channel. Only one is ever under way.
 const CHANNEL: usize = 16;
 
-impl Clockwork for CronClockwork {
-    fn start(&mut self, agenda: Arc<dyn Agenda>) -> Work<'_, Result<(), ClockworkError>> {
-        Box::pin(self.begin(agenda))
+impl Scheduler for CronScheduler {
+    fn start(&mut self, due_work: Arc<dyn DueWork>) -> Work<'_, Result<(), SchedulerError>> {
+        Box::pin(self.begin(due_work))
     }
 
     fn stop(&mut self) -> Work<'_, ()> {
@@ -104,10 +104,10 @@ impl Clockwork for CronClockwork {
     }
 }
 
-impl CronClockwork {
-    async fn begin(&mut self, agenda: Arc<dyn Agenda>) -> Result<(), ClockworkError> {
+impl CronScheduler {
+    async fn begin(&mut self, due_work: Arc<dyn DueWork>) -> Result<(), SchedulerError> {
         let stopped = Arc::clone(&self.stopped);
-        let waker = Arc::new(Waker { agenda, stopped, armed: Notify::new() });
+        let waker = Arc::new(Waker { due_work, stopped, armed: Notify::new() });
         let store = Store { waker: Arc::clone(&waker), job: None };
         let scheduler = JobScheduler::new_with_storage_and_code(
             Box::new(store),
@@ -137,16 +137,16 @@ impl CronClockwork {
     }
 }
 
-impl Drop for CronClockwork {
+impl Drop for CronScheduler {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
 }
 
-/// The agenda, as the poll, the job and the timer use it: nothing once it is stopped, and no panic
+/// The due work, as the poll, the job and the timer use it: nothing once it is stopped, and no panic
 /// gets through. A panic would end the job, the poll or the timer for good.
 struct Waker {
-    agenda: Arc<dyn Agenda>,
+    due_work: Arc<dyn DueWork>,
     stopped: Arc<AtomicBool>,
     /// Starts the timer.
     armed: Notify,
@@ -154,26 +154,30 @@ struct Waker {
 
 impl Waker {
     /// `None` when stopped, or after a panic.
-    fn ask<T>(&self, what: &str, question: impl FnOnce(&(dyn Agenda + 'static)) -> T) -> Option<T> {
+    fn ask<T>(
+        &self,
+        what: &str,
+        question: impl FnOnce(&(dyn DueWork + 'static)) -> T,
+    ) -> Option<T> {
         if self.stopped.load(Ordering::SeqCst) {
             return None;
         }
-        let answer = catch_unwind(AssertUnwindSafe(|| question(&*self.agenda)));
+        let answer = catch_unwind(AssertUnwindSafe(|| question(&*self.due_work)));
         answer.inspect_err(|_| tracing::error!(event = "daemon", "a panic while {what}")).ok()
     }
 
     fn is_due(&self) -> bool {
-        self.ask("asking what is due", Agenda::is_due).unwrap_or(false)
+        self.ask("asking what is due", DueWork::is_due).unwrap_or(false)
     }
 
     /// Whether it ran to its end.
     fn run_due(&self) -> bool {
-        self.ask("starting what is due", Agenda::run_due).is_some()
+        self.ask("starting what is due", DueWork::run_due).is_some()
     }
 
     /// How long until a start that is due before the next poll.
     fn next_start_in(&self) -> Option<Duration> {
-        let wait = self.ask("asking for the next start", Agenda::next_start_in).flatten();
+        let wait = self.ask("asking for the next start", DueWork::next_start_in).flatten();
         wait.filter(|wait| *wait < POLL)
     }
 
@@ -205,7 +209,7 @@ impl Waker {
     }
 }
 
-/// The one job, due exactly when the agenda says so.
+/// The one job, due exactly when the due work says so.
 struct Store {
     waker: Arc<Waker>,
     job: Option<JobStoredData>,
@@ -266,7 +270,7 @@ impl MetaDataStorage for Store {
         _: Option<DateTime<Utc>>,
         _: Option<DateTime<Utc>>,
     ) -> Answer<()> {
-        // Only the agenda knows of times.
+        // Only the due work knows of times.
         answer(())
     }
 
@@ -295,7 +299,7 @@ mod tests {
         panics: AtomicUsize,
     }
 
-    impl Agenda for Counting {
+    impl DueWork for Counting {
         fn is_due(&self) -> bool {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.waiting.load(Ordering::SeqCst) > 0
@@ -320,60 +324,60 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_runs_once_within_a_second_even_when_hundreds_fall_on_one_second() {
-        let agenda = Arc::new(Counting::default());
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
-        agenda.waiting.store(300, Ordering::SeqCst);
+        let due_work = Arc::new(Counting::default());
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
+        due_work.waiting.store(300, Ordering::SeqCst);
         clock().sleep(Duration::from_secs(1)).await;
-        assert_eq!(agenda.ran.load(Ordering::SeqCst), 300);
+        assert_eq!(due_work.ran.load(Ordering::SeqCst), 300);
         clock().sleep(Duration::from_secs(60)).await;
-        assert_eq!(agenda.ran.load(Ordering::SeqCst), 300);
-        assert!(agenda.asked.load(Ordering::SeqCst) >= 100, "the heart beats twice a second");
-        clockwork.stop().await;
+        assert_eq!(due_work.ran.load(Ordering::SeqCst), 300);
+        assert!(due_work.asked.load(Ordering::SeqCst) >= 100, "the heart beats twice a second");
+        scheduler.stop().await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_in_the_agenda_does_not_stop_the_clockwork() {
-        let agenda = Arc::new(Counting::default());
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
-        agenda.panics.store(1, Ordering::SeqCst);
-        agenda.waiting.store(1, Ordering::SeqCst);
+    async fn a_panic_in_the_due_work_does_not_stop_the_scheduler() {
+        let due_work = Arc::new(Counting::default());
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
+        due_work.panics.store(1, Ordering::SeqCst);
+        due_work.waiting.store(1, Ordering::SeqCst);
         clock().sleep(Duration::from_secs(2)).await;
-        agenda.waiting.store(1, Ordering::SeqCst);
+        due_work.waiting.store(1, Ordering::SeqCst);
         clock().sleep(Duration::from_secs(2)).await;
-        assert_eq!(agenda.ran.load(Ordering::SeqCst), 2);
+        assert_eq!(due_work.ran.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_asked_or_started_after_a_stop() {
-        let agenda = Arc::new(Counting::default());
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let due_work = Arc::new(Counting::default());
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
         clock().sleep(Duration::from_secs(2)).await;
-        clockwork.stop().await;
-        let asked = agenda.asked.load(Ordering::SeqCst);
-        agenda.waiting.store(1, Ordering::SeqCst);
+        scheduler.stop().await;
+        let asked = due_work.asked.load(Ordering::SeqCst);
+        due_work.waiting.store(1, Ordering::SeqCst);
         clock().sleep(Duration::from_secs(5)).await;
-        assert_eq!(agenda.asked.load(Ordering::SeqCst), asked);
-        assert_eq!(agenda.ran.load(Ordering::SeqCst), 0);
+        assert_eq!(due_work.asked.load(Ordering::SeqCst), asked);
+        assert_eq!(due_work.ran.load(Ordering::SeqCst), 0);
     }
 
     /// tokio-cron-scheduler 0.15.1 leaks tasks when it is made anew, which we never do. While it
     /// runs, the number of its tasks stays the same.
     #[tokio::test(start_paused = true)]
     async fn hours_of_ticks_leave_no_tasks_behind() {
-        let agenda = Arc::new(Counting::default());
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        let due_work = Arc::new(Counting::default());
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         clock().sleep(Duration::from_secs(5)).await;
         let before = alive();
         for _ in 0..500 {
-            agenda.waiting.store(1, Ordering::SeqCst);
+            due_work.waiting.store(1, Ordering::SeqCst);
             clock().sleep(Duration::from_secs(2)).await;
         }
-        assert_eq!(agenda.ran.load(Ordering::SeqCst), 500);
+        assert_eq!(due_work.ran.load(Ordering::SeqCst), 500);
         assert_eq!(alive(), before);
     }
 
@@ -381,21 +385,21 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     #[allow(clippy::disallowed_methods, reason = "the runtime is blocked on purpose")]
     async fn a_blocked_runtime_runs_what_is_due_late_and_once() {
-        let agenda = Arc::new(Counting::default());
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
-        agenda.waiting.store(1, Ordering::SeqCst);
+        let due_work = Arc::new(Counting::default());
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
+        due_work.waiting.store(1, Ordering::SeqCst);
         tokio::spawn(async { std::thread::sleep(Duration::from_secs(3)) }).await.unwrap();
         for _ in 0..300 {
-            if agenda.ran.load(Ordering::SeqCst) > 0 {
+            if due_work.ran.load(Ordering::SeqCst) > 0 {
                 break;
             }
             Clock::system().sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(agenda.ran.load(Ordering::SeqCst), 1);
+        assert_eq!(due_work.ran.load(Ordering::SeqCst), 1);
     }
 
-    /// A planner behind the clockwork, as the daemon has it.
+    /// A planner behind the scheduler, as the daemon has it.
     struct Planned {
         clock: Clock,
         planner: Mutex<Planner>,
@@ -414,7 +418,7 @@ mod tests {
         }
     }
 
-    impl Agenda for Planned {
+    impl DueWork for Planned {
         fn is_due(&self) -> bool {
             self.planner.lock().unwrap().must_be_polled(self.clock.now())
         }
@@ -434,17 +438,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_hundred_schedules_on_one_second_all_come_through() {
         let clock = clock();
-        let agenda = Planned::new(&clock);
+        let due_work = Planned::new(&clock);
         // Three hundred texts, one second: what differs is a further minute, or hour, of theirs.
-        agenda.set((0..300).map(|n| format!("5 0,{} 12,{} * * *", 1 + n % 59, 13 + n / 59)));
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        due_work.set((0..300).map(|n| format!("5 0,{} 12,{} * * *", 1 + n % 59, 13 + n / 59)));
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
         clock.sleep(Duration::from_secs(10)).await;
-        let fired = std::mem::take(&mut *agenda.fired.lock().unwrap());
+        let fired = std::mem::take(&mut *due_work.fired.lock().unwrap());
         assert_eq!(fired.len(), 300);
         assert!(fired.iter().all(|due| due.tick.to_string() == "2026-11-23T12:00:05Z"));
         assert!(fired.iter().all(|due| due.late < Duration::from_secs(1)));
-        clockwork.stop().await;
+        scheduler.stop().await;
     }
 
     /// Due each time its interval has passed. Counts the calls that come while nothing is due.
@@ -476,7 +480,7 @@ mod tests {
         }
     }
 
-    impl Agenda for Timed {
+    impl DueWork for Timed {
         fn is_due(&self) -> bool {
             *self.next.lock().unwrap() <= self.clock.now().wall
         }
@@ -501,22 +505,22 @@ mod tests {
         }
     }
 
-    /// Starts the clockwork 130 ms after a whole second, so that no poll falls on one.
-    async fn between_polls(clock: &Clock, agenda: Arc<dyn Agenda>) -> CronClockwork {
+    /// Starts the scheduler 130 ms after a whole second, so that no poll falls on one.
+    async fn between_polls(clock: &Clock, due_work: Arc<dyn DueWork>) -> CronScheduler {
         clock.sleep(Duration::from_millis(130)).await;
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(agenda).await.unwrap();
-        clockwork
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(due_work).await.unwrap();
+        scheduler
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_hour_of_ticks_between_two_polls_run_at_their_instant_once_each() {
         let clock = clock();
-        let agenda = Planned::new(&clock);
-        agenda.set(["* * * * * *".to_owned()]);
-        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        let due_work = Planned::new(&clock);
+        due_work.set(["* * * * * *".to_owned()]);
+        let _scheduler = between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
         clock.sleep(Duration::from_secs(3600)).await;
-        let fired = std::mem::take(&mut *agenda.fired.lock().unwrap());
+        let fired = std::mem::take(&mut *due_work.fired.lock().unwrap());
         let ticks: Vec<i64> = fired.iter().map(|due| due.tick.instant().as_second()).collect();
         let first = "2026-11-23T12:00:01Z".parse::<Timestamp>().unwrap().as_second();
         assert_eq!(ticks, (first..first + 3600).collect::<Vec<_>>());
@@ -527,22 +531,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_start_before_the_first_poll_runs_at_its_instant() {
         let clock = clock();
-        let agenda = Timed::every(&clock, 300);
-        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        let due_work = Timed::every(&clock, 300);
+        let _scheduler = between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
         clock.sleep(Duration::from_millis(180)).await;
-        assert_eq!(agenda.ran(), ["2026-11-23T12:00:00.3Z"]);
+        assert_eq!(due_work.ran(), ["2026-11-23T12:00:00.3Z"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn several_starts_between_two_polls_each_run_at_their_instant() {
         let clock = clock();
-        let agenda = Timed::every(&clock, 90);
-        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        let due_work = Timed::every(&clock, 90);
+        let _scheduler = between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
         clock.sleep(Duration::from_secs(9)).await;
-        let ran = std::mem::take(&mut *agenda.ran.lock().unwrap());
+        let ran = std::mem::take(&mut *due_work.ran.lock().unwrap());
         // The first one fell before the start.
         let first = "2026-11-23T12:00:00Z".parse::<Timestamp>().unwrap();
-        let late = |(nth, at): (i32, &Timestamp)| at.duration_since(first + agenda.every * nth);
+        let late = |(nth, at): (i32, &Timestamp)| at.duration_since(first + due_work.every * nth);
         let late: Vec<_> = (1_i32..).zip(&ran).map(late).skip(1).collect();
         let (least, most) = (late.iter().min().unwrap(), late.iter().max().unwrap());
         assert!(!least.is_negative() && *most <= SignedDuration::from_millis(2), "{late:?}");
@@ -553,16 +557,16 @@ mod tests {
     async fn a_clock_set_back_while_the_timer_is_armed_runs_nothing_early() {
         for back in [SignedDuration::from_millis(400), SignedDuration::from_mins(5)] {
             let clock = clock();
-            let agenda = Timed::every(&clock, 1000);
-            let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+            let due_work = Timed::every(&clock, 1000);
+            let _scheduler = between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
             clock.sleep(Duration::from_millis(700)).await; // 12:00:00.83, a poll was at .63
             clock.step(-back);
             clock.sleep(Duration::try_from(back).unwrap()).await;
-            assert!(agenda.ran().is_empty(), "{:?}", agenda.ran());
-            assert_eq!(agenda.ran_early.load(Ordering::SeqCst), 0);
+            assert!(due_work.ran().is_empty(), "{:?}", due_work.ran());
+            assert_eq!(due_work.ran_early.load(Ordering::SeqCst), 0);
             clock.sleep(Duration::from_millis(180)).await; // 12:00:01.01
-            assert_eq!(agenda.ran().len(), 1);
-            assert!(agenda.ran()[0].starts_with("2026-11-23T12:00:01"), "{:?}", agenda.ran());
+            assert_eq!(due_work.ran().len(), 1);
+            assert!(due_work.ran()[0].starts_with("2026-11-23T12:00:01"), "{:?}", due_work.ran());
         }
     }
 
@@ -570,15 +574,15 @@ mod tests {
     async fn a_clock_set_forward_while_the_timer_is_armed_runs_what_is_due_late_and_once() {
         for forward in [SignedDuration::from_millis(100), SignedDuration::from_hours(1)] {
             let clock = clock();
-            let agenda = Planned::new(&clock);
-            agenda.set(["1 0 * * * *".to_owned()]);
-            let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+            let due_work = Planned::new(&clock);
+            due_work.set(["1 0 * * * *".to_owned()]);
+            let _scheduler = between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
             clock.sleep(Duration::from_millis(700)).await;
             clock.step(forward);
             clock.sleep(Duration::from_millis(310)).await; // the next poll was 10 ms ago
-            assert_eq!(agenda.fired.lock().unwrap().len(), 1, "stepped by {forward}");
+            assert_eq!(due_work.fired.lock().unwrap().len(), 1, "stepped by {forward}");
             clock.sleep(Duration::from_mins(30)).await;
-            assert_eq!(agenda.fired.lock().unwrap().len(), 1, "stepped by {forward}");
+            assert_eq!(due_work.fired.lock().unwrap().len(), 1, "stepped by {forward}");
         }
     }
 
@@ -586,27 +590,28 @@ mod tests {
     async fn a_stop_while_the_timer_is_armed_runs_nothing() {
         for is_dropped in [false, true] {
             let clock = clock();
-            let agenda = Timed::every(&clock, 1000);
-            let mut clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+            let due_work = Timed::every(&clock, 1000);
+            let mut scheduler =
+                between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
             clock.sleep(Duration::from_millis(700)).await;
             if is_dropped {
-                drop(clockwork);
+                drop(scheduler);
             } else {
-                clockwork.stop().await;
+                scheduler.stop().await;
             }
             clock.sleep(Duration::from_secs(5)).await;
-            assert!(agenda.ran().is_empty(), "{:?}", agenda.ran());
+            assert!(due_work.ran().is_empty(), "{:?}", due_work.ran());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_at_the_instant_is_tried_again_by_the_poll_and_the_timer_goes_on() {
         let clock = clock();
-        let agenda = Timed::every(&clock, 1000);
-        agenda.panics.store(2, Ordering::SeqCst);
-        let _clockwork = between_polls(&clock, Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        let due_work = Timed::every(&clock, 1000);
+        due_work.panics.store(2, Ordering::SeqCst);
+        let _scheduler = between_polls(&clock, Arc::clone(&due_work) as Arc<dyn DueWork>).await;
         clock.sleep(Duration::from_millis(3900)).await;
-        let ran = agenda.ran();
+        let ran = due_work.ran();
         let begins =
             ["12:00:01.0", "12:00:01.1", "12:00:01.6", "12:00:02.0", "12:00:03.0", "12:00:04.0"];
         assert_eq!(ran.len(), begins.len(), "{ran:?}");
@@ -620,23 +625,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_polls_the_timer_stops_within_a_poll_period() {
         let clock = clock();
-        let agenda = Timed::every(&clock, 90);
+        let due_work = Timed::every(&clock, 90);
         let waker = Arc::new(Waker {
-            agenda: Arc::clone(&agenda) as Arc<dyn Agenda>,
+            due_work: Arc::clone(&due_work) as Arc<dyn DueWork>,
             stopped: Arc::default(),
             armed: Notify::new(),
         });
         let _timer = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&waker).run_timer()));
         waker.arm();
         clock.sleep(Duration::from_secs(60)).await;
-        assert_eq!(agenda.ran().len(), 5, "{:?}", agenda.ran());
+        assert_eq!(due_work.ran().len(), 5, "{:?}", due_work.ran());
     }
 
     /// Always due: what runs it cannot take it.
     #[derive(Default)]
     struct Full(AtomicUsize);
 
-    impl Agenda for Full {
+    impl DueWork for Full {
         fn is_due(&self) -> bool {
             true
         }
@@ -652,30 +657,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_stays_due_is_tried_again_without_a_busy_loop() {
-        let agenda = Arc::new(Full::default());
-        let _clockwork = between_polls(&clock(), Arc::clone(&agenda) as Arc<dyn Agenda>).await;
+        let due_work = Arc::new(Full::default());
+        let _scheduler = between_polls(&clock(), Arc::clone(&due_work) as Arc<dyn DueWork>).await;
         clock().sleep(Duration::from_secs(10)).await;
-        let tries = agenda.0.load(Ordering::SeqCst);
+        let tries = due_work.0.load(Ordering::SeqCst);
         assert!((5_000..=11_000).contains(&tries), "{tries}");
     }
 
-    /// A reload changes what the agenda knows, and nothing of the clockwork.
+    /// A reload changes what the due work knows, and nothing of the scheduler.
     #[tokio::test(start_paused = true)]
     async fn five_hundred_reloads_leave_no_tasks_behind_and_lose_no_tick() {
         let clock = clock();
-        let agenda = Planned::new(&clock);
+        let due_work = Planned::new(&clock);
         let every_minute = || "* * * * *".to_owned();
-        agenda.set([every_minute()]);
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
+        due_work.set([every_minute()]);
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         clock.sleep(Duration::from_secs(5)).await;
         let before = alive();
         for count in 0..500 {
-            agenda.set([every_minute(), format!("{} 1 * * *", count % 60)]);
+            due_work.set([every_minute(), format!("{} 1 * * *", count % 60)]);
             clock.sleep(Duration::from_secs(6)).await;
         }
-        assert_eq!(agenda.fired.lock().unwrap().len(), 50);
+        assert_eq!(due_work.fired.lock().unwrap().len(), 50);
         clock.sleep(Duration::from_secs(2)).await;
         assert_eq!(alive(), before);
     }
@@ -689,7 +694,7 @@ mod tests {
         freed: Condvar,
     }
 
-    impl Agenda for Held {
+    impl DueWork for Held {
         fn is_due(&self) -> bool {
             self.entered.load(Ordering::SeqCst) == 0
         }
@@ -718,16 +723,16 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_stop_waits_for_no_run_and_breaks_none_off() {
-        let agenda = Arc::new(Held::default());
-        let mut clockwork = CronClockwork::default();
-        clockwork.start(Arc::clone(&agenda) as Arc<dyn Agenda>).await.unwrap();
-        until(|| agenda.entered.load(Ordering::SeqCst) == 1).await;
-        let stopped = Clock::system().timeout(Duration::from_secs(2), clockwork.stop()).await;
+        let due_work = Arc::new(Held::default());
+        let mut scheduler = CronScheduler::default();
+        scheduler.start(Arc::clone(&due_work) as Arc<dyn DueWork>).await.unwrap();
+        until(|| due_work.entered.load(Ordering::SeqCst) == 1).await;
+        let stopped = Clock::system().timeout(Duration::from_secs(2), scheduler.stop()).await;
         assert!(stopped.is_some(), "a run under way held the stop up");
-        assert_eq!(agenda.left.load(Ordering::SeqCst), 0);
-        *agenda.free.lock().unwrap() = true;
-        agenda.freed.notify_all();
-        until(|| agenda.left.load(Ordering::SeqCst) == 1).await;
-        assert_eq!(agenda.entered.load(Ordering::SeqCst), 1);
+        assert_eq!(due_work.left.load(Ordering::SeqCst), 0);
+        *due_work.free.lock().unwrap() = true;
+        due_work.freed.notify_all();
+        until(|| due_work.left.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(due_work.entered.load(Ordering::SeqCst), 1);
     }
 }

@@ -53,22 +53,22 @@ impl FirstLoaded {
 
 /// A schedule of a server: the number, the expression, the zone. The texts are a fleet's, not one
 /// server's.
-pub type Key = (ServerId, Arc<str>, Arc<str>);
+pub type ScheduleKey = (ServerId, Arc<str>, Arc<str>);
 
 /// By what a schedule of a server is known in a record. Spaces and letters that mean the same are
 /// the same.
 #[must_use]
-pub fn key(server: ServerId, schedule: &Schedule) -> Key {
+pub fn key(server: ServerId, schedule: &Schedule) -> ScheduleKey {
     let (text, zone) = schedule.key();
     (server, Arc::clone(text), Arc::clone(zone))
 }
 
 /// When each schedule was first loaded. Clones share it until one of them changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FirstLoadedTimes(Arc<BTreeMap<Key, FirstLoaded>>);
+pub struct FirstLoadedTimes(Arc<BTreeMap<ScheduleKey, FirstLoaded>>);
 
-impl FromIterator<(Key, FirstLoaded)> for FirstLoadedTimes {
-    fn from_iter<I: IntoIterator<Item = (Key, FirstLoaded)>>(times: I) -> Self {
+impl FromIterator<(ScheduleKey, FirstLoaded)> for FirstLoadedTimes {
+    fn from_iter<I: IntoIterator<Item = (ScheduleKey, FirstLoaded)>>(times: I) -> Self {
         Self(Arc::new(times.into_iter().collect()))
     }
 }
@@ -76,7 +76,7 @@ impl FromIterator<(Key, FirstLoaded)> for FirstLoadedTimes {
 impl FirstLoadedTimes {
     /// All of them.
     #[must_use]
-    pub fn all(&self) -> &BTreeMap<Key, FirstLoaded> {
+    pub fn all(&self) -> &BTreeMap<ScheduleKey, FirstLoaded> {
         &self.0
     }
 
@@ -91,7 +91,7 @@ impl FirstLoadedTimes {
 impl FirstLoadedTimes {
     /// Of schedules that are in the configuration at `now`; since when is not known.
     #[must_use]
-    pub fn found(present: impl IntoIterator<Item = Key>, now: Timestamp) -> Self {
+    pub fn found(present: impl IntoIterator<Item = ScheduleKey>, now: Timestamp) -> Self {
         let loaded = FirstLoaded { after: Timestamp::MIN, by: now };
         present.into_iter().map(|key| (key, loaded)).collect()
     }
@@ -113,8 +113,8 @@ impl FirstLoadedTimes {
 
     /// Puts the schedules of another configuration in place: those that stay are as before, those
     /// that come are loaded `now`, those that go are forgotten.
-    pub fn reload(&mut self, present: impl IntoIterator<Item = Key>, now: Timestamp) {
-        let loaded = |key: &Key| self.0.get(key).copied().unwrap_or(FirstLoaded::at(now));
+    pub fn reload(&mut self, present: impl IntoIterator<Item = ScheduleKey>, now: Timestamp) {
+        let loaded = |key: &ScheduleKey| self.0.get(key).copied().unwrap_or(FirstLoaded::at(now));
         *self =
             present.into_iter().map(|key| (loaded(&key), key)).map(|(it, key)| (key, it)).collect();
     }
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(between(7, 8).and(between(1, 5)), between(7, 8));
     }
 
-    fn named(schedule: &str) -> Key {
+    fn named(schedule: &str) -> ScheduleKey {
         (ServerId(1), schedule.into(), "Etc/UTC".into())
     }
 

@@ -9,9 +9,9 @@ use secrecy::SecretString;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
-use crate::daemon::clockwork::{Clockwork, CronClockwork};
-use crate::daemon::view::{Row, View};
-use crate::daemon::{Daemon, World};
+use crate::daemon::scheduler::{CronScheduler, Scheduler};
+use crate::daemon::view::{ServerView, View};
+use crate::daemon::{Daemon, Dependencies};
 use crate::naming::{SnapshotId, Tick};
 use crate::provider::client::Client;
 use crate::provider::credentials::Credentials;
@@ -21,9 +21,9 @@ use crate::rotation::hooks::Processes;
 use crate::rotation::lock::Exclusion;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
-use crate::schedule::loaded::FirstLoadedTimes;
+use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::snapshot::Status;
-use crate::status::{Ended, RingSeen, SlotSeen, Standing, Standings};
+use crate::status::{Ended, RingSeen, ServerStatus, SlotSeen, Statuses};
 
 /// A daemon on a provider in memory.
 pub(crate) struct Stage {
@@ -35,13 +35,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn start(clock: Clock, text: &str) -> Self {
-        Self::start_with(clock, text, Box::<CronClockwork>::default()).await
+        Self::start_with(clock, text, Box::<CronScheduler>::default()).await
     }
 
     pub(crate) async fn start_with(
         clock: Clock,
         text: &str,
-        clockwork: Box<dyn Clockwork>,
+        scheduler: Box<dyn Scheduler>,
     ) -> Self {
         let token = || SecretString::from("vps_test");
         let provider = Provider::new(Options::new(5, token(), 1));
@@ -52,15 +52,15 @@ impl Stage {
         let client = Client::new(transport, &settings.api, credentials, clock.clone(), 1);
         let reports = Arc::<Mutex<Vec<Report>>>::default();
         let told = Arc::clone(&reports);
-        let world = World {
+        let dependencies = Dependencies {
             clock: clock.clone(),
             exclusion: Exclusion::in_process(),
             hooks: Arc::new(Processes { clock: clock.clone() }),
-            standings: Standings::default(),
+            statuses: Statuses::default(),
             first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report, _| told.lock().unwrap().push(report.clone())),
         };
-        let daemon = Daemon::start(&settings, client, world, clockwork).await.unwrap();
+        let daemon = Daemon::start(&settings, client, dependencies, scheduler).await.unwrap();
         Self { clock, memory, daemon, reports }
     }
 
@@ -110,15 +110,15 @@ pub(crate) fn ended(at: &str, outcome: RotationOutcome, reason: &str) -> Ended {
 }
 
 /// A server of which this is remembered, and nothing else known.
-pub(crate) fn row(name: &str, lines: &str, remembered: &[Ended]) -> Row {
+pub(crate) fn row(name: &str, lines: &str, remembered: &[Ended]) -> ServerView {
     numbered(101, name, lines, remembered)
 }
 
-pub(crate) fn numbered(id: u64, name: &str, lines: &str, remembered: &[Ended]) -> Row {
-    let mut standing = Standing::default();
-    remembered.iter().for_each(|ended| standing.remember(ended));
+pub(crate) fn numbered(id: u64, name: &str, lines: &str, remembered: &[Ended]) -> ServerView {
+    let mut status = ServerStatus::default();
+    remembered.iter().for_each(|ended| status.remember(ended));
     let servers = settings(&server(id, name, lines)).servers;
-    Row { server: Arc::clone(&servers[0]), standing, next: None }
+    ServerView { server: Arc::clone(&servers[0]), status, next: None }
 }
 
 /// A slot that holds a snapshot.

@@ -24,14 +24,14 @@ fn values(field: &str, end: i8) -> Vec<i8> {
 pub fn ticks(schedule: &str, zone: &TimeZone, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
     let fields: Vec<&str> = schedule.split(' ').collect();
     let [minute, hour, "*", "*", weekday] = fields[..] else {
-        panic!("the almanac cannot read {schedule:?}")
+        panic!("the calendar cannot read {schedule:?}")
     };
     let is_interval = minute.contains('*') || hour.contains('*');
     let fits = |day: Weekday| match weekday {
         "*" => true,
         "mon" => day == Weekday::Monday,
         "tue,fri" => matches!(day, Weekday::Tuesday | Weekday::Friday),
-        other => panic!("the almanac does not know the day {other:?}"),
+        other => panic!("the calendar does not know the day {other:?}"),
     };
     let mut ticks = BTreeSet::new();
     let first = from.to_zoned(zone.clone()).date().yesterday().unwrap();

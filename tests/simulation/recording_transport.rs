@@ -1,4 +1,4 @@
-//! The network, watched: the judge sees what goes over it, people meddle while it is read, and the
+//! The network, recording_transport: the judge sees what goes over it, people meddle while it is read, and the
 //! process dies on it.
 
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,8 @@ use snapring::provider::transport::{Exchange, Method, Request, Transport};
 use snapring::sandbox::in_memory::InMemory;
 use tokio_util::sync::CancellationToken;
 
+use crate::faults::{by_hand, exchange};
 use crate::judge::{Judge, parameter};
-use crate::misfortunes::{by_hand, exchange};
 
 /// Where the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Watched {
 
 /// A request under way is over however its future ends.
 struct UnderWay<'a> {
-    watched: &'a Watched,
+    recording_transport: &'a Watched,
     changes: Option<u64>,
     /// Which request of its world it is.
     number: u64,
@@ -101,14 +101,14 @@ struct UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut judge = self.watched.judge.lock().unwrap();
+        let mut judge = self.recording_transport.judge.lock().unwrap();
         // What the end of the process drops is dropped in no fixed order: tokio spreads its tasks by
         // numbers that it counts for all runtimes together.
         if !self.is_answered && judge.is_running {
-            let now = self.watched.truth.now().wall;
+            let now = self.recording_transport.truth.now().wall;
             judge.note(|| format!("{now} request {} is dropped", self.number));
         }
-        judge.ended(self.changes, self.watched.inner.provider.lock().unwrap().acts());
+        judge.ended(self.changes, self.recording_transport.inner.provider.lock().unwrap().acts());
     }
 }
 
@@ -120,7 +120,8 @@ impl Transport for Watched {
                 let mut judge = self.judge.lock().unwrap();
                 (judge.sent(&request, sent_at), judge.exchanges)
             };
-            let mut under_way = UnderWay { watched: self, changes, number, is_answered: false };
+            let mut under_way =
+                UnderWay { recording_transport: self, changes, number, is_answered: false };
             self.die_if_it_is_time(&request, true).await;
             let answer = self.inner.exchange(request.clone()).await;
             self.die_if_it_is_time(&request, false).await;
