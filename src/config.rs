@@ -26,10 +26,8 @@ use crate::config::document::{Problems, TomlDocument};
 pub use crate::config::problem::{ConfigError, Problem};
 use crate::config::problem::{Severity, SourceText};
 use crate::config::types::Settings;
+use crate::paths;
 use crate::server::Server;
-
-/// Where the service's configuration stands.
-pub const DEFAULT_PATH: &str = "/etc/snapring/config.toml";
 
 /// Larger than the configuration of any fleet.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,11 +43,11 @@ pub struct Loaded {
     token_file_span: Option<std::ops::Range<usize>>,
 }
 
-/// Which file: `--config FILE`, else `$SNAPRING_CONFIG`, else [`DEFAULT_PATH`].
+/// Which file: `--config FILE`, else `$SNAPRING_CONFIG`, else [`paths::CONFIGURATION`].
 #[must_use]
 pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
     let from_variable = variable.filter(|value| !value.is_empty()).map(Path::new);
-    flag.or(from_variable).unwrap_or(Path::new(DEFAULT_PATH)).to_path_buf()
+    flag.or(from_variable).unwrap_or(Path::new(paths::CONFIGURATION)).to_path_buf()
 }
 
 /// Reads and checks a file.

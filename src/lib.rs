@@ -15,13 +15,14 @@
 //! - [`provider`]: the VPS.org API
 //! - [`telemetry`]: where events go
 //! - [`status`]: what is known of each server
-//! - [`clock`], [`paths`], [`readable`], [`interner`]: what all of them share
+//! - [`clock`], [`backoff`], [`paths`], [`readable`], [`interner`]: what all of them share
 
 pub use snapring_core::{
     call, completion, moment, naming, pins, plan, policy, polling, report, ring, schedule, server,
     snapshot, timetable,
 };
 
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
 use crate::report::{KnownCause, Report, RotationOutcome};
-use crate::report::{LastOfServer, PastRotation};
+use crate::report::{LastOfServer, PastRotation, ServerHealth};
 use crate::ring::{Holder, Ring};
 use crate::snapshot::Status;
 
@@ -208,15 +208,14 @@ impl ServerStatus {
 
     /// Takes over how a rotation ended, now or before a restart.
     pub fn remember(&mut self, ended: &Ended) {
-        match ended.outcome {
-            RotationOutcome::Rotated | RotationOutcome::Adopted => {
+        let cause = ended.interrupted.then_some(KnownCause::Shutdown);
+        match ServerHealth::after(ended.outcome, cause) {
+            ServerHealth::Good => {
                 self.last_success = Some(ended.at);
                 self.trouble = None;
             }
-            // Says nothing of how the server is.
-            RotationOutcome::Skipped => {}
-            RotationOutcome::Failed if ended.interrupted => {}
-            RotationOutcome::Blocked | RotationOutcome::Failed => {
+            ServerHealth::Unknown => {}
+            ServerHealth::Bad | ServerHealth::TokenRefused => {
                 let before = self.trouble.as_ref();
                 self.trouble = Some(Box::new(Trouble {
                     since: before.map_or(ended.at, |before| before.since),

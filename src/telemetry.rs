@@ -17,6 +17,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::paths::JOURNAL_SOCKET;
 use crate::telemetry::fallback::Fallback;
 use crate::telemetry::journald::Journald;
 use crate::telemetry::socket::Socket;
@@ -132,7 +133,7 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
 }
 
 fn journald() -> std::io::Result<(Socket, Fallback)> {
-    Ok((Socket::to(Path::new(socket::PATH))?, Fallback::to_standard_error()?))
+    Ok((Socket::to(Path::new(JOURNAL_SOCKET))?, Fallback::to_standard_error()?))
 }
 
 // Internal errors are written with a macro that panics when standard error has gone.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules of `src/`, top first. Each may import those below it, and `snapring_core`.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "cli",
     "observe",
     "daemon",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 15] = [
     "telemetry",
     "status",
     "clock",
+    "backoff",
     "paths",
     "readable",
     "interner",

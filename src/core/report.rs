@@ -47,10 +47,39 @@ impl RotationOutcome {
         }
     }
 
-    /// Whether the tick's snapshot is there and the ring is as the policy wants it.
+    /// Those that count as success: the tick's snapshot exists and the ring is as the policy wants it.
+    pub const GOOD: [Self; 2] = [Self::Rotated, Self::Adopted];
+
+    /// Whether it counts as success.
     #[must_use]
     pub fn is_good(self) -> bool {
-        matches!(self, Self::Rotated | Self::Adopted)
+        Self::GOOD.contains(&self)
+    }
+}
+
+/// What the end of a rotation says about its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerHealth {
+    /// The server is well.
+    Good,
+    /// It is not.
+    Bad,
+    /// The account is not well. The server may be.
+    TokenRefused,
+    /// Nothing: the rotation was skipped, or snapring itself was stopped.
+    Unknown,
+}
+
+impl ServerHealth {
+    /// `cause` as in [`Report::known_cause`].
+    #[must_use]
+    pub fn after(outcome: RotationOutcome, cause: Option<KnownCause>) -> Self {
+        match (outcome, cause) {
+            (good, _) if good.is_good() => Self::Good,
+            (RotationOutcome::Skipped, _) | (_, Some(KnownCause::Shutdown)) => Self::Unknown,
+            (_, Some(KnownCause::Token)) => Self::TokenRefused,
+            (_, None) => Self::Bad,
+        }
     }
 }
 
@@ -263,12 +292,10 @@ impl LastOfServer {
     /// Whether the server was well, where its last rotation says so.
     #[must_use]
     pub fn was_well(&self) -> Option<bool> {
-        match self.last.outcome {
-            RotationOutcome::Rotated | RotationOutcome::Adopted => Some(true),
-            RotationOutcome::Blocked | RotationOutcome::Failed if self.last.cause.is_none() => {
-                Some(false)
-            }
-            _ => None,
+        match ServerHealth::after(self.last.outcome, self.last.cause) {
+            ServerHealth::Good => Some(true),
+            ServerHealth::Bad => Some(false),
+            ServerHealth::TokenRefused | ServerHealth::Unknown => None,
         }
     }
 }

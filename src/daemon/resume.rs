@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::backoff;
 use crate::call::CallError;
 use crate::daemon::{Ordered, Shared};
 use crate::moment::Moment;
@@ -17,6 +18,9 @@ use crate::server::Server;
 
 /// Between two tries to look, at most: the network may come up late.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Between the first two looks that fail; longer each time, up to [`PATIENCE`].
+const FIRST_WAIT: Duration = Duration::from_secs(10);
 
 /// Looks at the servers' rings, after a start at `started`, and rotates for the ticks that are owed.
 pub(super) async fn go_on_with_all(
@@ -111,6 +115,7 @@ fn may_catch_up(server: &Server, tick: Tick, started: Moment) -> bool {
 /// tick has come (its rotation sees to everything) or the daemon ends.
 async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring> {
     let clock = &shared.dependencies.clock;
+    let mut waits = backoff::doubling(FIRST_WAIT, PATIENCE);
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
@@ -127,7 +132,7 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
             Err(CallError::Interrupted) => return None,
             Err(_) => {
                 shared.current().client.refresh_token();
-                wait = (wait * 2).clamp(Duration::from_secs(10), PATIENCE);
+                wait = waits.next().unwrap_or(PATIENCE);
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::call::Outcome;
 use crate::clock::Clock;
 use crate::notify::format::Format;
@@ -126,6 +127,7 @@ impl Delivery {
         let begun = self.clock.now().uptime;
         let passed = || self.clock.now().uptime.saturating_sub(begun);
         let mut tries = 0;
+        let mut waits = backoff::doubling(FIRST_WAIT, GIVE_UP_AFTER);
         let mut last = None;
         let ending = "snapring ended before it could go out";
         let gave_up = loop {
@@ -143,7 +145,7 @@ impl Delivery {
             if tries == TRIES {
                 break "it was tried often enough";
             }
-            let own = FIRST_WAIT.saturating_mul(1 << (tries - 1));
+            let own = waits.next().unwrap_or(GIVE_UP_AFTER);
             let wait = own.max(tried.wait.unwrap_or_default());
             if passed() + wait > GIVE_UP_AFTER {
                 break "there is no time for another try";

@@ -7,11 +7,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
-use reqwest::redirect::Policy;
 
 use crate::clock::Clock;
 use crate::notify::webhook::Webhook;
-use crate::provider::http::chain;
+use crate::provider::http::{chain, client_builder};
 use crate::provider::transport::TransportError;
 
 /// The most that is read of an answer, in bytes.
@@ -108,12 +107,7 @@ impl Post for HttpPost {
 }
 
 fn connect() -> Result<reqwest::Client, String> {
-    // Fails only when a provider is installed already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .user_agent(concat!("snapring/", env!("CARGO_PKG_VERSION")))
-        // A 301 would turn the POST into a GET, and tell another host.
-        .redirect(Policy::none())
+    client_builder()
         // Notices are rare, and a connection that was closed meanwhile costs a try.
         .pool_max_idle_per_host(0)
         .build()

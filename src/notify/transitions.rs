@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::naming::{ServerId, Tick};
-use crate::report::{KnownCause, Report, RotationOutcome};
+use crate::report::{Report, RotationOutcome, ServerHealth};
 
 /// What a notice is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -107,25 +107,6 @@ pub struct States {
     account: Option<FailingSince>,
 }
 
-/// What one report says.
-enum StateChange {
-    Good,
-    Bad,
-    TokenRefused,
-    Nothing,
-}
-
-impl StateChange {
-    fn of(report: &Report) -> Self {
-        match (report.outcome, report.known_cause) {
-            (RotationOutcome::Rotated | RotationOutcome::Adopted, _) => Self::Good,
-            (RotationOutcome::Skipped, _) | (_, Some(KnownCause::Shutdown)) => Self::Nothing,
-            (_, Some(KnownCause::Token)) => Self::TokenRefused,
-            (RotationOutcome::Blocked | RotationOutcome::Failed, None) => Self::Bad,
-        }
-    }
-}
-
 impl States {
     /// States of these servers. `last_known` says how each one's last rotation ended, whether well,
     /// so that a restart neither repeats a failure nor loses a recovery. Rotations that were
@@ -165,23 +146,23 @@ impl States {
         let server = || NoticeSubject::Server { id: report.server_id, name: report.server.clone() };
         let begun = FailingSince { since: Some(now), failed: 1 };
         let mut news = Vec::new();
-        match StateChange::of(report) {
-            StateChange::Nothing => {}
-            StateChange::TokenRefused => match &mut self.account {
+        match ServerHealth::after(report.outcome, report.known_cause) {
+            ServerHealth::Unknown => {}
+            ServerHealth::TokenRefused => match &mut self.account {
                 Some(trouble) => trouble.failed = trouble.failed.saturating_add(1),
                 None => {
                     self.account = Some(begun);
                     news.push((NoticeKind::Failure, NoticeSubject::Account, Some(begun)));
                 }
             },
-            StateChange::Bad => match self.failing.get_mut(&report.server_id) {
+            ServerHealth::Bad => match self.failing.get_mut(&report.server_id) {
                 Some(trouble) => trouble.failed = trouble.failed.saturating_add(1),
                 None => {
                     self.failing.insert(report.server_id, begun);
                     news.push((NoticeKind::Failure, server(), Some(begun)));
                 }
             },
-            StateChange::Good => {
+            ServerHealth::Good => {
                 if let Some(over) = self.account.take() {
                     news.push((NoticeKind::Recovery, NoticeSubject::Account, Some(over)));
                 }

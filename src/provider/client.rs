@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
+use crate::backoff;
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::clock::Clock;
 use crate::moment::Moment;
@@ -490,14 +490,7 @@ impl Client {
     /// The waits between tries: exponential, with jitter, from 1 s to 30 s.
     pub fn backoff(&self) -> impl Iterator<Item = Duration> + use<> {
         let seed = self.random.lock().unwrap_or_else(PoisonError::into_inner).random();
-        ExponentialBuilder::new()
-            .with_min_delay(BACKOFF_MIN)
-            .with_max_delay(BACKOFF_MAX)
-            .without_max_times()
-            .with_jitter()
-            .with_jitter_seed(seed)
-            .build()
-            .map(|wait| wait.min(BACKOFF_MAX))
+        backoff::with_jitter(BACKOFF_MIN, BACKOFF_MAX, seed)
     }
 
     /// Whether a wait of this span would end before the scope's time is up.

@@ -6,14 +6,12 @@ use rand::Rng;
 use rand::rngs::SysRng;
 
 use crate::clock::Clock;
+use crate::paths::SERVICE_CREDENTIALS;
 use crate::provider::client::Client;
 use crate::provider::credentials::{CredentialError, Credentials};
 use crate::provider::http::HttpTransport;
 use crate::provider::settings::ApiSettings;
 use crate::provider::transport::TransportError;
-
-/// Where systemd keeps the credentials of the service while it runs.
-const SERVICE_CREDENTIALS: &str = "/run/credentials/snapring.service";
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,16 @@ use crate::provider::transport::{
     Exchange, MAX_BODY_BYTES, Method, Request, Response, TornBody, Transport, TransportError,
 };
 
+/// What all HTTP clients of snapring have in common.
+pub fn client_builder() -> reqwest::ClientBuilder {
+    // Fails only when a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .user_agent(concat!("snapring/", env!("CARGO_PKG_VERSION")))
+        // A 301 would turn a POST into a GET, and carry secrets to wherever it points.
+        .redirect(Policy::none())
+}
+
 /// HTTPS to one base address (or HTTP, when that is a loopback address).
 pub struct HttpTransport {
     client: reqwest::Client,
@@ -25,16 +35,11 @@ impl HttpTransport {
     /// # Errors
     /// When the system offers no usable TLS roots.
     pub fn new(base: Url, timeout: Duration) -> Result<Self, TransportError> {
-        // Fails only when a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("snapring/", env!("CARGO_PKG_VERSION")))
+        let mut builder = client_builder()
             .timeout(timeout)
             // The timeout ends the wait; this ends what the kernel does with a request that was
             // written, even when the process is gone. See `transport::arrives_within`.
-            .tcp_user_timeout(timeout)
-            // A 301 would turn a POST into a GET, and carry the token to wherever it points.
-            .redirect(Policy::none());
+            .tcp_user_timeout(timeout);
         if base.scheme() == "http" {
             // Without TLS a proxy would read the token.
             builder = builder.no_proxy();

@@ -12,9 +12,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::call::{CallError, Outcome};
 use crate::clock::Clock;
 use crate::completion::Sharing;
@@ -82,7 +84,7 @@ struct Queue {
     /// Of the listing of the account that was read last, and until when that is taken for known.
     pages: usize,
     pages_until: Duration,
-    doubts: u32,
+    doubts: Option<ExponentialBackoff>,
     doubted_until: Duration,
 }
 
@@ -165,14 +167,14 @@ impl SharedListing {
 
     fn trust(&self, pages: usize, now: Duration) {
         let mut state = self.state();
-        (state.pages, state.doubts) = (pages, 0);
+        (state.pages, state.doubts) = (pages, None);
         state.pages_until = now.saturating_add(PAGES_KNOWN);
     }
 
     fn doubt(&self, now: Duration) {
         let mut state = self.state();
-        let span = DOUBT_MIN.saturating_mul(1 << state.doubts.min(16)).min(DOUBT_MAX);
-        state.doubts = state.doubts.saturating_add(1);
+        let waits = state.doubts.get_or_insert_with(|| backoff::doubling(DOUBT_MIN, DOUBT_MAX));
+        let span = waits.next().unwrap_or(DOUBT_MAX);
         state.doubted_until = now.saturating_add(span);
     }
 }

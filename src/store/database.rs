@@ -302,13 +302,14 @@ impl Database {
                    WHERE ended_at <= $1 GROUP BY server_id) AS newest
              ON server_id = id AND ended_at = last"
         );
+        let good = RotationOutcome::GOOD.map(|good| format!("'{}'", good.as_str())).join(", ");
         let last_good = format!(
             "SELECT {COLUMNS} FROM snapring_rotation
              JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
-                   WHERE outcome IN ('rotated', 'adopted') AND ended_at <= $1
+                   WHERE outcome IN ({good}) AND ended_at <= $1
                    GROUP BY server_id) AS newest
              ON server_id = id AND ended_at = last
-             WHERE outcome IN ('rotated', 'adopted')"
+             WHERE outcome IN ({good})"
         );
         let mut good = self.by_server(last_good, now).await?;
         let last = self.by_server(last, now).await?;

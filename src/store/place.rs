@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::paths::SERVICE_DIRECTORY;
+use crate::paths::{SERVICE_DIRECTORY, state_directory};
 
 /// What the file is called in a state directory.
 const FILE_NAME: &str = "snapring.db";
@@ -119,12 +119,6 @@ pub(crate) enum Access {
     /// Read, while nobody has it open: SQLite then makes no files beside it, which another user
     /// could not write afterwards.
     ReadAtRest,
-}
-
-/// systemd gives several directories separated by colons; ours is the first.
-fn state_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let first = std::env::split_paths(&variable("STATE_DIRECTORY")?).next()?;
-    first.is_absolute().then_some(first)
 }
 
 impl fmt::Display for Place {

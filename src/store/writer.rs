@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff;
 use crate::clock::Clock;
 use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey};
@@ -115,7 +117,7 @@ impl Memory {
 
 struct Outage {
     retry_at: Duration,
-    wait: Duration,
+    waits: ExponentialBackoff,
 }
 
 impl Writer {
@@ -356,11 +358,12 @@ impl Writer {
         let now = self.uptime();
         match &mut self.memory.outage {
             Some(outage) => {
-                outage.wait = (outage.wait * 2).min(LONGEST_WAIT);
-                outage.retry_at = now + outage.wait;
+                outage.retry_at = now + outage.waits.next().unwrap_or(LONGEST_WAIT);
             }
             None => {
-                self.memory.outage = Some(Outage { retry_at: now + FIRST_WAIT, wait: FIRST_WAIT });
+                let mut waits = backoff::doubling(FIRST_WAIT, LONGEST_WAIT);
+                let retry_at = now + waits.next().unwrap_or(LONGEST_WAIT);
+                self.memory.outage = Some(Outage { retry_at, waits });
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),

@@ -17,9 +17,6 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
-/// Where journald listens; in a journal namespace too, since it is mounted there.
-pub const PATH: &str = "/run/systemd/journal/socket";
-
 /// How long a journald that is behind is waited for. It takes thousands of entries meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -5,10 +5,10 @@ use clap_mangen::roff::{Roff, bold, roman};
 use crate::cli::man::page::{
     MANUAL, ManPage, date, inlines, meanings, section, see_also, source, whole,
 };
-use crate::config::DEFAULT_PATH;
 use crate::config::reference::{
     API, Absent, DEFAULTS, HOOKS, HTTP, LOG, NOTIFY, SERVER, STORE, Section, sentence,
 };
+use crate::paths::CONFIGURATION;
 
 const DESCRIPTION: &str = "\
 snapring reads one TOML file: the one that `--config` names, else the one that the variable
@@ -58,7 +58,7 @@ pub(super) fn page() -> ManPage {
     let mut roff = Roff::new();
     roff.control("TH", ["SNAPRING.TOML", "5", &date(), &source(), MANUAL]);
     section(&mut roff, "NAME", "snapring.toml - configuration of snapring(1)");
-    section(&mut roff, "SYNOPSIS", DEFAULT_PATH);
+    section(&mut roff, "SYNOPSIS", CONFIGURATION);
     section(&mut roff, "DESCRIPTION", DESCRIPTION);
     table(&mut roff, &API);
     section(&mut roff, "[defaults]", DEFAULTS);

@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::notify::tests::{DB, WEB, at, ended, refused};
+use crate::report::KnownCause;
 
 /// What a letter of a story comes to.
 fn report(server: ServerId, letter: char) -> Report {

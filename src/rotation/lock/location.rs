@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::clock::Clock;
-use crate::paths::SERVICE_DIRECTORY;
+use crate::paths::{SERVICE_DIRECTORY, state_directory};
 use crate::rotation::lock::Exclusion;
 
 /// The service's lock cannot be used: two rotations of one server could overlap.
@@ -58,11 +58,7 @@ fn lock_file(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
     let writable = |path: &Path| {
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok() && path.is_dir()
     };
-    // systemd gives several directories separated by colons; ours is the first.
-    let state = variable("STATE_DIRECTORY")
-        .and_then(|value| std::env::split_paths(&value).next())
-        .filter(|path| path.is_absolute());
-    if let Some(state) = state {
+    if let Some(state) = state_directory(&variable) {
         return state.join("rotation.lock");
     }
     // With DynamicUser= it is a link that other users cannot follow; it is there all the same.
