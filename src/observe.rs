@@ -9,5 +9,6 @@ pub mod health;
 pub mod listener;
 pub mod metrics;
 pub mod page;
+pub mod query;
 pub mod routes;
 pub mod status_document;

@@ -6,11 +6,8 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::problem::{Draft, Severity};
+use crate::config::problem::{Draft, SECRET_WORDS, Severity, line_starts};
 use crate::config::reference::example_of;
-
-/// What the names of keys hold whose values nobody may see.
-pub(crate) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
 
 /// Collects what is wrong, each thing once: a default that two servers take is one mistake.
 #[derive(Default)]
@@ -21,12 +18,6 @@ pub(crate) struct Problems {
     seen: HashSet<Draft>,
     /// Where each line begins.
     line_starts: Vec<usize>,
-}
-
-/// Where each line of a text begins.
-pub(crate) fn line_starts(text: &str) -> Vec<usize> {
-    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
 }
 
 impl Problems {

@@ -7,13 +7,20 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use crate::config::document::{SECRET_WORDS, line_starts};
-
 /// How many mistakes are shown; a generated file can have one a line.
 const SHOWN: usize = 50;
 
 /// How many are told in one line.
 const SHOWN_IN_A_LINE: usize = 20;
+
+/// A key whose name contains one of these holds a secret: its value is never shown.
+pub(super) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
+
+/// Where each line of a text begins, in bytes.
+pub(super) fn line_starts(text: &str) -> Vec<usize> {
+    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
+}
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

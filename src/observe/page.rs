@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use url::form_urlencoded;
 
 use crate::daemon::view::View;
-use crate::observe::routes::Query;
+use crate::observe::query::Query;
 use crate::observe::status_document::{
     DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
 };

@@ -9,13 +9,11 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use url::form_urlencoded;
 
 use crate::daemon::view::View;
 use crate::observe::health::Obstacles;
-use crate::observe::status_document::{
-    DaemonStatus, Found, ServerState, StatusDocument, StatusFilter,
-};
+use crate::observe::query::Query;
+use crate::observe::status_document::{DaemonStatus, Found, StatusDocument};
 use crate::observe::{metrics, page};
 
 /// All paths.
@@ -74,40 +72,6 @@ async fn front_page(Shared(view): Shared<View>, RawQuery(query): RawQuery) -> Re
             response
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
-/// What a reader asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Query {
-    /// Which servers.
-    pub filter: StatusFilter,
-    /// Which page of them, from 1.
-    pub page: usize,
-}
-
-impl Query {
-    fn read(text: &str) -> Result<Self, String> {
-        let mut query = Self { page: 1, ..Self::default() };
-        for (key, value) in form_urlencoded::parse(text.as_bytes()) {
-            match key.as_ref() {
-                "q" => query.filter.words = value.into_owned(),
-                "state" if value.is_empty() => {}
-                "state" => {
-                    let known = ServerState::ALL.into_iter().find(|state| state.as_str() == value);
-                    let words: Vec<_> =
-                        ServerState::ALL.iter().map(|state| state.as_str()).collect();
-                    let problem = || format!("state is one of {}\n", words.join(", "));
-                    query.filter.state = Some(known.ok_or_else(problem)?);
-                }
-                "page" => {
-                    let number = value.parse().ok().filter(|number| *number > 0);
-                    query.page = number.ok_or("page is a number from 1\n")?;
-                }
-                other => return Err(format!("{other:?} is not q, state or page\n")),
-            }
-        }
-        Ok(query)
     }
 }
 
