@@ -15,7 +15,7 @@ use crate::notify::http::{Message, Post, Posting};
 use crate::plan::Creation;
 use crate::provider::call_context::CallContext;
 use crate::provider::credentials::Credentials;
-use crate::provider::transport::{Exchange, Request, Transport};
+use crate::provider::transport::{Request, ResponseFuture, Transport};
 use crate::report::{PastRotation, RotationOutcome};
 use crate::rotation::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
@@ -460,7 +460,7 @@ async fn a_person_who_asks_again_within_the_second_of_a_crash_gets_a_tick_of_its
 struct Fragile(InMemory);
 
 impl Transport for Fragile {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         assert!(!request.path.contains("server_id=102"), "on purpose");
         self.0.exchange(request)
     }

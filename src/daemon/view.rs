@@ -7,8 +7,8 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::daemon::{Shared, lock};
 use crate::naming::Tick;
-use crate::provider::client::TokenState;
 use crate::provider::metrics::CallMetrics;
+use crate::provider::token_state::TokenState;
 use crate::server::Server;
 use crate::status::ServerStatus;
 

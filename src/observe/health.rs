@@ -1,7 +1,7 @@
 //! Whether a daemon lives, and whether it can do its work.
 
 use crate::daemon::view::View;
-use crate::provider::client::TokenState;
+use crate::provider::token_state::TokenState;
 
 /// What stands in the way; nothing: all is well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

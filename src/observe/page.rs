@@ -16,7 +16,7 @@ use crate::observe::query::Query;
 use crate::observe::status_document::{
     DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
 };
-use crate::provider::client::TokenState;
+use crate::provider::token_state::TokenState;
 use crate::readable;
 use crate::report::RotationOutcome;
 

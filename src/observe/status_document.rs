@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::view::{ServerView, View};
 use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
-use crate::provider::client::TokenState;
+use crate::provider::token_state::TokenState;
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
 use crate::status::{RingSeen, SlotSeen};

@@ -22,15 +22,15 @@ pub enum Urgency {
     Look,
 }
 
-/// The line that every request of an account goes through.
-#[derive(Debug)]
+/// The line that every request of an account goes through. Clones are the same line.
+#[derive(Debug, Clone)]
 pub struct Admission {
     clock: Clock,
     /// One look at a time may stand in the line.
-    looks: tokio::sync::Mutex<()>,
+    looks: Arc<tokio::sync::Mutex<()>>,
     /// The line itself: its head waits for the gate, the pace and a free place.
-    line: tokio::sync::Mutex<()>,
-    under_way: Semaphore,
+    line: Arc<tokio::sync::Mutex<()>>,
+    under_way: Arc<Semaphore>,
     /// Between the beginnings of two requests; zero: no limit.
     pace: Duration,
     gate: Arc<Mutex<Gate>>,
@@ -55,9 +55,9 @@ impl Admission {
     pub fn new(clock: Clock, max_in_flight: NonZeroUsize, requests_per_minute: u32) -> Self {
         Self {
             clock,
-            looks: tokio::sync::Mutex::default(),
-            line: tokio::sync::Mutex::default(),
-            under_way: Semaphore::new(max_in_flight.get().min(Semaphore::MAX_PERMITS)),
+            looks: Arc::default(),
+            line: Arc::default(),
+            under_way: Semaphore::new(max_in_flight.get().min(Semaphore::MAX_PERMITS)).into(),
             pace: Duration::from_secs(60).checked_div(requests_per_minute).unwrap_or_default(),
             gate: Arc::default(),
         }

@@ -4,80 +4,42 @@
 //! Listings and deletes are tried again here; a create and a restore are sent once, since what
 //! must be looked at before a second try is the caller's business.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use url::Url;
 
-use crate::backoff;
-use crate::call::{CallError, Failure, Operation, Outcome};
+use crate::call::{CallError, Operation, Outcome};
 use crate::clock::Clock;
+use crate::completion::Sharing;
 use crate::moment::Moment;
 use crate::naming::ServerId;
 use crate::plan::{Creation, Deletion};
-use crate::provider::admission::{Admission, Admitted, Urgency};
 use crate::provider::body::{self, AccountServer, TokenInfo};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::Credentials;
-use crate::provider::exchange::Call;
+use crate::provider::exchange::{Call, Exchange};
 use crate::provider::last_seen::LastSeen;
 use crate::provider::metrics::CallMetrics;
-use crate::provider::pagination::PageReader;
-use crate::provider::pending_changes::PendingChanges;
+use crate::provider::pagination;
+use crate::provider::retry::{self, Tries};
 use crate::provider::settings::ApiSettings;
-use crate::provider::shared_listing::SharedListing;
+use crate::provider::shared_listing::{SharedListing, When};
+use crate::provider::token_state::TokenState;
 use crate::provider::transport::{Method, TornBody, Transport};
 use crate::snapshot::{Listing, Snapshot};
 
-/// More pages than any account has; past it, `next` leads in circles.
-pub(super) const MAX_PAGES: usize = 1000;
-
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// What the provider makes of the account's token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenState {
-    /// No call has been answered yet.
-    Untried,
-    /// A call succeeded, and none was refused since.
-    Accepted,
-    /// A call was refused, and such a one has not succeeded since.
-    Refused,
-}
-
 /// One account at the provider.
 pub struct Client {
-    pub(super) transport: Box<dyn Transport>,
-    base: Url,
-    pub(super) clock: Clock,
-    pub(super) credentials: Credentials,
-    pub(super) admission: Admission,
-    retries: u32,
-    /// For what the account's token was refused, if that has not succeeded since.
-    pub(super) refused: Mutex<Option<Operation>>,
-    /// Whether the account's token was ever accepted.
-    pub(super) accepted: AtomicBool,
-    pub(super) metrics: CallMetrics,
-    pub(super) pending_changes: PendingChanges,
-    pub(super) shared_listing: SharedListing,
-    pub(super) last_seen: LastSeen,
-    random: Mutex<StdRng>,
+    exchange: Exchange,
+    shared_listing: Arc<SharedListing>,
+    last_seen: LastSeen,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Client")
-            .field("base", &self.base.as_str())
-            .field("credentials", &self.credentials)
-            .finish_non_exhaustive()
+        out.debug_tuple("Client").field(&self.exchange).finish()
     }
 }
 
@@ -91,25 +53,13 @@ impl Client {
         clock: Clock,
         seed: u64,
     ) -> Self {
-        Self {
-            transport,
-            base: settings.base_url.clone(),
-            admission: Admission::new(
-                clock.clone(),
-                settings.max_in_flight,
-                settings.requests_per_minute,
-            ),
-            clock,
-            credentials,
-            retries: settings.retries,
-            refused: Mutex::default(),
-            accepted: AtomicBool::new(false),
-            metrics: CallMetrics::default(),
-            pending_changes: PendingChanges::default(),
-            shared_listing: SharedListing::default(),
-            last_seen: LastSeen::default(),
-            random: Mutex::new(StdRng::seed_from_u64(seed)),
-        }
+        let exchange = Exchange::new(transport, settings, credentials, clock, seed);
+        Self::over(exchange, LastSeen::default())
+    }
+
+    fn over(exchange: Exchange, last_seen: LastSeen) -> Self {
+        let shared_listing = SharedListing::new(exchange.clone(), last_seen.clone()).into();
+        Self { exchange, shared_listing, last_seen }
     }
 
     /// The same, for the account that another one was for: what that knows of its servers stays known,
@@ -117,13 +67,32 @@ impl Client {
     /// together.
     #[must_use]
     pub fn in_place_of(self, before: &Self) -> Self {
-        Self {
-            metrics: before.metrics.clone(),
-            pending_changes: before.pending_changes.clone(),
-            last_seen: before.last_seen.clone(),
-            admission: self.admission.beside(&before.admission),
-            ..self
-        }
+        Self::over(self.exchange.in_place_of(&before.exchange), before.last_seen.clone())
+    }
+
+    /// So many servers are looked at: few of them share nothing.
+    pub fn serves(&self, servers: usize) {
+        self.shared_listing.serves(servers);
+    }
+
+    /// Whether looks that come together may share a listing of the account.
+    #[must_use]
+    pub fn shares_listings(&self) -> bool {
+        self.shared_listing.shares()
+    }
+
+    /// Every snapshot of one server, asked for in the given time.
+    ///
+    /// # Errors
+    /// As for [`Client::list`].
+    pub async fn look(
+        &self,
+        server: ServerId,
+        scope: &CallContext,
+        when: When,
+        sharing: Sharing,
+    ) -> Result<Listing, CallError> {
+        self.shared_listing.look(server, scope, when, sharing).await
     }
 
     /// Whether this server was ever listed.
@@ -140,39 +109,31 @@ impl Client {
     /// What its calls, and those of the clients that it counts with, came to.
     #[must_use]
     pub fn metrics(&self) -> &CallMetrics {
-        &self.metrics
+        self.exchange.metrics()
     }
 
     /// What the provider makes of the token.
     #[must_use]
     pub fn token_state(&self) -> TokenState {
-        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-            TokenState::Refused
-        } else if self.accepted.load(Ordering::Relaxed) {
-            TokenState::Accepted
-        } else {
-            TokenState::Untried
-        }
+        self.exchange.token_state()
     }
 
     /// The clock that its time is measured by.
     #[must_use]
     pub fn clock(&self) -> &Clock {
-        &self.clock
+        self.exchange.clock()
     }
 
     /// Further tries after a first one failed.
     #[must_use]
     pub fn retries(&self) -> u32 {
-        self.retries
+        self.exchange.retries()
     }
 
     /// Reads the token again, so that a new one takes effect with the next rotation. What is wrong
     /// with it is logged; the token from before stays in use.
     pub fn refresh_token(&self) {
-        if let Err(error) = self.credentials.refresh(self.clock.now().uptime) {
-            tracing::warn!(event = "token", "the token could not be read again: {error}");
-        }
+        self.exchange.refresh_token();
     }
 
     /// Every snapshot of one server.
@@ -180,12 +141,7 @@ impl Client {
     /// # Errors
     /// When no complete listing could be had, for whatever reason.
     pub async fn list(&self, server: ServerId, scope: &CallContext) -> Result<Listing, CallError> {
-        let (mut snapshots, asked_at) = self.list_all(Some(server), scope).await?;
-        // The filter may have been ignored.
-        snapshots.retain(|snapshot| snapshot.server == server);
-        let listing = Listing::complete(server, snapshots, asked_at);
-        self.last_seen.saw(&listing);
-        Ok(listing)
+        self.shared_listing.list(server, scope).await
     }
 
     /// Every snapshot of the account, and when they were asked for.
@@ -196,7 +152,7 @@ impl Client {
         &self,
         scope: &CallContext,
     ) -> Result<(Vec<Snapshot>, Moment), CallError> {
-        self.list_all(None, scope).await
+        pagination::snapshots(&self.exchange, None, scope).await
     }
 
     /// Creates one snapshot. Sent once: after [`Outcome::Malformed`], [`Outcome::ServerError`] or
@@ -228,7 +184,8 @@ impl Client {
             scope,
         };
         let (snapshot, _) = self
-            .exchange(call, |_, body, record| {
+            .exchange
+            .send(call, |_, body, record| {
                 let snapshot = body::created(&body.map_err(|torn| torn.to_string())?)?;
                 if snapshot.server != creation.server() || snapshot.name != creation.name() {
                     return Err("the answer is about another snapshot".to_owned());
@@ -247,7 +204,7 @@ impl Client {
     /// # Errors
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &CallContext) -> Result<(), CallError> {
-        let mut tries = self.tries();
+        let mut tries = Tries::begin(&self.exchange);
         // Of a try that may have been carried out; one that was throttled has changed nothing.
         let mut unknown = None;
         loop {
@@ -274,7 +231,7 @@ impl Client {
             if matches!(error.outcome(), Some(Outcome::ServerError | Outcome::Transport)) {
                 unknown = Some(error.clone());
             }
-            self.wait_to_try_again(&mut tries, error, scope).await?;
+            tries.wait(&self.exchange, error, scope).await?;
         }
     }
 
@@ -303,7 +260,7 @@ impl Client {
                 .map(|_| ())
                 .map_err(|error| format!("not the JSON that was expected: {error}"))
         };
-        self.exchange(call, understood).await.map(|_| ())
+        self.exchange.send(call, understood).await.map(|_| ())
     }
 
     /// Who the token is: harmless, and allowed to every active token.
@@ -311,18 +268,18 @@ impl Client {
     /// # Errors
     /// When the provider does not say.
     pub async fn account(&self, scope: &CallContext) -> Result<TokenInfo, CallError> {
-        let mut tries = self.tries();
+        let mut tries = Tries::begin(&self.exchange);
         loop {
-            let call =
-                self.glance(Operation::Account, "account/me/".to_owned(), tries.attempt, scope);
+            let path = "account/me/".to_owned();
+            let call = Call::get(Operation::Account, path, tries.attempt, scope);
             let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
                 body::token_info(&body.map_err(|torn| torn.to_string())?)
             };
-            let error = match self.exchange(call, read).await {
+            let error = match self.exchange.send(call, read).await {
                 Ok((info, _)) => return Ok(info),
                 Err(error) => error,
             };
-            self.wait_to_try_again(&mut tries, error, scope).await?;
+            tries.wait(&self.exchange, error, scope).await?;
         }
     }
 
@@ -331,92 +288,7 @@ impl Client {
     /// # Errors
     /// When the provider does not say, or not all of them.
     pub async fn servers(&self, scope: &CallContext) -> Result<Vec<AccountServer>, CallError> {
-        let mut tries = self.tries();
-        loop {
-            let error = match self.servers_once(tries.attempt, scope).await {
-                Ok(servers) => return Ok(servers),
-                Err(error) => error,
-            };
-            self.wait_to_try_again(&mut tries, error, scope).await?;
-        }
-    }
-
-    async fn list_all(
-        &self,
-        server: Option<ServerId>,
-        scope: &CallContext,
-    ) -> Result<(Vec<Snapshot>, Moment), CallError> {
-        let mut tries = self.tries();
-        loop {
-            let error = match self.list_once(server, tries.attempt, scope).await {
-                Ok(listed) => return Ok(listed),
-                Err(error) => error,
-            };
-            self.wait_to_try_again(&mut tries, error, scope).await?;
-        }
-    }
-
-    /// Reads all pages, from the first on: a listing that failed half way is not gone on with.
-    async fn list_once(
-        &self,
-        server: Option<ServerId>,
-        attempt: u32,
-        scope: &CallContext,
-    ) -> Result<(Vec<Snapshot>, Moment), CallError> {
-        let mut reading = PageReader::default();
-        let mut query = server.map(|id| format!("server_id={id}"));
-        let mut asked_at = None;
-        for _ in 0..MAX_PAGES {
-            let turn = self.turn(Urgency::Look, scope).await?;
-            let (next, sent_at) =
-                self.read_page(turn, query.as_deref(), &mut reading, attempt, scope).await?;
-            let asked_at = *asked_at.get_or_insert(sent_at);
-            if next.is_none() {
-                return Ok((reading.snapshots, asked_at));
-            }
-            query = next;
-        }
-        Err(incomplete(Operation::List, "the pages do not end"))
-    }
-
-    /// Reads one page of a listing; gives the next one's query, and when this one was sent for.
-    pub(crate) async fn read_page(
-        &self,
-        turn: Admitted<'_>,
-        query: Option<&str>,
-        reading: &mut PageReader,
-        attempt: u32,
-        scope: &CallContext,
-    ) -> Result<(Option<String>, Moment), CallError> {
-        let path = query.map_or("snapshots/".to_owned(), |query| format!("snapshots/?{query}"));
-        let call = self.glance(Operation::List, path, attempt, scope);
-        let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
-            let body = body.map_err(|torn| torn.to_string())?;
-            reading.take(body::page(&body, &self.base)?)
-        };
-        self.exchange_in_turn(turn, call, read).await
-    }
-
-    async fn servers_once(
-        &self,
-        attempt: u32,
-        scope: &CallContext,
-    ) -> Result<Vec<AccountServer>, CallError> {
-        let mut servers = Vec::new();
-        let mut path = "servers/".to_owned();
-        for _ in 0..MAX_PAGES {
-            let call = self.glance(Operation::Servers, path, attempt, scope);
-            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
-                body::servers(&body.map_err(|torn| torn.to_string())?, &self.base)
-            };
-            let ((rows, next), _) = self.exchange(call, read).await?;
-            servers.extend(rows);
-            match next {
-                Some(query) => path = format!("servers/?{query}"),
-                None => return Ok(servers),
-            }
-        }
-        Err(incomplete(Operation::Servers, "the pages do not end"))
+        pagination::servers(&self.exchange, scope).await
     }
 
     async fn delete_once(
@@ -443,61 +315,12 @@ impl Client {
             204 => Ok(()),
             other => Err(format!("a delete is answered with 204, not {other}")),
         };
-        self.exchange(call, read).await.map(|_| ())
-    }
-
-    fn glance<'a>(
-        &self,
-        operation: Operation,
-        path: String,
-        attempt: u32,
-        scope: &'a CallContext,
-    ) -> Call<'a> {
-        let subject = scope.subject();
-        Call {
-            operation,
-            method: Method::Get,
-            path,
-            body: None,
-            subject,
-            attempt,
-            seen: None,
-            scope,
-        }
-    }
-
-    pub(super) fn tries(&self) -> Tries {
-        Tries { attempt: 1, backoff: Box::new(self.backoff()) }
-    }
-
-    /// Waits before another try; gives the error back when it would not mend, or when the tries or
-    /// the time are used up.
-    pub(super) async fn wait_to_try_again(
-        &self,
-        tries: &mut Tries,
-        error: CallError,
-        scope: &CallContext,
-    ) -> Result<(), CallError> {
-        let passing = error.outcome().is_some_and(Outcome::may_pass);
-        let wait = tries.backoff.next().unwrap_or(BACKOFF_MAX);
-        if !passing || tries.attempt > self.retries || !self.has_time(scope, wait) {
-            return Err(error);
-        }
-        tries.attempt += 1;
-        self.pause(scope, wait).await
+        self.exchange.send(call, read).await.map(|_| ())
     }
 
     /// The waits between tries: exponential, with jitter, from 1 s to 30 s.
-    pub fn backoff(&self) -> impl Iterator<Item = Duration> + use<> {
-        let seed = self.random.lock().unwrap_or_else(PoisonError::into_inner).random();
-        backoff::with_jitter(BACKOFF_MIN, BACKOFF_MAX, seed)
-    }
-
-    /// Whether a wait of this span would end before the scope's time is up.
-    #[must_use]
-    pub fn has_time(&self, scope: &CallContext, wait: Duration) -> bool {
-        let then = self.clock.now().uptime.saturating_add(wait);
-        scope.give_up_at.is_none_or(|end| then < end)
+    pub fn backoff(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        retry::backoff(&self.exchange)
     }
 
     /// Waits, unless snapring shuts down meanwhile.
@@ -505,22 +328,6 @@ impl Client {
     /// # Errors
     /// [`CallError::Interrupted`].
     pub async fn pause(&self, scope: &CallContext, span: Duration) -> Result<(), CallError> {
-        tokio::select! {
-            biased;
-            () = scope.shutdown.cancelled() => Err(CallError::Interrupted),
-            () = self.clock.sleep(span) => Ok(()),
-        }
+        self.exchange.pause(scope, span).await
     }
-}
-
-/// How often a call was tried, and the waits to come.
-pub(super) struct Tries {
-    pub(super) attempt: u32,
-    backoff: Box<dyn Iterator<Item = Duration> + Send>,
-}
-
-fn incomplete(operation: Operation, message: &str) -> CallError {
-    let message = message.to_owned();
-    Failure { operation, outcome: Outcome::Malformed, status: None, message, retry_after: None }
-        .into()
 }

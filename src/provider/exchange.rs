@@ -1,19 +1,27 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use url::Url;
+
 use crate::call::{CallError, Failure, Operation, Outcome};
+use crate::clock::Clock;
 use crate::moment::Moment;
-use crate::provider::admission::{Admitted, Urgency};
+use crate::provider::admission::{Admission, Admitted, Urgency};
 use crate::provider::body;
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
-use crate::provider::client::Client;
-use crate::provider::credentials::redact;
+use crate::provider::credentials::{Credentials, redact};
+use crate::provider::metrics::CallMetrics;
+use crate::provider::pending_changes::PendingChanges;
+use crate::provider::retry;
 use crate::provider::retry_after::retry_after;
-use crate::provider::transport::{Method, Request, TornBody};
+use crate::provider::settings::ApiSettings;
+use crate::provider::token_state::{TokenHistory, TokenState};
+use crate::provider::transport::{Method, Request, TornBody, Transport};
 
 /// The oldest listing that anything may be created or deleted on the strength of.
 pub const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
@@ -31,10 +39,139 @@ pub(crate) struct Call<'a> {
     pub(crate) scope: &'a CallContext,
 }
 
-impl Client {
+impl<'a> Call<'a> {
+    /// One that changes nothing.
+    pub(crate) fn get(
+        operation: Operation,
+        path: String,
+        attempt: u32,
+        scope: &'a CallContext,
+    ) -> Self {
+        let subject = scope.subject();
+        Self {
+            operation,
+            method: Method::Get,
+            path,
+            body: None,
+            subject,
+            attempt,
+            seen: None,
+            scope,
+        }
+    }
+}
+
+/// The way to one account: everything that one call needs. Clones are the same way.
+#[derive(Clone)]
+pub(crate) struct Exchange {
+    transport: Arc<dyn Transport>,
+    base: Url,
+    clock: Clock,
+    credentials: Arc<Credentials>,
+    token: Arc<TokenHistory>,
+    admission: Admission,
+    retries: u32,
+    metrics: CallMetrics,
+    pending_changes: PendingChanges,
+    random: Arc<Mutex<StdRng>>,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Exchange")
+            .field("base", &self.base.as_str())
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        transport: Box<dyn Transport>,
+        settings: &ApiSettings,
+        credentials: Credentials,
+        clock: Clock,
+        seed: u64,
+    ) -> Self {
+        let ApiSettings { max_in_flight, requests_per_minute, .. } = *settings;
+        Self {
+            transport: transport.into(),
+            base: settings.base_url.clone(),
+            admission: Admission::new(clock.clone(), max_in_flight, requests_per_minute),
+            clock,
+            credentials: credentials.into(),
+            token: Arc::default(),
+            retries: settings.retries,
+            metrics: CallMetrics::default(),
+            pending_changes: PendingChanges::default(),
+            random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+        }
+    }
+
+    /// See [`Client::in_place_of`](crate::provider::client::Client::in_place_of).
+    pub(crate) fn in_place_of(self, before: &Self) -> Self {
+        Self {
+            metrics: before.metrics.clone(),
+            pending_changes: before.pending_changes.clone(),
+            admission: self.admission.beside(&before.admission),
+            ..self
+        }
+    }
+
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn metrics(&self) -> &CallMetrics {
+        &self.metrics
+    }
+
+    pub(crate) fn pending_changes(&self) -> &PendingChanges {
+        &self.pending_changes
+    }
+
+    /// Further tries after a first one failed.
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    pub(crate) fn token_state(&self) -> TokenState {
+        self.token.state()
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// Reads the token again. If that fails, the one from before stays in use.
+    pub(crate) fn refresh_token(&self) {
+        if let Err(error) = self.credentials.refresh(self.clock.now().uptime) {
+            tracing::warn!(event = "token", "the token could not be read again: {error}");
+        }
+    }
+
+    /// Whether a wait of this span would end before the scope's time is up.
+    pub(crate) fn has_time(&self, scope: &CallContext, wait: Duration) -> bool {
+        let then = self.clock.now().uptime.saturating_add(wait);
+        scope.give_up_at.is_none_or(|end| then < end)
+    }
+
+    /// Waits, unless snapring shuts down meanwhile.
+    pub(crate) async fn pause(&self, scope: &CallContext, span: Duration) -> Result<(), CallError> {
+        tokio::select! {
+            biased;
+            () = scope.shutdown.cancelled() => Err(CallError::Interrupted),
+            () = self.clock.sleep(span) => Ok(()),
+        }
+    }
+
     /// One exchange: waits for its turn, sends, classes, and tells the log. `understand` reads a
     /// 2xx; what it cannot read makes the answer malformed. Also says when it was sent.
-    pub(crate) async fn exchange<T>(
+    pub(crate) async fn send<T>(
         &self,
         call: Call<'_>,
         understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut CallEvent<'_>) -> Result<T, String>,
@@ -49,7 +186,7 @@ impl Client {
                 self.clock.timeout(left, turn).await.ok_or(CallError::Stale(EVIDENCE_MAX_AGE))??
             }
         };
-        self.exchange_in_turn(turn, call, understand).await
+        self.send_in_turn(turn, call, understand).await
     }
 
     /// Waits for one's turn to send.
@@ -67,7 +204,7 @@ impl Client {
     }
 
     /// The same, once it is one's turn.
-    pub(crate) async fn exchange_in_turn<T>(
+    pub(crate) async fn send_in_turn<T>(
         &self,
         _turn: Admitted<'_>,
         call: Call<'_>,
@@ -104,7 +241,7 @@ impl Client {
                 Outcome::Ok => match understand(answer.status, answer.body, &mut record) {
                     Ok(value) => {
                         record.end(Outcome::Ok, Some(answer.status), "");
-                        self.accepted(operation);
+                        self.token.accepted(operation);
                         return Ok((value, sent_at));
                     }
                     Err(reason) => Failure {
@@ -147,11 +284,11 @@ impl Client {
             Outcome::Throttled => {
                 let own_guess = || {
                     let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
-                    self.backoff().take(tries).last().unwrap_or_default()
+                    retry::backoff(self).take(tries).last().unwrap_or_default()
                 };
                 self.admission.close_for(failure.retry_after.unwrap_or_else(own_guess));
             }
-            Outcome::Unauthorized if !is_shared && self.is_news(failure.operation) => {
+            Outcome::Unauthorized if !is_shared && self.token.is_news(failure.operation) => {
                 tracing::error!(
                     event = "alarm",
                     outcome = failure.outcome.as_str(),
@@ -163,28 +300,6 @@ impl Client {
                 );
             }
             _ => {}
-        }
-    }
-
-    /// Whether this is the first refusal since the token was good: one alarm an account.
-    fn is_news(&self, operation: Operation) -> bool {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = refused.is_none();
-        *refused = Some(operation);
-        first
-    }
-
-    /// A token may be good for looking and too weak for creating: only what was refused clears it.
-    fn accepted(&self, operation: Operation) {
-        self.accepted.store(true, Ordering::Relaxed);
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if *refused == Some(operation) {
-            *refused = None;
-            tracing::info!(
-                event = "alarm",
-                outcome = "ok",
-                "the account's token is accepted again"
-            );
         }
     }
 

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::provider::transport::{
-    Exchange, MAX_BODY_BYTES, Method, Request, Response, TornBody, Transport, TransportError,
+    MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
 
 /// What all HTTP clients of snapring have in common.
@@ -82,7 +82,7 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         Box::pin(self.send(request))
     }
 }

@@ -24,9 +24,10 @@ use crate::moment::Moment;
 use crate::naming::ServerId;
 use crate::provider::admission::{Admitted, Urgency};
 use crate::provider::call_context::CallContext;
-use crate::provider::client::{Client, MAX_PAGES};
-use crate::provider::exchange::EVIDENCE_MAX_AGE;
-use crate::provider::pagination::PageReader;
+use crate::provider::exchange::{EVIDENCE_MAX_AGE, Exchange};
+use crate::provider::last_seen::LastSeen;
+use crate::provider::pagination::{self, MAX_PAGES, PageReader, read_page};
+use crate::provider::retry::Tries;
 use crate::snapshot::{Listing, Snapshot};
 
 /// At a tick thousands come, which takes them longer than [`GATHER`](crate::polling::GATHER): as long as in such a span somebody
@@ -63,8 +64,10 @@ pub struct When {
 }
 
 /// Those who wait to look, and what is known of listings of the account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SharedListing {
+    exchange: Exchange,
+    last_seen: LastSeen,
     state: Mutex<Queue>,
     /// Somebody has come whose latest moment is before the one that is waited for.
     sooner: Notify,
@@ -194,23 +197,41 @@ fn may_take(due: &[Waiter]) -> Duration {
     READING_A_SERVER.saturating_mul(servers).clamp(READING_MIN, READING_MAX)
 }
 
-impl Client {
-    /// So many servers are looked at: few of them share nothing.
-    pub fn serves(&self, servers: usize) {
-        self.shared_listing.state().servers = servers;
+impl SharedListing {
+    pub(super) fn new(exchange: Exchange, last_seen: LastSeen) -> Self {
+        Self { exchange, last_seen, state: Mutex::default(), sooner: Notify::new() }
     }
 
-    /// Whether looks that come together may share a listing of the account.
-    #[must_use]
-    pub fn shares_listings(&self) -> bool {
-        self.shared_listing.state().servers >= LEAST
+    /// See [`Client::serves`](crate::provider::client::Client::serves).
+    pub(super) fn serves(&self, servers: usize) {
+        self.state().servers = servers;
+    }
+
+    pub(super) fn shares(&self) -> bool {
+        self.state().servers >= LEAST
+    }
+
+    /// Every snapshot of one server, asked for by itself.
+    pub(super) async fn list(
+        &self,
+        server: ServerId,
+        scope: &CallContext,
+    ) -> Result<Listing, CallError> {
+        let (mut snapshots, asked_at) =
+            pagination::snapshots(&self.exchange, Some(server), scope).await?;
+        // The filter may have been ignored.
+        snapshots.retain(|snapshot| snapshot.server == server);
+        let listing = Listing::complete(server, snapshots, asked_at);
+        self.last_seen.saw(&listing);
+        Ok(listing)
+    }
+
+    fn now(&self) -> Duration {
+        self.exchange.clock().now().uptime
     }
 
     /// Every snapshot of one server, asked for in the given time.
-    ///
-    /// # Errors
-    /// As for [`Client::list`].
-    pub async fn look(
+    pub(super) async fn look(
         self: &Arc<Self>,
         server: ServerId,
         scope: &CallContext,
@@ -221,16 +242,16 @@ impl Client {
             // A shutdown is seen to by the task: what is under way is let end.
             let answer = tokio::select! {
                 biased;
-                () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
+                () = self.exchange.time_is_up(scope) => return Err(CallError::OutOfTime),
                 answer = answer => answer,
             };
             if let Ok(Some(listing)) = answer {
                 return Ok(listing);
             }
         }
-        let wait = when.earliest.saturating_sub(self.clock.now().uptime);
+        let wait = when.earliest.saturating_sub(self.now());
         if !wait.is_zero() {
-            self.pause(scope, wait).await?;
+            self.exchange.pause(scope, wait).await?;
         }
         // Boxed: a fleet that waits to share is not to hold what each would need for itself.
         Box::pin(self.list(server, scope)).await
@@ -244,7 +265,7 @@ impl Client {
         when: When,
         sharing: Sharing,
     ) -> Option<oneshot::Receiver<Option<Listing>>> {
-        let mut state = self.shared_listing.state();
+        let mut state = self.state();
         if sharing == Sharing::Alone
             || state.servers < LEAST
             || when.earliest < state.doubted_until
@@ -257,7 +278,7 @@ impl Client {
         state.came += 1;
         if state.next.is_none_or(|next| when.latest < next) {
             state.next = Some(when.latest);
-            self.shared_listing.sooner.notify_one();
+            self.sooner.notify_one();
         }
         if !state.is_driven {
             state.is_driven = true;
@@ -268,23 +289,23 @@ impl Client {
 
     /// A listing of the account for these, if one can be had in time that can be relied on.
     async fn read_account(&self, due: &[Waiter], shutdown: &CancellationToken) -> Option<Whole> {
-        let mut tries = self.tries();
+        let mut tries = Tries::begin(&self.exchange);
         let mut scope = CallContext::of_account(shutdown.clone());
         let mut left = may_take(due);
         loop {
             // Whoever asks alone waits for a turn too, so this time is not counted.
             scope.give_up_at = None;
-            let turn = self.turn(Urgency::Look, &scope).await.ok()?;
-            let begun = self.clock.now().uptime;
+            let turn = self.exchange.turn(Urgency::Look, &scope).await.ok()?;
+            let begun = self.now();
             scope.give_up_at = Some(begun.saturating_add(left));
             let reading = self.read_account_once(turn, due, tries.attempt, &scope);
-            let may_go_on = match self.clock.timeout(left, reading).await {
+            let may_go_on = match self.exchange.clock().timeout(left, reading).await {
                 Some(Ok(Read::Whole(whole))) => {
-                    self.shared_listing.trust(whole.pages, self.clock.now().uptime);
+                    self.trust(whole.pages, self.now());
                     return Some(whole);
                 }
                 Some(Ok(Read::TooManyPages(pages))) => {
-                    self.shared_listing.trust(pages, self.clock.now().uptime);
+                    self.trust(pages, self.now());
                     return None;
                 }
                 // What cannot be understood or is not granted twice will not be a third time; and
@@ -292,14 +313,14 @@ impl Client {
                 Some(Err(error)) => {
                     let stays = [Some(Outcome::Malformed), Some(Outcome::Throttled)];
                     (tries.attempt == 1 || !stays.contains(&error.outcome()))
-                        && self.wait_to_try_again(&mut tries, error, &scope).await.is_ok()
+                        && tries.wait(&self.exchange, error, &scope).await.is_ok()
                 }
                 Some(Ok(Read::Doubtful)) | None => false,
             };
-            let now = self.clock.now().uptime;
+            let now = self.now();
             left = left.saturating_sub(now.saturating_sub(begun));
             if !may_go_on || left.is_zero() {
-                self.shared_listing.doubt(now);
+                self.doubt(now);
                 return None;
             }
         }
@@ -313,14 +334,15 @@ impl Client {
         attempt: u32,
         scope: &CallContext,
     ) -> Result<Read, CallError> {
-        let quiet = self.pending_changes.quiet();
-        let is_undisturbed = || quiet.is_some_and(|quiet| self.pending_changes.quiet_since(quiet));
+        let quiet = self.exchange.pending_changes().quiet();
+        let is_undisturbed =
+            || quiet.is_some_and(|quiet| self.exchange.pending_changes().quiet_since(quiet));
         let mut reading = PageReader::default();
         let (mut next, asked_at) =
-            self.read_page(first_turn, None, &mut reading, attempt, scope).await?;
+            read_page(&self.exchange, first_turn, None, &mut reading, attempt, scope).await?;
         while let Some(query) = next {
             let pages = reading.pages_in_all();
-            let spent = self.clock.now().uptime.saturating_sub(asked_at.uptime);
+            let spent = self.now().saturating_sub(asked_at.uptime);
             let in_all = |spent: Duration| spent.mul_f64(pages as f64 / reading.pages() as f64);
             if served(due, pages) <= pages {
                 return Ok(Read::TooManyPages(pages));
@@ -328,8 +350,9 @@ impl Client {
             if !is_undisturbed() || pages > MAX_PAGES || in_all(spent) > may_take(due) {
                 return Ok(Read::Doubtful);
             }
-            let turn = self.turn(Urgency::Look, scope).await?;
-            (next, _) = self.read_page(turn, Some(&query), &mut reading, attempt, scope).await?;
+            let turn = self.exchange.turn(Urgency::Look, scope).await?;
+            (next, _) =
+                read_page(&self.exchange, turn, Some(&query), &mut reading, attempt, scope).await?;
         }
         let pages = reading.pages();
         if !reading.is_counted() || (pages > 1 && !is_undisturbed()) {
@@ -344,28 +367,28 @@ impl Client {
 }
 
 /// Serves those who wait until there are none any more, or snapring shuts down.
-async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
-    let service = Service(&client.shared_listing);
-    while let Some(next) = service.0.next() {
-        let wait = next.saturating_sub(client.clock.now().uptime);
+async fn serve(shared: Arc<SharedListing>, shutdown: CancellationToken) {
+    let service = Service(&shared);
+    while let Some(next) = shared.next() {
+        let wait = next.saturating_sub(shared.now());
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = service.0.sooner.notified() => continue,
-            () = client.clock.sleep(wait) => {}
+            () = shared.sooner.notified() => continue,
+            () = shared.exchange.clock().sleep(wait) => {}
         }
-        service.0.stream(&client.clock).await;
-        let now = client.clock.now().uptime;
-        let due = service.0.take_due(now);
+        shared.stream(shared.exchange.clock()).await;
+        let now = shared.now();
+        let due = shared.take_due(now);
         let mut whole = None;
-        if service.0.is_worth_it(&due, now, client.pending_changes.quiet().is_some()) {
-            whole = client.read_account(&due, &shutdown).await;
+        if shared.is_worth_it(&due, now, shared.exchange.pending_changes().quiet().is_some()) {
+            whole = shared.read_account(&due, &shutdown).await;
         }
         let Some(whole) = whole else {
-            let now = client.clock.now().uptime;
+            let now = shared.now();
             let (patient, urgent): (Vec<_>, Vec<_>) =
                 due.into_iter().partition(|waiting| waiting.when.latest > now);
-            service.0.put_back(patient);
+            shared.put_back(patient);
             // To send may fail here and below: when it is not waited for any more.
             urgent.into_iter().for_each(|waiting| drop(waiting.answer.send(None)));
             continue;
@@ -374,8 +397,8 @@ async fn serve(client: Arc<Client>, shutdown: CancellationToken) {
             let can_be_served = whole.pages == 1 || sharing == Sharing::Pages;
             let listing = whole
                 .listing(server)
-                .filter(|listing| can_be_served && client.last_seen.are_all_in(listing))
-                .inspect(|listing| client.last_seen.saw(listing));
+                .filter(|listing| can_be_served && shared.last_seen.are_all_in(listing))
+                .inspect(|listing| shared.last_seen.saw(listing));
             let _ = answer.send(listing);
         }
     }

@@ -82,8 +82,9 @@ pub enum TransportError {
     Connection(String),
 }
 
-/// The future of one exchange.
-pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + 'a>>;
+/// The future of one answer.
+pub type ResponseFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Response, TransportError>> + Send + 'a>>;
 
 /// Carries one request to the provider and brings the answer back.
 ///
@@ -91,5 +92,5 @@ pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<Response, TransportEr
 /// than its base address, and delivers nothing later than [`arrives_within`] says.
 pub trait Transport: Send + Sync {
     /// One exchange.
-    fn exchange(&self, request: Request) -> Exchange<'_>;
+    fn exchange(&self, request: Request) -> ResponseFuture<'_>;
 }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::provider::transport::{
-    Exchange, MAX_BODY_BYTES, Method, Request, Response, TornBody, Transport, TransportError,
+    MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
 use crate::sandbox::provider::{BASE_PATH, Provider, Question, Reply, RequestFate, StrayId};
 use crate::sandbox::strays::later;
@@ -130,7 +130,7 @@ fn question(request: Request) -> Question {
 }
 
 impl Transport for InMemory {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         Box::pin(async move {
             let carried = self.carry(question(request));
             let answer = self.clock.timeout(self.timeout, carried).await;

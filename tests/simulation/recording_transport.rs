@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use snapring::clock::Clock;
-use snapring::provider::transport::{Exchange, Method, Request, Transport};
+use snapring::provider::transport::{Method, Request, ResponseFuture, Transport};
 use snapring::sandbox::in_memory::InMemory;
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +113,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Transport for Watched {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         Box::pin(async move {
             let sent_at = self.clock.now();
             let (changes, number) = {

@@ -101,7 +101,7 @@ enum Trouble {
 struct Troubled(InMemory, Clock, Trouble);
 
 impl Transport for Troubled {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         if request.path != "snapshots/" || request.method != Method::Get {
             return self.0.exchange(request);
         }

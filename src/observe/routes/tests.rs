@@ -8,6 +8,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::clock::Clock;
 use crate::daemon::scheduler::{DueWork, Scheduler, Work};
+use crate::observe::status_document::StatusFilter;
 use crate::testing::stage::{Stage, noon, server};
 
 async fn stage() -> Stage {

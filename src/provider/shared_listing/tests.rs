@@ -9,8 +9,9 @@ use crate::clock::Clock;
 use crate::config;
 use crate::plan::Creation;
 use crate::polling::GATHER;
+use crate::provider::client::Client;
 use crate::provider::credentials::Credentials;
-use crate::provider::transport::{Exchange, Method, Request, Transport};
+use crate::provider::transport::{Method, Request, ResponseFuture, Transport};
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
 
@@ -314,7 +315,7 @@ async fn after_a_failure_sharing_is_tried_again_later_and_later() {
 struct Fragile(InMemory);
 
 impl Transport for Fragile {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         assert!(request.method != Method::Get || request.path != "snapshots/", "on purpose");
         self.0.exchange(request)
     }
@@ -348,7 +349,7 @@ async fn who_has_no_more_time_does_not_wait_for_the_others() {
 struct Lacking(InMemory, usize);
 
 impl Transport for Lacking {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         if request.path != "snapshots/" || request.method != Method::Get {
             return self.0.exchange(request);
         }

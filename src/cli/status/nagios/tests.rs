@@ -104,7 +104,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         started_at: time("2026-11-01T00:00:00Z"),
         alive,
         ready: alive,
-        token: crate::provider::client::TokenState::Accepted,
+        token: crate::provider::token_state::TokenState::Accepted,
         configuration_read_at: time("2026-11-01T00:00:00Z"),
         configuration_refused: refused.map(str::to_owned),
     });

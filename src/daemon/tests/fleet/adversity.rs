@@ -16,7 +16,7 @@ enum Meets {
 }
 
 impl<F: Fn(&InMemory, usize) -> Meets + Send + Sync> Transport for Strange<F> {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         let of_account = request.method == Method::Get && !request.path.contains("server_id=");
         if !of_account {
             return self.0.exchange(request);
@@ -71,7 +71,7 @@ impl<F: Fn(&serde_json::Value) -> bool + Send + Sync> Loses<F> {
 }
 
 impl<F: Fn(&serde_json::Value) -> bool + Send + Sync> Transport for Loses<F> {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         if request.method != Method::Get || request.path.contains("server_id=") {
             return self.memory.exchange(request);
         }
@@ -578,7 +578,7 @@ async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
     for _ in 0..24 * 3600 {
         stage.clock.sleep(Duration::from_secs(1)).await;
         let state = daemon.shared.current().client.token_state();
-        refused += u32::from(state == crate::provider::client::TokenState::Refused);
+        refused += u32::from(state == crate::provider::token_state::TokenState::Refused);
     }
     drop(daemon);
     assert_eq!(refused, 0, "seconds in which it was");
@@ -617,7 +617,7 @@ async fn a_listing_of_the_account_that_is_silently_cut_off_breaks_no_rotation() 
 struct CutOff(InMemory);
 
 impl Transport for CutOff {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         if request.path != "snapshots/" || request.method != Method::Get {
             return self.0.exchange(request);
         }

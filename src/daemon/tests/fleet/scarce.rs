@@ -13,7 +13,7 @@ struct Scarce {
 }
 
 impl Transport for Scarce {
-    fn exchange(&self, request: Request) -> Exchange<'_> {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         if request.method == Method::Get {
             return self.memory.exchange(request);
         }

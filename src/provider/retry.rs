@@ -1,0 +1,48 @@
+//! When a call that failed is sent again.
+//!
+//! Creates and restores are never sent again here: whoever sends one has to look first.
+
+use std::time::Duration;
+
+use crate::backoff;
+use crate::call::{CallError, Outcome};
+use crate::provider::call_context::CallContext;
+use crate::provider::exchange::Exchange;
+
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How often a call was tried, and the waits to come.
+pub(super) struct Tries {
+    /// From 1.
+    pub(super) attempt: u32,
+    backoff: Box<dyn Iterator<Item = Duration> + Send>,
+}
+
+impl Tries {
+    pub(super) fn begin(exchange: &Exchange) -> Self {
+        Self { attempt: 1, backoff: Box::new(backoff(exchange)) }
+    }
+
+    /// Waits before another try. Gives the error back if another try would not help, or if tries or
+    /// time are used up.
+    pub(super) async fn wait(
+        &mut self,
+        exchange: &Exchange,
+        error: CallError,
+        scope: &CallContext,
+    ) -> Result<(), CallError> {
+        let may_pass = error.outcome().is_some_and(Outcome::may_pass);
+        let wait = self.backoff.next().unwrap_or(BACKOFF_MAX);
+        if !may_pass || self.attempt > exchange.retries() || !exchange.has_time(scope, wait) {
+            return Err(error);
+        }
+        self.attempt += 1;
+        exchange.pause(scope, wait).await
+    }
+}
+
+/// The waits between tries: exponential, with jitter, from 1 s to 30 s.
+pub(super) fn backoff(exchange: &Exchange) -> impl Iterator<Item = Duration> + Send + use<> {
+    backoff::with_jitter(BACKOFF_MIN, BACKOFF_MAX, exchange.random())
+}

@@ -1,0 +1,63 @@
+//! What the provider makes of the account's token, as far as calls have shown.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::Operation;
+
+/// What the provider makes of the account's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenState {
+    /// No call has been answered yet.
+    Untried,
+    /// A call succeeded, and none was refused since.
+    Accepted,
+    /// A call was refused, and such a one has not succeeded since.
+    Refused,
+}
+
+/// What calls have shown.
+#[derive(Debug, Default)]
+pub(crate) struct TokenHistory {
+    /// For what the token was refused, if that has not succeeded since.
+    refused: Mutex<Option<Operation>>,
+    /// Whether it was ever accepted.
+    accepted: AtomicBool,
+}
+
+impl TokenHistory {
+    pub(crate) fn state(&self) -> TokenState {
+        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            TokenState::Refused
+        } else if self.accepted.load(Ordering::Relaxed) {
+            TokenState::Accepted
+        } else {
+            TokenState::Untried
+        }
+    }
+
+    /// Whether this is the first refusal since the token was good: one alarm an account.
+    pub(crate) fn is_news(&self, operation: Operation) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = refused.is_none();
+        *refused = Some(operation);
+        first
+    }
+
+    /// A token may be good for looking and too weak for creating: only what was refused clears it.
+    pub(crate) fn accepted(&self, operation: Operation) {
+        self.accepted.store(true, Ordering::Relaxed);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if *refused == Some(operation) {
+            *refused = None;
+            tracing::info!(
+                event = "alarm",
+                outcome = "ok",
+                "the account's token is accepted again"
+            );
+        }
+    }
+}
