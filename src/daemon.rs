@@ -51,6 +51,7 @@ use crate::rotation::{Context, event, rotate, tick_by_hand};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
 use crate::status::Statuses;
+use crate::store::StoreHealth;
 use crate::timetable::{DropReason, Dropped, Start, Timetable, Upcoming};
 
 /// How many starts may stand between the scheduler and the rotations. What does not fit waits in
@@ -67,6 +68,8 @@ pub struct Dependencies {
     pub hooks: Arc<dyn HookRunner>,
     /// Is told how each server stands.
     pub statuses: Statuses,
+    /// Whether the store works.
+    pub store: StoreHealth,
     /// Since when the schedules count, as far as that is known; the ring tells the rest.
     pub first_loaded: FirstLoadedTimes,
     /// Is told of each rotation that ended, and when, after the log.

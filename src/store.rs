@@ -6,12 +6,12 @@
 
 mod database;
 mod error;
+mod health;
 pub mod place;
 mod quarantine;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +27,9 @@ use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey, key};
 use crate::server::Server;
 use crate::store::database::Database;
 pub use crate::store::error::StoreError;
+pub use crate::store::health::StoreHealth;
 use crate::store::place::{Access, Place};
-use crate::store::writer::{Memory, Order, StoreHealth, Writer};
+use crate::store::writer::{Memory, Order, Writer};
 
 /// How many rotations may wait to be written: all of a large fleet's, ended within one minute.
 const QUEUE: usize = 16_384;
@@ -59,7 +60,7 @@ pub struct HistoryFilter {
 pub struct Store {
     reports: mpsc::Sender<PastRotation>,
     orders: mpsc::UnboundedSender<Order>,
-    health: Arc<StoreHealth>,
+    health: StoreHealth,
     closing: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
     clock: Clock,
@@ -76,12 +77,12 @@ impl Store {
     fn open_with(place: Place, clock: Clock, memory: Memory) -> Self {
         let (reports, received) = mpsc::channel(QUEUE);
         let (orders, ordered) = mpsc::unbounded_channel();
-        let health = Arc::new(StoreHealth::default());
+        let health = StoreHealth::default();
         let closing = CancellationToken::new();
         let keeper = Writer {
             place,
             clock: clock.clone(),
-            health: Arc::clone(&health),
+            health: health.clone(),
             reports: received,
             orders: ordered,
             closing: closing.clone(),
@@ -109,7 +110,7 @@ impl Store {
     /// Takes a rotation that ended. Never waits: one that does not fit is counted as lost.
     pub fn record(&self, report: &Report, ended_at: Timestamp) {
         if self.reports.try_send(PastRotation::of(report, ended_at)).is_err() {
-            self.health.lost.fetch_add(1, Ordering::Relaxed);
+            self.health.lose(1);
         }
     }
 
@@ -138,16 +139,10 @@ impl Store {
         self.clock.timeout(patience, answered).await?.ok()
     }
 
-    /// How many rotations are missing in the history, since the start.
+    /// Whether it works.
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.health.lost.load(Ordering::Relaxed)
-    }
-
-    /// Whether it could be written when last tried.
-    #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.health.well.load(Ordering::Relaxed)
+    pub fn health(&self) -> StoreHealth {
+        self.health.clone()
     }
 
     /// Writes what is queued and ends, within the given span. What comes afterwards is lost.

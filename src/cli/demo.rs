@@ -39,6 +39,7 @@ use crate::sandbox::provider::Options;
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
 use crate::status::Statuses;
+use crate::store::StoreHealth;
 
 /// An hour passes in five seconds.
 const SPEED: u32 = 720;
@@ -100,6 +101,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: clock.clone() }),
         statuses: Statuses::default(),
+        store: StoreHealth::default(),
         first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report, at| {
             // A reader that has gone ends the demo at its end.

@@ -35,7 +35,7 @@ impl StopSignals {
                     Clock::system().sleep(LAST_WORDS).await;
                     std::process::exit(1);
                 } else if signal == Signal::End {
-                    console::note("stop after what is under way; a second signal ends at once");
+                    console::note("ending after what is under way; a second signal ends at once");
                     asked.cancel();
                 }
             }

@@ -71,7 +71,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     } else {
         console::print(&text(&document))?;
     }
-    let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive);
+    let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive && daemon.store.up);
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
     Ok(if is_whole && alive && !trouble { Exit::Well } else { Exit::Trouble })
 }
@@ -239,6 +239,9 @@ fn text(document: &StatusDocument) -> String {
         }
         if let Some(reason) = &daemon.configuration_refused {
             text.push_str(&format!("the configuration was read again and is bad: {reason}\n"));
+        }
+        if let Some(problem) = daemon.store.problem() {
+            text.push_str(&format!("{problem}\n"));
         }
     }
     let mut table = table(&["server", "state", "last success", "next tick", "slots", "last error"]);

@@ -133,11 +133,13 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         ),
     });
     let hearing = Arc::clone(&listeners);
+    let store = listeners.store.health();
     let dependencies = Dependencies {
         clock: clock.clone(),
         exclusion,
         hooks: process.hooks,
         statuses,
+        store,
         first_loaded,
         on_report: Box::new(move |report, at| hearing.on_report(report, at)),
     };

@@ -21,6 +21,7 @@ use crate::rotation::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, RecordedCall};
 use crate::schedule::first_loaded::FirstLoaded;
+use crate::store::StoreHealth;
 
 const TOKEN: &str = "vps_test";
 
@@ -69,6 +70,7 @@ impl Stage {
             exclusion: Exclusion::in_process(),
             hooks,
             statuses: Statuses::default(),
+            store: StoreHealth::default(),
             first_loaded: self.first_loaded.clone(),
             on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
         };
@@ -534,6 +536,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
         exclusion: Exclusion::on_machine(&lock_file, "account", &stage.clock).unwrap(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         statuses: Statuses::default(),
+        store: StoreHealth::default(),
         first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
     };
@@ -633,6 +636,7 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
         exclusion: Exclusion::in_process(),
         hooks: Arc::new(Processes { clock: stage.clock.clone() }),
         statuses: Statuses::default(),
+        store: StoreHealth::default(),
         first_loaded: FirstLoadedTimes::default(),
         on_report: Box::new(move |report, at| {
             noticed.on_report(report, at);

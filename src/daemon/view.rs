@@ -11,6 +11,7 @@ use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
 use crate::server::Server;
 use crate::status::ServerStatus;
+use crate::store::StoreHealth;
 
 /// Looks at a daemon. Clones look at the same one.
 #[derive(Clone)]
@@ -83,6 +84,12 @@ impl View {
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.0.current().servers.values().any(|server| server.enabled)
+    }
+
+    /// Whether the store works.
+    #[must_use]
+    pub fn store(&self) -> StoreHealth {
+        self.0.dependencies.store.clone()
     }
 
     /// What became of the configuration.

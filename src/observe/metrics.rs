@@ -30,7 +30,11 @@ pub fn render(view: &View) -> Result<String, fmt::Error> {
     registry.register_with_unit(name, help, Unit::Seconds, view.durations());
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("snapring_build", "Which snapring this is", version);
-    let fleet = Fleet { rows: view.rows(), reloaded: view.configuration().refused.is_none() };
+    let fleet = Fleet {
+        rows: view.rows(),
+        reloaded: view.configuration().refused.is_none(),
+        store_is_up: view.store().is_up(),
+    };
     registry.register_collector(Box::new(fleet));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
@@ -42,6 +46,7 @@ pub fn render(view: &View) -> Result<String, fmt::Error> {
 struct Fleet {
     rows: Vec<ServerView>,
     reloaded: bool,
+    store_is_up: bool,
 }
 
 impl Collector for Fleet {
@@ -51,6 +56,10 @@ impl Collector for Fleet {
         encoder
             .encode_descriptor(name, help, None, MetricType::Gauge)?
             .encode_gauge(&i64::from(self.reloaded))?;
+        let help = "Whether the store could be used when last tried";
+        encoder
+            .encode_descriptor("snapring_store_up", help, None, MetricType::Gauge)?
+            .encode_gauge(&i64::from(self.store_is_up))?;
 
         let help = "Rotations by how they ended";
         let mut rotations =

@@ -214,6 +214,7 @@ impl Headline {
             (0, _) if daemon.configuration_refused.is_some() => {
                 bad("The new configuration is not in force".to_owned())
             }
+            (0, _) if !daemon.store.up => bad("The store is not working".to_owned()),
             (0, 0) if totals.servers == totals.disabled => {
                 Self { words: "No server is switched on".to_owned(), class: "" }
             }
@@ -238,6 +239,9 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
         None => good(format!("Configuration of {read_at}")),
         Some(reason) => bad(format!("The configuration of {read_at} stays in force: {reason}")),
     });
+    if let Some(problem) = daemon.store.problem() {
+        facts.push(bad(problem.replacen('t', "T", 1)));
+    }
     facts
 }
 

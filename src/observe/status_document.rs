@@ -46,6 +46,40 @@ pub struct DaemonStatus {
     pub configuration_read_at: Timestamp,
     /// Why the one that was read last is not in force.
     pub configuration_refused: Option<String>,
+    /// Whether the store works.
+    #[serde(default)]
+    pub store: StoreStatus,
+}
+
+/// Whether the store works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Whether it could be used when last tried.
+    pub up: bool,
+    /// How many rotations are missing from the history since the start.
+    pub lost: u64,
+}
+
+/// As a daemon is taken to be that says nothing of it.
+impl Default for StoreStatus {
+    fn default() -> Self {
+        Self { up: true, lost: 0 }
+    }
+}
+
+impl StoreStatus {
+    /// What to tell a person, when it does not work.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        (!self.up).then(|| match self.lost {
+            0 => {
+                "the store is not working; rotations go on, but `history` is out of date".to_owned()
+            }
+            lost => format!(
+                "the store is not working; rotations go on, but {lost} are missing from `history`"
+            ),
+        })
+    }
 }
 
 /// How a server is. The worst comes first.
@@ -310,6 +344,7 @@ impl DaemonStatus {
             token: view.token(),
             configuration_read_at: configuration.read_at,
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
+            store: StoreStatus { up: view.store().is_up(), lost: view.store().lost() },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 
 use jiff::SignedDuration;
 
@@ -160,7 +161,7 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
 
         store.close(LONG).await;
         assert_eq!(read(&ground.place, &none()).await.unwrap(), expected, "in the next life too");
-        assert_eq!(store.lost(), 0);
+        assert_eq!(store.health().lost(), 0);
     }
 }
 
@@ -190,7 +191,7 @@ async fn ten_thousand_servers_that_end_at_once_are_all_recorded() {
         }
         store.close(LONG).await;
         let rows = read(&ground.place, &HistoryFilter::default()).await.unwrap();
-        assert_eq!((rows.len(), store.lost()), (10_000, 0));
+        assert_eq!((rows.len(), store.health().lost()), (10_000, 0));
     }
 }
 
@@ -202,7 +203,7 @@ async fn what_does_not_fit_is_counted_and_nobody_waits_for_it() {
     for id in 0..QUEUE as u64 + 5 {
         store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     }
-    assert_eq!(store.lost(), 5);
+    assert_eq!(store.health().lost(), 5);
     store.close(LONG).await;
     assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), QUEUE);
 }
@@ -367,18 +368,18 @@ async fn a_locked_file_costs_nothing_once_it_is_free_again_and_is_told_of_twice(
     let (told, _guard) = Told::listen();
     let ground = Ground::file();
     let store = ground.open();
-    until("well", || store.is_well()).await;
+    until("well", || store.health().is_up()).await;
     let mut holder = ground.database().await;
     holder.execute("BEGIN IMMEDIATE").await.unwrap();
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
-    until("broken", || !store.is_well()).await;
+    until("broken", || !store.health().is_up()).await;
     let trouble = store.history(HistoryFilter::default()).await.unwrap_err();
     assert!(trouble.to_string().contains("does not work"), "{trouble}");
     assert!(store.last_of_each_server().await.is_empty());
     holder.execute("ROLLBACK").await.unwrap();
-    until("well again", || store.is_well()).await;
+    until("well again", || store.health().is_up()).await;
     assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 1);
-    assert_eq!(store.lost(), 0);
+    assert_eq!(store.health().lost(), 0);
     store.close(LONG).await;
     let lines = told.lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -409,7 +410,7 @@ async fn a_store_that_takes_nothing_keeps_what_it_has(
     }
     until("broken", || !told.lines().is_empty()).await;
     store.close(LONG).await;
-    assert_eq!(store.lost(), 100);
+    assert_eq!(store.health().lost(), 100);
     let lines = told.lines();
     assert!(lines[0].contains("does not work") && lines[0].contains(words), "{lines:?}");
     assert!(lines[1].contains("100 rotations could not be written"), "{lines:?}");
@@ -445,7 +446,7 @@ async fn a_row_that_the_database_refuses_costs_only_itself() {
         store.record(&report(id, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     }
     assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 59);
-    assert_eq!(store.lost(), 1);
+    assert_eq!(store.health().lost(), 1);
     store.close(LONG).await;
 }
 
@@ -600,5 +601,5 @@ async fn a_database_that_hangs_holds_a_start_up_for_a_moment_only() {
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     until("it is told", || told.lines().iter().any(|it| it.contains("gave no answer"))).await;
     store.close(LONG).await;
-    assert_eq!(store.lost(), 1);
+    assert_eq!(store.health().lost(), 1);
 }

@@ -1,7 +1,5 @@
 //! The task that writes. Whatever is wrong with the store, it costs history and nothing else.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
@@ -18,6 +16,7 @@ use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey};
 use crate::store::HistoryFilter;
 use crate::store::database::{Database, PORTION};
 use crate::store::error::{ErrorKind, StoreError};
+use crate::store::health::StoreHealth;
 use crate::store::place::{Access, Place};
 use crate::store::quarantine::{put_aside, was_a_database};
 
@@ -55,19 +54,10 @@ pub(super) enum Order {
     History(HistoryFilter, oneshot::Sender<Result<Vec<PastRotation>, StoreError>>),
 }
 
-/// What others see of it.
-#[derive(Debug, Default)]
-pub(super) struct StoreHealth {
-    /// Rotations that are not in the history.
-    pub(super) lost: AtomicU64,
-    /// Whether it could be written when last tried.
-    pub(super) well: AtomicBool,
-}
-
 pub(super) struct Writer {
     pub(super) place: Place,
     pub(super) clock: Clock,
-    pub(super) health: Arc<StoreHealth>,
+    pub(super) health: StoreHealth,
     pub(super) reports: mpsc::Receiver<PastRotation>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) closing: CancellationToken,
@@ -316,13 +306,13 @@ impl Writer {
 
     fn lose(&self, rotations: usize) {
         let rotations = u64::try_from(rotations).unwrap_or(u64::MAX);
-        self.health.lost.fetch_add(rotations, Ordering::Relaxed);
+        self.health.lose(rotations);
     }
 
     fn is_well(&mut self) {
-        self.health.well.store(true, Ordering::Relaxed);
+        self.health.works(true);
         let memory = &mut self.memory;
-        let lost = self.health.lost.load(Ordering::Relaxed);
+        let lost = self.health.lost();
         let newly = lost - std::mem::replace(&mut memory.lost_told, lost);
         let store = self.place.to_string();
         if memory.outage.take().is_some() {
@@ -354,7 +344,7 @@ impl Writer {
     /// Tells of it once.
     async fn is_broken(&mut self, trouble: &StoreError) {
         self.let_go().await;
-        self.health.well.store(false, Ordering::Relaxed);
+        self.health.works(false);
         let now = self.uptime();
         match &mut self.memory.outage {
             Some(outage) => {

@@ -24,6 +24,7 @@ use crate::sandbox::provider::{Options, Provider};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::snapshot::Status;
 use crate::status::{Ended, RingSeen, ServerStatus, SlotSeen, Statuses};
+use crate::store::StoreHealth;
 
 /// A daemon on a provider in memory.
 pub(crate) struct Stage {
@@ -57,6 +58,7 @@ impl Stage {
             exclusion: Exclusion::in_process(),
             hooks: Arc::new(Processes { clock: clock.clone() }),
             statuses: Statuses::default(),
+            store: StoreHealth::default(),
             first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report, _| told.lock().unwrap().push(report.clone())),
         };

@@ -20,6 +20,7 @@ use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
 use snapring::status::Statuses;
+use snapring::store::StoreHealth;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -409,6 +410,7 @@ impl Simulation {
                 judge: Arc::clone(&judge),
             }),
             statuses: Statuses::default(),
+            store: StoreHealth::default(),
             first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report, at| {
                 let mut judge = judge.lock().unwrap();

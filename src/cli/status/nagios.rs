@@ -93,6 +93,9 @@ pub fn check(document: &StatusDocument, max_age: Duration) -> Check {
         if let Some(reason) = &daemon.configuration_refused {
             findings.push((Level::Warning, format!("the new configuration is bad: {reason}")));
         }
+        if let Some(problem) = daemon.store.problem() {
+            findings.push((Level::Warning, problem));
+        }
     }
     findings.sort_by_key(|(level, _)| std::cmp::Reverse(level.weight()));
     let level = findings.first().map_or(Level::Ok, |(level, _)| *level);

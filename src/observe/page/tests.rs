@@ -2,7 +2,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::daemon::view::ServerView;
-use crate::observe::status_document::StatusFilter;
+use crate::observe::status_document::{StatusFilter, StoreStatus};
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
 use crate::snapshot::Status;
@@ -16,6 +16,7 @@ fn daemon() -> DaemonStatus {
         token: TokenState::Accepted,
         configuration_read_at: time("2026-11-02T00:00:00Z"),
         configuration_refused: None,
+        store: StoreStatus::default(),
     }
 }
 
@@ -110,6 +111,7 @@ fn a_page_shows_its_part_and_its_links_keep_what_was_asked_for() {
 #[case::none(&[], |_: &mut DaemonStatus| {}, "No server is switched on", "")]
 #[case::stuck(&["failed"], |it: &mut DaemonStatus| it.alive = false, "The scheduler stands still", "bad")]
 #[case::token(&["ok"], |it: &mut DaemonStatus| it.token = TokenState::Refused, "The provider refuses the token", "bad")]
+#[case::store(&["ok"], |it: &mut DaemonStatus| it.store.up = false, "The store is not working", "bad")]
 #[case::configuration(&["ok"], |it: &mut DaemonStatus| it.configuration_refused = Some("line 3".to_owned()),
     "The new configuration is not in force", "bad")]
 fn the_headline_is_the_one_thing_to_know(

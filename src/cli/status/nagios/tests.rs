@@ -1,7 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::observe::status_document::{DaemonStatus, Found, StatusFilter};
+use crate::observe::status_document::{DaemonStatus, Found, StatusFilter, StoreStatus};
 use crate::report::RotationOutcome;
 use crate::testing::stage::{ended, noon, numbered, time};
 
@@ -91,11 +91,19 @@ fn of_thousands_in_trouble_some_are_told() {
 }
 
 #[rstest]
-#[case::scheduler(false, None, Level::Critical, "the daemon's scheduler stands still")]
-#[case::configuration(true, Some("line 3"), Level::Warning, "the new configuration is bad: line 3")]
+#[case::scheduler(false, None, true, Level::Critical, "the daemon's scheduler stands still")]
+#[case::configuration(
+    true,
+    Some("line 3"),
+    true,
+    Level::Warning,
+    "the new configuration is bad: line 3"
+)]
+#[case::store(true, None, false, Level::Warning, "2 are missing from `history`")]
 fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
     #[case] alive: bool,
     #[case] refused: Option<&str>,
+    #[case] store_is_up: bool,
     #[case] level: Level,
     #[case] words: &str,
 ) {
@@ -107,6 +115,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         token: crate::provider::token_state::TokenState::Accepted,
         configuration_read_at: time("2026-11-01T00:00:00Z"),
         configuration_refused: refused.map(str::to_owned),
+        store: StoreStatus { up: store_is_up, lost: 2 },
     });
     let check = check(&document, DAY);
     assert_eq!(check.level, level);
