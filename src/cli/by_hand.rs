@@ -82,8 +82,8 @@ pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> Ca
 /// Creates a snapshot by hand and, if wanted, waits until it is completed.
 ///
 /// # Errors
-/// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there is no
-/// free slot, when the provider does not make it, or when nobody knows whether it did.
+/// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there
+/// is no free slot, when the provider does not make it, or when nobody knows whether it did.
 pub async fn create(
     setup: &Setup,
     client: &Client,

@@ -28,7 +28,8 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// [`CommandError::Usage`] when there is no such page, [`CommandError::Failed`] when one cannot be written.
+/// [`CommandError::Usage`] when there is no such page, [`CommandError::Failed`] when one cannot be
+/// written.
 pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let pages = pages();
     let Some(directory) = arguments.directory else {

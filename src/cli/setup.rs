@@ -108,8 +108,8 @@ impl Setup {
     /// The account, ready to be called.
     ///
     /// # Errors
-    /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does not
-    /// work.
+    /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does
+    /// not work.
     pub fn client(&self) -> Result<Client, CommandError> {
         Ok(connect(&self.settings.api, self.clock.clone())?)
     }
