@@ -7,6 +7,7 @@ pub mod console;
 pub mod create;
 pub mod delete;
 pub mod demo;
+pub mod error;
 pub mod health;
 pub mod history;
 pub mod list;
@@ -27,6 +28,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::cli::error::CommandError;
 
 /// Keeps a ring of snapshots for every server of a VPS.org account.
 ///
@@ -127,39 +130,47 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Runs the command that the arguments name. clap itself ends the process with 2 on wrong usage.
+impl Command {
+    async fn run(self) -> Result<Exit, CommandError> {
+        match self {
+            Self::Run(arguments) => run::run(arguments).await,
+            Self::Check(arguments) => check::run(arguments).await,
+            Self::Plan(arguments) => plan::run(arguments).await,
+            Self::Rotate(arguments) => rotate::run(arguments).await,
+            Self::List(arguments) => list::run(arguments).await,
+            Self::Status(arguments) => status::run(arguments).await,
+            Self::Health(arguments) => health::run(arguments).await,
+            Self::History(arguments) => history::run(arguments).await,
+            Self::Create(arguments) => create::run(arguments).await,
+            Self::Delete(arguments) => delete::run(arguments).await,
+            Self::Restore(arguments) => restore::run(arguments).await,
+            Self::NotifyTest(arguments) => notify_test::run(arguments).await,
+            Self::Sandbox(arguments) => sandbox::run(arguments).await,
+            Self::Demo(arguments) => demo::run(arguments).await,
+            Self::Completions(arguments) => completions::run(arguments).await,
+            Self::Man(arguments) => man::run(arguments).await,
+        }
+    }
+}
+
+/// Runs the command that the arguments name, and says why it could not go on. clap itself ends the
+/// process with 2 on wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            console::error(&format!("cannot start: {error}"));
-            return Exit::Trouble.into();
-        }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match &runtime {
+        Ok(runtime) => runtime.block_on(command.run()),
+        Err(problem) => Err(CommandError::Failed(format!("cannot start: {problem}"))),
     };
-    let exit = runtime.block_on(async {
-        match command {
-            Command::Run(arguments) => run::run(arguments).await,
-            Command::Check(arguments) => check::run(arguments).await,
-            Command::Plan(arguments) => plan::run(arguments).await,
-            Command::Rotate(arguments) => rotate::run(arguments).await,
-            Command::List(arguments) => list::run(arguments).await,
-            Command::Status(arguments) => status::run(arguments).await,
-            Command::Health(arguments) => health::run(arguments).await,
-            Command::History(arguments) => history::run(arguments).await,
-            Command::Create(arguments) => create::run(arguments).await,
-            Command::Delete(arguments) => delete::run(arguments).await,
-            Command::Restore(arguments) => restore::run(arguments).await,
-            Command::NotifyTest(arguments) => notify_test::run(arguments).await,
-            Command::Sandbox(arguments) => sandbox::run(arguments).await,
-            Command::Demo(arguments) => demo::run(arguments).await,
-            Command::Completions(arguments) => completions::run(arguments),
-            Command::Man(arguments) => man::run(arguments),
-        }
+    let exit = ended.unwrap_or_else(|error| {
+        error.report();
+        error.exit()
     });
-    // Time for a call that is broken off to leave its event. A hook's reader or a resolver thread may
-    // still block; the work is done.
-    runtime.shutdown_timeout(Duration::from_millis(300));
-    exit.unwrap_or_else(|exit| exit).into()
+    if let Ok(runtime) = runtime {
+        // Time for a call that is broken off to leave its event. A hook's reader or a resolver thread
+        // may still block; the work is done.
+        runtime.shutdown_timeout(Duration::from_millis(300));
+    }
+    exit.into()
 }

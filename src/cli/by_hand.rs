@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::call::{CallError, Outcome};
-use crate::cli::setup::{PATIENCE, Refusal, Setup};
-use crate::cli::{Exit, console};
+use crate::call::Outcome;
+use crate::cli::console;
+use crate::cli::error::CommandError;
+use crate::cli::setup::{PATIENCE, Setup};
 use crate::completion::{Observed, Watch};
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
@@ -40,41 +41,33 @@ fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
 /// Claims a server for as long as the claim is held.
 ///
 /// # Errors
-/// [`Exit::Trouble`] when a rotation of it is running.
-pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, Exit> {
-    setup.exclusion().map_err(Refusal::print)?.claim(server).map_err(|busy| {
-        console::error(&format!("server {server} is busy: {busy}; try again when it is done"));
-        Exit::Trouble
+/// [`CommandError::Failed`] when a rotation of it is running.
+pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, CommandError> {
+    setup.exclusion()?.claim(server).map_err(|busy| {
+        CommandError::Failed(format!("server {server} is busy: {busy}; try again when it is done"))
     })
 }
 
 /// Finds a snapshot of the account by its number, with the listing that shows it.
 ///
 /// # Errors
-/// [`Exit::Trouble`] when it is not there or the provider does not say.
+/// [`CommandError::Failed`] when it is not there or the provider does not say.
 pub async fn find(
     setup: &Setup,
     client: &Client,
     id: SnapshotId,
-) -> Result<(Snapshot, Listing), Exit> {
+) -> Result<(Snapshot, Listing), CommandError> {
     let scope = CallContext::until(client.clock().now().uptime.saturating_add(PATIENCE));
-    let (snapshots, asked_at) = client.list_account(&scope).await.map_err(trouble)?;
+    let (snapshots, asked_at) = client.list_account(&scope).await?;
     let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
-        console::error(&format!(
+        return Err(CommandError::Failed(format!(
             "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those there are",
             setup.path.display()
-        ));
-        return Err(Exit::Trouble);
+        )));
     };
     let of_server = snapshots.into_iter().filter(|row| row.server == found.server).collect();
     let listing = Listing::complete(found.server, of_server, asked_at);
     Ok((found, listing))
-}
-
-/// Prints a call's failure.
-pub fn trouble(problem: CallError) -> Exit {
-    console::error(&problem.to_string());
-    Exit::Trouble
 }
 
 /// The scope of a call about a server, by its configured name where it has one.
@@ -89,8 +82,8 @@ pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> Ca
 /// Creates a snapshot by hand and, if wanted, waits until it is completed.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a name that is not a person's to use, [`Exit::Trouble`] when there is no
-/// free slot, when the provider does not make it, or when nobody knows whether it did.
+/// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there
+/// is no free slot, when the provider does not make it, or when nobody knows whether it did.
 pub async fn create(
     setup: &Setup,
     client: &Client,
@@ -99,26 +92,24 @@ pub async fn create(
     description: &str,
     wait: bool,
     shutdown: CancellationToken,
-) -> Result<Snapshot, Exit> {
+) -> Result<Snapshot, CommandError> {
     if is_managed(setup, server, name) {
-        console::error(&format!(
+        return Err(CommandError::Usage(format!(
             "{name} is the name of a managed snapshot: rotations would delete it in time\n\
              hint: choose another, or use `snapring rotate` for a managed one"
-        ));
-        return Err(Exit::Usage);
+        )));
     }
     let scope = scope(setup, server, shutdown);
     let claim = claim(setup, server)?;
-    let before = client.list(server, &scope).await.map_err(trouble)?;
+    let before = client.list(server, &scope).await?;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
         let held: Vec<&str> = before.snapshots.iter().map(|row| row.name.as_str()).collect();
-        console::error(&format!(
+        return Err(CommandError::Failed(format!(
             "no free slot: {} of {cap} are taken by {}",
             held.len(),
             held.join(", ")
-        ));
-        return Err(Exit::Trouble);
+        )));
     };
     let spans = setup.settings.api.create_spans();
     claim.create_begins(name, setup.clock.now().uptime, spans.shows_up_within).await;
@@ -132,13 +123,13 @@ pub async fn create(
                 Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport)
             );
             if !unknown {
-                return Err(trouble(problem));
+                return Err(problem.into());
             }
             console::note(&format!("{problem}; looking whether it was made all the same"));
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             let now = setup.clock.now().uptime;
             claim.create_ended(now, now).await;
-            found.ok_or_else(|| trouble(problem))?
+            found.ok_or(problem)?
         }
     };
     console::note(&format!("snapshot {} ({name}) is being made", made.id));
@@ -158,13 +149,13 @@ async fn appeared(
     name: &str,
     settled_at: Duration,
     scope: &CallContext,
-) -> Result<Option<Snapshot>, Exit> {
+) -> Result<Option<Snapshot>, CommandError> {
     let known: BTreeSet<SnapshotId> = before.snapshots.iter().map(|row| row.id).collect();
     let since = setup.clock.now().uptime;
     loop {
         let wait = polling::until_settled(since, settled_at, setup.clock.now().uptime);
-        client.pause(scope, wait).await.map_err(trouble)?;
-        let listing = client.list(before.server, scope).await.map_err(trouble)?;
+        client.pause(scope, wait).await?;
+        let listing = client.list(before.server, scope).await?;
         let new = |row: &Snapshot| row.name == name && !known.contains(&row.id);
         let asked_at = listing.asked_at.uptime;
         if let Some(found) = listing.snapshots.into_iter().find(new) {
@@ -182,40 +173,42 @@ async fn completed(
     timeout: Duration,
     settle: Duration,
     scope: &CallContext,
-) -> Result<Snapshot, Exit> {
+) -> Result<Snapshot, CommandError> {
     let since = client.clock().now().uptime;
     let mut watch = Watch::over_a_new_one(Pace::default(), timeout, settle);
-    let failed = |words: String| {
-        console::error(&words);
-        Exit::Trouble
-    };
     loop {
         let passed = client.clock().now().uptime.saturating_sub(since);
         let Some(look) = watch.next_look(passed, None) else {
             let timeout = humantime::format_duration(timeout);
-            return Err(failed(format!(
+            return Err(CommandError::Failed(format!(
                 "{} was not completed within {timeout}; it may still be",
                 made.name
             )));
         };
-        client.pause(scope, look.wait).await.map_err(trouble)?;
+        client.pause(scope, look.wait).await?;
         let listing = match client.list(made.server, scope).await {
             Ok(listing) => listing,
             Err(problem) if problem.outcome().is_some_and(Outcome::may_pass) => {
                 watch.saw_nothing();
                 continue;
             }
-            Err(problem) => return Err(trouble(problem)),
+            Err(problem) => return Err(problem.into()),
         };
         let asked_after = listing.asked_at.uptime.saturating_sub(since);
         let row = listing.snapshots.into_iter().find(|row| row.id == made.id);
         match (watch.saw(row.as_ref().map(|row| &row.status), passed, asked_after), row) {
             (Observed::Completed, Some(row)) => return Ok(row),
             (Observed::Failed, _) => {
-                return Err(failed(format!("the provider failed to make {}", made.name)));
+                return Err(CommandError::Failed(format!(
+                    "the provider failed to make {}",
+                    made.name
+                )));
             }
             (Observed::Gone, _) => {
-                return Err(failed(format!("{} has gone from the provider's listing", made.name)));
+                return Err(CommandError::Failed(format!(
+                    "{} has gone from the provider's listing",
+                    made.name
+                )));
             }
             (Observed::NotYet, Some(row)) => console::note(&format!(
                 "{}: {} for {}",

@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::check::online::{Slots, Token, ask};
-use crate::cli::setup::{Refusal, Verbosity, begin_logging, locate};
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Verbosity, begin_logging, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -90,7 +91,7 @@ impl CheckFinding {
         let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         let text = format!("{}{hint}", self.message);
         match self.severity {
-            "error" => console::error(&text),
+            "error" => CommandError::Failed(text).report(),
             _ => console::warning(&format!("warning: {text}")),
         }
     }
@@ -99,8 +100,8 @@ impl CheckFinding {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let path = locate(&arguments.config);
     let clock = Clock::system();
     let loaded = match config::read(&path) {
@@ -114,12 +115,9 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
                 servers: Vec::new(),
                 token: None,
             })?;
-            return Err(Exit::Configuration);
+            return Ok(Exit::Configuration);
         }
-        Err(error) => {
-            console::mistake(error.render(console::colours()).trim_end());
-            return Err(Exit::Configuration);
-        }
+        Err(error) => return Err(error.into()),
     };
     let settings = &loaded.settings;
     let credentials = locate_credentials(&settings.api);
@@ -146,12 +144,12 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     }
     if arguments.online {
         begin_logging(settings, Verbosity::Quiet.level(settings))?;
-        let client = connect(&settings.api, clock).map_err(|it| Refusal::from(it).print())?;
+        let client = connect(&settings.api, clock)?;
         exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {
         let remarks: Result<Vec<_>, _> = answer.remarks.iter().map(serde_json::to_value).collect();
-        answer.problems.extend(remarks.map_err(|_| Exit::Trouble)?);
+        answer.problems.extend(remarks.map_err(|_| CommandError::Quiet(Exit::Trouble))?);
         console::print_json(&answer)?;
         return Ok(exit);
     }

@@ -3,6 +3,7 @@
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::{Shell, generate};
 
+use crate::cli::error::CommandError;
 use crate::cli::{Cli, Exit, console};
 
 /// Print what a shell needs to complete commands and options; for packages.
@@ -27,8 +28,8 @@ enum Known {
 /// Runs the command.
 ///
 /// # Errors
-/// [`Exit::Trouble`] when nothing can be written.
-pub fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// [`CommandError::Quiet`] when nothing can be written.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let shell = match arguments.shell {
         Known::Bash => Shell::Bash,
         Known::Zsh => Shell::Zsh,

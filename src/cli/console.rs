@@ -5,29 +5,28 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::cli::error::CommandError;
 use crate::telemetry;
 
 /// Writes data. A reader that has gone (`| head`) ends the command quietly.
 ///
 /// # Errors
-/// [`Exit::Trouble`] when nothing can be written any more.
-pub fn print(text: &str) -> Result<(), Exit> {
+/// [`CommandError::Quiet`] when nothing can be written any more.
+pub fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
         .and_then(|()| out.flush())
-        .map_err(|_| Exit::Trouble)
+        .map_err(|_| CommandError::Quiet(Exit::Trouble))
 }
 
 /// Writes data for programs.
 ///
 /// # Errors
 /// As for [`print()`].
-pub fn print_json(value: &impl Serialize) -> Result<(), Exit> {
-    let text = serde_json::to_string_pretty(value).map_err(|problem| {
-        error(&problem.to_string());
-        Exit::Trouble
-    })?;
+pub fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|problem| CommandError::Failed(problem.to_string()))?;
     print(&text)
 }
 
@@ -41,15 +40,16 @@ pub fn warning(text: &str) {
     note(&with_priority(4, text, telemetry::stderr_is_the_journal()));
 }
 
-/// Says what went wrong, where the text says already that it is a mistake.
-pub fn mistake(text: &str) {
+/// Says what went wrong; the text says already that it is a mistake. [`CommandError::report`] is the one
+/// that calls it.
+pub(super) fn mistake(text: &str) {
     note(&with_priority(3, text, telemetry::stderr_is_the_journal()));
 }
 
-/// Says what went wrong.
-pub fn error(text: &str) {
-    let label = if colours() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
-    mistake(&format!("{label}: {text}"));
+/// A text that says that it is a mistake.
+pub(super) fn labelled(text: &str, colours: bool) -> String {
+    let label = if colours { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    format!("{label}: {text}")
 }
 
 /// Each line as the journal likes it, if that is where it goes: `journalctl -p err` then finds it.
@@ -70,11 +70,13 @@ pub fn colours() -> bool {
 /// Asks a person on a terminal; only `answer` itself means yes.
 ///
 /// # Errors
-/// [`Exit::Usage`] when nobody can be asked: standard input is not a terminal.
-pub fn confirm(question: &str, answer: &str) -> Result<bool, Exit> {
+/// [`CommandError::Usage`] when nobody can be asked: standard input is not a terminal.
+pub fn confirm(question: &str, answer: &str) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
-        error("this needs an answer, and nobody is at the terminal; say --yes if you are sure");
-        return Err(Exit::Usage);
+        return Err(CommandError::Usage(
+            "this needs an answer, and nobody is at the terminal; say --yes if you are sure"
+                .to_owned(),
+        ));
     }
     let _ = write!(std::io::stderr(), "{question} ");
     let mut line = String::new();

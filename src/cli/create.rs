@@ -3,7 +3,8 @@
 use clap::Args;
 
 use crate::cli::by_hand;
-use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
@@ -45,11 +46,11 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let server = setup.find(&arguments.server)?.id;
-    let client = setup.client().map_err(Refusal::print)?;
+    let client = setup.client()?;
     let Arguments { name, description, no_wait, json, .. } = arguments;
     let stop = StopSignals::listen()?;
     let asked = stop.asked.clone();

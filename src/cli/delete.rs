@@ -3,8 +3,9 @@
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::by_hand;
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
@@ -34,31 +35,35 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
-    let client = setup.client().map_err(Refusal::print)?;
+    let client = setup.client()?;
     let id = arguments.id;
     let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;
     console::note(&what_is_lost(&setup, &snapshot, &listing)?);
     if !arguments.yes && !console::confirm("Delete it? It cannot be undone. [yes/no]", "yes")? {
         console::note("nothing was deleted");
-        return Err(Exit::Trouble);
+        return Ok(Exit::Trouble);
     }
     let _claim = by_hand::claim(&setup, snapshot.server)?;
     let scope = by_hand::scope(&setup, snapshot.server, CancellationToken::new());
     // The person may have thought for long: look again.
-    let listing = client.list(snapshot.server, &scope).await.map_err(trouble)?;
+    let listing = client.list(snapshot.server, &scope).await?;
     let Some(deletion) = Deletion::by_hand(id, &listing) else {
         console::note(&format!("{} has gone already", snapshot.name));
         return Ok(Exit::Well);
     };
-    client.delete(&deletion, &scope).await.map_err(trouble)?;
+    client.delete(&deletion, &scope).await?;
     console::print(&format!("deleted {id} {}", snapshot.name))?;
     Ok(Exit::Well)
 }
 
-fn what_is_lost(setup: &Setup, snapshot: &Snapshot, listing: &Listing) -> Result<String, Exit> {
+fn what_is_lost(
+    setup: &Setup,
+    snapshot: &Snapshot,
+    listing: &Listing,
+) -> Result<String, CommandError> {
     let now = setup.clock.now().wall;
     let mut text = format!(
         "{} {} of server {}: {}, {}, made {} ago",
@@ -74,13 +79,12 @@ fn what_is_lost(setup: &Setup, snapshot: &Snapshot, listing: &Listing) -> Result
     let slot = ring.slots().iter().find(|slot| slot.snapshot.id == snapshot.id);
     match slot.map(|slot| slot.holder) {
         Some(Holder::Pinned) => {
-            console::error(&format!(
+            return Err(CommandError::Usage(format!(
                 "{} is pinned\nhint: take {} out of `pin` in {} first",
                 snapshot.name,
                 snapshot.id,
                 setup.path.display()
-            ));
-            return Err(Exit::Usage);
+            )));
         }
         Some(Holder::Managed(_)) => text.push_str(", managed"),
         Some(Holder::Foreign) | None => text.push_str(", foreign"),

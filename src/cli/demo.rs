@@ -1,5 +1,6 @@
 //! `snapring demo`
 
+use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cli::error::CommandError;
 use crate::cli::setup::begin_logging;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
@@ -83,8 +85,8 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let shutdown = StopSignals::listen()?.asked;
     let page = match arguments.listen {
         Some(address) => Some(listen(address).await?),
@@ -110,9 +112,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     };
     let scheduler = Box::<CronScheduler>::default();
     let account = client(&settings, &sandbox, &clock)?;
-    let daemon = Daemon::start(&settings, account, dependencies, scheduler)
-        .await
-        .map_err(|problem| trouble(&problem))?;
+    let daemon =
+        Daemon::start(&settings, account, dependencies, scheduler).await.map_err(trouble)?;
     let _serving = page.map(|page| {
         let serving = serve_on(page, daemon.view(), Clock::system());
         AbortOnDropHandle::new(tokio::spawn(serving))
@@ -140,30 +141,28 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     Ok(Exit::Well)
 }
 
-fn trouble(problem: &dyn std::fmt::Display) -> Exit {
-    console::error(&format!("the demo cannot go on: {problem}"));
-    Exit::Trouble
+fn trouble(problem: impl Display) -> CommandError {
+    CommandError::Failed(format!("the demo cannot go on: {problem}"))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Exit> {
+async fn listen(address: SocketAddr) -> Result<TcpListener, CommandError> {
     TcpListener::bind(address).await.map_err(|problem| {
         let taken = problem.kind() == io::ErrorKind::AddrInUse;
         let hint = "\nhint: the port is taken; port 0 stands for any that is free";
-        console::error(&format!(
+        CommandError::Failed(format!(
             "cannot listen on {address}: {problem}{}",
             if taken { hint } else { "" }
-        ));
-        Exit::Trouble
+        ))
     })
 }
 
-async fn start_sandbox(clock: &Clock) -> Result<Sandbox, Exit> {
+async fn start_sandbox(clock: &Clock) -> Result<Sandbox, CommandError> {
     let seed = seed();
     let token = SecretString::from(format!("vps_demo_{seed:016x}"));
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sandbox = Sandbox::start(Options::new(3, token, seed), clock.clone(), listen)
         .await
-        .map_err(|problem| trouble(&problem))?;
+        .map_err(trouble)?;
     let now = clock.now().wall;
     let before = |hours: i64| now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
     let mut provider = sandbox.provider();
@@ -174,16 +173,16 @@ async fn start_sandbox(clock: &Clock) -> Result<Sandbox, Exit> {
     Ok(sandbox)
 }
 
-fn settings(sandbox: &Sandbox) -> Result<Settings, Exit> {
+fn settings(sandbox: &Sandbox) -> Result<Settings, CommandError> {
     let text =
         format!("[api]\nbase_url = \"http://{}/api/v1/\"\n{CONFIGURATION}", sandbox.address());
-    let loaded = config::parse("the demo", &text).map_err(|problem| trouble(&problem))?;
+    let loaded = config::parse("the demo", &text).map_err(trouble)?;
     Ok(loaded.settings)
 }
 
-fn client(settings: &Settings, sandbox: &Sandbox, clock: &Clock) -> Result<Client, Exit> {
-    let transport = HttpTransport::new(settings.api.base_url.clone(), settings.api.timeout)
-        .map_err(|problem| trouble(&problem))?;
+fn client(settings: &Settings, sandbox: &Sandbox, clock: &Clock) -> Result<Client, CommandError> {
+    let transport =
+        HttpTransport::new(settings.api.base_url.clone(), settings.api.timeout).map_err(trouble)?;
     let credentials = Credentials::known(sandbox.token().clone());
     Ok(Client::new(Box::new(transport), &settings.api, credentials, clock.clone(), seed()))
 }
@@ -204,14 +203,11 @@ fn tell(report: &Report, now: Timestamp) -> String {
     format!("{}  {:<8} {}", now.strftime("%a %H:%M"), report.server, report.words())
 }
 
-async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String, Exit> {
-    let listing = client
-        .list(server.id, &CallContext::default())
-        .await
-        .map_err(|problem| trouble(&problem))?;
+async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String, CommandError> {
+    let listing = client.list(server.id, &CallContext::default()).await.map_err(trouble)?;
     let now = clock.now().wall;
     let ring = Ring::of(listing, &server.policy);
-    let tick = server.next_tick_after(now).ok_or(Exit::Trouble)?;
+    let tick = server.next_tick_after(now).ok_or(CommandError::Quiet(Exit::Trouble))?;
     let plan = Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, tick.instant());
     let mut table = table(&["snapshot", "whose", "status", "age", "at the next rotation"]);
     for fate in &plan.fates {

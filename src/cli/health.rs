@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::error::CommandError;
 use crate::cli::setup::{load, locate};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
@@ -30,26 +31,18 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let Some(address) = config::listen_in(&locate(&arguments.config)) else {
         let (path, _) = load(&arguments.config)?;
-        console::error(&format!(
+        return Err(CommandError::Usage(format!(
             "[http] of {} has no `listen`, so there is no address to ask\n\
              hint: set `listen` in [http], and restart it",
             path.display()
-        ));
-        return Err(Exit::Usage);
+        )));
     };
     let asked = if arguments.ready { "/readyz" } else { "/livez" };
-    match ask(address, asked, arguments.timeout, &Clock::system()).await {
-        Ok((status, body)) => {
-            console::print(String::from_utf8_lossy(&body).trim_end())?;
-            if status.is_success() { Ok(Exit::Well) } else { Err(Exit::Trouble) }
-        }
-        Err(problem) => {
-            console::error(&problem.to_string());
-            Err(Exit::Trouble)
-        }
-    }
+    let (status, body) = ask(address, asked, arguments.timeout, &Clock::system()).await?;
+    console::print(String::from_utf8_lossy(&body).trim_end())?;
+    Ok(if status.is_success() { Exit::Well } else { Exit::Trouble })
 }

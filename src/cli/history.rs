@@ -5,6 +5,7 @@ use std::io;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -72,31 +73,23 @@ fn parse_since(text: &str) -> Result<Since, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let place = setup.store();
-    if let Some(words) = unreadable(&place) {
-        console::error(&words);
-        return Err(Exit::Trouble);
+    if let Some(text) = unreadable(&place) {
+        return Err(CommandError::Failed(text));
     }
     let filter = filter(&arguments, &setup);
     let read = store::read(&place, &filter);
-    let rotations = match setup.clock.timeout(PATIENCE, read).await {
-        Some(Ok(rotations)) => rotations,
-        Some(Err(problem)) => {
-            let words = match problem.is_empty_store() {
-                true => format!("{place} holds no history: no daemon has written it yet"),
-                false => format!("cannot read the history in {place}: {problem}"),
-            };
-            console::error(&words);
-            return Err(Exit::Trouble);
-        }
-        None => {
-            console::error(&format!("{place} gave no answer"));
-            return Err(Exit::Trouble);
-        }
-    };
+    let answer = setup.clock.timeout(PATIENCE, read).await;
+    let read = answer.ok_or_else(|| CommandError::Failed(format!("{place} gave no answer")))?;
+    let rotations = read.map_err(|problem| {
+        CommandError::Failed(match problem.is_empty_store() {
+            true => format!("{place} holds no history: no daemon has written it yet"),
+            false => format!("cannot read the history in {place}: {problem}"),
+        })
+    })?;
     if arguments.json {
         console::print_json(&rotations)?;
     } else if rotations.is_empty() {

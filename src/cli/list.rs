@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::setup::{Refusal, Setup, Verbosity, rings_or_trouble};
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, SnapshotId, Tick};
@@ -49,11 +50,11 @@ struct SnapshotRow {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
-    let client = setup.client().map_err(Refusal::print)?;
+    let client = setup.client()?;
     let (rings, exit) = rings_or_trouble(&client, &servers).await;
     let mut rows = Vec::new();
     let mut text = String::new();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::error::CommandError;
 use crate::cli::man::page::ManPage;
 use crate::cli::{Exit, console};
 
@@ -27,29 +28,27 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// [`Exit::Usage`] when there is no such page, [`Exit::Trouble`] when one cannot be written.
-pub fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// [`CommandError::Usage`] when there is no such page, [`CommandError::Failed`] when one cannot be
+/// written.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let pages = pages();
     let Some(directory) = arguments.directory else {
         let wanted = [arguments.page.clone(), format!("snapring-{}", arguments.page)];
         let Some(page) = pages.iter().find(|page| wanted.contains(&page.name)) else {
             let known: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
-            console::error(&format!(
+            return Err(CommandError::Usage(format!(
                 "there is no page {:?}\nhint: there are {}",
                 arguments.page,
                 known.join(", ")
-            ));
-            return Err(Exit::Usage);
+            )));
         };
         console::print(&page.text)?;
         return Ok(Exit::Well);
     };
     for page in pages {
         let path = directory.join(page.file());
-        std::fs::write(&path, page.text).map_err(|problem| {
-            console::error(&format!("{}: {problem}", path.display()));
-            Exit::Trouble
-        })?;
+        std::fs::write(&path, page.text)
+            .map_err(|problem| CommandError::Failed(format!("{}: {problem}", path.display())))?;
     }
     Ok(Exit::Well)
 }

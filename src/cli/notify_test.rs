@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::call::Outcome;
+use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -40,17 +41,16 @@ struct Row {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let targets = &setup.settings.notify;
     if targets.is_empty() {
-        console::error(&format!(
+        return Err(CommandError::Failed(format!(
             "there is no [[notify]] in {}\nhint: write one with url = \"https://…\"; \
              snapring.toml(5) says more",
             setup.path.display()
-        ));
-        return Err(Exit::Trouble);
+        )));
     }
     let post = HttpPost::new(setup.clock.clone());
     let rows = join_all(targets.iter().map(|target| test(&post, &setup.clock, target))).await;

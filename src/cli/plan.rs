@@ -4,7 +4,8 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::setup::{Refusal, Setup, Verbosity, rings_or_trouble};
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, SnapshotId, Tick};
@@ -80,19 +81,20 @@ struct FateRow<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
-    let client = setup.client().map_err(Refusal::print)?;
+    let client = setup.client()?;
     let (rings, mut exit) = rings_or_trouble(&client, &servers).await;
     let mut json = Vec::new();
     let mut text = String::new();
     for (server, ring) in rings {
         let now = setup.clock.now().wall;
         let Some(tick) = tick_to_plan(server, arguments.at, now) else {
-            console::error(&format!("{}: its schedules have no tick then", server.name));
-            exit = Exit::Trouble;
+            let error = CommandError::of_server(server, "its schedules have no tick then");
+            error.report();
+            exit = error.exit();
             continue;
         };
         let plan = foretell(server, &ring, tick, now);
@@ -100,7 +102,8 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
             exit = Exit::Trouble;
         }
         if arguments.json {
-            json.push(serde_json::to_value(row(server, &plan)).map_err(|_| Exit::Trouble)?);
+            let row = serde_json::to_value(row(server, &plan));
+            json.push(row.map_err(|_| CommandError::Quiet(Exit::Trouble))?);
         } else {
             text.push_str(&tell(server, &plan, now));
         }

@@ -4,8 +4,9 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Outcome;
-use crate::cli::by_hand::{self, trouble};
-use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::by_hand;
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
@@ -55,43 +56,41 @@ fn parse_which(text: &str) -> Result<Which, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let stop = StopSignals::listen()?;
     stop.unless_at_once(restore(arguments, stop.asked.clone())).await?
 }
 
-async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Exit, Exit> {
+async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
-    let client = setup.client().map_err(Refusal::print)?;
+    let client = setup.client()?;
     let snapshot = match (arguments.which, &arguments.server) {
         (Which::Id(id), None) => by_hand::find(&setup, &client, id).await?.0,
         (Which::Latest, Some(name)) => {
             let server = setup.find(name)?;
             let scope = by_hand::scope(&setup, server.id, shutdown.clone());
-            let listing = client.list(server.id, &scope).await.map_err(trouble)?;
+            let listing = client.list(server.id, &scope).await?;
             let usable = |row: &Snapshot| row.status == Status::Completed;
             listing.snapshots.into_iter().rev().find(usable).ok_or_else(|| {
-                console::error(&format!("{} has no completed snapshot", server.name));
-                Exit::Trouble
+                CommandError::Failed(format!("{} has no completed snapshot", server.name))
             })?
         }
         (Which::Latest, None) => {
-            console::error("of which server? write `snapring restore latest SERVER`");
-            return Err(Exit::Usage);
+            let text = "of which server? write `snapring restore latest SERVER`";
+            return Err(CommandError::Usage(text.to_owned()));
         }
         (Which::Id(_), Some(_)) => {
-            console::error("an id says which server is meant; leave SERVER out");
-            return Err(Exit::Usage);
+            let text = "an id says which server is meant; leave SERVER out";
+            return Err(CommandError::Usage(text.to_owned()));
         }
     };
     if snapshot.status != Status::Completed {
-        console::error(&format!(
+        return Err(CommandError::Failed(format!(
             "{} is {}, not completed",
             snapshot.name,
             snapshot.status.as_str()
-        ));
-        return Err(Exit::Trouble);
+        )));
     }
     let now = setup.clock.now().wall;
     let server_name = setup
@@ -114,7 +113,7 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
     let question = format!("To go on, type the server's name ({server_name}):");
     if !arguments.yes && !console::confirm(&question, &server_name)? {
         console::note("nothing was restored");
-        return Err(Exit::Trouble);
+        return Ok(Exit::Trouble);
     }
     if arguments.snapshot_first {
         let name = format!("before-restore-{}", now.strftime("%Y%m%d-%H%M%S"));
@@ -127,14 +126,13 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
     let _claim = by_hand::claim(&setup, snapshot.server)?;
     let scope = by_hand::scope(&setup, snapshot.server, shutdown);
     client.restore(&snapshot, &scope).await.map_err(|problem| {
-        let unknown = problem.outcome().is_some_and(Outcome::may_pass);
-        let exit = trouble(problem);
-        if unknown {
-            console::note(
-                "the restore may have begun all the same: look at the server before you try again",
-            );
+        if !problem.outcome().is_some_and(Outcome::may_pass) {
+            return problem.into();
         }
-        exit
+        let text = problem.to_string();
+        let advice =
+            "the restore may have begun all the same: look at the server before you try again";
+        CommandError::Unclear { text, advice }
     })?;
     console::print(&format!(
         "server {server_name} is being restored from {}; this may take 5 to 15 minutes",

@@ -8,7 +8,8 @@ use clap::{ArgGroup, Args};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
-use crate::cli::setup::{Refusal, Setup, Verbosity};
+use crate::cli::error::CommandError;
+use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -51,15 +52,15 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::AsConfigured)?;
     let mut servers = setup.select(&arguments.servers)?;
     if arguments.all {
         servers.retain(|server| server.enabled);
     }
     let stop = StopSignals::listen()?;
-    let context = setup.context(stop.asked.clone()).map_err(Refusal::print)?;
+    let context = setup.context(stop.asked.clone())?;
     let tick = tick_by_hand(&setup.clock, &servers).await;
     context.client.serves(servers.len());
     let mut rotations = JoinSet::new();

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
-use crate::cli::{ConfigArgument, Exit, console};
-use crate::daemon::{self, Process, Shutdown, signals};
+use crate::cli::shutdown::catch_signals;
+use crate::cli::{ConfigArgument, Exit};
+use crate::daemon::{self, Process, Shutdown};
 use crate::notify::http::HttpPost;
 use crate::observe::listener::listen;
 use crate::provider::connect::connect;
@@ -26,12 +28,9 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
-    let signals = signals::listen().map_err(|problem| {
-        console::error(&format!("cannot catch signals: {problem}"));
-        Exit::Trouble
-    })?;
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+    let signals = catch_signals()?;
     let Setup { path, settings, clock } = Setup::read_as_daemon(&arguments.config)?;
     let dependencies = Process {
         configuration: path,
@@ -51,10 +50,13 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     };
     match daemon::run(settings, dependencies).await {
         Ok(Shutdown::Whole) => Ok(Exit::Well),
-        Ok(Shutdown::BrokenOff) => Err(Exit::Trouble),
+        Ok(Shutdown::BrokenOff) => Err(CommandError::Quiet(Exit::Trouble)),
+        // A daemon's word is its log.
         Err(problem) => {
             tracing::error!(event = "daemon", "{problem}");
-            Err(if problem.is_configuration() { Exit::Configuration } else { Exit::Trouble })
+            let is_configuration = problem.is_configuration();
+            let exit = if is_configuration { Exit::Configuration } else { Exit::Trouble };
+            Err(CommandError::Quiet(exit))
         }
     }
 }

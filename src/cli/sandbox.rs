@@ -8,6 +8,7 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+use crate::cli::error::CommandError;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{Exit, console, parse_span};
 use crate::clock::Clock;
@@ -87,8 +88,8 @@ fn fill(provider: &mut Provider, snapshots: u32, now: Timestamp) {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let seed = arguments.seed.unwrap_or_else(seed);
     let token = SecretString::from(format!("vps_sandbox_{seed:016x}"));
     let options = Options {
@@ -102,8 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
     let clock = Clock::system();
     let now = clock.now().wall;
     let sandbox = Sandbox::start(options, clock, arguments.listen).await.map_err(|problem| {
-        console::error(&format!("cannot listen on {}: {problem}", arguments.listen));
-        Exit::Usage
+        CommandError::Usage(format!("cannot listen on {}: {problem}", arguments.listen))
     })?;
     fill(&mut sandbox.provider(), arguments.filled, now);
     for fault in arguments.faults {

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
+use crate::cli::error::CommandError;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
@@ -19,11 +20,11 @@ use crate::pins::Pins;
 use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
-use crate::provider::connect::{ConnectError, connect};
+use crate::provider::connect::connect;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{Exclusion, LockError};
+use crate::rotation::lock::Exclusion;
 use crate::server::Server;
 use crate::status::Statuses;
 use crate::store::place::Place;
@@ -60,47 +61,12 @@ impl Verbosity {
     }
 }
 
-/// Why a command cannot go on.
-#[derive(Debug)]
-pub struct Refusal {
-    exit: Exit,
-    words: String,
-}
-
-impl Refusal {
-    /// Says it to whoever gave the command.
-    #[must_use]
-    pub fn print(self) -> Exit {
-        console::error(&self.words);
-        self.exit
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(&self.words)
-    }
-}
-
-impl From<ConnectError> for Refusal {
-    fn from(problem: ConnectError) -> Self {
-        let exit = if problem.is_configuration() { Exit::Configuration } else { Exit::Trouble };
-        Self { exit, words: problem.to_string() }
-    }
-}
-
-impl From<LockError> for Refusal {
-    fn from(problem: LockError) -> Self {
-        Self { exit: Exit::Trouble, words: problem.to_string() }
-    }
-}
-
 impl Setup {
-    /// Reads the configuration and begins to log. Mistakes and warnings are printed.
+    /// Reads the configuration and begins to log. Warnings are printed.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] when it is bad.
-    pub fn read(argument: &ConfigArgument, verbosity: Verbosity) -> Result<Self, Exit> {
+    /// As for [`load`] and [`begin_logging`].
+    pub fn read(argument: &ConfigArgument, verbosity: Verbosity) -> Result<Self, CommandError> {
         let (path, loaded) = load(argument)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));
@@ -114,20 +80,17 @@ impl Setup {
     /// mistakes and warnings are events in it, so that none stands among them as loose text.
     ///
     /// # Errors
-    /// As for [`Setup::read`].
-    pub fn read_as_daemon(argument: &ConfigArgument) -> Result<Self, Exit> {
+    /// As for [`Setup::read`]; a quiet one where the log has the mistakes.
+    pub fn read_as_daemon(argument: &ConfigArgument) -> Result<Self, CommandError> {
         let path = locate(argument);
         let loaded = match config::read(&path) {
             Ok(loaded) => loaded,
+            // What it says of the log is not known.
+            Err(error) if Form::of(LogFormat::Auto) == Form::Text => return Err(error.into()),
             Err(error) => {
-                // What it says of the log is not known.
-                if Form::of(LogFormat::Auto) == Form::Text {
-                    console::mistake(error.render(console::colours()).trim_end());
-                } else {
-                    telemetry::begin(LogFormat::Auto, "info").map_err(bad_filter)?;
-                    tracing::error!(event = "config", "the configuration is bad: {error}");
-                }
-                return Err(Exit::Configuration);
+                telemetry::begin(LogFormat::Auto, "info")?;
+                tracing::error!(event = "config", "the configuration is bad: {error}");
+                return Err(CommandError::Quiet(Exit::Configuration));
             }
         };
         let Loaded { settings, warnings, .. } = loaded;
@@ -145,16 +108,17 @@ impl Setup {
     /// The account, ready to be called.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] when there is no token, [`Exit::Trouble`] when TLS does not work.
-    pub fn client(&self) -> Result<Client, Refusal> {
+    /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does
+    /// not work.
+    pub fn client(&self) -> Result<Client, CommandError> {
         Ok(connect(&self.settings.api, self.clock.clone())?)
     }
 
     /// What a rotation needs of the world; `shutdown` ends it.
     ///
     /// # Errors
-    /// As for [`Setup::client`].
-    pub fn context(&self, shutdown: CancellationToken) -> Result<Context, Refusal> {
+    /// As for [`Setup::client`] and [`Setup::exclusion`].
+    pub fn context(&self, shutdown: CancellationToken) -> Result<Context, CommandError> {
         Ok(Context {
             client: Arc::new(self.client()?),
             exclusion: self.exclusion()?,
@@ -176,9 +140,9 @@ impl Setup {
     /// The claims that keep rotations apart on this machine.
     ///
     /// # Errors
-    /// [`Exit::Trouble`] when there is a service whose lock cannot be used: two rotations of one
+    /// [`CommandError::Failed`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
-    pub fn exclusion(&self) -> Result<Exclusion, Refusal> {
+    pub fn exclusion(&self) -> Result<Exclusion, CommandError> {
         let account = self.settings.api.base_url.as_str();
         Ok(Exclusion::of_this_machine(account, &self.clock, |name| std::env::var_os(name))?)
     }
@@ -187,8 +151,8 @@ impl Setup {
     /// when none was.
     ///
     /// # Errors
-    /// [`Exit::Usage`] when one is not in the configuration.
-    pub fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, Exit> {
+    /// [`CommandError::Usage`] when one is not in the configuration.
+    pub fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, CommandError> {
         for name in named {
             self.find(name)?;
         }
@@ -201,8 +165,8 @@ impl Setup {
     /// The one server of this id or name.
     ///
     /// # Errors
-    /// [`Exit::Usage`] when it is not in the configuration.
-    pub fn find(&self, name: &str) -> Result<&Arc<Server>, Exit> {
+    /// [`CommandError::Usage`] when it is not in the configuration.
+    pub fn find(&self, name: &str) -> Result<&Arc<Server>, CommandError> {
         self.settings.servers.iter().find(|server| answers_to(server, name)).ok_or_else(|| {
             let known: Vec<_> = self
                 .settings
@@ -212,12 +176,11 @@ impl Setup {
                 .map(|server| format!("{} ({})", server.name, server.id))
                 .collect();
             let more = if self.settings.servers.len() > known.len() { ", …" } else { "" };
-            console::error(&format!(
+            CommandError::Usage(format!(
                 "there is no server {name:?} in {}\nhint: it has {}{more}",
                 self.path.display(),
                 known.join(", ")
-            ));
-            Exit::Usage
+            ))
         })
     }
 
@@ -238,32 +201,22 @@ pub fn locate(argument: &ConfigArgument) -> PathBuf {
     config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref())
 }
 
-/// Finds and reads the configuration; prints every mistake.
+/// Finds and reads the configuration.
 ///
 /// # Errors
-/// [`Exit::Configuration`] when it is bad.
-pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), Exit> {
+/// [`CommandError::Mistakes`] when it is bad.
+pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), CommandError> {
     let path = locate(argument);
-    match config::read(&path) {
-        Ok(loaded) => Ok((path, loaded)),
-        Err(error) => {
-            console::mistake(error.render(console::colours()).trim_end());
-            Err(Exit::Configuration)
-        }
-    }
+    let loaded = config::read(&path)?;
+    Ok((path, loaded))
 }
 
 /// Begins to log.
 ///
 /// # Errors
-/// [`Exit::Usage`] when `$SNAPRING_LOG` is not a filter.
-pub fn begin_logging(settings: &Settings, level: &str) -> Result<(), Exit> {
-    telemetry::begin(settings.log.format, level).map_err(bad_filter)
-}
-
-fn bad_filter(problem: telemetry::FilterError) -> Exit {
-    console::error(&problem.to_string());
-    Exit::Usage
+/// [`CommandError::Usage`] when `$SNAPRING_LOG` is not a filter.
+pub fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
+    Ok(telemetry::begin(settings.log.format, level)?)
 }
 
 /// How long a person waits for a look, however long the provider asks to wait.
@@ -286,7 +239,7 @@ pub async fn rings<'s>(
 }
 
 /// The rings that could be had; the others' failures are printed, and make it
-/// [`Exit::Trouble`].
+/// [`Exit::Trouble`]. The command goes on with the rest.
 pub async fn rings_or_trouble<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
@@ -297,8 +250,9 @@ pub async fn rings_or_trouble<'s>(
         match ring {
             Ok(ring) => good.push((server, ring)),
             Err(problem) => {
-                console::error(&format!("{}: {problem}", server.name));
-                exit = Exit::Trouble;
+                let error = CommandError::of_server(server, problem);
+                error.report();
+                exit = error.exit();
             }
         }
     }

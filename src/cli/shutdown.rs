@@ -3,9 +3,10 @@
 
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::error::CommandError;
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
-use crate::daemon::signals::{self, LAST_WORDS, Signal};
+use crate::daemon::signals::{self, LAST_WORDS, Signal, Signals};
 
 /// What a command has been asked.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +20,9 @@ impl StopSignals {
     /// Listens for those who ask.
     ///
     /// # Errors
-    /// [`Exit::Trouble`] when signals cannot be caught.
-    pub fn listen() -> Result<Self, Exit> {
-        let mut signals = signals::listen().map_err(|problem| {
-            console::error(&format!("cannot catch signals: {problem}"));
-            Exit::Trouble
-        })?;
+    /// As for [`catch_signals`].
+    pub fn listen() -> Result<Self, CommandError> {
+        let mut signals = catch_signals()?;
         let stop = Self::default();
         let Self { asked, at_once } = stop.clone();
         tokio::spawn(async move {
@@ -47,8 +45,20 @@ impl StopSignals {
     /// that leaves in the log is left.
     ///
     /// # Errors
-    /// [`Exit::Trouble`] when it was broken off.
-    pub async fn unless_at_once<T>(&self, work: impl Future<Output = T>) -> Result<T, Exit> {
-        self.at_once.run_until_cancelled(work).await.ok_or(Exit::Trouble)
+    /// [`CommandError::Quiet`] when it was broken off.
+    pub async fn unless_at_once<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CommandError> {
+        self.at_once.run_until_cancelled(work).await.ok_or(CommandError::Quiet(Exit::Trouble))
     }
+}
+
+/// The signals as they come; from here on they do nothing by themselves.
+///
+/// # Errors
+/// [`CommandError::Failed`] when the system refuses.
+pub fn catch_signals() -> Result<Signals, CommandError> {
+    signals::listen()
+        .map_err(|problem| CommandError::Failed(format!("cannot catch signals: {problem}")))
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use hyper::StatusCode;
 use jiff::Timestamp;
 
+use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, locate, rings};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
@@ -54,18 +55,22 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// How it ended, when not well.
-pub async fn run(arguments: Arguments) -> Result<Exit, Exit> {
+/// When it could not go on.
+pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let gathered = gather(&arguments).await;
     if let Some(max_age) = arguments.max_age {
         let check = match gathered {
             Ok(Gathered { document, .. }) => nagios::check(&document, max_age),
-            Err(unknown) => nagios::Check::unknown(&unknown.to_string()),
+            // The check goes on: it says that it knows nothing.
+            Err(error) => {
+                error.report();
+                nagios::Check::unknown(&error)
+            }
         };
         console::print(&check.words)?;
         return Ok(Exit::Check(check.level));
     }
-    let Gathered { document, is_whole } = gathered.map_err(|unknown| unknown.exit)?;
+    let Gathered { document, is_whole } = gathered?;
     if arguments.json {
         console::print_json(&document)?;
     } else {
@@ -83,29 +88,10 @@ struct Gathered {
     is_whole: bool,
 }
 
-/// Nothing could be found out. Has been told already, but for a check.
-struct Unknown {
-    exit: Exit,
-    reason: Option<String>,
-}
-
-impl From<Exit> for Unknown {
-    fn from(exit: Exit) -> Self {
-        Self { exit, reason: None }
-    }
-}
-
-impl std::fmt::Display for Unknown {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("how the servers stand cannot be told")?;
-        self.reason.iter().try_for_each(|reason| write!(out, ": {reason}"))
-    }
-}
-
-async fn gather(arguments: &Arguments) -> Result<Gathered, Unknown> {
+async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
     let setup = match Setup::read(&arguments.config, Verbosity::Quiet) {
         Ok(setup) => setup,
-        Err(exit) => return despite_a_bad_configuration(arguments, exit).await,
+        Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };
     let servers = setup.select(&arguments.servers)?;
     if let Some(address) = setup.settings.http.listen {
@@ -133,20 +119,21 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, Unknown> {
     without_daemon(&setup, &servers).await
 }
 
-/// What the daemon says, which goes on by a configuration that was good. The file's mistakes have been
-/// told.
+/// What the daemon says, which goes on by a configuration that was good. The file's mistakes are told
+/// first.
 async fn despite_a_bad_configuration(
     arguments: &Arguments,
-    exit: Exit,
-) -> Result<Gathered, Unknown> {
-    let unknown = |reason: &str| Unknown { exit, reason: Some(reason.to_owned()) };
+    error: &CommandError,
+) -> Result<Gathered, CommandError> {
+    error.report();
+    let told = |text: &str| CommandError::Told { exit: error.exit(), text: text.to_owned() };
     let path = locate(&arguments.config);
     let Some(address) = config::listen_in(&path) else {
-        return Err(unknown("the configuration is bad"));
+        return Err(told("the configuration is bad"));
     };
     let answer = ask(address, "/api/v1/status", PATIENCE, &Clock::system()).await;
     let Ok((StatusCode::OK, body)) = answer else {
-        return Err(unknown("the configuration is bad, and no daemon answers"));
+        return Err(told("the configuration is bad, and no daemon answers"));
     };
     let named = |row: &ServerRecord| {
         let id = row.id.to_string();
@@ -163,15 +150,16 @@ async fn despite_a_bad_configuration(
 }
 
 /// The daemon's answer, as far as it is about the servers that are asked for.
-fn read(body: &[u8], is_wanted: impl Fn(&ServerRecord) -> bool) -> Result<StatusDocument, Exit> {
+fn read(
+    body: &[u8],
+    is_wanted: impl Fn(&ServerRecord) -> bool,
+) -> Result<StatusDocument, CommandError> {
     let mut document: StatusDocument = serde_json::from_slice(body).map_err(|problem| {
-        console::error(&format!("the daemon's answer cannot be understood: {problem}"));
-        Exit::Trouble
+        CommandError::Failed(format!("the daemon's answer cannot be understood: {problem}"))
     })?;
     if document.version != VERSION {
-        let words = "the daemon is another version of snapring; restart it after an upgrade";
-        console::error(words);
-        return Err(Exit::Trouble);
+        let text = "the daemon is another version of snapring; restart it after an upgrade";
+        return Err(CommandError::Failed(text.to_owned()));
     }
     document.servers.retain(is_wanted);
     document.totals = Totals::of(document.servers.iter().map(|server| server.state));
@@ -179,21 +167,18 @@ fn read(body: &[u8], is_wanted: impl Fn(&ServerRecord) -> bool) -> Result<Status
 }
 
 /// What the provider says, and what the store remembers.
-async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, Unknown> {
-    let client = setup.client().map_err(|refusal| {
-        let reason = Some(refusal.to_string());
-        Unknown { exit: refusal.print(), reason }
-    })?;
+async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, CommandError> {
+    let client = setup.client()?;
     let statuses = remembered(setup).await;
     let mut rows = Vec::new();
-    let (mut answered, mut reason) = (0, None);
+    let (mut answered, mut first_failure) = (0, None);
     for (server, ring) in rings(&client, servers).await {
         let ring = ring
             .inspect(|_| answered += 1)
             .map_err(|problem| {
-                let words = format!("{}: {problem}", server.name);
-                console::error(&words);
-                reason.get_or_insert(words);
+                let error = CommandError::of_server(server, problem);
+                error.report();
+                first_failure.get_or_insert(error);
             })
             .ok();
         let now = setup.clock.now().wall;
@@ -207,8 +192,8 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
             next: tick.map(|tick| (tick, server.starts_at(tick))),
         });
     }
-    if answered == 0 && !servers.is_empty() {
-        return Err(Unknown { exit: Exit::Trouble, reason });
+    if let Some(error) = first_failure.filter(|_| answered == 0) {
+        return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
     }
     let found = Found::among(rows, &StatusFilter::default());
     let document = StatusDocument::of(&found, None, setup.clock.now().wall);

@@ -183,6 +183,10 @@ async fn a_check_that_cannot_be_made_is_unknown() {
     let expected =
         "SNAPRING UNKNOWN - how the servers stand cannot be told: web: list server_error (500)";
     assert!(out.starts_with(expected), "{out}");
+    let (code, out, errors) = machine.run(&["status", "--max-age", "26h", "nobody"]);
+    assert_eq!((code, out.lines().count()), (3, 1), "{out}");
+    assert!(out.contains("cannot be told: there is no server \"nobody\""), "{out}");
+    assert!(errors.starts_with("error: there is no server \"nobody\""), "{errors}");
     machine.configure("nonsense");
     assert_eq!(machine.run(&["status", "--max-age", "26h"]).0, 3);
     assert_eq!(machine.run(&["status"]).0, 78);

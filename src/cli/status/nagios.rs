@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::cli::error::CommandError;
 use crate::observe::status_document::{ServerRecord, ServerState, StatusDocument};
 use crate::readable;
 
@@ -70,8 +71,10 @@ pub struct Check {
 impl Check {
     /// Nothing could be found out.
     #[must_use]
-    pub fn unknown(words: &str) -> Self {
-        Self { level: Level::Unknown, words: format!("SNAPRING UNKNOWN - {}", one_line(words)) }
+    pub fn unknown(error: &CommandError) -> Self {
+        let reason = one_line(&error.to_string());
+        let words = format!("SNAPRING UNKNOWN - how the servers stand cannot be told: {reason}");
+        Self { level: Level::Unknown, words }
     }
 }
 

@@ -56,6 +56,14 @@ fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[ca
     assert_eq!(check, Check { level, words: line.to_owned() });
 }
 
+#[test]
+fn a_check_that_could_not_be_made_says_why_in_one_line() {
+    let check = Check::unknown(&CommandError::Usage("there is no server x\nhint: y | z".into()));
+    let words = "SNAPRING UNKNOWN - how the servers stand cannot be told: there is no server x \
+                 hint: y   z";
+    assert_eq!(check, Check { level: Level::Unknown, words: words.to_owned() });
+}
+
 /// A clock was ahead when it was written down, or is behind now.
 #[test]
 fn a_success_that_is_ahead_of_now_says_nothing() {
