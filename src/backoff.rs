@@ -6,12 +6,12 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// Waits that double, from `first` up to `longest`, without end.
 #[must_use]
-pub fn doubling(first: Duration, longest: Duration) -> ExponentialBackoff {
+pub(crate) fn doubling(first: Duration, longest: Duration) -> ExponentialBackoff {
     builder(first, longest).build()
 }
 
 /// The same with jitter, so that many that failed together do not retry together. `seed` draws it.
-pub fn with_jitter(
+pub(crate) fn with_jitter(
     first: Duration,
     longest: Duration,
     seed: u64,

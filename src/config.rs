@@ -4,10 +4,10 @@
 //! what is wrong, [`mod@reference`] says what each key is for, and [`types`] is what the rest of the
 //! program sees.
 
-pub mod document;
+mod document;
 mod notify;
-pub mod problem;
-pub mod reference;
+pub(crate) mod problem;
+pub(crate) mod reference;
 mod sections;
 mod server_values;
 mod servers;

@@ -6,17 +6,17 @@
 //!
 //! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
-pub mod heartbeat;
+mod heartbeat;
 mod listeners;
 mod other_processes;
 mod reload;
-pub mod resume;
+mod resume;
 mod run;
 pub mod scheduler;
-pub mod sd_notify;
-pub mod service_status;
-pub mod signals;
-pub mod view;
+mod sd_notify;
+mod service_status;
+pub(crate) mod signals;
+pub(crate) mod view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// The values that there are, for as long as more are read.
 #[derive(Debug)]
-pub struct Interner<T: ?Sized>(HashSet<Arc<T>>);
+pub(crate) struct Interner<T: ?Sized>(HashSet<Arc<T>>);
 
 impl<T: ?Sized> Default for Interner<T> {
     fn default() -> Self {
@@ -18,7 +18,7 @@ impl<T: ?Sized> Default for Interner<T> {
 
 impl<T: Eq + Hash + ?Sized> Interner<T> {
     /// The one that all its equals share.
-    pub fn one<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
+    pub(crate) fn one<V: Borrow<T> + Into<Arc<T>>>(&mut self, value: V) -> Arc<T> {
         if let Some(known) = self.0.get(value.borrow()) {
             return Arc::clone(known);
         }

@@ -22,21 +22,21 @@ pub use snapring_core::{
     snapshot, timetable,
 };
 
-pub mod backoff;
+mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod interner;
-pub mod notify;
-pub mod observe;
-pub mod paths;
+mod interner;
+mod notify;
+mod observe;
+mod paths;
 pub mod provider;
-pub mod readable;
+mod readable;
 pub mod rotation;
 pub mod sandbox;
 pub mod status;
 pub mod store;
-pub mod telemetry;
+mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -5,12 +5,12 @@
 //! carries it through [`http`]. A rotation only puts its news into a bounded queue: it waits for
 //! nobody.
 
-pub mod delivery;
-pub mod format;
-pub mod http;
-pub mod message;
-pub mod transitions;
-pub mod webhook;
+pub(crate) mod delivery;
+pub(crate) mod format;
+pub(crate) mod http;
+pub(crate) mod message;
+pub(crate) mod transitions;
+pub(crate) mod webhook;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,10 +47,10 @@ pub struct NotifySettings {
 const QUEUE: usize = 4096;
 
 /// How long what is queued may take when snapring ends.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// Tells the targets of the configuration in force.
-pub struct Notices {
+pub(crate) struct Notices {
     inner: Mutex<Inner>,
     clock: Clock,
     post: Arc<dyn Post>,
@@ -72,7 +72,7 @@ struct Target {
 impl Notices {
     /// Begins to tell the configured targets; for `last_known` see [`States::new`].
     #[must_use]
-    pub fn start(
+    pub(crate) fn start(
         targets: &[NotifySettings],
         servers: &[Arc<Server>],
         last_known: impl IntoIterator<Item = (ServerId, bool)>,
@@ -92,7 +92,7 @@ impl Notices {
     }
 
     /// A rotation has ended, at this time. Never waits.
-    pub fn on_report(&self, report: &Report, ended: Timestamp) {
+    pub(crate) fn on_report(&self, report: &Report, ended: Timestamp) {
         let mut inner = self.inner();
         for notice in inner.states.take(report, ended) {
             for target in &inner.targets {
@@ -103,7 +103,7 @@ impl Notices {
 
     /// Puts another configuration in force. A target that stays keeps its queue; one that goes is
     /// still told what was in it.
-    pub fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
+    pub(crate) fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
         let mut inner = self.inner();
         inner.states.configure(watched(servers));
         let mut before = std::mem::take(&mut inner.targets);
@@ -121,7 +121,7 @@ impl Notices {
 
     /// Lets what is queued go out, for at most [`GRACE`]; tells the log what did not. Nothing is
     /// told after this.
-    pub async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.inner().targets.clear();
         self.deliveries.close();
         if self.clock.timeout(GRACE, self.deliveries.wait()).await.is_none() {

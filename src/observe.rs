@@ -4,11 +4,11 @@
 //! Read-only and without secrets. Everything here looks through a
 //! [`View`](crate::daemon::view::View), which cannot change anything.
 
-pub mod client;
-pub mod health;
-pub mod listener;
-pub mod metrics;
-pub mod page;
-pub mod query;
-pub mod routes;
-pub mod status_document;
+pub(crate) mod client;
+mod health;
+pub(crate) mod listener;
+mod metrics;
+mod page;
+mod query;
+mod routes;
+pub(crate) mod status_document;

@@ -4,19 +4,19 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The configuration, unless another file is named.
-pub const CONFIGURATION: &str = "/etc/snapring/config.toml";
+pub(crate) const CONFIGURATION: &str = "/etc/snapring/config.toml";
 
 /// The state directory of the service, as systemd creates it.
-pub const SERVICE_DIRECTORY: &str = "/var/lib/snapring";
+pub(crate) const SERVICE_DIRECTORY: &str = "/var/lib/snapring";
 
 /// Where systemd keeps the credentials of the service while it runs.
-pub const SERVICE_CREDENTIALS: &str = "/run/credentials/snapring.service";
+pub(crate) const SERVICE_CREDENTIALS: &str = "/run/credentials/snapring.service";
 
 /// Where journald listens; in a journal namespace too, since it is mounted there.
-pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+pub(crate) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
 /// `$STATE_DIRECTORY`. systemd separates several directories with colons; ours is the first.
-pub fn state_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(crate) fn state_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let first = std::env::split_paths(&variable("STATE_DIRECTORY")?).next()?;
     first.is_absolute().then_some(first)
 }

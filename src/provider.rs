@@ -6,22 +6,22 @@
 //! [`retry_after`] give bytes a meaning, [`pagination`] puts pages together, [`admission`]
 //! says who may send when, and [`call_event`] writes the one event that each call leaves.
 
-pub mod admission;
+mod admission;
 pub mod body;
 pub mod call_context;
-pub mod call_event;
+mod call_event;
 pub mod client;
-pub mod connect;
+pub(crate) mod connect;
 pub mod credentials;
-pub mod exchange;
+mod exchange;
 pub mod http;
 mod last_seen;
-pub mod metrics;
-pub mod pagination;
+pub(crate) mod metrics;
+mod pagination;
 mod pending_changes;
 mod retry;
 pub mod retry_after;
 pub mod settings;
-pub mod shared_listing;
-pub mod token_state;
+pub(crate) mod shared_listing;
+pub(crate) mod token_state;
 pub mod transport;

@@ -6,19 +6,19 @@ use crate::naming::Tick;
 
 /// An instant, in whole seconds.
 #[must_use]
-pub fn instant(instant: Timestamp) -> String {
+pub(crate) fn instant(instant: Timestamp) -> String {
     Tick::at(instant).instant().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// How many servers.
 #[must_use]
-pub fn servers(count: usize) -> String {
+pub(crate) fn servers(count: usize) -> String {
     if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
 }
 
 /// How long ago, in the two largest units: `3d 4h`.
 #[must_use]
-pub fn age(then: Timestamp, now: Timestamp) -> String {
+pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     let age = now.duration_since(then);
     if age.is_negative() {
         return format!("in {}", span(-age));
@@ -28,7 +28,7 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
 
 /// A span in its two largest units.
 #[must_use]
-pub fn span(span: SignedDuration) -> String {
+pub(crate) fn span(span: SignedDuration) -> String {
     let seconds = span.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let largest = units.iter().position(|(size, _)| seconds >= *size).unwrap_or(units.len() - 1);
@@ -45,7 +45,7 @@ pub fn span(span: SignedDuration) -> String {
 
 /// A size in GiB or MiB.
 #[must_use]
-pub fn size(mebibytes: Option<u64>) -> String {
+pub(crate) fn size(mebibytes: Option<u64>) -> String {
     match mebibytes {
         None => "-".to_owned(),
         Some(small) if small < 1024 => format!("{small} MiB"),

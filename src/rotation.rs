@@ -3,7 +3,7 @@
 //! There is one way to rotate a server: [`rotate`]. The daemon, `rotate` and `demo` use it.
 
 mod create;
-pub mod event;
+pub(crate) mod event;
 pub mod hooks;
 pub mod lock;
 

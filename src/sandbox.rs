@@ -11,4 +11,4 @@ pub mod http;
 pub mod in_memory;
 pub mod provider;
 mod rows;
-pub mod strays;
+mod strays;

@@ -7,7 +7,7 @@
 mod database;
 mod error;
 mod health;
-pub mod place;
+pub(crate) mod place;
 mod quarantine;
 mod writer;
 

@@ -1,10 +1,10 @@
 //! Where events go: to the journal as native fields, or to standard error, as text for people or one
 //! JSON object a line for machines.
 
-pub mod entry;
-pub mod fallback;
-pub mod journald;
-pub mod socket;
+mod entry;
+mod fallback;
+mod journald;
+mod socket;
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -23,7 +23,7 @@ use crate::telemetry::journald::Journald;
 use crate::telemetry::socket::Socket;
 
 /// The variable that overrides the configured level.
-pub const FILTER_VARIABLE: &str = "SNAPRING_LOG";
+pub(crate) const FILTER_VARIABLE: &str = "SNAPRING_LOG";
 
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,14 +52,14 @@ pub enum LogFormat {
 #[error(
     "{from} is not a log filter ({reason}); write a level like \"info\", or \"warn,snapring=debug\""
 )]
-pub struct FilterError {
+pub(crate) struct FilterError {
     from: String,
     reason: String,
 }
 
 /// For whom events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// For the journal.
     Journald,
     /// For machines.
@@ -71,7 +71,7 @@ pub enum Form {
 impl Form {
     /// What a format comes to where this process writes.
     #[must_use]
-    pub fn of(format: LogFormat) -> Self {
+    pub(crate) fn of(format: LogFormat) -> Self {
         match format {
             LogFormat::Journald => Self::Journald,
             LogFormat::Json => Self::Json,
@@ -87,7 +87,7 @@ impl Form {
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub fn check_filter(text: &str) -> Result<(), String> {
+pub(crate) fn check_filter(text: &str) -> Result<(), String> {
     const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
     // A bare word that is no level would be taken for a target's name, and silence all others.
     for word in text.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])) {
@@ -102,7 +102,7 @@ pub fn check_filter(text: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// When the variable or the level is not a filter.
-pub fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
+pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     let (from, text) = match std::env::var(FILTER_VARIABLE) {
         Ok(text) if !text.trim().is_empty() => (format!("${FILTER_VARIABLE}"), text),
         _ => ("[log] level".to_owned(), level.to_owned()),
@@ -168,7 +168,7 @@ where
 /// Whether what is written to standard error ends up in the journal: systemd says of which stream
 /// that is so, and it may have been redirected since.
 #[must_use]
-pub fn stderr_is_the_journal() -> bool {
+pub(crate) fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(std::io::stderr().as_fd())
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))

@@ -26,7 +26,7 @@ const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
 /// What a person calls a server: its name, where it is configured, with its number.
 #[must_use]
-pub fn called(setup: &Setup, server: ServerId) -> String {
+pub(super) fn called(setup: &Setup, server: ServerId) -> String {
     match setup.server(server) {
         Some(server) => format!("{} ({})", server.name, server.id),
         None => server.to_string(),
@@ -42,7 +42,7 @@ fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
 ///
 /// # Errors
 /// [`CommandError::Failed`] when a rotation of it is running.
-pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, CommandError> {
+pub(super) fn claim(setup: &Setup, server: ServerId) -> Result<Claim, CommandError> {
     setup.exclusion()?.claim(server).map_err(|busy| {
         CommandError::Failed(format!("server {server} is busy: {busy}; try again when it is done"))
     })
@@ -52,7 +52,7 @@ pub fn claim(setup: &Setup, server: ServerId) -> Result<Claim, CommandError> {
 ///
 /// # Errors
 /// [`CommandError::Failed`] when it is not there or the provider does not say.
-pub async fn find(
+pub(super) async fn find(
     setup: &Setup,
     client: &Client,
     id: SnapshotId,
@@ -72,7 +72,7 @@ pub async fn find(
 
 /// The scope of a call about a server, by its configured name where it has one.
 #[must_use]
-pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> CallContext {
+pub(super) fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> CallContext {
     match setup.server(server) {
         Some(server) => CallContext::of(server, shutdown),
         None => CallContext::of_server(server, format!("server-{server}"), shutdown),
@@ -84,7 +84,7 @@ pub fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken) -> Ca
 /// # Errors
 /// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there
 /// is no free slot, when the provider does not make it, or when nobody knows whether it did.
-pub async fn create(
+pub(super) async fn create(
     setup: &Setup,
     client: &Client,
     server: ServerId,

@@ -33,7 +33,7 @@ const TICKS_SHOWN: usize = 3;
 ///
 /// Ends with 78 when the configuration is bad.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ask the provider too: what the token may do, and each server's slots
     #[arg(long)]
     online: bool,
@@ -101,7 +101,7 @@ impl CheckFinding {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let path = locate(&arguments.config);
     let clock = Clock::system();
     let loaded = match config::read(&path) {

@@ -11,7 +11,7 @@ use crate::cli::{Cli, Exit, console};
 /// Packages have it installed already. By hand, for bash:
 /// snapring completions bash >~/.local/share/bash-completion/completions/snapring
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// bash, zsh or fish
     #[arg(value_name = "SHELL", hide_possible_values = true)]
     shell: Known,
@@ -29,7 +29,7 @@ enum Known {
 ///
 /// # Errors
 /// [`CommandError::Quiet`] when nothing can be written.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let shell = match arguments.shell {
         Known::Bash => Shell::Bash,
         Known::Zsh => Shell::Zsh,

@@ -12,7 +12,7 @@ use crate::telemetry;
 ///
 /// # Errors
 /// [`CommandError::Quiet`] when nothing can be written any more.
-pub fn print(text: &str) -> Result<(), CommandError> {
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
@@ -24,19 +24,19 @@ pub fn print(text: &str) -> Result<(), CommandError> {
 ///
 /// # Errors
 /// As for [`print()`].
-pub fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|problem| CommandError::Failed(problem.to_string()))?;
     print(&text)
 }
 
 /// Says something beside the data.
-pub fn note(text: &str) {
+pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Says what a person should know.
-pub fn warning(text: &str) {
+pub(super) fn warning(text: &str) {
     note(&with_priority(4, text, telemetry::stderr_is_the_journal()));
 }
 
@@ -63,7 +63,7 @@ fn with_priority(priority: u8, text: &str, journal: bool) -> String {
 
 /// Whether standard error takes colours: a terminal, and no `$NO_COLOR`.
 #[must_use]
-pub fn colours() -> bool {
+pub(super) fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }
 
@@ -71,7 +71,7 @@ pub fn colours() -> bool {
 ///
 /// # Errors
 /// [`CommandError::Usage`] when nobody can be asked: standard input is not a terminal.
-pub fn confirm(question: &str, answer: &str) -> Result<bool, CommandError> {
+pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(CommandError::Usage(
             "this needs an answer, and nobody is at the terminal; say --yes if you are sure"

@@ -13,7 +13,7 @@ use crate::naming::is_name_character;
 ///
 /// Rotations count it and never delete it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Id or name of a server in the configuration
     #[arg(value_name = "SERVER")]
     server: String,
@@ -47,7 +47,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let server = setup.find(&arguments.server)?.id;
     let client = setup.client()?;

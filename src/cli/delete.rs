@@ -17,7 +17,7 @@ use crate::snapshot::{Listing, Snapshot, Status};
 ///
 /// A pinned one is refused.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The snapshot's id, as `snapring list` shows it
     #[arg(value_name = "ID", value_parser = parse_id)]
     id: SnapshotId,
@@ -36,7 +36,7 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let client = setup.client()?;
     let id = arguments.id;

@@ -73,7 +73,7 @@ jitter = "10m"
 /// Real HTTP on loopback; nothing of yours is touched, and neither configuration nor token is
 /// needed.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// How long to watch
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -86,7 +86,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let shutdown = StopSignals::listen()?.asked;
     let page = match arguments.listen {
         Some(address) => Some(listen(address).await?),

@@ -14,7 +14,7 @@ use crate::telemetry::FilterError;
 /// How a command ended when it could not go on. `cli::main` prints it, and nobody else does, but for
 /// commands that go on after it.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(super) enum CommandError {
     /// Something failed or was blocked.
     #[error("{0}")]
     Failed(String),
@@ -51,13 +51,13 @@ pub enum CommandError {
 
 impl CommandError {
     /// One server's failure.
-    pub fn of_server(server: &Server, problem: impl Display) -> Self {
+    pub(super) fn of_server(server: &Server, problem: impl Display) -> Self {
         Self::Failed(format!("{}: {problem}", server.name))
     }
 
     /// What the command ends with.
     #[must_use]
-    pub fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Failed(_) | Self::Unclear { .. } => Exit::Trouble,
             Self::Usage(_) => Exit::Usage,
@@ -67,7 +67,7 @@ impl CommandError {
     }
 
     /// Prints it on standard error. For `cli::main`, and for commands that go on after it.
-    pub fn report(&self) {
+    pub(super) fn report(&self) {
         if let Some(text) = self.printed(console::colours()) {
             console::mistake(&text);
         }

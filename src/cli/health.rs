@@ -17,7 +17,7 @@ use crate::observe::client::ask;
 /// in there does not matter. Prints its answer, and ends with 0 if it is well, else with 1; with 2 or
 /// 78 where the configuration names no address to ask.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ask whether it can do its work too: token accepted, configuration in force
     #[arg(long)]
     ready: bool,
@@ -32,7 +32,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let Some(address) = config::listen_in(&locate(&arguments.config)) else {
         let (path, _) = load(&arguments.config)?;
         return Err(CommandError::Usage(format!(

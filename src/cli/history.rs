@@ -24,7 +24,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 /// Reads what the daemon keeps (see [store] in snapring.toml(5)), whether it runs or not, and asks
 /// the provider nothing. Rotations of the last 90 days are there.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ids or names of servers, of today's configuration or of the past; none: all
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
@@ -74,7 +74,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let place = setup.store();
     if let Some(text) = unreadable(&place) {

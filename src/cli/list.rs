@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 
 /// List snapshots: whose they are, how old, and the slots left.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ids or names of servers; none: all
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
@@ -51,7 +51,7 @@ struct SnapshotRow {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;

@@ -16,7 +16,7 @@ use crate::cli::{Exit, console};
 ///
 /// Packages have the pages installed already. Without one: snapring man | man -l -
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Which one: snapring, snapring.toml, or a command
     #[arg(value_name = "PAGE", default_value = "snapring")]
     page: String,
@@ -30,7 +30,7 @@ pub struct Arguments {
 /// # Errors
 /// [`CommandError::Usage`] when there is no such page, [`CommandError::Failed`] when one cannot be
 /// written.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let pages = pages();
     let Some(directory) = arguments.directory else {
         let wanted = [arguments.page.clone(), format!("snapring-{}", arguments.page)];

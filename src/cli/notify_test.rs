@@ -20,7 +20,7 @@ use crate::notify::message::Bundle;
 /// Of addresses only the host is shown. A check of healthchecks notes the test without a change of
 /// its state. Ends with 1 unless every one of them took it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,7 +42,7 @@ struct Row {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let targets = &setup.settings.notify;
     if targets.is_empty() {

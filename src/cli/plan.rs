@@ -19,7 +19,7 @@ use crate::server::Server;
 ///
 /// It is the very plan that `rotate` and `run` carry out. Ends with 1 when a ring is blocked.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ids or names of servers; none: all
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
@@ -82,7 +82,7 @@ struct FateRow<'a> {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;

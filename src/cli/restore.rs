@@ -21,7 +21,7 @@ use crate::snapshot::{Snapshot, Status};
 #[command(
     override_usage = "snapring restore [OPTIONS] <ID>\n       snapring restore [OPTIONS] latest <SERVER>"
 )]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The snapshot's id, or the word `latest`
     #[arg(value_name = "ID|latest", value_parser = parse_which)]
     which: Which,
@@ -57,7 +57,7 @@ fn parse_which(text: &str) -> Result<Which, String> {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let stop = StopSignals::listen()?;
     stop.unless_at_once(restore(arguments, stop.asked.clone())).await?
 }

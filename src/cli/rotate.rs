@@ -35,7 +35,7 @@ const AT_ONCE: usize = 1000;
 /// daemon's store, and the daemon learns of it there within seconds.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").args(["servers", "all"]).required(true)))]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ids or names of servers
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::AsConfigured)?;
     let mut servers = setup.select(&arguments.servers)?;
     if arguments.all {

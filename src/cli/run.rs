@@ -20,7 +20,7 @@ use crate::rotation::hooks::Processes;
 /// HUP: read the configuration again, and keep the old one if the new one is bad. USR1: rotate
 /// every enabled server now.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -29,7 +29,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let signals = catch_signals()?;
     let Setup { path, settings, clock } = Setup::read_as_daemon(&arguments.config)?;
     let dependencies = Process {

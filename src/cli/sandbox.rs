@@ -24,7 +24,7 @@ use crate::sandbox::provider::{Options, Provider};
 /// address and the token to use, and ends with Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// A loopback address; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -89,7 +89,7 @@ fn fill(provider: &mut Provider, snapshots: u32, now: Timestamp) {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let seed = arguments.seed.unwrap_or_else(seed);
     let token = SecretString::from(format!("vps_sandbox_{seed:016x}"));
     let options = Options {

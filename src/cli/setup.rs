@@ -32,7 +32,7 @@ use crate::telemetry::LogFormat;
 use crate::telemetry::{self, Form};
 
 /// A configuration that was found good, and the clock.
-pub struct Setup {
+pub(super) struct Setup {
     /// Where it was read from.
     pub path: PathBuf,
     /// What it says.
@@ -43,7 +43,7 @@ pub struct Setup {
 
 /// How much a command says in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verbosity {
+pub(super) enum Verbosity {
     /// What the configuration says.
     AsConfigured,
     /// To a person at a terminal only what went wrong; elsewhere as configured.
@@ -53,7 +53,7 @@ pub enum Verbosity {
 impl Verbosity {
     /// The level that it comes to.
     #[must_use]
-    pub fn level(self, settings: &Settings) -> &str {
+    pub(super) fn level(self, settings: &Settings) -> &str {
         match self {
             Self::Quiet if std::io::stderr().is_terminal() => "error",
             Self::Quiet | Self::AsConfigured => &settings.log.level,
@@ -66,7 +66,10 @@ impl Setup {
     ///
     /// # Errors
     /// As for [`load`] and [`begin_logging`].
-    pub fn read(argument: &ConfigArgument, verbosity: Verbosity) -> Result<Self, CommandError> {
+    pub(super) fn read(
+        argument: &ConfigArgument,
+        verbosity: Verbosity,
+    ) -> Result<Self, CommandError> {
         let (path, loaded) = load(argument)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));
@@ -81,7 +84,7 @@ impl Setup {
     ///
     /// # Errors
     /// As for [`Setup::read`]; a quiet one where the log has the mistakes.
-    pub fn read_as_daemon(argument: &ConfigArgument) -> Result<Self, CommandError> {
+    pub(super) fn read_as_daemon(argument: &ConfigArgument) -> Result<Self, CommandError> {
         let path = locate(argument);
         let loaded = match config::read(&path) {
             Ok(loaded) => loaded,
@@ -110,7 +113,7 @@ impl Setup {
     /// # Errors
     /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does
     /// not work.
-    pub fn client(&self) -> Result<Client, CommandError> {
+    pub(super) fn client(&self) -> Result<Client, CommandError> {
         Ok(connect(&self.settings.api, self.clock.clone())?)
     }
 
@@ -118,7 +121,7 @@ impl Setup {
     ///
     /// # Errors
     /// As for [`Setup::client`] and [`Setup::exclusion`].
-    pub fn context(&self, shutdown: CancellationToken) -> Result<Context, CommandError> {
+    pub(super) fn context(&self, shutdown: CancellationToken) -> Result<Context, CommandError> {
         Ok(Context {
             client: Arc::new(self.client()?),
             exclusion: self.exclusion()?,
@@ -133,7 +136,7 @@ impl Setup {
 
     /// Where the daemon keeps what has been.
     #[must_use]
-    pub fn store(&self) -> Place {
+    pub(super) fn store(&self) -> Place {
         Place::of_command(self.settings.store.as_ref(), |name| std::env::var_os(name))
     }
 
@@ -142,7 +145,7 @@ impl Setup {
     /// # Errors
     /// [`CommandError::Failed`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
-    pub fn exclusion(&self) -> Result<Exclusion, CommandError> {
+    pub(super) fn exclusion(&self) -> Result<Exclusion, CommandError> {
         let account = self.settings.api.base_url.as_str();
         Ok(Exclusion::of_this_machine(account, &self.clock, |name| std::env::var_os(name))?)
     }
@@ -152,7 +155,7 @@ impl Setup {
     ///
     /// # Errors
     /// [`CommandError::Usage`] when one is not in the configuration.
-    pub fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, CommandError> {
+    pub(super) fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, CommandError> {
         for name in named {
             self.find(name)?;
         }
@@ -166,7 +169,7 @@ impl Setup {
     ///
     /// # Errors
     /// [`CommandError::Usage`] when it is not in the configuration.
-    pub fn find(&self, name: &str) -> Result<&Arc<Server>, CommandError> {
+    pub(super) fn find(&self, name: &str) -> Result<&Arc<Server>, CommandError> {
         self.settings.servers.iter().find(|server| answers_to(server, name)).ok_or_else(|| {
             let known: Vec<_> = self
                 .settings
@@ -186,7 +189,7 @@ impl Setup {
 
     /// The configured server of this number.
     #[must_use]
-    pub fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
+    pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         self.settings.servers.iter().find(|server| server.id == id)
     }
 }
@@ -197,7 +200,7 @@ fn answers_to(server: &Server, name: &str) -> bool {
 
 /// The configuration that the argument or the environment names.
 #[must_use]
-pub fn locate(argument: &ConfigArgument) -> PathBuf {
+pub(super) fn locate(argument: &ConfigArgument) -> PathBuf {
     config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref())
 }
 
@@ -205,7 +208,7 @@ pub fn locate(argument: &ConfigArgument) -> PathBuf {
 ///
 /// # Errors
 /// [`CommandError::Mistakes`] when it is bad.
-pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), CommandError> {
+pub(super) fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), CommandError> {
     let path = locate(argument);
     let loaded = config::read(&path)?;
     Ok((path, loaded))
@@ -215,16 +218,16 @@ pub fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), CommandError
 ///
 /// # Errors
 /// [`CommandError::Usage`] when `$SNAPRING_LOG` is not a filter.
-pub fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
+pub(super) fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
     Ok(telemetry::begin(settings.log.format, level)?)
 }
 
 /// How long a person waits for a look, however long the provider asks to wait.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The ring of each server, as the provider lists it; all are asked at once, and the client sees to
 /// how many requests are under way.
-pub async fn rings<'s>(
+pub(super) async fn rings<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
@@ -240,7 +243,7 @@ pub async fn rings<'s>(
 
 /// The rings that could be had; the others' failures are printed, and make it
 /// [`Exit::Trouble`]. The command goes on with the rest.
-pub async fn rings_or_trouble<'s>(
+pub(super) async fn rings_or_trouble<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> (Vec<(&'s Arc<Server>, Ring)>, Exit) {

@@ -10,7 +10,7 @@ use crate::daemon::signals::{self, LAST_WORDS, Signal, Signals};
 
 /// What a command has been asked.
 #[derive(Debug, Clone, Default)]
-pub struct StopSignals {
+pub(super) struct StopSignals {
     /// Cancelled once it is to start nothing new.
     pub asked: CancellationToken,
     at_once: CancellationToken,
@@ -21,7 +21,7 @@ impl StopSignals {
     ///
     /// # Errors
     /// As for [`catch_signals`].
-    pub fn listen() -> Result<Self, CommandError> {
+    pub(super) fn listen() -> Result<Self, CommandError> {
         let mut signals = catch_signals()?;
         let stop = Self::default();
         let Self { asked, at_once } = stop.clone();
@@ -46,7 +46,7 @@ impl StopSignals {
     ///
     /// # Errors
     /// [`CommandError::Quiet`] when it was broken off.
-    pub async fn unless_at_once<T>(
+    pub(super) async fn unless_at_once<T>(
         &self,
         work: impl Future<Output = T>,
     ) -> Result<T, CommandError> {
@@ -58,7 +58,7 @@ impl StopSignals {
 ///
 /// # Errors
 /// [`CommandError::Failed`] when the system refuses.
-pub fn catch_signals() -> Result<Signals, CommandError> {
+pub(super) fn catch_signals() -> Result<Signals, CommandError> {
     signals::listen()
         .map_err(|problem| CommandError::Failed(format!("cannot catch signals: {problem}")))
 }

@@ -1,6 +1,6 @@
 //! `snapring status`
 
-pub mod nagios;
+pub(crate) mod nagios;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// of that is bad by now; without one, asks the provider, and the store for how rotations ended. Ends
 /// with 1 when any server is in trouble.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Ids or names of servers; none: all
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
@@ -56,7 +56,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When it could not go on.
-pub async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let gathered = gather(&arguments).await;
     if let Some(max_age) = arguments.max_age {
         let check = match gathered {

@@ -33,7 +33,7 @@ pub enum Severity {
 
 /// A problem before its source is at hand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// How bad it is.
     pub severity: Severity,
     /// What is wrong, in one sentence without a full stop.
@@ -48,7 +48,7 @@ pub struct Draft {
 
 /// The text of a configuration as it may be shown: without anything that looks like a token.
 #[derive(Debug)]
-pub struct SourceText {
+pub(crate) struct SourceText {
     name: String,
     shown: String,
     line_starts: Vec<usize>,
@@ -57,7 +57,7 @@ pub struct SourceText {
 impl SourceText {
     /// Masks `secrets` and all that looks like a token of the provider's.
     #[must_use]
-    pub fn new(name: &str, text: &str, secrets: &[Range<usize>]) -> Self {
+    pub(crate) fn new(name: &str, text: &str, secrets: &[Range<usize>]) -> Self {
         let mut shown = text.to_owned();
         for secret in secrets {
             mask(&mut shown, secret.clone());
@@ -272,7 +272,7 @@ impl fmt::Display for Problem {
 }
 
 /// Writes warnings of a configuration that is good into the log, as many as anybody reads.
-pub fn log_warnings(event: &str, warnings: &[Problem]) {
+pub(crate) fn log_warnings(event: &str, warnings: &[Problem]) {
     for warning in warnings.iter().take(SHOWN) {
         tracing::warn!(event, "{warning}");
     }

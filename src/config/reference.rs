@@ -1,11 +1,12 @@
 //! What each key is for: the one text of which config.example.toml and snapring.toml(5) are made,
 //! and by which a key is known at all.
 
-pub mod example;
+#[cfg(test)]
+mod example;
 
 /// A table of the configuration.
 #[derive(Debug)]
-pub struct Section {
+pub(crate) struct Section {
     /// As it is written.
     pub header: &'static str,
     /// What it is for, in whole sentences.
@@ -16,7 +17,7 @@ pub struct Section {
 
 /// A key.
 #[derive(Debug)]
-pub struct KeyReference {
+pub(crate) struct KeyReference {
     /// As it is written.
     pub name: &'static str,
     /// What values it takes, in words.
@@ -30,6 +31,7 @@ pub struct KeyReference {
     /// What else the manual page says, in whole sentences.
     pub more: &'static str,
     /// Whether the example shows it commented out.
+    #[cfg_attr(not(test), allow(dead_code, reason = "read by the example, which a test writes"))]
     pub off: bool,
     /// Whether it may stand in `[defaults]`.
     pub shared: bool,
@@ -37,7 +39,7 @@ pub struct KeyReference {
 
 /// What holds where a key does not stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
+pub(crate) enum Absent {
     /// This value, as TOML.
     Value(&'static str),
     /// Something that no value says.
@@ -49,7 +51,7 @@ pub enum Absent {
 impl Absent {
     /// In words: `default "30s"`.
     #[must_use]
-    pub fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         match self {
             Self::Value(text) | Self::Means(text) => format!("default {text}"),
             Self::Refused => "no default".to_owned(),
@@ -71,7 +73,7 @@ const KEY: KeyReference = KeyReference {
 const SHARED: KeyReference = KeyReference { shared: true, ..KEY };
 
 /// `[api]`.
-pub const API: Section = Section {
+pub(crate) const API: Section = Section {
     header: "[api]",
     text: "How the provider is reached. All keys have defaults, and so has the whole table.",
     keys: &[
@@ -149,11 +151,11 @@ pub const API: Section = Section {
 };
 
 /// What stands in `[defaults]` above its keys.
-pub const DEFAULTS: &str =
+pub(crate) const DEFAULTS: &str =
     "Whatever most servers share. Any key of a [[server]] may stand here but id, name and pin.";
 
 /// `[[server]]`, and but for its own keys `[defaults]`.
-pub const SERVER: Section = Section {
+pub(crate) const SERVER: Section = Section {
     header: "[[server]]",
     text: "A server of the account, once for each. What it does not say comes from [defaults].",
     keys: &[
@@ -295,7 +297,7 @@ pub const SERVER: Section = Section {
 };
 
 /// `[server.hooks]`.
-pub const HOOKS: Section = Section {
+pub(crate) const HOOKS: Section = Section {
     header: "[server.hooks]",
     text: "Programs that run around a create: argument lists, no shell. SNAPRING_SERVER, \
            SNAPRING_SERVER_ID, SNAPRING_TICK and SNAPRING_SNAPSHOT tell them the context, and \
@@ -329,7 +331,7 @@ pub const HOOKS: Section = Section {
 };
 
 /// `[http]`.
-pub const HTTP: Section = Section {
+pub(crate) const HTTP: Section = Section {
     header: "[http]",
     text: "A page for people, metrics for Prometheus, probes for an orchestrator. Read-only, without \
            secrets, and open to whoever reaches it.",
@@ -347,7 +349,7 @@ pub const HTTP: Section = Section {
 };
 
 /// `[store]`.
-pub const STORE: Section = Section {
+pub(crate) const STORE: Section = Section {
     header: "[store]",
     text: "Where the history of rotations is kept, for 90 days. Losing it loses no safety.",
     keys: &[KeyReference {
@@ -365,7 +367,7 @@ pub const STORE: Section = Section {
 };
 
 /// `[log]`.
-pub const LOG: Section = Section {
+pub(crate) const LOG: Section = Section {
     header: "[log]",
     text: "How events are written.",
     keys: &[
@@ -392,7 +394,7 @@ pub const LOG: Section = Section {
 };
 
 /// `[[notify]]`.
-pub const NOTIFY: Section = Section {
+pub(crate) const NOTIFY: Section = Section {
     header: "[[notify]]",
     text: "Who is told when servers begin to fail and when they are well again: a webhook, once for \
            each. `snapring notify-test` sends each a test.",
@@ -429,7 +431,7 @@ pub const NOTIFY: Section = Section {
 
 /// A phrase as a sentence.
 #[must_use]
-pub fn sentence(phrase: &str) -> String {
+pub(crate) fn sentence(phrase: &str) -> String {
     let mut letters = phrase.chars();
     letters
         .next()
@@ -438,19 +440,19 @@ pub fn sentence(phrase: &str) -> String {
 
 /// The names of keys, in their order.
 #[must_use]
-pub fn names(keys: &[KeyReference]) -> Vec<&'static str> {
+pub(crate) fn names(keys: &[KeyReference]) -> Vec<&'static str> {
     keys.iter().map(|key| key.name).collect()
 }
 
 /// The names of the keys that may stand in `[defaults]`.
 #[must_use]
-pub fn shared_names() -> Vec<&'static str> {
+pub(crate) fn shared_names() -> Vec<&'static str> {
     SERVER.keys.iter().filter(|key| key.shared).map(|key| key.name).collect()
 }
 
 /// A value that a key may have, as TOML; its table as it is written, like `[api]`.
 #[must_use]
-pub fn example_of(header: &str, name: &str) -> Option<&'static str> {
+pub(crate) fn example_of(header: &str, name: &str) -> Option<&'static str> {
     let header = if header == "[defaults]" { SERVER.header } else { header };
     let sections = [&API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
     let section = sections.into_iter().find(|section| section.header == header)?;

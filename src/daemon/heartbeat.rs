@@ -14,7 +14,7 @@ use crate::moment::Moment;
 
 /// Without a beat for so long the scheduler is stuck. It beats about twice a second; a fleet that is
 /// due at once, or a machine under load, delays a beat by seconds at most.
-pub const STUCK_AFTER: Duration = Duration::from_secs(10);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// When the scheduler last beat. Clones share it.
 #[derive(Debug, Clone)]

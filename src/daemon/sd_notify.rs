@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One thing to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notification {
+pub(super) enum Notification {
     /// The start, or a reload, is done.
     Ready,
     /// A reload has begun, at this reading of `CLOCK_MONOTONIC` in microseconds.
@@ -50,7 +50,7 @@ impl fmt::Display for Notification {
 
 /// The service manager that started this process, if one did and wants to be told.
 #[derive(Debug)]
-pub struct ServiceManager {
+pub(super) struct ServiceManager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     failed: AtomicBool,
 }
@@ -58,13 +58,13 @@ pub struct ServiceManager {
 impl ServiceManager {
     /// Nobody.
     #[must_use]
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self { socket: None, failed: AtomicBool::new(false) }
     }
 
     /// The one that `$NOTIFY_SOCKET` names. `variable` reads the environment.
     #[must_use]
-    pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub(super) fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let Some(address) = variable("NOTIFY_SOCKET").filter(|it| !it.is_empty()) else {
             return Self::none();
         };
@@ -78,7 +78,7 @@ impl ServiceManager {
     ///
     /// # Errors
     /// When it is neither, or the system gives no sockets.
-    pub fn at(address: &[u8]) -> io::Result<Self> {
+    pub(super) fn at(address: &[u8]) -> io::Result<Self> {
         let address = match address {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(address))?,
@@ -94,12 +94,12 @@ impl ServiceManager {
 
     /// Whether somebody listens.
     #[must_use]
-    pub fn listens(&self) -> bool {
+    pub(super) fn listens(&self) -> bool {
         self.socket.is_some()
     }
 
     /// Tells all of it in one message. That it could not be told is logged, once in a row.
-    pub fn tell(&self, states: &[Notification]) {
+    pub(super) fn tell(&self, states: &[Notification]) {
         let Some((socket, address)) = self.socket.as_ref().filter(|_| !states.is_empty()) else {
             return;
         };
@@ -120,7 +120,7 @@ impl ServiceManager {
 
 /// Within which span the service manager wants a sign of life, if it does.
 #[must_use]
-pub fn watchdog(variable: impl Fn(&str) -> Option<OsString>) -> Option<Duration> {
+pub(super) fn watchdog(variable: impl Fn(&str) -> Option<OsString>) -> Option<Duration> {
     let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
     let meant = variable("WATCHDOG_PID").is_none()
         || number("WATCHDOG_PID") == Some(u64::from(std::process::id()));

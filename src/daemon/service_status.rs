@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the service manager.
-pub struct ServiceStatus {
+pub(super) struct ServiceStatus {
     manager: ServiceManager,
     watchdog: Option<Duration>,
     clock: Clock,
@@ -42,40 +42,40 @@ struct LastSent {
 impl ServiceStatus {
     /// Talks to this service manager, which wants a sign of life within each `watchdog`.
     #[must_use]
-    pub fn new(manager: ServiceManager, watchdog: Option<Duration>, clock: Clock) -> Self {
+    pub(super) fn new(manager: ServiceManager, watchdog: Option<Duration>, clock: Clock) -> Self {
         Self { manager, watchdog, clock, news: Mutex::default(), changed: Notify::new() }
     }
 
     /// A rotation has ended.
-    pub fn rotated(&self, report: &Report) {
+    pub(super) fn rotated(&self, report: &Report) {
         let words = format!("{} {}", report.outcome.as_str(), report.server);
         self.note(|news, now| news.last = Some((words, now)));
     }
 
     /// The daemon is set going.
-    pub fn ready(&self, daemon: &Daemon) {
+    pub(super) fn ready(&self, daemon: &Daemon) {
         self.manager.tell(&[Notification::Ready, Notification::Status(self.status(daemon))]);
     }
 
     /// The configuration is about to be read again.
-    pub fn reloading(&self) {
+    pub(super) fn reloading(&self) {
         self.manager.tell(&[Notification::Reloading(clock::monotonic_us())]);
     }
 
     /// The configuration was read again; `refused` says why it is not in force.
-    pub fn reloaded(&self, daemon: &Daemon, refused: Option<String>) {
+    pub(super) fn reloaded(&self, daemon: &Daemon, refused: Option<String>) {
         self.note(|news, now| news.refused = refused.map(|reason| (reason, now)));
         self.ready(daemon);
     }
 
     /// The daemon is about to end. No sign of life is owed from here on.
-    pub fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         let status = "ending: nothing new starts, calls under way end".to_owned();
         self.manager.tell(&[Notification::Stopping, Notification::Status(status)]);
     }
 
     /// Tells how things are, for as long as it is polled.
-    pub async fn keep(&self, daemon: &Daemon) -> Infallible {
+    pub(super) async fn keep(&self, daemon: &Daemon) -> Infallible {
         if !self.manager.listens() {
             return std::future::pending().await;
         }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 /// How long calls that a second [`Signal::End`] breaks off may take to leave their events.
-pub const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Signals(signal_hook_tokio::Signals);
 ///
 /// # Errors
 /// When the system refuses.
-pub fn listen() -> io::Result<Signals> {
+pub(crate) fn listen() -> io::Result<Signals> {
     signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map(Signals)
 }
 

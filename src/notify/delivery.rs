@@ -54,7 +54,7 @@ pub(super) struct Delivery {
 
 /// What became of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tried {
+pub(crate) struct Tried {
     /// Its class.
     pub outcome: Outcome,
     /// The HTTP status, where there was an answer.
@@ -66,7 +66,7 @@ pub struct Tried {
 }
 
 /// Posts once.
-pub async fn attempt(
+pub(crate) async fn attempt(
     post: &dyn Post,
     clock: &Clock,
     format: Format,

@@ -48,7 +48,7 @@ pub struct PostAnswer {
 }
 
 /// The future of one letter.
-pub type Posting<'a> =
+pub(crate) type Posting<'a> =
     Pin<Box<dyn Future<Output = Result<PostAnswer, TransportError>> + Send + 'a>>;
 
 /// Carries letters. An implementation follows no redirect and tries nothing twice; how long it may
@@ -59,7 +59,7 @@ pub trait Post: Send + Sync {
 }
 
 /// Over the network. It knows nothing of the account and its token.
-pub struct HttpPost {
+pub(crate) struct HttpPost {
     clock: Clock,
     /// Made when the first letter goes: to read the system's TLS roots takes a while.
     client: OnceLock<Result<reqwest::Client, String>>,
@@ -68,7 +68,7 @@ pub struct HttpPost {
 impl HttpPost {
     /// Ready to post; connects to nothing yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self { clock, client: OnceLock::new() }
     }
 

@@ -18,7 +18,7 @@ const REASON_IN_A_LIST: usize = 120;
 const REASON_ALONE: usize = 600;
 
 /// How long a text may be, in bytes: ntfy makes an attachment of what is longer than 4096.
-pub const MAX_TEXT_BYTES: usize = 3800;
+pub(crate) const MAX_TEXT_BYTES: usize = 3800;
 
 /// News of one kind that go out together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Bundle {
 /// one subject's own story is another one: that one is told in its order. Of successes of one
 /// server the last is told.
 #[must_use]
-pub fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle> {
+pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle> {
     let Some(failing) = notices.last().map(|last| last.failing) else { return Vec::new() };
     let mut rounds: Vec<Vec<Notice>> = Vec::new();
     let mut round: Vec<Notice> = Vec::new();

@@ -101,7 +101,7 @@ pub struct Notice {
 
 /// Who fails. Only servers that are configured count.
 #[derive(Debug, Clone, Default)]
-pub struct States {
+pub(crate) struct States {
     configured: BTreeSet<ServerId>,
     failing: BTreeMap<ServerId, FailingSince>,
     account: Option<FailingSince>,
@@ -112,7 +112,7 @@ impl States {
     /// so that a restart neither repeats a failure nor loses a recovery. Rotations that were
     /// skipped or that a shutdown broke off are not to be counted there.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         configured: impl IntoIterator<Item = ServerId>,
         last_known: impl IntoIterator<Item = (ServerId, bool)>,
     ) -> Self {
@@ -127,19 +127,19 @@ impl States {
     }
 
     /// From now on these are the servers. What is not among them is forgotten.
-    pub fn configure(&mut self, configured: impl IntoIterator<Item = ServerId>) {
+    pub(crate) fn configure(&mut self, configured: impl IntoIterator<Item = ServerId>) {
         self.configured = configured.into_iter().collect();
         self.failing.retain(|server, _| self.configured.contains(server));
     }
 
     /// What fails now.
     #[must_use]
-    pub fn failing(&self) -> Failing {
+    pub(crate) fn failing(&self) -> Failing {
         Failing { servers: self.failing.len(), account: self.account.is_some() }
     }
 
     /// The news in a report of a rotation that ended at `now`.
-    pub fn take(&mut self, report: &Report, now: Timestamp) -> Vec<Notice> {
+    pub(crate) fn take(&mut self, report: &Report, now: Timestamp) -> Vec<Notice> {
         if !self.configured.contains(&report.server_id) {
             return Vec::new();
         }

@@ -18,7 +18,7 @@ const MOST: usize = 1 << 30;
 
 /// Why a daemon did not answer.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub(crate) enum NoAnswer {
     /// Nobody listens there.
     #[error("nobody listens on {0}")]
     Nobody(SocketAddr),
@@ -34,7 +34,7 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// When there was no whole answer within `patience`.
-pub async fn ask(
+pub(crate) async fn ask(
     address: SocketAddr,
     path: &str,
     patience: Duration,

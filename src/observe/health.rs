@@ -5,19 +5,19 @@ use crate::provider::token_state::TokenState;
 
 /// What stands in the way; nothing: all is well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Obstacles(Vec<String>);
+pub(super) struct Obstacles(Vec<String>);
 
 impl Obstacles {
     /// What says that the daemon is to be started anew.
     #[must_use]
-    pub fn to_life(view: &View) -> Self {
+    pub(super) fn to_life(view: &View) -> Self {
         let stuck = (!view.is_alive()).then(|| "the scheduler stands still".to_owned());
         Self(stuck.into_iter().collect())
     }
 
     /// What keeps the daemon from rotating as it should.
     #[must_use]
-    pub fn to_work(view: &View) -> Self {
+    pub(super) fn to_work(view: &View) -> Self {
         let Self(mut obstacles) = Self::to_life(view);
         match view.token() {
             TokenState::Accepted => {}
@@ -35,13 +35,13 @@ impl Obstacles {
 
     /// Whether there are none.
     #[must_use]
-    pub fn are_none(&self) -> bool {
+    pub(super) fn are_none(&self) -> bool {
         self.0.is_empty()
     }
 
     /// One a line; `ok` when there are none.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         if self.are_none() { "ok\n".to_owned() } else { self.0.join("\n") + "\n" }
     }
 }

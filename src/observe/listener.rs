@@ -41,7 +41,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// Listens, for as long as it is polled. What hinders it is told, and hinders nothing else.
-pub async fn listen(address: SocketAddr, view: View, clock: Clock) -> Infallible {
+pub(crate) async fn listen(address: SocketAddr, view: View, clock: Clock) -> Infallible {
     listen_within(BOUNDS, address, view, clock).await
 }
 
@@ -56,7 +56,7 @@ async fn listen_within(
 }
 
 /// The same where it listens already.
-pub async fn serve_on(listener: TcpListener, view: View, clock: Clock) -> Infallible {
+pub(crate) async fn serve_on(listener: TcpListener, view: View, clock: Clock) -> Infallible {
     accept(BOUNDS, listener, view, clock).await
 }
 

@@ -16,13 +16,13 @@ use crate::daemon::view::{ServerView, View};
 use crate::ring::Holder;
 
 /// What the answer is.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics, now.
 ///
 /// # Errors
 /// Never: text can always be written to a string.
-pub fn render(view: &View) -> Result<String, fmt::Error> {
+pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     view.call_metrics().register(&mut registry);
     let help = "How long rotations took";

@@ -45,7 +45,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 /// What a browser is told of where the page's parts may come from.
 #[must_use]
-pub fn content_security_policy() -> &'static str {
+pub(super) fn content_security_policy() -> &'static str {
     &POLICY
 }
 
@@ -53,7 +53,7 @@ pub fn content_security_policy() -> &'static str {
 ///
 /// # Errors
 /// Never: text can always be written to a string.
-pub fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
+pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
     let found = Found::among(view.rows(), &query.filter);
     Page::of(found, &DaemonStatus::of(view), query, view.now()).render()
 }

@@ -6,7 +6,7 @@ use crate::observe::status_document::{ServerState, StatusFilter};
 
 /// What a reader asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Query {
+pub(super) struct Query {
     /// Which servers.
     pub filter: StatusFilter,
     /// Which page of them, from 1.
@@ -18,7 +18,7 @@ impl Query {
     ///
     /// # Errors
     /// What is wrong with it, as a line for the reader.
-    pub fn read(text: &str) -> Result<Self, String> {
+    pub(super) fn read(text: &str) -> Result<Self, String> {
         let mut query = Self { page: 1, ..Self::default() };
         for (key, value) in form_urlencoded::parse(text.as_bytes()) {
             match key.as_ref() {

@@ -12,11 +12,11 @@ use crate::ring::Holder;
 use crate::status::{RingSeen, SlotSeen};
 
 /// Of what form it is. A reader that knows this number understands it: fields may be added under it.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// How things are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StatusDocument {
+pub(crate) struct StatusDocument {
     /// [`VERSION`].
     pub version: u32,
     /// snapring's own.
@@ -33,7 +33,7 @@ pub struct StatusDocument {
 
 /// How the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DaemonStatus {
+pub(crate) struct DaemonStatus {
     /// When it started.
     pub started_at: Timestamp,
     /// Whether its scheduler goes on.
@@ -53,7 +53,7 @@ pub struct DaemonStatus {
 
 /// Whether the store works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreStatus {
+pub(crate) struct StoreStatus {
     /// Whether it could be used when last tried.
     pub up: bool,
     /// How many rotations are missing from the history since the start.
@@ -70,7 +70,7 @@ impl Default for StoreStatus {
 impl StoreStatus {
     /// What to tell a person, when it does not work.
     #[must_use]
-    pub fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         (!self.up).then(|| match self.lost {
             0 => {
                 "the store is not working; rotations go on, but `history` is out of date".to_owned()
@@ -85,7 +85,7 @@ impl StoreStatus {
 /// How a server is. The worst comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ServerState {
+pub(crate) enum ServerState {
     /// Its last rotation failed.
     Failed,
     /// Its last rotation found no slot.
@@ -100,12 +100,12 @@ pub enum ServerState {
 
 impl ServerState {
     /// All of them, the worst first.
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Failed, Self::Blocked, Self::Unknown, Self::Ok, Self::Disabled];
 
     /// The word for it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Blocked => "blocked",
@@ -117,14 +117,14 @@ impl ServerState {
 
     /// Whether somebody must see to it.
     #[must_use]
-    pub fn is_trouble(self) -> bool {
+    pub(crate) fn is_trouble(self) -> bool {
         matches!(self, Self::Failed | Self::Blocked)
     }
 }
 
 /// How many servers are how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// All of them.
     pub servers: usize,
     /// Whose last rotation failed.
@@ -142,7 +142,7 @@ pub struct Totals {
 impl Totals {
     /// Counts them.
     #[must_use]
-    pub fn of(states: impl Iterator<Item = ServerState>) -> Self {
+    pub(crate) fn of(states: impl Iterator<Item = ServerState>) -> Self {
         let mut totals = Self::default();
         for state in states {
             totals.servers += 1;
@@ -159,7 +159,7 @@ impl Totals {
 
     /// How many are so.
     #[must_use]
-    pub fn count(&self, state: ServerState) -> usize {
+    pub(crate) fn count(&self, state: ServerState) -> usize {
         match state {
             ServerState::Failed => self.failed,
             ServerState::Blocked => self.blocked,
@@ -172,7 +172,7 @@ impl Totals {
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerRecord {
+pub(crate) struct ServerRecord {
     /// The provider's number.
     pub id: ServerId,
     /// Its name in the configuration.
@@ -196,7 +196,7 @@ pub struct ServerRecord {
 
 /// Since when rotations end badly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TroubleStatus {
+pub(crate) struct TroubleStatus {
     /// When the first of them ended.
     pub since: Timestamp,
     /// How many have, as far as is remembered.
@@ -207,7 +207,7 @@ pub struct TroubleStatus {
 
 /// A rotation that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RotationStatus {
+pub(crate) struct RotationStatus {
     /// Its tick.
     pub tick: Timestamp,
     /// When it ended.
@@ -220,7 +220,7 @@ pub struct RotationStatus {
 
 /// A rotation under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderWayStatus {
+pub(crate) struct UnderWayStatus {
     /// Its tick.
     pub tick: Timestamp,
     /// When it began.
@@ -229,7 +229,7 @@ pub struct UnderWayStatus {
 
 /// A rotation to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NextStatus {
+pub(crate) struct NextStatus {
     /// Its tick.
     pub tick: Timestamp,
     /// When it starts: the tick, and what jitter adds.
@@ -238,7 +238,7 @@ pub struct NextStatus {
 
 /// The slots, as they were when the provider listed them last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RingStatus {
+pub(crate) struct RingStatus {
     /// When that was.
     pub seen_at: Timestamp,
     /// How many there are.
@@ -262,7 +262,7 @@ pub struct RingStatus {
 
 /// One snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotStatus {
+pub(crate) struct SnapshotStatus {
     /// The provider's number.
     pub id: SnapshotId,
     /// Its name.
@@ -279,7 +279,7 @@ pub struct SnapshotStatus {
 
 /// Which servers are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StatusFilter {
+pub(crate) struct StatusFilter {
     /// Those whose name, or whole number, holds this, whatever its case.
     pub words: String,
     /// Those that are so.
@@ -298,7 +298,7 @@ impl StatusFilter {
 
 /// Those of the servers that a filter takes.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     /// How many servers are how, all of them counted.
     pub totals: Totals,
     /// What was found: those in trouble first, then by name.
@@ -308,7 +308,7 @@ pub struct Found {
 impl Found {
     /// Looks through these.
     #[must_use]
-    pub fn among(rows: Vec<ServerView>, filter: &StatusFilter) -> Self {
+    pub(crate) fn among(rows: Vec<ServerView>, filter: &StatusFilter) -> Self {
         let mut rows: Vec<(ServerState, ServerView)> =
             rows.into_iter().map(|row| (state(&row), row)).collect();
         let totals = Totals::of(rows.iter().map(|(state, _)| *state));
@@ -322,7 +322,7 @@ impl Found {
 
 /// How a server is.
 #[must_use]
-pub fn state(row: &ServerView) -> ServerState {
+pub(crate) fn state(row: &ServerView) -> ServerState {
     match (row.server.enabled, &row.status.trouble, row.status.last_success) {
         (false, ..) => ServerState::Disabled,
         (true, Some(trouble), _) if trouble.blocked => ServerState::Blocked,
@@ -335,7 +335,7 @@ pub fn state(row: &ServerView) -> ServerState {
 impl DaemonStatus {
     /// How a running daemon is.
     #[must_use]
-    pub fn of(view: &View) -> Self {
+    pub(crate) fn of(view: &View) -> Self {
         let configuration = view.configuration();
         Self {
             started_at: view.started_at(),
@@ -352,7 +352,7 @@ impl DaemonStatus {
 impl StatusDocument {
     /// How these servers are; `daemon` where one runs.
     #[must_use]
-    pub fn of(found: &Found, daemon: Option<DaemonStatus>, at: Timestamp) -> Self {
+    pub(crate) fn of(found: &Found, daemon: Option<DaemonStatus>, at: Timestamp) -> Self {
         Self {
             version: VERSION,
             snapring: env!("CARGO_PKG_VERSION").to_owned(),
@@ -367,7 +367,7 @@ impl StatusDocument {
 impl ServerRecord {
     /// How a server is.
     #[must_use]
-    pub fn of(row: &ServerView, state: ServerState) -> Self {
+    pub(crate) fn of(row: &ServerView, state: ServerState) -> Self {
         let ServerView { server, status, next } = row;
         Self {
             id: server.id,

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 
 /// What a request is for, as far as the line is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
+pub(super) enum Urgency {
     /// It changes something on the strength of a listing.
     Change,
     /// It only looks.
@@ -24,7 +24,7 @@ pub enum Urgency {
 
 /// The line that every request of an account goes through. Clones are the same line.
 #[derive(Debug, Clone)]
-pub struct Admission {
+pub(super) struct Admission {
     clock: Clock,
     /// One look at a time may stand in the line.
     looks: Arc<tokio::sync::Mutex<()>>,
@@ -47,12 +47,14 @@ struct Gate {
 /// The right to have one request under way; ends when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Admitted<'a>(#[expect(dead_code, reason = "held for its drop")] SemaphorePermit<'a>);
+pub(super) struct Admitted<'a>(
+    #[expect(dead_code, reason = "held for its drop")] SemaphorePermit<'a>,
+);
 
 impl Admission {
     /// A line for `max_in_flight` requests at once and `requests_per_minute` (0: no limit).
     #[must_use]
-    pub fn new(clock: Clock, max_in_flight: NonZeroUsize, requests_per_minute: u32) -> Self {
+    pub(super) fn new(clock: Clock, max_in_flight: NonZeroUsize, requests_per_minute: u32) -> Self {
         Self {
             clock,
             looks: Arc::default(),
@@ -66,12 +68,12 @@ impl Admission {
     /// The same, for an account that has another line already: what the provider asked one of them to
     /// wait for holds both, and none begins before it may after the other.
     #[must_use]
-    pub fn beside(self, other: &Self) -> Self {
+    pub(super) fn beside(self, other: &Self) -> Self {
         Self { gate: Arc::clone(&other.gate), ..self }
     }
 
     /// Waits for one's turn. May be dropped at any time; the turn then goes to the next one.
-    pub async fn admit(&self, urgency: Urgency) -> Admitted<'_> {
+    pub(super) async fn admit(&self, urgency: Urgency) -> Admitted<'_> {
         let _only_look = match urgency {
             Urgency::Look => Some(self.looks.lock().await),
             Urgency::Change => None,
@@ -93,7 +95,7 @@ impl Admission {
     }
 
     /// Closes the gate for the whole account for `span` from now, unless it is closed for longer.
-    pub fn close_for(&self, span: Duration) {
+    pub(super) fn close_for(&self, span: Duration) {
         let until = self.clock.now().uptime.saturating_add(span);
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.closed_until = gate.closed_until.max(until);

@@ -9,7 +9,7 @@ use crate::provider::metrics::CallMetrics;
 
 /// What a call is about, for its event.
 #[derive(Debug, Clone, Default)]
-pub struct CallSubject {
+pub(crate) struct CallSubject {
     /// Of which server.
     pub server_id: Option<ServerId>,
     /// Its name in the configuration.

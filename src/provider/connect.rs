@@ -36,7 +36,7 @@ impl ConnectError {
 ///
 /// # Errors
 /// When there is no usable token, or TLS does not work.
-pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, ConnectError> {
+pub(crate) fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, ConnectError> {
     let credentials = locate_credentials(settings);
     if let Err(problem) = credentials.token() {
         return Err(ConnectError::Token(explain(problem)));
@@ -54,13 +54,13 @@ pub fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, ConnectEr
 
 /// Where this process gets the token from.
 #[must_use]
-pub fn locate_credentials(settings: &ApiSettings) -> Credentials {
+pub(crate) fn locate_credentials(settings: &ApiSettings) -> Credentials {
     Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name))
 }
 
 /// Why there is no token, with what to do if the service has one: only root can see that.
 #[must_use]
-pub fn explain(problem: CredentialError) -> String {
+pub(crate) fn explain(problem: CredentialError) -> String {
     let service = Path::new(SERVICE_CREDENTIALS);
     let hint = format!(
         "\nhint: the service's is at hand while it runs: put CREDENTIALS_DIRECTORY={} before the \
@@ -75,6 +75,6 @@ pub fn explain(problem: CredentialError) -> String {
 
 /// Where all randomness comes from: one number from the operating system.
 #[must_use]
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     rand::rand_core::UnwrapErr(SysRng).next_u64()
 }

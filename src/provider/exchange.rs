@@ -24,7 +24,7 @@ use crate::provider::token_state::{TokenHistory, TokenState};
 use crate::provider::transport::{Method, Request, TornBody, Transport};
 
 /// The oldest listing that anything may be created or deleted on the strength of.
-pub const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
+pub(super) const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// One request, before it has its turn.
 pub(crate) struct Call<'a> {

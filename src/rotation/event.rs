@@ -10,7 +10,7 @@ use crate::report::{BrokenOffBy, Report, RotationOutcome};
 use crate::server::Server;
 
 /// Writes the rotation's event. To be called once for each rotation, where it ends.
-pub fn log(report: &Report) {
+pub(crate) fn log(report: &Report) {
     macro_rules! event {
         ($level:ident) => {
             tracing::$level!(
@@ -70,7 +70,7 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
 
 /// The report of a rotation whose task did not come to its end.
 #[must_use]
-pub fn broken_off(server: &Server, tick: Tick, broken: &JoinError) -> Report {
+pub(crate) fn broken_off(server: &Server, tick: Tick, broken: &JoinError) -> Report {
     let by = if broken.is_cancelled() {
         BrokenOffBy::Request
     } else {

@@ -9,17 +9,17 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 /// What all fields of ours begin with.
-pub const PREFIX: &str = "SNAPRING_";
+pub(super) const PREFIX: &str = "SNAPRING_";
 
 /// What `journalctl -t` asks for.
-pub const IDENTIFIER: &str = "snapring";
+pub(super) const IDENTIFIER: &str = "snapring";
 
 /// journald drops a field with a longer name.
 const MAX_NAME_BYTES: usize = 64;
 
 /// The entry of an event, ready to be sent.
 #[must_use]
-pub fn entry(event: &Event<'_>) -> Vec<u8> {
+pub(super) fn entry(event: &Event<'_>) -> Vec<u8> {
     let metadata = event.metadata();
     let mut fields = Fields::default();
     event.record(&mut fields);

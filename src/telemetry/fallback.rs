@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A stream for whole lines. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Fallback {
+pub(super) struct Fallback {
     stream: Arc<Mutex<File>>,
     lost: Arc<AtomicU64>,
 }
@@ -27,7 +27,7 @@ pub struct Fallback {
 impl Fallback {
     /// One that writes there.
     #[must_use]
-    pub fn to(stream: File) -> Self {
+    pub(super) fn to(stream: File) -> Self {
         Self { stream: Arc::new(Mutex::new(stream)), lost: Arc::default() }
     }
 
@@ -35,13 +35,13 @@ impl Fallback {
     ///
     /// # Errors
     /// When there is no standard error.
-    pub fn to_standard_error() -> io::Result<Self> {
+    pub(super) fn to_standard_error() -> io::Result<Self> {
         Ok(Self::to(io::stderr().as_fd().try_clone_to_owned()?.into()))
     }
 
     /// How many lines could not be written since this was asked last.
     #[must_use]
-    pub fn take_lost(&self) -> u64 {
+    pub(super) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
 

@@ -8,7 +8,7 @@ use crate::telemetry::fallback::Fallback;
 use crate::telemetry::socket::{Sent, Socket};
 
 /// A layer that writes to the journal, with another one for when that does not work.
-pub struct Journald<L> {
+pub(super) struct Journald<L> {
     socket: Socket,
     fallback: Fallback,
     layer: L,
@@ -18,7 +18,7 @@ impl<L> Journald<L> {
     /// `layer` writes to `fallback` what the journal does not take; it is told of events only, not
     /// of spans.
     #[must_use]
-    pub fn new(socket: Socket, fallback: Fallback, layer: L) -> Self {
+    pub(super) fn new(socket: Socket, fallback: Fallback, layer: L) -> Self {
         Self { socket, fallback, layer }
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A way to the journal.
 #[derive(Debug)]
-pub struct Socket {
+pub(super) struct Socket {
     datagrams: UnixDatagram,
     path: PathBuf,
     /// How many entries it did not take since the last that it took.
@@ -31,7 +31,7 @@ pub struct Socket {
 
 /// What became of an entry.
 #[derive(Debug)]
-pub enum Sent {
+pub(super) enum Sent {
     /// The journal has it.
     Written,
     /// The journal has it, for the first time after it did not take so many.
@@ -50,7 +50,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the system gives no sockets.
-    pub fn to(path: &Path) -> io::Result<Self> {
+    pub(super) fn to(path: &Path) -> io::Result<Self> {
         let datagrams = UnixDatagram::unbound()?;
         datagrams.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { datagrams, path: path.to_owned(), missed: AtomicU64::new(0) })
@@ -58,13 +58,13 @@ impl Socket {
 
     /// Where it leads.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Offers an entry to the journal. Waits for a journald that is behind, but not again until it
     /// has taken one.
-    pub fn send(&self, entry: &[u8]) -> Sent {
+    pub(super) fn send(&self, entry: &[u8]) -> Sent {
         let away = self.missed.load(Ordering::Relaxed) > 0;
         let flags = if away { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
         match self.offer(entry, flags) {

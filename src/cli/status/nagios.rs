@@ -61,7 +61,7 @@ impl Level {
 
 /// A check that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
+pub(crate) struct Check {
     /// What it came to.
     pub level: Level,
     /// The line, and further ones about servers.
@@ -71,7 +71,7 @@ pub struct Check {
 impl Check {
     /// Nothing could be found out.
     #[must_use]
-    pub fn unknown(error: &CommandError) -> Self {
+    pub(crate) fn unknown(error: &CommandError) -> Self {
         let reason = one_line(&error.to_string());
         let words = format!("SNAPRING UNKNOWN - how the servers stand cannot be told: {reason}");
         Self { level: Level::Unknown, words }
@@ -80,7 +80,7 @@ impl Check {
 
 /// Whether every enabled server has had a success within `max_age`.
 #[must_use]
-pub fn check(document: &StatusDocument, max_age: Duration) -> Check {
+pub(crate) fn check(document: &StatusDocument, max_age: Duration) -> Check {
     let enabled: Vec<&ServerRecord> =
         document.servers.iter().filter(|server| server.state != ServerState::Disabled).collect();
     let ages = enabled.iter().filter_map(|server| {

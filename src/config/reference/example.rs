@@ -23,7 +23,7 @@ const IN_DEFAULTS: [(&str, &str); 3] =
 
 /// The whole text of config.example.toml.
 #[must_use]
-pub fn render() -> String {
+pub(super) fn render() -> String {
     let mut lines: Vec<String> = HEAD.lines().map(as_comment).collect();
     let all = |keys: &'static [KeyReference]| keys.iter().filter(|key| !key.example.is_empty());
     let explained =
