@@ -1,6 +1,6 @@
-//! Carries out what [`snapring_core::rotation`] decides: calls, hooks, waits, records.
+//! Carries out the actions of [`snapring_core::rotation`]: calls, hooks, waits, records of creates.
 //!
-//! There is one way to rotate a server: [`rotate`]. The daemon, `rotate` and `demo` use it.
+//! [`rotate`] is the only way to rotate a server. The daemon, `rotate` and `demo` use it.
 
 mod create;
 pub(crate) mod event;
@@ -75,7 +75,7 @@ pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<
     Tick::at(second)
 }
 
-/// Rotates one server once. `claim`: where it is held already. The caller logs the report.
+/// Rotates one server once. `claim`: if the caller already holds it. The caller logs the report.
 pub async fn rotate(
     context: &Context,
     server: Arc<Server>,

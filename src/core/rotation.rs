@@ -1,15 +1,15 @@
 //! One rotation of one server, as a state machine: steps 1 to 7.
 //!
-//! [`Rotation::begin`] gives the first [`Action`]. Whoever carries an action out tells
-//! [`Rotation::next`] what came of it as an [`Event`], and gets the next action, until
-//! [`Next::End`]. Nothing is done here and no clock is read: time is a parameter.
+//! [`Rotation::begin`] returns the first [`Action`]. The caller carries it out and passes the result
+//! to [`Rotation::next`] as an [`Event`], which returns the next action, until [`Next::End`]. There is
+//! no I/O here, and no clock: the time is a parameter.
 //!
-//! Which snapshot comes or goes is decided by [`plan`](crate::plan). Here stands what must hold
-//! while that is carried out: a create is never sent twice without a look between, nothing is pruned
-//! before the new snapshot is there, and a failure leaves what exists alone.
+//! [`plan`](crate::plan) decides which snapshots are created and deleted. This module keeps the order:
+//! a create is never sent twice without a listing in between, nothing is pruned before the new
+//! snapshot is completed, and after a failure nothing more is deleted.
 //!
-//! One file per step: [`list`], [`make_room`], [`create`], [`wait`], [`prune`]; [`delete`] is shared
-//! by two of them, [`hooks`] stand around the create, and [`ledger`] counts the time.
+//! One file per step: [`list`], [`make_room`], [`create`], [`wait`], [`prune`]. [`delete`] is shared
+//! by two of them, [`hooks`] run around the create, and [`ledger`] keeps the time.
 
 mod create;
 mod delete;
@@ -42,7 +42,7 @@ use crate::ring::Ring;
 use crate::server::Server;
 use crate::snapshot::Snapshot;
 
-/// The least time that calls may be tried in, however soon the next rotation is.
+/// Calls may be tried for at least this long, even if the next rotation starts sooner.
 const LEAST_TIME: Duration = Duration::from_mins(1);
 
 /// What is to be rotated, and for which tick.
@@ -54,7 +54,7 @@ pub struct Job {
     pub tick: Tick,
     /// Who asked.
     pub asked_by: AskedBy,
-    /// When the server's next rotation starts: nothing is tried again past it.
+    /// When the server's next rotation starts. Nothing is retried after that.
     pub next_start: Option<Timestamp>,
 }
 
@@ -67,28 +67,28 @@ impl Job {
     }
 }
 
-/// What a rotation goes by, beside the policy of its server.
+/// What a rotation depends on besides its server's policy.
 pub struct Limits {
-    /// How long what the provider has created may take to show up in a listing.
+    /// How long a created snapshot may take to appear in a listing.
     pub settle: Duration,
-    /// How often a create is sent again, at most.
+    /// How many times a create may be sent again.
     pub retries: u32,
-    /// The waits before it is sent again.
+    /// How long to wait before each of them.
     pub backoff: Box<dyn Iterator<Item = Duration> + Send>,
-    /// How long snapshots take.
+    /// How long snapshots usually take.
     pub completion_times: CompletionTimes,
-    /// Whether this server's snapshots were ever listed.
+    /// Whether this server has ever been listed.
     pub was_listed: bool,
 }
 
-/// What is to be done next.
+/// What the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Look at what the server holds.
+    /// List the server's snapshots.
     Look(NextLook),
-    /// Record, where the next process finds it, that a create of this name is about to be sent.
+    /// Record that a create of this name is about to be sent, so that another process learns of it.
     RecordCreate(String),
-    /// Take that back: it was not sent.
+    /// Remove that record: the create was not sent.
     ForgetCreate,
     /// Run a hook.
     RunHook(Hook),
@@ -108,13 +108,13 @@ pub enum Action {
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// This is to be done.
+    /// Carry this out.
     Do(Action),
-    /// The rotation has ended. The number of calls is for the caller to fill in.
+    /// The rotation has ended. The caller fills in the number of calls.
     End(Box<Report>),
 }
 
-/// What came of an action.
+/// The result of an action.
 #[derive(Debug)]
 pub enum Event {
     /// Of [`Action::Look`].
@@ -127,7 +127,7 @@ pub enum Event {
     Created {
         /// The provider's answer.
         answer: Result<Snapshot, CallError>,
-        /// From then on (uptime) a listing shows what became of the create: see
+        /// From this uptime on, a listing shows whether the create was carried out. See
         /// [`CreateSpans::settled_in`].
         settled_at: Duration,
     },
@@ -140,32 +140,32 @@ pub enum Event {
 /// A complete listing.
 #[derive(Debug)]
 pub struct Listed {
-    /// What the server holds.
+    /// The server's snapshots.
     pub ring: Ring,
-    /// From then on (uptime) a listing shows what became of the creates that were sent before this
-    /// rotation; `None` when this one does.
+    /// From this uptime on, a listing shows whether creates sent before this rotation were carried
+    /// out. `None` if this listing does.
     pub earlier_creates_settled_at: Option<Duration>,
 }
 
-/// What a person should know at once.
+/// Something to log at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remark {
     /// About the ring.
     Ring(String),
-    /// Nothing is done for so long, because an earlier create of the server may still arrive.
+    /// The rotation waits this long, because an earlier create of the server may still arrive.
     EarlierCreate(Duration),
-    /// This snapshot may exist although its create was not answered.
+    /// This snapshot may exist, although its create was not answered.
     MayExist {
         /// Its name.
         snapshot: String,
-        /// Why nobody knows.
+        /// How the create failed.
         error: String,
     },
-    /// The server may still be quiesced.
+    /// The after hook failed, so the server may still be quiesced.
     NotAwake(String),
 }
 
-/// Why a rotation ends before it is whole.
+/// Why a rotation ends early.
 #[derive(Debug)]
 enum End {
     Skipped(String),
@@ -205,33 +205,33 @@ impl From<CallError> for End {
     }
 }
 
-/// The tick's snapshot, completed, and the ring that shows it.
+/// The completed snapshot of the tick, and the ring that shows it.
 #[derive(Debug)]
 struct OwnSnapshot {
     own: SnapshotId,
     ring: Ring,
 }
 
-/// What is being done at present.
+/// What the rotation is waiting for.
 #[derive(Debug)]
 enum State {
-    /// A look. What it is for decides what comes of it.
+    /// A listing, and what it is for.
     Looking(LookFor),
     /// A create is being recorded.
     Recording(Creation, Ring),
-    /// The record of one is being taken back.
+    /// The record of a create is being removed.
     Forgetting(End),
-    /// The hook before it is running.
+    /// The before hook is running.
     Quiescing(Creation, Ring),
-    /// It is being sent. The ring is what was there before.
+    /// The create is being sent. The ring shows what existed before.
     Creating(Creation, Ring),
-    /// A wait before a look.
+    /// A wait before the next listing.
     Pausing,
     /// A snapshot is being deleted.
     Deleting(Deletion, delete::Purpose),
-    /// The hook after the create is running.
+    /// The after hook is running.
     Waking(Result<OwnSnapshot, End>),
-    /// Nothing more is to come.
+    /// The rotation has ended.
     Ended,
 }
 
@@ -250,21 +250,21 @@ pub struct Rotation {
     remarks: Vec<Remark>,
 }
 
-/// What the rotation's creates have come to.
+/// The creates of this rotation so far.
 #[derive(Debug, Default)]
 struct CreateTries {
     /// How many were sent.
     sent: u32,
-    /// From then on a listing shows what became of all of them.
+    /// From this uptime on, a listing shows which of them were carried out.
     settled_at: Duration,
-    /// The provider refused one for want of room, and room was made once more.
+    /// One was rejected because the ring was full, and room was made a second time.
     room_was_made_again: bool,
-    /// Since when what was deleted is waited for to go from the listing.
+    /// Since when the rotation has waited for a deleted snapshot to disappear from listings.
     room_awaited_since: Option<Duration>,
 }
 
 impl Rotation {
-    /// Begins. `earlier_creates_settled_at` as in [`Listed`]. Gives the first action.
+    /// Starts a rotation and returns the first action. `earlier_creates_settled_at`: see [`Listed`].
     #[must_use]
     pub fn begin(
         job: Job,
@@ -296,7 +296,7 @@ impl Rotation {
         (rotation, first)
     }
 
-    /// Takes what came of the last action, and gives the next.
+    /// Takes the result of the last action and returns the next one.
     pub fn next(&mut self, event: Event, now: Moment) -> Next {
         match (std::mem::replace(&mut self.state, State::Ended), event) {
             (State::Looking(looking), Event::Listed(listed)) => self.looked(looking, listed, now),
@@ -315,20 +315,20 @@ impl Rotation {
                 self.delete_was_answered(deletion, purpose, answer, now)
             }
             (State::Waking(made), Event::HookEnded(end)) => self.woken(made, end, now),
-            (state, event) => {
-                let fault = format!("a fault in snapring: {event:?} came while {state:?}");
-                self.end(Err(End::failed(fault)), now)
+            (_, _) => {
+                let fault = "a fault in snapring: this is not the result of the last action";
+                self.give_up(End::failed(fault), now)
             }
         }
     }
 
-    /// Until when (uptime) the present action may be tried.
+    /// The uptime until which the present action may be retried.
     #[must_use]
     pub fn give_up_at(&self) -> Duration {
         self.ledger.give_up_at()
     }
 
-    /// What is to be said, since this was last asked for.
+    /// What to log since the last call.
     pub fn take_remarks(&mut self) -> Vec<Remark> {
         std::mem::take(&mut self.remarks)
     }
@@ -342,7 +342,7 @@ impl Rotation {
         Next::Do(action)
     }
 
-    /// Ends steps 1 to 5 without the tick's snapshot. What was quiesced must wake all the same.
+    /// Ends steps 1 to 5 without a snapshot. The after hook still runs if it is due.
     fn give_up(&mut self, end: impl Into<End>, now: Moment) -> Next {
         self.wake(Err(end.into()), now)
     }

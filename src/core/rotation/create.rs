@@ -1,4 +1,4 @@
-//! Step 4: the create, and what became of one that nobody answered clearly.
+//! Step 4: the create. One without a clear answer is looked for before it is sent again.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::polling;
 use crate::ring::Ring;
 use crate::snapshot::Snapshot;
 
-/// How long a create may take to show up in a listing.
+/// How long a create may take to appear in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreateSpans {
-    /// After the provider has carried it out.
+    /// After the provider carried it out.
     pub settle: Duration,
-    /// After it was given up, or after the end of its process.
+    /// After the request was given up, or after its process ended.
     pub shows_up_within: Duration,
 }
 
 impl CreateSpans {
-    /// How long after a create ended with this outcome (`None`: it was not sent) a listing shows what
-    /// became of it.
+    /// How long after this outcome (`None`: not sent) a listing shows whether the create was carried
+    /// out.
     #[must_use]
     pub fn settled_in(self, outcome: Option<Outcome>) -> Duration {
         match outcome {
@@ -34,16 +34,16 @@ impl CreateSpans {
     }
 }
 
-/// A create that may have been carried out, or may still be.
+/// A create that may have been carried out, or may still arrive.
 #[derive(Debug)]
 pub(super) struct Unanswered {
-    /// What was there before it.
+    /// What existed before it.
     before: Ring,
-    /// Why nobody knows.
+    /// How it failed.
     error: CallError,
-    /// Since when it is looked for.
+    /// Since when the rotation has looked for it.
     since: Duration,
-    /// Until when calls may be tried once it is settled.
+    /// Until when calls may be retried once it is settled.
     pub(super) give_up_at: Duration,
 }
 
@@ -74,14 +74,14 @@ impl Rotation {
                 self.look_for_unanswered_create(&creation, before, error, now)
             }
             Some(Outcome::Throttled) => self.back_off(error, now),
-            // The answer does not say whether the cap was the cause.
+            // The answer does not say whether the ring was full.
             Some(Outcome::Rejected) => self.look(Sharing::Alone, LookFor::RejectedCreate(error)),
             _ => self.give_up(error, now),
         }
     }
 
-    /// Looks for its name, more than once, until a listing was asked for after the last moment at
-    /// which it can show up.
+    /// Looks for its name until it appears, or until a listing was requested so late that it would
+    /// have appeared.
     fn look_for_unanswered_create(
         &mut self,
         creation: &Creation,
@@ -92,7 +92,7 @@ impl Rotation {
         let snapshot = creation.name().to_owned();
         self.remarks.push(Remark::MayExist { snapshot, error: error.to_string() });
         let give_up_at = self.ledger.give_up_at();
-        // However soon the next rotation is: it would have to wait for the same.
+        // Even if the next rotation starts sooner: it would have to wait for the same.
         let span = self.tries.settled_at.saturating_sub(now.uptime);
         self.ledger.allow(span.saturating_add(LEAST_TIME), now);
         self.look_for_it_again(Unanswered { before, error, since: now.uptime, give_up_at }, now)
@@ -120,7 +120,7 @@ impl Rotation {
             return self.made(&found, now);
         }
         match newcomer(&create.before, &ring) {
-            // A provider that changes names would be asked for one more with each try.
+            // If the provider had changed the name, each further attempt would create one more.
             Some(newcomer) => {
                 let end = End::failed(format!(
                     "{}; {newcomer} has appeared meanwhile and could be what was asked for, so it \
@@ -150,7 +150,7 @@ impl Rotation {
         self.consider(ring, now)
     }
 
-    /// Waits before another look and another try, unless tries or time are used up.
+    /// Waits, then lists and tries again, unless tries or time are used up.
     fn back_off(&mut self, error: CallError, now: Moment) -> Next {
         let wait = self.limits.backoff.next().unwrap_or_default();
         if self.tries.sent > self.limits.retries || !self.ledger.has_time_for(wait, now) {
@@ -164,14 +164,14 @@ impl Rotation {
         self.wait_for(snapshot, now)
     }
 
-    /// It is this rotation's own.
+    /// Notes that this rotation created the snapshot.
     pub(super) fn remember(&mut self, created: &Snapshot, now: Moment) {
         self.ledger.lap("create", now);
         self.created = Some(created.name.clone());
     }
 }
 
-/// A snapshot that an earlier look did not show, by its name.
+/// The name of a snapshot that the earlier listing did not show.
 fn newcomer<'a>(before: &Ring, now: &'a Ring) -> Option<&'a str> {
     let known = |id| before.slots().iter().any(|slot| slot.snapshot.id == id);
     let newcomer = now.slots().iter().find(|slot| !known(slot.snapshot.id))?;

@@ -1,4 +1,4 @@
-//! One deletion, of step 3 or 6, and what came of it.
+//! One deletion, in step 3 or 6.
 
 use super::list::LookFor;
 use super::make_room::MakingRoom;
@@ -16,18 +16,18 @@ pub(super) enum Purpose {
     Prune(Pruning),
 }
 
-/// What came of asking for one.
+/// The result of one deletion.
 #[derive(Debug)]
 pub(super) enum Removal {
-    /// It is gone.
+    /// The snapshot is gone.
     Gone,
-    /// The listing was too old; nothing was sent.
+    /// Not sent: the listing was too old.
     Stale,
-    /// It was pinned since the rotation began; nothing was sent.
+    /// Not sent: the snapshot was pinned after the rotation started.
     Pinned,
-    /// The provider said no: it is still there.
+    /// The provider refused. The snapshot still exists.
     Refused(CallError),
-    /// Nobody knows.
+    /// Nobody knows whether it still exists.
     Unknown(CallError),
 }
 
@@ -55,7 +55,7 @@ impl Rotation {
             Err(error) => error,
         };
         match error.outcome() {
-            // Nothing more may be asked.
+            // No further call would succeed.
             None | Some(Outcome::Unauthorized) => match purpose {
                 Purpose::MakeRoom(_) => self.give_up(error, now),
                 Purpose::Prune(_) => self.stop_pruning(error, now),
@@ -63,7 +63,7 @@ impl Rotation {
             Some(Outcome::Rejected) => {
                 self.removed(&deletion, purpose, Removal::Refused(error), now)
             }
-            // It may have been deleted all the same: the listing knows.
+            // It may have been deleted. A listing shows.
             Some(_) => {
                 let looking = LookFor::UnansweredDelete(deletion, error, purpose);
                 self.look(Sharing::OneAnswer, looking)

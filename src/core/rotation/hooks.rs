@@ -1,4 +1,4 @@
-//! The hooks around a create: whatever was quiesced is woken again.
+//! The hooks around the create. If `before` was started, `after` always runs.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::moment::Moment;
 use crate::plan::Creation;
 use crate::ring::Ring;
 
-/// A hook to be run.
+/// A hook to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     /// Which.
     pub moment: HookMoment,
-    /// The program and its arguments; not empty.
+    /// The program and its arguments. Not empty.
     pub argv: Vec<String>,
     /// How long it may take.
     pub timeout: Duration,
@@ -23,11 +23,11 @@ pub struct Hook {
 /// When a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookMoment {
-    /// Before the create. A shutdown ends it.
+    /// Before the create. A shutdown stops it.
     Before,
     /// After the wait for the snapshot. A shutdown waits for it.
     After {
-        /// Whether the snapshot is there.
+        /// Whether the snapshot is completed.
         is_completed: bool,
     },
 }
@@ -35,18 +35,18 @@ pub enum HookMoment {
 /// How a hook ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookEnd {
-    /// It did its work.
+    /// It succeeded.
     Done,
-    /// It did not, for this reason.
+    /// It failed, for this reason.
     Failed(String),
-    /// A shutdown ended it.
+    /// A shutdown stopped it.
     Interrupted,
-    /// Because of a shutdown it was not started.
+    /// It was not started because of a shutdown.
     NotStarted,
 }
 
 impl Rotation {
-    /// Runs `before`, once a rotation, then creates.
+    /// Runs `before` once per rotation, then sends the create.
     pub(super) fn quiesce(&mut self, creation: Creation, before: Ring) -> Next {
         let hooks = self.job.server.hooks.as_ref().filter(|hooks| !hooks.before.is_empty());
         let Some(hooks) = hooks.filter(|_| !self.before_hook_ran) else {
@@ -77,7 +77,7 @@ impl Rotation {
             HookEnd::Failed(problem) => Some(problem),
         };
         self.ledger.lap("before_hook", now);
-        // A hook has its own time; what it took is not the calls'.
+        // The time of a hook does not count against the calls.
         self.ledger.allow(LEAST_TIME, now);
         match problem {
             None => self.send_create(creation, before),
@@ -89,10 +89,10 @@ impl Rotation {
         self.enter(State::Forgetting(end), Action::ForgetCreate)
     }
 
-    /// Runs `after`, if it is owed, then prunes or ends.
+    /// Runs `after` if it is due, then prunes or ends.
     pub(super) fn wake(&mut self, made: Result<OwnSnapshot, End>, now: Moment) -> Next {
         let hooks = self.job.server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty());
-        // Without a `before` there is nothing to undo, but something to do: after each snapshot.
+        // Without a `before` there is nothing to undo; `after` then runs after each new snapshot.
         let due = |before_is_empty: bool| {
             if before_is_empty { self.created.is_some() } else { self.before_hook_ran }
         };
@@ -120,7 +120,7 @@ impl Rotation {
             HookEnd::Failed(problem) => problem,
             HookEnd::Interrupted | HookEnd::NotStarted => "the after hook did not end".to_owned(),
         };
-        // Said at once: a server that sleeps on is worse than a rotation that failed.
+        // Logged at once: a server that stays quiesced is worse than a failed rotation.
         self.remarks.push(Remark::NotAwake(problem.clone()));
         self.awake(made, Err(End::failed(problem)), now)
     }

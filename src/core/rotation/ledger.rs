@@ -1,4 +1,4 @@
-//! How long a rotation's steps took, and how long its calls may be tried.
+//! How long each step took, and until when calls may be retried.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Ledger {
         Self { next_start, begun, step_begun: begun, steps: Vec::new(), give_up_at: begun }
     }
 
-    /// From now on calls may be tried for `span`, or until the next rotation if that is later.
+    /// Calls may be retried for `span` from now, or until the next rotation if that is later.
     pub(super) fn allow(&mut self, span: Duration, now: Moment) {
         let until_next_start = self.until_next_start(now).unwrap_or_default();
         self.give_up_at = now.uptime.saturating_add(span.max(until_next_start));
@@ -39,13 +39,13 @@ impl Ledger {
         self.give_up_at = give_up_at;
     }
 
-    /// Whether a wait of this span would end before calls may not be tried any more.
+    /// Whether a wait of this span leaves time for another try.
     pub(super) fn has_time_for(&self, span: Duration, now: Moment) -> bool {
         now.uptime.saturating_add(span) < self.give_up_at
     }
 
-    /// While a rotation waits past its server's next tick, that one is skipped. `None` where that is
-    /// near, or has come: then there is nothing to wait for.
+    /// How long a listing may wait to be shared without making the server miss its next tick. `None` if
+    /// the next tick is near or has passed.
     pub(super) fn undisturbed(&self, now: Moment) -> Option<Duration> {
         if self.next_start.is_none() {
             return Some(Duration::MAX);

@@ -1,4 +1,4 @@
-//! Steps 1 and 2: what is there, and whether the tick's snapshot is among it.
+//! Steps 1 and 2: list the snapshots, and adopt the one of this tick if it exists.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::polling;
 use crate::ring::Ring;
 use crate::snapshot::{Snapshot, Status};
 
-/// What a look is for.
+/// What a listing is for.
 #[derive(Debug)]
 pub(super) enum LookFor {
-    /// Whether creates from before this rotation have arrived.
+    /// Creates from before this rotation may have arrived.
     EarlierCreates,
-    /// What comes next.
+    /// To decide the next step.
     NextStep,
-    /// Whether a create was carried out, although nobody said so.
+    /// A create that was not answered may have been carried out.
     UnansweredCreate(super::create::Unanswered),
-    /// Why a create was rejected.
+    /// A create was rejected; the ring may be full.
     RejectedCreate(CallError),
-    /// Whether a delete was carried out, although nobody said so.
+    /// A delete that was not answered may have been carried out.
     UnansweredDelete(Deletion, CallError, Purpose),
-    /// Whether the new snapshot is completed.
+    /// The new snapshot may be completed.
     Completion(Wait),
-    /// What there is to prune.
+    /// The last listing became too old to prune by.
     Pruning(Pruning),
 }
 
 impl Rotation {
-    /// A look that need not wait, but may for so long be shared.
+    /// Lists now. To share the listing, it may be up to [`polling::GATHER`] late.
     pub(super) fn look(&mut self, sharing: Sharing, looking: LookFor) -> Next {
         self.look_in(NextLook { wait: Duration::ZERO, slack: polling::GATHER, sharing }, looking)
     }
@@ -84,8 +84,8 @@ impl Rotation {
         }
     }
 
-    /// While an earlier create of this server may still arrive, a listing does not show what will be
-    /// there. What has arrived already need not be waited for.
+    /// While an earlier create of this server may still arrive, a listing is not the whole truth. The
+    /// first one is asked for at once: what has already arrived need not be waited for.
     pub(super) fn look_for_earlier_creates(&mut self) -> Next {
         self.look(Sharing::OneAnswer, LookFor::EarlierCreates)
     }
@@ -112,9 +112,9 @@ impl Rotation {
         self.look(self.sharing(), LookFor::NextStep)
     }
 
-    /// With whom a look before the create may be shared. Where the tick's snapshot may be there
-    /// already, it must not be overlooked. Who is to be quiesced asks alone, so that its turn to
-    /// create comes soon after: after a listing for all, all want to create.
+    /// Which shared listing is good enough before the create. If the tick's snapshot may already exist,
+    /// it must not be missed. A server with a before hook asks alone: after a listing for the whole
+    /// fleet all servers want to create at once, and this one would stay quiesced while it waits.
     fn sharing(&self) -> Sharing {
         if self.server().hooks.as_ref().is_some_and(|hooks| !hooks.before.is_empty()) {
             Sharing::Alone
@@ -152,7 +152,7 @@ impl Rotation {
 
     /// Step 2.
     fn adopt(&mut self, snapshot: Snapshot, ring: Ring, now: Moment) -> Next {
-        // After a create whose answer said otherwise, it is this rotation's own.
+        // Its create was answered with an error, but was carried out.
         if self.tries.sent > 0 {
             self.remember(&snapshot, now);
         }

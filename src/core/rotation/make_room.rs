@@ -1,4 +1,4 @@
-//! Step 3: one victim goes for each slot that is needed.
+//! Step 3: delete one victim for each slot that is needed.
 
 use std::vec;
 
@@ -29,7 +29,7 @@ impl Rotation {
         }
     }
 
-    /// The plan may take another victim for each one that stayed.
+    /// If a victim could not be deleted, the plan may choose another.
     fn room_was_made(&mut self, room: &MakingRoom, now: Moment) -> Next {
         self.progress.victims_left = Some(room.needed);
         self.ledger.lap("make_room", now);
@@ -46,13 +46,13 @@ impl Rotation {
             Removal::Gone => room.needed = room.needed.saturating_sub(1),
             Removal::Pinned | Removal::Refused(_) => {}
             Removal::Stale => return self.room_was_made(&room, now),
-            // Another victim could be one too many.
+            // It may be gone. Another victim could be one too many.
             Removal::Unknown(error) => return self.give_up(error, now),
         }
         self.take_a_victim(room, now)
     }
 
-    /// What was deleted is still listed.
+    /// A deleted snapshot is still listed.
     pub(super) fn await_room(&mut self, now: Moment) -> Next {
         let since = *self.tries.room_awaited_since.get_or_insert(now.uptime);
         let passed = now.uptime.saturating_sub(since);

@@ -1,4 +1,4 @@
-//! Step 6: what retention drops goes. One that cannot be deleted stops none of the others.
+//! Step 6: delete what retention drops. If one cannot be deleted, the others still are.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::plan;
 use crate::ring::{Ring, Slot};
 use crate::snapshot::Status;
 
-/// How long the pruning may be tried, once the snapshot is there, if the next rotation is sooner.
+/// Pruning may take at least this long, even if the next rotation starts sooner.
 pub(super) const PRUNING_TIME: Duration = Duration::from_mins(10);
 
 /// What is left of the step.
 #[derive(Debug)]
 pub(super) struct Pruning {
     made: OwnSnapshot,
-    /// Those that could not be deleted, and why.
+    /// The snapshots that could not be deleted, and why.
     stuck: Vec<String>,
-    /// How waking went: told if the pruning goes well.
+    /// The result of the after hook. Reported if pruning succeeds.
     awake: Result<(), End>,
 }
 

@@ -1,4 +1,4 @@
-//! Step 5: the wait until the tick's snapshot is completed.
+//! Step 5: wait until the tick's snapshot is completed.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ pub(super) struct Wait {
     name: String,
     watch: Watch,
     since: Duration,
-    /// When the present look was planned.
+    /// How long the wait had lasted when the present listing was planned.
     planned_after: Duration,
-    /// Why the last look failed.
+    /// Why the last listing failed.
     trouble: Option<CallError>,
 }
 
 impl Rotation {
     pub(super) fn wait_for(&mut self, snapshot: &Snapshot, now: Moment) -> Next {
         let timeout = self.server().completion_timeout;
-        // Past the next tick too: that one will be skipped while this one waits.
+        // Even past the next tick, which is skipped while this rotation waits.
         self.ledger.allow(timeout.saturating_add(PRUNING_TIME), now);
         let (completion_times, settle) = (&self.limits.completion_times, self.limits.settle);
         let watch = if self.created.is_some() {
@@ -75,7 +75,7 @@ impl Rotation {
         if !error.outcome().is_some_and(Outcome::may_pass) {
             return self.stop_waiting(error, now);
         }
-        // The provider's trouble does not stop the snapshot; look again later.
+        // A failed listing does not stop the snapshot. Look again later.
         waiting.watch.saw_nothing();
         waiting.trouble = Some(error);
         self.look_for_completion(waiting, now)

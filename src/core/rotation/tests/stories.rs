@@ -27,6 +27,9 @@ const LIST: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c own!                  | look 1s+20s pages
      +1s listed c own!              | failed: the provider failed to make",
+    // A result that belongs to no action ends the rotation, and nothing is done.
+    "begin                          | look 0s+200ms pages
+     deleted                        | failed: a fault in snapring",
     // An earlier create may still arrive: one look at once, one when it must be there.
     "begin earlier=54s              | look 0s+200ms one answer
      listed c                       | look 54s+200ms one answer
