@@ -8,6 +8,7 @@ mod create;
 mod delete;
 mod demo;
 mod error;
+mod exit;
 mod health;
 mod history;
 mod list;
@@ -30,6 +31,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::error::CommandError;
+use crate::cli::exit::EXIT_CODES;
+pub(crate) use crate::cli::exit::Exit;
 
 /// Keeps a ring of snapshots for every server of a VPS.org account.
 ///
@@ -74,14 +77,6 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("snapring plan", "what the next rotation would create and delete, and why"),
 ];
 
-/// What [`Exit`] comes to.
-const EXIT_CODES: &[(u8, &str)] = &[
-    (0, "all well"),
-    (1, "something failed or was blocked"),
-    (2, "wrong usage"),
-    (78, "bad configuration"),
-];
-
 fn after_help() -> String {
     let examples: String =
         EXAMPLES.iter().map(|(command, text)| format!("  {command:28} {text}\n")).collect();
@@ -101,33 +96,6 @@ pub struct ConfigArgument {
     /// The configuration file [default: $SNAPRING_CONFIG, else /etc/snapring/config.toml]
     #[arg(long, short, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// All well.
-    Well,
-    /// Something failed or was blocked.
-    Trouble,
-    /// Wrong usage.
-    Usage,
-    /// A bad configuration.
-    Configuration,
-    /// What a check for a monitoring system came to.
-    Check(status::nagios::Level),
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Well => 0,
-            Exit::Trouble => 1,
-            Exit::Usage => 2,
-            Exit::Configuration => 78,
-            Exit::Check(level) => level.code(),
-        })
-    }
 }
 
 impl Command {

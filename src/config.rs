@@ -9,7 +9,6 @@ mod notify;
 pub(crate) mod problem;
 pub(crate) mod reference;
 mod sections;
-mod server_values;
 mod servers;
 mod store;
 pub mod types;

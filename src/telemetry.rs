@@ -1,25 +1,24 @@
 //! Where events go: to the journal as native fields, or to standard error, as text for people or one
 //! JSON object a line for machines.
 
-mod entry;
 mod fallback;
+mod journal_entry;
 mod journald;
+mod lines;
 mod socket;
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::{MakeWriter, layer};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::paths::JOURNAL_SOCKET;
 use crate::telemetry::fallback::Fallback;
 use crate::telemetry::journald::Journald;
+use crate::telemetry::lines::{json_lines, text_lines};
 use crate::telemetry::socket::Socket;
 
 /// The variable that overrides the configured level.
@@ -134,35 +133,6 @@ pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
 
 fn journald() -> std::io::Result<(Socket, Fallback)> {
     Ok((Socket::to(Path::new(JOURNAL_SOCKET))?, Fallback::to_standard_error()?))
-}
-
-// Internal errors are written with a macro that panics when standard error has gone.
-
-fn text_lines<S: Subscriber + for<'span> LookupSpan<'span>>() -> Box<dyn Layer<S> + Send + Sync> {
-    let terminal = std::io::stderr().is_terminal();
-    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let text = layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .log_internal_errors(false);
-    // The journal has a time of its own.
-    if stderr_is_the_journal() { text.without_time().boxed() } else { text.boxed() }
-}
-
-fn json_lines<S, W>(writer: W) -> impl Layer<S>
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-    W: for<'writer> MakeWriter<'writer> + 'static,
-{
-    layer()
-        .with_writer(writer)
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .with_current_span(false)
-        .with_span_list(false)
-        .log_internal_errors(false)
 }
 
 /// Whether what is written to standard error ends up in the journal: systemd says of which stream

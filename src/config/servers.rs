@@ -1,5 +1,7 @@
 //! `[[server]]` and `[defaults]`.
 
+mod values;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::document::{Parsed, Problems, Table};
 use crate::config::reference;
-use crate::config::server_values::{hooks, pins, plain_text, schedules};
+use crate::config::servers::values::{hooks, pins, plain_text, schedules};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::interner::Interner;
 use crate::naming::{Prefix, PrefixError, ServerId};

@@ -3,8 +3,8 @@
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::telemetry::entry::entry;
 use crate::telemetry::fallback::Fallback;
+use crate::telemetry::journal_entry::entry;
 use crate::telemetry::socket::{Sent, Socket};
 
 /// A layer that writes to the journal, with another one for when that does not work.

@@ -16,7 +16,7 @@ const SHOWN: usize = 50;
 
 /// What a check comes to, in the order of its exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// 0.
     Ok,
     /// 1.
@@ -30,7 +30,7 @@ pub enum Level {
 impl Level {
     /// The exit code.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Warning => 1,

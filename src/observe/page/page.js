@@ -56,8 +56,8 @@
     const headline = document.getElementById("headline");
     put(headline, fresh.getElementById("headline").textContent);
     headline.className = fresh.getElementById("headline").className;
-    for (const id of ["icon", "daemon", "pages", "refreshed"]) {
-      const [old, young] = [document.getElementById(id), fresh.getElementById(id)];
+    for (const young of fresh.querySelectorAll("[data-renew]")) {
+      const old = document.getElementById(young.id);
       if (old.outerHTML !== young.outerHTML && !old.contains(document.activeElement)) old.replaceWith(young);
     }
     // How many servers are how, whatever the reader has chosen meanwhile.

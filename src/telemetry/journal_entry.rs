@@ -153,7 +153,7 @@ mod tests {
                 "SNAPRING_HTTP_X=true",
                 "PRIORITY=4",
                 "SYSLOG_IDENTIFIER=snapring",
-                "SNAPRING_TARGET=snapring::telemetry::entry::tests",
+                "SNAPRING_TARGET=snapring::telemetry::journal_entry::tests",
             ]
         );
     }
