@@ -194,7 +194,11 @@ mod tests {
         let entries = entries(|| {
             tracing::info!(a_name_that_is_far_too_long_for_the_journal_to_take_it_in_at_all = 1)
         });
-        assert!(entries[0].contains("\nMESSAGE=event src/telemetry/journal_entry.rs:"), "{}", entries[0]);
+        assert!(
+            entries[0].contains("\nMESSAGE=event src/telemetry/journal_entry.rs:"),
+            "{}",
+            entries[0]
+        );
         let longest =
             entries[0].lines().filter_map(|line| line.split_once('=')).map(|it| it.0.len()).max();
         assert_eq!(longest, Some(MAX_NAME_BYTES));
