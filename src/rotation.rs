@@ -116,6 +116,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
             Next::End(report) => return Report { api_calls: executor.scope.calls(), ..*report },
             Next::Do(action) => executor.carry_out(action).await,
         };
+        rotation.set_was_listed(context.client.has_seen(executor.job.server.id));
         next = rotation.next(event, clock.now());
     }
 }

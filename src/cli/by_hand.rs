@@ -138,7 +138,11 @@ pub(super) async fn create(
     }
     let timeout =
         setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
-    completed(client, made, timeout, spans.settle, &scope).await
+    let completed = completed(client, made, timeout, spans.settle, &scope).await?;
+    // Listings show it: nobody has to wait for it.
+    let now = setup.clock.now().uptime;
+    claim.create_ended(now, now).await;
+    Ok(completed)
 }
 
 /// A snapshot of this name that was not there before, if one shows up before `settled_at`.
@@ -204,19 +208,14 @@ async fn completed(
                     made.name
                 )));
             }
-            (Observed::Gone, _) => {
-                return Err(CommandError::Failed(format!(
-                    "{} has gone from the provider's listing",
-                    made.name
-                )));
-            }
             (Observed::NotYet, Some(row)) => console::note(&format!(
                 "{}: {} for {}",
                 row.name,
                 row.status.as_str(),
                 humantime::format_duration(Duration::from_secs(passed.as_secs()))
             )),
-            (Observed::Completed | Observed::NotYet, None) => {}
+            // The provider has answered that it creates it. Some take long to list what is new.
+            (Observed::Completed | Observed::NotYet | Observed::Gone, _) => {}
         }
     }
 }

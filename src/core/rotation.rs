@@ -328,6 +328,12 @@ impl Rotation {
         self.ledger.give_up_at()
     }
 
+    /// Whether the server has ever been listed, as of now. To be told before each [`Rotation::next`]: a
+    /// reload may forget a server.
+    pub fn set_was_listed(&mut self, was_listed: bool) {
+        self.limits.was_listed = was_listed;
+    }
+
     /// What to log since the last call.
     pub fn take_remarks(&mut self) -> Vec<Remark> {
         std::mem::take(&mut self.remarks)

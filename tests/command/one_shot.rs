@@ -139,6 +139,19 @@ async fn by_hand_create_delete_and_restore() {
     assert!(errors.contains("the account has no snapshot"), "{errors}");
 }
 
+/// The provider lists it later than `settle` says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_by_hand_is_waited_for_and_then_no_rotation_waits_for_it() {
+    let machine = Machine::with_servers().await;
+    machine.fault("create:late=4s,times=1");
+    let (code, out, errors) = machine.run(&["create", "web", "--name", "before-upgrade"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("before-upgrade completed"), "{out}");
+    let (code, out, errors) = machine.run(&["rotate", "web", "--json"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("\"create\"") && !out.contains("earlier_create"), "{out}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted() {
     let machine = Machine::with_servers().await;

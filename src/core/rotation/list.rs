@@ -51,7 +51,6 @@ impl Rotation {
             Ok(listed) => listed,
             Err(error) => return self.could_not_look(looking, error, now),
         };
-        self.limits.was_listed = true;
         match looking {
             LookFor::EarlierCreates => {
                 self.saw_earlier_creates(ring, earlier_creates_settled_at, now)

@@ -92,6 +92,9 @@ impl Stage {
     }
 
     pub(super) fn next(&mut self, event: Event) -> Next {
+        if matches!(event, Event::Listed(Ok(_))) {
+            self.rotation.set_was_listed(true);
+        }
         self.rotation.next(event, self.now)
     }
 
