@@ -45,7 +45,7 @@ use crate::provider::settings::ApiSettings;
 use crate::provider::shared_listing::When;
 use crate::report::Report;
 use crate::ring::Ring;
-use crate::rotation::hooks::HookRunner;
+use crate::rotation::hooks::{HookRunner, Processes};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::{Context, event, rotate, tick_by_hand};
 use crate::schedule::first_loaded::FirstLoadedTimes;
@@ -74,6 +74,22 @@ pub struct Dependencies {
     pub first_loaded: FirstLoadedTimes,
     /// Is told of each rotation that ended, and when, after the log.
     pub on_report: OnReport,
+}
+
+impl Dependencies {
+    /// For a daemon that shares nothing with other processes and remembers nothing of earlier ones.
+    #[must_use]
+    pub fn in_process(clock: Clock, on_report: OnReport) -> Self {
+        Self {
+            exclusion: Exclusion::in_process(),
+            hooks: Arc::new(Processes { clock: clock.clone() }),
+            statuses: Statuses::default(),
+            store: StoreHealth::default(),
+            first_loaded: FirstLoadedTimes::default(),
+            on_report,
+            clock,
+        }
+    }
 }
 
 /// Takes a report, and when its rotation ended.

@@ -10,9 +10,8 @@ pub mod lock;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use snapring_core::rotation::Job;
 use snapring_core::rotation::{
-    Action, CreateSpans, Event, Hook, HookEnd, HookMoment, Limits, Listed, Next, Rotation,
+    Action, CreateSpans, Event, Hook, HookEnd, HookMoment, Job, Limits, Listed, Next, Rotation,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +27,7 @@ use crate::provider::client::Client;
 use crate::provider::shared_listing::When;
 use crate::report::Report;
 use crate::ring::Ring;
-pub use crate::rotation::create::{ToSend, send_create};
+pub(crate) use crate::rotation::create::{ToSend, send_create};
 use crate::rotation::hooks::{HookRunner, Invocation};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::schedule::Schedule;
@@ -147,7 +146,7 @@ impl Executor<'_> {
                 Event::Recorded
             }
             Action::ForgetCreate => {
-                self.claim.create_ended(now, now).await;
+                self.claim.create_is_settled(now).await;
                 Event::Recorded
             }
             Action::RunHook(hook) => Event::HookEnded(self.run_hook(hook).await),

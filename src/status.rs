@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
-use crate::report::{KnownCause, Report, RotationOutcome};
-use crate::report::{LastOfServer, PastRotation, ServerHealth};
+use crate::report::{
+    KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, ServerHealth,
+};
 use crate::ring::{Holder, Ring};
 use crate::snapshot::Status;
 

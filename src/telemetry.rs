@@ -109,7 +109,7 @@ pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     if let Err(reason) = check_filter(&text) {
         return Err(FilterError { from, reason });
     }
-    // The scheduler's own steps are nobody's concern, unless the filter asks for them. What a
+    // The scheduler's own steps are not logged, unless the filter asks for them. What a
     // database says is told by the store's events, once.
     let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,sqlx=off,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;

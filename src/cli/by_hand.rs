@@ -83,7 +83,7 @@ pub(super) fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken
 ///
 /// # Errors
 /// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there
-/// is no free slot, when the provider does not make it, or when nobody knows whether it did.
+/// is no free slot, when the provider fails to create it, or when it is not known whether it did.
 pub(super) async fn create(
     setup: &Setup,
     client: &Client,
@@ -118,17 +118,12 @@ pub(super) async fn create(
     let made = match created {
         Ok(made) => made,
         Err(problem) => {
-            let unknown = matches!(
-                problem.outcome(),
-                Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport)
-            );
-            if !unknown {
+            if !problem.outcome().is_some_and(Outcome::leaves_open) {
                 return Err(problem.into());
             }
             console::note(&format!("{problem}; looking whether it was made all the same"));
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
-            let now = setup.clock.now().uptime;
-            claim.create_ended(now, now).await;
+            claim.create_is_settled(setup.clock.now().uptime).await;
             found.ok_or(problem)?
         }
     };
@@ -139,9 +134,8 @@ pub(super) async fn create(
     let timeout =
         setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
     let completed = completed(client, made, timeout, spans.settle, &scope).await?;
-    // Listings show it: nobody has to wait for it.
-    let now = setup.clock.now().uptime;
-    claim.create_ended(now, now).await;
+    // Listings show it, so the next rotation need not wait for it.
+    claim.create_is_settled(setup.clock.now().uptime).await;
     Ok(completed)
 }
 

@@ -70,7 +70,7 @@ pub(super) fn colours() -> bool {
 /// Asks a person on a terminal; only `answer` itself means yes.
 ///
 /// # Errors
-/// [`CommandError::Usage`] when nobody can be asked: standard input is not a terminal.
+/// [`CommandError::Usage`] when standard input is not a terminal.
 pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(CommandError::Usage(

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -34,14 +33,9 @@ use crate::provider::http::HttpTransport;
 use crate::readable::age;
 use crate::report::Report;
 use crate::ring::Ring;
-use crate::rotation::hooks::Processes;
-use crate::rotation::lock::Exclusion;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
-use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
-use crate::status::Statuses;
-use crate::store::StoreHealth;
 
 /// An hour passes in five seconds.
 const SPEED: u32 = 720;
@@ -98,18 +92,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
     console::print(&introduction(arguments.seconds, page.as_ref()))?;
-    let dependencies = Dependencies {
-        clock: clock.clone(),
-        exclusion: Exclusion::in_process(),
-        hooks: Arc::new(Processes { clock: clock.clone() }),
-        statuses: Statuses::default(),
-        store: StoreHealth::default(),
-        first_loaded: FirstLoadedTimes::default(),
-        on_report: Box::new(move |report, at| {
-            // A reader that has gone ends the demo at its end.
-            let _ = console::print(&tell(report, at));
-        }),
+    let on_report = |report: &Report, at| {
+        // A reader that has gone ends the demo at its end.
+        let _ = console::print(&tell(report, at));
     };
+    let dependencies = Dependencies::in_process(clock.clone(), Box::new(on_report));
     let scheduler = Box::<CronScheduler>::default();
     let account = client(&settings, &sandbox, &clock)?;
     let daemon =

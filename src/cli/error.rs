@@ -11,8 +11,8 @@ use crate::rotation::lock::LockError;
 use crate::server::Server;
 use crate::telemetry::FilterError;
 
-/// How a command ended when it could not go on. `cli::main` prints it, and nobody else does, but for
-/// commands that go on after it.
+/// Why a command stopped. `cli::main` prints it. Only commands that continue after it print it
+/// themselves.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommandError {
     /// Something failed or was blocked.
@@ -43,8 +43,8 @@ pub(super) enum CommandError {
         /// What was wrong.
         text: String,
     },
-    /// There is nothing to print: nobody reads standard output, a second signal broke the command off,
-    /// or the log or the output has it.
+    /// There is nothing to print: standard output is closed, a second signal stopped the command, or the
+    /// log or the output already says it.
     #[error("no more is said")]
     Quiet(Exit),
 }
@@ -114,7 +114,6 @@ impl From<NoAnswer> for CommandError {
     }
 }
 
-/// Whoever gave the filter can put it right.
 impl From<FilterError> for CommandError {
     fn from(problem: FilterError) -> Self {
         Self::Usage(problem.to_string())

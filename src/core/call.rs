@@ -100,6 +100,12 @@ impl Outcome {
         }
     }
 
+    /// Whether a change that ended so may have been carried out, or may still be: only a listing shows.
+    #[must_use]
+    pub fn leaves_open(self) -> bool {
+        matches!(self, Self::Malformed | Self::ServerError | Self::Transport)
+    }
+
     /// Whether the same call may succeed if it is made again a little later.
     #[must_use]
     pub fn may_pass(self) -> bool {

@@ -21,7 +21,6 @@ use crate::rotation::hooks::Processes;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, RecordedCall};
 use crate::schedule::first_loaded::FirstLoaded;
-use crate::store::StoreHealth;
 
 const TOKEN: &str = "vps_test";
 
@@ -65,14 +64,11 @@ impl Stage {
         let credentials = Credentials::known(SecretString::from(TOKEN));
         let client = Client::new(transport, &settings.api, credentials, self.clock.clone(), 1);
         let reports = Arc::clone(&self.reports);
+        let on_report = move |report: &Report, _| reports.lock().unwrap().push(report.clone());
         let dependencies = Dependencies {
-            clock: self.clock.clone(),
-            exclusion: Exclusion::in_process(),
             hooks,
-            statuses: Statuses::default(),
-            store: StoreHealth::default(),
             first_loaded: self.first_loaded.clone(),
-            on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
+            ..Dependencies::in_process(self.clock.clone(), Box::new(on_report))
         };
         Daemon::start(settings, client, dependencies, scheduler).await.unwrap()
     }
@@ -531,14 +527,10 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
         1,
     );
     let reports = Arc::clone(&stage.reports);
+    let on_report = move |report: &Report, _| reports.lock().unwrap().push(report.clone());
     let dependencies = Dependencies {
-        clock: stage.clock.clone(),
         exclusion: Exclusion::on_machine(&lock_file, "account", &stage.clock).unwrap(),
-        hooks: Arc::new(Processes { clock: stage.clock.clone() }),
-        statuses: Statuses::default(),
-        store: StoreHealth::default(),
-        first_loaded: FirstLoadedTimes::default(),
-        on_report: Box::new(move |report, _| reports.lock().unwrap().push(report.clone())),
+        ..Dependencies::in_process(stage.clock.clone(), Box::new(on_report))
     };
     let daemon = Daemon::start(&settings, client, dependencies, Box::<CronScheduler>::default())
         .await
@@ -631,18 +623,11 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     ));
     let ends = Arc::<Mutex<Vec<(String, Duration)>>>::default();
     let (noticed, noted, clock) = (Arc::clone(&notices), Arc::clone(&ends), stage.clock.clone());
-    let dependencies = Dependencies {
-        clock: stage.clock.clone(),
-        exclusion: Exclusion::in_process(),
-        hooks: Arc::new(Processes { clock: stage.clock.clone() }),
-        statuses: Statuses::default(),
-        store: StoreHealth::default(),
-        first_loaded: FirstLoadedTimes::default(),
-        on_report: Box::new(move |report, at| {
-            noticed.on_report(report, at);
-            noted.lock().unwrap().push((report.words(), clock.now().uptime));
-        }),
+    let on_report = move |report: &Report, at| {
+        noticed.on_report(report, at);
+        noted.lock().unwrap().push((report.words(), clock.now().uptime));
     };
+    let dependencies = Dependencies::in_process(stage.clock.clone(), Box::new(on_report));
     let credentials = Credentials::known(SecretString::from(TOKEN));
     let transport = Box::new(stage.memory.clone());
     let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);

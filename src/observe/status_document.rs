@@ -10,6 +10,7 @@ use crate::provider::token_state::TokenState;
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
 use crate::status::{RingSeen, SlotSeen};
+use crate::store::StoreHealth;
 
 /// Of what form it is. A reader that knows this number understands it: fields may be added under it.
 pub(crate) const VERSION: u32 = 1;
@@ -68,6 +69,10 @@ impl Default for StoreStatus {
 }
 
 impl StoreStatus {
+    fn of(store: &StoreHealth) -> Self {
+        Self { up: store.is_up(), lost: store.lost() }
+    }
+
     /// What to tell a person, when it does not work.
     #[must_use]
     pub(crate) fn problem(&self) -> Option<String> {
@@ -344,7 +349,7 @@ impl DaemonStatus {
             token: view.token(),
             configuration_read_at: configuration.read_at,
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
-            store: StoreStatus { up: view.store().is_up(), lost: view.store().lost() },
+            store: StoreStatus::of(&view.store()),
         }
     }
 }

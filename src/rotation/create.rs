@@ -13,7 +13,7 @@ use crate::snapshot::Snapshot;
 
 /// A create to be sent.
 #[derive(Debug, Clone, Copy)]
-pub struct ToSend<'a> {
+pub(crate) struct ToSend<'a> {
     /// The permission.
     pub creation: &'a Creation,
     /// What the snapshot is described with.
@@ -26,7 +26,7 @@ pub struct ToSend<'a> {
 
 /// Sends it, once. It must have been recorded. The claim knows of it until a listing shows what
 /// became of it, and from when on (uptime) one does is given beside the answer.
-pub async fn send_create(
+pub(crate) async fn send_create(
     client: &Client,
     claim: &Claim,
     create: ToSend<'_>,

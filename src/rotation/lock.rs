@@ -170,6 +170,11 @@ impl Claim {
         self.claims.open_creates.end(self.server, place, settled_at, now).await;
     }
 
+    /// It is known what became of it, or it was not sent.
+    pub async fn create_is_settled(&self, now: Duration) {
+        self.create_ended(now, now).await;
+    }
+
     /// Takes note of a complete listing: it may show what became of the last create. If not, gives
     /// from when on one does.
     pub async fn listed(&self, ring: &Ring) -> Option<Duration> {

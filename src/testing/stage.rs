@@ -17,14 +17,10 @@ use crate::provider::client::Client;
 use crate::provider::credentials::Credentials;
 use crate::report::{Report, RotationOutcome};
 use crate::ring::Holder;
-use crate::rotation::hooks::Processes;
-use crate::rotation::lock::Exclusion;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
-use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::snapshot::Status;
-use crate::status::{Ended, RingSeen, ServerStatus, SlotSeen, Statuses};
-use crate::store::StoreHealth;
+use crate::status::{Ended, RingSeen, ServerStatus, SlotSeen};
 
 /// A daemon on a provider in memory.
 pub(crate) struct Stage {
@@ -53,15 +49,8 @@ impl Stage {
         let client = Client::new(transport, &settings.api, credentials, clock.clone(), 1);
         let reports = Arc::<Mutex<Vec<Report>>>::default();
         let told = Arc::clone(&reports);
-        let dependencies = Dependencies {
-            clock: clock.clone(),
-            exclusion: Exclusion::in_process(),
-            hooks: Arc::new(Processes { clock: clock.clone() }),
-            statuses: Statuses::default(),
-            store: StoreHealth::default(),
-            first_loaded: FirstLoadedTimes::default(),
-            on_report: Box::new(move |report, _| told.lock().unwrap().push(report.clone())),
-        };
+        let on_report = move |report: &Report, _| told.lock().unwrap().push(report.clone());
+        let dependencies = Dependencies::in_process(clock.clone(), Box::new(on_report));
         let daemon = Daemon::start(&settings, client, dependencies, scheduler).await.unwrap();
         Self { clock, memory, daemon, reports }
     }

@@ -397,7 +397,7 @@ impl Simulation {
         let provider = Arc::clone(&self.provider);
         let truth = truth.clone();
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
-        let world = Dependencies {
+        let dependencies = Dependencies {
             clock: clock.clone(),
             exclusion: match &self.records {
                 Some(records) => Exclusion::remembered_in(records, &truth),
@@ -423,7 +423,7 @@ impl Simulation {
             }),
         };
         let scheduler = Box::new(SlowScheduler::new(clock));
-        Daemon::start(&settings, client, world, scheduler).await.unwrap()
+        Daemon::start(&settings, client, dependencies, scheduler).await.unwrap()
     }
 
     /// Calls about one server go wrong, and people work on it.

@@ -70,7 +70,7 @@ impl Rotation {
         self.ledger.lap("create", now);
         self.tries.sent += 1;
         match error.outcome() {
-            Some(Outcome::Malformed | Outcome::ServerError | Outcome::Transport) => {
+            Some(outcome) if outcome.leaves_open() => {
                 self.look_for_unanswered_create(&creation, before, error, now)
             }
             Some(Outcome::Throttled) => self.back_off(error, now),

@@ -27,7 +27,7 @@ pub(super) enum Removal {
     Pinned,
     /// The provider refused. The snapshot still exists.
     Refused(CallError),
-    /// Nobody knows whether it still exists.
+    /// It may still exist.
     Unknown(CallError),
 }
 

@@ -93,7 +93,7 @@ const MAKE_ROOM: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted unauthorized         | failed: delete unauthorized: so it is",
-    // Nobody knows whether it is gone: the listing does. If it is not, no other goes in its place.
+    // It may be gone: a listing shows. If it is not, no other victim is deleted in its place.
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
@@ -111,7 +111,7 @@ const MAKE_ROOM: &[&str] = &[
      unlisted server-error          | failed: list server_error: so it is",
 ];
 
-/// Step 4: the create, and one that nobody answered clearly.
+/// Step 4: the create, also one without a clear answer.
 const CREATE: &[&str] = &[
     // It is looked for until a listing was asked for after the last moment at which it can arrive.
     "begin                          | look 0s+200ms pages
@@ -254,7 +254,7 @@ const HOOKS: &[&str] = &[
      deleted                        | failed, made, deleted 1: said no",
     "begin after                    | look 0s+200ms pages
      listed c own                   | adopted",
-    // Where both go wrong, the pruning is told of.
+    // If both fail, the report has the reason of the pruning.
     "begin before after             | look 0s+200ms alone
      listed c c c                   | record
      recorded                       | before
@@ -297,7 +297,7 @@ const WAIT: &[&str] = &[
      recorded                       | create 1
      created                        | look 1s+20s pages
      unlisted unauthorized          | failed, made: list unauthorized: so it is",
-    // A look comes a minute before the server's next rotation, and waits for nobody.
+    // A listing is due a minute before the server's next rotation, and is not delayed to be shared.
     "begin next=100s                | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
