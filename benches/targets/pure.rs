@@ -66,7 +66,7 @@ fn retention(criterion: &mut Criterion) {
     let policy = policy(KEEP, 2000);
     let candidates: Vec<Candidate> = (1..=1000)
         .map(|age| snapshot(&policy, age))
-        .map(|row| Candidate { id: row.id, created_at: row.created_at })
+        .map(|row| Candidate { id: row.id, at: row.created_at })
         .collect();
     criterion.bench_function("retention of 1000 snapshots", |bencher| {
         bencher.iter(|| retain(black_box(&candidates), &policy.keep, &policy.time_zone));

@@ -253,7 +253,7 @@ pub fn next_step(
     let needed = slots_needed(ring, policy, progress);
     if needed > 0 {
         let may_take = progress.victims_left.unwrap_or(needed);
-        let victims = victims(ring, policy, progress, now);
+        let victims = victims(ring, policy, progress, tick);
         if room_for_managed(ring, policy) == 0
             || may_take < needed
             || victims.len() < needed as usize
@@ -308,13 +308,15 @@ fn slots_needed(ring: &Ring, policy: &Policy, progress: &Progress) -> u32 {
 
 /// Who may make room, in order: failed ones; duplicates; what retention would drop once the new one
 /// is there, oldest first; then the oldest completed ones but the newest.
-fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) -> Vec<Deletion> {
+fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec<Deletion> {
     let listing = ring.listing();
-    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
-    let newest = completed.last().map(|snapshot| snapshot.id);
-    let kept = kept_beside_a_new_one(&completed, policy, now);
+    let completed = completed(ring, progress);
+    let newest = completed.newest();
+    let Completed { one_per_tick: completed, duplicates } = completed;
+    let kept = kept_beside_a_new_one(ring, &completed, policy, tick);
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
-    let spare = completed.iter().copied().filter(|snapshot| Some(snapshot.id) != newest);
+    let spare = completed.iter().copied().filter(|snapshot| !newest.contains(&snapshot.id));
+    let duplicates = duplicates.iter().map(|it| it.snapshot).filter(|it| !newest.contains(&it.id));
     let (dropped, mut squeezed): (Vec<_>, Vec<_>) =
         spare.partition(|snapshot| !kept.contains(&snapshot.id));
     // Only others squeeze a ring. Its own unfinished snapshots must not eat the finished ones.
@@ -325,7 +327,7 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, now: Timestamp) ->
     let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
     squeezed.truncate(lacking.saturating_sub(dropped.len()));
     failed
-        .chain(duplicates.into_iter().map(|it| (it.snapshot, DeleteReason::Duplicate)))
+        .chain(duplicates.map(|snapshot| (snapshot, DeleteReason::Duplicate)))
         .chain(dropped.into_iter().map(|snapshot| (snapshot, DeleteReason::Retention)))
         .chain(squeezed.into_iter().map(|snapshot| (snapshot, DeleteReason::Squeezed)))
         .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
@@ -365,10 +367,10 @@ fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a S
     remaining(ring, progress).filter(|snapshot| snapshot.status == Status::Failed)
 }
 
-fn candidates(snapshots: &[&Snapshot]) -> Vec<Candidate> {
+fn candidates(ring: &Ring, snapshots: &[&Snapshot]) -> Vec<Candidate> {
     snapshots
         .iter()
-        .map(|snapshot| Candidate { id: snapshot.id, created_at: snapshot.created_at })
+        .map(|snapshot| Candidate { id: snapshot.id, at: ring.point(snapshot) })
         .collect()
 }
 
@@ -376,20 +378,22 @@ fn candidates(snapshots: &[&Snapshot]) -> Vec<Candidate> {
 const YET_TO_COME: SnapshotId = SnapshotId(u64::MAX);
 
 fn kept_beside_a_new_one(
+    ring: &Ring,
     completed: &[&Snapshot],
     policy: &Policy,
-    now: Timestamp,
+    tick: Tick,
 ) -> BTreeSet<SnapshotId> {
-    let verdicts = judge_with_a_new_one(completed, policy, now);
-    verdicts.into_iter().filter(Verdict::keeps).map(|verdict| verdict.id).collect()
+    let mut candidates = candidates(ring, completed);
+    // A clock that was ahead has made snapshots of later ticks. The new one is the newest all the same.
+    let newest = candidates.iter().map(|it| it.at).max();
+    let at = newest.map_or(tick.instant(), |newest| newest.max(tick.instant()));
+    candidates.push(Candidate { id: YET_TO_COME, at });
+    kept(&candidates, policy)
 }
 
-fn judge_with_a_new_one(completed: &[&Snapshot], policy: &Policy, now: Timestamp) -> Vec<Verdict> {
-    let mut candidates = candidates(completed);
-    // The provider's clock may be ahead of ours; the new one is the newest all the same.
-    let newest = completed.last().map_or(now, |snapshot| snapshot.created_at.max(now));
-    candidates.push(Candidate { id: YET_TO_COME, created_at: newest });
-    retain(&candidates, &policy.keep, &policy.time_zone)
+fn kept(candidates: &[Candidate], policy: &Policy) -> BTreeSet<SnapshotId> {
+    let verdicts = retain(candidates, &policy.keep, &policy.time_zone);
+    verdicts.into_iter().filter(Verdict::keeps).map(|verdict| verdict.id).collect()
 }
 
 /// What is to be pruned once `own`, the rotation's snapshot, is completed: duplicates, then managed
@@ -405,14 +409,10 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
     if !own_is_there {
         return Vec::new();
     }
-    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
-    let newest = completed.last().map(|snapshot| snapshot.id);
-    let kept: BTreeSet<SnapshotId> =
-        retain(&candidates(&completed), &policy.keep, &policy.time_zone)
-            .into_iter()
-            .filter(Verdict::keeps)
-            .map(|verdict| verdict.id)
-            .collect();
+    let completed = completed(ring, progress);
+    let newest = completed.newest();
+    let Completed { one_per_tick: completed, duplicates } = completed;
+    let kept = kept(&candidates(ring, &completed), policy);
     let dropped = completed
         .into_iter()
         .filter(|snapshot| !kept.contains(&snapshot.id))
@@ -423,7 +423,7 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
         .chain(dropped)
         .chain(failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed)))
         // Retention keeps the newest by itself; that it stays must not hang on retention alone.
-        .filter(|(snapshot, _)| snapshot.id != own && Some(snapshot.id) != newest)
+        .filter(|(snapshot, _)| snapshot.id != own && !newest.contains(&snapshot.id))
         .map(|(snapshot, why)| Deletion::of(snapshot, why, ring.listing()))
         .collect()
 }

@@ -121,8 +121,8 @@ impl Rule {
 pub struct Candidate {
     /// Which one.
     pub id: SnapshotId,
-    /// When it was made, by the provider's clock.
-    pub created_at: Timestamp,
+    /// The point in time that it stands for: see [`Ring::point`](crate::ring::Ring::point).
+    pub at: Timestamp,
 }
 
 /// Why a snapshot stays: it is the newest of the `nth` newest period (from 1) of a rule.
@@ -167,7 +167,7 @@ impl Verdict {
 #[must_use]
 pub fn retain(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> Vec<Verdict> {
     let mut newest_first = candidates.to_vec();
-    newest_first.sort_by_key(|candidate| std::cmp::Reverse((candidate.created_at, candidate.id)));
+    newest_first.sort_by_key(|candidate| std::cmp::Reverse((candidate.at, candidate.id)));
     let mut verdicts: Vec<Verdict> = newest_first
         .iter()
         .map(|candidate| Verdict { id: candidate.id, reasons: Vec::new() })
@@ -219,8 +219,8 @@ impl Period {
 }
 
 fn period(rule: Rule, candidate: &Candidate, zone: &TimeZone) -> Period {
-    let offset = zone.to_offset(candidate.created_at);
-    let local = offset.to_datetime(candidate.created_at);
+    let offset = zone.to_offset(candidate.at);
+    let local = offset.to_datetime(candidate.at);
     match rule {
         Rule::Last => Period::Own(candidate.id),
         Rule::Hourly => Period::Hour(local.date(), local.hour(), offset.seconds()),

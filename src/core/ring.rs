@@ -1,8 +1,9 @@
 //! Who holds each of a server's slots.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::naming::{Prefix, SnapshotId, Tick};
@@ -42,7 +43,23 @@ pub struct Slot {
     pub holder: Holder,
 }
 
-/// A server's snapshots, oldest first, each with its holder, as one listing showed them.
+/// A name's tick and the provider's `created_at` are of two clocks. Further apart than this, one of the
+/// clocks was wrong.
+const CLOCKS_AGREE_WITHIN: SignedDuration = SignedDuration::from_hours(48);
+
+/// The point in time that a snapshot stands for: the tick in a managed name, so that a step of the
+/// provider's clock changes nothing; `created_at` where there is no tick or the two clocks disagree.
+fn point(snapshot: &Snapshot, prefix: &Prefix) -> Timestamp {
+    let made = snapshot.created_at;
+    prefix
+        .tick_of(&snapshot.name)
+        .map(Tick::instant)
+        .filter(|tick| tick.duration_since(made).abs() <= CLOCKS_AGREE_WITHIN)
+        .unwrap_or(made)
+}
+
+/// A server's snapshots, oldest first, each with its holder, as one listing showed them. Of two of one
+/// tick, the one that the provider made first comes first.
 #[derive(Debug, Clone)]
 pub struct Ring {
     slots: Vec<Slot>,
@@ -54,11 +71,14 @@ impl Ring {
     /// Tells whose each snapshot of a listing is.
     #[must_use]
     pub fn of(listing: Listing, policy: &Policy) -> Self {
-        let slots = listing
+        let mut slots: Vec<Slot> = listing
             .snapshots
             .iter()
             .map(|snapshot| Slot { snapshot: snapshot.clone(), holder: holder(snapshot, policy) })
             .collect();
+        slots.sort_by_key(|Slot { snapshot, .. }| {
+            (point(snapshot, &policy.prefix), snapshot.created_at, snapshot.id)
+        });
         Self { slots, listing, prefix: policy.prefix.clone() }
     }
 
@@ -111,9 +131,9 @@ impl Ring {
             Status::Other(_) => (2, Reverse(0)),
             Status::Failed => (3, Reverse(0)),
         };
-        self.listing
-            .snapshots
+        self.slots
             .iter()
+            .map(|slot| &slot.snapshot)
             .enumerate()
             .filter(|(_, snapshot)| policy.prefix.tick_of(&snapshot.name) == Some(tick))
             .min_by_key(rank)
@@ -138,6 +158,12 @@ impl Ring {
         Completed::of(self.managed().map(|(snapshot, _)| snapshot))
     }
 
+    /// The point in time that one of these snapshots stands for, by which they are ordered.
+    #[must_use]
+    pub fn point(&self, snapshot: &Snapshot) -> Timestamp {
+        point(snapshot, &self.prefix)
+    }
+
     /// The newest managed snapshot that is or may become usable (not a failed one), with its tick.
     /// Pinned ones with a managed name count.
     #[must_use]
@@ -151,9 +177,9 @@ impl Ring {
         &'a self,
         policy: &Policy,
     ) -> impl DoubleEndedIterator<Item = (&'a Snapshot, Tick)> {
-        self.listing
-            .snapshots
+        self.slots
             .iter()
+            .map(|slot| &slot.snapshot)
             .filter(|snapshot| snapshot.status != Status::Failed)
             .filter_map(|snapshot| Some((snapshot, policy.prefix.tick_of(&snapshot.name)?)))
     }
@@ -179,6 +205,21 @@ pub struct Duplicate<'a> {
 }
 
 impl<'a> Completed<'a> {
+    /// The newest ones: by tick, by the provider's clock and by id. They are mostly one and the same.
+    /// Where they are not, a clock is wrong, and nobody can tell which of them the newest is.
+    #[must_use]
+    pub fn newest(&self) -> BTreeSet<SnapshotId> {
+        let newest = |key: fn(&Snapshot) -> (Timestamp, SnapshotId)| {
+            let all = self.one_per_tick.iter().chain(self.duplicates.iter().map(|it| &it.snapshot));
+            all.max_by_key(|snapshot| key(snapshot))
+        };
+        // A managed name ends in its tick, and all have one prefix.
+        let by_tick = self.one_per_tick.iter().max_by_key(|snapshot| &snapshot.name);
+        let by_clock = newest(|snapshot| (snapshot.created_at, snapshot.id));
+        let by_id = newest(|snapshot| (Timestamp::MIN, snapshot.id));
+        [by_tick, by_clock, by_id].into_iter().flatten().map(|snapshot| snapshot.id).collect()
+    }
+
     /// Those of these managed snapshots, oldest first, that are completed.
     #[must_use]
     pub fn of(managed: impl Iterator<Item = &'a Snapshot>) -> Self {

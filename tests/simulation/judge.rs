@@ -18,7 +18,7 @@ use snapring::sandbox::provider::{Act, StoredSnapshot};
 
 use crate::digests::{Record, act_line, answer_line, method, report_line, request_line};
 use crate::judge::peace::Peace;
-use crate::oracle::{is_managed, kept, one_per_name, tick_in};
+use crate::oracle::{is_managed, kept, newest, one_per_name, tick_in};
 use crate::policy::SimPolicy;
 
 /// The contract's limit for what a delete may rest on.
@@ -440,11 +440,11 @@ impl Judge {
         if !is_managed(&policy.prefix, name) {
             self.violated("S1", format!("{name} ({id}) is foreign, and was deleted"));
         }
-        let newest = act
+        let completed = act
             .before
             .iter()
-            .filter(|row| row.status == "completed" && is_managed(&policy.prefix, &row.name))
-            .max_by_key(|row| (row.created_at, row.id));
+            .filter(|row| row.status == "completed" && is_managed(&policy.prefix, &row.name));
+        let newest = newest(&policy.prefix, completed);
         // Nobody can see that the one that was newer has just been taken away by hand.
         let touched = self.rings.get(&server.0).and_then(|ring| ring.changed_by_hand);
         // What strays rests on what was seen before it was sent.
@@ -453,7 +453,7 @@ impl Judge {
         if quiet && status != "completed" && status != "failed" {
             self.violated("S2", format!("{name} was {status} when it was deleted"));
         }
-        if quiet && newest.is_some_and(|newest| newest.id == *id) {
+        if quiet && newest.contains(&id.0) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
         // Of two of one name, the other one is still there. Only what takes the last one away makes
@@ -538,14 +538,12 @@ impl Judge {
                 .any(|row| row.name == rotation.own_name && row.status == "completed");
             if own_is_there {
                 let asked_for = |policy: &SimPolicy| {
-                    let completed: Vec<(&str, u64, Timestamp)> = act
+                    let completed = act
                         .before
                         .iter()
-                        .filter(|row| managed_by(policy, row) && row.status == "completed")
-                        .map(|row| (row.name.as_str(), row.id.0, row.created_at))
-                        .collect();
-                    kept(&one_per_name(&completed), policy.keep, &policy.time_zone())
-                        .contains(&act.row.id.0)
+                        .filter(|row| managed_by(policy, row) && row.status == "completed");
+                    let counted = one_per_name(&policy.prefix, completed);
+                    kept(&counted, policy.keep, &policy.time_zone()).contains(&act.row.id.0)
                 };
                 if quiet && act.row.status == "completed" && policies.iter().all(asked_for) {
                     self.violated(

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use snapring::sandbox::provider::StoredSnapshot;
 
 /// Whether a name is the managed one of this prefix.
 pub fn is_managed(prefix: &str, name: &str) -> bool {
@@ -31,17 +32,40 @@ pub fn tick_in(prefix: &str, name: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// Of (name, id, made at), the (id, made at) that retention counts: several of one name are one
-/// point in time, and the newest of them is it.
-pub fn one_per_name(snapshots: &[(&str, u64, Timestamp)]) -> Vec<(u64, Timestamp)> {
-    let is_newest = |name: &str, id: u64, at: Timestamp| {
-        !snapshots.iter().any(|other| other.0 == name && (other.2, other.1) > (at, id))
+/// The ids that are the newest of these by one of three measures: the tick in the name, the provider's
+/// time, the id. No clock decides which of them it is.
+pub fn newest<'a>(
+    prefix: &str,
+    rows: impl Iterator<Item = &'a StoredSnapshot> + Clone,
+) -> BTreeSet<u64> {
+    let by_tick =
+        rows.clone().max_by_key(|row| (tick_in(prefix, &row.name), row.created_at, row.id));
+    let by_clock = rows.clone().max_by_key(|row| (row.created_at, row.id));
+    let by_id = rows.max_by_key(|row| row.id);
+    [by_tick, by_clock, by_id].into_iter().flatten().map(|row| row.id.0).collect()
+}
+
+/// Of managed snapshots, the (id, point in time) that retention counts: the time is the tick's, unless
+/// the provider's is two days from it or more; several of one name are one point in time, and the one
+/// that the provider made last is it.
+pub fn one_per_name<'a>(
+    prefix: &str,
+    rows: impl Iterator<Item = &'a StoredSnapshot> + Clone,
+) -> Vec<(u64, Timestamp)> {
+    let is_newest = |row: &StoredSnapshot| {
+        !rows.clone().any(|other| {
+            other.name == row.name && (other.created_at, other.id) > (row.created_at, row.id)
+        })
     };
-    snapshots
-        .iter()
-        .filter(|(name, id, at)| is_newest(name, *id, *at))
-        .map(|(_, id, at)| (*id, *at))
-        .collect()
+    let point = |row: &StoredSnapshot| match tick_in(prefix, &row.name) {
+        Some(tick)
+            if tick.duration_since(row.created_at).abs() <= SignedDuration::from_hours(48) =>
+        {
+            tick
+        }
+        _ => row.created_at,
+    };
+    rows.clone().filter(|row| is_newest(row)).map(|row| (row.id.0, point(row))).collect()
 }
 
 /// `keep`, in the order last, hourly, daily, weekly, monthly, yearly.

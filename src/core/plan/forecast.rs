@@ -120,7 +120,7 @@ fn fates(
     future: &Ring,
 ) -> Vec<Fate> {
     let completed_then = completed(future, &Progress::default()).one_per_tick;
-    let verdicts = retain(&candidates(&completed_then), &policy.keep, &policy.time_zone);
+    let verdicts = retain(&candidates(future, &completed_then), &policy.keep, &policy.time_zone);
     let completed_now = ring.completed();
     let victims: &[Deletion] = match step {
         Step::MakeRoom(victims) => victims,

@@ -18,7 +18,7 @@ fn made_at(times: &[&str]) -> Vec<Candidate> {
 }
 
 fn numbered(times: &[Timestamp]) -> Vec<Candidate> {
-    (1..).zip(times).map(|(id, time)| Candidate { id: SnapshotId(id), created_at: *time }).collect()
+    (1..).zip(times).map(|(id, time)| Candidate { id: SnapshotId(id), at: *time }).collect()
 }
 
 fn kept(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> BTreeSet<u64> {

@@ -9,7 +9,7 @@ use snapring::sandbox::provider::StoredSnapshot;
 
 use crate::judge::Judge;
 use crate::machine::SlowScheduler;
-use crate::oracle::{is_managed, kept, one_per_name, tick_in};
+use crate::oracle::{is_managed, kept, newest, one_per_name, tick_in};
 use crate::policy::SimPolicy;
 
 /// Since faults ended.
@@ -135,13 +135,10 @@ impl Judge {
             let words = format!("a failed one is left: {}", shown());
             self.violated("L1", words);
         }
-        let completed: Vec<(&str, u64, Timestamp)> = managed
-            .iter()
-            .filter(|row| row.status == "completed")
-            .map(|row| (row.name.as_str(), row.id.0, row.created_at))
-            .collect();
-        let completed = one_per_name(&completed);
-        let newest = completed.iter().map(|(_, at)| *at).max();
+        let completed = managed.iter().copied().filter(|row| row.status == "completed");
+        let protected = newest(&policy.prefix, completed.clone());
+        let newest = completed.clone().map(|row| row.created_at).max();
+        let completed = one_per_name(&policy.prefix, completed);
         if newest.is_none_or(|newest| newest < oldest) && room_can_be_made(&policy, rows, now) {
             let words = format!("no fresh one: {}", shown());
             self.violated("L1", words);
@@ -153,7 +150,9 @@ impl Judge {
         // A rotation that is blocked changes nothing: older snapshots of one tick stay.
         let is_blocked = own.is_empty() && !room_can_be_made(&policy, rows, now);
         let may_stay = |row: &StoredSnapshot| {
-            is_own(row) || (is_blocked && completed.iter().all(|(id, _)| *id != row.id.0))
+            protected.contains(&row.id.0)
+                || is_own(row)
+                || (is_blocked && completed.iter().all(|(id, _)| *id != row.id.0))
         };
         if managed
             .iter()
@@ -182,24 +181,15 @@ fn room_can_be_made(policy: &SimPolicy, rows: &[StoredSnapshot], now: Timestamp)
     const NEW: u64 = u64::MAX;
     let own: Vec<&StoredSnapshot> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
     let failed = own.iter().filter(|row| row.status == "failed").count();
-    let completed: Vec<(Timestamp, u64)> = own
-        .iter()
-        .filter(|row| row.status == "completed")
-        .map(|row| (row.created_at, row.id.0))
-        .collect();
-    let newest = completed.iter().max();
-    let named: Vec<(&str, u64, Timestamp)> = own
-        .iter()
-        .filter(|row| row.status == "completed")
-        .map(|row| (row.name.as_str(), row.id.0, row.created_at))
-        .collect();
-    let mut candidates = one_per_name(&named);
-    candidates.push((NEW, newest.map_or(now, |(at, _)| now.max(*at))));
+    let completed = own.iter().copied().filter(|row| row.status == "completed");
+    let newest = newest(&policy.prefix, completed.clone());
+    let mut candidates = one_per_name(&policy.prefix, completed.clone());
+    let latest = candidates.iter().map(|(_, at)| *at).max();
+    candidates.push((NEW, latest.map_or(now, |at| now.max(at))));
     let kept = kept(&candidates, policy.keep, &policy.time_zone());
     let squeezed = rows.len() - own.len() > policy.reserve as usize;
     let may_go = completed
-        .iter()
-        .filter(|row| Some(*row) != newest && (squeezed || !kept.contains(&row.1)))
+        .filter(|row| !newest.contains(&row.id.0) && (squeezed || !kept.contains(&row.id.0)))
         .count();
     let room = room(policy, rows) as usize;
     room > 0 && failed + may_go >= (own.len() + 1).saturating_sub(room)

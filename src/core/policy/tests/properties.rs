@@ -10,8 +10,8 @@ use super::*;
 /// A period of a rule, worked out with the calendar of the tests: equal for two snapshots exactly
 /// when they share it.
 fn period_by_hand(rule: Rule, candidate: &Candidate, zone: &TimeZone) -> (i64, i64) {
-    let offset = i64::from(zone.to_offset(candidate.created_at).seconds());
-    let shown = candidate.created_at.as_second() + offset;
+    let offset = i64::from(zone.to_offset(candidate.at).seconds());
+    let shown = candidate.at.as_second() + offset;
     let day = shown.div_euclid(86_400);
     let (year, month, _) = calendar::date(day);
     match rule {
@@ -30,7 +30,7 @@ type Made = (Timestamp, SnapshotId);
 fn newest_of_periods(candidates: &[Candidate], rule: Rule, zone: &TimeZone) -> Vec<Made> {
     let mut newest: BTreeMap<(i64, i64), Made> = BTreeMap::new();
     for candidate in candidates {
-        let made = (candidate.created_at, candidate.id);
+        let made = (candidate.at, candidate.id);
         let entry = newest.entry(period_by_hand(rule, candidate, zone)).or_insert(made);
         *entry = made.max(*entry);
     }
@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn the_newest_always_stays(scene in any_scene()) {
         let Scene { candidates, keep, zone } = scene;
-        let newest = candidates.iter().max_by_key(|c| (c.created_at, c.id)).map(|c| c.id.0);
+        let newest = candidates.iter().max_by_key(|c| (c.at, c.id)).map(|c| c.id.0);
         let kept = kept(&candidates, &keep, &zone);
         prop_assert!(newest.is_none_or(|id| kept.contains(&id)));
     }
@@ -203,7 +203,7 @@ proptest! {
         let Scene { candidates, keep, zone } = scene;
         let verdicts = retain(&shuffled, &keep, &zone);
         prop_assert_eq!(&verdicts, &retain(&candidates, &keep, &zone));
-        let made = |id: SnapshotId| candidates.iter().find(|it| it.id == id).unwrap().created_at;
+        let made = |id: SnapshotId| candidates.iter().find(|it| it.id == id).unwrap().at;
         prop_assert!(verdicts.is_sorted_by_key(|it| std::cmp::Reverse((made(it.id), it.id))));
     }
 
@@ -235,10 +235,10 @@ proptest! {
     ) {
         let Scene { mut candidates, keep, zone } = scene;
         let before = kept(&candidates, &keep, &zone);
-        let newest = candidates.iter().map(|it| it.created_at).max();
+        let newest = candidates.iter().map(|it| it.at).max();
         let newer = Candidate {
             id: SnapshotId(999),
-            created_at: newest.unwrap_or_default() + SignedDuration::from_secs(later),
+            at: newest.unwrap_or_default() + SignedDuration::from_secs(later),
         };
         candidates.push(newer);
         let after = kept(&candidates, &keep, &zone);

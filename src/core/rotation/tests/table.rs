@@ -98,6 +98,10 @@ impl Stage {
         self.rotation.next(event, self.now)
     }
 
+    pub(super) fn rotation(&mut self) -> &mut Rotation {
+        &mut self.rotation
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.rotation.state
     }
@@ -133,7 +137,7 @@ impl Stage {
         Event::Listed(Ok(Listed { ring, earlier_creates_settled_at: earlier }))
     }
 
-    fn event(&self, words: &str) -> Event {
+    pub(super) fn event(&self, words: &str) -> Event {
         let own = |name: String| Snapshot {
             id: OWN,
             server: ServerId(101),
