@@ -47,6 +47,7 @@ use crate::report::Report;
 use crate::ring::Ring;
 use crate::rotation::hooks::{HookRunner, Processes};
 use crate::rotation::lock::{Claim, Exclusion};
+use crate::rotation::memories::Memories;
 use crate::rotation::{Context, event, rotate, tick_by_hand};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
@@ -70,6 +71,8 @@ pub struct Dependencies {
     pub statuses: Statuses,
     /// Whether the store works.
     pub store: StoreHealth,
+    /// What is remembered of each server.
+    pub memories: Memories,
     /// Since when the schedules count, as far as that is known; the ring tells the rest.
     pub first_loaded: FirstLoadedTimes,
     /// Is told of each rotation that ended, and when, after the log.
@@ -85,6 +88,7 @@ impl Dependencies {
             hooks: Arc::new(Processes { clock: clock.clone() }),
             statuses: Statuses::default(),
             store: StoreHealth::default(),
+            memories: Memories::default(),
             first_loaded: FirstLoadedTimes::default(),
             on_report,
             clock,
@@ -214,6 +218,7 @@ impl Daemon {
         let current = self.shared.current();
         self.shared.dependencies.statuses.keep_only(|id| current.servers.contains_key(&id));
         self.shared.completion_times.keep_only(|id| current.servers.contains_key(&id));
+        self.shared.dependencies.memories.keep_only(|id| current.servers.contains_key(&id));
         current.client.keep_only(|id| current.servers.contains_key(&id));
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
@@ -378,6 +383,7 @@ impl Shared {
             pins: self.pins.clone(),
             statuses: self.dependencies.statuses.clone(),
             completion_times: self.completion_times.clone(),
+            memories: self.dependencies.memories.clone(),
             shutdown: self.shutdown.clone(),
         }
     }

@@ -6,6 +6,7 @@ mod create;
 pub(crate) mod event;
 pub mod hooks;
 pub mod lock;
+pub mod memories;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::CallError;
 use crate::clock::Clock;
 use crate::completion::NextLook;
+use crate::memory::RingMemory;
 use crate::naming::Tick;
 use crate::pins::Pins;
 use crate::plan::AskedBy;
@@ -30,6 +32,7 @@ use crate::ring::Ring;
 pub(crate) use crate::rotation::create::{ToSend, send_create};
 use crate::rotation::hooks::{HookRunner, Invocation};
 use crate::rotation::lock::{Claim, Exclusion};
+use crate::rotation::memories::Memories;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -51,6 +54,8 @@ pub struct Context {
     pub statuses: Statuses,
     /// How long snapshots take.
     pub completion_times: CompletionTimes,
+    /// What is remembered of each server.
+    pub memories: Memories,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -102,6 +107,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
         backoff: Box::new(context.client.backoff()),
         completion_times: context.completion_times.clone(),
         was_listed: context.client.has_seen(job.server.id),
+        memory: context.memories.of(job.server.id),
     };
     let begun = clock.now();
     let earlier = claim.last_create_settled_at(begun.uptime, context.spans.shows_up_within).await;
@@ -110,6 +116,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
         for remark in rotation.take_remarks() {
             event::remark(&executor.job, &remark);
         }
+        executor.remember(rotation.memory(), &next);
         executor.scope.give_up_at = Some(rotation.give_up_at());
         let event = match next {
             Next::End(report) => return Report { api_calls: executor.scope.calls(), ..*report },
@@ -136,6 +143,16 @@ struct Executor<'a> {
 }
 
 impl Executor<'_> {
+    /// Before anything else is done. What must outlive this process is kept before a create is sent,
+    /// and at the end.
+    fn remember(&self, memory: &RingMemory, next: &Next) {
+        let (memories, server) = (&self.context.memories, self.job.server.id);
+        memories.set(server, memory);
+        if matches!(next, Next::Do(Action::RecordCreate(_)) | Next::End(_)) {
+            memories.keep(server);
+        }
+    }
+
     async fn carry_out(&self, action: Action) -> Event {
         let Context { client, spans, .. } = self.context;
         let now = client.clock().now().uptime;

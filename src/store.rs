@@ -11,16 +11,18 @@ pub(crate) mod place;
 mod quarantine;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation, Report, RotationOutcome};
 use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey, key};
@@ -30,6 +32,39 @@ pub use crate::store::error::StoreError;
 pub use crate::store::health::StoreHealth;
 use crate::store::place::{Access, Place};
 use crate::store::writer::{Memory, Order, Writer};
+
+/// What is remembered of servers.
+pub type ServerMemories = HashMap<ServerId, RingMemory>;
+
+/// What is remembered of servers and is to be written, the newest of each.
+#[derive(Debug, Clone, Default)]
+struct ToRemember(Arc<Mutex<ServerMemories>>);
+
+impl ToRemember {
+    fn put(&self, server: ServerId, memory: RingMemory) {
+        self.lock().insert(server, memory);
+    }
+
+    fn take(&self) -> ServerMemories {
+        std::mem::take(&mut self.lock())
+    }
+
+    /// Puts back what could not be written, unless there is something newer.
+    fn put_back(&self, memories: ServerMemories) {
+        let mut waiting = self.lock();
+        for (server, memory) in memories {
+            waiting.entry(server).or_insert(memory);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ServerMemories> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// How many rotations may wait to be written: all of a large fleet's, ended within one minute.
 const QUEUE: usize = 16_384;
@@ -60,6 +95,8 @@ pub struct HistoryFilter {
 pub struct Store {
     reports: mpsc::Sender<PastRotation>,
     orders: mpsc::UnboundedSender<Order>,
+    to_remember: ToRemember,
+    remembers: Arc<Notify>,
     health: StoreHealth,
     closing: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -78,6 +115,7 @@ impl Store {
         let (reports, received) = mpsc::channel(QUEUE);
         let (orders, ordered) = mpsc::unbounded_channel();
         let health = StoreHealth::default();
+        let (to_remember, remembers) = (ToRemember::default(), Arc::new(Notify::new()));
         let closing = CancellationToken::new();
         let keeper = Writer {
             place,
@@ -85,11 +123,13 @@ impl Store {
             health: health.clone(),
             reports: received,
             orders: ordered,
+            to_remember: to_remember.clone(),
+            remembers: Arc::clone(&remembers),
             closing: closing.clone(),
             memory,
         };
         let task = Mutex::new(Some(tokio::spawn(keeper.keep())));
-        Self { reports, orders, health, closing, task, clock }
+        Self { reports, orders, to_remember, remembers, health, closing, task, clock }
     }
 
     /// Tells which schedules are in force, and gives what is known of their beginnings. Takes a few
@@ -112,6 +152,18 @@ impl Store {
         if self.reports.try_send(PastRotation::of(report, ended_at)).is_err() {
             self.health.lose(1);
         }
+    }
+
+    /// Keeps what is remembered of a server. Never waits; of several the last one counts.
+    pub fn remember(&self, server: ServerId, memory: &RingMemory) {
+        self.to_remember.put(server, memory.clone());
+        self.remembers.notify_one();
+    }
+
+    /// What is remembered of these servers; of all if none is named. Empty when the store does not work.
+    pub async fn memories(&self, servers: Vec<ServerId>) -> ServerMemories {
+        let answer = self.ask(QUESTION_WAIT, |answer| Order::Memories(servers, answer)).await;
+        answer.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The last rotation of each server that there was one of. Empty when the store does not work.
@@ -166,14 +218,19 @@ fn keys(servers: &[Arc<Server>]) -> Vec<ScheduleKey> {
     enabled.flat_map(|server| server.schedules.iter().map(|it| key(server.id, it))).collect()
 }
 
-/// Adds rotations to what a daemon keeps, beside it or without it. Where no daemon has ever kept
+/// Adds rotations, and what is remembered of their servers, to what a daemon keeps, beside it or without it. Where no daemon has ever kept
 /// anything, nothing is begun.
 ///
 /// # Errors
 /// When they cannot be written.
-pub async fn add(place: &Place, rotations: &[PastRotation]) -> Result<(), StoreError> {
+pub async fn add(
+    place: &Place,
+    rotations: &[PastRotation],
+    memories: &ServerMemories,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let mut database = Database::open(place, Access::Add).await?;
-    let added = database.add(rotations).await;
+    let added = database.add(rotations, memories, now).await;
     database.close().await;
     added
 }
@@ -192,6 +249,17 @@ pub async fn read(place: &Place, filter: &HistoryFilter) -> Result<Vec<PastRotat
 /// As for [`read`].
 pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer>, StoreError> {
     reading(place, async |database| database.last_of_each_server(now).await).await
+}
+
+/// What is remembered of these servers, as [`read`] reads.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn read_memories(
+    place: &Place,
+    servers: &[ServerId],
+) -> Result<ServerMemories, StoreError> {
+    reading(place, async |database| database.memories(servers).await).await
 }
 
 async fn reading<T>(

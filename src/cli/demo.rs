@@ -21,6 +21,7 @@ use crate::config;
 use crate::config::types::Settings;
 use crate::daemon::scheduler::CronScheduler;
 use crate::daemon::{Daemon, Dependencies};
+use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::observe::listener::serve_on;
 use crate::plan::forecast::Plan;
@@ -195,7 +196,9 @@ async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String,
     let now = clock.now().wall;
     let ring = Ring::of(listing, &server.policy);
     let tick = server.next_tick_after(now).ok_or(CommandError::Quiet(Exit::Trouble))?;
-    let plan = Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, tick.instant());
+    let memory = RingMemory::default();
+    let plan =
+        Plan::forecast(&ring, &server.policy, tick, AskedBy::Schedule, &memory, tick.instant());
     let mut table = table(&["snapshot", "whose", "status", "age", "at the next rotation"]);
     for fate in &plan.fates {
         let snapshot = &fate.slot.snapshot;

@@ -8,6 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
@@ -86,6 +87,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
+    let memories = setup.memories(&servers).await;
     let (rings, mut exit) = rings_or_trouble(&client, &servers).await;
     let mut json = Vec::new();
     let mut text = String::new();
@@ -97,7 +99,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             exit = error.exit();
             continue;
         };
-        let plan = foretell(server, &ring, tick, now);
+        let memory = memories.get(&server.id).cloned().unwrap_or_default();
+        let plan = foretell(server, &ring, tick, &memory, now);
         if matches!(plan.step, Step::Blocked(_)) {
             exit = Exit::Trouble;
         }
@@ -117,10 +120,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 }
 
 /// What the rotation of a tick would do, asked for now.
-pub(super) fn foretell(server: &Server, ring: &Ring, tick: Tick, now: Timestamp) -> Plan {
+pub(super) fn foretell(
+    server: &Server,
+    ring: &Ring,
+    tick: Tick,
+    memory: &RingMemory,
+    now: Timestamp,
+) -> Plan {
     // At the tick, or now if that is later: when the new snapshot would be made.
     let then = tick.instant().max(now);
-    Plan::forecast(ring, &server.policy, tick, AskedBy::Schedule, then)
+    Plan::forecast(ring, &server.policy, tick, AskedBy::Schedule, memory, then)
 }
 
 /// The first tick at or after the time asked for, or after now.
@@ -141,7 +150,7 @@ fn action(step: &Step) -> &'static str {
     match step {
         Step::Adopt(_) => "adopt",
         Step::Skip(_) => "skip",
-        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => "create",
+        Step::MakeRoom(_) | Step::AwaitRoom | Step::AwaitFailed(_) | Step::Create(_) => "create",
         Step::Blocked(_) => "blocked",
     }
 }
@@ -195,7 +204,7 @@ fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
         Step::Adopt(snapshot) => format!("adopt {}, which is there already", snapshot.name),
         Step::Skip(skip) => format!("skip, {skip}"),
         Step::Blocked(blocked) => format!("blocked: {blocked}"),
-        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => {
+        Step::MakeRoom(_) | Step::AwaitRoom | Step::AwaitFailed(_) | Step::Create(_) => {
             format!("create {}", server.policy.prefix.name(plan.tick))
         }
     });

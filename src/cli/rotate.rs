@@ -2,30 +2,28 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity};
+use crate::cli::setup::{STORE_PATIENCE, Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
-use crate::naming::Tick;
+use crate::memory::RingMemory;
+use crate::naming::{ServerId, Tick};
 use crate::plan::AskedBy;
 use crate::report::{PastRotation, Report};
+use crate::rotation::memories::Memories;
 use crate::rotation::{event, rotate, tick_by_hand};
 use crate::server::Server;
-use crate::store;
 use crate::store::place::Place;
+use crate::store::{self, ServerMemories};
 
-/// How long the store is waited for, which costs history and nothing else.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The most rotations in one transaction.
+/// The most that is written in one transaction.
 const AT_ONCE: usize = 1000;
 
 /// Rotate servers once, now, and wait for the end.
@@ -60,7 +58,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         servers.retain(|server| server.enabled);
     }
     let stop = StopSignals::listen()?;
-    let context = setup.context(stop.asked.clone())?;
+    let mut context = setup.context(stop.asked.clone())?;
+    let recorder = Recorder::begin(&setup);
+    context.memories = recorder.memories(&setup, &servers).await;
     let tick = tick_by_hand(&setup.clock, &servers).await;
     context.client.serves(servers.len());
     let mut rotations = JoinSet::new();
@@ -74,7 +74,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         });
         under_way.insert(task.id(), Arc::clone(server));
     }
-    let recorder = Recorder::begin(&setup);
     let mut reports = Vec::new();
     let mut take = |report: Report| {
         recorder.record(&report);
@@ -116,10 +115,16 @@ async fn join(
     }
 }
 
-/// Writes rotations that ended into what the daemon keeps, as they end: `history` shows them, and a
+/// What comes into the store.
+enum ToWrite {
+    Rotation(PastRotation),
+    Memory(ServerId, RingMemory),
+}
+
+/// Writes rotations that ended, and what is to be remembered of their servers, into what the daemon keeps, as they end: `history` shows them, and a
 /// daemon that runs learns of them there.
 struct Recorder {
-    ended: mpsc::UnboundedSender<PastRotation>,
+    to_write: mpsc::UnboundedSender<ToWrite>,
     task: JoinHandle<()>,
     clock: Clock,
 }
@@ -127,33 +132,61 @@ struct Recorder {
 impl Recorder {
     fn begin(setup: &Setup) -> Self {
         let place = setup.store();
-        let (ended, mut to_write) = mpsc::unbounded_channel();
+        let (sender, mut to_write) = mpsc::unbounded_channel();
         let clock = setup.clock.clone();
         let task = tokio::spawn(async move {
-            let mut rotations = Vec::new();
-            while to_write.recv_many(&mut rotations, AT_ONCE).await > 0 {
-                if place.may_be_there() {
-                    write(&place, &rotations, &clock).await;
+            let mut portion = Vec::new();
+            while to_write.recv_many(&mut portion, AT_ONCE).await > 0 {
+                let (mut rotations, mut memories) = (Vec::new(), ServerMemories::new());
+                for one in portion.drain(..) {
+                    match one {
+                        ToWrite::Rotation(rotation) => rotations.push(rotation),
+                        ToWrite::Memory(server, memory) => {
+                            memories.insert(server, memory);
+                        }
+                    }
                 }
-                rotations.clear();
+                if place.may_be_there() {
+                    write(&place, &rotations, &memories, &clock).await;
+                }
             }
         });
-        Self { ended, task, clock: setup.clock.clone() }
+        Self { to_write: sender, task, clock: setup.clock.clone() }
     }
 
     fn record(&self, report: &Report) {
         // Fails only when the task was ended by a fault.
-        let _ = self.ended.send(PastRotation::of(report, self.clock.now().wall));
+        let past = PastRotation::of(report, self.clock.now().wall);
+        let _ = self.to_write.send(ToWrite::Rotation(past));
+    }
+
+    /// What is remembered of these servers. What changes is written.
+    async fn memories(&self, setup: &Setup, servers: &[Arc<Server>]) -> Memories {
+        let known = setup.memories(servers).await;
+        // Weak, so that the task ends with the recorder.
+        let to_write = self.to_write.downgrade();
+        let keep = move |server, memory: &RingMemory| {
+            if let Some(to_write) = to_write.upgrade() {
+                let _ = to_write.send(ToWrite::Memory(server, memory.clone()));
+            }
+        };
+        Memories::kept(known, Arc::new(keep))
     }
 
     async fn end(self) {
-        drop(self.ended);
+        drop(self.to_write);
         let _ = self.task.await;
     }
 }
 
-async fn write(place: &Place, rotations: &[PastRotation], clock: &Clock) {
-    let words = match clock.timeout(PATIENCE, store::add(place, rotations)).await {
+async fn write(
+    place: &Place,
+    rotations: &[PastRotation],
+    memories: &ServerMemories,
+    clock: &Clock,
+) {
+    let added = store::add(place, rotations, memories, clock.now().wall);
+    let words = match clock.timeout(STORE_PATIENCE, added).await {
         Some(Ok(())) => return,
         // A daemon will begin it.
         Some(Err(trouble)) if trouble.is_empty_store() => return,

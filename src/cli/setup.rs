@@ -25,9 +25,11 @@ use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::Exclusion;
+use crate::rotation::memories::Memories;
 use crate::server::Server;
 use crate::status::Statuses;
 use crate::store::place::Place;
+use crate::store::{self, ServerMemories};
 use crate::telemetry::LogFormat;
 use crate::telemetry::{self, Form};
 
@@ -130,6 +132,7 @@ impl Setup {
             pins: Pins::default(),
             statuses: Statuses::default(),
             completion_times: CompletionTimes::default(),
+            memories: Memories::default(),
             shutdown,
         })
     }
@@ -138,6 +141,18 @@ impl Setup {
     #[must_use]
     pub(super) fn store(&self) -> Place {
         Place::of_command(self.settings.store.as_ref(), |name| std::env::var_os(name))
+    }
+
+    /// What the daemon remembers of these servers. Nothing where its store cannot be read: then each
+    /// rule takes its cautious branch.
+    pub(super) async fn memories(&self, servers: &[Arc<Server>]) -> ServerMemories {
+        let place = self.store();
+        if !place.may_be_there() {
+            return ServerMemories::new();
+        }
+        let ids: Vec<ServerId> = servers.iter().map(|server| server.id).collect();
+        let read = self.clock.timeout(STORE_PATIENCE, store::read_memories(&place, &ids)).await;
+        read.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The claims that keep rotations apart on this machine.
@@ -221,6 +236,9 @@ pub(super) fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), Comma
 pub(super) fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
     Ok(telemetry::begin(settings.log.format, level)?)
 }
+
+/// How long the store is waited for, which costs history and caution, but no rotation.
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a person waits for a look, however long the provider asks to wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);

@@ -12,6 +12,7 @@
 
 pub mod call;
 pub mod completion;
+pub mod memory;
 pub mod moment;
 pub mod naming;
 pub mod pins;

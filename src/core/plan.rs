@@ -13,10 +13,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::memory::{Failed, RingMemory};
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::policy::{Candidate, Policy, Verdict, retain};
-use crate::ring::{Completed, Ring, Slot};
+use crate::ring::{Completed, Holder, Ring, Slot};
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -40,10 +41,24 @@ pub enum DeleteReason {
     Duplicate,
     /// Retention does not keep it.
     Retention,
+    /// Retention would keep it, and drop an older one that is the newest by id or by the provider's
+    /// time.
+    InsteadOfNewest,
     /// Retention would keep it, but snapshots that are not the ring's own hold the slots.
     Squeezed,
     /// A person asked for it.
     ByHand,
+}
+
+impl DeleteReason {
+    /// Whether a point in time that could be restored is lost with it.
+    #[must_use]
+    pub fn costs_a_restore_point(self) -> bool {
+        match self {
+            Self::Failed | Self::Duplicate => false,
+            Self::Retention | Self::InsteadOfNewest | Self::Squeezed | Self::ByHand => true,
+        }
+    }
 }
 
 impl fmt::Display for DeleteReason {
@@ -52,6 +67,9 @@ impl fmt::Display for DeleteReason {
             Self::Failed => "it failed",
             Self::Duplicate => "a newer snapshot of the same tick exists",
             Self::Retention => "retention does not keep it",
+            Self::InsteadOfNewest => {
+                "an older one, which retention does not keep, is the newest by id or by the provider's time"
+            }
             Self::Squeezed => "squeezed: others hold the slots",
             Self::ByHand => "asked for by hand",
         })
@@ -140,9 +158,12 @@ pub enum AskedBy {
     Person,
 }
 
-/// What a rotation has done so far, as far as the next step depends on it.
+/// What a rotation has done so far, and what is remembered from before, as far as the next step depends
+/// on it.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
+    /// From earlier rotations. It has taken note of the listing.
+    pub memory: RingMemory,
     /// Deleted in this rotation. A listing may still show them for a while.
     pub deleted: BTreeSet<SnapshotId>,
     /// The provider would not delete these.
@@ -162,6 +183,9 @@ pub enum Step {
     MakeRoom(Vec<Deletion>),
     /// What was deleted is still listed: look again.
     AwaitRoom,
+    /// Failed snapshots hold the slots: look again after this span, which shows whether they have failed
+    /// for good.
+    AwaitFailed(Duration),
     /// Create the tick's snapshot.
     Create(Creation),
     /// No room, and none can be made.
@@ -184,6 +208,11 @@ pub enum Skip {
         /// The later tick's snapshot.
         by: String,
     },
+    /// It, or a later one, has run already: the clock was set back.
+    HasRun {
+        /// That one.
+        last: Tick,
+    },
 }
 
 impl fmt::Display for Skip {
@@ -194,6 +223,9 @@ impl fmt::Display for Skip {
                 write!(out, "too soon after {last}: min_interval is {min_interval}")
             }
             Self::Overtaken { by } => write!(out, "overtaken: {by}, of a later tick, is there"),
+            Self::HasRun { last } => {
+                write!(out, "the tick of {last} has already run: was the clock set back?")
+            }
         }
     }
 }
@@ -209,16 +241,26 @@ pub struct Blocked {
     pub holders: Vec<String>,
     /// The policy itself asks for every slot.
     pub keep_fills_the_ring: bool,
+    /// Snapshots that may be this server's own, under another name: each name and id.
+    pub strays: Vec<String>,
 }
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cap, reserve, holders, keep_fills_the_ring } = self;
+        let Self { cap, reserve, holders, keep_fills_the_ring, strays } = self;
         write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
         if *reserve > 0 {
             write!(out, " and {reserve} are reserved")?;
         }
         write!(out, ", and none of these may be deleted now: {}", holders.join(", "))?;
+        if !strays.is_empty() {
+            return write!(
+                out,
+                "; {} appeared when snapring asked for its own snapshot, so nothing more is given up \
+                 for a new one: delete it if nobody needs it, or list its id under `pin` to keep it",
+                strays.join(", ")
+            );
+        }
         if *keep_fills_the_ring {
             // What would go is the newest completed one, in whose period the new one falls.
             out.write_str(
@@ -246,7 +288,7 @@ pub fn next_step(
     }
     // Once room was made, the tick is run.
     if progress.victims_left.is_none()
-        && let Some(skip) = skip(ring, policy, tick, asked_by, now)
+        && let Some(skip) = skip(ring, policy, tick, asked_by, &progress.memory, now)
     {
         return Step::Skip(skip);
     }
@@ -254,11 +296,17 @@ pub fn next_step(
     if needed > 0 {
         let may_take = progress.victims_left.unwrap_or(needed);
         let victims = victims(ring, policy, progress, tick);
+        let costless = victims.iter().filter(|it| !it.why().costs_a_restore_point()).count();
+        if costless < needed as usize
+            && let Some(wait) = failed_perhaps(ring, progress)
+        {
+            return Step::AwaitFailed(wait);
+        }
         if room_for_managed(ring, policy) == 0
             || may_take < needed
             || victims.len() < needed as usize
         {
-            return Step::Blocked(blocked(ring, policy));
+            return Step::Blocked(blocked(ring, policy, progress));
         }
         return Step::MakeRoom(victims.into_iter().take(needed as usize).collect());
     }
@@ -280,8 +328,14 @@ fn skip(
     policy: &Policy,
     tick: Tick,
     asked_by: AskedBy,
+    memory: &RingMemory,
     now: Timestamp,
 ) -> Option<Skip> {
+    if asked_by == AskedBy::Schedule
+        && let Some(last) = memory.has_run(tick)
+    {
+        return Some(Skip::HasRun { last });
+    }
     let (snapshot, last) = ring.newest(policy)?;
     let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
     if asked_by == AskedBy::Schedule && apart < policy.min_interval {
@@ -315,27 +369,38 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec
     let Completed { one_per_tick: completed, duplicates } = completed;
     let kept = kept_beside_a_new_one(ring, &completed, policy, tick);
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
+    let strays = progress.memory.strays(ring).next().is_some();
     let spare = completed.iter().copied().filter(|snapshot| !newest.contains(&snapshot.id));
     let duplicates = duplicates.iter().map(|it| it.snapshot).filter(|it| !newest.contains(&it.id));
-    let (dropped, mut squeezed): (Vec<_>, Vec<_>) =
+    let (dropped, mut spared): (Vec<_>, Vec<_>) =
         spare.partition(|snapshot| !kept.contains(&snapshot.id));
+    // What retention would drop may be the newest by id or by the provider's time, and stays. A ring that keeps as
+    // many as it has slots would be blocked for as long as that is so: the next oldest goes instead.
+    let is_held = |it: &&&Snapshot| newest.contains(&it.id) && !kept.contains(&it.id);
+    let older = completed.split_last().map_or(&[][..], |(_, older)| older);
+    let held = older.iter().filter(is_held).count().min(spared.len());
+    let instead: Vec<_> = spared.drain(..held).collect();
+    let mut squeezed = spared;
     // Only others squeeze a ring. Its own unfinished snapshots must not eat the finished ones.
     if ring.held_by_others() <= policy.reserve {
         squeezed.clear();
     }
     // Nor when others squeeze it too: one goes for each finished one that does not fit, and no more.
     let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
-    squeezed.truncate(lacking.saturating_sub(dropped.len()));
+    squeezed.truncate(lacking.saturating_sub(dropped.len() + instead.len()));
     failed
         .chain(duplicates.map(|snapshot| (snapshot, DeleteReason::Duplicate)))
         .chain(dropped.into_iter().map(|snapshot| (snapshot, DeleteReason::Retention)))
+        .chain(instead.into_iter().map(|snapshot| (snapshot, DeleteReason::InsteadOfNewest)))
         .chain(squeezed.into_iter().map(|snapshot| (snapshot, DeleteReason::Squeezed)))
         .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
+        // A restore point was given up for this server's own snapshot, and something else came.
+        .filter(|(_, why)| !(strays && why.costs_a_restore_point()))
         .map(|(snapshot, why)| Deletion::of(snapshot, why, listing))
         .collect()
 }
 
-fn blocked(ring: &Ring, policy: &Policy) -> Blocked {
+fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     let describe = |slot: &Slot| match (&slot.holder, &slot.snapshot.status) {
         (holder, Status::Completed) => format!("{} ({})", slot.snapshot.name, holder.as_str()),
         (holder, status) => {
@@ -348,6 +413,11 @@ fn blocked(ring: &Ring, policy: &Policy) -> Blocked {
         holders: ring.slots().iter().map(describe).collect(),
         keep_fills_the_ring: ring.held_by_others() <= policy.reserve
             && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
+        strays: progress
+            .memory
+            .strays(ring)
+            .map(|slot| format!("{} ({})", slot.snapshot.name, slot.snapshot.id))
+            .collect(),
     }
 }
 
@@ -363,8 +433,29 @@ fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
     Completed::of(remaining(ring, progress))
 }
 
+/// The managed snapshots that have surely failed.
 fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
-    remaining(ring, progress).filter(|snapshot| snapshot.status == Status::Failed)
+    listed_as_failed(ring, progress)
+        .filter(|(_, failed)| *failed == Failed::Surely)
+        .map(|(snapshot, _)| snapshot)
+}
+
+/// When the next of those that may have failed is known to have.
+fn failed_perhaps(ring: &Ring, progress: &Progress) -> Option<Duration> {
+    let left = |(_, failed)| match failed {
+        Failed::Perhaps(left) => Some(left),
+        Failed::Surely | Failed::WasCompleted => None,
+    };
+    listed_as_failed(ring, progress).filter_map(left).min()
+}
+
+fn listed_as_failed<'a>(
+    ring: &'a Ring,
+    progress: &Progress,
+) -> impl Iterator<Item = (&'a Snapshot, Failed)> {
+    remaining(ring, progress)
+        .filter(|snapshot| snapshot.status == Status::Failed)
+        .map(|snapshot| (snapshot, progress.memory.failed(snapshot.id, ring)))
 }
 
 fn candidates(ring: &Ring, snapshots: &[&Snapshot]) -> Vec<Candidate> {
@@ -401,12 +492,7 @@ fn kept(candidates: &[Candidate], policy: &Policy) -> BTreeSet<SnapshotId> {
 /// does not show `own` as completed.
 #[must_use]
 pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress) -> Vec<Deletion> {
-    let own_is_there = ring
-        .listing()
-        .snapshots
-        .iter()
-        .any(|snapshot| snapshot.id == own && snapshot.status == Status::Completed);
-    if !own_is_there {
+    if !has_own(ring, own) {
         return Vec::new();
     }
     let completed = completed(ring, progress);
@@ -426,6 +512,14 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
         .filter(|(snapshot, _)| snapshot.id != own && !newest.contains(&snapshot.id))
         .map(|(snapshot, why)| Deletion::of(snapshot, why, ring.listing()))
         .collect()
+}
+
+/// Whether a ring shows the rotation's snapshot, completed and under a managed name.
+#[must_use]
+pub fn has_own(ring: &Ring, own: SnapshotId) -> bool {
+    ring.slots().iter().any(|Slot { snapshot, holder }| {
+        snapshot.id == own && snapshot.status == Status::Completed && *holder != Holder::Foreign
+    })
 }
 
 /// The latest tick that was missed, of those that were the `latest` of each of a server's schedules.
@@ -468,7 +562,13 @@ const FUTURE_TICK_TOLERANCE: jiff::SignedDuration = jiff::SignedDuration::from_m
 
 /// What a person should know about a ring before a rotation touches it.
 #[must_use]
-pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Vec<String> {
+pub fn warnings(
+    ring: &Ring,
+    policy: &Policy,
+    step: &Step,
+    memory: &RingMemory,
+    now: Timestamp,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Step::MakeRoom(victims) = step
         && victims.iter().any(|victim| victim.why() == DeleteReason::Squeezed)
@@ -481,6 +581,15 @@ pub fn warnings(ring: &Ring, policy: &Policy, step: &Step, now: Timestamp) -> Ve
         ));
     }
     for (snapshot, tick) in ring.managed() {
+        if snapshot.status == Status::Failed
+            && memory.failed(snapshot.id, ring) == Failed::WasCompleted
+        {
+            warnings.push(format!(
+                "{} ({}) is listed as failed, but it was completed once: it is never deleted as \
+                 failed; if it cannot be restored any more, delete it",
+                snapshot.name, snapshot.id
+            ));
+        }
         if tick.instant() > now.saturating_add(FUTURE_TICK_TOLERANCE).unwrap_or(now) {
             warnings.push(format!("{} lies in the future: is a clock wrong?", snapshot.name));
         }

@@ -33,6 +33,7 @@ use self::prune::Pruning;
 use self::wait::Wait;
 use crate::call::{CallError, Outcome};
 use crate::completion::NextLook;
+use crate::memory::RingMemory;
 use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{AskedBy, Creation, Deletion, Progress};
@@ -79,6 +80,8 @@ pub struct Limits {
     pub completion_times: CompletionTimes,
     /// Whether this server has ever been listed.
     pub was_listed: bool,
+    /// What is remembered of it.
+    pub memory: RingMemory,
 }
 
 /// What the caller does next.
@@ -163,6 +166,11 @@ pub enum Remark {
     },
     /// The after hook failed, so the server may still be quiesced.
     NotAwake(String),
+    /// A failed snapshot holds the slot. The rotation waits this long for a second listing that shows it
+    /// so, and deletes it then.
+    AwaitsFailed(Duration),
+    /// The provider said that it had deleted this snapshot, and lists it all the same.
+    NotDeleted(String),
 }
 
 /// Why a rotation ends early.
@@ -248,6 +256,10 @@ pub struct Rotation {
     deleted: Vec<String>,
     said: Vec<String>,
     remarks: Vec<Remark>,
+    /// Deleted by the provider's word in an earlier rotation, and still listed: ids and names.
+    undeleted: Vec<(SnapshotId, String)>,
+    /// The last listing shows what became of every create.
+    creates_are_settled: bool,
 }
 
 /// The creates of this rotation so far.
@@ -257,6 +269,8 @@ struct CreateTries {
     sent: u32,
     /// From this uptime on, a listing shows which of them were carried out.
     settled_at: Duration,
+    /// One may have been carried out, by its answer.
+    is_open: bool,
     /// One was rejected because the ring was full, and room was made a second time.
     room_was_made_again: bool,
     /// Since when the rotation has waited for a deleted snapshot to disappear from listings.
@@ -272,18 +286,21 @@ impl Rotation {
         earlier_creates_settled_at: Option<Duration>,
         now: Moment,
     ) -> (Self, Next) {
+        let memory = limits.memory.clone();
         let mut rotation = Self {
             ledger: Ledger::begin(job.next_start, now),
             job,
             limits,
             state: State::Ended,
-            progress: Progress::default(),
+            progress: Progress { memory, ..Progress::default() },
             tries: CreateTries::default(),
             before_hook_ran: false,
             created: None,
             deleted: Vec::new(),
             said: Vec::new(),
             remarks: Vec::new(),
+            undeleted: Vec::new(),
+            creates_are_settled: false,
         };
         rotation.ledger.allow(LEAST_TIME, now);
         let first = if !rotation.job.server.enabled {
@@ -334,9 +351,21 @@ impl Rotation {
         self.limits.was_listed = was_listed;
     }
 
+    /// What is to be remembered for the next rotation, as of now.
+    #[must_use]
+    pub fn memory(&self) -> &RingMemory {
+        &self.progress.memory
+    }
+
     /// What to log since the last call.
     pub fn take_remarks(&mut self) -> Vec<Remark> {
         std::mem::take(&mut self.remarks)
+    }
+
+    /// The tick's snapshot is completed.
+    fn completed(&mut self, made: OwnSnapshot, now: Moment) -> Next {
+        self.progress.memory.succeeded(self.job.tick);
+        self.wake(Ok(made), now)
     }
 
     fn server(&self) -> &Server {
@@ -355,8 +384,11 @@ impl Rotation {
 
     /// Step 7.
     fn end(&mut self, end: Result<(), End>, now: Moment) -> Next {
+        if self.creates_are_settled {
+            self.progress.memory.creates_are_settled();
+        }
         let mut known_cause = None;
-        let (outcome, reason) = match end {
+        let (outcome, reason) = match end.and_then(|()| self.all_deletes_hold()) {
             Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
             Ok(()) => (RotationOutcome::Adopted, None),
             Err(End::Skipped(reason)) => (RotationOutcome::Skipped, Some(reason)),

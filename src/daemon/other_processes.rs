@@ -10,6 +10,8 @@ use jiff::SignedDuration;
 use crate::clock::Clock;
 use crate::daemon::Daemon;
 use crate::daemon::listeners::Listeners;
+use crate::memory::RingMemory;
+use crate::naming::ServerId;
 use crate::report::PastRotation;
 use crate::store::HistoryFilter;
 
@@ -37,15 +39,27 @@ pub(super) async fn hear_of_others(
         // While the store does not work nothing is known, and nothing is missed.
         let Ok(rotations) = listeners.store.history(filter).await else { continue };
         since = now;
+        let mut theirs = Vec::new();
         for past in rotations.iter().rev().filter(|past| past.ended_at <= now) {
             if daemon.hear_of(past) {
+                theirs.push(past.server_id);
                 listeners.notices.on_report(&past.report(), past.ended_at);
+            }
+        }
+        if !theirs.is_empty() {
+            for (server, memory) in listeners.store.memories(theirs).await {
+                daemon.hear_of_memory(server, memory);
             }
         }
     }
 }
 
 impl Daemon {
+    /// Adds what another process remembers of a server that it has rotated.
+    fn hear_of_memory(&self, server: ServerId, memory: RingMemory) {
+        self.shared.dependencies.memories.merge(server, memory);
+    }
+
     /// Takes over how a rotation ended elsewhere, and looks at what there is now, for whoever asks
     /// the daemon. `false` where that is no news: of a server that is not configured; of a tick of
     /// its schedule, which was the daemon's own, though it may come back later than what is known,

@@ -23,16 +23,16 @@ use crate::daemon::service_status::ServiceStatus;
 use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
 use crate::daemon::view::View;
 use crate::daemon::{Daemon, Dependencies};
+use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::notify::Notices;
 use crate::notify::http::Post;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;
 use crate::provider::settings::ApiSettings;
-use crate::report::LastOfServer;
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::{Exclusion, LockError};
-use crate::server::Server;
+use crate::rotation::memories::Memories;
 use crate::status::Statuses;
 use crate::store::Store;
 use crate::store::place::Place;
@@ -111,12 +111,14 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let account = settings.api.base_url.as_str();
     let exclusion = Exclusion::of_this_machine(account, &clock, variable)?;
     let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
-    let (first_loaded, known) = tokio::join!(
+    let (first_loaded, known, memories) = tokio::join!(
         store.begin(&settings.servers),
         clock.timeout(STORE_WAIT, store.last_of_each_server()),
+        clock.timeout(STORE_WAIT, store.memories(Vec::new())),
     );
     let known = known.unwrap_or_default();
-    let statuses = statuses(&settings.servers, &known);
+    let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
+    let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.last.server_id)));
     let listeners = Arc::new(Listeners {
         service: ServiceStatus::new(
             ServiceManager::from_environment(variable),
@@ -134,12 +136,17 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     });
     let hearing = Arc::clone(&listeners);
     let store = listeners.store.health();
+    let keeping = Arc::clone(&listeners);
+    let keep = move |server, memory: &RingMemory| keeping.store.remember(server, memory);
+    let memories = Memories::kept(memories.unwrap_or_default(), Arc::new(keep));
+    memories.keep_only(|id| ids.contains(&id));
     let dependencies = Dependencies {
         clock: clock.clone(),
         exclusion,
         hooks: process.hooks,
         statuses,
         store,
+        memories,
         first_loaded,
         on_report: Box::new(move |report, at| hearing.on_report(report, at)),
     };
@@ -158,12 +165,6 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         never = listeners.service.keep(&daemon) => match never {},
     }
     Ok(shut_down(daemon, listeners, signals, &clock).await)
-}
-
-/// What the store knows of the servers that are configured.
-fn statuses(servers: &[Arc<Server>], known: &[LastOfServer]) -> Statuses {
-    let ids: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
-    Statuses::known(known.iter().filter(|it| ids.contains(&it.last.server_id)))
 }
 
 /// Does what signals ask for, until one asks to end.

@@ -64,6 +64,23 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
         Remark::MayExist { snapshot, error } => {
             event!(debug, event = "settle", snapshot = snapshot.as_str(), "may exist: {error}");
         }
+        Remark::AwaitsFailed(wait) => {
+            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
+            event!(
+                info,
+                event = "ring",
+                "{server}: waiting {wait} before a snapshot that is listed as failed is deleted: another \
+                 listing must agree"
+            );
+        }
+        Remark::NotDeleted(snapshot) => {
+            event!(
+                warn,
+                event = "ring",
+                snapshot = snapshot.as_str(),
+                "{server}: the provider said earlier that it had deleted {snapshot}, and still lists it"
+            );
+        }
         Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
     }
 }

@@ -94,6 +94,7 @@ impl Scene {
             pins: Pins::default(),
             statuses: Statuses::default(),
             completion_times: CompletionTimes::default(),
+            memories: Memories::default(),
             shutdown: CancellationToken::new(),
         };
         let server = Arc::clone(&settings.servers[0]);

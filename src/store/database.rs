@@ -11,17 +11,20 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, SqlStr};
 
 use crate::interner::Interner;
+use crate::memory::RingMemory;
 use crate::naming::{ServerId, Tick};
 use crate::report::{KnownCause, RotationOutcome};
 use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
-use crate::store::HistoryFilter;
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
+use crate::store::{HistoryFilter, ServerMemories};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "history", include_str!("migrations/1_history.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "history", include_str!("migrations/1_history.sql")),
+    (2, "memory", include_str!("migrations/2_memory.sql")),
+];
 
 /// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
 const MIGRATIONS_TABLE: &str = "snapring_migrations";
@@ -132,24 +135,79 @@ impl Database {
         let _ = self.connection.close().await;
     }
 
-    /// Writes, all or nothing: rotations, the book of schedules where it has changed, and that the
-    /// store was written at `heard`.
+    /// Writes, all or nothing: rotations, what is remembered of servers, the book of schedules where it
+    /// has changed, and that the store was written at `heard`.
     pub(super) async fn write(
         &mut self,
         rotations: &[PastRotation],
+        memories: &ServerMemories,
         schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
         heard: Timestamp,
     ) -> Result<(), StoreError> {
         self.run(statement("BEGIN")).await?;
-        let written = self.write_all(rotations, schedules, heard).await;
+        let written = self.write_all(rotations, memories, schedules, heard).await;
         self.end(written).await
     }
 
-    /// Writes rotations of another process than the one that keeps it, all or nothing.
-    pub(super) async fn add(&mut self, rotations: &[PastRotation]) -> Result<(), StoreError> {
+    /// Writes rotations of another process than the one that keeps it, and what that remembers, all or
+    /// nothing.
+    pub(super) async fn add(
+        &mut self,
+        rotations: &[PastRotation],
+        memories: &ServerMemories,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.run(statement("BEGIN")).await?;
         let added = self.insert(rotations).await;
+        let added = match added {
+            Ok(()) => self.remember(memories, now).await,
+            trouble => trouble,
+        };
         self.end(added).await
+    }
+
+    async fn remember(
+        &mut self,
+        memories: &ServerMemories,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> = memories.iter().collect();
+        for rows in at_once(&rows) {
+            let text = format!(
+                "INSERT INTO snapring_memory (server_id, written_at, memory) VALUES {}
+                 ON CONFLICT (server_id) DO UPDATE
+                   SET written_at = excluded.written_at, memory = excluded.memory",
+                repeated(rows.len(), 3, ", ", |places| format!("({})", places.join(", ")))
+            );
+            let bind = |query: Statement, (server, memory): &(&ServerId, &RingMemory)| {
+                let memory = serde_json::to_string(memory).unwrap_or_else(|_| "{}".to_owned());
+                query.bind(server.0.cast_signed()).bind(now.as_millisecond()).bind(memory)
+            };
+            self.run(rows.iter().fold(built(text), bind)).await?;
+        }
+        Ok(())
+    }
+
+    /// What is remembered of these servers; of all if none is named.
+    pub(super) async fn memories(
+        &mut self,
+        servers: &[ServerId],
+    ) -> Result<ServerMemories, StoreError> {
+        let mut text = "SELECT server_id, memory FROM snapring_memory".to_owned();
+        if !servers.is_empty() {
+            let places: Vec<String> = (1..=servers.len()).map(|nth| format!("${nth}")).collect();
+            text += &format!(" WHERE server_id IN ({})", places.join(", "));
+        }
+        let query =
+            servers.iter().fold(built(text), |query, server| query.bind(server.0.cast_signed()));
+        let read = |row: AnyRow| {
+            let memory: String = row.try_get(1)?;
+            // One that a later version wrote says nothing to this one.
+            Ok((server_id(&row, 0)?, serde_json::from_str(&memory).unwrap_or_default()))
+        };
+        let rows = query.fetch(&mut self.connection).map(|row| row.and_then(read));
+        let memories = rows.try_collect::<ServerMemories>().boxed().await;
+        memories.map_err(|error| self.trouble(&error))
     }
 
     /// Ends a transaction.
@@ -173,10 +231,12 @@ impl Database {
     async fn write_all(
         &mut self,
         rotations: &[PastRotation],
+        memories: &ServerMemories,
         schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
         heard: Timestamp,
     ) -> Result<(), StoreError> {
         self.insert(rotations).await?;
+        self.remember(memories, heard).await?;
         if let Some((before, now)) = schedules {
             self.write_schedules(before, now).await?;
         }
@@ -337,6 +397,8 @@ impl Database {
         let delete = statement(old).bind(limit.as_millisecond()).bind(PORTION);
         let done = delete.execute(&mut self.connection).boxed().await;
         let mut gone = done.map_err(|error| self.trouble(&error))?.rows_affected();
+        let forgotten = "DELETE FROM snapring_memory WHERE written_at < $1";
+        self.run(statement(forgotten).bind(limit.as_millisecond())).await?;
         if self.place == Place::Memory {
             let surplus = "DELETE FROM snapring_rotation WHERE ended_at <
                              (SELECT ended_at FROM snapring_rotation

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::config;
-use crate::naming::Tick;
+use crate::naming::{SnapshotId, Tick};
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::place::Address;
 
@@ -253,7 +253,7 @@ async fn a_large_fleets_schedules_come_and_go_within_one_transaction_each() {
         let few = FirstLoadedTimes::found((5000..=5002).map(key), at("2026-11-25T13:00:00Z"));
         let mut database = ground.database().await;
         for (before, after) in [(&none, &many), (&many, &few)] {
-            database.write(&[], Some((before, after)), now).await.unwrap();
+            database.write(&[], &ServerMemories::new(), Some((before, after)), now).await.unwrap();
             let (recorded, heard) = database.schedules().await.unwrap();
             assert_eq!((recorded.all().len(), heard), (after.all().len(), Some(now)));
             assert_eq!(recorded.all()[&key(5001)].by, after.all()[&key(5001)].by);
@@ -461,8 +461,8 @@ async fn what_is_old_goes_in_portions_and_the_rest_stays() {
                 PastRotation::of(&report(1, RotationOutcome::Rotated), ended)
             })
             .collect();
-        database.write(&rows, None, now).await.unwrap();
-        database.write(&rows, None, now).await.unwrap();
+        database.write(&rows, &ServerMemories::new(), None, now).await.unwrap();
+        database.write(&rows, &ServerMemories::new(), None, now).await.unwrap();
         let limit = now - SignedDuration::from_mins(299);
         let mut gone = Vec::new();
         for _ in 0..3 {
@@ -489,7 +489,7 @@ async fn a_store_in_memory_works_as_long_as_it_lives_and_does_not_grow_for_ever(
         PastRotation::of(&report(1, RotationOutcome::Rotated), ended)
     };
     let rows: Vec<_> = (0..20_100).map(row).collect();
-    database.write(&rows, None, now).await.unwrap();
+    database.write(&rows, &ServerMemories::new(), None, now).await.unwrap();
     assert_eq!(database.prune(Timestamp::MIN).await.unwrap(), 99);
 }
 
@@ -517,7 +517,14 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
         let row =
             |server, when| PastRotation::of(&report(server, RotationOutcome::Rotated), at(when));
         let (beside, at_rest) = (row(2, "2026-11-25T04:00:00Z"), row(3, "2026-11-25T05:00:00Z"));
-        add(&ground.place, std::slice::from_ref(&beside)).await.unwrap_err();
+        add(
+            &ground.place,
+            std::slice::from_ref(&beside),
+            &ServerMemories::new(),
+            at("2026-11-25T05:00:00Z"),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(ground.files(), Vec::<String>::new());
 
         let store = ground.open();
@@ -532,7 +539,14 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
         let heard_before = heard().await;
         // Twice, as when the first answer was lost.
         for _ in 0..2 {
-            add(&ground.place, std::slice::from_ref(&beside)).await.unwrap();
+            add(
+                &ground.place,
+                std::slice::from_ref(&beside),
+                &ServerMemories::new(),
+                at("2026-11-25T05:00:00Z"),
+            )
+            .await
+            .unwrap();
         }
         let all = store.history(HistoryFilter::default()).await.unwrap();
         assert_eq!((&all[0], all.len()), (&beside, 2));
@@ -540,7 +554,14 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
         store.close(LONG).await;
 
         let files = ground.files();
-        add(&ground.place, std::slice::from_ref(&at_rest)).await.unwrap();
+        add(
+            &ground.place,
+            std::slice::from_ref(&at_rest),
+            &ServerMemories::new(),
+            at("2026-11-25T05:00:00Z"),
+        )
+        .await
+        .unwrap();
         assert_eq!(ground.files(), files);
         assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap()[0], at_rest);
     }
@@ -602,4 +623,49 @@ async fn a_database_that_hangs_holds_a_start_up_for_a_moment_only() {
     until("it is told", || told.lines().iter().any(|it| it.contains("gave no answer"))).await;
     store.close(LONG).await;
     assert_eq!(store.health().lost(), 1);
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_servers_outlives_the_daemon_and_is_shared_with_commands() {
+    for ground in Ground::all().await {
+        let memory = |id: u64| {
+            let mut memory = RingMemory::default();
+            memory.strayed(SnapshotId(id));
+            memory
+        };
+        let store = ground.open();
+        for id in 1..=120 {
+            store.remember(ServerId(id), &memory(0));
+            store.remember(ServerId(id), &memory(id));
+        }
+        let known = store.memories(vec![ServerId(7), ServerId(999)]).await;
+        assert_eq!(known, ServerMemories::from([(ServerId(7), memory(7))]));
+        store.close(LONG).await;
+
+        let theirs = ServerMemories::from([(ServerId(7), memory(70))]);
+        add(&ground.place, &[], &theirs, at("2026-11-25T05:00:00Z")).await.unwrap();
+        let read = read_memories(&ground.place, &[ServerId(7), ServerId(8)]).await.unwrap();
+        assert_eq!(read[&ServerId(7)], memory(70));
+        let store = ground.open();
+        let all = store.memories(Vec::new()).await;
+        assert_eq!(
+            (all.len(), &all[&ServerId(7)], &all[&ServerId(120)]),
+            (120, &memory(70), &memory(120))
+        );
+        store.close(LONG).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_remembered_waits_for_a_store_that_does_not_work() {
+    let ground = Ground::file();
+    std::fs::create_dir(ground.path()).unwrap();
+    let store = ground.open();
+    store.remember(ServerId(1), &RingMemory::default());
+    until("broken", || !store.health().is_up()).await;
+    assert!(store.memories(Vec::new()).await.is_empty());
+    std::fs::remove_dir(ground.path()).unwrap();
+    until("well again", || store.health().is_up()).await;
+    assert_eq!(store.memories(Vec::new()).await.len(), 1);
+    store.close(LONG).await;
 }

@@ -1,24 +1,26 @@
 //! The task that writes. Whatever is wrong with the store, it costs history and nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::clock::Clock;
+use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey};
-use crate::store::HistoryFilter;
 use crate::store::database::{Database, PORTION};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::health::StoreHealth;
 use crate::store::place::{Access, Place};
 use crate::store::quarantine::{put_aside, was_a_database};
+use crate::store::{HistoryFilter, ServerMemories, ToRemember};
 
 /// The most rotations in one transaction.
 const BATCH: usize = 1000;
@@ -50,7 +52,9 @@ pub(super) enum Order {
     Reload(Vec<ScheduleKey>, Timestamp),
     /// A question about the past.
     LastOfEach(oneshot::Sender<Result<Vec<LastOfServer>, StoreError>>),
-    /// Another.
+    /// What is remembered of these servers; of all if none is named.
+    Memories(Vec<ServerId>, oneshot::Sender<Result<ServerMemories, StoreError>>),
+    /// Another question about the past.
     History(HistoryFilter, oneshot::Sender<Result<Vec<PastRotation>, StoreError>>),
 }
 
@@ -60,6 +64,9 @@ pub(super) struct Writer {
     pub(super) health: StoreHealth,
     pub(super) reports: mpsc::Receiver<PastRotation>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) to_remember: ToRemember,
+    /// Told when there is something to remember.
+    pub(super) remembers: Arc<Notify>,
     pub(super) closing: CancellationToken,
     pub(super) memory: Memory,
 }
@@ -102,6 +109,24 @@ impl Memory {
         if let Some(book) = self.book.as_ref().filter(|book| **book == self.recorded) {
             self.recorded = book.clone();
         }
+    }
+}
+
+/// What is being written of what is to be remembered.
+struct Borrowed<'a> {
+    from: &'a ToRemember,
+    memories: ServerMemories,
+}
+
+impl Borrowed<'_> {
+    fn are_written(mut self) {
+        self.memories.clear();
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.from.put_back(std::mem::take(&mut self.memories));
     }
 }
 
@@ -154,13 +179,14 @@ impl Writer {
                 None => return false,
             },
             got = self.reports.recv_many(pending, room), if room > 0 => return got > 0,
+            () = self.remembers.notified() => {}
             () = clock.sleep(wait) => {}
         }
         true
     }
 
     async fn obey(&mut self, order: Order) {
-        if matches!(order, Order::LastOfEach(_) | Order::History(..)) {
+        if matches!(order, Order::LastOfEach(_) | Order::Memories(..) | Order::History(..)) {
             self.write_first().await;
         }
         let memory = &mut self.memory;
@@ -185,6 +211,10 @@ impl Writer {
                 let last = self.ask(|it| it.last_of_each_server(now).boxed()).await;
                 let _ = answer.send(last);
             }
+            Order::Memories(servers, answer) => {
+                let _ = answer
+                    .send(self.ask(|it| async move { it.memories(&servers).await }.boxed()).await);
+            }
             Order::History(filter, answer) => {
                 let _ = answer
                     .send(self.ask(|it| async move { it.history(&filter).await }.boxed()).await);
@@ -198,7 +228,7 @@ impl Writer {
             let room = BATCH.saturating_sub(self.memory.pending.len());
             let took = (0..room).map_while(|_| self.reports.try_recv().ok());
             self.memory.pending.extend(took);
-            if self.memory.pending.is_empty() {
+            if self.memory.pending.is_empty() && self.to_remember.is_empty() {
                 return;
             }
             self.try_to_write().await;
@@ -270,11 +300,15 @@ impl Writer {
         let schedules = memory.book.as_ref().filter(|book| **book != memory.recorded);
         // The first write is to have the book in it: with that begins what the store can tell of.
         let proven = memory.proven || (memory.book.is_none() && memory.outage.is_none());
-        if memory.pending.is_empty() && schedules.is_none() && proven {
+        if memory.pending.is_empty() && self.to_remember.is_empty() && schedules.is_none() && proven
+        {
             return Ok(());
         }
         let change = schedules.map(|book| (&memory.recorded, book));
-        database.write(&memory.pending, change, now).await?;
+        // Handed back if the write fails, or is broken off.
+        let memories = Borrowed { from: &self.to_remember, memories: self.to_remember.take() };
+        database.write(&memory.pending, &memories.memories, change, now).await?;
+        memories.are_written();
         if let Some(book) = schedules {
             memory.recorded = book.clone();
         }
@@ -292,7 +326,8 @@ impl Writer {
                 self.memory.pending.push(rotation);
                 continue;
             };
-            let one = database.write(std::slice::from_ref(&rotation), None, now);
+            let none = ServerMemories::new();
+            let one = database.write(std::slice::from_ref(&rotation), &none, None, now);
             match self.clock.timeout(PATIENCE, one).await {
                 Some(Ok(())) => {}
                 Some(Err(StoreError { kind: ErrorKind::Refused, .. })) => self.lose(1),
@@ -432,7 +467,7 @@ impl Writer {
         // Rows of the ring that were made before now are known.
         let now = self.now();
         if let Some(mut database) = self.memory.database.take() {
-            let _ = database.write(&[], None, now).await;
+            let _ = database.write(&[], &ServerMemories::new(), None, now).await;
             database.close().await;
         }
         let unwritten = self.memory.pending.len() + self.reports.len();

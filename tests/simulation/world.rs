@@ -16,6 +16,7 @@ use snapring::naming::ServerId;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::rotation::lock::{Exclusion, MemoryRecords};
+use snapring::rotation::memories::Memories;
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
@@ -411,6 +412,7 @@ impl Simulation {
             }),
             statuses: Statuses::default(),
             store: StoreHealth::default(),
+            memories: Memories::default(),
             first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report, at| {
                 let mut judge = judge.lock().unwrap();

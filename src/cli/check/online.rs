@@ -11,6 +11,7 @@ use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
 use crate::cli::plan::foretell;
 use crate::cli::setup::rings;
 use crate::config::types::Settings;
+use crate::memory::RingMemory;
 use crate::naming::SnapshotId;
 use crate::plan::Step;
 use crate::provider::body::AccountServer;
@@ -108,7 +109,10 @@ fn unasked(problem: &CallError, settings: &Settings) -> String {
 /// A server whose next rotation would find no room.
 fn blocked(server: &Server, ring: &Ring, now: Timestamp) -> Option<CheckFinding> {
     let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
-    let Step::Blocked(blocked) = foretell(server, ring, tick, now).step else { return None };
+    let Step::Blocked(blocked) = foretell(server, ring, tick, &RingMemory::default(), now).step
+    else {
+        return None;
+    };
     Some(CheckFinding::warning(
         format!("{}: its next rotation would be blocked: {blocked}", server.name),
         "delete one of them (`snapring delete ID` shows what is lost, and asks), take one out of \

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use crate::memory::{Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
     AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step,
@@ -50,16 +51,18 @@ impl Plan {
         policy: &Policy,
         tick: Tick,
         asked_by: AskedBy,
+        memory: &RingMemory,
         now: Timestamp,
     ) -> Self {
-        let step = next_step(ring, policy, tick, asked_by, &Progress::default(), now);
+        let progress = Progress { memory: memory.foreseen(ring), ..Progress::default() };
+        let step = next_step(ring, policy, tick, asked_by, &progress, now);
         let (future, own) = future_ring(ring, policy, tick, &step, now);
         let prunes = match own {
-            Some(own) => prune(&future, policy, own, &Progress::default()),
+            Some(own) => prune(&future, policy, own, &progress),
             None => Vec::new(),
         };
-        let fates = fates(ring, policy, &step, &prunes, &future);
-        let warnings = warnings(ring, policy, &step, now);
+        let fates = fates(ring, policy, &step, &prunes, &future, &progress.memory);
+        let warnings = warnings(ring, policy, &step, &progress.memory, now);
         Self { tick, step, prunes, fates, warnings }
     }
 
@@ -84,7 +87,7 @@ fn future_ring(
     let mut snapshots = ring.listing().snapshots.clone();
     let own = match step {
         Step::Adopt(found) => Some(found.id),
-        Step::MakeRoom(_) | Step::AwaitRoom | Step::Create(_) => {
+        Step::MakeRoom(_) | Step::AwaitRoom | Step::AwaitFailed(_) | Step::Create(_) => {
             let newest = snapshots.iter().map(|snapshot| snapshot.created_at).max();
             snapshots.push(Snapshot {
                 id: YET_TO_COME,
@@ -118,6 +121,7 @@ fn fates(
     step: &Step,
     prunes: &[Deletion],
     future: &Ring,
+    memory: &RingMemory,
 ) -> Vec<Fate> {
     let completed_then = completed(future, &Progress::default()).one_per_tick;
     let verdicts = retain(&candidates(future, &completed_then), &policy.keep, &policy.time_zone);
@@ -160,6 +164,11 @@ fn fates(
                 ),
                 None => "stays until a new snapshot is there".to_owned(),
             },
+            (Holder::Managed(_), Status::Failed)
+                if memory.failed(id, ring) == Failed::WasCompleted =>
+            {
+                "listed as failed, but it was completed once: only you can delete it".to_owned()
+            }
             (Holder::Managed(_), status) => format!("{}: left alone", status.as_str()),
         };
         Fate { slot: slot.clone(), goes: false, duplicate_of: duplicate, why }

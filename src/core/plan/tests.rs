@@ -84,7 +84,14 @@ fn first_step(ring: &Ring, policy: &Policy) -> Step {
 
 /// What happens first, and what is pruned at the end.
 fn told(words: &str, policy: &Policy) -> String {
-    let plan = Plan::forecast(&ring(words, policy), policy, tick(), AskedBy::Schedule, now());
+    let plan = Plan::forecast(
+        &ring(words, policy),
+        policy,
+        tick(),
+        AskedBy::Schedule,
+        &RingMemory::default(),
+        now(),
+    );
     let step = match &plan.step {
         Step::MakeRoom(victims) => {
             let each: Vec<String> =
@@ -163,7 +170,9 @@ fn neither_the_rotations_own_nor_the_newest_is_pruned_as_a_duplicate() {
 #[test]
 fn a_tick_with_several_snapshots_is_warned_of() {
     let policy = Policy { pinned: BTreeSet::from([SnapshotId(5)]), ..policy() };
-    let said = |words| warnings(&ring(words, &policy), &policy, &Step::AwaitRoom, now());
+    let said = |words| {
+        warnings(&ring(words, &policy), &policy, &Step::AwaitRoom, &RingMemory::default(), now())
+    };
     assert_eq!(said("c c f=2 H H"), Vec::<String>::new());
     let each = [said("c c=1"), said("p c=1 c=1 c=1"), said("c p=1 c . c=3")].concat();
     insta::assert_snapshot!(each.join("\n"), @r"
@@ -210,7 +219,8 @@ fn a_name_that_is_years_off_counts_by_the_providers_clock_and_stays_as_the_newes
     rows[1].name = "snapring-20361123T030000Z".to_owned();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
-    let plan = Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, now());
+    let plan =
+        Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, &RingMemory::default(), now());
     assert_eq!(plan.deletions().map(|it| it.snapshot().0).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(plan.warnings, ["snapring-20361123T030000Z lies in the future: is a clock wrong?"]);
 }
@@ -411,7 +421,7 @@ fn a_tick_within_five_minutes_of_the_clock_is_no_sign_of_a_wrong_one() {
     let made = ring.newest(&policy).unwrap().1.instant();
     let warned = |seconds| {
         let clock = made - jiff::SignedDuration::from_secs(seconds);
-        !warnings(&ring, &policy, &Step::AwaitRoom, clock).is_empty()
+        !warnings(&ring, &policy, &Step::AwaitRoom, &RingMemory::default(), clock).is_empty()
     };
     assert_eq!([299, 300, 301].map(warned), [false, false, true]);
 }
@@ -421,7 +431,7 @@ fn a_squeeze_is_warned_of_and_other_victims_are_not() {
     let policy = policy();
     let said = |words| {
         let ring = ring(words, &policy);
-        warnings(&ring, &policy, &first_step(&ring, &policy), now())
+        warnings(&ring, &policy, &first_step(&ring, &policy), &RingMemory::default(), now())
     };
     assert_eq!(said("c c c c c"), Vec::<String>::new());
     assert_eq!(
@@ -543,7 +553,7 @@ proptest! {
         let keep = Keep { last, daily, ..Keep::default() };
         let policy = Policy { cap, reserve, keep, pinned, ..policy() };
         let ring = ring(&words.join(" "), &policy);
-        let plan = Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, now());
+        let plan = Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, &RingMemory::default(), now());
         let newest = ring
             .managed()
             .map(|(snapshot, _)| snapshot)

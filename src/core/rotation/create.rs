@@ -62,11 +62,25 @@ impl Rotation {
         now: Moment,
     ) -> Next {
         let error = match answer {
-            Ok(snapshot) => return self.made(&snapshot, now),
-            // Nothing was sent.
-            Err(CallError::Stale(_)) => return self.look_for_the_next_step(),
+            Ok(snapshot) if snapshot.name != creation.name() => {
+                return self.strayed(creation.name(), &snapshot, now);
+            }
+            Ok(snapshot) => {
+                // Whatever else has appeared is not this rotation's.
+                self.progress.memory.creates_are_settled();
+                return self.made(&snapshot, now);
+            }
             Err(error) => error,
         };
+        self.tries.is_open |= error.outcome().is_some_and(Outcome::leaves_open);
+        if !self.tries.is_open {
+            // What appears from now on is somebody else's.
+            self.progress.memory.creates_are_settled();
+        }
+        if matches!(error, CallError::Stale(_)) {
+            // Nothing was sent.
+            return self.look_for_the_next_step();
+        }
         self.ledger.lap("create", now);
         self.tries.sent += 1;
         match error.outcome() {
@@ -160,12 +174,27 @@ impl Rotation {
     }
 
     fn made(&mut self, snapshot: &Snapshot, now: Moment) -> Next {
-        self.remember(snapshot, now);
+        self.has_created(snapshot, now);
         self.wait_for(snapshot, now)
     }
 
+    /// The provider made something else than what it was asked for. It is foreign by its name, and is
+    /// never deleted; but no further restore point is given up for one more of its kind.
+    pub(super) fn strayed(&mut self, asked_for: &str, came: &Snapshot, now: Moment) -> Next {
+        self.progress.memory.creates_are_settled();
+        self.progress.memory.strayed(came.id);
+        self.give_up(
+            End::failed(format!(
+                "{asked_for} was asked for, and the provider made {} ({}): snapring cannot tell such \
+                 a snapshot from one made by hand, and does not delete it",
+                came.name, came.id
+            )),
+            now,
+        )
+    }
+
     /// Notes that this rotation created the snapshot.
-    pub(super) fn remember(&mut self, created: &Snapshot, now: Moment) {
+    pub(super) fn has_created(&mut self, created: &Snapshot, now: Moment) {
         self.ledger.lap("create", now);
         self.created = Some(created.name.clone());
     }

@@ -2,7 +2,7 @@
 
 use super::list::LookFor;
 use super::make_room::MakingRoom;
-use super::{Action, Next, Pruning, Rotation, State};
+use super::{Action, End, Next, Pruning, Rotation, State};
 use crate::call::{CallError, Outcome};
 use crate::completion::Sharing;
 use crate::moment::Moment;
@@ -45,7 +45,11 @@ impl Rotation {
         now: Moment,
     ) -> Next {
         let error = match answer {
-            Ok(()) => return self.removed(&deletion, purpose, Removal::Gone, now),
+            Ok(()) => {
+                // The next listing of the server checks it.
+                self.progress.memory.deleted(deletion.snapshot(), now);
+                return self.removed(&deletion, purpose, Removal::Gone, now);
+            }
             Err(CallError::Stale(_)) => {
                 return self.removed(&deletion, purpose, Removal::Stale, now);
             }
@@ -84,6 +88,18 @@ impl Rotation {
         self.removed(&deletion, purpose, removal, now)
     }
 
+    /// Whether what earlier rotations have deleted was gone when this one looked.
+    pub(super) fn all_deletes_hold(&self) -> Result<(), End> {
+        if self.undeleted.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.undeleted.iter().map(|(_, name)| name.as_str()).collect();
+        Err(End::failed(format!(
+            "the provider said earlier that it had deleted {}, and still lists it",
+            names.join(", ")
+        )))
+    }
+
     fn removed(
         &mut self,
         deletion: &Deletion,
@@ -94,7 +110,10 @@ impl Rotation {
         match removal {
             Removal::Gone => {
                 self.progress.deleted.insert(deletion.snapshot());
-                self.deleted.push(deletion.name().to_owned());
+                // Of one that it did not delete before, the provider's word is not enough.
+                if !self.undeleted.iter().any(|(id, _)| *id == deletion.snapshot()) {
+                    self.deleted.push(deletion.name().to_owned());
+                }
             }
             Removal::Stale => {}
             Removal::Pinned | Removal::Refused(_) | Removal::Unknown(_) => {

@@ -51,6 +51,9 @@ impl Rotation {
             Ok(listed) => listed,
             Err(error) => return self.could_not_look(looking, error, now),
         };
+        self.creates_are_settled = earlier_creates_settled_at.is_none()
+            && ring.listing().asked_at.uptime >= self.tries.settled_at;
+        self.remember(&ring);
         match looking {
             LookFor::EarlierCreates => {
                 self.saw_earlier_creates(ring, earlier_creates_settled_at, now)
@@ -63,6 +66,21 @@ impl Rotation {
             }
             LookFor::Completion(waiting) => self.looked_for_completion(waiting, ring, now),
             LookFor::Pruning(pruning) => self.look_again_and_prune(pruning, ring, now),
+        }
+    }
+
+    /// What the listing shows of earlier deeds. The provider's word that something is deleted is not
+    /// believed for ever.
+    fn remember(&mut self, ring: &Ring) {
+        let memory = &mut self.progress.memory;
+        memory.saw(ring);
+        for id in memory.take_undeleted(ring, self.limits.settle) {
+            let Some(slot) = ring.slots().iter().find(|slot| slot.snapshot.id == id) else {
+                continue;
+            };
+            let name = slot.snapshot.name.clone();
+            self.remarks.push(Remark::NotDeleted(name.clone()));
+            self.undeleted.push((id, name));
         }
     }
 
@@ -130,7 +148,7 @@ impl Rotation {
         let (tick, asked_by) = (self.job.tick, self.job.asked_by);
         let policy = &self.job.server.policy;
         let step = plan::next_step(&ring, policy, tick, asked_by, &self.progress, now.wall);
-        for warning in plan::warnings(&ring, policy, &step, now.wall) {
+        for warning in plan::warnings(&ring, policy, &step, &self.progress.memory, now.wall) {
             if !self.said.contains(&warning) {
                 self.said.push(warning.clone());
                 self.remarks.push(Remark::Ring(warning));
@@ -142,8 +160,10 @@ impl Rotation {
             Step::Blocked(blocked) => self.give_up(End::Blocked(blocked.to_string()), now),
             Step::MakeRoom(victims) => self.make_room(victims, now),
             Step::AwaitRoom => self.await_room(now),
+            Step::AwaitFailed(wait) => self.await_failed(wait, now),
             Step::Create(creation) => {
                 let name = creation.name().to_owned();
+                self.progress.memory.creates(&ring);
                 self.enter(State::Recording(creation, ring), Action::RecordCreate(name))
             }
         }
@@ -153,10 +173,10 @@ impl Rotation {
     fn adopt(&mut self, snapshot: Snapshot, ring: Ring, now: Moment) -> Next {
         // Its create was answered with an error, but was carried out.
         if self.tries.sent > 0 {
-            self.remember(&snapshot, now);
+            self.has_created(&snapshot, now);
         }
         if snapshot.status == Status::Completed {
-            self.wake(Ok(super::OwnSnapshot { own: snapshot.id, ring }), now)
+            self.completed(super::OwnSnapshot { own: snapshot.id, ring }, now)
         } else {
             self.wait_for(&snapshot, now)
         }

@@ -1,9 +1,10 @@
 //! Step 3: delete one victim for each slot that is needed.
 
+use std::time::Duration;
 use std::vec;
 
 use super::delete::{Purpose, Removal};
-use super::{Action, End, Next, Rotation, State};
+use super::{Action, End, LEAST_TIME, Next, Remark, Rotation, State};
 use crate::moment::Moment;
 use crate::plan::Deletion;
 use crate::polling;
@@ -50,6 +51,21 @@ impl Rotation {
             Removal::Unknown(error) => return self.give_up(error, now),
         }
         self.take_a_victim(room, now)
+    }
+
+    /// A failed snapshot holds the slot, and a later listing must agree that it has failed. Waits for that
+    /// unless the next tick comes sooner.
+    pub(super) fn await_failed(&mut self, wait: Duration, now: Moment) -> Next {
+        if self.ledger.undisturbed(now).is_none_or(|undisturbed| wait > undisturbed) {
+            let end = End::failed(
+                "a failed snapshot holds the slot; it is deleted once listings five minutes apart \
+                 show it as failed",
+            );
+            return self.give_up(end, now);
+        }
+        self.ledger.allow(wait.saturating_add(LEAST_TIME), now);
+        self.remarks.push(Remark::AwaitsFailed(wait));
+        self.enter(State::Pausing, Action::Wait(wait))
     }
 
     /// A deleted snapshot is still listed.

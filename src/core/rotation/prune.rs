@@ -8,8 +8,7 @@ use super::{End, Next, OwnSnapshot, Rotation};
 use crate::completion::Sharing;
 use crate::moment::Moment;
 use crate::plan;
-use crate::ring::{Ring, Slot};
-use crate::snapshot::Status;
+use crate::ring::Ring;
 
 /// Pruning may take at least this long, even if the next rotation starts sooner.
 pub(super) const PRUNING_TIME: Duration = Duration::from_mins(10);
@@ -67,10 +66,7 @@ impl Rotation {
         ring: Ring,
         now: Moment,
     ) -> Next {
-        let own = pruning.made.own;
-        let is_completed =
-            |slot: &Slot| slot.snapshot.id == own && slot.snapshot.status == Status::Completed;
-        if !ring.slots().iter().any(is_completed) {
+        if !plan::has_own(&ring, pruning.made.own) {
             return self.stop_pruning(
                 End::failed(
                     "the new snapshot is not listed as completed any more; nothing more was pruned",

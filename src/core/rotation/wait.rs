@@ -90,6 +90,14 @@ impl Rotation {
         waiting.trouble = None;
         let asked_after = ring.listing().asked_at.uptime.saturating_sub(waiting.since);
         let row = ring.slots().iter().find(|slot| slot.snapshot.id == waiting.own);
+        if let Some(slot) = row
+            && slot.snapshot.name != waiting.name
+        {
+            self.created = None;
+            self.ledger.lap("wait", now);
+            let came = slot.snapshot.clone();
+            return self.strayed(&waiting.name, &came, now);
+        }
         let status = row.map(|slot| &slot.snapshot.status);
         match waiting.watch.saw(status, waiting.planned_after, asked_after) {
             Observed::Completed => {
@@ -101,7 +109,7 @@ impl Rotation {
                     );
                 }
                 self.ledger.lap("wait", now);
-                self.wake(Ok(OwnSnapshot { own: waiting.own, ring }), now)
+                self.completed(OwnSnapshot { own: waiting.own, ring }, now)
             }
             Observed::Failed => {
                 let reason = format!("the provider failed to make {}", waiting.name);

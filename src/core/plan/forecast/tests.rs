@@ -8,7 +8,8 @@ use super::*;
 use crate::plan::tests::{now, policy, ring, tick};
 
 fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
-    let plan = Plan::forecast(ring, policy, tick(), AskedBy::Schedule, now());
+    let plan =
+        Plan::forecast(ring, policy, tick(), AskedBy::Schedule, &RingMemory::default(), now());
     let line = |fate: &Fate| {
         format!(
             "{} {}: {}",
@@ -91,6 +92,13 @@ fn the_ticks_own_snapshot_is_foretold_to_be_completed_unless_it_failed(
     rows[3].name = policy.prefix.name(tick());
     rows[3].status = status;
     let listing = Listing::complete(before.listing().server, rows, before.listing().asked_at);
-    let plan = Plan::forecast(&Ring::of(listing, &policy), &policy, tick(), AskedBy::Person, now());
+    let plan = Plan::forecast(
+        &Ring::of(listing, &policy),
+        &policy,
+        tick(),
+        AskedBy::Person,
+        &RingMemory::default(),
+        now(),
+    );
     assert_eq!(plan.prunes.iter().map(|it| it.snapshot().0).collect::<Vec<_>>(), pruned);
 }

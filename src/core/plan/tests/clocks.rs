@@ -14,7 +14,8 @@ fn skewed(words: &str, policy: &Policy, hours: &[(u64, i64)]) -> Ring {
 }
 
 fn forecast(ring: &Ring, policy: &Policy) -> Vec<u64> {
-    let plan = Plan::forecast(ring, policy, tick(), AskedBy::Schedule, now());
+    let plan =
+        Plan::forecast(ring, policy, tick(), AskedBy::Schedule, &RingMemory::default(), now());
     plan.deletions().map(|deletion| deletion.snapshot().0).collect()
 }
 
@@ -29,6 +30,20 @@ fn forecast(ring: &Ring, policy: &Policy) -> Vec<u64> {
 fn what_goes_of_a_full_ring(#[case] hours: &[(u64, i64)], #[case] goes: &[u64]) {
     let policy = policy();
     assert_eq!(forecast(&skewed("c c c c c", &policy, hours), &policy), goes, "{hours:?}");
+}
+
+#[test]
+fn a_ring_that_keeps_as_many_as_it_has_slots_is_not_blocked_by_ids_that_fall() {
+    let policy = Policy { keep: Keep { last: 5, ..Keep::default() }, ..policy() };
+    let mut rows = ring("c c c c c", &policy).listing().snapshots.clone();
+    for (row, id) in rows.iter_mut().zip([15, 14, 13, 12, 11]) {
+        row.id = SnapshotId(id);
+    }
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let Step::MakeRoom(victims) = first_step(&ring, &policy) else { panic!("no room") };
+    let victims: Vec<_> = victims.iter().map(|it| (it.snapshot().0, it.why())).collect();
+    assert_eq!(victims, [(14, DeleteReason::InsteadOfNewest)]);
 }
 
 #[test]

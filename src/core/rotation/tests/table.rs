@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::completion::Sharing;
+use crate::memory::RingMemory;
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::AskedBy;
@@ -80,6 +81,7 @@ impl Stage {
             backoff: Box::new((0..).map(|nth| Duration::from_secs(1 << nth))),
             completion_times: CompletionTimes::default(),
             was_listed,
+            memory: RingMemory::default(),
         };
         let now = Moment { wall, uptime: Duration::ZERO };
         let (rotation, next) = Rotation::begin(job, limits, earlier, now);

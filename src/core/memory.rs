@@ -1,0 +1,257 @@
+//! What is remembered of a server from one rotation to the next, so that one fault costs nothing twice.
+//!
+//! A listing shows one moment. It does not show that a snapshot which reads `error` now was completed an
+//! hour ago, nor that a restore point was given up yesterday for a snapshot which never came. There is no
+//! I/O here: the caller keeps a [`RingMemory`] for each server, also across restarts where it can.
+//! Without one, every rule takes its cautious branch.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::moment::Moment;
+use crate::naming::{Prefix, SnapshotId, Tick};
+use crate::ring::{Holder, Ring, Slot};
+use crate::snapshot::Status;
+
+/// A snapshot is deleted as failed when two listings at least this far apart, and all between them, have
+/// shown it so. Providers are known to report an error for a moment.
+pub const FAILED_FOR: Duration = Duration::from_mins(5);
+
+/// A tick that ran this much later than the present one, or more, was run by a clock that was wrong.
+/// It does not stand in the way of the ticks of years.
+const CLOCK_SET_BACK_AT_MOST: jiff::SignedDuration = jiff::SignedDuration::from_hours(48);
+
+/// How many ids are remembered beyond those that the last listing shows: a row may be missing for once.
+const UNLISTED: usize = 32;
+
+/// What is remembered of one server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RingMemory {
+    /// Snapshots that a listing has shown as completed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    completed: Vec<SnapshotId>,
+    /// Snapshots that each listing since then has shown as failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Since>,
+    /// Snapshots that the provider says it has deleted, and that no listing has confirmed yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deleted: Vec<Since>,
+    /// Snapshots that appeared when this server's own was asked for, under another name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    strays: Vec<SnapshotId>,
+    /// What a listing showed before a create that is not settled yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_create: Option<Vec<SnapshotId>>,
+    /// The latest tick that ended well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_tick: Option<Timestamp>,
+}
+
+/// Since when something is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Since {
+    id: SnapshotId,
+    wall: Timestamp,
+    /// `None` if it was another process's.
+    #[serde(skip)]
+    uptime: Option<Duration>,
+}
+
+impl Since {
+    fn at(id: SnapshotId, moment: Moment) -> Self {
+        Self { id, wall: moment.wall, uptime: Some(moment.uptime) }
+    }
+
+    /// How long, seen from `now`: the least that the clocks say.
+    fn span(&self, now: Moment) -> Duration {
+        let by_wall = Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default();
+        self.uptime.map_or(by_wall, |then| by_wall.min(now.uptime.saturating_sub(then)))
+    }
+}
+
+/// Whether a snapshot that is listed as failed may be deleted for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// Listings agree.
+    Surely,
+    /// If a listing still shows it so after this span.
+    Perhaps(Duration),
+    /// It was completed once: only a person may delete it.
+    WasCompleted,
+}
+
+impl RingMemory {
+    /// Takes note of a complete listing.
+    pub fn saw(&mut self, ring: &Ring) {
+        let listed = |id: SnapshotId| ring.slots().iter().any(|slot| slot.snapshot.id == id);
+        let asked_at = ring.listing().asked_at;
+        let failed = |id: SnapshotId| {
+            let is_it = |slot: &&Slot| slot.snapshot.id == id;
+            ring.slots().iter().find(is_it).is_some_and(|it| it.snapshot.status == Status::Failed)
+        };
+        self.failed.retain(|it| failed(it.id));
+        for Slot { snapshot, .. } in ring.slots() {
+            match snapshot.status {
+                Status::Completed if !self.completed.contains(&snapshot.id) => {
+                    self.completed.push(snapshot.id);
+                }
+                Status::Failed if !self.failed.iter().any(|it| it.id == snapshot.id) => {
+                    self.failed.push(Since::at(snapshot.id, asked_at));
+                }
+                _ => {}
+            }
+        }
+        let unlisted = self.completed.iter().filter(|id| !listed(**id)).count();
+        let mut to_forget = unlisted.saturating_sub(UNLISTED);
+        self.completed.retain(|id| {
+            let forget = to_forget > 0 && !listed(*id);
+            to_forget -= usize::from(forget);
+            !forget
+        });
+        self.deleted.retain(|it| listed(it.id));
+        self.strays.retain(|id| listed(*id));
+        if let Some(before) = &self.before_create {
+            for Slot { snapshot, holder } in ring.slots() {
+                let is_new = !before.contains(&snapshot.id) && !self.strays.contains(&snapshot.id);
+                if is_new && *holder == Holder::Foreign {
+                    self.strays.push(snapshot.id);
+                }
+            }
+        }
+    }
+
+    /// A create is about to be sent. `before` shows what exists without it.
+    pub fn creates(&mut self, before: &Ring) {
+        let ids = || before.slots().iter().map(|slot| slot.snapshot.id).collect();
+        self.before_create.get_or_insert_with(ids);
+    }
+
+    /// The last listing shows what became of all creates.
+    pub fn creates_are_settled(&mut self) {
+        self.before_create = None;
+    }
+
+    /// The provider says that this is the snapshot which it was asked for. It has another name.
+    pub fn strayed(&mut self, snapshot: SnapshotId) {
+        if !self.strays.contains(&snapshot) {
+            self.strays.push(snapshot);
+        }
+    }
+
+    /// The provider says that it has deleted this snapshot.
+    pub fn deleted(&mut self, snapshot: SnapshotId, now: Moment) {
+        self.deleted.retain(|it| it.id != snapshot);
+        self.deleted.push(Since::at(snapshot, now));
+    }
+
+    /// The tick has its snapshot, whole and under its own name.
+    pub fn succeeded(&mut self, tick: Tick) {
+        self.strays.clear();
+        self.before_create = None;
+        // A clock that was years ahead must not have the last word for years.
+        self.last_tick = match self.last_tick {
+            Some(last) if Self::stands_before(last, tick) => Some(last),
+            _ => Some(tick.instant()),
+        };
+    }
+
+    /// Those listed snapshots that the provider has said to be deleted so long ago that listings should
+    /// not show them any more. Each is given once.
+    pub fn take_undeleted(&mut self, ring: &Ring, settle: Duration) -> Vec<SnapshotId> {
+        let asked_at = ring.listing().asked_at;
+        let mut undeleted = Vec::new();
+        self.deleted.retain(|it| {
+            let is_overdue = it.span(asked_at) > settle
+                && ring.slots().iter().any(|slot| slot.snapshot.id == it.id);
+            if is_overdue {
+                undeleted.push(it.id);
+            }
+            !is_overdue
+        });
+        undeleted
+    }
+
+    /// What is known of a snapshot that this ring shows as failed.
+    #[must_use]
+    pub fn failed(&self, snapshot: SnapshotId, ring: &Ring) -> Failed {
+        if self.completed.contains(&snapshot) {
+            return Failed::WasCompleted;
+        }
+        let since = self.failed.iter().find(|it| it.id == snapshot);
+        let span = since.map_or(Duration::ZERO, |it| it.span(ring.listing().asked_at));
+        match FAILED_FOR.checked_sub(span) {
+            None | Some(Duration::ZERO) => Failed::Surely,
+            Some(left) => Failed::Perhaps(left),
+        }
+    }
+
+    /// As it will be if further listings go on to show the same.
+    #[must_use]
+    pub fn foreseen(&self, ring: &Ring) -> Self {
+        let mut foreseen = self.clone();
+        foreseen.saw(ring);
+        for failed in &mut foreseen.failed {
+            (failed.wall, failed.uptime) = (Timestamp::MIN, None);
+        }
+        foreseen
+    }
+
+    /// The foreign snapshots that may be what this server's own create made, under another name. While
+    /// one is listed, no completed snapshot is given up for a new one. Beside those that are
+    /// remembered, this is the newest of all if its name resembles a managed one.
+    pub fn strays<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Slot> {
+        let completed = |slot: &&Slot| {
+            matches!(slot.holder, Holder::Managed(_)) && slot.snapshot.status == Status::Completed
+        };
+        let newest = ring.slots().iter().filter(completed).map(|slot| slot.snapshot.id).max();
+        ring.slots().iter().filter(move |slot| {
+            let Slot { snapshot, holder } = slot;
+            let resembles = || resembles_managed(&snapshot.name, ring.prefix());
+            *holder == Holder::Foreign
+                && (self.strays.contains(&snapshot.id)
+                    || (newest.is_some_and(|newest| newest < snapshot.id) && resembles()))
+        })
+    }
+
+    /// The tick that has run and stands in the way of this one: not an earlier one, and not so much later
+    /// that it was a wrong clock's.
+    #[must_use]
+    pub fn has_run(&self, tick: Tick) -> Option<Tick> {
+        let last = self.last_tick.filter(|last| Self::stands_before(*last, tick))?;
+        Some(Tick::at(last))
+    }
+
+    fn stands_before(last: Timestamp, tick: Tick) -> bool {
+        let ahead = last.duration_since(tick.instant());
+        !ahead.is_negative() && ahead <= CLOCK_SET_BACK_AT_MOST
+    }
+
+    /// Adds what another process has remembered meanwhile.
+    pub fn merge(&mut self, other: Self) {
+        let add = |ids: &mut Vec<SnapshotId>, more: Vec<SnapshotId>| {
+            for id in more {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+        };
+        add(&mut self.completed, other.completed);
+        add(&mut self.strays, other.strays);
+        self.last_tick = self.last_tick.max(other.last_tick);
+    }
+}
+
+/// Whether a name is a managed one but for what providers change: case, separators, something appended.
+fn resembles_managed(name: &str, prefix: &Prefix) -> bool {
+    let letters = |text: &str| -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect()
+    };
+    let (name, prefix) = (letters(name), letters(prefix.as_str()));
+    let Some(stamp) = name.strip_prefix(&prefix) else { return false };
+    let shape: String =
+        stamp.chars().take(15).map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
+    shape == "00000000t000000"
+}
