@@ -79,7 +79,7 @@ pub enum Failed {
     Surely,
     /// If a listing still shows it so after this span.
     Perhaps(Duration),
-    /// It was completed once: only a person may delete it.
+    /// It was completed once: it counts as completed.
     WasCompleted,
 }
 
@@ -227,6 +227,14 @@ impl RingMemory {
     fn stands_before(last: Timestamp, tick: Tick) -> bool {
         let ahead = last.duration_since(tick.instant());
         !ahead.is_negative() && ahead <= CLOCK_SET_BACK_AT_MOST
+    }
+
+    /// As another process finds it that has what was kept.
+    #[cfg(test)]
+    pub(crate) fn without_uptime(&self) -> Self {
+        let mut kept = self.clone();
+        kept.failed.iter_mut().chain(&mut kept.deleted).for_each(|since| since.uptime = None);
+        kept
     }
 
     /// Adds what another process has remembered meanwhile.

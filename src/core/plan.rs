@@ -364,9 +364,8 @@ fn slots_needed(ring: &Ring, policy: &Policy, progress: &Progress) -> u32 {
 /// is there, oldest first; then the oldest completed ones but the newest.
 fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec<Deletion> {
     let listing = ring.listing();
-    let completed = completed(ring, progress);
-    let newest = completed.newest();
-    let Completed { one_per_tick: completed, duplicates } = completed;
+    let newest = newest(ring, progress);
+    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
     let kept = kept_beside_a_new_one(ring, &completed, policy, tick);
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
     let strays = progress.memory.strays(ring).next().is_some();
@@ -428,9 +427,23 @@ fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'
         .filter(|snapshot| !progress.deleted.contains(&snapshot.id))
 }
 
-/// The managed, completed snapshots. Retention looks at one of each tick and at nothing else.
+/// The managed, completed snapshots. Retention looks at one of each tick and at nothing else. One that
+/// was completed once and is listed as failed counts too: it goes when its time has come, so that an
+/// error that providers report for a moment changes nothing.
 fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
-    Completed::of(remaining(ring, progress))
+    let was_completed = |snapshot: &Snapshot| {
+        snapshot.status == Status::Failed
+            && progress.memory.failed(snapshot.id, ring) == Failed::WasCompleted
+    };
+    Completed::of(
+        remaining(ring, progress).filter(|it| it.status == Status::Completed || was_completed(it)),
+    )
+}
+
+/// The newest completed ones by every measure. They stay. See [`Completed::newest`].
+fn newest(ring: &Ring, progress: &Progress) -> BTreeSet<SnapshotId> {
+    let surely = remaining(ring, progress).filter(|it| it.status == Status::Completed);
+    &completed(ring, progress).newest() | &Completed::of(surely).newest()
 }
 
 /// The managed snapshots that have surely failed.
@@ -495,9 +508,8 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
     if !has_own(ring, own) {
         return Vec::new();
     }
-    let completed = completed(ring, progress);
-    let newest = completed.newest();
-    let Completed { one_per_tick: completed, duplicates } = completed;
+    let newest = newest(ring, progress);
+    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
     let kept = kept(&candidates(ring, &completed), policy);
     let dropped = completed
         .into_iter()
@@ -585,8 +597,8 @@ pub fn warnings(
             && memory.failed(snapshot.id, ring) == Failed::WasCompleted
         {
             warnings.push(format!(
-                "{} ({}) is listed as failed, but it was completed once: it is never deleted as \
-                 failed; if it cannot be restored any more, delete it",
+                "{} ({}) is listed as failed, but it was completed once: it counts as a good one and is \
+                 not deleted as failed; if it cannot be restored any more, delete it",
                 snapshot.name, snapshot.id
             ));
         }

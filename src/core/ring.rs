@@ -155,7 +155,8 @@ impl Ring {
     /// The completed managed snapshots, with the duplicates set apart.
     #[must_use]
     pub fn completed(&self) -> Completed<'_> {
-        Completed::of(self.managed().map(|(snapshot, _)| snapshot))
+        let managed = self.managed().map(|(snapshot, _)| snapshot);
+        Completed::of(managed.filter(|snapshot| snapshot.status == Status::Completed))
     }
 
     /// The point in time that one of these snapshots stands for, by which they are ordered.
@@ -220,11 +221,10 @@ impl<'a> Completed<'a> {
         [by_tick, by_clock, by_id].into_iter().flatten().map(|snapshot| snapshot.id).collect()
     }
 
-    /// Those of these managed snapshots, oldest first, that are completed.
+    /// Of these managed snapshots, oldest first, which all count as completed.
     #[must_use]
-    pub fn of(managed: impl Iterator<Item = &'a Snapshot>) -> Self {
-        let each: Vec<&Snapshot> =
-            managed.filter(|snapshot| snapshot.status == Status::Completed).collect();
+    pub fn of(completed: impl Iterator<Item = &'a Snapshot>) -> Self {
+        let each: Vec<&Snapshot> = completed.collect();
         // A managed name is its tick. Of one tick, the last one is the newest.
         let newest: BTreeMap<&str, &Snapshot> =
             each.iter().map(|snapshot| (snapshot.name.as_str(), *snapshot)).collect();

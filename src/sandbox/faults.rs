@@ -17,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -41,6 +42,10 @@ fails                a create that will fail
 never-completes      a create that stays in progress
 vanishes             a create whose snapshot disappears instead of being completed
 stray=25s            the request reaches the provider that much later, even if the client has given up
+renames              a create whose snapshot gets its name in small letters
+skew=-10h            a create whose snapshot is dated so much later, or earlier
+reads-failed         a listing that shows what is completed as `error`
+ignored              a delete that is answered as done, and is not
 late=5s              a created snapshot is missing from listings that long
 linger=5s            a deleted snapshot stays in listings that long";
 
@@ -79,6 +84,14 @@ pub enum Effect {
     NeverCompletes,
     /// The created snapshot disappears.
     Vanishes,
+    /// The created snapshot gets another name.
+    Renames,
+    /// The created snapshot is dated this much later.
+    Skew(SignedDuration),
+    /// Completed snapshots are listed as failed.
+    ReadsFailed,
+    /// What was deleted stays.
+    Ignored,
     /// The request reaches the provider late, even if the client has given up.
     Stray(Duration),
     /// The created snapshot shows up late.
@@ -108,6 +121,13 @@ impl fmt::Display for Effect {
             Self::Fails => out.write_str("fails"),
             Self::NeverCompletes => out.write_str("never-completes"),
             Self::Vanishes => out.write_str("vanishes"),
+            Self::Renames => out.write_str("renames"),
+            Self::Skew(by) => {
+                let sign = if by.is_negative() { "-" } else { "" };
+                write!(out, "skew={sign}{}", compact(span(by.unsigned_abs())))
+            }
+            Self::ReadsFailed => out.write_str("reads-failed"),
+            Self::Ignored => out.write_str("ignored"),
             Self::Stray(wait) => write!(out, "stray={}", compact(span(*wait))),
             Self::Late(wait) => write!(out, "late={}", compact(span(*wait))),
             Self::Linger(wait) => write!(out, "linger={}", compact(span(*wait))),
@@ -140,6 +160,10 @@ impl Effect {
             | Self::Fails
             | Self::NeverCompletes
             | Self::Vanishes
+            | Self::Renames
+            | Self::Skew(_)
+            | Self::ReadsFailed
+            | Self::Ignored
             | Self::Late(_)
             | Self::Linger(_) => false,
         }
@@ -148,11 +172,14 @@ impl Effect {
     /// The operations that it can befall; none: any.
     fn only_of(&self) -> &'static [Operation] {
         match self {
-            Self::WrongCount | Self::ForeignNext => &[Operation::List],
-            Self::Fails | Self::NeverCompletes | Self::Vanishes | Self::Late(_) => {
-                &[Operation::Create]
-            }
-            Self::Linger(_) => &[Operation::Delete],
+            Self::WrongCount | Self::ForeignNext | Self::ReadsFailed => &[Operation::List],
+            Self::Fails
+            | Self::NeverCompletes
+            | Self::Vanishes
+            | Self::Renames
+            | Self::Skew(_)
+            | Self::Late(_) => &[Operation::Create],
+            Self::Linger(_) | Self::Ignored => &[Operation::Delete],
             Self::Stray(_) => &[Operation::Create, Operation::Delete, Operation::Restore],
             _ => &[],
         }
@@ -164,6 +191,7 @@ impl Effect {
             Self::Latency(_)
                 | Self::Status(..)
                 | Self::StatusAfter(_)
+                | Self::Skew(_)
                 | Self::Stray(_)
                 | Self::Late(_)
                 | Self::Linger(_)
@@ -282,6 +310,16 @@ impl FromStr for Fault {
             "fails" => Effect::Fails,
             "never-completes" => Effect::NeverCompletes,
             "vanishes" => Effect::Vanishes,
+            "renames" => Effect::Renames,
+            "skew" => {
+                let (back, value) =
+                    value.strip_prefix('-').map_or((false, value), |value| (true, value));
+                let by = SignedDuration::try_from(span(value)?)
+                    .map_err(|_| explain(&format!("{value:?} is too long")))?;
+                Effect::Skew(if back { -by } else { by })
+            }
+            "reads-failed" => Effect::ReadsFailed,
+            "ignored" => Effect::Ignored,
             "stray" => Effect::Stray(span(value)?),
             "late" => Effect::Late(span(value)?),
             "linger" => Effect::Linger(span(value)?),

@@ -581,11 +581,11 @@ impl Provider {
             rows.reverse();
         }
         if self.options.bare_array {
-            return Reply::json(200, &self.show_all(&rows));
+            return Reply::json(200, &self.show_all(&rows, effects));
         }
         let count = rows.len() + usize::from(effects.contains(&Effect::WrongCount));
         let Some(size) = self.options.page_size.map(|size| size.max(1)) else {
-            let all = Listed { count, links: None, results: self.show_all(&rows) };
+            let all = Listed { count, links: None, results: self.show_all(&rows, effects) };
             return Reply::json(200, &all);
         };
         let page =
@@ -602,7 +602,7 @@ impl Provider {
             next: (last < rows.len()).then(|| link(page + 1)),
             previous: (page > 1).then(|| link(page - 1)),
         };
-        let shown = self.show_all(rows.get(first..last).unwrap_or_default());
+        let shown = self.show_all(rows.get(first..last).unwrap_or_default(), effects);
         Reply::json(200, &Listed { count, links: Some(links), results: shown })
     }
 
@@ -652,12 +652,17 @@ impl Provider {
         } else {
             Some((done, Some("completed")))
         };
+        let renamed = effects.contains(&Effect::Renames);
+        let skew = effects.iter().find_map(|effect| match effect {
+            Effect::Skew(by) => now.checked_add(*by).ok(),
+            _ => None,
+        });
         let row = StoredSnapshot {
             id: SnapshotId(self.next_id),
             server,
-            name,
+            name: if renamed { name.to_ascii_lowercase() } else { name },
             status: "in_progress".to_owned(),
-            created_at: now,
+            created_at: skew.unwrap_or(now),
             description,
             becomes,
             listed_from: late.unwrap_or(now),
@@ -677,6 +682,9 @@ impl Provider {
         };
         if row.status == "in_progress" {
             return Reply::detail(409, "The snapshot is in progress.");
+        }
+        if effects.contains(&Effect::Ignored) {
+            return Reply::text(204, "");
         }
         self.note_act(Operation::Delete, row, now);
         let linger = effects.iter().find_map(|effect| match effect {
@@ -757,8 +765,15 @@ impl Provider {
         self.names.get(&server).map_or("", String::as_str)
     }
 
-    fn show_all<'a>(&'a self, rows: &[&'a StoredSnapshot]) -> Vec<Shown<'a>> {
-        rows.iter().map(|row| self.show(row)).collect()
+    fn show_all<'a>(&'a self, rows: &[&'a StoredSnapshot], effects: &[Effect]) -> Vec<Shown<'a>> {
+        let reads_failed = effects.contains(&Effect::ReadsFailed);
+        let show = |row: &&'a StoredSnapshot| match self.show(row) {
+            Shown { status: "completed", .. } if reads_failed => {
+                Shown { status: "error", ..self.show(row) }
+            }
+            shown => shown,
+        };
+        rows.iter().map(show).collect()
     }
 
     fn show<'a>(&'a self, row: &'a StoredSnapshot) -> Shown<'a> {

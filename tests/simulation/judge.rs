@@ -31,6 +31,8 @@ const EVIDENCE: SignedDuration = SignedDuration::from_secs(60 + 30);
 struct Seen {
     asked_at: Moment,
     ids: BTreeSet<u64>,
+    /// Those of them that it shows as completed.
+    completed: BTreeSet<u64>,
     /// Of all servers: a filter may have been ignored.
     rows: u64,
     /// It is of the account, and may have been read for others only.
@@ -41,8 +43,8 @@ struct Seen {
 #[derive(Debug)]
 struct Together {
     asked_at: Moment,
-    /// Server and snapshot of each row.
-    rows: Vec<(u64, u64)>,
+    /// Server and snapshot of each row, and whether it is completed.
+    rows: Vec<(u64, u64, bool)>,
     pages: u32,
     /// Something was changed since its first page: between two pages a row may have been lost.
     disturbed: bool,
@@ -71,11 +73,72 @@ struct Ring {
     ended_at: Option<Timestamp>,
     /// The last ones: a delete that strays arrives after its rotation has ended.
     rotations: VecDeque<Rotation>,
+    /// Shown as completed by any listing, and by one of its own in a rotation that came to its end.
+    perhaps_seen_completed: BTreeSet<u64>,
+    surely_seen_completed: BTreeSet<u64>,
+    /// What its own creates have made, by id and whatever its name, since one of them was completed.
+    made: BTreeSet<u64>,
+    /// What it has given up for a new one since then.
+    spent: Option<Spent>,
+}
+
+/// What a server has given up for a new snapshot that has not come.
+#[derive(Debug)]
+struct Spent {
+    /// How many completed ones it had before the first went.
+    had: u32,
+    given_up: BTreeSet<u64>,
+}
+
+impl Ring {
+    /// By what the provider really has: has one of its own been completed?
+    fn heed_success(&mut self, before: &[StoredSnapshot]) {
+        let managed = |row: &StoredSnapshot| {
+            self.policies.iter().any(|policy| is_managed(&policy.prefix, &row.name))
+        };
+        let is_success = |row: &StoredSnapshot| {
+            row.status == "completed" && self.made.contains(&row.id.0) && managed(row)
+        };
+        if before.iter().any(is_success) {
+            self.made.clear();
+            self.spent = None;
+        }
+    }
+
+    /// A completed one is given up for a new one. Whether it is one too many.
+    fn gives_up(&mut self, act: &Act) -> Option<String> {
+        let managed = |policy: &SimPolicy, row: &StoredSnapshot| {
+            is_managed(&policy.prefix, &row.name) && !policy.pins.contains(&row.id.0)
+        };
+        let count = |which: &dyn Fn(&StoredSnapshot) -> bool| {
+            u32::try_from(act.before.iter().filter(|row| which(row)).count()).unwrap()
+        };
+        let had = self
+            .policies
+            .iter()
+            .map(|policy| count(&|row| row.status == "completed" && managed(policy, row)));
+        let had = had.max().unwrap_or(0);
+        let spent = self.spent.get_or_insert(Spent { had, given_up: BTreeSet::new() });
+        spent.given_up.insert(act.row.id.0);
+        let allowed = self.policies.iter().map(|policy| {
+            let others = count(&|row| !managed(policy, row) && !self.made.contains(&row.id.0));
+            (spent.had + 1).saturating_sub(policy.cap.saturating_sub(policy.reserve.max(others)))
+        });
+        let allowed = allowed.max().unwrap_or(0).max(1);
+        (spent.given_up.len() > allowed as usize).then(|| {
+            format!(
+                "{} is given up as number {} for {allowed} slots since the last success",
+                act.row.name,
+                spent.given_up.len()
+            )
+        })
+    }
 }
 
 impl Ring {
     /// A good listing was delivered.
     fn listed(&mut self, seen: Seen) {
+        self.perhaps_seen_completed.extend(&seen.completed);
         self.listings.push_back(seen);
         if self.listings.len() > 8 {
             self.listings.pop_front();
@@ -125,6 +188,8 @@ pub struct Judge {
     pub record: Record,
     /// Between the start and the end of a process.
     pub is_running: bool,
+    /// A process knows what earlier ones remembered.
+    pub remembers: bool,
     pub exchanges: u64,
     pub creates: u64,
     woke: Option<Wake>,
@@ -316,13 +381,20 @@ impl Judge {
         };
         let ring = self.rings.entry(server).or_default();
         if first {
-            ring.reading =
-                Some(Seen { asked_at: sent_at, ids: BTreeSet::new(), rows: 0, together: false });
+            ring.reading = Some(Seen {
+                asked_at: sent_at,
+                ids: BTreeSet::new(),
+                completed: BTreeSet::new(),
+                rows: 0,
+                together: false,
+            });
         }
         let Some(reading) = &mut ring.reading else { return };
         reading.rows += rows.len() as u64;
         let own = rows.iter().filter(|row| row["server"]["id"].as_u64() == Some(server));
-        reading.ids.extend(own.filter_map(|row| row["id"].as_u64()));
+        reading.ids.extend(own.clone().filter_map(|row| row["id"].as_u64()));
+        let completed = own.filter(|row| row["status"] == "completed");
+        reading.completed.extend(completed.filter_map(|row| row["id"].as_u64()));
         if page["next"].is_string() {
             return;
         }
@@ -342,7 +414,10 @@ impl Judge {
                 Some(Together { asked_at: sent_at, rows: Vec::new(), pages: 0, disturbed });
         }
         let Some(together) = &mut self.together else { return };
-        let ids = |row: &Value| Some((row["server"]["id"].as_u64()?, row["id"].as_u64()?));
+        let ids = |row: &Value| {
+            let is_completed = row["status"] == "completed";
+            Some((row["server"]["id"].as_u64()?, row["id"].as_u64()?, is_completed))
+        };
         together.rows.extend(rows.iter().filter_map(ids));
         together.pages += 1;
         if page["next"].is_string() {
@@ -357,9 +432,11 @@ impl Judge {
             return;
         }
         for (id, ring) in &mut self.rings {
-            let ids: BTreeSet<u64> =
-                each.iter().filter(|(server, _)| server == id).map(|(_, id)| *id).collect();
-            ring.listed(Seen { asked_at, rows: ids.len() as u64, ids, together: true });
+            let own = each.iter().filter(|(server, ..)| server == id);
+            let ids: BTreeSet<u64> = own.clone().map(|(_, id, _)| *id).collect();
+            let completed =
+                own.filter(|(.., completed)| *completed).map(|(_, id, _)| *id).collect();
+            ring.listed(Seen { asked_at, rows: ids.len() as u64, ids, completed, together: true });
         }
     }
 
@@ -398,6 +475,8 @@ impl Judge {
             self.violated("S3", format!("{} exists twice", act.row.name));
         }
         let ring = self.rings.entry(server).or_default();
+        ring.heed_success(&act.before);
+        ring.made.insert(act.row.id.0);
         if ring.pruned.contains(&act.row.name) && !self.clock_went_back {
             self.violated("S3", format!("{} was created, pruned, and created again", act.row.name));
         }
@@ -453,9 +532,16 @@ impl Judge {
         if quiet && status != "completed" && status != "failed" {
             self.violated("S2", format!("{name} was {status} when it was deleted"));
         }
-        if quiet && newest.contains(&id.0) {
+        // What no listing has ever shown as completed, nobody can know to be.
+        let was_seen = self
+            .rings
+            .get(&server.0)
+            .is_some_and(|ring| ring.perhaps_seen_completed.contains(&id.0));
+        if quiet && was_seen && newest.contains(&id.0) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
+        let ring = self.rings.entry(server.0).or_default();
+        ring.heed_success(&act.before);
         // Of two of one name, the other one is still there. Only what takes the last one away makes
         // the name one that must not come again.
         let is_last = !act.before.iter().any(|row| row.name == *name && row.id != *id);
@@ -507,6 +593,16 @@ impl Judge {
         let Some(policy) = ring.policies.last().cloned() else { return };
         let policies = ring.policies.clone();
         let touched = ring.changed_by_hand;
+        let remembers = self.remembers;
+        let seen_completed = ring.surely_seen_completed.clone();
+        // An error that the provider reports of one that was completed changes nothing.
+        let is_good = |row: &StoredSnapshot| {
+            row.status == "completed"
+                || (remembers && row.status == "failed" && seen_completed.contains(&row.id.0))
+        };
+        let own = ring.listings.iter().filter(|seen| !seen.together);
+        let seen: Vec<u64> = own.flat_map(|seen| seen.completed.iter().copied()).collect();
+        ring.surely_seen_completed.extend(seen);
         let stamp = report.tick.instant().strftime("%Y%m%dT%H%M%SZ");
         let own_name = format!("{}-{stamp}", policy.prefix);
         let began = now - took;
@@ -538,14 +634,12 @@ impl Judge {
                 .any(|row| row.name == rotation.own_name && row.status == "completed");
             if own_is_there {
                 let asked_for = |policy: &SimPolicy| {
-                    let completed = act
-                        .before
-                        .iter()
-                        .filter(|row| managed_by(policy, row) && row.status == "completed");
+                    let completed =
+                        act.before.iter().filter(|row| managed_by(policy, row) && is_good(row));
                     let counted = one_per_name(&policy.prefix, completed);
                     kept(&counted, policy.keep, &policy.time_zone()).contains(&act.row.id.0)
                 };
-                if quiet && act.row.status == "completed" && policies.iter().all(asked_for) {
+                if quiet && is_good(&act.row) && policies.iter().all(asked_for) {
                     self.violated(
                         "retention",
                         format!("{} was asked for, and was pruned", act.row.name),
@@ -561,6 +655,15 @@ impl Judge {
                     (ours + 1).saturating_sub(policy.cap.saturating_sub(policy.reserve.max(others)))
                 };
                 rotation.allowed = policies.iter().map(needed).max().unwrap_or(0);
+            }
+            let is_double = |row: &StoredSnapshot| {
+                row.name == act.row.name && row.id != act.row.id && row.status == "completed"
+            };
+            if quiet && act.row.status == "completed" && !act.before.iter().any(is_double) {
+                let ring = self.rings.entry(report.server_id.0).or_default();
+                if let Some(words) = ring.gives_up(&act) {
+                    self.violated("S2", words);
+                }
             }
             rotation.victims += 1;
             let Rotation { victims, allowed, .. } = *rotation;

@@ -1,5 +1,6 @@
 //! One simulated world: some servers, some weeks, many faults, all of them from one seed.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use snapring::clock::Clock;
 use snapring::config;
 use snapring::config::types::Settings;
 use snapring::daemon::{Daemon, Dependencies};
+use snapring::memory::RingMemory;
 use snapring::naming::ServerId;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
@@ -107,6 +109,8 @@ pub struct Simulation {
     out: Option<ServerId>,
     /// Where a process finds what earlier ones recorded, if it has such a place.
     records: Option<MemoryRecords>,
+    /// What is remembered of servers; with the records it outlives a process.
+    memories: Arc<Mutex<HashMap<ServerId, RingMemory>>>,
 }
 
 pub fn run(seed: u64, record: Record) -> Outcome {
@@ -228,6 +232,7 @@ impl Simulation {
         let slow = random.random_bool(0.4);
         let meddling = pick(&mut random, if hard { &[0.03, 0.15] } else { &[0.0, 0.03] });
         let records = random.random_bool(0.6).then(MemoryRecords::default);
+        judge.remembers = records.is_some();
         let simulation = Self {
             random,
             slow,
@@ -241,6 +246,7 @@ impl Simulation {
             death: CancellationToken::new(),
             out: None,
             records,
+            memories: Arc::default(),
         };
         simulation.end_faults();
         for policy in &simulation.policies {
@@ -412,7 +418,17 @@ impl Simulation {
             }),
             statuses: Statuses::default(),
             store: StoreHealth::default(),
-            memories: Memories::default(),
+            memories: match &self.records {
+                Some(_) => {
+                    let known = self.memories.lock().unwrap().clone();
+                    let kept = Arc::clone(&self.memories);
+                    let keep = move |server, memory: &RingMemory| {
+                        kept.lock().unwrap().insert(server, memory.clone());
+                    };
+                    Memories::kept(known, Arc::new(keep))
+                }
+                None => Memories::default(),
+            },
             first_loaded: FirstLoadedTimes::default(),
             on_report: Box::new(move |report, at| {
                 let mut judge = judge.lock().unwrap();

@@ -123,7 +123,8 @@ fn fates(
     future: &Ring,
     memory: &RingMemory,
 ) -> Vec<Fate> {
-    let completed_then = completed(future, &Progress::default()).one_per_tick;
+    let progress = Progress { memory: memory.clone(), ..Progress::default() };
+    let completed_then = completed(future, &progress).one_per_tick;
     let verdicts = retain(&candidates(future, &completed_then), &policy.keep, &policy.time_zone);
     let completed_now = ring.completed();
     let victims: &[Deletion] = match step {
@@ -167,7 +168,7 @@ fn fates(
             (Holder::Managed(_), Status::Failed)
                 if memory.failed(id, ring) == Failed::WasCompleted =>
             {
-                "listed as failed, but it was completed once: only you can delete it".to_owned()
+                "listed as failed, but it was completed once, and counts as a good one".to_owned()
             }
             (Holder::Managed(_), status) => format!("{}: left alone", status.as_str()),
         };

@@ -57,12 +57,19 @@ impl Judge {
             self.violated("Time", format!("{server} began {tick} with {late:#} of delay"));
         }
         let excused = match report.outcome {
-            RotationOutcome::Failed => false,
-            RotationOutcome::Blocked => !room_can_be_made(&policy, rows, now),
+            // What a delete in the time of faults did not do shows now.
+            RotationOutcome::Failed => {
+                let reason = report.reason.as_deref().unwrap_or_default();
+                // And a failed snapshot stays for five minutes, whatever the schedule.
+                reason.contains("and still lists it") || reason.contains("five minutes apart")
+            }
+            RotationOutcome::Blocked => !room_can_be_made(&policy, rows, &self.known(server), now),
             RotationOutcome::Skipped => {
                 let running =
                     report.reason.as_deref().is_some_and(|it| it.contains("still running"));
-                running || another_is_near(&policy, rows, tick, now)
+                let has_run =
+                    report.reason.as_deref().is_some_and(|it| it.contains("has already run"));
+                running || has_run || another_is_near(&policy, rows, tick, now)
             }
             RotationOutcome::Rotated | RotationOutcome::Adopted => true,
         };
@@ -131,24 +138,37 @@ impl Judge {
                 each.join(", ")
             )
         };
-        if managed.iter().any(|row| row.status == "failed") {
+        let known = self.known(server);
+        // One that was completed once is never deleted as failed.
+        let is_left = |row: &&StoredSnapshot| {
+            row.status == "failed" && !known.seen_completed.contains(&row.id.0)
+        };
+        if managed.iter().any(|row| is_left(row)) {
             let words = format!("a failed one is left: {}", shown());
             self.violated("L1", words);
         }
         let completed = managed.iter().copied().filter(|row| row.status == "completed");
-        let protected = newest(&policy.prefix, completed.clone());
-        let newest = completed.clone().map(|row| row.created_at).max();
+        let newest_at = completed.clone().map(|row| row.created_at).max();
+        let (mut protected, mut keep) = (BTreeSet::new(), BTreeSet::new());
+        for rows in known.readings(rows) {
+            let completed =
+                rows.iter().filter(|row| is_its_own(&policy, row) && row.status == "completed");
+            protected.extend(newest(&policy.prefix, completed.clone()));
+            let counted = one_per_name(&policy.prefix, completed);
+            keep.extend(kept(&counted, policy.keep, &policy.time_zone()));
+        }
         let completed = one_per_name(&policy.prefix, completed);
-        if newest.is_none_or(|newest| newest < oldest) && room_can_be_made(&policy, rows, now) {
+        if newest_at.is_none_or(|newest| newest < oldest)
+            && room_can_be_made(&policy, rows, &known, now)
+        {
             let words = format!("no fresh one: {}", shown());
             self.violated("L1", words);
         }
-        let keep = kept(&completed, policy.keep, &policy.time_zone());
         let is_own = |row: &StoredSnapshot| {
             row.name == own && completed.iter().any(|(id, _)| *id == row.id.0)
         };
         // A rotation that is blocked changes nothing: older snapshots of one tick stay.
-        let is_blocked = own.is_empty() && !room_can_be_made(&policy, rows, now);
+        let is_blocked = own.is_empty() && !room_can_be_made(&policy, rows, &known, now);
         let may_stay = |row: &StoredSnapshot| {
             protected.contains(&row.id.0)
                 || is_own(row)
@@ -160,6 +180,37 @@ impl Judge {
         {
             let words = format!("more than the policy asks for: {}", shown());
             self.violated("L1", words);
+        }
+    }
+}
+
+/// What the judge knows of a server beyond its rows.
+struct Known {
+    seen_completed: BTreeSet<u64>,
+    made: BTreeSet<u64>,
+}
+
+impl Known {
+    /// One that was completed and is listed as failed counts as completed, for who remembers; a process
+    /// that begins anew without a store takes it for failed.
+    fn readings(&self, rows: &[StoredSnapshot]) -> [Vec<StoredSnapshot>; 2] {
+        let remembered = rows.iter().map(|row| {
+            let mut row = row.clone();
+            if row.status == "failed" && self.seen_completed.contains(&row.id.0) {
+                row.status = "completed".to_owned();
+            }
+            row
+        });
+        [rows.to_vec(), remembered.collect()]
+    }
+}
+
+impl Judge {
+    fn known(&self, server: u64) -> Known {
+        let ring = self.rings.get(&server);
+        Known {
+            seen_completed: ring.map(|it| it.perhaps_seen_completed.clone()).unwrap_or_default(),
+            made: ring.map(|it| it.made.clone()).unwrap_or_default(),
         }
     }
 }
@@ -177,10 +228,31 @@ fn room(policy: &SimPolicy, rows: &[StoredSnapshot]) -> u32 {
 /// Whether room can be made by the contract's word: there are enough that failed, or that are not
 /// the newest completed and have a newer one of their name, go by `keep` once a new one is there, or
 /// are squeezed by others.
-fn room_can_be_made(policy: &SimPolicy, rows: &[StoredSnapshot], now: Timestamp) -> bool {
+/// Nothing completed is given up while something foreign is there that its own create has made.
+fn room_can_be_made(
+    policy: &SimPolicy,
+    rows: &[StoredSnapshot],
+    known: &Known,
+    now: Timestamp,
+) -> bool {
+    known.readings(rows).iter().all(|rows| room_can_be_made_of(policy, rows, known, now))
+}
+
+fn room_can_be_made_of(
+    policy: &SimPolicy,
+    rows: &[StoredSnapshot],
+    known: &Known,
+    now: Timestamp,
+) -> bool {
     const NEW: u64 = u64::MAX;
     let own: Vec<&StoredSnapshot> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
     let failed = own.iter().filter(|row| row.status == "failed").count();
+    let strayed = |row: &StoredSnapshot| {
+        !is_managed(&policy.prefix, &row.name)
+            && !policy.pins.contains(&row.id.0)
+            && known.made.contains(&row.id.0)
+    };
+    let has_strays = rows.iter().any(strayed);
     let completed = own.iter().copied().filter(|row| row.status == "completed");
     let newest = newest(&policy.prefix, completed.clone());
     let mut candidates = one_per_name(&policy.prefix, completed.clone());
@@ -189,7 +261,9 @@ fn room_can_be_made(policy: &SimPolicy, rows: &[StoredSnapshot], now: Timestamp)
     let kept = kept(&candidates, policy.keep, &policy.time_zone());
     let squeezed = rows.len() - own.len() > policy.reserve as usize;
     let may_go = completed
-        .filter(|row| !newest.contains(&row.id.0) && (squeezed || !kept.contains(&row.id.0)))
+        .filter(|row| {
+            !newest.contains(&row.id.0) && !has_strays && (squeezed || !kept.contains(&row.id.0))
+        })
         .count();
     let room = room(policy, rows) as usize;
     room > 0 && failed + may_go >= (own.len() + 1).saturating_sub(room)

@@ -4,7 +4,8 @@
 //! (a create from before settles then), `next=SPAN` (the next rotation starts then), `retries=N`.
 //! `+SPAN` before an event lets time pass. A listing is in words, a day apart: `c` completed, `f`
 //! failed, `p` in progress (managed), `H` by hand, `-` one that has gone, `own`, `own~` and `own!` the tick's own one:
-//! completed, in progress, failed. Ids count from 1; the own one is 99.
+//! completed, in progress, failed; `x`, `x~` and `y` the same under other names. Ids count from 1; the own
+//! one is 99.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub(super) fn tick() -> Tick {
 pub(super) struct Stage {
     pub(super) server: Server,
     rotation: Rotation,
+    tick: Tick,
     pub(super) now: Moment,
     earlier: Option<Duration>,
 }
@@ -48,10 +50,16 @@ pub(super) type Transitions = BTreeSet<(String, String)>;
 
 impl Stage {
     pub(super) fn begin(words: &str) -> (Self, Next) {
+        let now = Moment { wall: tick().instant(), uptime: Duration::ZERO };
+        Self::begin_at(words, RingMemory::default(), now)
+    }
+
+    /// With what is remembered of earlier rotations. The tick is now.
+    pub(super) fn begin_at(words: &str, memory: RingMemory, now: Moment) -> (Self, Next) {
         let mut server = (*testing::server(101, "")).clone();
         let mut hooks = Hooks { before: vec![], after: vec![], timeout: Duration::from_mins(2) };
         let (mut earlier, mut next_start, mut retries, mut was_listed) = (None, None, 4, true);
-        let wall: Timestamp = tick().instant();
+        let (wall, tick) = (now.wall, Tick::at(now.wall));
         for word in words.split_whitespace() {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("disabled", _) => server.enabled = false,
@@ -69,23 +77,18 @@ impl Stage {
         if !(hooks.before.is_empty() && hooks.after.is_empty()) {
             server.hooks = Some(hooks.into());
         }
-        let job = Job {
-            server: server.clone().into(),
-            tick: tick(),
-            asked_by: AskedBy::Schedule,
-            next_start,
-        };
+        let job =
+            Job { server: server.clone().into(), tick, asked_by: AskedBy::Schedule, next_start };
         let limits = Limits {
             settle: SETTLE,
             retries,
             backoff: Box::new((0..).map(|nth| Duration::from_secs(1 << nth))),
             completion_times: CompletionTimes::default(),
             was_listed,
-            memory: RingMemory::default(),
+            memory,
         };
-        let now = Moment { wall, uptime: Duration::ZERO };
         let (rotation, next) = Rotation::begin(job, limits, earlier, now);
-        (Self { server, rotation, now, earlier }, next)
+        (Self { server, rotation, tick, now, earlier }, next)
     }
 
     pub(super) fn pass(&mut self, span: Duration) {
@@ -109,23 +112,28 @@ impl Stage {
     }
 
     pub(super) fn listed(&self, words: &str) -> Event {
-        let count = words.split_whitespace().filter(|word| !word.starts_with("own")).count();
+        let count = words
+            .split_whitespace()
+            .filter(|word| !word.starts_with("own") && !word.starts_with(['x', 'y']))
+            .count();
         let there = words.split_whitespace().enumerate().filter(|(_, word)| *word != "-");
         let rows = there.map(|(place, word)| {
-            let is_own = word.starts_with("own");
+            let is_own = word.starts_with("own") || word.starts_with(['x', 'y']);
             let days = if is_own { 0 } else { i64::try_from(count - place).unwrap() };
-            let made = tick().instant() - SignedDuration::from_hours(24 * days);
+            let made = self.tick.instant() - SignedDuration::from_hours(24 * days);
             Snapshot {
                 id: if is_own { OWN } else { SnapshotId(place as u64 + 1) },
                 server: ServerId(101),
                 name: match word {
                     "H" => format!("by-hand-{place}"),
+                    "x" | "x~" => "SNAPRING-20261123T030000Z".to_owned(),
+                    "y" => "other-name".to_owned(),
                     _ => self.server.policy.prefix.name(Tick::at(made)),
                 },
                 status: match word {
                     "f" | "own!" => Status::Failed,
-                    "p" | "own~" => Status::InProgress,
-                    "c" | "H" | "own" => Status::Completed,
+                    "p" | "own~" | "x~" => Status::InProgress,
+                    "c" | "H" | "own" | "x" | "y" => Status::Completed,
                     _ => panic!("{word}?"),
                 },
                 size_mb: None,
@@ -146,7 +154,7 @@ impl Stage {
             name,
             status: Status::InProgress,
             size_mb: None,
-            created_at: tick().instant(),
+            created_at: self.tick.instant(),
             description: None,
         };
         let created = |answer, settled_in| Event::Created {
@@ -162,8 +170,9 @@ impl Stage {
             ("hook", "interrupted") => Event::HookEnded(HookEnd::Interrupted),
             ("hook", "not-started") => Event::HookEnded(HookEnd::NotStarted),
             ("created", _) => {
-                created(Ok(own(self.server.policy.prefix.name(tick()))), Duration::ZERO)
+                created(Ok(own(self.server.policy.prefix.name(self.tick))), Duration::ZERO)
             }
+            ("created-as", name) => created(Ok(own(name.to_owned())), Duration::ZERO),
             ("uncreated", why) => {
                 let error = error(Operation::Create, why);
                 let settled_in = match error.outcome() {
@@ -205,7 +214,7 @@ fn span(text: &str) -> Duration {
     humantime::parse_duration(text).unwrap()
 }
 
-fn words(next: &Next) -> String {
+pub(super) fn words(next: &Next) -> String {
     let span = |span: Duration| humantime::format_duration(span);
     match next {
         Next::Do(Action::Look(look)) => {

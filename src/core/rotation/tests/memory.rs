@@ -1,0 +1,238 @@
+//! What one rotation has seen and done holds in the next ones.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::table::{Stage, tick, words};
+use crate::memory::RingMemory;
+use crate::moment::Moment;
+use crate::rotation::Next;
+
+/// One server, night after night, always at the same tick: what is listed says what there is.
+#[derive(Default)]
+struct Nights {
+    memory: RingMemory,
+    uptime: Duration,
+}
+
+impl Nights {
+    /// One rotation, begun so long after the last one: what it did, in words, after each event. It is
+    /// broken off where the events end.
+    fn rotate(&mut self, after: Duration, begin: &str, events: &[&str]) -> Vec<String> {
+        self.uptime += after;
+        let wall = tick().instant() + SignedDuration::try_from(self.uptime).unwrap();
+        let now = Moment { wall, uptime: self.uptime };
+        let (mut stage, first) = Stage::begin_at(begin, self.memory.clone(), now);
+        let mut done = vec![words(&first)];
+        for event in events {
+            let (passed, event) = event.strip_prefix("+1m ").map_or((0, *event), |it| (60, it));
+            stage.pass(Duration::from_secs(passed));
+            let next = stage.next(stage.event(event));
+            done.push(words(&next));
+            if matches!(next, Next::End(_)) {
+                break;
+            }
+        }
+        self.uptime = stage.now.uptime;
+        self.memory = stage.rotation().memory().clone();
+        done
+    }
+
+    fn night(&mut self, events: &[&str]) -> Vec<String> {
+        self.rotate(DAY, "", events)
+    }
+
+    /// Another process goes on, which has what was kept.
+    fn restart(&mut self) {
+        self.memory = self.memory.without_uptime();
+    }
+}
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn last(done: &[String]) -> &str {
+    done.last().unwrap()
+}
+
+/// The provider makes something else than what it was asked for, night after night.
+#[test]
+fn one_restore_point_is_given_up_for_a_snapshot_that_comes_under_another_name_and_no_second_one() {
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        let done = nights.night(&[
+            "listed c c c c c",
+            "deleted",
+            "listed - c c c c",
+            "recorded",
+            "created-as other-name",
+        ]);
+        assert_eq!(done[1], "delete 1");
+        assert!(
+            last(&done).contains("was asked for, and the provider made other-name (99)"),
+            "{done:?}"
+        );
+        for _ in 0..3 {
+            if restarts {
+                nights.restart();
+            }
+            let done = nights.night(&["listed - c c c c y"]);
+            let blocked = last(&done);
+            assert!(
+                blocked.starts_with("blocked") && blocked.contains("other-name (99) appeared"),
+                "{done:?}"
+            );
+        }
+        // Somebody has deleted it.
+        let done = nights.night(&[
+            "listed c c c c",
+            "recorded",
+            "created",
+            "+1m listed c c c c own",
+            "deleted",
+            "deleted",
+        ]);
+        assert_eq!(last(&done), "rotated, made, deleted 1 2");
+    }
+}
+
+#[test]
+fn one_that_is_seen_under_another_name_while_it_is_made_is_not_taken_for_the_ticks() {
+    let mut nights = Nights::default();
+    let done = nights.night(&["listed c c c", "recorded", "created", "+1m listed c c c x~"]);
+    assert!(
+        last(&done).starts_with("failed") && last(&done).contains("the provider made SNAPRING-"),
+        "{done:?}"
+    );
+}
+
+/// Killed after its create was sent, before the answer: what appeared meanwhile may be the answer.
+#[test]
+fn what_has_appeared_while_no_process_was_there_is_not_paid_for_twice() {
+    let mut nights = Nights::default();
+    let done = nights.night(&["listed c c c c c", "deleted", "listed - c c c c", "recorded"]);
+    assert_eq!(last(&done), "create 1");
+    nights.restart();
+    let done = nights.rotate(Duration::from_mins(1), "", &["listed - c c c c H"]);
+    assert!(
+        last(&done).starts_with("blocked") && last(&done).contains("by-hand-5 (6) appeared"),
+        "{done:?}"
+    );
+}
+
+/// A person's own snapshot, made between two nights, is none of it.
+#[test]
+fn what_a_person_makes_later_squeezes_the_ring_as_ever() {
+    let mut nights = Nights::default();
+    let done = nights.night(&["listed c c c", "recorded", "uncreated rejected", "listed c c c"]);
+    assert!(last(&done).starts_with("failed: create rejected"), "{done:?}");
+    let done = nights.night(&["listed c c c H H"]);
+    assert_eq!(last(&done), "delete 1");
+}
+
+#[test]
+fn an_error_that_is_reported_for_a_moment_costs_nothing() {
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        let done = nights.night(&[
+            "listed c c c",
+            "recorded",
+            "created",
+            "+1m listed c c c own",
+            "deleted",
+        ]);
+        assert_eq!(last(&done), "rotated, made, deleted 1");
+        if restarts {
+            nights.restart();
+        }
+        // All of them read as failed, for this listing and for all others of the night.
+        let done = nights.night(&["listed - f f", "recorded", "created", "+1m listed - f f own"]);
+        assert_eq!(last(&done), "rotated, made");
+    }
+}
+
+/// Who remembers nothing needs two listings, five minutes apart.
+#[test]
+fn one_that_failed_is_deleted_when_a_later_listing_agrees() {
+    let mut nights = Nights::default();
+    let done = nights.rotate(DAY, "next=24h", &["listed c c c c f", "waited"]);
+    assert_eq!(done[1..], ["wait 5m", "look 0s+200ms pages"]);
+    // At once it is as before; a minute later too.
+    let done = nights.rotate(Duration::from_mins(1), "next=24h", &["listed c c c c f"]);
+    assert_eq!(last(&done), "wait 4m");
+    let done = nights.rotate(Duration::from_mins(4), "next=24h", &["listed c c c c f"]);
+    assert_eq!(last(&done), "delete 5");
+    // What recovers between is good again.
+    let mut nights = Nights::default();
+    nights.rotate(DAY, "next=24h", &["listed c c c c f"]);
+    nights.rotate(Duration::from_mins(2), "next=24h", &["listed c c c c p"]);
+    let done = nights.rotate(Duration::from_mins(4), "next=24h", &["listed c c c c f"]);
+    assert_eq!(last(&done), "wait 5m");
+    // There is no time for it before the next tick: nothing else is given up in its place.
+    let mut nights = Nights::default();
+    let done = nights.rotate(Duration::ZERO, "next=4m", &["listed c c c c f"]);
+    assert!(last(&done).starts_with("failed: a failed snapshot holds the slot"), "{done:?}");
+}
+
+#[test]
+fn a_delete_that_did_nothing_is_told_by_the_next_rotation() {
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        let done = nights.night(&[
+            "listed c c c",
+            "recorded",
+            "created",
+            "+1m listed c c c own",
+            "deleted",
+        ]);
+        assert_eq!(last(&done), "rotated, made, deleted 1");
+        if restarts {
+            nights.restart();
+        }
+        // It is asked for again, and not counted again.
+        let done = nights.night(&[
+            "listed c c c c",
+            "recorded",
+            "created",
+            "+1m listed c c c c own",
+            "deleted",
+            "deleted",
+        ]);
+        assert!(
+            last(&done).starts_with(
+                "failed, made, deleted 1 2: the provider said earlier that it had deleted"
+            ),
+            "{done:?}"
+        );
+        let done =
+            nights.night(&["listed - - c c", "recorded", "created", "+1m listed - - c c own"]);
+        assert_eq!(last(&done), "rotated, made");
+    }
+}
+
+/// The clock was set back while no process was there.
+#[test]
+fn a_tick_that_has_run_does_not_run_again_unless_the_clock_was_years_ahead() {
+    let succeeded = |seconds_ahead: i64| {
+        let mut memory = RingMemory::default();
+        let then = tick().instant() + SignedDuration::from_secs(seconds_ahead);
+        memory.succeeded(crate::naming::Tick::at(then));
+        Nights { memory, uptime: Duration::ZERO }
+    };
+    let hours = |hours: i64| hours * 3600;
+    for (ahead, skips) in [
+        (-1, false),
+        (0, true),
+        (hours(10), true),
+        (hours(48), true),
+        (hours(49), false),
+        (hours(90_000), false),
+    ] {
+        let done = succeeded(ahead).rotate(Duration::ZERO, "", &["listed c c"]);
+        assert_eq!(last(&done).starts_with("skipped: the tick of"), skips, "{ahead} {done:?}");
+    }
+    // And the tick that runs then has the last word.
+    let mut memory = succeeded(hours(90_000)).memory;
+    memory.succeeded(tick());
+    assert_eq!(memory.has_run(tick()), Some(tick()));
+}
