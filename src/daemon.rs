@@ -85,7 +85,7 @@ impl Dependencies {
     pub fn in_process(clock: Clock, on_report: OnReport) -> Self {
         Self {
             exclusion: Exclusion::in_process(),
-            hooks: Arc::new(Processes { clock: clock.clone() }),
+            hooks: Arc::new(Processes::new(clock.clone())),
             statuses: Statuses::default(),
             store: StoreHealth::default(),
             memories: Memories::default(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
@@ -25,6 +26,12 @@ pub(super) struct Arguments {
     config: ConfigArgument,
 }
 
+/// Whether this is the first process of a container or of the machine, which inherits what other
+/// processes leave behind.
+fn is_first_process() -> bool {
+    std::process::id() == 1
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -32,6 +39,11 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let signals = catch_signals()?;
     let Setup { path, settings, clock } = Setup::read_as_daemon(&arguments.config)?;
+    let hooks = Processes::new(clock.clone());
+    let _reaping = is_first_process().then(|| {
+        let (children, clock) = (hooks.children(), clock.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move { children.reap_others(&clock).await }))
+    });
     let dependencies = Process {
         configuration: path,
         variable: |name| std::env::var_os(name),
@@ -40,7 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             let clock = clock.clone();
             move |api| connect(api, clock.clone())
         }),
-        hooks: Arc::new(Processes { clock: clock.clone() }),
+        hooks: Arc::new(hooks),
         post: Arc::new(HttpPost::new(clock.clone())),
         observe: Box::new({
             let clock = clock.clone();

@@ -127,7 +127,7 @@ impl Setup {
         Ok(Context {
             client: Arc::new(self.client()?),
             exclusion: self.exclusion()?,
-            hooks: Arc::new(Processes { clock: self.clock.clone() }),
+            hooks: Arc::new(Processes::new(self.clock.clone())),
             spans: self.settings.api.create_spans(),
             pins: Pins::default(),
             statuses: Statuses::default(),

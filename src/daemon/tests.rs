@@ -50,7 +50,7 @@ impl Stage {
         settings: &Settings,
         transport: Box<dyn Transport>,
     ) -> Daemon {
-        let hooks = Arc::new(Processes { clock: self.clock.clone() });
+        let hooks = Arc::new(Processes::new(self.clock.clone()));
         self.daemon_with(hooks, scheduler, settings, transport).await
     }
 

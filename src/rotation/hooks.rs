@@ -1,5 +1,7 @@
 //! What runs around a create: quiescing a server before it, waking it after.
 
+pub(crate) mod children;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::process::Stdio;
@@ -11,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use crate::clock::Clock;
+use crate::rotation::hooks::children::Children;
 
 /// How much of a hook's output a message shows, in bytes from its end.
 const OUTPUT_TAIL: usize = 400;
@@ -51,7 +54,8 @@ pub trait HookRunner: Send + Sync {
 #[derive(Debug)]
 pub struct Processes {
     /// Measures the timeout.
-    pub clock: Clock,
+    clock: Clock,
+    children: Children,
 }
 
 impl HookRunner for Processes {
@@ -73,13 +77,26 @@ impl Drop for Group {
 }
 
 impl Processes {
+    /// `clock` measures their timeouts.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, children: Children::default() }
+    }
+
+    /// Those that it has started.
+    #[must_use]
+    pub(crate) fn children(&self) -> Children {
+        self.children.clone()
+    }
+
     async fn run_process(&self, invocation: Invocation) -> Result<(), HookError> {
         let Invocation { moment, argv, variables, timeout } = invocation;
         let failed = |problem: String| HookError { moment, problem };
         let [program, arguments @ ..] = argv.as_slice() else {
             return Err(failed("names no program".to_owned()));
         };
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .envs(variables)
             // A hook has no business with the account.
@@ -93,10 +110,12 @@ impl Processes {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
+        let (mut child, awaited) = self
+            .children
+            .spawn(&mut command)
             .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+        let mut group = Group(awaited.pid);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let end = self.clock.timeout(timeout, async {
             // Reading goes on beside the wait: a full pipe would stop the hook. It ends with the
@@ -156,7 +175,7 @@ mod tests {
             variables: vec![("SNAPRING_SERVER", "web-01".to_owned())],
             timeout,
         };
-        let processes = Processes { clock: Clock::system() };
+        let processes = Processes::new(Clock::system());
         processes.run(invocation).await.map_err(|error| error.to_string())
     }
 
@@ -196,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
-        let processes = Processes { clock: Clock::system() };
+        let processes = Processes::new(Clock::system());
         let invocation = Invocation {
             moment: "after",
             argv: vec!["/no/such/program".to_owned()],
