@@ -1,7 +1,12 @@
 //! Reads the configuration again. If anything is wrong with it, the old one stays in force.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, ConfigError};
@@ -10,6 +15,11 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::run::Connect;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;
+use crate::provider::settings::ApiSettings;
+
+/// How long the configuration, the token and the TLS roots may take to be read: far longer than a large
+/// fleet's on a busy machine, and not as long as a file system that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why the new configuration is not put in force.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +31,10 @@ pub(super) enum ReloadError {
     BaseUrl,
     #[error("the new [api] does not work: {0}")]
     Connect(#[from] ConnectError),
+    #[error("it could not be read within {}; is its file system available?", humantime::format_duration(PATIENCE))]
+    TooSlow,
+    #[error("reading it failed: {0}")]
+    Panicked(#[from] JoinError),
 }
 
 /// What a reload needs.
@@ -34,8 +48,17 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Puts what the file says now in force.
-    pub(super) fn reload(&self, daemon: &Daemon, listeners: &Listeners) -> Result<(), ReloadError> {
-        let (settings, client) = self.read(daemon).inspect_err(|reason| {
+    pub(super) async fn reload(
+        self: &Arc<Self>,
+        daemon: &Daemon,
+        listeners: &Listeners,
+        clock: &Clock,
+    ) -> Result<(), ReloadError> {
+        let (this, in_force) = (Arc::clone(self), daemon.api_settings());
+        // Outside the runtime's threads: a file system can hang.
+        let reading = clock.timeout(PATIENCE, spawn_blocking(move || this.read(&in_force))).await;
+        let read = reading.ok_or(ReloadError::TooSlow).and_then(|read| read?);
+        let (settings, client) = read.inspect_err(|reason| {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
@@ -46,7 +69,7 @@ impl Reload {
     }
 
     /// What the file says now, with a client if the account's settings have changed.
-    fn read(&self, daemon: &Daemon) -> Result<(Settings, Option<Client>), ReloadError> {
+    fn read(&self, in_force: &ApiSettings) -> Result<(Settings, Option<Client>), ReloadError> {
         let loaded = config::read(&self.configuration)?;
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
@@ -54,7 +77,7 @@ impl Reload {
         if settings.api.base_url != before.api.base_url {
             return Err(ReloadError::BaseUrl);
         }
-        let client = if settings.api == daemon.api_settings() {
+        let client = if settings.api == *in_force {
             None
         } else {
             Some((self.connect)(&settings.api)?)

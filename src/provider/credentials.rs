@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::regular_file;
+
 /// Longer than any token; a larger file is not one.
 const MAX_TOKEN_BYTES: u64 = 4096;
 
@@ -176,23 +178,16 @@ impl Credentials {
 
 /// Not that it is missing or no file: then the configuration is wrong, and nothing stands in for it.
 fn is_closed_to_this_user(path: &Path) -> bool {
-    std::fs::metadata(path)
-        // A pipe is not opened: that could wait for ever.
-        .and_then(|it| if it.is_file() { std::fs::File::open(path).map(drop) } else { Ok(()) })
+    regular_file::open(path)
         .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn read_file(path: &Path) -> Result<String, CredentialError> {
     let unreadable = |reason: String| CredentialError::Unreadable { path: path.to_owned(), reason };
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-    // A named pipe or a device would block or never end.
-    if !metadata.is_file() {
-        return Err(unreadable("it is not a regular file".to_owned()));
-    }
-    if metadata.len() > MAX_TOKEN_BYTES {
-        return Err(unreadable(format!("it is longer than {MAX_TOKEN_BYTES} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+    let bytes = regular_file::read(path, MAX_TOKEN_BYTES)
+        .map_err(|error| unreadable(error.to_string()))?;
+    // The standard library's error would show the bytes.
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))
 }
 
 fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {

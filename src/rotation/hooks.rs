@@ -1,6 +1,7 @@
 //! What runs around a create: quiescing a server before it, waking it after.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
@@ -79,7 +80,8 @@ impl Processes {
         let [program, arguments @ ..] = argv.as_slice() else {
             return Err(failed("names no program".to_owned()));
         };
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .envs(variables)
             // A hook has no business with the account.
@@ -93,29 +95,37 @@ impl Processes {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            .kill_on_drop(true);
+        let mut group = Group(None);
         let end = self.clock.timeout(timeout, async {
+            // The system call returns when the program has been loaded. A file system that hangs must not
+            // hold up a thread of the runtime.
+            let spawned = tokio::task::spawn_blocking(move || command.spawn()).await;
+            let mut child = spawned
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
+            group.0 = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
             // Reading goes on beside the wait: a full pipe would stop the hook. It ends with the
             // hook, though, not with what the hook left in the background.
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
             let output = async { tokio::join!(tail(stdout), tail(stderr)) };
             tokio::pin!(output);
-            tokio::select! {
+            let (status, output) = tokio::select! {
                 biased;
                 output = &mut output => (child.wait().await, Some(output)),
                 status = child.wait() => (status, None),
-            }
+            };
+            let status = status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+            Ok((status, output))
         });
-        let Some((status, output)) = end.await else {
+        let Some(ended) = end.await else {
             return Err(failed(format!(
                 "took longer than {}",
                 humantime::format_duration(timeout)
             )));
         };
-        let status = status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+        let (status, output) = ended?;
         if status.success() {
             // What it left running on purpose (a daemon) may go on.
             group.0 = None;
