@@ -155,7 +155,11 @@ pub(crate) fn lost_lines() -> u64 {
 
 fn report_lost(lost: u64) {
     let lines = if lost == 1 { "line was" } else { "lines were" };
-    tracing::warn!(event = "log", lost, "{lost} log {lines} lost here: standard error did not take them");
+    tracing::warn!(
+        event = "log",
+        lost,
+        "{lost} log {lines} lost here: standard error did not take them"
+    );
 }
 
 /// Whether what is written to standard error ends up in the journal: systemd says of which stream

@@ -31,7 +31,10 @@ pub(super) enum ReloadError {
     BaseUrl,
     #[error("the new [api] does not work: {0}")]
     Connect(#[from] ConnectError),
-    #[error("it could not be read within {}; is its file system available?", humantime::format_duration(PATIENCE))]
+    #[error(
+        "it could not be read within {}; is its file system available?",
+        humantime::format_duration(PATIENCE)
+    )]
     TooSlow,
     #[error("reading it failed: {0}")]
     Panicked(#[from] JoinError),
@@ -77,11 +80,8 @@ impl Reload {
         if settings.api.base_url != before.api.base_url {
             return Err(ReloadError::BaseUrl);
         }
-        let client = if settings.api == *in_force {
-            None
-        } else {
-            Some((self.connect)(&settings.api)?)
-        };
+        let client =
+            if settings.api == *in_force { None } else { Some((self.connect)(&settings.api)?) };
         for (section, changed) in [
             ("[http]", settings.http != before.http),
             ("[store]", settings.store != before.store),

@@ -116,7 +116,8 @@ impl Processes {
                 output = &mut output => (child.wait().await, Some(output)),
                 status = child.wait() => (status, None),
             };
-            let status = status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+            let status =
+                status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
             Ok((status, output))
         });
         let Some(ended) = end.await else {

@@ -251,9 +251,12 @@ mod tests {
 
     fn start(stream: impl AsFd + Send + 'static) -> (LineWriter, Receiver<u64>) {
         let (reports, reported) = channel();
-        (LineWriter::start(stream, move |lost| {
-            let _ = reports.send(lost);
-        }), reported)
+        (
+            LineWriter::start(stream, move |lost| {
+                let _ = reports.send(lost);
+            }),
+            reported,
+        )
     }
 
     fn piped() -> (LineWriter, Receiver<u64>, PipeReader) {

@@ -169,12 +169,20 @@ fn reported(events: &[Value]) -> u64 {
 async fn lines_lost_to_a_full_queue_are_reported_when_the_log_is_read_again() {
     let machine = machine("json").await;
     let (reader, writer) = full_pipe();
-    let mut daemon = machine.start_into(machine.command(&["run"]), writer);
+    // Each warning names the file, so a long name fills the queue sooner.
+    let deep = machine.directory.path().join(format!("{}/", "x".repeat(200)).repeat(15));
+    std::fs::create_dir_all(&deep).unwrap();
+    let path = deep.join("config.toml");
+    let good = std::fs::read_to_string(machine.path("config.toml")).unwrap();
+    std::fs::write(&path, &good).unwrap();
+    let mut command = machine.command(&["run"]);
+    command.env("SNAPRING_CONFIG", &path);
+    let mut daemon = machine.start_into(command, writer);
     machine.until("an answer of /livez", || machine.run(&["health"]).0 == 0).await;
-    // Each reload is one event that names them all.
-    let path = machine.path("config.toml");
-    let good = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, "[[server]]\nid = -1\nunknown = 1\n".repeat(1000)).unwrap();
+    let others = (1000..1100).map(|id| {
+        format!("[[server]]\nid = {id}\nschedule = \"0 3 1 1 *\"\nkeep = 5\ncatch_up = \"0s\"\n")
+    });
+    std::fs::write(&path, good.clone() + &others.collect::<String>()).unwrap();
     let lost = || {
         daemon.signal(Signal::SIGHUP);
         lost_lines(&good)
