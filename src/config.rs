@@ -54,8 +54,23 @@ pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
 /// # Errors
 /// Every mistake in it, or why it cannot be read.
 pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
-    let name = path.display().to_string();
-    parse(&name, &text(&name, path)?)
+    parse_file(path, &read_text(path)?)
+}
+
+/// Reads a file, for [`parse_file`].
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    text(&path.display().to_string(), path)
+}
+
+/// Checks the text of a file.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Loaded, ConfigError> {
+    parse(&path.display().to_string(), text)
 }
 
 /// Where a file has its daemon listen, however bad the rest of it is: a daemon that runs goes on

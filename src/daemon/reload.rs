@@ -15,11 +15,10 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::run::Connect;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;
-use crate::provider::settings::ApiSettings;
 
-/// How long the configuration, the token and the TLS roots may take to be read: far longer than a large
-/// fleet's on a busy machine, and not as long as a file system that hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the configuration may take to be read, and the token and the TLS roots together: longer than any
+/// file system that works, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the new configuration is not put in force.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +56,7 @@ impl Reload {
         listeners: &Listeners,
         clock: &Clock,
     ) -> Result<(), ReloadError> {
-        let (this, in_force) = (Arc::clone(self), daemon.api_settings());
-        // Outside the runtime's threads: a file system can hang.
-        let reading = clock.timeout(PATIENCE, spawn_blocking(move || this.read(&in_force))).await;
-        let read = reading.ok_or(ReloadError::TooSlow).and_then(|read| read?);
+        let read = self.read(daemon, clock).await;
         let (settings, client) = read.inspect_err(|reason| {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
@@ -72,16 +68,27 @@ impl Reload {
     }
 
     /// What the file says now, with a client if the account's settings have changed.
-    fn read(&self, in_force: &ApiSettings) -> Result<(Settings, Option<Client>), ReloadError> {
-        let loaded = config::read(&self.configuration)?;
+    async fn read(
+        self: &Arc<Self>,
+        daemon: &Daemon,
+        clock: &Clock,
+    ) -> Result<(Settings, Option<Client>), ReloadError> {
+        let this = Arc::clone(self);
+        let text = aside(clock, move || config::read_text(&this.configuration)).await??;
+        // Here, not aside: memory that another thread has used is given back later.
+        let loaded = config::parse_file(&self.configuration, &text)?;
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
         let before = &self.started_with;
         if settings.api.base_url != before.api.base_url {
             return Err(ReloadError::BaseUrl);
         }
-        let client =
-            if settings.api == *in_force { None } else { Some((self.connect)(&settings.api)?) };
+        let client = if settings.api == daemon.api_settings() {
+            None
+        } else {
+            let (this, api) = (Arc::clone(self), settings.api.clone());
+            Some(aside(clock, move || (this.connect)(&api)).await??)
+        };
         for (section, changed) in [
             ("[http]", settings.http != before.http),
             ("[store]", settings.store != before.store),
@@ -96,4 +103,13 @@ impl Reload {
         }
         Ok((settings, client))
     }
+}
+
+/// Does this outside the runtime's threads: a file system can hang.
+async fn aside<T: Send + 'static>(
+    clock: &Clock,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ReloadError> {
+    let done = clock.timeout(PATIENCE, spawn_blocking(work)).await;
+    Ok(done.ok_or(ReloadError::TooSlow)??)
 }
