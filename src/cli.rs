@@ -24,6 +24,7 @@ mod shutdown;
 mod status;
 mod table;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::error::CommandError;
 use crate::cli::exit::EXIT_CODES;
 pub(crate) use crate::cli::exit::Exit;
+use crate::telemetry;
 
 /// Keeps a ring of snapshots for every server of a VPS.org account.
 ///
@@ -121,11 +123,31 @@ impl Command {
     }
 }
 
+/// How long standard error is waited for: by a daemon, which must exit even if its log is not read, and
+/// after a panic.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The standard library's message is written by whoever panics, who would wait until it is read.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        let text = format!("thread '{}' {panic}", thread.name().unwrap_or("<unnamed>"));
+        console::note(&match backtrace.status() {
+            BacktraceStatus::Captured => format!("{text}\n{backtrace}"),
+            _ => text,
+        });
+        telemetry::flush(Some(LAST_LINES));
+    }));
+}
+
 /// Runs the command that the arguments name, and says why it could not go on. clap itself ends the
 /// process with 2 on wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
+    report_panics();
     let Cli { command } = Cli::parse();
+    let is_daemon = matches!(command, Command::Run(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match &runtime {
         Ok(runtime) => runtime.block_on(command.run()),
@@ -135,10 +157,15 @@ pub fn main() -> ExitCode {
         error.report();
         error.exit()
     });
+    if !is_daemon {
+        // A person may read it in a pager. A second signal still ends the command: the runtime is there.
+        telemetry::flush(None);
+    }
     if let Ok(runtime) = runtime {
         // Time for a call that is broken off to leave its event. A hook's reader or a resolver thread
         // may still block; the work is done.
         runtime.shutdown_timeout(Duration::from_millis(300));
     }
+    telemetry::flush(Some(LAST_LINES));
     exit.into()
 }

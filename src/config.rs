@@ -15,7 +15,6 @@ pub mod types;
 mod values;
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +25,7 @@ pub use crate::config::problem::{ConfigError, Problem};
 use crate::config::problem::{Severity, SourceText};
 use crate::config::types::Settings;
 use crate::paths;
+use crate::regular_file;
 use crate::server::Server;
 
 /// Larger than the configuration of any fleet.
@@ -54,8 +54,23 @@ pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
 /// # Errors
 /// Every mistake in it, or why it cannot be read.
 pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
-    let name = path.display().to_string();
-    parse(&name, &text(&name, path)?)
+    parse_file(path, &read_text(path)?)
+}
+
+/// Reads a file, for [`parse_file`].
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    text(&path.display().to_string(), path)
+}
+
+/// Checks the text of a file.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Loaded, ConfigError> {
+    parse(&path.display().to_string(), text)
 }
 
 /// Where a file has its daemon listen, however bad the rest of it is: a daemon that runs goes on
@@ -71,17 +86,11 @@ fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
     let unreadable = |reason: &str, hint: Option<&str>| {
         ConfigError::whole_file(name, &format!("the configuration cannot be read: {reason}"), hint)
     };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            let hint = "name it with --config FILE or $SNAPRING_CONFIG";
-            unreadable(&error.to_string(), missing.then_some(hint))
-        })?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(unreadable(&format!("it is larger than {} MiB", MAX_BYTES >> 20), None));
-    }
+    let bytes = regular_file::read(path, MAX_BYTES).map_err(|error| {
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let hint = "name it with --config FILE or $SNAPRING_CONFIG";
+        unreadable(&error.to_string(), missing.then_some(hint))
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
@@ -125,15 +134,10 @@ fn apart(settings: Settings) -> Settings {
 #[must_use]
 pub fn token_file_warnings(loaded: &Loaded) -> Vec<Problem> {
     let Some(path) = &loaded.settings.api.token_file else { return Vec::new() };
-    let readable = || std::fs::File::open(path).map(drop);
-    // A pipe or a device is not opened: that could wait for ever.
-    let looked_at = std::fs::metadata(path).and_then(|metadata| {
-        if metadata.is_file() { readable().map(|()| metadata) } else { Ok(metadata) }
-    });
+    let looked_at = regular_file::open(path).and_then(|file| file.metadata());
     let needed = Some("`snapring run` will not start without it".to_owned());
     let (message, hint) = match looked_at {
         Err(error) => (format!("the token file cannot be read: {error}"), needed),
-        Ok(metadata) if !metadata.is_file() => ("the token file is not a file".to_owned(), needed),
         Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => (
             "others can read the token file".to_owned(),
             Some(format!("chmod 600 {}", path.display())),

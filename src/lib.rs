@@ -15,7 +15,8 @@
 //! - [`provider`]: the VPS.org API
 //! - [`telemetry`]: where events go
 //! - [`status`]: what is known of each server
-//! - [`clock`], [`backoff`], [`paths`], [`readable`], [`interner`]: what all of them share
+//! - [`clock`], [`backoff`], [`paths`], [`regular_file`], [`readable`], [`interner`]: what all of them
+//!   share
 
 pub use snapring_core::{
     call, completion, memory, moment, naming, pins, plan, policy, polling, report, ring, schedule,
@@ -33,6 +34,7 @@ mod observe;
 mod paths;
 pub mod provider;
 mod readable;
+mod regular_file;
 pub mod rotation;
 pub mod sandbox;
 pub mod status;

@@ -99,7 +99,7 @@ pub async fn rotate(
 /// Rotates a server that is claimed.
 async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     let clock = context.client.clock();
-    context.client.refresh_token();
+    context.client.refresh_token().await;
     let mut executor = Executor { context, claim, scope: scope(context, &job), job: job.clone() };
     let limits = Limits {
         settle: context.spans.settle,

@@ -1,23 +1,25 @@
 //! Where events go: to the journal as native fields, or to standard error, as text for people or one
 //! JSON object a line for machines.
 
-mod fallback;
 mod journal_entry;
 mod journald;
+mod line_writer;
 mod lines;
 mod socket;
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::paths::JOURNAL_SOCKET;
-use crate::telemetry::fallback::Fallback;
 use crate::telemetry::journald::Journald;
+use crate::telemetry::line_writer::LineWriter;
 use crate::telemetry::lines::{json_lines, text_lines};
 use crate::telemetry::socket::Socket;
 
@@ -114,16 +116,17 @@ pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,sqlx=off,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
     let registry = tracing_subscriber::registry().with(filter);
+    let lines = standard_error().clone();
     let started = match Form::of(format) {
-        Form::Text => registry.with(text_lines()).try_init(),
-        Form::Json => registry.with(json_lines(std::io::stderr)).try_init(),
-        Form::Journald => match journald() {
-            Ok((socket, fallback)) => {
-                let layer = json_lines(fallback.clone());
-                registry.with(Journald::new(socket, fallback, layer)).try_init()
+        Form::Text => registry.with(text_lines(lines)).try_init(),
+        Form::Json => registry.with(json_lines(lines)).try_init(),
+        Form::Journald => match Socket::to(Path::new(JOURNAL_SOCKET)) {
+            Ok(socket) => {
+                let layer = json_lines(lines.clone());
+                registry.with(Journald::new(socket, lines, layer)).try_init()
             }
             // Without a single file more than the log will fail.
-            Err(_) => registry.with(json_lines(std::io::stderr)).try_init(),
+            Err(_) => registry.with(json_lines(lines)).try_init(),
         },
     };
     // Already begun: the one from before goes on.
@@ -131,8 +134,32 @@ pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
     Ok(())
 }
 
-fn journald() -> std::io::Result<(Socket, Fallback)> {
-    Ok((Socket::to(Path::new(JOURNAL_SOCKET))?, Fallback::to_standard_error()?))
+static STANDARD_ERROR: OnceLock<LineWriter> = OnceLock::new();
+
+/// The only way to standard error, for the log and for everything else that is said there.
+pub(crate) fn standard_error() -> &'static LineWriter {
+    STANDARD_ERROR.get_or_init(|| LineWriter::start(std::io::stderr(), report_lost))
+}
+
+/// Waits until standard error has taken what was said, at most for `patience` if there is one. Whether it
+/// has.
+pub(crate) fn flush(patience: Option<Duration>) -> bool {
+    STANDARD_ERROR.get().is_none_or(|lines| lines.flush(patience))
+}
+
+/// How many lines standard error did not take since the start.
+#[must_use]
+pub(crate) fn lost_lines() -> u64 {
+    STANDARD_ERROR.get().map_or(0, LineWriter::lost)
+}
+
+fn report_lost(lost: u64) {
+    let lines = if lost == 1 { "line was" } else { "lines were" };
+    tracing::warn!(
+        event = "log",
+        lost,
+        "{lost} log {lines} lost here: standard error did not take them"
+    );
 }
 
 /// Whether what is written to standard error ends up in the journal: systemd says of which stream

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules of `src/`, top first. Each may import those below it, and `snapring_core`.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "cli",
     "observe",
     "daemon",
@@ -21,6 +21,7 @@ const LAYERS: [&str; 16] = [
     "clock",
     "backoff",
     "paths",
+    "regular_file",
     "readable",
     "interner",
 ];

@@ -1,6 +1,7 @@
 //! Talking to a person or a program: data on standard output, the rest on standard error.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -8,11 +9,15 @@ use crate::cli::Exit;
 use crate::cli::error::CommandError;
 use crate::telemetry;
 
+/// How long data waits for what was said before it, so that both stand in this order on a terminal.
+const ORDER: Duration = Duration::from_secs(1);
+
 /// Writes data. A reader that has gone (`| head`) ends the command quietly.
 ///
 /// # Errors
 /// [`CommandError::Quiet`] when nothing can be written any more.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    telemetry::flush(Some(ORDER));
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
@@ -30,9 +35,9 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     print(&text)
 }
 
-/// Says something beside the data.
+/// Says something beside the data, and does not wait for it to be read.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    telemetry::standard_error().put(format!("{text}\n").as_bytes());
 }
 
 /// Says what a person should know.
@@ -78,6 +83,7 @@ pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError
                 .to_owned(),
         ));
     }
+    telemetry::flush(None);
     let _ = write!(std::io::stderr(), "{question} ");
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);

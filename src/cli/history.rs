@@ -11,6 +11,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::ServerId;
 use crate::readable::span;
+use crate::regular_file;
 use crate::report::PastRotation;
 use crate::report::RotationOutcome;
 use crate::store::place::Place;
@@ -140,12 +141,7 @@ fn unreadable(place: &Place) -> Option<String> {
         }
         Place::File(file) => file,
     };
-    // A pipe is not opened: that could wait for ever.
-    let opened = std::fs::metadata(file).and_then(|metadata| match metadata.is_file() {
-        true => std::fs::File::open(file),
-        false => Err(io::Error::other("it is not a file")),
-    });
-    let problem = opened.err()?;
+    let problem = regular_file::open(file).err()?;
     let hint = match problem.kind() {
         io::ErrorKind::PermissionDenied => "\nhint: run this as root, or as the service's user",
         io::ErrorKind::NotFound => {

@@ -337,7 +337,10 @@ fn a_token_file_that_others_can_read_is_warned_of() {
     assert!(warnings().is_empty());
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    assert_eq!(warnings()[0].message(), "the token file is not a file");
+    assert_eq!(
+        warnings()[0].message(),
+        "the token file cannot be read: it is a directory, not a regular file"
+    );
 }
 
 #[rstest]

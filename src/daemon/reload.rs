@@ -1,7 +1,12 @@
 //! Reads the configuration again. If anything is wrong with it, the old one stays in force.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, ConfigError};
@@ -10,6 +15,10 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::run::Connect;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;
+
+/// How long the configuration may take to be read, and the token and the TLS roots together: longer than any
+/// file system that works, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the new configuration is not put in force.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +30,13 @@ pub(super) enum ReloadError {
     BaseUrl,
     #[error("the new [api] does not work: {0}")]
     Connect(#[from] ConnectError),
+    #[error(
+        "it could not be read within {}; is its file system available?",
+        humantime::format_duration(PATIENCE)
+    )]
+    TooSlow,
+    #[error("reading it failed: {0}")]
+    Panicked(#[from] JoinError),
 }
 
 /// What a reload needs.
@@ -34,8 +50,14 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Puts what the file says now in force.
-    pub(super) fn reload(&self, daemon: &Daemon, listeners: &Listeners) -> Result<(), ReloadError> {
-        let (settings, client) = self.read(daemon).inspect_err(|reason| {
+    pub(super) async fn reload(
+        self: &Arc<Self>,
+        daemon: &Daemon,
+        listeners: &Listeners,
+        clock: &Clock,
+    ) -> Result<(), ReloadError> {
+        let read = self.read(daemon, clock).await;
+        let (settings, client) = read.inspect_err(|reason| {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
@@ -46,8 +68,15 @@ impl Reload {
     }
 
     /// What the file says now, with a client if the account's settings have changed.
-    fn read(&self, daemon: &Daemon) -> Result<(Settings, Option<Client>), ReloadError> {
-        let loaded = config::read(&self.configuration)?;
+    async fn read(
+        self: &Arc<Self>,
+        daemon: &Daemon,
+        clock: &Clock,
+    ) -> Result<(Settings, Option<Client>), ReloadError> {
+        let this = Arc::clone(self);
+        let text = aside(clock, move || config::read_text(&this.configuration)).await??;
+        // Here, not aside: memory that another thread has used is given back later.
+        let loaded = config::parse_file(&self.configuration, &text)?;
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
         let before = &self.started_with;
@@ -57,7 +86,8 @@ impl Reload {
         let client = if settings.api == daemon.api_settings() {
             None
         } else {
-            Some((self.connect)(&settings.api)?)
+            let (this, api) = (Arc::clone(self), settings.api.clone());
+            Some(aside(clock, move || (this.connect)(&api)).await??)
         };
         for (section, changed) in [
             ("[http]", settings.http != before.http),
@@ -73,4 +103,13 @@ impl Reload {
         }
         Ok((settings, client))
     }
+}
+
+/// Does this outside the runtime's threads: a file system can hang.
+async fn aside<T: Send + 'static>(
+    clock: &Clock,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ReloadError> {
+    let done = clock.timeout(PATIENCE, spawn_blocking(work)).await;
+    Ok(done.ok_or(ReloadError::TooSlow)??)
 }

@@ -131,7 +131,7 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
             Ok(ring) => return Some(ring),
             Err(CallError::Interrupted) => return None,
             Err(_) => {
-                shared.current().client.refresh_token();
+                shared.current().client.refresh_token().await;
                 wait = waits.next().unwrap_or(PATIENCE);
             }
         }

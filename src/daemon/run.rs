@@ -1,6 +1,6 @@
 //! The whole of the daemon: it starts, obeys signals, and shuts down.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -157,10 +157,11 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let _observed = settings.http.listen.map(|address| {
         AbortOnDropHandle::new(tokio::spawn((process.observe)(address, daemon.view())))
     });
-    let reload = Reload { configuration: process.configuration, started_with: settings, connect };
+    let configuration = process.configuration;
+    let reload = Arc::new(Reload { configuration, started_with: settings, connect });
     listeners.service.ready(&daemon);
     tokio::select! {
-        () = obey(&mut signals, &daemon, &reload, &listeners) => {}
+        () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }
@@ -168,19 +169,47 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
 }
 
 /// Does what signals ask for, until one asks to end.
-async fn obey(signals: &mut Signals, daemon: &Daemon, reload: &Reload, listeners: &Listeners) {
-    while let Some(signal) = signals.next().await {
-        match signal {
-            Signal::End => return,
-            Signal::Reload => {
+async fn obey(
+    signals: &mut Signals,
+    daemon: &Daemon,
+    reload: &Arc<Reload>,
+    listeners: &Listeners,
+    clock: &Clock,
+) {
+    // Those that came during a reload.
+    let mut held = VecDeque::new();
+    loop {
+        let next = match held.pop_front() {
+            Some(signal) => Some(signal),
+            None => signals.next().await,
+        };
+        match next {
+            None | Some(Signal::End) => return,
+            Some(Signal::Reload) => {
                 listeners.service.reloading();
-                let refused = reload.reload(daemon, listeners).err();
+                let reloaded = reload.reload(daemon, listeners, clock);
+                let refused = tokio::select! {
+                    reloaded = reloaded => reloaded.err(),
+                    () = until_end(signals, &mut held) => return,
+                };
                 listeners.service.reloaded(daemon, refused.map(|reason| reason.to_string()));
             }
-            Signal::RotateAll => {
+            Some(Signal::RotateAll) => {
                 tracing::info!(event = "daemon", "rotating every server, as asked");
                 daemon.rotate_all().await;
             }
+        }
+    }
+}
+
+/// Waits for a signal that asks to end, and holds the others.
+async fn until_end(signals: &mut Signals, held: &mut VecDeque<Signal>) {
+    while let Some(signal) = signals.next().await {
+        match signal {
+            Signal::End => return,
+            // A signal that is held already asks for the same.
+            Signal::Reload | Signal::RotateAll if held.contains(&signal) => {}
+            Signal::Reload | Signal::RotateAll => held.push_back(signal),
         }
     }
 }

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::daemon::view::{ServerView, View};
 use crate::ring::Holder;
+use crate::telemetry;
 
 /// What the answer is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -34,6 +35,7 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
         rows: view.rows(),
         reloaded: view.configuration().refused.is_none(),
         store_is_up: view.store().is_up(),
+        lost_lines: telemetry::lost_lines(),
     };
     registry.register_collector(Box::new(fleet));
     let mut text = String::new();
@@ -47,6 +49,7 @@ struct Fleet {
     rows: Vec<ServerView>,
     reloaded: bool,
     store_is_up: bool,
+    lost_lines: u64,
 }
 
 impl Collector for Fleet {
@@ -60,6 +63,10 @@ impl Collector for Fleet {
         encoder
             .encode_descriptor("snapring_store_up", help, None, MetricType::Gauge)?
             .encode_gauge(&i64::from(self.store_is_up))?;
+        let help = "Lines of the log that standard error did not take";
+        encoder
+            .encode_descriptor("snapring_log_lost_lines", help, None, MetricType::Counter)?
+            .encode_counter::<[(&str, &str); 0], _, f64>(&self.lost_lines, None)?;
 
         let help = "Rotations by how they ended";
         let mut rotations =

@@ -132,8 +132,8 @@ impl Client {
 
     /// Reads the token again, so that a new one takes effect with the next rotation. What is wrong
     /// with it is logged; the token from before stays in use.
-    pub fn refresh_token(&self) {
-        self.exchange.refresh_token();
+    pub async fn refresh_token(&self) {
+        self.exchange.refresh_token().await;
     }
 
     /// Every snapshot of one server.

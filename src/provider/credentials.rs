@@ -2,16 +2,23 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::clock::Clock;
+use crate::regular_file;
 
 /// Longer than any token; a larger file is not one.
 const MAX_TOKEN_BYTES: u64 = 4096;
 
 /// Rotations that begin within this time of each other read the file once; thousands begin at a tick.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a rotation waits for the file. A file system that hangs may take for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The file that systemd's `LoadCredential=snapring-token:…` makes.
 const SYSTEMD_CREDENTIAL: &str = "snapring-token";
@@ -59,6 +66,8 @@ pub struct Credentials {
     current: Mutex<Option<SecretString>>,
     /// In the clock's uptime.
     refreshed_at: Mutex<Option<Duration>>,
+    /// A file system that hangs holds one thread, not one for each rotation.
+    is_reading: AtomicBool,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -102,7 +111,12 @@ impl Credentials {
     }
 
     fn of(source: TokenSource) -> Self {
-        Self { source, current: Mutex::default(), refreshed_at: Mutex::default() }
+        Self {
+            source,
+            current: Mutex::default(),
+            refreshed_at: Mutex::default(),
+            is_reading: AtomicBool::new(false),
+        }
     }
 
     /// Whether the token is a credential that systemd handed over.
@@ -137,12 +151,52 @@ impl Credentials {
     /// # Errors
     /// When no source has a usable one.
     pub fn refresh(&self, now: Duration) -> Result<(), CredentialError> {
-        let mut refreshed_at = self.refreshed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if refreshed_at.is_some_and(|at| now.saturating_sub(at) < READ_AGAIN_AFTER) {
+        if self.is_due(now) { self.read_again() } else { Ok(()) }
+    }
+
+    /// [`Self::refresh`] with a bound, and outside the runtime's threads if the token is in a file.
+    ///
+    /// # Errors
+    /// As for [`Self::refresh`], or when the file takes too long.
+    pub(crate) async fn refresh_in_time(
+        self: Arc<Self>,
+        clock: &Clock,
+    ) -> Result<(), CredentialError> {
+        let now = clock.now().uptime;
+        let (TokenSource::File(path) | TokenSource::Credential(path)) = &self.source else {
+            return self.refresh(now);
+        };
+        if !self.is_due(now) || self.is_reading.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let path = path.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = self.read_again();
+            self.is_reading.store(false, Ordering::Release);
+            read
+        });
+        let too_slow = || {
+            let patience = humantime::format_duration(PATIENCE);
+            format!("it took longer than {patience}; is its file system available?")
+        };
+        let reason = match clock.timeout(PATIENCE, reading).await {
+            Some(Ok(read)) => return read,
+            Some(Err(panic)) => panic.to_string(),
+            None => too_slow(),
+        };
+        Err(CredentialError::Unreadable { path, reason })
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let mut refreshed_at = self.refreshed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if refreshed_at.is_some_and(|at| now.saturating_sub(at) < READ_AGAIN_AFTER) {
+            return false;
+        }
         *refreshed_at = Some(now);
-        drop(refreshed_at);
+        true
+    }
+
+    fn read_again(&self) -> Result<(), CredentialError> {
         let token = self.read()?;
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         Ok(())
@@ -176,23 +230,16 @@ impl Credentials {
 
 /// Not that it is missing or no file: then the configuration is wrong, and nothing stands in for it.
 fn is_closed_to_this_user(path: &Path) -> bool {
-    std::fs::metadata(path)
-        // A pipe is not opened: that could wait for ever.
-        .and_then(|it| if it.is_file() { std::fs::File::open(path).map(drop) } else { Ok(()) })
+    regular_file::open(path)
         .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn read_file(path: &Path) -> Result<String, CredentialError> {
     let unreadable = |reason: String| CredentialError::Unreadable { path: path.to_owned(), reason };
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-    // A named pipe or a device would block or never end.
-    if !metadata.is_file() {
-        return Err(unreadable("it is not a regular file".to_owned()));
-    }
-    if metadata.len() > MAX_TOKEN_BYTES {
-        return Err(unreadable(format!("it is longer than {MAX_TOKEN_BYTES} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+    let bytes =
+        regular_file::read(path, MAX_TOKEN_BYTES).map_err(|error| unreadable(error.to_string()))?;
+    // The standard library's error would show the bytes.
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))
 }
 
 fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
@@ -327,6 +374,30 @@ mod tests {
         assert!(credentials.refresh(Duration::from_secs(6)).is_err());
         assert_eq!(credentials.refresh(Duration::from_millis(6999)), Ok(()));
         assert_eq!(shown(&credentials), "vps_one");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_read_in_time_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "vps_one").unwrap();
+        let credentials = Arc::new(Credentials::locate(Some(&file), environment(&[])));
+        let clock = Clock::system();
+        Arc::clone(&credentials).refresh_in_time(&clock).await.unwrap();
+        assert_eq!(shown(&credentials), "vps_one");
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_holds_one_thread() {
+        let file = Path::new("/none");
+        let credentials = Arc::new(Credentials::locate(Some(file), environment(&[])));
+        credentials.is_reading.store(true, Ordering::Release);
+        let clock = Clock::system();
+        assert_eq!(Arc::clone(&credentials).refresh_in_time(&clock).await, Ok(()));
+        credentials.is_reading.store(false, Ordering::Release);
+        *credentials.refreshed_at.lock().unwrap() = None;
+        assert!(Arc::clone(&credentials).refresh_in_time(&clock).await.is_err());
+        assert!(!credentials.is_reading.load(Ordering::Acquire));
     }
 
     #[test]

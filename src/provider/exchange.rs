@@ -148,8 +148,8 @@ impl Exchange {
     }
 
     /// Reads the token again. If that fails, the one from before stays in use.
-    pub(crate) fn refresh_token(&self) {
-        if let Err(error) = self.credentials.refresh(self.clock.now().uptime) {
+    pub(crate) async fn refresh_token(&self) {
+        if let Err(error) = Arc::clone(&self.credentials).refresh_in_time(&self.clock).await {
             tracing::warn!(event = "token", "the token could not be read again: {error}");
         }
     }

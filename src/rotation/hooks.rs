@@ -3,6 +3,7 @@
 pub(crate) mod children;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
@@ -111,30 +112,38 @@ impl Processes {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let (mut child, awaited) = self
-            .children
-            .spawn(&mut command)
-            .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
-        let mut group = Group(awaited.pid);
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let mut group = Group(None);
         let end = self.clock.timeout(timeout, async {
+            // The system call returns when the program has been loaded. A file system that hangs must not
+            // hold up a thread of the runtime.
+            let children = self.children.clone();
+            let spawned = tokio::task::spawn_blocking(move || children.spawn(&mut command)).await;
+            let (mut child, awaited) = spawned
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
+            group.0 = awaited.pid;
             // Reading goes on beside the wait: a full pipe would stop the hook. It ends with the
             // hook, though, not with what the hook left in the background.
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
             let output = async { tokio::join!(tail(stdout), tail(stderr)) };
             tokio::pin!(output);
-            tokio::select! {
+            let (status, output) = tokio::select! {
                 biased;
                 output = &mut output => (child.wait().await, Some(output)),
                 status = child.wait() => (status, None),
-            }
+            };
+            let status =
+                status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+            Ok((status, output))
         });
-        let Some((status, output)) = end.await else {
+        let Some(ended) = end.await else {
             return Err(failed(format!(
                 "took longer than {}",
                 humantime::format_duration(timeout)
             )));
         };
-        let status = status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+        let (status, output) = ended?;
         if status.success() {
             // What it left running on purpose (a daemon) may go on.
             group.0 = None;

@@ -1,11 +1,12 @@
 //! A damaged file is put aside, so that history goes on in a new one. It is never deleted: a person
 //! may still get something out of it. One that never was a database is somebody else's, and stays.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+
+use crate::regular_file;
 
 /// Whether a file that is no database now was one: it begins as they do, or as a file of which a
 /// power cut took the beginning. One that cannot be read, or begins with anything else, is not said
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 pub(super) fn was_a_database(file: &Path) -> bool {
     const BEGINNING: &[u8; 16] = b"SQLite format 3\0";
     let mut found = [0; BEGINNING.len()];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut found));
+    let read = regular_file::open(file).and_then(|mut file| file.read_exact(&mut found));
     read.is_ok() && (&found == BEGINNING || found == [0; BEGINNING.len()])
 }
 

@@ -3,20 +3,22 @@
 use std::io::IsTerminal;
 
 use tracing::Subscriber;
-use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::telemetry::line_writer::LineWriter;
 use crate::telemetry::stderr_is_the_journal;
 
 // Internal errors are written with a macro that panics when standard error has gone.
 
-pub(super) fn text_lines<S: Subscriber + for<'span> LookupSpan<'span>>()
--> Box<dyn Layer<S> + Send + Sync> {
+pub(super) fn text_lines<S: Subscriber + for<'span> LookupSpan<'span>>(
+    writer: LineWriter,
+) -> Box<dyn Layer<S> + Send + Sync> {
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     let text = layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(colours)
         .with_target(false)
         .log_internal_errors(false);
@@ -24,10 +26,9 @@ pub(super) fn text_lines<S: Subscriber + for<'span> LookupSpan<'span>>()
     if stderr_is_the_journal() { text.without_time().boxed() } else { text.boxed() }
 }
 
-pub(super) fn json_lines<S, W>(writer: W) -> impl Layer<S>
+pub(super) fn json_lines<S>(writer: LineWriter) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
-    W: for<'writer> MakeWriter<'writer> + 'static,
 {
     layer()
         .with_writer(writer)

@@ -122,12 +122,26 @@ impl Machine {
     /// Starts a command that is a daemon, its standard error a file of its own; `prepare` is shown
     /// that file.
     pub fn start(&self, mut command: Command, prepare: impl FnOnce(&mut Command, &File)) -> Daemon {
+        let (log, file) = self.new_log();
+        prepare(&mut command, &file);
+        self.spawn(command.stderr(file), log)
+    }
+
+    /// The same with a standard error that is not a file; the daemon's log is then empty.
+    #[allow(dead_code, reason = "tests/process uses it")]
+    pub fn start_into(&self, mut command: Command, stderr: impl Into<Stdio>) -> Daemon {
+        self.spawn(command.stderr(stderr), self.new_log().0)
+    }
+
+    fn new_log(&self) -> (PathBuf, File) {
         let started = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("log-{started}"));
         let file = File::create(&log).unwrap();
-        prepare(&mut command, &file);
-        let child =
-            command.stderr(file).stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+        (log, file)
+    }
+
+    fn spawn(&self, command: &mut Command, log: PathBuf) -> Daemon {
+        let child = command.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
         Daemon { child, log, clock: self.clock.clone() }
     }
 

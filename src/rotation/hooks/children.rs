@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Those that snapring has started and waits for. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Children(Arc<Mutex<HashSet<Pid>>>);
+pub(crate) struct Children(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    awaited: Mutex<HashSet<Pid>>,
+    /// How many are being started: they may end before they are known. No lock, since a start may hang.
+    starting: AtomicUsize,
+}
 
 /// One that is waited for; not any more when this is dropped.
 #[derive(Debug)]
@@ -42,12 +50,14 @@ impl Drop for Awaited {
 impl Children {
     /// Starts one that is waited for.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<(Child, Awaited)> {
-        // Held over the start: it may end before it is known.
-        let mut known = self.lock();
-        let child = command.spawn()?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        known.extend(pid);
-        Ok((child, Awaited { children: self.clone(), pid }))
+        self.0.starting.fetch_add(1, Ordering::SeqCst);
+        let started = command.spawn().map(|child| {
+            let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+            self.lock().extend(pid);
+            (child, Awaited { children: self.clone(), pid })
+        });
+        self.0.starting.fetch_sub(1, Ordering::SeqCst);
+        started
     }
 
     /// Lets go of those that have ended and that nobody waits for, for as long as it is polled.
@@ -59,12 +69,12 @@ impl Children {
     }
 
     fn reap(&self) {
-        let known = self.lock();
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(ended) = waitid(Id::All, look)
             && let Some(pid) = ended.pid()
+            && self.0.starting.load(Ordering::SeqCst) == 0
             // The kernel names the same one until it is asked for: who waits for it will do so soon.
-            && !known.contains(&pid)
+            && !self.lock().contains(&pid)
         {
             if waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {
                 return;
@@ -73,6 +83,6 @@ impl Children {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Pid>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
