@@ -5,6 +5,7 @@
 //! I/O here: the caller keeps a [`RingMemory`] for each server, also across restarts where it can.
 //! Without one, every rule takes its cautious branch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::moment::Moment;
 use crate::naming::{Prefix, SnapshotId, Tick};
 use crate::ring::{Holder, Ring, Slot};
-use crate::snapshot::Status;
+use crate::snapshot::{Snapshot, Status};
 
 /// A snapshot is deleted as failed when two listings at least this far apart, and all between them, have
 /// shown it so. Providers are known to report an error for a moment.
@@ -44,10 +45,28 @@ pub struct RingMemory {
     strays: Vec<SnapshotId>,
     /// What a listing showed before a create that is not settled yet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    before_create: Option<Vec<SnapshotId>>,
+    before_create: Option<BeforeCreate>,
     /// The latest tick that ended well.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_tick: Option<Timestamp>,
+}
+
+/// What was there before a create was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct BeforeCreate {
+    ids: Vec<SnapshotId>,
+    /// What the new snapshot is described with.
+    description: Arc<str>,
+}
+
+impl BeforeCreate {
+    /// Whether a foreign snapshot of this ring may be what the create made. It is not if it has another
+    /// description, unless the provider is not known to keep them.
+    fn may_have_led_to(&self, snapshot: &Snapshot, ring: &Ring) -> bool {
+        let has_ours = |it: &Snapshot| it.description.as_deref() == Some(&*self.description);
+        let keeps_them = || ring.managed().any(|(managed, _)| has_ours(managed));
+        !self.ids.contains(&snapshot.id) && (has_ours(snapshot) || !keeps_them())
+    }
 }
 
 /// Since when something is so.
@@ -115,18 +134,21 @@ impl RingMemory {
         self.strays.retain(|id| listed(*id));
         if let Some(before) = &self.before_create {
             for Slot { snapshot, holder } in ring.slots() {
-                let is_new = !before.contains(&snapshot.id) && !self.strays.contains(&snapshot.id);
-                if is_new && *holder == Holder::Foreign {
+                let is_known = self.strays.contains(&snapshot.id);
+                if *holder == Holder::Foreign && !is_known && before.may_have_led_to(snapshot, ring)
+                {
                     self.strays.push(snapshot.id);
                 }
             }
         }
     }
 
-    /// A create is about to be sent. `before` shows what exists without it.
-    pub fn creates(&mut self, before: &Ring) {
-        let ids = || before.slots().iter().map(|slot| slot.snapshot.id).collect();
-        self.before_create.get_or_insert_with(ids);
+    /// A create is about to be sent, with this description. `before` shows what exists without it.
+    pub fn creates(&mut self, before: &Ring, description: &Arc<str>) {
+        self.before_create.get_or_insert_with(|| BeforeCreate {
+            ids: before.slots().iter().map(|slot| slot.snapshot.id).collect(),
+            description: Arc::clone(description),
+        });
     }
 
     /// The last listing shows what became of all creates.

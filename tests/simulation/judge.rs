@@ -85,7 +85,7 @@ struct Ring {
 /// What a server has given up for a new snapshot that has not come.
 #[derive(Debug)]
 struct Spent {
-    /// How many completed ones it had before the first went.
+    /// How many of its own it had before the first went, without what has been made since.
     had: u32,
     given_up: BTreeSet<u64>,
 }
@@ -116,7 +116,7 @@ impl Ring {
         let had = self
             .policies
             .iter()
-            .map(|policy| count(&|row| row.status == "completed" && managed(policy, row)));
+            .map(|policy| count(&|row| managed(policy, row) && !self.made.contains(&row.id.0)));
         let had = had.max().unwrap_or(0);
         let spent = self.spent.get_or_insert(Spent { had, given_up: BTreeSet::new() });
         spent.given_up.insert(act.row.id.0);

@@ -1,5 +1,6 @@
 //! Steps 1 and 2: list the snapshots, and adopt the one of this tick if it exists.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::delete::Purpose;
@@ -163,7 +164,8 @@ impl Rotation {
             Step::AwaitFailed(wait) => self.await_failed(wait, now),
             Step::Create(creation) => {
                 let name = creation.name().to_owned();
-                self.progress.memory.creates(&ring);
+                let description = Arc::clone(&self.job.server.description);
+                self.progress.memory.creates(&ring, &description);
                 self.enter(State::Recording(creation, ring), Action::RecordCreate(name))
             }
         }
