@@ -1,6 +1,7 @@
 //! Whole rotations against the sandbox in memory, on a paused clock: each fault ends in the state
 //! that the rules promise.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use super::*;
 use crate::call::Operation;
 use crate::config;
+use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Deletion;
 use crate::provider::credentials::Credentials;
@@ -671,4 +673,32 @@ async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     let count = |wanted| events.iter().filter(|name| *name == wanted).count();
     let received = scene.memory.provider.lock().unwrap().calls().len();
     assert_eq!((count("api"), count("rotation")), (received, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_outlive_the_process_is_kept_before_the_create_and_at_the_end() {
+    let mut scene = Scene::new("").holding("c c c");
+    let kept = Arc::<Mutex<Vec<usize>>>::default();
+    let (list, provider) = (Arc::clone(&kept), Arc::clone(&scene.memory.provider));
+    let keep = move |_, _: &RingMemory| {
+        list.lock().unwrap().push(provider.lock().unwrap().count(Operation::Create));
+    };
+    scene.context.memories = Memories::kept(HashMap::new(), Arc::new(keep));
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
+    assert_eq!(*kept.lock().unwrap(), [0, 1]);
+}
+
+/// The provider gives what it makes another name, and the process begins anew each night.
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_renames_costs_one_restore_point_however_many_ticks_fail() {
+    let mut scene = Scene::new("cap = 5\n").holding("c c c c c").faults(&["create:renames"]);
+    for night in 0..4 {
+        let report = scene.rotate().await;
+        let expected = if night == 0 { RotationOutcome::Failed } else { RotationOutcome::Blocked };
+        assert_eq!(report.outcome, expected, "{report:?}");
+        // Without a store: the name alone tells.
+        scene.context.memories = Memories::default();
+    }
+    let left = scene.rows().iter().filter(|row| row.name.starts_with("snapring-")).count();
+    assert_eq!((left - 1, scene.deleted()), (4, vec![801]));
 }
