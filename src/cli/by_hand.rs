@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Outcome;
@@ -16,8 +17,8 @@ use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
-use crate::rotation::lock::Claim;
-use crate::rotation::{ToSend, send_create};
+use crate::rotation::lock::{Busy, Claim, OnRestore, Wait};
+use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot};
 
@@ -33,19 +34,80 @@ pub(super) fn called(setup: &Setup, server: ServerId) -> String {
     }
 }
 
-/// The names that a rotation would take for its own.
-fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
-    setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some())
+/// A snapshot to be created by hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub server: ServerId,
+    pub name: &'a str,
+    pub description: &'a str,
+    /// Until it is completed.
+    pub wait: bool,
 }
 
-/// Claims a server for as long as the claim is held.
+/// Refuses the names that a rotation would take for its own.
 ///
 /// # Errors
-/// [`CommandError::Failed`] when a rotation of it is running.
-pub(super) fn claim(setup: &Setup, server: ServerId) -> Result<Claim, CommandError> {
-    setup.exclusion()?.claim(server).map_err(|busy| {
-        CommandError::Failed(format!("server {server} is busy: {busy}; try again when it is done"))
-    })
+/// [`CommandError::Usage`] for a name that is not a person's to use.
+pub(super) fn check_name(setup: &Setup, server: ServerId, name: &str) -> Result<(), CommandError> {
+    if setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some()) {
+        return Err(CommandError::Usage(format!(
+            "{name} is the name of a managed snapshot: rotations would delete it in time\n\
+             hint: choose another, or use `snapring rotate` for a managed one"
+        )));
+    }
+    Ok(())
+}
+
+/// Claims a server for a command, for as long as the claim is held. Waits until no other process works
+/// on it, and says so.
+///
+/// # Errors
+/// [`CommandError::Failed`] when it does not become free, or is being restored and `on_restore` refuses
+/// that.
+pub(super) async fn claim(
+    setup: &Setup,
+    command: &'static str,
+    server: ServerId,
+    on_restore: OnRestore,
+    shutdown: CancellationToken,
+) -> Result<Claim, CommandError> {
+    let zone = zone(setup, server);
+    let name = called(setup, server);
+    let wait = Wait { at_most: PATIENCE_BY_HAND, until: None, on_restore, shutdown };
+    let tell = |busy: &Busy| {
+        console::note(&format!("{name}: waiting: {}; Ctrl-C ends this", busy.words(&zone)));
+    };
+    let exclusion = setup.exclusion(command)?;
+    let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, tell).await;
+    claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))
+}
+
+/// Keeps the snapshots that a restore reads, or that hold the state before it.
+///
+/// # Errors
+/// [`CommandError::Failed`] when a restore of the claimed server needs this snapshot.
+pub(super) async fn refuse_what_a_restore_needs(
+    setup: &Setup,
+    claim: &Claim,
+    snapshot: &Snapshot,
+) -> Result<(), CommandError> {
+    let Some(restoring) = claim.restoring(setup.clock.now().wall).await else { return Ok(()) };
+    let needed = restoring.needs(snapshot.id);
+    let words = Busy::Restoring(restoring).words(&zone(setup, snapshot.server));
+    let text = format!("{}: {words}", called(setup, snapshot.server));
+    if needed {
+        return Err(CommandError::Failed(format!(
+            "{} is not deleted: {text}",
+            snapshot.name
+        )));
+    }
+    console::note(&text);
+    Ok(())
+}
+
+/// The time zone of a server's times.
+fn zone(setup: &Setup, server: ServerId) -> TimeZone {
+    setup.server(server).map_or(TimeZone::UTC, |server| server.policy.time_zone.clone())
 }
 
 /// Finds a snapshot of the account by its number, with the listing that shows it.
@@ -79,28 +141,20 @@ pub(super) fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken
     }
 }
 
-/// Creates a snapshot by hand and, if wanted, waits until it is completed.
+/// Creates a snapshot of a claimed server by hand and, if wanted, waits until it is completed.
 ///
 /// # Errors
-/// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there
-/// is no free slot, when the provider fails to create it, or when it is not known whether it did.
+/// [`CommandError::Failed`] when there is no free slot, when the provider fails to create it, or when it
+/// is not known whether it did.
 pub(super) async fn create(
     setup: &Setup,
     client: &Client,
-    server: ServerId,
-    name: &str,
-    description: &str,
-    wait: bool,
+    claim: &Claim,
+    wanted: &Wanted<'_>,
     shutdown: CancellationToken,
 ) -> Result<Snapshot, CommandError> {
-    if is_managed(setup, server, name) {
-        return Err(CommandError::Usage(format!(
-            "{name} is the name of a managed snapshot: rotations would delete it in time\n\
-             hint: choose another, or use `snapring rotate` for a managed one"
-        )));
-    }
+    let Wanted { server, name, description, wait } = *wanted;
     let scope = scope(setup, server, shutdown);
-    let claim = claim(setup, server)?;
     let before = client.list(server, &scope).await?;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
@@ -114,7 +168,7 @@ pub(super) async fn create(
     let spans = setup.settings.api.create_spans();
     claim.create_begins(name, setup.clock.now().uptime, spans.shows_up_within).await;
     let create = ToSend { creation: &creation, description, attempt: 1, spans };
-    let (created, settled_at) = send_create(client, &claim, create, &scope).await;
+    let (created, settled_at) = send_create(client, claim, create, &scope).await;
     let made = match created {
         Ok(made) => made,
         Err(problem) => {

@@ -11,6 +11,7 @@ use crate::naming::SnapshotId;
 use crate::plan::Deletion;
 use crate::readable::{age, size};
 use crate::ring::{Holder, Ring};
+use crate::rotation::lock::OnRestore;
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Delete a snapshot by hand: shows what is lost, and asks.
@@ -46,8 +47,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::note("nothing was deleted");
         return Ok(Exit::Trouble);
     }
-    let _claim = by_hand::claim(&setup, snapshot.server)?;
-    let scope = by_hand::scope(&setup, snapshot.server, CancellationToken::new());
+    let (server, shutdown) = (snapshot.server, CancellationToken::new());
+    let claim = by_hand::claim(&setup, "delete", server, OnRestore::Claim, shutdown.clone()).await?;
+    by_hand::refuse_what_a_restore_needs(&setup, &claim, &snapshot).await?;
+    let scope = by_hand::scope(&setup, server, shutdown);
     // The person may have thought for long: look again.
     let listing = client.list(snapshot.server, &scope).await?;
     let Some(deletion) = Deletion::by_hand(id, &listing) else {

@@ -15,3 +15,5 @@
 #[allow(dead_code, reason = "shared with tests/command, which uses the rest")]
 #[path = "../command/machine.rs"]
 mod machine;
+
+mod locks;
