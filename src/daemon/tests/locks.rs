@@ -98,9 +98,8 @@ async fn a_tick_that_is_overtaken_by_the_next_one_while_it_waits_is_skipped_and_
     shared.seconds(60 + 90 * 60).await;
     assert_eq!(shared.stage.told(), ["101 skipped"]);
     let reason = shared.reason(0);
-    let pid = std::process::id();
     assert!(reason.contains("another snapring process on this machine"), "{reason}");
-    drop((claim, pid));
+    drop(claim);
     shared.seconds(20 * 60).await;
     assert_eq!(shared.stage.told(), ["101 skipped", "101 rotated"]);
     assert_eq!(shared.created()[0].1, "snapring-20261123T020000Z");
@@ -139,12 +138,12 @@ async fn no_rotation_starts_while_the_server_is_being_restored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tick_that_is_due_again_before_the_restore_is_over_is_skipped_and_says_why() {
-    let shared = Shared::at("2026-11-23T01:59:00Z", "*/10 * * * *").await;
+    let shared = Shared::at("2026-11-23T01:59:00Z", "*/20 * * * *").await;
     shared.seconds(30).await;
     shared.restore().await;
     shared.stage.pass(1).await;
     let told = shared.stage.told();
-    assert_eq!(told[..3], ["101 skipped", "101 skipped", "101 rotated"], "{told:?}");
+    assert_eq!(told[..2], ["101 skipped", "101 rotated"], "{told:?}");
     let expected = "the server is being restored from snapshot 801 (snapring-x); nothing else starts \
                     before 2026-11-23 03:29:30 CET";
     assert_eq!(shared.reason(0), expected);
@@ -161,6 +160,6 @@ async fn what_a_person_asks_the_daemon_for_has_the_tick_of_when_the_server_was_f
     shared.stage.pass(1).await;
     assert_eq!(shared.stage.told(), ["101 rotated"]);
     let created = shared.created();
-    let expected = both("12:01:42", "snapring-20261123T120142Z");
+    let expected = both("12:01:41", "snapring-20261123T120141Z");
     assert_eq!(created, [expected]);
 }

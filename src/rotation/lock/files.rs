@@ -51,9 +51,12 @@ pub(super) enum Refused {
 #[derive(Debug)]
 pub(super) struct LockFiles {
     slots: Vec<Slot>,
-    others: Mutex<Option<(Duration, HashMap<i64, u32>)>>,
+    others: Mutex<Option<(Duration, Marks)>>,
     clock: Clock,
 }
+
+/// Which processes have marked each place.
+type Marks = HashMap<i64, Vec<u32>>;
 
 #[derive(Debug)]
 struct Slot {
@@ -138,9 +141,9 @@ impl LockFiles {
             let text = std::fs::read_to_string(TABLE).unwrap_or_default();
             *others = Some((now, marks(&text)));
         }
-        let pid = *others.as_ref()?.1.get(&place)?;
+        let mut pids = others.as_ref()?.1.get(&place)?.iter().copied();
         // Everyone can lock such a byte in a file of their own.
-        (pid != std::process::id() && is_trusted(pid)).then_some(pid)
+        pids.find(|pid| *pid != std::process::id() && is_trusted(*pid))
     }
 }
 
@@ -244,7 +247,7 @@ fn byte(place: i64, kind: i32) -> Result<libc::flock, Errno> {
 }
 
 /// The marked places in the kernel's table, and who has marked each.
-fn marks(table: &str) -> HashMap<i64, u32> {
+fn marks(table: &str) -> Marks {
     let mark = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, "POSIX", _, "WRITE", pid, _, start, end] = *words.as_slice() else { return None };
@@ -253,7 +256,11 @@ fn marks(table: &str) -> HashMap<i64, u32> {
         let is_one_byte = start == end || end == "EOF";
         is_one_byte.then_some((place, pid.parse().ok().filter(|pid| *pid > 0)?))
     };
-    table.lines().filter_map(mark).collect()
+    let mut marks = Marks::new();
+    for (place, pid) in table.lines().filter_map(mark) {
+        marks.entry(place).or_default().push(pid);
+    }
+    marks
 }
 
 /// Whether a process runs as this one's user, or as root.
@@ -366,10 +373,12 @@ mod tests {
              4: POSIX  ADVISORY  READ 813 08:01:77 {} EOF\n\
              5: -> POSIX  ADVISORY  WRITE 814 08:01:77 {mark} {mark}\n\
              6: FLOCK  ADVISORY  WRITE 815 08:01:78 0 EOF\n\
-             7: POSIX  ADVISORY  WRITE 816 08:01:79 0 100\n",
+             7: POSIX  ADVISORY  WRITE 816 08:01:79 0 100\n\
+             8: POSIX  ADVISORY  WRITE 817 08:01:80 {mark} {mark}\n",
             MARKS + 9
         );
-        assert_eq!(marks(&table), HashMap::from([(PLACE, 811), (last - MARKS, 812)]));
+        let expected = [(PLACE, vec![811, 817]), (last - MARKS, vec![812])];
+        assert_eq!(marks(&table), HashMap::from(expected));
         assert!(marks("").is_empty());
     }
 
@@ -380,10 +389,10 @@ mod tests {
         let place = i64::from(std::process::id()) << 16;
         let shown = || {
             let table = std::fs::read_to_string(TABLE).unwrap();
-            marks(&table).get(&place).copied()
+            marks(&table).get(&place).cloned()
         };
         let held = files.take(place, 0).unwrap();
-        assert_eq!(shown(), Some(std::process::id()));
+        assert_eq!(shown(), Some(vec![std::process::id()]));
         drop(held);
         assert_eq!(shown(), None);
     }
