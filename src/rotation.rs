@@ -108,7 +108,8 @@ pub async fn rotate(context: &Context, order: Order) -> Report {
         shutdown: context.shutdown.clone(),
     };
     let tell = |busy: &Busy| event::waits(&server, busy);
-    let claim = match context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await {
+    let claim = match context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
+    {
         Ok(claim) => claim,
         Err(busy) => return busy.report(&server, asked),
     };

@@ -96,10 +96,7 @@ pub(super) async fn refuse_what_a_restore_needs(
     let words = Busy::Restoring(restoring).words(&zone(setup, snapshot.server));
     let text = format!("{}: {words}", called(setup, snapshot.server));
     if needed {
-        return Err(CommandError::Failed(format!(
-            "{} is not deleted: {text}",
-            snapshot.name
-        )));
+        return Err(CommandError::Failed(format!("{} is not deleted: {text}", snapshot.name)));
     }
     console::note(&text);
     Ok(())

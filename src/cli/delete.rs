@@ -48,7 +48,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         return Ok(Exit::Trouble);
     }
     let (server, shutdown) = (snapshot.server, CancellationToken::new());
-    let claim = by_hand::claim(&setup, "delete", server, OnRestore::Claim, shutdown.clone()).await?;
+    let claim =
+        by_hand::claim(&setup, "delete", server, OnRestore::Claim, shutdown.clone()).await?;
     by_hand::refuse_what_a_restore_needs(&setup, &claim, &snapshot).await?;
     let scope = by_hand::scope(&setup, server, shutdown);
     // The person may have thought for long: look again.

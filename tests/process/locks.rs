@@ -278,7 +278,10 @@ async fn a_restore_keeps_its_snapshots_and_its_server_until_it_is_over() {
     for id in [&source, &safety.id.0.to_string()] {
         let (code, _, errors) = machine.run(&["delete", id, "--yes"]);
         assert_eq!(code, 1, "{errors}");
-        assert!(errors.contains("is not deleted: web (101): the server is being restored"), "{errors}");
+        assert!(
+            errors.contains("is not deleted: web (101): the server is being restored"),
+            "{errors}"
+        );
     }
     let create = ["create", "web", "--name", "another"];
     for arguments in [&create[..], &["restore", &made[1].to_string(), "--yes"]] {
@@ -340,7 +343,9 @@ async fn a_restore_that_was_killed_holds_its_server() {
     let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
     machine.fault("restore:hang");
     let mut restore = machine.start(machine.command(&["restore", &source, "--yes"]), |_, _| {});
-    machine.until("the restore", || machine.sandbox.provider().count(Operation::Restore) == 1).await;
+    machine
+        .until("the restore", || machine.sandbox.provider().count(Operation::Restore) == 1)
+        .await;
     restore.kill();
     let (code, _, errors) = machine.run(&["delete", &source, "--yes"]);
     assert_eq!(code, 1, "{errors}");

@@ -37,8 +37,12 @@ const TABLE: &str = "/proc/locks";
 
 /// A process with more claims than this reads the kernel's table at most once per [`TABLE_AGE`]: it
 /// has a line for each claim.
-const FEW_CLAIMS: usize = 64;
+const FEW_CLAIMS: usize = 8;
 const TABLE_AGE: Duration = Duration::from_secs(1);
+
+/// A process with more claims than this marks no more: each mark makes the kernel's search longer, and
+/// ten thousand would take most of a second.
+const MARKED_CLAIMS: usize = 1024;
 
 /// Why a place cannot be taken.
 #[derive(Debug)]
@@ -98,7 +102,9 @@ impl LockFiles {
             let file = slot.file();
             match file.lock(place, libc::F_WRLCK) {
                 Ok(()) => {}
-                Err(Errno::EAGAIN | Errno::EACCES) => return Err(Refused::Held(file.pid_of(place))),
+                Err(Errno::EAGAIN | Errno::EACCES) => {
+                    return Err(Refused::Held(file.pid_of(place)));
+                }
                 Err(other) => return Err(Refused::Failed(other.into())),
             }
             let held = Held { file, place };
@@ -108,7 +114,9 @@ impl LockFiles {
                 *slot.file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(opened);
                 continue;
             }
-            held.file.mark(place, libc::F_WRLCK);
+            if claims < MARKED_CLAIMS {
+                held.file.mark(place, libc::F_WRLCK);
+            }
             if let Some(pid) = self.marked_elsewhere(place, claims) {
                 return Err(Refused::Held(Some(pid)));
             }
@@ -172,7 +180,9 @@ impl LockFile {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
         let found = file.metadata()?;
         if !found.is_file() {
             return refused("this is not a regular file");

@@ -238,7 +238,8 @@ impl Records {
             Self::Directory { directory, clock } => {
                 let path = directory.path_of_note(place, kind);
                 let directory = directory.clone();
-                let written = bounded(clock, move || directory.write_note(place, kind, &text)).await;
+                let written =
+                    bounded(clock, move || directory.write_note(place, kind, &text)).await;
                 let written = written.map(|written| written.map_err(|error| error.to_string()));
                 written
                     .unwrap_or_else(|| Err("the file system does not answer".to_owned()))
@@ -279,7 +280,10 @@ impl Directory {
     fn prepare(path: PathBuf, boot: Option<String>, now: Duration) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {
-                crate::rotation::lock::files::give_to_owner_of_directory(&File::open(&path)?, &path);
+                crate::rotation::lock::files::give_to_owner_of_directory(
+                    &File::open(&path)?,
+                    &path,
+                );
             }
             Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {}
             Err(problem) => return Err(problem),
