@@ -17,13 +17,16 @@ use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
-use crate::rotation::lock::{Busy, Claim, OnRestore, Wait};
+use crate::rotation::lock::{Busy, Claim, OnRestore, RestoreAnswer, Restoring, Wait};
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+
+/// How long the list of servers may take. Nothing depends on it but a shorter wait.
+const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a person calls a server: its name, where it is configured, with its number.
 #[must_use]
@@ -59,20 +62,19 @@ pub(super) fn check_name(setup: &Setup, server: ServerId, name: &str) -> Result<
 }
 
 /// Claims a server for a command, for as long as the claim is held. Waits until no other process works
-/// on it, and says so.
+/// on it, and says so. The server may be in the middle of a restore: see [`restoring`].
 ///
 /// # Errors
-/// [`CommandError::Failed`] when it does not become free, or is being restored and `on_restore` refuses
-/// that.
+/// [`CommandError::Failed`] when it does not become free.
 pub(super) async fn claim(
     setup: &Setup,
     command: &'static str,
     server: ServerId,
-    on_restore: OnRestore,
     shutdown: CancellationToken,
 ) -> Result<Claim, CommandError> {
     let zone = zone(setup, server);
     let name = called(setup, server);
+    let on_restore = OnRestore::Claim;
     let wait = Wait { at_most: PATIENCE_BY_HAND, until: None, on_restore, shutdown };
     let tell = |busy: &Busy| {
         console::note(&format!("{name}: waiting: {}; Ctrl-C ends this", busy.words(&zone)));
@@ -82,24 +84,31 @@ pub(super) async fn claim(
     claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))
 }
 
-/// Keeps the snapshots that a restore reads, or that hold the state before it.
-///
-/// # Errors
-/// [`CommandError::Failed`] when a restore of the claimed server needs this snapshot.
-pub(super) async fn refuse_what_a_restore_needs(
+/// The restore of a claimed server that may be under way, and what to say of it. If the provider's list
+/// of servers shows that it has ended, there is none any more.
+pub(super) async fn restoring(
     setup: &Setup,
+    client: &Client,
     claim: &Claim,
-    snapshot: &Snapshot,
-) -> Result<(), CommandError> {
-    let Some(restoring) = claim.restoring(setup.clock.now().wall).await else { return Ok(()) };
-    let needed = restoring.needs(snapshot.id);
-    let words = Busy::Restoring(restoring).words(&zone(setup, snapshot.server));
-    let text = format!("{}: {words}", called(setup, snapshot.server));
-    if needed {
-        return Err(CommandError::Failed(format!("{} is not deleted: {text}", snapshot.name)));
+    server: ServerId,
+) -> Option<(Restoring, String)> {
+    let restoring = claim.restoring(setup.clock.now().wall).await?;
+    if restoring.answer == RestoreAnswer::Listed
+        && status(client, server).await.as_deref() == Some("active")
+    {
+        claim.restore_is_over().await;
+        console::note(&format!("{}: the restore has ended", called(setup, server)));
+        return None;
     }
-    console::note(&text);
-    Ok(())
+    let words = Busy::Restoring(restoring.clone()).words(&zone(setup, server));
+    Some((restoring, format!("{}: {words}", called(setup, server))))
+}
+
+/// The state of a server in the provider's words, where it gives one at once.
+pub(super) async fn status(client: &Client, server: ServerId) -> Option<String> {
+    let give_up_at = client.clock().now().uptime.saturating_add(STATUS_WITHIN);
+    let servers = client.servers(&CallContext::until(give_up_at)).await.ok()?;
+    servers.into_iter().find(|row| row.id == server)?.status
 }
 
 /// The time zone of a server's times.

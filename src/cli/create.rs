@@ -8,7 +8,6 @@ use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::is_name_character;
-use crate::rotation::lock::OnRestore;
 
 /// Create a snapshot by hand and wait until it is completed.
 ///
@@ -57,8 +56,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let asked = stop.asked.clone();
     by_hand::check_name(&setup, server, &name)?;
     let create = async {
-        let refuse = OnRestore::Refuse;
-        let claim = by_hand::claim(&setup, "create", server, refuse, asked.clone()).await?;
+        let claim = by_hand::claim(&setup, "create", server, asked.clone()).await?;
+        if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
+            return Err(CommandError::Failed(text));
+        }
         let wanted = Wanted { server, name: &name, description: &description, wait: !no_wait };
         by_hand::create(&setup, &client, &claim, &wanted, asked).await
     };

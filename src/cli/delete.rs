@@ -11,7 +11,6 @@ use crate::naming::SnapshotId;
 use crate::plan::Deletion;
 use crate::readable::{age, size};
 use crate::ring::{Holder, Ring};
-use crate::rotation::lock::OnRestore;
 use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Delete a snapshot by hand: shows what is lost, and asks.
@@ -48,9 +47,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         return Ok(Exit::Trouble);
     }
     let (server, shutdown) = (snapshot.server, CancellationToken::new());
-    let claim =
-        by_hand::claim(&setup, "delete", server, OnRestore::Claim, shutdown.clone()).await?;
-    by_hand::refuse_what_a_restore_needs(&setup, &claim, &snapshot).await?;
+    let claim = by_hand::claim(&setup, "delete", server, shutdown.clone()).await?;
+    if let Some((restoring, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
+        if restoring.needs(id) {
+            return Err(CommandError::Failed(format!("{} is not deleted: {text}", snapshot.name)));
+        }
+        console::note(&text);
+    }
     let scope = by_hand::scope(&setup, server, shutdown);
     // The person may have thought for long: look again.
     let listing = client.list(snapshot.server, &scope).await?;

@@ -11,7 +11,7 @@ use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::readable::{age, size};
-use crate::rotation::lock::{Claim, OnRestore};
+use crate::rotation::lock::{Claim, RestoreAnswer};
 use crate::snapshot::{Snapshot, Status};
 
 /// Overwrite a server with one of its snapshots: shows what is lost, and asks.
@@ -118,8 +118,15 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         return Ok(Exit::Trouble);
     }
     let server = snapshot.server;
-    let on_restore = OnRestore::Refuse;
-    let claim = by_hand::claim(&setup, "restore", server, on_restore, shutdown.clone()).await?;
+    let claim = by_hand::claim(&setup, "restore", server, shutdown.clone()).await?;
+    let before = by_hand::restoring(&setup, &client, &claim, server).await;
+    if let Some((restoring, text)) = &before {
+        // One that was not confirmed may not have begun. If it has, the provider refuses another.
+        if restoring.answer != RestoreAnswer::Unclear {
+            return Err(CommandError::Failed(text.clone()));
+        }
+        console::note(text);
+    }
     let mut safety = None;
     if arguments.snapshot_first {
         let name = format!("before-restore-{}", now.strftime("%Y%m%d-%H%M%S"));
@@ -131,10 +138,15 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         console::note(&format!("{name} is there"));
     }
     let scope = by_hand::scope(&setup, server, shutdown);
-    hold(&claim, &snapshot, safety, false).await;
+    let source = (snapshot.id, snapshot.name.as_str());
+    hold(&claim, source, safety, RestoreAnswer::Unclear).await;
     if let Err(problem) = client.restore(&snapshot, &scope).await {
         if !may_have_begun(&problem) {
             claim.restore_is_over().await;
+            if let Some((source, name)) = before.as_ref().and_then(|it| it.0.source.as_ref()) {
+                let safety = before.as_ref().and_then(|(restoring, _)| restoring.safety);
+                hold(&claim, (*source, name), safety, RestoreAnswer::Unclear).await;
+            }
             return Err(problem.into());
         }
         let text = problem.to_string();
@@ -142,7 +154,10 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
                       again. Rotations of this server wait for 30 minutes";
         return Err(CommandError::Unclear { text, advice });
     }
-    hold(&claim, &snapshot, safety, true).await;
+    hold(&claim, source, safety, RestoreAnswer::Confirmed).await;
+    if by_hand::status(&client, server).await.as_deref() == Some("restoring") {
+        hold(&claim, source, safety, RestoreAnswer::Listed).await;
+    }
     console::print(&format!(
         "server {server_name} is being restored from {}; this may take 5 to 15 minutes",
         snapshot.name
@@ -156,8 +171,13 @@ fn may_have_begun(problem: &CallError) -> bool {
 }
 
 /// Has other snapring processes keep their hands off the server until the restore must have ended.
-async fn hold(claim: &Claim, source: &Snapshot, safety: Option<SnapshotId>, is_certain: bool) {
-    let noted = claim.restore_begins((source.id, &source.name), safety, is_certain).await;
+async fn hold(
+    claim: &Claim,
+    source: (SnapshotId, &str),
+    safety: Option<SnapshotId>,
+    answer: RestoreAnswer,
+) {
+    let noted = claim.restore_begins(source, safety, answer).await;
     if let Err(problem) = noted {
         console::warning(&format!(
             "warning: other snapring processes do not learn of this restore: {problem}\n\

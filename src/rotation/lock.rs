@@ -30,7 +30,7 @@ pub use crate::rotation::lock::location::LockError;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
-pub use crate::rotation::lock::restoring::Restoring;
+pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
 use crate::server::Server;
 

@@ -335,6 +335,59 @@ async fn a_restore_that_was_not_answered_holds_its_server_and_one_that_was_refus
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_end_the_provider_shows_holds_its_server_no_longer() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
+    let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+    let create = ["create", "web", "--name", "by-hand", "--no-wait"];
+    let (code, _, errors) = machine.run(&create);
+    assert_eq!(code, 1, "{errors}");
+    machine.sandbox.provider().restore_ends(WEB);
+    // The list of servers cannot be read: nothing is known.
+    machine.fault("servers:status=403,times=1");
+    assert_eq!(machine.run(&create).0, 1);
+    let (code, _, errors) = machine.run(&create);
+    assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("web (101): the restore has ended"), "{errors}");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_not_confirmed_can_be_asked_for_again() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
+    machine.fault("restore:status=503,times=1");
+    assert_eq!(machine.run(&["restore", &source, "--yes"]).0, 1);
+    let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("that the provider did not confirm"), "{errors}");
+    let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("the server is being restored from"), "{errors}");
+    assert_eq!(machine.sandbox.provider().count(Operation::Restore), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_restore_that_is_refused_does_not_hide_the_first_one() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    let [first, second] = ["snapring-20260101T030000Z", "snapring-20260102T030000Z"]
+        .map(|name| machine.add(WEB, name, 90).to_string());
+    machine.fault("restore:drop-after,times=1");
+    assert_eq!(machine.run(&["restore", &first, "--yes"]).0, 1);
+    let (code, _, errors) = machine.run(&["restore", &second, "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("not in a state that can be restored"), "{errors}");
+    let (code, _, errors) = machine.run(&["delete", &first, "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    let (code, _, errors) = machine.run(&["delete", &second, "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+}
+
 /// A restore that was killed while it was being sent may have begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_killed_holds_its_server() {

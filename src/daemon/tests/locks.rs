@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::call::Operation;
 use crate::naming::SnapshotId;
+use crate::rotation::lock::RestoreAnswer;
 
 const WEB: ServerId = ServerId(101);
 
@@ -51,7 +52,8 @@ impl Shared {
     /// What `snapring restore` notes before it sends the restore, and leaves behind.
     async fn restore(&self) {
         let claim = self.process().claim(WEB).unwrap();
-        claim.restore_begins((SnapshotId(801), "snapring-x"), None, true).await.unwrap();
+        let answer = RestoreAnswer::Confirmed;
+        claim.restore_begins((SnapshotId(801), "snapring-x"), None, answer).await.unwrap();
     }
 
     async fn seconds(&self, seconds: u64) {

@@ -19,6 +19,30 @@ const LONGEST: Duration = Duration::from_mins(30);
 /// The longest name that is noted.
 const NAME_MAX_CHARS: usize = 64;
 
+/// What the provider has said of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreAnswer {
+    /// Nothing clear, so far.
+    Unclear,
+    /// That it has begun.
+    Confirmed,
+    /// That, and its list of servers has shown the restore. Once it does not any more, the restore is
+    /// over.
+    Listed,
+}
+
+impl RestoreAnswer {
+    const ALL: [Self; 3] = [Self::Unclear, Self::Confirmed, Self::Listed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unclear => "unclear",
+            Self::Confirmed => "confirmed",
+            Self::Listed => "listed",
+        }
+    }
+}
+
 /// A restore that may be under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restoring {
@@ -26,8 +50,8 @@ pub struct Restoring {
     pub source: Option<(SnapshotId, String)>,
     /// The snapshot of the state before it, where one was asked for.
     pub safety: Option<SnapshotId>,
-    /// Whether the provider has said that it has begun.
-    pub is_certain: bool,
+    /// What the provider has said of it.
+    pub answer: RestoreAnswer,
     /// How long it may still take.
     pub left: Duration,
     /// The same as a time, for messages.
@@ -48,9 +72,11 @@ impl Restoring {
             Some((id, name)) => format!(" from snapshot {id} ({name})"),
             None => String::new(),
         };
-        let what = match self.is_certain {
-            true => format!("the server is being restored{from}"),
-            false => format!(
+        let what = match self.answer {
+            RestoreAnswer::Confirmed | RestoreAnswer::Listed => {
+                format!("the server is being restored{from}")
+            }
+            RestoreAnswer::Unclear => format!(
                 "the server may be in the middle of a restore{from} that the provider did not confirm"
             ),
         };
@@ -71,7 +97,7 @@ struct Note {
     until: Duration,
     source: Option<(SnapshotId, String)>,
     safety: Option<SnapshotId>,
-    is_certain: bool,
+    answer: RestoreAnswer,
 }
 
 impl Note {
@@ -84,7 +110,7 @@ impl Note {
             self.until.as_millis(),
             number(source),
             number(self.safety),
-            if self.is_certain { "certain" } else { "unclear" },
+            self.answer.as_str(),
             name.unwrap_or_default(),
         )
     }
@@ -92,7 +118,7 @@ impl Note {
     fn parse(text: &str) -> Option<Self> {
         let (words, name) = text.split_once('\n')?;
         let words: Vec<&str> = words.split(' ').collect();
-        let [boot, until, source, safety, certain] = *words.as_slice() else { return None };
+        let [boot, until, source, safety, answer] = *words.as_slice() else { return None };
         let number = |text: &str| match text {
             "-" => Some(None),
             text => text.parse().ok().map(|id| Some(SnapshotId(id))),
@@ -102,7 +128,7 @@ impl Note {
             until: Duration::from_millis(until.parse().ok()?),
             source: number(source)?.map(|id| (id, name.trim_end().to_owned())),
             safety: number(safety)?,
-            is_certain: certain == "certain",
+            answer: RestoreAnswer::ALL.into_iter().find(|it| it.as_str() == answer)?,
         })
     }
 
@@ -120,7 +146,7 @@ impl Note {
 
 /// Restores of the claimed server.
 impl Claim {
-    /// A restore is about to be sent, or was confirmed (`is_certain`).
+    /// A restore is about to be sent, or was answered.
     ///
     /// # Errors
     /// When that cannot be noted: then no other process waits for it.
@@ -128,7 +154,7 @@ impl Claim {
         &self,
         source: (SnapshotId, &str),
         safety: Option<SnapshotId>,
-        is_certain: bool,
+        answer: RestoreAnswer,
     ) -> Result<(), String> {
         let records = self.claims.records();
         let printable = |character: char| if character.is_control() { '?' } else { character };
@@ -138,7 +164,7 @@ impl Claim {
             until: records.since_boot().saturating_add(LONGEST),
             source: Some((source.0, name)),
             safety,
-            is_certain,
+            answer,
         };
         self.write(&note).await
     }
@@ -164,8 +190,8 @@ impl Claim {
                 // When it began is not known. Noted anew, it ends all the same.
                 let until = since_boot.saturating_add(LONGEST);
                 let boot = records.boot().map(str::to_owned);
-                let (source, safety, is_certain) = (None, None, false);
-                let note = Note { boot, until, source, safety, is_certain };
+                let answer = RestoreAnswer::Unclear;
+                let note = Note { boot, until, source: None, safety: None, answer };
                 // Where that is impossible too, waiting would have no end.
                 self.write(&note).await.ok()?;
                 note
@@ -176,10 +202,10 @@ impl Claim {
             self.restore_is_over().await;
             return None;
         }
-        let Note { source, safety, is_certain, .. } = note;
+        let Note { source, safety, answer, .. } = note;
         let span = SignedDuration::try_from(left).unwrap_or_default();
         let until = now.checked_add(span).unwrap_or(now);
-        Some(Restoring { source, safety, is_certain, left, until })
+        Some(Restoring { source, safety, answer, left, until })
     }
 
     async fn write(&self, note: &Note) -> Result<(), String> {
@@ -205,7 +231,8 @@ mod tests {
     fn note(boot: Option<&str>, until: Duration) -> Note {
         let source = Some((SOURCE, "before the upgrade".to_owned()));
         let boot = boot.map(str::to_owned);
-        Note { boot, until, source, safety: Some(SnapshotId(802)), is_certain: true }
+        let answer = RestoreAnswer::Confirmed;
+        Note { boot, until, source, safety: Some(SnapshotId(802)), answer }
     }
 
     #[test]
@@ -214,9 +241,10 @@ mod tests {
             let written = note(boot, minutes(90));
             assert_eq!(Note::parse(&written.text()), Some(written));
         }
-        let bare = Note { source: None, safety: None, is_certain: false, ..note(None, minutes(1)) };
+        let answer = RestoreAnswer::Unclear;
+        let bare = Note { source: None, safety: None, answer, ..note(None, minutes(1)) };
         assert_eq!(Note::parse(&bare.text()), Some(bare));
-        for text in ["", "\n", "a b c d e\n", "- 5 - -\n", "- 5 x - certain\nname\n"] {
+        for text in ["", "\n", "a b c d e\n", "- 5 - -\n", "- 5 x - listed\nname\n"] {
             assert_eq!(Note::parse(text), None, "{text:?}");
         }
     }
@@ -245,7 +273,7 @@ mod tests {
         let process = || Exclusion::on_machine(&file, "a", &clock).unwrap();
         let command = process();
         let claim = command.claim(WEB).unwrap();
-        claim.restore_begins((SOURCE, "two\nlines"), None, false).await.unwrap();
+        claim.restore_begins((SOURCE, "two\nlines"), None, RestoreAnswer::Unclear).await.unwrap();
         drop((claim, command));
 
         let other = process();
@@ -270,7 +298,7 @@ mod tests {
         let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
         let exclusion = Exclusion::on_machine(&directory.path().join("lock"), "a", &clock).unwrap();
         let claim = exclusion.claim(WEB).unwrap();
-        claim.restore_begins((SOURCE, "x"), None, true).await.unwrap();
+        claim.restore_begins((SOURCE, "x"), None, RestoreAnswer::Listed).await.unwrap();
         let files = directory.path().join("lock.creates").read_dir().unwrap();
         let note = files.map(|it| it.unwrap().path()).find(|it| it.extension().is_some()).unwrap();
         std::fs::write(note, "?").unwrap();
