@@ -223,8 +223,8 @@ async fn a_killed_command_is_not_named() {
     create.kill();
     // The next one cannot say anything of itself.
     let records = machine.path("rotation.creates");
-    let note = records.read_dir().unwrap().map(|it| it.unwrap().path());
-    let note = note.filter(|path| path.extension().is_some_and(|it| it == "owner")).next().unwrap();
+    let mut files = records.read_dir().unwrap().map(|it| it.unwrap().path());
+    let note = files.find(|path| path.extension().is_some_and(|it| it == "owner")).unwrap();
     let text = std::fs::read_to_string(&note).unwrap();
     assert!(text.contains("create"), "{text}");
     let rotation = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
