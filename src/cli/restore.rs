@@ -170,7 +170,7 @@ fn may_have_begun(problem: &CallError) -> bool {
     problem.outcome().is_some_and(|outcome| outcome.leaves_open() || outcome.may_pass())
 }
 
-/// Has other snapring processes keep their hands off the server until the restore must have ended.
+/// Keeps other snapring processes away from the server until the restore must have ended.
 async fn hold(
     claim: &Claim,
     source: (SnapshotId, &str),

@@ -4,9 +4,9 @@
 //! kernel ends a dead process's claims. Beside it stands a mark: a second lock of the kind that shows
 //! its process, so that others can name it.
 //!
-//! Somebody may remove a lock file. A process that holds an older file of the same path then finds
-//! that out when it has taken its lock, and locks the new file as well. One that has locked the old
-//! file already cannot. Its mark shows in the kernel's table of locks, wherever its file is.
+//! A lock file may be removed while processes have it open. A process that takes a lock then compares
+//! its file with the one at the path, and locks the new file if they differ. That does not help against
+//! a lock that is already held in the old file. But its mark shows in the kernel's table of locks.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -150,7 +150,7 @@ impl LockFiles {
             *others = Some((now, marks(&text)));
         }
         let mut pids = others.as_ref()?.1.get(&place)?.iter().copied();
-        // Everyone can lock such a byte in a file of their own.
+        // Any user can lock such a byte in a file of their own.
         pids.find(|pid| *pid != std::process::id() && is_trusted(*pid))
     }
 }
@@ -197,7 +197,7 @@ impl LockFile {
         Ok(Self(file))
     }
 
-    /// Whether the file system has locks. A lock that somebody holds shows that it has.
+    /// Whether the file system has locks. A lock that another process holds shows that it has.
     fn probe(&self) -> io::Result<()> {
         match self.lock(MARKS - 1, libc::F_WRLCK) {
             Ok(()) => {

@@ -16,7 +16,7 @@ use crate::rotation::lock::Exclusion;
 /// Where a user has a directory of their own for the lock files. Not the user's runtime directory: it
 /// comes and goes with the user's sessions, and a daemon may start without one.
 const BASES: &[&str] = &["/var/tmp", "/tmp"];
-/// Only root may write there, and nobody removes old files from it.
+/// Only root may write there, and old files are not removed from it.
 const BASE_OF_ROOT: &str = "/run";
 
 /// The name of the lock files, without the number of each.
@@ -89,7 +89,7 @@ fn hint(problem: &io::Error) -> &'static str {
 /// A directory that lock files may be in.
 #[derive(Debug, PartialEq, Eq)]
 enum Directory {
-    /// Somebody else sees to it.
+    /// It exists already, and others decide who may use it.
     Given(PathBuf),
     /// To be created for this user alone.
     Own(PathBuf),
@@ -107,7 +107,7 @@ impl Directory {
             Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => return Err(problem),
             _ => {}
         }
-        // Everyone may create it there first, or a link in its place.
+        // Another user may have created it first, or a link in its place.
         let found = path.symlink_metadata()?;
         if !found.is_dir() || found.uid() != geteuid().as_raw() {
             return Err(io::Error::other(format!(

@@ -63,7 +63,7 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// Removes it, unless another process has written its own there. Where it stays, nobody heeds it.
+    /// Removes it, unless another process has replaced it. If it stays, it is ignored.
     pub(super) fn take_back(self) {
         let Self { directory, place, text, written } = self;
         let Ok(runtime) = Handle::try_current() else { return };
