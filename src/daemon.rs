@@ -48,7 +48,7 @@ use crate::ring::Ring;
 use crate::rotation::hooks::{HookRunner, Processes};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::memories::Memories;
-use crate::rotation::{Context, event, rotate, tick_by_hand};
+use crate::rotation::{Context, Order, event, rotate};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -243,7 +243,8 @@ impl Daemon {
     /// Rotates every enabled server now, as if a person had asked for each.
     pub async fn rotate_all(&self) {
         let current = self.shared.current();
-        let tick = tick_by_hand(&self.shared.dependencies.clock, current.servers.values()).await;
+        // Only for the messages: each rotation draws its tick.
+        let tick = Tick::at(self.shared.dependencies.clock.now().wall);
         for server in current.servers.values().filter(|server| server.enabled) {
             let order = Ordered {
                 server: Arc::clone(server),
@@ -407,13 +408,14 @@ impl Shared {
         Ok(ring)
     }
 
-    /// Rotates, unless the server is busy. The one place where a rotation's end is told.
+    /// Rotates, once the server is free. The one place where a rotation's end is told.
     async fn rotate(&self, order: Ordered) {
         let Ordered { server, tick, asked_by, claim } = order;
         // The policy in force now, not the one when the tick fell.
         let current = self.current();
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
-        let report = rotate(&self.context(&current), server, tick, asked_by, claim).await;
+        let order = Order { server, tick, asked_by, claim, by_daemon: true };
+        let report = rotate(&self.context(&current), order).await;
         self.tell(&report);
     }
 

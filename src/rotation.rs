@@ -10,6 +10,7 @@ pub mod memories;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use snapring_core::rotation::{
     Action, CreateSpans, Event, Hook, HookEnd, HookMoment, Job, Limits, Listed, Next, Rotation,
@@ -27,11 +28,11 @@ use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::shared_listing::When;
-use crate::report::Report;
+use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
 pub(crate) use crate::rotation::create::{ToSend, send_create};
 use crate::rotation::hooks::{HookRunner, Invocation};
-use crate::rotation::lock::{Claim, Exclusion};
+use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::rotation::memories::Memories;
 use crate::schedule::Schedule;
 use crate::server::Server;
@@ -79,21 +80,78 @@ pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<
     Tick::at(second)
 }
 
-/// Rotates one server once. `claim`: if the caller already holds it. The caller logs the report.
-pub async fn rotate(
-    context: &Context,
-    server: Arc<Server>,
-    tick: Tick,
-    asked_by: AskedBy,
-    claim: Option<Claim>,
-) -> Report {
-    let claim = match claim.map_or_else(|| context.exclusion.claim(server.id), Ok) {
-        Ok(claim) => claim,
-        Err(busy) => return busy.report(&server, tick),
+/// How long a person's command waits for a server that another process works on.
+pub(crate) const PATIENCE_BY_HAND: Duration = Duration::from_secs(3600);
+
+/// How many ticks a rotation by hand tries, if each has a snapshot already.
+const TICKS_TRIED: usize = 5;
+
+/// A rotation that is to be carried out.
+pub struct Order {
+    /// Of which server.
+    pub server: Arc<Server>,
+    /// For which tick. If a person asked, for the messages only: the tick is drawn once the server is
+    /// claimed.
+    pub tick: Tick,
+    /// Who asked.
+    pub asked_by: AskedBy,
+    /// If the caller already holds it.
+    pub claim: Option<Claim>,
+    /// Whether the caller goes on running: then a server that is busy or being restored is waited for
+    /// until its next rotation is due. Otherwise a restore is not waited for.
+    pub by_daemon: bool,
+}
+
+/// Rotates one server once. The caller logs the report.
+pub async fn rotate(context: &Context, order: Order) -> Report {
+    let Order { server, tick: asked, asked_by, claim, by_daemon } = order;
+    let clock = context.client.clock();
+    let wait = Wait {
+        at_most: if by_daemon { Duration::MAX } else { PATIENCE_BY_HAND },
+        until: server.next_start_after(clock.now().wall).filter(|_| by_daemon),
+        on_restore: if by_daemon { OnRestore::Wait } else { OnRestore::Refuse },
+        shutdown: context.shutdown.clone(),
     };
-    let now = context.client.clock().now().wall;
-    let _under_way = context.statuses.begun(server.id, tick, now);
-    carry_out(context, Job::beginning(server, tick, asked_by, now), &claim).await
+    let tell = |busy: &Busy| event::waits(&server, busy);
+    let claim = match context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
+    {
+        Ok(claim) => claim,
+        Err(busy) => return busy.report(&server, asked),
+    };
+    let mut before: Option<Report> = None;
+    for _ in 0..TICKS_TRIED {
+        let tick = match asked_by {
+            AskedBy::Schedule => asked,
+            // Not before the server is claimed: another process may have used the tick meanwhile.
+            AskedBy::Person => tick_by_hand(clock, [&server]).await,
+        };
+        let now = clock.now().wall;
+        let _under_way = context.statuses.begun(server.id, tick, now);
+        let job = Job::beginning(Arc::clone(&server), tick, asked_by, now);
+        let report = carry_out(context, job, &claim).await;
+        let report = match before {
+            Some(before) => both(before, report),
+            None => report,
+        };
+        // What a person asks for is a new snapshot. Another process, whose clock differs, has used the
+        // tick.
+        if asked_by == AskedBy::Schedule || report.outcome != RotationOutcome::Adopted {
+            return report;
+        }
+        before = Some(report);
+    }
+    before.unwrap_or_else(|| Busy::Here.report(&server, asked))
+}
+
+/// One report of two rotations that belong together.
+fn both(first: Report, second: Report) -> Report {
+    Report {
+        deleted: [first.deleted, second.deleted].concat(),
+        deleted_ids: first.deleted_ids.union(&second.deleted_ids).copied().collect(),
+        api_calls: first.api_calls.saturating_add(second.api_calls),
+        duration_ms: first.duration_ms.saturating_add(second.duration_ms),
+        ..second
+    }
 }
 
 /// Rotates a server that is claimed.

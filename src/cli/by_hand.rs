@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Outcome;
@@ -16,13 +17,16 @@ use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
-use crate::rotation::lock::Claim;
-use crate::rotation::{ToSend, send_create};
+use crate::rotation::lock::{Busy, Claim, OnRestore, RestoreAnswer, Restoring, Wait};
+use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+
+/// How long the list of servers may take. Nothing depends on it but a shorter wait.
+const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a person calls a server: its name, where it is configured, with its number.
 #[must_use]
@@ -33,19 +37,83 @@ pub(super) fn called(setup: &Setup, server: ServerId) -> String {
     }
 }
 
-/// The names that a rotation would take for its own.
-fn is_managed(setup: &Setup, server: ServerId, name: &str) -> bool {
-    setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some())
+/// A snapshot to be created by hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub server: ServerId,
+    pub name: &'a str,
+    pub description: &'a str,
+    /// Until it is completed.
+    pub wait: bool,
 }
 
-/// Claims a server for as long as the claim is held.
+/// Refuses the names that a rotation would take for its own.
 ///
 /// # Errors
-/// [`CommandError::Failed`] when a rotation of it is running.
-pub(super) fn claim(setup: &Setup, server: ServerId) -> Result<Claim, CommandError> {
-    setup.exclusion()?.claim(server).map_err(|busy| {
-        CommandError::Failed(format!("server {server} is busy: {busy}; try again when it is done"))
-    })
+/// [`CommandError::Usage`] for a name that is not a person's to use.
+pub(super) fn check_name(setup: &Setup, server: ServerId, name: &str) -> Result<(), CommandError> {
+    if setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some()) {
+        return Err(CommandError::Usage(format!(
+            "{name} is the name of a managed snapshot: rotations would delete it in time\n\
+             hint: choose another, or use `snapring rotate` for a managed one"
+        )));
+    }
+    Ok(())
+}
+
+/// Claims a server for a command, for as long as the claim is held. Waits until no other process works
+/// on it, and says so. The server may be in the middle of a restore: see [`restoring`].
+///
+/// # Errors
+/// [`CommandError::Failed`] when it does not become free.
+pub(super) async fn claim(
+    setup: &Setup,
+    command: &'static str,
+    server: ServerId,
+    shutdown: CancellationToken,
+) -> Result<Claim, CommandError> {
+    let zone = zone(setup, server);
+    let name = called(setup, server);
+    let on_restore = OnRestore::Claim;
+    let wait = Wait { at_most: PATIENCE_BY_HAND, until: None, on_restore, shutdown };
+    let tell = |busy: &Busy| {
+        console::note(&format!("{name}: waiting: {}; Ctrl-C ends this", busy.words(&zone)));
+    };
+    let exclusion = setup.exclusion(command)?;
+    let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, tell).await;
+    claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))
+}
+
+/// The restore of a claimed server that may be under way, and what to say of it. If the provider's list
+/// of servers shows that it has ended, there is none any more.
+pub(super) async fn restoring(
+    setup: &Setup,
+    client: &Client,
+    claim: &Claim,
+    server: ServerId,
+) -> Option<(Restoring, String)> {
+    let restoring = claim.restoring(setup.clock.now().wall).await?;
+    if restoring.answer == RestoreAnswer::Listed
+        && status(client, server).await.as_deref() == Some("active")
+    {
+        claim.restore_is_over().await;
+        console::note(&format!("{}: the restore has ended", called(setup, server)));
+        return None;
+    }
+    let words = Busy::Restoring(restoring.clone()).words(&zone(setup, server));
+    Some((restoring, format!("{}: {words}", called(setup, server))))
+}
+
+/// The state of a server in the provider's words, where it gives one at once.
+pub(super) async fn status(client: &Client, server: ServerId) -> Option<String> {
+    let give_up_at = client.clock().now().uptime.saturating_add(STATUS_WITHIN);
+    let servers = client.servers(&CallContext::until(give_up_at)).await.ok()?;
+    servers.into_iter().find(|row| row.id == server)?.status
+}
+
+/// The time zone of a server's times.
+fn zone(setup: &Setup, server: ServerId) -> TimeZone {
+    setup.server(server).map_or(TimeZone::UTC, |server| server.policy.time_zone.clone())
 }
 
 /// Finds a snapshot of the account by its number, with the listing that shows it.
@@ -79,28 +147,20 @@ pub(super) fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken
     }
 }
 
-/// Creates a snapshot by hand and, if wanted, waits until it is completed.
+/// Creates a snapshot of a claimed server by hand and, if wanted, waits until it is completed.
 ///
 /// # Errors
-/// [`CommandError::Usage`] for a name that is not a person's to use, [`CommandError::Failed`] when there
-/// is no free slot, when the provider fails to create it, or when it is not known whether it did.
+/// [`CommandError::Failed`] when there is no free slot, when the provider fails to create it, or when it
+/// is not known whether it did.
 pub(super) async fn create(
     setup: &Setup,
     client: &Client,
-    server: ServerId,
-    name: &str,
-    description: &str,
-    wait: bool,
+    claim: &Claim,
+    wanted: &Wanted<'_>,
     shutdown: CancellationToken,
 ) -> Result<Snapshot, CommandError> {
-    if is_managed(setup, server, name) {
-        return Err(CommandError::Usage(format!(
-            "{name} is the name of a managed snapshot: rotations would delete it in time\n\
-             hint: choose another, or use `snapring rotate` for a managed one"
-        )));
-    }
+    let Wanted { server, name, description, wait } = *wanted;
     let scope = scope(setup, server, shutdown);
-    let claim = claim(setup, server)?;
     let before = client.list(server, &scope).await?;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
@@ -114,7 +174,7 @@ pub(super) async fn create(
     let spans = setup.settings.api.create_spans();
     claim.create_begins(name, setup.clock.now().uptime, spans.shows_up_within).await;
     let create = ToSend { creation: &creation, description, attempt: 1, spans };
-    let (created, settled_at) = send_create(client, &claim, create, &scope).await;
+    let (created, settled_at) = send_create(client, claim, create, &scope).await;
     let made = match created {
         Ok(made) => made,
         Err(problem) => {

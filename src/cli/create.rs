@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::by_hand;
+use crate::cli::by_hand::{self, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
@@ -54,7 +54,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let Arguments { name, description, no_wait, json, .. } = arguments;
     let stop = StopSignals::listen()?;
     let asked = stop.asked.clone();
-    let create = by_hand::create(&setup, &client, server, &name, &description, !no_wait, asked);
+    by_hand::check_name(&setup, server, &name)?;
+    let create = async {
+        let claim = by_hand::claim(&setup, "create", server, asked.clone()).await?;
+        if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
+            return Err(CommandError::Failed(text));
+        }
+        let wanted = Wanted { server, name: &name, description: &description, wait: !no_wait };
+        by_hand::create(&setup, &client, &claim, &wanted, asked).await
+    };
     let made = stop.unless_at_once(create).await??;
     if json {
         console::print_json(&made)?;

@@ -46,8 +46,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::note("nothing was deleted");
         return Ok(Exit::Trouble);
     }
-    let _claim = by_hand::claim(&setup, snapshot.server)?;
-    let scope = by_hand::scope(&setup, snapshot.server, CancellationToken::new());
+    let (server, shutdown) = (snapshot.server, CancellationToken::new());
+    let claim = by_hand::claim(&setup, "delete", server, shutdown.clone()).await?;
+    if let Some((restoring, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
+        if restoring.needs(id) {
+            return Err(CommandError::Failed(format!("{} is not deleted: {text}", snapshot.name)));
+        }
+        console::note(&text);
+    }
+    let scope = by_hand::scope(&setup, server, shutdown);
     // The person may have thought for long: look again.
     let listing = client.list(snapshot.server, &scope).await?;
     let Some(deletion) = Deletion::by_hand(id, &listing) else {

@@ -3,20 +3,22 @@
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::call::Outcome;
-use crate::cli::by_hand;
+use crate::call::CallError;
+use crate::cli::by_hand::{self, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::readable::{age, size};
+use crate::rotation::lock::{Claim, RestoreAnswer};
 use crate::snapshot::{Snapshot, Status};
 
 /// Overwrite a server with one of its snapshots: shows what is lost, and asks.
 ///
 /// The provider stops the server first; all its present data are lost, and it cannot be undone. It
-/// takes 5 to 15 minutes.
+/// takes 5 to 15 minutes. For 30 minutes, no rotation of this server starts and the snapshots that the
+/// restore needs are not deleted.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "snapring restore [OPTIONS] <ID>\n       snapring restore [OPTIONS] latest <SERVER>"
@@ -115,28 +117,71 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         console::note("nothing was restored");
         return Ok(Exit::Trouble);
     }
+    let server = snapshot.server;
+    let claim = by_hand::claim(&setup, "restore", server, shutdown.clone()).await?;
+    let before = by_hand::restoring(&setup, &client, &claim, server).await;
+    if let Some((restoring, text)) = &before {
+        // One that was not confirmed may not have begun. If it has, the provider refuses another.
+        if restoring.answer != RestoreAnswer::Unclear {
+            return Err(CommandError::Failed(text.clone()));
+        }
+        console::note(text);
+    }
+    let mut safety = None;
     if arguments.snapshot_first {
         let name = format!("before-restore-{}", now.strftime("%Y%m%d-%H%M%S"));
-        let what = format!("before restoring {}", snapshot.id);
-        let wait = true;
-        by_hand::create(&setup, &client, snapshot.server, &name, &what, wait, shutdown.clone())
-            .await?;
+        let description = format!("before restoring {}", snapshot.id);
+        let wanted = Wanted { server, name: &name, description: &description, wait: true };
+        by_hand::check_name(&setup, server, &name)?;
+        let made = by_hand::create(&setup, &client, &claim, &wanted, shutdown.clone()).await?;
+        safety = Some(made.id);
         console::note(&format!("{name} is there"));
     }
-    let _claim = by_hand::claim(&setup, snapshot.server)?;
-    let scope = by_hand::scope(&setup, snapshot.server, shutdown);
-    client.restore(&snapshot, &scope).await.map_err(|problem| {
-        if !problem.outcome().is_some_and(Outcome::may_pass) {
-            return problem.into();
+    let scope = by_hand::scope(&setup, server, shutdown);
+    let source = (snapshot.id, snapshot.name.as_str());
+    hold(&claim, source, safety, RestoreAnswer::Unclear).await;
+    if let Err(problem) = client.restore(&snapshot, &scope).await {
+        if !may_have_begun(&problem) {
+            claim.restore_is_over().await;
+            if let Some((source, name)) = before.as_ref().and_then(|it| it.0.source.as_ref()) {
+                let safety = before.as_ref().and_then(|(restoring, _)| restoring.safety);
+                hold(&claim, (*source, name), safety, RestoreAnswer::Unclear).await;
+            }
+            return Err(problem.into());
         }
         let text = problem.to_string();
-        let advice =
-            "the restore may have begun all the same: look at the server before you try again";
-        CommandError::Unclear { text, advice }
-    })?;
+        let advice = "the restore may have begun all the same: look at the server before you try \
+                      again. Rotations of this server wait for 30 minutes";
+        return Err(CommandError::Unclear { text, advice });
+    }
+    hold(&claim, source, safety, RestoreAnswer::Confirmed).await;
+    if by_hand::status(&client, server).await.as_deref() == Some("restoring") {
+        hold(&claim, source, safety, RestoreAnswer::Listed).await;
+    }
     console::print(&format!(
         "server {server_name} is being restored from {}; this may take 5 to 15 minutes",
         snapshot.name
     ))?;
     Ok(Exit::Well)
+}
+
+/// Whether the provider may have begun a restore that it did not confirm.
+fn may_have_begun(problem: &CallError) -> bool {
+    problem.outcome().is_some_and(|outcome| outcome.leaves_open() || outcome.may_pass())
+}
+
+/// Keeps other snapring processes away from the server until the restore must have ended.
+async fn hold(
+    claim: &Claim,
+    source: (SnapshotId, &str),
+    safety: Option<SnapshotId>,
+    answer: RestoreAnswer,
+) {
+    let noted = claim.restore_begins(source, safety, answer).await;
+    if let Err(problem) = noted {
+        console::warning(&format!(
+            "warning: other snapring processes do not learn of this restore: {problem}\n\
+             hint: stop the daemon until the restore has ended"
+        ));
+    }
 }

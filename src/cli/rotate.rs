@@ -18,7 +18,7 @@ use crate::naming::{ServerId, Tick};
 use crate::plan::AskedBy;
 use crate::report::{PastRotation, Report};
 use crate::rotation::memories::Memories;
-use crate::rotation::{event, rotate, tick_by_hand};
+use crate::rotation::{Order, event, rotate};
 use crate::server::Server;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
@@ -29,6 +29,7 @@ const AT_ONCE: usize = 1000;
 /// Rotate servers once, now, and wait for the end.
 ///
 /// A person asks, so the tick is the present second, and neither jitter nor `min_interval` applies.
+/// If another snapring process works on a server, the command waits for it, at most for an hour.
 /// Ends with 1 unless every one of them has its new snapshot. It comes into the history of the
 /// daemon's store, and the daemon learns of it there within seconds.
 #[derive(Debug, Args)]
@@ -58,17 +59,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         servers.retain(|server| server.enabled);
     }
     let stop = StopSignals::listen()?;
-    let mut context = setup.context(stop.asked.clone())?;
+    let mut context = setup.context("rotate", stop.asked.clone())?;
     let recorder = Recorder::begin(&setup);
     context.memories = recorder.memories(&setup, &servers).await;
-    let tick = tick_by_hand(&setup.clock, &servers).await;
+    // Only for the messages: each rotation draws its tick.
+    let tick = Tick::at(setup.clock.now().wall);
     context.client.serves(servers.len());
     let mut rotations = JoinSet::new();
     let mut under_way = HashMap::new();
     for server in &servers {
         let (context, rotated) = (context.clone(), Arc::clone(server));
         let task = rotations.spawn(async move {
-            let report = rotate(&context, rotated, tick, AskedBy::Person, None).await;
+            let asked_by = AskedBy::Person;
+            let order = Order { server: rotated, tick, asked_by, claim: None, by_daemon: false };
+            let report = rotate(&context, order).await;
             event::log(&report);
             report
         });

@@ -119,14 +119,18 @@ impl Setup {
         Ok(connect(&self.settings.api, self.clock.clone())?)
     }
 
-    /// What a rotation needs of the world; `shutdown` ends it.
+    /// What a rotation needs of the world; `shutdown` ends it. `command`: which command rotates.
     ///
     /// # Errors
     /// As for [`Setup::client`] and [`Setup::exclusion`].
-    pub(super) fn context(&self, shutdown: CancellationToken) -> Result<Context, CommandError> {
+    pub(super) fn context(
+        &self,
+        command: &'static str,
+        shutdown: CancellationToken,
+    ) -> Result<Context, CommandError> {
         Ok(Context {
             client: Arc::new(self.client()?),
-            exclusion: self.exclusion()?,
+            exclusion: self.exclusion(command)?,
             hooks: Arc::new(Processes::new(self.clock.clone())),
             spans: self.settings.api.create_spans(),
             pins: Pins::default(),
@@ -155,14 +159,15 @@ impl Setup {
         read.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// The claims that keep rotations apart on this machine.
+    /// The claims that keep rotations apart on this machine, for this command.
     ///
     /// # Errors
     /// [`CommandError::Failed`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
-    pub(super) fn exclusion(&self) -> Result<Exclusion, CommandError> {
+    pub(super) fn exclusion(&self, command: &'static str) -> Result<Exclusion, CommandError> {
         let account = self.settings.api.base_url.as_str();
-        Ok(Exclusion::of_this_machine(account, &self.clock, |name| std::env::var_os(name))?)
+        let variable = |name: &str| std::env::var_os(name);
+        Ok(Exclusion::of_this_machine(account, command, &self.clock, variable)?)
     }
 
     /// The servers that were named, by id or name, in the order of the configuration; all of them

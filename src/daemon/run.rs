@@ -109,7 +109,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let Process { clock, variable, mut signals, connect, .. } = process;
     let client = connect(&settings.api)?;
     let account = settings.api.base_url.as_str();
-    let exclusion = Exclusion::of_this_machine(account, &clock, variable)?;
+    let exclusion = Exclusion::of_this_machine(account, "run", &clock, variable)?;
     let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
     let (first_loaded, known, memories) = tokio::join!(
         store.begin(&settings.servers),

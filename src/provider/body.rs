@@ -29,6 +29,8 @@ pub struct AccountServer {
     pub id: ServerId,
     /// Its name at the provider.
     pub name: String,
+    /// Its state in the provider's words.
+    pub status: Option<String>,
 }
 
 /// Who the token is. The account's personal data is not read.
@@ -58,6 +60,8 @@ struct RawServer {
     id: u64,
     #[serde(default)]
     name: Option<String>,
+    #[serde(default)]
+    status: Value,
 }
 
 impl RawSnapshot {
@@ -148,9 +152,10 @@ pub fn created(body: &[u8]) -> Result<Snapshot, String> {
 pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<AccountServer>, Option<String>), String> {
     let Envelope { rows, next_query, .. } = envelope(body, base)?;
     let read = |row| {
-        let RawServer { id, name } = serde_json::from_value(row)
+        let RawServer { id, name, status } = serde_json::from_value(row)
             .map_err(|error| one_line(&format!("a row is not a server: {error}")))?;
-        Ok(AccountServer { id: ServerId(id), name: name.unwrap_or_default() })
+        let status = status.as_str().map(str::to_owned);
+        Ok(AccountServer { id: ServerId(id), name: name.unwrap_or_default(), status })
     };
     Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinError;
 
 use crate::naming::Tick;
 use crate::report::{BrokenOffBy, Report, RotationOutcome};
+use crate::rotation::lock::Busy;
 use crate::server::Server;
 
 /// Writes the rotation's event. To be called once for each rotation, where it ends.
@@ -83,6 +84,18 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
         }
         Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
     }
+}
+
+/// Writes that a rotation waits because its server is busy.
+pub(super) fn waits(server: &Server, busy: &Busy) {
+    tracing::info!(
+        event = "lock",
+        server_id = server.id.0,
+        server = server.name.as_str(),
+        "{}: waiting: {}",
+        server.name,
+        busy.words(&server.policy.time_zone)
+    );
 }
 
 /// The report of a rotation whose task did not come to its end.

@@ -1,39 +1,38 @@
 //! Two rotations of one server never overlap: not in one process, not on one machine.
 //!
 //! Within the process a set says which servers are busy. Between processes (the daemon, and a
-//! person's `rotate` beside it) it is a lock on one byte of a file, so that ten thousand waiting
-//! rotations cost few file descriptors, and the kernel ends a dead process's claims.
+//! person's `rotate` beside it) it is a lock on one byte of a file ([`files`]).
 //!
 //! A claim also shows which creates of the server may still have an effect
-//! (`open_creates`).
+//! (`open_creates`), and whether the server is being restored ([`restoring`]).
 
+mod files;
 mod location;
 mod open_creates;
+mod owner;
+mod restoring;
+mod waiting;
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
+use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 use crate::naming::{ServerId, Tick};
-use crate::report::{Report, RotationOutcome};
+use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
+use crate::rotation::lock::files::{Held, LockFiles, Refused};
 pub use crate::rotation::lock::location::LockError;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{OpenCreates, Records};
+pub use crate::rotation::lock::owner::Owner;
+pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
+pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
 use crate::server::Server;
-
-/// The kernel goes through all locks of a file for each further one: with one file, ten thousand
-/// claims at once took a second.
-const FILES: usize = 16;
 
 /// Who may rotate which server at present. Clones share the claims.
 #[derive(Debug, Clone)]
@@ -44,11 +43,13 @@ struct Claims {
     busy: Mutex<HashSet<ServerId>>,
     machine: Option<MachineLock>,
     open_creates: OpenCreates,
+    /// The command of this process.
+    command: &'static str,
 }
 
 #[derive(Debug)]
 struct MachineLock {
-    files: Vec<File>,
+    files: LockFiles,
     /// The provider's address: one server number at two providers is two servers.
     account: String,
 }
@@ -59,6 +60,9 @@ struct MachineLock {
 pub struct Claim {
     claims: Arc<Claims>,
     server: ServerId,
+    held: Option<Held>,
+    /// What others are told of this claim.
+    note: Option<owner::Note>,
 }
 
 /// Why a server cannot be claimed.
@@ -68,22 +72,24 @@ pub enum Busy {
     #[error("the rotation before it is still running")]
     Here,
     /// By another process on this machine.
-    #[error("another snapring process on this machine is rotating it")]
-    Elsewhere,
+    #[error("{}", .0.words(&TimeZone::UTC))]
+    Elsewhere(Owner),
+    /// The server is being restored.
+    #[error("{}", .0.words(&TimeZone::UTC))]
+    Restoring(Restoring),
     /// The lock file does not work.
     #[error("the lock between processes cannot be taken: {0}")]
     Unknown(io::Error),
+    /// snapring was asked to stop while it waited.
+    #[error("interrupted by a shutdown while it waited: {0}")]
+    Interrupted(Box<Busy>),
 }
 
 impl Exclusion {
     /// Claims that hold in this process only.
     #[must_use]
     pub fn in_process() -> Self {
-        Self(Arc::new(Claims {
-            busy: Mutex::default(),
-            machine: None,
-            open_creates: OpenCreates::in_process(),
-        }))
+        Self::new(None, OpenCreates::in_process())
     }
 
     /// Claims that hold on this machine, among all who use the same lock files for the same
@@ -93,11 +99,10 @@ impl Exclusion {
     /// # Errors
     /// When the files cannot be opened or made.
     pub fn on_machine(lock_file: &Path, account: &str, clock: &Clock) -> io::Result<Self> {
-        let files: io::Result<_> = (0..FILES).map(|nth| open(lock_file, nth)).collect();
-        let machine = Some(MachineLock { files: files?, account: account.to_owned() });
+        let files = LockFiles::open(lock_file, clock)?;
+        let machine = Some(MachineLock { files, account: account.to_owned() });
         let records = Records::in_directory(lock_file.with_extension("creates"), clock);
-        let open_creates = OpenCreates::recorded_in(records, clock.now().uptime);
-        Ok(Self(Arc::new(Claims { busy: Mutex::default(), machine, open_creates })))
+        Ok(Self::new(machine, OpenCreates::recorded_in(records, clock.now().uptime)))
     }
 
     /// The same within this process, with creates recorded in memory that outlives it, as far as it
@@ -105,11 +110,20 @@ impl Exclusion {
     #[must_use]
     pub fn remembered_in(records: &MemoryRecords, machine: &Clock) -> Self {
         let records = Records::Memory { records: records.clone(), clock: machine.clone() };
-        Self(Arc::new(Claims {
-            busy: Mutex::default(),
-            machine: None,
-            open_creates: OpenCreates::recorded_in(records, Duration::ZERO),
-        }))
+        Self::new(None, OpenCreates::recorded_in(records, Duration::ZERO))
+    }
+
+    fn new(machine: Option<MachineLock>, open_creates: OpenCreates) -> Self {
+        Self(Arc::new(Claims { busy: Mutex::default(), machine, open_creates, command: "" }))
+    }
+
+    /// Says which command this process carries out, before the first claim.
+    #[must_use]
+    fn used_by(mut self, command: &'static str) -> Self {
+        if let Some(claims) = Arc::get_mut(&mut self.0) {
+            claims.command = command;
+        }
+        self
     }
 
     /// Until when a process that ended before this one started may still have a create on its way
@@ -120,23 +134,26 @@ impl Exclusion {
         self.0.open_creates.unknown_until(span)
     }
 
-    /// Claims a server.
+    /// Claims a server, whether it is being restored or not.
     ///
     /// # Errors
     /// When somebody else holds it, or nobody can tell.
     pub fn claim(&self, server: ServerId) -> Result<Claim, Busy> {
-        let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.0.busy();
         if busy.contains(&server) {
             return Err(Busy::Here);
         }
-        if let Some(machine) = &self.0.machine {
-            machine.set(server, libc::F_WRLCK).map_err(|errno| match errno {
-                Errno::EAGAIN | Errno::EACCES => Busy::Elsewhere,
-                other => Busy::Unknown(other.into()),
-            })?;
-        }
+        let taken = self.0.machine.as_ref().map(|machine| {
+            machine.files.take(place(&machine.account, server), busy.len()).map_err(|refused| {
+                match refused {
+                    Refused::Held(pid) => Busy::Elsewhere(Owner::of_process(pid)),
+                    Refused::Failed(problem) => Busy::Unknown(problem),
+                }
+            })
+        });
+        let held = taken.transpose()?;
         busy.insert(server);
-        Ok(Claim { claims: Arc::clone(&self.0), server })
+        Ok(Claim { claims: Arc::clone(&self.0), server, held, note: None })
     }
 }
 
@@ -145,6 +162,14 @@ impl Claims {
     fn place(&self, server: ServerId) -> i64 {
         let account = self.machine.as_ref().map_or("", |machine| &machine.account);
         place(account, server)
+    }
+
+    fn records(&self) -> &Records {
+        self.open_creates.records()
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashSet<ServerId>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,54 +215,40 @@ impl Busy {
     #[must_use]
     pub fn report(&self, server: &Server, tick: Tick) -> Report {
         let outcome = match self {
-            Self::Here | Self::Elsewhere => RotationOutcome::Skipped,
-            Self::Unknown(_) => RotationOutcome::Failed,
+            Self::Here | Self::Elsewhere(_) | Self::Restoring(_) => RotationOutcome::Skipped,
+            Self::Unknown(_) | Self::Interrupted(_) => RotationOutcome::Failed,
         };
-        Report::without_steps(outcome, server.id, &server.name, tick, self.to_string())
+        let is_shutdown = matches!(self, Self::Interrupted(_));
+        let reason = self.words(&server.policy.time_zone);
+        Report {
+            known_cause: is_shutdown.then_some(KnownCause::Shutdown),
+            ..Report::without_steps(outcome, server.id, &server.name, tick, reason)
+        }
+    }
+
+    /// The same as it is displayed, with times in this zone.
+    #[must_use]
+    pub fn words(&self, zone: &TimeZone) -> String {
+        match self {
+            Self::Elsewhere(owner) => owner.words(zone),
+            Self::Restoring(restoring) => restoring.words(zone),
+            Self::Interrupted(before) => {
+                format!("interrupted by a shutdown while it waited: {}", before.words(zone))
+            }
+            Self::Here | Self::Unknown(_) => self.to_string(),
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut busy = self.claims.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(machine) = &self.claims.machine {
-            // Cannot fail for a range that is held; and if it did, the process's end frees it.
-            let _ = machine.set(self.server, libc::F_UNLCK);
+        if let Some(note) = self.note.take() {
+            note.take_back();
         }
+        let mut busy = self.claims.busy();
+        drop(self.held.take());
         busy.remove(&self.server);
     }
-}
-
-impl MachineLock {
-    fn set(&self, server: ServerId, kind: i32) -> Result<(), Errno> {
-        let place = place(&self.account, server);
-        let nth = usize::try_from(place.unsigned_abs() % FILES as u64);
-        let file = nth.ok().and_then(|nth| self.files.get(nth));
-        let lock = libc::flock {
-            l_type: i16::try_from(kind).map_err(|_| Errno::EINVAL)?,
-            l_whence: 0, // SEEK_SET
-            l_start: place,
-            l_len: 1,
-            l_pid: 0,
-        };
-        fcntl(file.ok_or(Errno::EBADF)?, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
-    }
-}
-
-/// Opens one of the lock files, or makes it.
-fn open(lock_file: &Path, nth: usize) -> io::Result<File> {
-    let mut path = lock_file.as_os_str().to_owned();
-    path.push(format!(".{nth:x}"));
-    let path = PathBuf::from(path);
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(&path)?;
-    give_to_owner_of_directory(&file, &path);
-    Ok(file)
 }
 
 /// The byte that stands for a server: FNV-1a over the address and the number, within an `off_t`.
@@ -248,16 +259,6 @@ fn place(account: &str, server: ServerId) -> i64 {
     });
     // One bit for the sign, and one so that start + length cannot overflow.
     (hash >> 2).cast_signed()
-}
-
-/// A person's command, run as root before the service first ran, must not keep the service's user
-/// out of the file. Nothing is lost when this fails: then it is not root, or already so.
-fn give_to_owner_of_directory(file: &File, path: &Path) {
-    let owner = path.parent().and_then(|directory| std::fs::metadata(directory).ok());
-    let Some(owner) = owner else { return };
-    if file.metadata().is_ok_and(|file| file.uid() != owner.uid()) && owner.uid() != 0 {
-        let _ = std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()));
-    }
 }
 
 #[cfg(test)]
@@ -295,14 +296,14 @@ mod tests {
         // More servers than files: each file has several.
         for id in 0..100 {
             let claim = daemon.claim(ServerId(id)).unwrap();
-            assert!(matches!(person.claim(ServerId(id)), Err(Busy::Elsewhere)));
+            assert!(matches!(person.claim(ServerId(id)), Err(Busy::Elsewhere(_))));
             assert!(person.claim(ServerId(id + 1)).is_ok());
             assert!(open("https://b/").claim(ServerId(id)).is_ok(), "another provider's server");
             drop(claim);
             assert!(person.claim(ServerId(id)).is_ok());
         }
         // And the directory with the creates.
-        assert_eq!(dir.path().read_dir().unwrap().count(), FILES + 1);
+        assert_eq!(dir.path().read_dir().unwrap().count(), files::FILES + 1);
     }
 
     #[test]

@@ -442,6 +442,11 @@ impl Provider {
         self.strays.limit(id, until);
     }
 
+    /// The restore of a server ends now.
+    pub fn restore_ends(&mut self, server: ServerId) {
+        self.restoring.remove(&server);
+    }
+
     /// Lets everything happen that is due by `now`, each at its own time.
     pub fn let_time_pass(&mut self, now: Timestamp) {
         while let Some((due, stray)) = self.strays.pop_due(now) {

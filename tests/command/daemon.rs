@@ -208,8 +208,11 @@ async fn a_daemon_and_a_person_never_rotate_one_server_at_once() {
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGUSR1);
     machine.until("the create", || machine.rows(WEB).len() == 1).await;
-    let (code, out, _) = machine.run(&["rotate", "web"]);
-    assert_eq!(code, 1);
-    assert!(out.contains("another snapring process on this machine is rotating it"), "{out}");
+    let person = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    let says = format!("is working on it: `snapring run`, pid {}, since", daemon.pid());
+    machine.until("the person's wait", || person.log().contains(&says)).await;
+    assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
+    person.signal(Signal::SIGINT);
+    machine.until("the end of the wait", || person.rotations("failed") == 1).await;
     assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
 }

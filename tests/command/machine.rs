@@ -197,6 +197,11 @@ impl Daemon {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
+    #[allow(dead_code, reason = "not every test crate uses it")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, unless it has ended already; returns when it is gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -132,9 +132,13 @@ async fn by_hand_create_delete_and_restore() {
     assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
     assert!(machine.names(WEB)[1].starts_with("before-restore-"));
 
-    let (code, _, _) = machine.run(&["delete", &id, "--yes"]);
-    assert_eq!((code, machine.rows(WEB).len()), (0, 1));
+    // The restore reads it.
     let (code, _, errors) = machine.run(&["delete", &id, "--yes"]);
+    assert_eq!((code, machine.rows(WEB).len()), (1, 2), "{errors}");
+    let other = machine.add(WEB, "another", 1).to_string();
+    let (code, _, errors) = machine.run(&["delete", &other, "--yes"]);
+    assert_eq!((code, machine.rows(WEB).len()), (0, 2), "{errors}");
+    let (code, _, errors) = machine.run(&["delete", &other, "--yes"]);
     assert_eq!(code, 1);
     assert!(errors.contains("the account has no snapshot"), "{errors}");
 }

@@ -16,3 +16,5 @@ mod logs;
 #[allow(dead_code, reason = "shared with tests/command, which uses the rest")]
 #[path = "../command/machine.rs"]
 mod machine;
+
+mod locks;

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::records::MemoryRecords;
-pub(super) use self::records::Records;
+pub(super) use self::records::{Directory, NoteKind, Records};
 use self::records::{Record, RecordId};
 use crate::naming::ServerId;
 
@@ -64,6 +64,11 @@ impl OpenCreates {
     /// Recorded there as well. `now`: the clock's uptime.
     pub(super) fn recorded_in(records: Records, now: Duration) -> Self {
         Self { records, opened_at: now, ..Self::in_process() }
+    }
+
+    /// Where they are recorded.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
     }
 
     /// Until when a process that ended before this one started may still have a create on its way

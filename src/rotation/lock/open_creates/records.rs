@@ -36,6 +36,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Tells one record from a later one of the same server: inode and time of writing.
 pub(in crate::rotation::lock) type RecordId = (u64, i64, i64);
 
+/// What else is noted of a server, in a file beside the record of its create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::rotation::lock) enum NoteKind {
+    /// Which process works on it.
+    Owner,
+    /// It is being restored.
+    Restore,
+}
+
+impl NoteKind {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Restore => "restore",
+        }
+    }
+}
+
 /// What is recorded of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rotation::lock) struct Record {
@@ -166,6 +184,82 @@ impl Records {
     }
 }
 
+/// Notes of a server.
+impl Records {
+    /// The kernel's number for this boot, where it is known.
+    pub(in crate::rotation::lock) fn boot(&self) -> Option<&str> {
+        self.directory()?.boot.as_deref()
+    }
+
+    /// How long ago the machine was started.
+    pub(in crate::rotation::lock) fn since_boot(&self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Memory { clock, .. } | Self::Directory { clock, .. } => clock.since_boot(),
+        }
+    }
+
+    pub(in crate::rotation::lock) fn directory(&self) -> Option<&Directory> {
+        match self {
+            Self::None | Self::Memory { .. } => None,
+            Self::Directory { directory, .. } => Some(directory),
+        }
+    }
+
+    /// What a note says. Nothing, if there is one that cannot be read; `None` also when the file system
+    /// does not answer.
+    pub(in crate::rotation::lock) async fn read_note(
+        &self,
+        place: i64,
+        kind: NoteKind,
+    ) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Memory { records, .. } => records.notes().get(&(place, kind)).cloned(),
+            Self::Directory { directory, clock } => {
+                let directory = directory.clone();
+                bounded(clock, move || directory.read_note(place, kind)).await.flatten()
+            }
+        }
+    }
+
+    pub(in crate::rotation::lock) async fn write_note(
+        &self,
+        place: i64,
+        kind: NoteKind,
+        text: String,
+    ) -> Result<(), String> {
+        match self {
+            Self::None => Err("there is no directory for it".to_owned()),
+            Self::Memory { records, .. } => {
+                records.notes().insert((place, kind), text);
+                Ok(())
+            }
+            Self::Directory { directory, clock } => {
+                let path = directory.path_of_note(place, kind);
+                let directory = directory.clone();
+                let written =
+                    bounded(clock, move || directory.write_note(place, kind, &text)).await;
+                let written = written.map(|written| written.map_err(|error| error.to_string()));
+                written
+                    .unwrap_or_else(|| Err("the file system does not answer".to_owned()))
+                    .map_err(|problem| format!("{}: {problem}", path.display()))
+            }
+        }
+    }
+
+    pub(in crate::rotation::lock) async fn remove_note(&self, place: i64, kind: NoteKind) {
+        match self {
+            Self::None => {}
+            Self::Memory { records, .. } => _ = records.notes().remove(&(place, kind)),
+            Self::Directory { directory, clock } => {
+                let directory = directory.clone();
+                let _ = bounded(clock, move || directory.remove_note(place, kind, None)).await;
+            }
+        }
+    }
+}
+
 /// Does blocking work beside the runtime; `None` where it takes too long.
 async fn bounded<T: Send + 'static>(
     clock: &Clock,
@@ -186,7 +280,10 @@ impl Directory {
     fn prepare(path: PathBuf, boot: Option<String>, now: Duration) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {
-                crate::rotation::lock::give_to_owner_of_directory(&File::open(&path)?, &path);
+                crate::rotation::lock::files::give_to_owner_of_directory(
+                    &File::open(&path)?,
+                    &path,
+                );
             }
             Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {}
             Err(problem) => return Err(problem),
@@ -222,6 +319,40 @@ impl Directory {
 
     fn path_of(&self, place: i64) -> PathBuf {
         self.path.join(format!("{place:016x}"))
+    }
+
+    fn path_of_note(&self, place: i64, kind: NoteKind) -> PathBuf {
+        self.path_of(place).with_extension(kind.extension())
+    }
+
+    fn read_note(&self, place: i64, kind: NoteKind) -> Option<String> {
+        match open(&self.path_of_note(place, kind)) {
+            Ok(file) => Some(read(file)),
+            Err(problem) if problem.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => Some(String::new()),
+        }
+    }
+
+    pub(in crate::rotation::lock) fn write_note(
+        &self,
+        place: i64,
+        kind: NoteKind,
+        text: &str,
+    ) -> io::Result<()> {
+        write_new(&self.path_of_note(place, kind), text).map(|_| ())
+    }
+
+    /// Removes a note, if it says what is expected.
+    pub(in crate::rotation::lock) fn remove_note(
+        &self,
+        place: i64,
+        kind: NoteKind,
+        expected: Option<&str>,
+    ) {
+        let says = || self.read_note(place, kind);
+        if expected.is_none_or(|expected| says().as_deref() == Some(expected)) {
+            let _ = remove(&self.path_of_note(place, kind));
+        }
     }
 
     fn read(&self, place: i64, now: Duration) -> Option<Record> {
@@ -295,7 +426,7 @@ fn read(file: File) -> String {
 fn write_new(path: &Path, text: &str) -> io::Result<File> {
     remove(path)?;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    crate::rotation::lock::give_to_owner_of_directory(&file, path);
+    crate::rotation::lock::files::give_to_owner_of_directory(&file, path);
     file.write_all(text.as_bytes())?;
     Ok(file)
 }
@@ -314,7 +445,10 @@ fn record_id(file: &File) -> io::Result<RecordId> {
 
 /// Records of processes that are simulated. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryRecords(Arc<Mutex<HashMap<i64, (Record, Duration)>>>);
+pub struct MemoryRecords {
+    creates: Arc<Mutex<HashMap<i64, (Record, Duration)>>>,
+    notes: Arc<Mutex<HashMap<(i64, NoteKind), String>>>,
+}
 
 impl MemoryRecords {
     fn read(&self, place: i64, now: Duration) -> Option<Record> {
@@ -336,6 +470,10 @@ impl MemoryRecords {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, (Record, Duration)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.creates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, HashMap<(i64, NoteKind), String>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

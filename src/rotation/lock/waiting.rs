@@ -1,0 +1,120 @@
+//! Waiting for a server that another process works on, or that is being restored.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::naming::ServerId;
+use crate::rotation::lock::{Busy, Claim, Exclusion};
+
+/// Between two tries to get a claim that another process has.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// The same while the server is being restored: each try takes the claim for a moment.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a wait stays silent.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// What a restore means for those who want the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnRestore {
+    /// Wait until it is over.
+    Wait,
+    /// Give up.
+    Refuse,
+    /// Claim the server all the same.
+    Claim,
+}
+
+/// How long to wait for a server, and for what.
+#[derive(Debug, Clone)]
+pub(crate) struct Wait {
+    /// No longer than this.
+    pub at_most: Duration,
+    /// Nor longer than until this time.
+    pub until: Option<Timestamp>,
+    pub on_restore: OnRestore,
+    /// Ends the wait.
+    pub shutdown: CancellationToken,
+}
+
+impl Exclusion {
+    /// Claims a server once it is free. `claim`: if the caller already holds it. `tell` is called once
+    /// if it takes long.
+    ///
+    /// # Errors
+    /// When it did not become free in time, this process has it, or nobody can tell.
+    pub(crate) async fn claim_when_free(
+        &self,
+        server: ServerId,
+        mut claim: Option<Claim>,
+        wait: &Wait,
+        clock: &Clock,
+        tell: impl Fn(&Busy),
+    ) -> Result<Claim, Busy> {
+        let begun = clock.now().uptime;
+        let mut is_told = false;
+        loop {
+            let tried = match claim.take().map_or_else(|| self.claim(server), Ok) {
+                Ok(claim) => signed_unless_restoring(claim, wait.on_restore, clock).await,
+                Err(Busy::Elsewhere(owner)) => {
+                    Err(Busy::Elsewhere(self.look_up(server, owner).await))
+                }
+                Err(busy) => Err(busy),
+            };
+            let busy = match tried {
+                Ok(claim) => return Ok(claim),
+                Err(busy) => busy,
+            };
+            let pause = match &busy {
+                Busy::Elsewhere(_) => TRY_EVERY,
+                Busy::Restoring(restoring) if wait.on_restore == OnRestore::Wait => {
+                    LOOK_EVERY.min(restoring.left)
+                }
+                _ => return Err(busy),
+            };
+            let passed = clock.now().uptime.saturating_sub(begun);
+            if passed >= SILENCE && !is_told {
+                tell(&busy);
+                is_told = true;
+            }
+            tokio::select! {
+                biased;
+                () = wait.shutdown.cancelled() => return Err(Busy::Interrupted(Box::new(busy))),
+                () = clock.sleep(pause.min(wait.left(clock, begun))) => {}
+            }
+            if wait.left(clock, begun).is_zero() {
+                return Err(busy);
+            }
+        }
+    }
+}
+
+impl Wait {
+    fn left(&self, clock: &Clock, begun: Duration) -> Duration {
+        let now = clock.now();
+        let at_most = self.at_most.saturating_sub(now.uptime.saturating_sub(begun));
+        let until = self.until.map(|until| until.duration_since(now.wall));
+        // Negative: it has passed.
+        let until = until.map(|left| Duration::try_from(left).unwrap_or_default());
+        at_most.min(until.unwrap_or(Duration::MAX))
+    }
+}
+
+async fn signed_unless_restoring(
+    mut claim: Claim,
+    on_restore: OnRestore,
+    clock: &Clock,
+) -> Result<Claim, Busy> {
+    let now = clock.now().wall;
+    if on_restore != OnRestore::Claim
+        && let Some(restoring) = claim.restoring(now).await
+    {
+        return Err(Busy::Restoring(restoring));
+    }
+    claim.leave_note(now);
+    Ok(claim)
+}
