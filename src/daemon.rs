@@ -48,6 +48,7 @@ use crate::ring::Ring;
 use crate::rotation::hooks::{HookRunner, Processes};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::memories::Memories;
+use crate::rotation::owed_hooks::run_owed_hooks;
 use crate::rotation::{Context, Order, event, rotate};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
@@ -173,6 +174,7 @@ impl Daemon {
         let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
         scheduler.start(Arc::clone(&shared) as Arc<dyn DueWork>).await?;
         let enabled = settings.servers.iter().filter(|server| server.enabled).cloned().collect();
+        shared.spawn(run_owed(Arc::clone(&shared)));
         shared.tasks.spawn(resume::go_on_with_all(Arc::clone(&shared), enabled, now));
         let next = lock(&shared.timetable).earliest();
         let servers = settings.servers.len();
@@ -287,6 +289,13 @@ impl Current {
         client.serves(servers.values().filter(|server| server.enabled).count());
         Self { servers, api: settings.api.clone(), client }
     }
+}
+
+/// Runs the hooks that an earlier process owed.
+async fn run_owed(shared: Arc<Shared>) {
+    let servers: Vec<Arc<Server>> = shared.current().servers.values().cloned().collect();
+    let Dependencies { hooks, exclusion, clock, .. } = &shared.dependencies;
+    run_owed_hooks(hooks, exclusion, &servers, clock, &shared.shutdown).await;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,6 +7,7 @@ pub(crate) mod event;
 pub mod hooks;
 pub mod lock;
 pub mod memories;
+pub(crate) mod owed_hooks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) use crate::rotation::create::{ToSend, send_create};
 use crate::rotation::hooks::{HookRunner, Invocation};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::rotation::memories::Memories;
+use crate::rotation::owed_hooks::run_owed_hook;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -157,6 +159,7 @@ fn both(first: Report, second: Report) -> Report {
 /// Rotates a server that is claimed.
 async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     let clock = context.client.clock();
+    run_owed_hook(context.hooks.as_ref(), &job.server, claim).await;
     context.client.refresh_token().await;
     let mut executor = Executor { context, claim, scope: scope(context, &job), job: job.clone() };
     let limits = Limits {
@@ -259,6 +262,13 @@ impl Executor<'_> {
             HookMoment::After { is_completed: false } => ("after", Some("failed")),
         };
         let server = &self.job.server;
+        let owes_after = server.hooks.as_ref().is_some_and(|hooks| !hooks.after.is_empty());
+        if hook.moment == HookMoment::Before
+            && owes_after
+            && let Err(problem) = self.claim.quiesces(&hook.snapshot).await
+        {
+            event::not_noted(server, &problem);
+        }
         let mut variables = vec![
             ("SNAPRING_SERVER_ID", server.id.to_string()),
             ("SNAPRING_SERVER", server.name.clone()),
@@ -275,7 +285,11 @@ impl Executor<'_> {
                 () = shutdown.cancelled() => return HookEnd::Interrupted,
             },
             // What was quiesced must wake.
-            HookMoment::After { .. } => running.await,
+            HookMoment::After { .. } => {
+                let done = running.await;
+                self.claim.is_awake().await;
+                done
+            }
         };
         match done {
             Ok(()) => HookEnd::Done,

@@ -17,7 +17,9 @@ use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::rotation::hooks::Processes;
 use crate::rotation::lock::{Busy, Claim, OnRestore, RestoreAnswer, Restoring, Wait};
+use crate::rotation::owed_hooks::run_owed_hook;
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot};
@@ -81,7 +83,12 @@ pub(super) async fn claim(
     };
     let exclusion = setup.exclusion(command)?;
     let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, tell).await;
-    claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))
+    let claim =
+        claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))?;
+    if let Some(server) = setup.server(server) {
+        run_owed_hook(&Processes::new(setup.clock.clone()), server, &claim).await;
+    }
+    Ok(claim)
 }
 
 /// The restore of a claimed server that may be under way, and what to say of it. If the provider's list

@@ -98,6 +98,41 @@ pub(super) fn waits(server: &Server, busy: &Busy) {
     );
 }
 
+/// Says what became of an after hook that an earlier process owed.
+pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) {
+    let name = server.name.as_str();
+    match problem {
+        None => tracing::warn!(
+            event = "hook",
+            server_id = server.id.0,
+            server = name,
+            snapshot,
+            "{name}: an earlier snapring process ended between the before hook and the after hook of \
+             {snapshot}; the after hook has run now"
+        ),
+        Some(problem) => tracing::error!(
+            event = "hook",
+            server_id = server.id.0,
+            server = name,
+            snapshot,
+            "{name}: an earlier snapring process ended between the before hook and the after hook of \
+             {snapshot}, and the server may still be quiesced: {problem}"
+        ),
+    }
+}
+
+/// Says that a kill would leave the server quiesced.
+pub(super) fn not_noted(server: &Server, problem: &str) {
+    tracing::warn!(
+        event = "hook",
+        server_id = server.id.0,
+        server = server.name.as_str(),
+        "{}: if snapring is killed before the after hook has run, it will not run later: that it is owed \
+         cannot be noted: {problem}",
+        server.name
+    );
+}
+
 /// The report of a rotation whose task did not come to its end.
 #[must_use]
 pub(crate) fn broken_off(server: &Server, tick: Tick, broken: &JoinError) -> Report {

@@ -4,12 +4,14 @@
 //! person's `rotate` beside it) it is a lock on one byte of a file ([`files`]).
 //!
 //! A claim also shows which creates of the server may still have an effect
-//! (`open_creates`), and whether the server is being restored ([`restoring`]).
+//! (`open_creates`), whether the server is being restored ([`restoring`]), and whether it may be
+//! [`quiesced`].
 
 mod files;
 mod location;
 mod open_creates;
 mod owner;
+mod quiesced;
 mod restoring;
 mod waiting;
 

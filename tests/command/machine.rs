@@ -256,3 +256,13 @@ impl Drop for Daemon {
         let _ = self.child.wait();
     }
 }
+
+#[allow(dead_code, reason = "used by tests/process")]
+/// Says that a test needs something that is not there. It fails where `SNAPRING_TEST_NETWORK=required`.
+pub fn skipped(test: &str, needs: &str) {
+    let required = std::env::var("SNAPRING_TEST_NETWORK").is_ok_and(|it| it == "required");
+    assert!(!required, "{test} needs {needs}");
+    // Past the test runner, which shows only what failed.
+    let words = format!("skipped: {test} needs {needs}\n");
+    std::io::Write::write_all(&mut std::io::stderr(), words.as_bytes()).unwrap();
+}

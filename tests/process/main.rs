@@ -12,9 +12,11 @@
     clippy::print_stderr
 )]
 
-mod logs;
 #[allow(dead_code, reason = "shared with tests/command, which uses the rest")]
 #[path = "../command/machine.rs"]
 mod machine;
 
+mod hooks;
 mod locks;
+mod logs;
+mod rings;

@@ -143,7 +143,8 @@ impl Judge {
         let is_left = |row: &&StoredSnapshot| {
             row.status == "failed" && !known.seen_completed.contains(&row.id.0)
         };
-        if managed.iter().any(|row| is_left(row)) {
+        // And one that was first seen by this rotation goes with the next, five minutes later or more.
+        if own.is_empty() && managed.iter().any(is_left) {
             let words = format!("a failed one is left: {}", shown());
             self.violated("L1", words);
         }
@@ -169,9 +170,11 @@ impl Judge {
         };
         // A rotation that is blocked changes nothing: older snapshots of one tick stay.
         let is_blocked = own.is_empty() && !room_can_be_made(&policy, rows, &known, now);
+        let has_strays = rows.iter().any(|row| known.has_strayed(&policy, row));
         let may_stay = |row: &StoredSnapshot| {
             protected.contains(&row.id.0)
                 || is_own(row)
+                || (is_blocked && has_strays)
                 || (is_blocked && completed.iter().all(|(id, _)| *id != row.id.0))
         };
         if managed
@@ -191,6 +194,13 @@ struct Known {
 }
 
 impl Known {
+    /// Whether it is foreign, and the server's own create made it.
+    fn has_strayed(&self, policy: &SimPolicy, row: &StoredSnapshot) -> bool {
+        !is_managed(&policy.prefix, &row.name)
+            && !policy.pins.contains(&row.id.0)
+            && self.made.contains(&row.id.0)
+    }
+
     /// One that was completed and is listed as failed counts as completed, for who remembers; a process
     /// that begins anew without a store takes it for failed.
     fn readings(&self, rows: &[StoredSnapshot]) -> [Vec<StoredSnapshot>; 2] {
@@ -247,12 +257,7 @@ fn room_can_be_made_of(
     const NEW: u64 = u64::MAX;
     let own: Vec<&StoredSnapshot> = rows.iter().filter(|row| is_its_own(policy, row)).collect();
     let failed = own.iter().filter(|row| row.status == "failed").count();
-    let strayed = |row: &StoredSnapshot| {
-        !is_managed(&policy.prefix, &row.name)
-            && !policy.pins.contains(&row.id.0)
-            && known.made.contains(&row.id.0)
-    };
-    let has_strays = rows.iter().any(strayed);
+    let has_strays = rows.iter().any(|row| known.has_strayed(policy, row));
     let completed = own.iter().copied().filter(|row| row.status == "completed");
     let newest = newest(&policy.prefix, completed.clone());
     let mut candidates = one_per_name(&policy.prefix, completed.clone());

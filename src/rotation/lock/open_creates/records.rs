@@ -4,7 +4,7 @@
 //! takes longer counts as failed. A file need not survive a power failure: the requests of a kernel
 //! that is gone do not arrive. `since` says in which boot, and since when, all creates were recorded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -43,6 +43,8 @@ pub(in crate::rotation::lock) enum NoteKind {
     Owner,
     /// It is being restored.
     Restore,
+    /// Its `before` hook was started, and its `after` hook has not run.
+    Quiesced,
 }
 
 impl NoteKind {
@@ -50,7 +52,13 @@ impl NoteKind {
         match self {
             Self::Owner => "owner",
             Self::Restore => "restore",
+            Self::Quiesced => "quiesced",
         }
+    }
+
+    /// Whether it must survive a power failure.
+    fn is_durable(self) -> bool {
+        self == Self::Quiesced
     }
 }
 
@@ -248,6 +256,21 @@ impl Records {
         }
     }
 
+    /// The servers of which there is such a note.
+    pub(in crate::rotation::lock) async fn places(&self, kind: NoteKind) -> HashSet<i64> {
+        match self {
+            Self::None => HashSet::new(),
+            Self::Memory { records, .. } => {
+                let notes = records.notes();
+                notes.keys().filter(|(_, its)| *its == kind).map(|(place, _)| *place).collect()
+            }
+            Self::Directory { directory, clock } => {
+                let directory = directory.clone();
+                bounded(clock, move || directory.places(kind)).await.unwrap_or_default()
+            }
+        }
+    }
+
     pub(in crate::rotation::lock) async fn remove_note(&self, place: i64, kind: NoteKind) {
         match self {
             Self::None => {}
@@ -339,7 +362,21 @@ impl Directory {
         kind: NoteKind,
         text: &str,
     ) -> io::Result<()> {
-        write_new(&self.path_of_note(place, kind), text).map(|_| ())
+        let file = write_new(&self.path_of_note(place, kind), text)?;
+        if kind.is_durable() {
+            file.sync_all()?;
+            File::open(&self.path)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn places(&self, kind: NoteKind) -> HashSet<i64> {
+        let Ok(entries) = self.path.read_dir() else { return HashSet::new() };
+        let place = |path: PathBuf| {
+            let is_one = path.extension().is_some_and(|it| it == kind.extension());
+            i64::from_str_radix(path.file_stem()?.to_str()?, 16).ok().filter(|_| is_one)
+        };
+        entries.filter_map(|entry| place(entry.ok()?.path())).collect()
     }
 
     /// Removes a note, if it says what is expected.

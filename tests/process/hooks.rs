@@ -1,0 +1,97 @@
+//! Hooks that are owed when the process is killed, and what hooks leave behind.
+
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rstest::rstest;
+
+use crate::machine::{Machine, WEB, skipped};
+
+/// A server whose `before` hook kills snapring, once; each hook writes down that it ran.
+async fn machine_with_a_deadly_hook() -> Machine {
+    let machine = Machine::new().await;
+    let (ran, once) = (machine.path("ran"), machine.path("once"));
+    let (ran, once) = (ran.display(), once.display());
+    let before = format!(
+        "echo before $SNAPRING_SNAPSHOT >> {ran}; test -e {once} || {{ : > {once}; kill -KILL $PPID; }}"
+    );
+    let after = format!("echo after $SNAPRING_SNAPSHOT $SNAPRING_RESULT >> {ran}");
+    machine.configure(&format!(
+        "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 * * *\"\nkeep = 3\n[server.hooks]\n\
+         before = [\"/bin/sh\", \"-c\", \"{before}\"]\nafter = [\"/bin/sh\", \"-c\", \"{after}\"]\n"
+    ));
+    machine
+}
+
+/// What ran, each with its snapshot and result.
+fn ran(machine: &Machine) -> Vec<String> {
+    let text = std::fs::read_to_string(machine.path("ran")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[rstest]
+#[case::the_next_daemon(&[])]
+#[case::the_next_rotation_by_hand(&["rotate", "web"])]
+#[case::a_snapshot_by_hand(&["create", "web", "--name", "by-hand"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn after_runs_first_of_all_when_snapring_was_killed_after_before(#[case] next: &[&str]) {
+    let machine = machine_with_a_deadly_hook().await;
+    let mut daemon = machine.daemon();
+    machine.until("a start", || daemon.told("daemon") > 0).await;
+    daemon.signal(Signal::SIGUSR1);
+    daemon.ended().await;
+    let quiesced = ran(&machine);
+    let [before] = quiesced.as_slice() else { panic!("{quiesced:?}") };
+    let snapshot = before.strip_prefix("before ").unwrap();
+    let owed = format!("after {snapshot} failed");
+
+    if next.is_empty() {
+        let daemon = machine.daemon();
+        machine.until("the owed hook", || ran(&machine).len() > 1).await;
+        machine.until("a word of it", || daemon.log().contains("the after hook has run now")).await;
+    } else {
+        let (exit, out, err) = machine.run(next);
+        assert_eq!(exit, 0, "{out}{err}");
+    }
+    assert_eq!(ran(&machine)[1], owed);
+    // It is owed no more.
+    let (exit, out, err) = machine.run(&["rotate", "web"]);
+    assert_eq!(exit, 0, "{out}{err}");
+    assert_eq!(ran(&machine).iter().filter(|line| **line == owed).count(), 1);
+}
+
+/// In a process table of its own, where snapring is the first process.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_process_of_a_container_leaves_no_zombies() {
+    let possible =
+        Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).status();
+    if !possible.is_ok_and(|status| status.success()) {
+        skipped("the_first_process_of_a_container_leaves_no_zombies", "root and unshare");
+        return;
+    }
+    let machine = Machine::new().await;
+    let seen = machine.path("seen");
+    // Leaves a child that ends on its own, and counts the zombies of earlier ones.
+    let hook = format!(
+        "sleep 0.1 & grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l >> {}",
+        seen.display()
+    );
+    machine.configure(&format!(
+        "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/3 * * * * *\"\nkeep = 2\nmin_interval = \"0s\"\n\
+         [server.hooks]\nbefore = [\"/bin/sh\", \"-c\", \"{hook}\"]\n"
+    ));
+    let inner = machine.command(&["run"]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inner.get_program());
+    command.args(inner.get_args()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let daemon = machine.start(command, |_, _| {});
+    let counts = || std::fs::read_to_string(&seen).unwrap_or_default();
+    machine.until("five rotations", || counts().lines().count() >= 5).await;
+    // Each look comes seconds after what the rotation before it left has ended.
+    let counts = counts();
+    assert!(counts.lines().all(|count| count.trim() == "0"), "{counts}{}", daemon.log());
+    assert!(!machine.names(WEB).is_empty());
+    machine.clock.sleep(Duration::ZERO).await;
+}
