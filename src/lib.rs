@@ -18,8 +18,8 @@
 //! - [`clock`], [`backoff`], [`paths`], [`readable`], [`interner`]: what all of them share
 
 pub use snapring_core::{
-    call, completion, moment, naming, pins, plan, policy, polling, report, ring, schedule, server,
-    snapshot, timetable,
+    answer, call, completion, moment, naming, patience, pins, plan, policy, polling, report, ring,
+    schedule, server, snapshot, timetable,
 };
 
 mod backoff;

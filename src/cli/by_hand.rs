@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Verdict;
 use crate::call::Outcome;
 use crate::cli::console;
 use crate::cli::error::CommandError;
@@ -118,7 +119,7 @@ pub(super) async fn create(
     let made = match created {
         Ok(made) => made,
         Err(problem) => {
-            if !problem.outcome().is_some_and(Outcome::leaves_open) {
+            if problem.verdict() != Verdict::Unknown {
                 return Err(problem.into());
             }
             console::note(&format!("{problem}; looking whether it was made all the same"));

@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::call::Outcome;
+use crate::answer::Verdict;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
@@ -126,7 +126,7 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
     let _claim = by_hand::claim(&setup, snapshot.server)?;
     let scope = by_hand::scope(&setup, snapshot.server, shutdown);
     client.restore(&snapshot, &scope).await.map_err(|problem| {
-        if !problem.outcome().is_some_and(Outcome::may_pass) {
+        if problem.verdict() != Verdict::Unknown {
             return problem.into();
         }
         let text = problem.to_string();

@@ -35,6 +35,7 @@ use crate::call::{CallError, Outcome};
 use crate::completion::NextLook;
 use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
+use crate::patience::Patience;
 use crate::plan::{AskedBy, Creation, Deletion, Progress};
 use crate::polling::CompletionTimes;
 use crate::report::{KnownCause, Report, RotationOutcome};
@@ -243,6 +244,7 @@ pub struct Rotation {
     ledger: Ledger,
     progress: Progress,
     tries: CreateTries,
+    postponed: Option<delete::Postponed>,
     before_hook_ran: bool,
     created: Option<String>,
     deleted: Vec<String>,
@@ -255,6 +257,8 @@ pub struct Rotation {
 struct CreateTries {
     /// How many were sent.
     sent: u32,
+    /// Whether one more may be sent after a failure.
+    patience: Patience,
     /// From this uptime on, a listing shows which of them were carried out.
     settled_at: Duration,
     /// One was rejected because the ring was full, and room was made a second time.
@@ -279,6 +283,7 @@ impl Rotation {
             state: State::Ended,
             progress: Progress::default(),
             tries: CreateTries::default(),
+            postponed: None,
             before_hook_ran: false,
             created: None,
             deleted: Vec::new(),

@@ -29,12 +29,13 @@ latency=200ms        the answer takes that long, half of it before the act, half
 hang                 no answer, nothing is done
 hang-after           it is done, then no answer
 status=500           this answer, nothing is done; with retry-after=30 or a date
-status-after=500     it is done, then this answer
+status-after=500     it is done, then this answer; 206 keeps the body
 drop-before          the connection closes, nothing is done
 drop-after           it is done, then the connection closes
 torn                 it is done; half of the body comes, then the connection closes
 empty | garbage      it is done; the body is empty, or no JSON
 huge                 it is done; the body is larger than 8 MiB
+header=age:600       a read whose answer has this header too: age, link or content-range
 wrong-count          a listing whose `count` is not the number of its rows
 foreign-next         a listing whose `next` names another host; needs listings in pages
 fails                a create that will fail
@@ -43,6 +44,29 @@ vanishes             a create whose snapshot disappears instead of being complet
 stray=25s            the request reaches the provider that much later, even if the client has given up
 late=5s              a created snapshot is missing from listings that long
 linger=5s            a deleted snapshot stays in listings that long";
+
+/// A header that a read's answer may have besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderName {
+    /// `Age`.
+    Age,
+    /// `Link`.
+    Link,
+    /// `Content-Range`.
+    ContentRange,
+}
+
+impl HeaderName {
+    const ALL: [Self; 3] = [Self::Age, Self::Link, Self::ContentRange];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Link => "link",
+            Self::ContentRange => "content-range",
+        }
+    }
+}
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +93,8 @@ pub enum Effect {
     Garbage,
     /// More than anybody reads.
     Huge,
+    /// A header besides.
+    Header(HeaderName, String),
     /// A `count` that is one too high.
     WrongCount,
     /// A `next` link to another host.
@@ -103,6 +129,7 @@ impl fmt::Display for Effect {
             Self::Empty => out.write_str("empty"),
             Self::Garbage => out.write_str("garbage"),
             Self::Huge => out.write_str("huge"),
+            Self::Header(name, value) => write!(out, "header={}:{value}", name.as_str()),
             Self::WrongCount => out.write_str("wrong-count"),
             Self::ForeignNext => out.write_str("foreign-next"),
             Self::Fails => out.write_str("fails"),
@@ -135,6 +162,7 @@ impl Effect {
             | Self::Huge
             | Self::Stray(_) => true,
             Self::Latency(_)
+            | Self::Header(..)
             | Self::WrongCount
             | Self::ForeignNext
             | Self::Fails
@@ -149,6 +177,7 @@ impl Effect {
     fn only_of(&self) -> &'static [Operation] {
         match self {
             Self::WrongCount | Self::ForeignNext => &[Operation::List],
+            Self::Header(..) => &[Operation::List, Operation::Servers, Operation::Account],
             Self::Fails | Self::NeverCompletes | Self::Vanishes | Self::Late(_) => {
                 &[Operation::Create]
             }
@@ -164,6 +193,7 @@ impl Effect {
             Self::Latency(_)
                 | Self::Status(..)
                 | Self::StatusAfter(_)
+                | Self::Header(..)
                 | Self::Stray(_)
                 | Self::Late(_)
                 | Self::Linger(_)
@@ -277,6 +307,18 @@ impl FromStr for Fault {
             "empty" => Effect::Empty,
             "garbage" => Effect::Garbage,
             "huge" => Effect::Huge,
+            "header" => {
+                let known = value.split_once(':').and_then(|(name, value)| {
+                    let known = HeaderName::ALL.into_iter().find(|known| known.as_str() == name)?;
+                    Some((known, value.trim()))
+                });
+                let (name, value) = known.ok_or_else(|| {
+                    explain(&format!(
+                        "{value:?} is not a header (age, link, content-range) like age:600"
+                    ))
+                })?;
+                Effect::Header(name, value.to_owned())
+            }
             "wrong-count" => Effect::WrongCount,
             "foreign-next" => Effect::ForeignNext,
             "fails" => Effect::Fails,
@@ -420,6 +462,8 @@ mod tests {
     #[case("create:stray=25s,times=1")]
     #[case("delete:stray=50s")]
     #[case("restore:stray=1m10s,chance=0.5")]
+    #[case("list:header=age:600,times=1")]
+    #[case("list:header=link:<http://x/?page=2>; rel=next,chance=0.5")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {
         assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
     }
@@ -437,6 +481,8 @@ mod tests {
     #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a span of time")]
+    #[case("list:header=etag:x", "not a header (age, link, content-range)")]
+    #[case("create:header=age:5", "goes with list, servers, account only")]
     #[case("create:stray", "not a span of time")]
     #[case("list:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]
     #[case("any:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]

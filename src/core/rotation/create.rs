@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::list::LookFor;
 use super::{Action, End, LEAST_TIME, Next, Remark, Rotation, State};
+use crate::answer::Verdict;
 use crate::call::{CallError, Outcome};
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
@@ -22,14 +23,16 @@ pub struct CreateSpans {
 }
 
 impl CreateSpans {
-    /// How long after this outcome (`None`: not sent) a listing shows whether the create was carried
-    /// out.
+    /// How long after this answer a listing shows whether the create was carried out.
     #[must_use]
-    pub fn settled_in(self, outcome: Option<Outcome>) -> Duration {
-        match outcome {
-            None | Some(Outcome::Unauthorized | Outcome::NotFound) => Duration::ZERO,
-            Some(Outcome::Transport) => self.shows_up_within,
-            Some(_) => self.settle,
+    pub fn settled_in(self, answer: &Result<Snapshot, CallError>) -> Duration {
+        let Err(error) = answer else { return self.settle };
+        match (error.outcome(), error.verdict()) {
+            (None | Some(Outcome::Unauthorized | Outcome::NotFound), _)
+            | (Some(Outcome::Transport), Verdict::NotDone) => Duration::ZERO,
+            (Some(Outcome::Transport), _) => self.shows_up_within,
+            // A rejected one too: a proxy may have turned the answer into a redirect, say.
+            (Some(_), _) => self.settle,
         }
     }
 }
@@ -69,13 +72,14 @@ impl Rotation {
         };
         self.ledger.lap("create", now);
         self.tries.sent += 1;
-        match error.outcome() {
-            Some(outcome) if outcome.leaves_open() => {
-                self.look_for_unanswered_create(&creation, before, error, now)
-            }
-            Some(Outcome::Throttled) => self.back_off(error, now),
+        match (error.outcome(), error.verdict()) {
+            (_, Verdict::Unknown) => self.look_for_unanswered_create(&creation, before, error, now),
             // The answer does not say whether the ring was full.
-            Some(Outcome::Rejected) => self.look(Sharing::Alone, LookFor::RejectedCreate(error)),
+            (Some(Outcome::Rejected), _) => {
+                self.look(Sharing::Alone, LookFor::RejectedCreate(error))
+            }
+            // There was no connection.
+            (Some(Outcome::Transport), _) => self.back_off(error, now.uptime, now),
             _ => self.give_up(error, now),
         }
     }
@@ -129,7 +133,7 @@ impl Rotation {
                 ));
                 self.give_up(end, now)
             }
-            None => self.back_off(create.error, now),
+            None => self.back_off(create.error, create.since, now),
         }
     }
 
@@ -150,10 +154,15 @@ impl Rotation {
         self.consider(ring, now)
     }
 
-    /// Waits, then lists and tries again, unless tries or time are used up.
-    fn back_off(&mut self, error: CallError, now: Moment) -> Next {
-        let wait = self.limits.backoff.next().unwrap_or_default();
-        if self.tries.sent > self.limits.retries || !self.ledger.has_time_for(wait, now) {
+    /// Waits, then lists and tries again, unless tries or time are used up. The create was answered at
+    /// `since`, and the provider may have asked to wait from then on.
+    fn back_off(&mut self, error: CallError, since: Duration, now: Moment) -> Next {
+        let asked = error.retry_after().unwrap_or_default();
+        let asked = asked.saturating_sub(now.uptime.saturating_sub(since));
+        let wait = self.limits.backoff.next().unwrap_or_default().max(asked);
+        let retries = self.limits.retries;
+        let allows = |outcome| self.tries.patience.allows(outcome, retries, wait, now.uptime);
+        if !error.outcome().is_some_and(allows) || !self.ledger.has_time_for(wait, now) {
             return self.give_up(error, now);
         }
         self.enter(State::Pausing, Action::Wait(wait))
