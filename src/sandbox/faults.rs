@@ -29,7 +29,7 @@ latency=200ms        the answer takes that long, half of it before the act, half
 hang                 no answer, nothing is done
 hang-after           it is done, then no answer
 status=500           this answer, nothing is done; with retry-after=30 or a date
-status-after=500     it is done, then this answer; 206 keeps the body
+status-after=500     it is done, then this answer, also with retry-after; 206 keeps the body
 drop-before          the connection closes, nothing is done
 drop-after           it is done, then the connection closes
 torn                 it is done; half of the body comes, then the connection closes
@@ -80,7 +80,7 @@ pub enum Effect {
     /// Another answer instead of the act.
     Status(u16, Option<String>),
     /// Another answer after the act.
-    StatusAfter(u16),
+    StatusAfter(u16, Option<String>),
     /// The connection closes before the act.
     DropBefore,
     /// The connection closes after the act.
@@ -122,7 +122,10 @@ impl fmt::Display for Effect {
             Self::HangAfter => out.write_str("hang-after"),
             Self::Status(status, None) => write!(out, "status={status}"),
             Self::Status(status, Some(wait)) => write!(out, "status={status},retry-after={wait}"),
-            Self::StatusAfter(status) => write!(out, "status-after={status}"),
+            Self::StatusAfter(status, None) => write!(out, "status-after={status}"),
+            Self::StatusAfter(status, Some(wait)) => {
+                write!(out, "status-after={status},retry-after={wait}")
+            }
             Self::DropBefore => out.write_str("drop-before"),
             Self::DropAfter => out.write_str("drop-after"),
             Self::Torn => out.write_str("torn"),
@@ -153,7 +156,7 @@ impl Effect {
             Self::Hang
             | Self::HangAfter
             | Self::Status(..)
-            | Self::StatusAfter(_)
+            | Self::StatusAfter(..)
             | Self::DropBefore
             | Self::DropAfter
             | Self::Torn
@@ -192,7 +195,7 @@ impl Effect {
             self,
             Self::Latency(_)
                 | Self::Status(..)
-                | Self::StatusAfter(_)
+                | Self::StatusAfter(..)
                 | Self::Header(..)
                 | Self::Stray(_)
                 | Self::Late(_)
@@ -300,7 +303,7 @@ impl FromStr for Fault {
             "hang" => Effect::Hang,
             "hang-after" => Effect::HangAfter,
             "status" => Effect::Status(status(value)?, None),
-            "status-after" => Effect::StatusAfter(status(value)?),
+            "status-after" => Effect::StatusAfter(status(value)?, None),
             "drop-before" => Effect::DropBefore,
             "drop-after" => Effect::DropAfter,
             "torn" => Effect::Torn,
@@ -378,7 +381,7 @@ impl FromStr for Fault {
                         .filter(|chance| (0.0..=1.0).contains(chance))
                         .ok_or_else(|| explain("a chance is a number from 0 to 1"))?;
                 }
-                ("retry-after", Effect::Status(_, wait)) => *wait = Some(value.to_owned()),
+                ("retry-after", Effect::Status(_, wait) | Effect::StatusAfter(_, wait)) => *wait = Some(value.to_owned()),
                 (other, _) => {
                     return Err(explain(&format!(
                         "{other:?} is no condition (times, after, server, chance; retry-after with status)"
@@ -462,6 +465,7 @@ mod tests {
     #[case("create:stray=25s,times=1")]
     #[case("delete:stray=50s")]
     #[case("restore:stray=1m10s,chance=0.5")]
+    #[case("create:status-after=429,retry-after=30,times=1")]
     #[case("list:header=age:600,times=1")]
     #[case("list:header=link:<http://x/?page=2>; rel=next,chance=0.5")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {

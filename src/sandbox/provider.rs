@@ -838,12 +838,11 @@ fn spoil(reply: Reply, effects: &[Effect]) -> Option<Reply> {
         match effect {
             Effect::DropAfter => return None,
             // Only the status says that it is not the whole.
-            Effect::StatusAfter(206) => return Some(Reply { status: 206, ..reply }),
-            Effect::StatusAfter(status) => {
-                return Some(Reply::detail(
-                    *status,
-                    &format!("{status} after the act, by request"),
-                ));
+            Effect::StatusAfter(206, _) => return Some(Reply { status: 206, ..reply }),
+            Effect::StatusAfter(status, wait) => {
+                let words = format!("{status} after the act, by request");
+                let reply = Reply::detail(*status, &words);
+                return Some(Reply { retry_after: wait.clone(), ..reply });
             }
             Effect::Torn => return Some(with_a_body(reply)),
             Effect::Empty => return Some(Reply { body: Vec::new(), ..with_a_body(reply) }),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::naming::SnapshotId;
+use crate::answer::Headers;
 use crate::provider::transport::Response;
 
 /// A transport that treats listings of the account in a way of its own.
@@ -39,6 +40,7 @@ fn answer(status: u16, body: &serde_json::Value, retry_after: Option<&str>) -> R
     Response {
         status,
         retry_after: retry_after.map(str::to_owned),
+        headers: Headers::default(),
         body: Ok(serde_json::to_vec(body).unwrap()),
     }
 }
