@@ -381,7 +381,9 @@ impl FromStr for Fault {
                         .filter(|chance| (0.0..=1.0).contains(chance))
                         .ok_or_else(|| explain("a chance is a number from 0 to 1"))?;
                 }
-                ("retry-after", Effect::Status(_, wait) | Effect::StatusAfter(_, wait)) => *wait = Some(value.to_owned()),
+                ("retry-after", Effect::Status(_, wait) | Effect::StatusAfter(_, wait)) => {
+                    *wait = Some(value.to_owned())
+                }
                 (other, _) => {
                     return Err(explain(&format!(
                         "{other:?} is no condition (times, after, server, chance; retry-after with status)"

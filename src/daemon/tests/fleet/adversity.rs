@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::naming::SnapshotId;
 use crate::answer::Headers;
+use crate::naming::SnapshotId;
 use crate::provider::transport::Response;
 
 /// A transport that treats listings of the account in a way of its own.

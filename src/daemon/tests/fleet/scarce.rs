@@ -26,12 +26,14 @@ impl Transport for Scarce {
             return self.memory.exchange(request);
         }
         let retry_after = Some((wait.as_secs() + 1).to_string());
-        Box::pin(async move { Ok(Response {
+        Box::pin(async move {
+            Ok(Response {
                 status: 429,
                 retry_after,
                 headers: Headers::default(),
                 body: Ok(Vec::new()),
-            }) })
+            })
+        })
     }
 }
 
