@@ -23,6 +23,7 @@ use crate::sandbox::provider::{Options, Provider, StoredSnapshot};
 mod cost;
 mod late;
 mod limits;
+mod throttled;
 
 const WEB: ServerId = ServerId(101);
 

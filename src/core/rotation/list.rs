@@ -100,7 +100,11 @@ impl Rotation {
             self.ledger.allow(LEAST_TIME, now);
             return self.consider(ring, now);
         };
-        let wait = settled_at.saturating_sub(now.uptime);
+        let wait = match settled_at.saturating_sub(now.uptime) {
+            // A cache gave a listing from before that moment.
+            Duration::ZERO => polling::FIRST,
+            wait => wait,
+        };
         self.remarks.push(Remark::EarlierCreate(wait));
         self.ledger.allow(wait.saturating_add(LEAST_TIME), now);
         let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
