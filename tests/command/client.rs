@@ -32,7 +32,10 @@ async fn client(server: &MockServer) -> Client {
 async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
-    let error = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap_err();
+    let client = client(&server).await;
+    // Less than the shortest wait before another attempt.
+    let scope = CallContext::until(client.clock().now().uptime + Duration::from_secs(1));
+    let error = client.list(ServerId(1), &scope).await.unwrap_err();
     (error.outcome().unwrap(), error.to_string())
 }
 
