@@ -4,7 +4,7 @@
 //! behalf; its [`shared_listing`] lets servers that are looked at together share one listing. Below it,
 //! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`] and
 //! [`retry_after`] give bytes a meaning, [`pagination`] puts pages together, [`admission`]
-//! says who may send when, and [`call_event`] writes the one event that each call leaves.
+//! and [`throttle`] say who may send when, and [`call_event`] writes the one event that each call leaves.
 
 mod admission;
 pub mod body;
@@ -23,5 +23,6 @@ mod retry;
 pub mod retry_after;
 pub mod settings;
 pub(crate) mod shared_listing;
+mod throttle;
 pub(crate) mod token_state;
 pub mod transport;

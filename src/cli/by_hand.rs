@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Verdict;
 use crate::call::Outcome;
 use crate::cli::console;
 use crate::cli::error::CommandError;
@@ -183,9 +184,15 @@ pub(super) async fn create(
     let create = ToSend { creation: &creation, description, attempt: 1, spans };
     let (created, settled_at) = send_create(client, claim, create, &scope).await;
     let made = match created {
+        Ok(made) if made.name != name => {
+            return Err(CommandError::Failed(format!(
+                "{name} was asked for, and the provider made {} ({})",
+                made.name, made.id
+            )));
+        }
         Ok(made) => made,
         Err(problem) => {
-            if !problem.outcome().is_some_and(Outcome::leaves_open) {
+            if problem.verdict() != Verdict::Unknown {
                 return Err(problem.into());
             }
             console::note(&format!("{problem}; looking whether it was made all the same"));

@@ -3,6 +3,7 @@
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Verdict;
 use crate::call::CallError;
 use crate::cli::by_hand::{self, Wanted};
 use crate::cli::error::CommandError;
@@ -167,7 +168,7 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
 
 /// Whether the provider may have begun a restore that it did not confirm.
 fn may_have_begun(problem: &CallError) -> bool {
-    problem.outcome().is_some_and(|outcome| outcome.leaves_open() || outcome.may_pass())
+    problem.verdict() == Verdict::Unknown
 }
 
 /// Keeps other snapring processes away from the server until the restore must have ended.

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::answer::Verdict;
 
 /// What is asked of the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -61,6 +64,8 @@ pub enum Outcome {
     Unauthorized,
     /// 404.
     NotFound,
+    /// 408, 409, 423, 425: not now.
+    Busy,
     /// 429.
     Throttled,
     /// 5xx.
@@ -79,6 +84,7 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
+            Self::Busy => "busy",
             Self::Throttled => "throttled",
             Self::ServerError => "server_error",
             Self::Transport => "transport",
@@ -92,6 +98,7 @@ impl Outcome {
             200..=299 => Self::Ok,
             401 | 403 => Self::Unauthorized,
             404 => Self::NotFound,
+            408 | 409 | 423 | 425 => Self::Busy,
             429 => Self::Throttled,
             300..=499 => Self::Rejected,
             500..=599 => Self::ServerError,
@@ -100,16 +107,17 @@ impl Outcome {
         }
     }
 
-    /// Whether a change that ended so may have been carried out, or may still be: only a listing shows.
-    #[must_use]
-    pub fn leaves_open(self) -> bool {
-        matches!(self, Self::Malformed | Self::ServerError | Self::Transport)
-    }
-
     /// Whether the same call may succeed if it is made again a little later.
     #[must_use]
     pub fn may_pass(self) -> bool {
-        matches!(self, Self::Malformed | Self::Throttled | Self::ServerError | Self::Transport)
+        match self {
+            Self::Malformed
+            | Self::Busy
+            | Self::Throttled
+            | Self::ServerError
+            | Self::Transport => true,
+            Self::Ok | Self::Rejected | Self::Unauthorized | Self::NotFound => false,
+        }
     }
 }
 
@@ -126,6 +134,17 @@ pub struct Failure {
     pub message: String,
     /// How long the provider asked to wait, for [`Outcome::Throttled`].
     pub retry_after: Option<Duration>,
+    /// Whether the provider may have received it. `false` only if that is certain: there was no
+    /// connection.
+    pub was_sent: bool,
+}
+
+impl Failure {
+    /// What is known of what was asked for.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.was_sent { Verdict::of(self.operation, self.outcome) } else { Verdict::NotDone }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -158,6 +177,9 @@ pub enum CallError {
     /// It was not sent: its turn did not come within the time allowed.
     #[error("the provider gave no turn for this within the time allowed")]
     OutOfTime,
+    /// It was not sent: the provider asked to wait for longer than the time allowed.
+    #[error("throttled by the provider until {0}")]
+    Throttled(Timestamp),
     /// It was not sent: there is no token.
     #[error("{0}")]
     NoToken(String),
@@ -173,7 +195,26 @@ impl CallError {
             | Self::Pinned
             | Self::Interrupted
             | Self::OutOfTime
+            | Self::Throttled(_)
             | Self::NoToken(_) => None,
+        }
+    }
+
+    /// What is known of what was asked for.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Failed(failure) => failure.verdict(),
+            _ => Verdict::NotDone,
+        }
+    }
+
+    /// How long the provider asked to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Failed(failure) => failure.retry_after,
+            _ => None,
         }
     }
 }

@@ -7,14 +7,16 @@
 //! - [`schedule`], [`timetable`]: when
 //! - [`plan`], [`pins`]: what to create and delete
 //! - [`polling`], [`completion`]: how to wait for a snapshot
-//! - [`call`]: how a call to the provider ended
+//! - [`call`], [`answer`], [`patience`]: how a call to the provider ended, what that means, what is retried
 //! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
 
+pub mod answer;
 pub mod call;
 pub mod completion;
 pub mod memory;
 pub mod moment;
 pub mod naming;
+pub mod patience;
 pub mod pins;
 pub mod plan;
 pub mod policy;

@@ -131,7 +131,10 @@ impl RingMemory {
             !forget
         });
         self.deleted.retain(|it| listed(it.id));
-        self.strays.retain(|id| listed(*id));
+        // One that the provider has just told of may be listed later.
+        if self.before_create.is_none() {
+            self.strays.retain(|id| listed(*id));
+        }
         if let Some(before) = &self.before_create {
             for Slot { snapshot, holder } in ring.slots() {
                 let is_known = self.strays.contains(&snapshot.id);

@@ -23,4 +23,18 @@ impl Moment {
         let by_wall = Duration::try_from(later.wall.duration_since(self.wall)).unwrap_or_default();
         by_wall.max(later.uptime.saturating_sub(self.uptime))
     }
+
+    /// The moment so long before this one.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        let uptime = self.uptime.saturating_sub(span);
+        let wall = self.wall.checked_sub(span).unwrap_or(Timestamp::MIN);
+        Self { wall, uptime }
+    }
+
+    /// The earlier one by each clock, so that nothing looks fresher than it is.
+    #[must_use]
+    pub fn earliest(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), uptime: self.uptime.min(other.uptime) }
+    }
 }

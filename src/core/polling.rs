@@ -104,7 +104,12 @@ pub fn settling(passed: Duration) -> Duration {
 /// was asked for at `settled_at`.
 #[must_use]
 pub fn until_settled(since: Duration, settled_at: Duration, now: Duration) -> Duration {
-    settling(now.saturating_sub(since)).min(settled_at.saturating_sub(now))
+    let wait = settling(now.saturating_sub(since));
+    match settled_at.saturating_sub(now) {
+        // Caches give listings from before that moment.
+        Duration::ZERO => wait,
+        left => wait.min(left),
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use crate::completion::NextLook;
 use crate::memory::RingMemory;
 use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
+use crate::patience::Patience;
 use crate::plan::{AskedBy, Creation, Deletion, Progress};
 use crate::polling::CompletionTimes;
 use crate::report::{KnownCause, Report, RotationOutcome};
@@ -251,6 +252,7 @@ pub struct Rotation {
     ledger: Ledger,
     progress: Progress,
     tries: CreateTries,
+    postponed: Option<delete::Postponed>,
     before_hook_ran: bool,
     created: Option<String>,
     deleted: Vec<String>,
@@ -267,6 +269,8 @@ pub struct Rotation {
 struct CreateTries {
     /// How many were sent.
     sent: u32,
+    /// Whether one more may be sent after a failure.
+    patience: Patience,
     /// From this uptime on, a listing shows which of them were carried out.
     settled_at: Duration,
     /// One may have been carried out, by its answer.
@@ -294,6 +298,7 @@ impl Rotation {
             state: State::Ended,
             progress: Progress { memory, ..Progress::default() },
             tries: CreateTries::default(),
+            postponed: None,
             before_hook_ran: false,
             created: None,
             deleted: Vec::new(),

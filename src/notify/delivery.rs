@@ -139,7 +139,7 @@ impl Delivery {
             if tried.outcome == Outcome::Ok {
                 return self.tell(bundle, last.as_ref(), tries, passed(), None);
             }
-            if !tried.outcome.may_pass() && tried.status != Some(REQUEST_TIMEOUT) {
+            if !tried.outcome.may_pass() {
                 break "it will not pass";
             }
             if tries == TRIES {
@@ -195,6 +195,3 @@ impl Delivery {
         }
     }
 }
-
-/// The service gave up waiting for the request: the one 4xx besides 429 that may pass.
-const REQUEST_TIMEOUT: u16 = 408;

@@ -1,17 +1,18 @@
-//! Who may send a request, and when: so many under way at once, so many a minute, and nobody while
-//! the provider has asked the account to wait.
+//! Who may send a request, and when: the number of requests under way, the rate, and what the provider
+//! has asked the account to wait for. All clients of an account share one.
 //!
 //! A create or a delete rests on a listing that grows old, so it goes before listings: of those,
 //! only one at a time stands in the line. A changing call then waits for at most one listing
 //! beside the changing calls before it, however many servers are due.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::provider::throttle::{Caller, News, Throttle};
 
 /// What a request is for, as far as the line is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,101 +27,173 @@ pub(super) enum Urgency {
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     clock: Clock,
-    /// One look at a time may stand in the line.
-    looks: Arc<tokio::sync::Mutex<()>>,
-    /// The line itself: its head waits for the gate, the pace and a free place.
-    line: Arc<tokio::sync::Mutex<()>>,
-    under_way: Arc<Semaphore>,
-    /// Between the beginnings of two requests; zero: no limit.
-    pace: Duration,
-    gate: Arc<Mutex<Gate>>,
+    shared: Arc<Shared>,
 }
 
-/// In the clock's uptime.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+struct Shared {
+    /// One look at a time may stand in the line.
+    looks: tokio::sync::Mutex<()>,
+    /// The line itself: its head waits for the gate, the pace and a free place.
+    line: tokio::sync::Mutex<()>,
+    gate: Mutex<Gate>,
+    /// A place was freed, or there are more. Only the head of the line waits for it.
+    freed: Notify,
+}
+
+#[derive(Debug)]
 struct Gate {
-    /// Closed for the whole account until then, since the provider asked for it.
-    closed_until: Duration,
+    max_in_flight: usize,
+    under_way: usize,
+    /// A call is under way that was sent alone.
+    is_probing: bool,
+    /// Between the beginnings of two requests; zero: no limit.
+    pace: Duration,
+    /// In the clock's uptime.
     next_start: Duration,
+    throttle: Throttle,
+}
+
+/// What the head of the line does next.
+enum Step {
+    Go(Admitted),
+    Sleep(Duration),
+    AwaitPlace,
 }
 
 /// The right to have one request under way; ends when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Admitted<'a>(
-    #[expect(dead_code, reason = "held for its drop")] SemaphorePermit<'a>,
-);
+pub(super) struct Admitted {
+    shared: Arc<Shared>,
+    is_probe: bool,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut gate = self.shared.gate();
+        gate.under_way -= 1;
+        gate.is_probing &= !self.is_probe;
+        drop(gate);
+        self.shared.freed.notify_one();
+    }
+}
+
+impl Admitted {
+    /// The provider has answered, and did not ask to wait.
+    pub(super) fn was_not_throttled(&self) {
+        if self.is_probe {
+            self.shared.gate().throttle.probe_passed();
+        }
+    }
+}
+
+impl Shared {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Admission {
     /// A line for `max_in_flight` requests at once and `requests_per_minute` (0: no limit).
     #[must_use]
     pub(super) fn new(clock: Clock, max_in_flight: NonZeroUsize, requests_per_minute: u32) -> Self {
-        Self {
-            clock,
-            looks: Arc::default(),
-            line: Arc::default(),
-            under_way: Semaphore::new(max_in_flight.get().min(Semaphore::MAX_PERMITS)).into(),
+        let gate = Gate {
+            max_in_flight: max_in_flight.get(),
+            under_way: 0,
+            is_probing: false,
             pace: Duration::from_secs(60).checked_div(requests_per_minute).unwrap_or_default(),
-            gate: Arc::default(),
-        }
+            next_start: Duration::ZERO,
+            throttle: Throttle::default(),
+        };
+        let shared = Shared {
+            looks: tokio::sync::Mutex::default(),
+            line: tokio::sync::Mutex::default(),
+            gate: Mutex::new(gate),
+            freed: Notify::new(),
+        };
+        Self { clock, shared: Arc::new(shared) }
     }
 
-    /// The same, for an account that has another line already: what the provider asked one of them to
-    /// wait for holds both, and none begins before it may after the other.
+    /// The line that the account has already, with this one's limits from now on.
     #[must_use]
     pub(super) fn beside(self, other: &Self) -> Self {
-        Self { gate: Arc::clone(&other.gate), ..self }
+        let (max_in_flight, pace) = {
+            let gate = self.shared.gate();
+            (gate.max_in_flight, gate.pace)
+        };
+        let mut gate = other.shared.gate();
+        (gate.max_in_flight, gate.pace) = (max_in_flight, pace);
+        drop(gate);
+        other.shared.freed.notify_one();
+        Self { clock: self.clock, shared: Arc::clone(&other.shared) }
     }
 
     /// Waits for one's turn. May be dropped at any time; the turn then goes to the next one.
-    pub(super) async fn admit(&self, urgency: Urgency) -> Admitted<'_> {
+    pub(super) async fn admit(&self, urgency: Urgency) -> Admitted {
         let _only_look = match urgency {
-            Urgency::Look => Some(self.looks.lock().await),
+            Urgency::Look => Some(self.shared.looks.lock().await),
             Urgency::Change => None,
         };
-        let _head_of_the_line = self.line.lock().await;
+        let _head_of_the_line = self.shared.line.lock().await;
         loop {
-            let wait = self.time_to_wait();
-            if !wait.is_zero() {
-                self.clock.sleep(wait).await;
-                continue;
-            }
-            // The gate may close while a place becomes free; then it is waited for again.
-            if let Ok(place) = self.under_way.acquire().await
-                && self.start()
-            {
-                return Admitted(place);
+            match self.step() {
+                Step::Go(admitted) => return admitted,
+                Step::Sleep(span) => self.clock.sleep(span).await,
+                Step::AwaitPlace => self.shared.freed.notified().await,
             }
         }
     }
 
-    /// Closes the gate for the whole account for `span` from now, unless it is closed for longer.
-    pub(super) fn close_for(&self, span: Duration) {
-        let until = self.clock.now().uptime.saturating_add(span);
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        gate.closed_until = gate.closed_until.max(until);
-    }
-
-    fn time_to_wait(&self) -> Duration {
-        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        gate.closed_until.max(gate.next_start).saturating_sub(self.clock.now().uptime)
-    }
-
-    /// Notes the beginning of a request, if the gate is open.
-    fn start(&self) -> bool {
+    fn step(&self) -> Step {
         let now = self.clock.now().uptime;
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = gate.closed_until.max(gate.next_start) <= now;
-        if open {
-            gate.next_start = now.saturating_add(self.pace);
+        let mut gate = self.shared.gate();
+        let opens_at = gate.throttle.closed_until().max(gate.next_start);
+        let is_probe = gate.throttle.is_careful();
+        if opens_at > now {
+            return Step::Sleep(opens_at.saturating_sub(now));
         }
-        open
+        if gate.under_way >= gate.max_in_flight || (is_probe && gate.is_probing) {
+            return Step::AwaitPlace;
+        }
+        gate.under_way += 1;
+        gate.is_probing |= is_probe;
+        gate.next_start = now.saturating_add(gate.pace);
+        Step::Go(Admitted { shared: Arc::clone(&self.shared), is_probe })
+    }
+
+    /// A call was throttled. See [`Throttle::throttled`].
+    pub(super) fn throttled(
+        &self,
+        caller: Caller,
+        asked: Option<Duration>,
+        guess: Duration,
+    ) -> Option<News> {
+        let now = self.clock.now().uptime;
+        self.shared.gate().throttle.throttled(caller, asked, guess, now)
+    }
+
+    /// Until when the whole account waits, in uptime.
+    pub(super) fn closed_until(&self) -> Duration {
+        self.shared.gate().throttle.closed_until()
+    }
+
+    /// Until when this caller has to wait by itself. See [`Throttle::held_until`].
+    pub(super) fn held_until(&self, caller: Caller) -> Option<Duration> {
+        self.shared.gate().throttle.held_until(caller, self.clock.now().uptime)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Operation;
+
+    const ACCOUNT: Caller = Caller { operation: Operation::List, server: None, tick: None };
+
+    fn seconds(span: u64) -> Duration {
+        Duration::from_secs(span)
+    }
 
     fn admission(max_in_flight: usize, requests_per_minute: u32) -> (Clock, Arc<Admission>) {
         let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
@@ -166,12 +239,53 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_closed_gate_holds_everyone_and_never_opens_early() {
         let (clock, admission) = admission(8, 0);
-        admission.close_for(Duration::from_secs(30));
-        admission.close_for(Duration::from_secs(5));
+        admission.throttled(ACCOUNT, Some(seconds(30)), seconds(1));
+        admission.throttled(ACCOUNT, Some(seconds(5)), seconds(1));
         let begun = clock.now().uptime;
         let (one, two) =
             tokio::join!(admission.admit(Urgency::Look), admission.admit(Urgency::Change));
         drop((one, two));
         assert_eq!(clock.now().uptime - begun, Duration::from_secs(30));
+    }
+
+    /// A reload that changes `[api]`: rotations that go on with the old client and those that begin with
+    /// the new one keep the new limit together.
+    #[tokio::test(start_paused = true)]
+    async fn clients_of_one_account_have_one_limit_and_a_changed_one_is_for_all() {
+        let (clock, old) = admission(2, 0);
+        let one = old.admit(Urgency::Look).await;
+        let two = old.admit(Urgency::Look).await;
+        let limit = NonZeroUsize::new(3).unwrap();
+        let new = Admission::new(clock.clone(), limit, 0).beside(&old);
+        let three = new.admit(Urgency::Look).await;
+        for admission in [&*old, &new] {
+            let waits = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
+            assert!(waits.is_none(), "a fourth one");
+        }
+        let newer = Admission::new(clock.clone(), NonZeroUsize::MIN, 0).beside(&new);
+        drop((one, two));
+        let waits = clock.timeout(seconds(5), old.admit(Urgency::Change)).await;
+        assert!(waits.is_none(), "a second one, though there is one place by now");
+        drop(three);
+        let only = clock.timeout(seconds(5), old.admit(Urgency::Change)).await;
+        assert!(only.is_some());
+        assert!(clock.timeout(seconds(5), newer.admit(Urgency::Change)).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_wait_of_hours_for_one_server_calls_go_out_alone_until_one_passes() {
+        let (clock, admission) = admission(8, 0);
+        admission.throttled(ACCOUNT, Some(seconds(86_400)), seconds(2));
+        let begun = clock.now().uptime;
+        let probe = admission.admit(Urgency::Look).await;
+        assert_eq!(clock.now().uptime - begun, seconds(2));
+        let second = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
+        assert!(second.is_none(), "while the first one is not answered");
+        // It ended without an answer, which says nothing.
+        drop(probe);
+        let probe = admission.admit(Urgency::Look).await;
+        probe.was_not_throttled();
+        let all = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
+        assert!(all.is_some());
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::answer::Verdict;
 use crate::call::{CallError, Operation, Outcome};
 use crate::clock::Clock;
 use crate::completion::Sharing;
@@ -19,7 +20,7 @@ use crate::provider::body::{self, AccountServer, TokenInfo};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::Credentials;
-use crate::provider::exchange::{Call, Exchange};
+use crate::provider::exchange::{Call, Content, Exchange};
 use crate::provider::last_seen::LastSeen;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::pagination;
@@ -152,14 +153,14 @@ impl Client {
         &self,
         scope: &CallContext,
     ) -> Result<(Vec<Snapshot>, Moment), CallError> {
-        pagination::snapshots(&self.exchange, None, scope).await
+        pagination::snapshots(&self.exchange, None, self.shared_listing.servers(), scope).await
     }
 
-    /// Creates one snapshot. Sent once: after [`Outcome::Malformed`], [`Outcome::ServerError`] or
-    /// [`Outcome::Transport`] nobody knows whether it was made.
+    /// Creates one snapshot. Sent once: [`CallError::verdict`] says whether it may have been made.
     ///
     /// # Errors
-    /// When it was not sent, or the answer is anything but the new snapshot.
+    /// When it was not sent, or the answer is anything but a snapshot of the server. Its name may be
+    /// another one than was asked for.
     pub async fn create(
         &self,
         creation: &Creation,
@@ -185,27 +186,28 @@ impl Client {
         };
         let (snapshot, _) = self
             .exchange
-            .send(call, |_, body, record| {
+            .send(call, |body, record| {
                 let snapshot = body::created(&body.map_err(|torn| torn.to_string())?)?;
-                if snapshot.server != creation.server() || snapshot.name != creation.name() {
-                    return Err("the answer is about another snapshot".to_owned());
+                if snapshot.server != creation.server() {
+                    return Err("the answer is about another server".to_owned());
                 }
                 record.name_snapshot(snapshot.id);
-                Ok(snapshot)
+                Ok(snapshot.into())
             })
             .await?;
         self.last_seen.made(snapshot.server, snapshot.id);
         Ok(snapshot)
     }
 
-    /// Deletes one snapshot; one that is not there is deleted. Tried again until the provider has
-    /// given a clear answer or the listing has become too old.
+    /// Deletes one snapshot; one that is not there is deleted. Tried again after errors of the server or
+    /// the connection, until the listing has become too old. One that is put off is for the caller to
+    /// look for first.
     ///
     /// # Errors
     /// When it may still be there.
     pub async fn delete(&self, deletion: &Deletion, scope: &CallContext) -> Result<(), CallError> {
         let mut tries = Tries::begin(&self.exchange);
-        // Of a try that may have been carried out; one that was throttled has changed nothing.
+        // Of a try that may have been carried out.
         let mut unknown = None;
         loop {
             let error = match self.delete_once(deletion, tries.attempt, scope).await {
@@ -216,19 +218,28 @@ impl Client {
                     return Ok(());
                 }
                 Err(error) if error.outcome() == Some(Outcome::NotFound) => return Ok(()),
-                // An answer that cannot be understood calls for a look, not for another try.
-                Err(error) if error.outcome() == Some(Outcome::Malformed) => return Err(error),
+                // These call for a look, not for another try.
+                Err(error)
+                    if matches!(
+                        error.outcome(),
+                        Some(Outcome::Malformed | Outcome::Busy | Outcome::Throttled)
+                    ) =>
+                {
+                    return Err(error);
+                }
                 // Not sent this time, or refused: that says nothing of the try before, which may have
                 // been carried out. To believe it could cost another snapshot.
                 Err(error)
-                    if matches!(error, CallError::Stale(_) | CallError::Pinned)
-                        || error.outcome() == Some(Outcome::Rejected) =>
+                    if matches!(
+                        error,
+                        CallError::Stale(_) | CallError::Pinned | CallError::Throttled(_)
+                    ) || error.outcome() == Some(Outcome::Rejected) =>
                 {
                     return Err(unknown.unwrap_or(error));
                 }
                 Err(error) => error,
             };
-            if matches!(error.outcome(), Some(Outcome::ServerError | Outcome::Transport)) {
+            if error.verdict() == Verdict::Unknown {
                 unknown = Some(error.clone());
             }
             tries.wait(&self.exchange, error, scope).await?;
@@ -254,10 +265,10 @@ impl Client {
             seen: None,
             scope,
         };
-        let understood = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
+        let understood = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
             let body = body.map_err(|torn| torn.to_string())?;
             serde_json::from_slice::<serde_json::Value>(&body)
-                .map(|_| ())
+                .map(|_| Content::from(()))
                 .map_err(|error| format!("not the JSON that was expected: {error}"))
         };
         self.exchange.send(call, understood).await.map(|_| ())
@@ -272,8 +283,8 @@ impl Client {
         loop {
             let path = "account/me/".to_owned();
             let call = Call::get(Operation::Account, path, tries.attempt, scope);
-            let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
-                body::token_info(&body.map_err(|torn| torn.to_string())?)
+            let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
+                body::token_info(&body.map_err(|torn| torn.to_string())?).map(Content::from)
             };
             let error = match self.exchange.send(call, read).await {
                 Ok((info, _)) => return Ok(info),
@@ -311,10 +322,8 @@ impl Client {
             seen: Some(deletion.seen()),
             scope,
         };
-        let read = |status, _: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| match status {
-            204 => Ok(()),
-            other => Err(format!("a delete is answered with 204, not {other}")),
-        };
+        // 204 has no body.
+        let read = |_: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| Ok(Content::from(()));
         self.exchange.send(call, read).await.map(|_| ())
     }
 

@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use url::Url;
 
+use crate::answer::{self, Body, LISTING_MAX_AGE};
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::clock::Clock;
 use crate::moment::Moment;
+use crate::patience::LONGEST_WAIT;
 use crate::provider::admission::{Admission, Admitted, Urgency};
 use crate::provider::body;
 use crate::provider::call_context::CallContext;
@@ -20,11 +23,9 @@ use crate::provider::pending_changes::PendingChanges;
 use crate::provider::retry;
 use crate::provider::retry_after::retry_after;
 use crate::provider::settings::ApiSettings;
+use crate::provider::throttle::{Caller, News};
 use crate::provider::token_state::{TokenHistory, TokenState};
-use crate::provider::transport::{Method, Request, TornBody, Transport};
-
-/// The oldest listing that anything may be created or deleted on the strength of.
-pub(super) const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(60);
+use crate::provider::transport::{Method, Request, Response, TornBody, Transport, TransportError};
 
 /// One request, before it has its turn.
 pub(crate) struct Call<'a> {
@@ -37,6 +38,19 @@ pub(crate) struct Call<'a> {
     /// The listing that a change rests on.
     pub(crate) seen: Option<Moment>,
     pub(crate) scope: &'a CallContext,
+}
+
+/// What a body says.
+pub(crate) struct Content<T> {
+    pub(crate) value: T,
+    /// It names a next page.
+    pub(crate) has_next: bool,
+}
+
+impl<T> From<T> for Content<T> {
+    fn from(value: T) -> Self {
+        Self { value, has_next: false }
+    }
 }
 
 impl<'a> Call<'a> {
@@ -169,32 +183,46 @@ impl Exchange {
         }
     }
 
-    /// One exchange: waits for its turn, sends, classes, and tells the log. `understand` reads a
-    /// 2xx; what it cannot read makes the answer malformed. Also says when it was sent.
+    /// One exchange: waits for its turn, sends, classes, and tells the log. `understand` reads the
+    /// body of the documented status; what it cannot read makes the answer malformed. Also says of when
+    /// the answer is: of a cached one, before it was asked for.
     pub(crate) async fn send<T>(
         &self,
         call: Call<'_>,
-        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut CallEvent<'_>) -> Result<T, String>,
+        understand: impl FnOnce(
+            Result<Vec<u8>, TornBody>,
+            &mut CallEvent<'_>,
+        ) -> Result<Content<T>, String>,
     ) -> Result<(T, Moment), CallError> {
         let turn = match call.seen {
-            None => self.turn(Urgency::Look, call.scope).await?,
+            None => self.turn(call.operation, call.scope).await?,
             Some(seen) => {
                 // Whoever's listing grows too old in the line leaves it, and takes nobody's turn.
                 let age = seen.age_at(self.clock.now());
-                let left = EVIDENCE_MAX_AGE.checked_sub(age).ok_or(CallError::Stale(age))?;
-                let turn = self.turn(Urgency::Change, call.scope);
-                self.clock.timeout(left, turn).await.ok_or(CallError::Stale(EVIDENCE_MAX_AGE))??
+                let left = LISTING_MAX_AGE.checked_sub(age).ok_or(CallError::Stale(age))?;
+                let turn = self.turn(call.operation, call.scope);
+                self.clock.timeout(left, turn).await.ok_or(CallError::Stale(LISTING_MAX_AGE))??
             }
         };
         self.send_in_turn(turn, call, understand).await
     }
 
-    /// Waits for one's turn to send.
+    /// Waits for one's turn to send. Fails at once if the provider has asked to wait for longer than there
+    /// is time.
     pub(crate) async fn turn(
         &self,
-        urgency: Urgency,
+        operation: Operation,
         scope: &CallContext,
-    ) -> Result<Admitted<'_>, CallError> {
+    ) -> Result<Admitted, CallError> {
+        self.time_allows(operation, scope)?;
+        if let Some(until) = self.admission.held_until(caller(operation, scope)) {
+            self.pause(scope, until.saturating_sub(self.clock.now().uptime)).await?;
+        }
+        // A create and a delete rest on a listing. A restore rests on a person.
+        let urgency = match operation {
+            Operation::Create | Operation::Delete => Urgency::Change,
+            _ => Urgency::Look,
+        };
         tokio::select! {
             biased;
             () = scope.shutdown.cancelled() => Err(CallError::Interrupted),
@@ -203,12 +231,32 @@ impl Exchange {
         }
     }
 
+    /// Whether there is time for what the provider has asked this caller or the account to wait.
+    pub(crate) fn time_allows(
+        &self,
+        operation: Operation,
+        scope: &CallContext,
+    ) -> Result<(), CallError> {
+        let now = self.clock.now();
+        let held = self.admission.held_until(caller(operation, scope));
+        let opens_at = self.admission.closed_until().max(held.unwrap_or_default());
+        // Who has set no time does not wait for hours either.
+        let end = scope.give_up_at.unwrap_or(now.uptime.saturating_add(LONGEST_WAIT));
+        if opens_at > now.uptime && opens_at > end {
+            return Err(CallError::Throttled(wall_at(opens_at, now)));
+        }
+        Ok(())
+    }
+
     /// The same, once it is one's turn.
     pub(crate) async fn send_in_turn<T>(
         &self,
-        _turn: Admitted<'_>,
+        turn: Admitted,
         call: Call<'_>,
-        understand: impl FnOnce(u16, Result<Vec<u8>, TornBody>, &mut CallEvent<'_>) -> Result<T, String>,
+        understand: impl FnOnce(
+            Result<Vec<u8>, TornBody>,
+            &mut CallEvent<'_>,
+        ) -> Result<Content<T>, String>,
     ) -> Result<(T, Moment), CallError> {
         let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
         let token =
@@ -216,7 +264,7 @@ impl Exchange {
         // As late as can be: the wait for the turn may have been long.
         let sent_at = self.clock.now();
         if let Some(age) =
-            seen.map(|seen| seen.age_at(sent_at)).filter(|age| *age > EVIDENCE_MAX_AGE)
+            seen.map(|seen| seen.age_at(sent_at)).filter(|age| *age > LISTING_MAX_AGE)
         {
             return Err(CallError::Stale(age));
         }
@@ -229,77 +277,134 @@ impl Exchange {
         let _change = operation.changes().then(|| self.pending_changes.begin());
         let mut record = CallEvent::begin(operation, subject, attempt, &self.clock, &self.metrics);
         let request = Request { method, path, body, token: token.clone() };
-        let failure = match self.transport.exchange(request).await {
+        let answer = self.transport.exchange(request).await;
+        let mut failure = match answer {
             Err(error) => Failure {
                 operation,
                 outcome: Outcome::Transport,
                 status: None,
-                message: redact(&error.to_string(), &token),
+                message: error.to_string(),
                 retry_after: None,
+                was_sent: !matches!(error, TransportError::NotSent(_)),
             },
-            Ok(answer) => match Outcome::of_status(answer.status) {
-                Outcome::Ok => match understand(answer.status, answer.body, &mut record) {
-                    Ok(value) => {
-                        record.end(Outcome::Ok, Some(answer.status), "");
-                        self.token.accepted(operation);
-                        return Ok((value, sent_at));
-                    }
-                    Err(reason) => Failure {
-                        operation,
-                        outcome: Outcome::Malformed,
-                        status: Some(answer.status),
-                        message: redact(&reason, &token),
-                        retry_after: None,
-                    },
-                },
-                outcome => {
-                    let words = match &answer.body {
-                        Ok(body) => body::error_message(body),
-                        Err(torn) => torn.to_string(),
-                    };
-                    let retry_after = answer
-                        .retry_after
-                        .filter(|_| outcome == Outcome::Throttled)
-                        .and_then(|text| retry_after(&text, sent_at.wall));
-                    Failure {
-                        operation,
-                        outcome,
-                        status: Some(answer.status),
-                        message: redact(&words, &token),
-                        retry_after,
-                    }
+            Ok(answer) => match self.read(operation, answer, &mut record, understand, sent_at) {
+                Ok((value, status, age)) => {
+                    turn.was_not_throttled();
+                    record.end(Outcome::Ok, Some(status), "");
+                    self.token.accepted(operation);
+                    return Ok((value, sent_at.before(age)));
                 }
+                Err(failure) => failure,
             },
         };
+        failure.message = redact(&failure.message, &token);
+        if failure.status.is_some() && failure.outcome != Outcome::Throttled {
+            turn.was_not_throttled();
+        }
+        let news = self.heed(&mut failure, attempt, scope);
         record.end(failure.outcome, failure.status, &failure.message);
-        self.heed(&failure, attempt, scope);
+        self.tell(&failure, news, scope);
         Err(failure.into())
     }
 
-    /// What a failure means for everyone on the account.
-    fn heed(&self, failure: &Failure, attempt: u32, scope: &CallContext) {
+    /// What an answer brings, with its status and its age.
+    fn read<T>(
+        &self,
+        operation: Operation,
+        answer: Response,
+        record: &mut CallEvent<'_>,
+        understand: impl FnOnce(
+            Result<Vec<u8>, TornBody>,
+            &mut CallEvent<'_>,
+        ) -> Result<Content<T>, String>,
+        sent_at: Moment,
+    ) -> Result<(T, u16, Duration), Failure> {
+        let Response { status, retry_after: wait, headers, body } = answer;
+        let is_documented = status == answer::documented(operation);
+        let (content, words) = if is_documented {
+            match understand(body, record) {
+                Ok(content) => (Some(content), String::new()),
+                Err(reason) => (None, reason),
+            }
+        } else {
+            (None, body.map_or_else(|torn| torn.to_string(), |body| body::error_message(&body)))
+        };
+        let body = content
+            .as_ref()
+            .map_or(Body::Unclear, |content| Body::Understood { has_next: content.has_next });
+        let judgement = answer::judge(operation, status, &headers, body);
+        match content {
+            Some(content) if judgement.outcome == Outcome::Ok => {
+                Ok((content.value, status, judgement.age))
+            }
+            _ => Err(Failure {
+                operation,
+                outcome: judgement.outcome,
+                status: Some(status),
+                message: judgement.objection.unwrap_or(words),
+                retry_after: wait
+                    .filter(|_| judgement.outcome == Outcome::Throttled)
+                    .and_then(|text| retry_after(&text, sent_at.wall)),
+                was_sent: true,
+            }),
+        }
+    }
+
+    /// What a throttled call means for others on the account.
+    fn heed(&self, failure: &mut Failure, attempt: u32, scope: &CallContext) -> Option<News> {
+        if failure.outcome != Outcome::Throttled {
+            return None;
+        }
+        let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
+        let own_guess = retry::backoff(self).take(tries).last().unwrap_or_default();
+        let asked = failure.retry_after;
+        let now = self.clock.now();
+        let until = wall_at(now.uptime.saturating_add(asked.unwrap_or(own_guess)), now);
+        failure.message.push_str(&format!("; throttled by the provider until {until}"));
+        self.admission.throttled(caller(failure.operation, scope), asked, own_guess)
+    }
+
+    /// Tells the log what concerns more than one call, once.
+    fn tell(&self, failure: &Failure, news: Option<News>, scope: &CallContext) {
         // A token that may list single servers only is none the worse for it.
         let is_shared = failure.operation == Operation::List && scope.server.is_none();
-        match failure.outcome {
-            Outcome::Throttled => {
-                let own_guess = || {
-                    let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
-                    retry::backoff(self).take(tries).last().unwrap_or_default()
-                };
-                self.admission.close_for(failure.retry_after.unwrap_or_else(own_guess));
-            }
-            Outcome::Unauthorized if !is_shared && self.token.is_news(failure.operation) => {
-                tracing::error!(
-                    event = "alarm",
+        if failure.outcome == Outcome::Unauthorized
+            && !is_shared
+            && self.token.is_news(failure.operation)
+        {
+            tracing::error!(
+                event = "alarm",
+                outcome = failure.outcome.as_str(),
+                status = failure.status,
+                "the account's token was refused ({}): check that it is valid and may manage \
+                 snapshots; {}",
+                failure.message,
+                self.credentials.how_to_renew()
+            );
+        }
+        let now = self.clock.now();
+        match news {
+            Some(News::Account(until)) => tracing::warn!(
+                event = "throttled",
+                outcome = failure.outcome.as_str(),
+                "the provider is throttling the account: no calls are sent until {}",
+                wall_at(until, now)
+            ),
+            Some(News::Caller(until)) => {
+                let subject = scope.subject();
+                let whose = subject.server.as_deref().unwrap_or("the account");
+                tracing::warn!(
+                    event = "throttled",
                     outcome = failure.outcome.as_str(),
-                    status = failure.status,
-                    "the account's token was refused ({}): check that it is valid and may manage \
-                     snapshots; {}",
-                    failure.message,
-                    self.credentials.how_to_renew()
+                    server_id = subject.server_id.map(|id| id.0),
+                    server = subject.server.as_deref(),
+                    "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
+                     call at a time until one succeeds",
+                    failure.operation.as_str(),
+                    wall_at(until, now)
                 );
             }
-            _ => {}
+            None => {}
         }
     }
 
@@ -310,4 +415,15 @@ impl Exchange {
             None => std::future::pending().await,
         }
     }
+}
+
+fn caller(operation: Operation, scope: &CallContext) -> Caller {
+    Caller { operation, server: scope.server.as_ref().map(|(id, _)| *id), tick: scope.tick }
+}
+
+/// The wall time of an uptime to come, in whole seconds, and not before it.
+fn wall_at(uptime: Duration, now: Moment) -> Timestamp {
+    let wall = now.wall.checked_add(uptime.saturating_sub(now.uptime)).unwrap_or(Timestamp::MAX);
+    let round = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    wall.round(round).unwrap_or(wall)
 }

@@ -1,13 +1,18 @@
 //! The real connection to the provider.
 
 use std::error::Error;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AGE, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    LINK, RETRY_AFTER,
+};
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::answer::Headers;
 use crate::provider::transport::{
     MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
@@ -24,7 +29,12 @@ pub fn client_builder() -> reqwest::ClientBuilder {
 
 /// HTTPS to one base address (or HTTP, when that is a loopback address).
 pub struct HttpTransport {
-    client: reqwest::Client,
+    reads: reqwest::Client,
+    /// With a connection of its own for each request. If a kept one turns out to be closed after the
+    /// request was written, nobody knows whether the provider has it. Made when it is needed: each client
+    /// reads all of the system's TLS roots.
+    changes: OnceLock<reqwest::Client>,
+    timeout: Duration,
     base: Url,
 }
 
@@ -35,17 +45,20 @@ impl HttpTransport {
     /// # Errors
     /// When the system offers no usable TLS roots.
     pub fn new(base: Url, timeout: Duration) -> Result<Self, TransportError> {
-        let mut builder = client_builder()
-            .timeout(timeout)
-            // The timeout ends the wait; this ends what the kernel does with a request that was
-            // written, even when the process is gone. See `transport::arrives_within`.
-            .tcp_user_timeout(timeout);
-        if base.scheme() == "http" {
-            // Without TLS a proxy would read the token.
-            builder = builder.no_proxy();
+        Ok(Self {
+            reads: client(&base, timeout, usize::MAX)?,
+            changes: OnceLock::new(),
+            base,
+            timeout,
+        })
+    }
+
+    fn changes(&self) -> Result<&reqwest::Client, TransportError> {
+        if let Some(client) = self.changes.get() {
+            return Ok(client);
         }
-        let client = builder.build().map_err(|error| TransportError::Connection(chain(&error)))?;
-        Ok(Self { client, base })
+        let client = client(&self.base, self.timeout, 0)?;
+        Ok(self.changes.get_or_init(|| client))
     }
 
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
@@ -55,14 +68,13 @@ impl HttpTransport {
             .ok()
             // A path can lead below the base only.
             .filter(|url| url.as_str().starts_with(self.base.as_str()))
-            .ok_or_else(|| TransportError::Connection("not a path of the API".to_owned()))?;
-        let method = match request.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-            Method::Delete => reqwest::Method::DELETE,
+            .ok_or_else(|| TransportError::NotSent("not a path of the API".to_owned()))?;
+        let (client, method) = match request.method {
+            Method::Get => (&self.reads, reqwest::Method::GET),
+            Method::Post => (self.changes()?, reqwest::Method::POST),
+            Method::Delete => (self.changes()?, reqwest::Method::DELETE),
         };
-        let mut outgoing = self
-            .client
+        let mut outgoing = client
             .request(method, url)
             .header(ACCEPT, "application/json")
             .header(AUTHORIZATION, bearer(&request.token)?);
@@ -71,20 +83,44 @@ impl HttpTransport {
         }
         let mut answer = outgoing.send().await.map_err(|error| failed(&error))?;
         let status = answer.status().as_u16();
-        let retry_after = answer
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let retry_after = texts(answer.headers(), &RETRY_AFTER).next();
+        let headers = Headers {
+            age: texts(answer.headers(), &AGE).collect(),
+            link: texts(answer.headers(), &LINK).collect(),
+            content_range: texts(answer.headers(), &CONTENT_RANGE).next(),
+        };
         let body = read_body(&mut answer).await;
-        Ok(Response { status, retry_after, body })
+        Ok(Response { status, retry_after, headers, body })
     }
+}
+
+fn client(
+    base: &Url,
+    timeout: Duration,
+    idle_connections: usize,
+) -> Result<reqwest::Client, TransportError> {
+    let mut builder = client_builder()
+        .timeout(timeout)
+        .pool_max_idle_per_host(idle_connections)
+        // The timeout ends the wait; this ends what the kernel does with a request that was
+        // written, even when the process is gone. See `transport::arrives_within`.
+        .tcp_user_timeout(timeout);
+    if base.scheme() == "http" {
+        // Without TLS a proxy would read the token.
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| TransportError::NotSent(chain(&error)))
 }
 
 impl Transport for HttpTransport {
     fn exchange(&self, request: Request) -> ResponseFuture<'_> {
         Box::pin(self.send(request))
     }
+}
+
+/// The values of a header. Bytes that are no text are shown as such: the header was there.
+fn texts(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
+    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 async fn read_body(answer: &mut reqwest::Response) -> Result<Vec<u8>, TornBody> {
@@ -103,7 +139,7 @@ async fn read_body(answer: &mut reqwest::Response) -> Result<Vec<u8>, TornBody> 
 
 fn bearer(token: &SecretString) -> Result<HeaderValue, TransportError> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| TransportError::Connection("the token does not fit a header".to_owned()))?;
+        .map_err(|_| TransportError::NotSent("the token does not fit a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -112,7 +148,11 @@ fn failed(error: &reqwest::Error) -> TransportError {
     if error.is_timeout() {
         return TransportError::Timeout;
     }
-    TransportError::Connection(chain(error))
+    if error.is_connect() {
+        TransportError::NotSent(chain(error))
+    } else {
+        TransportError::Connection(chain(error))
+    }
 }
 
 /// The causes, from the second on: the first only says that something failed, and names the URL.

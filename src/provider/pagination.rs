@@ -1,44 +1,103 @@
 //! Listings, page by page: the pages must belong together, or it is not one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::{CallError, Failure, Operation, Outcome};
+use crate::call::{CallError, Operation};
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId};
-use crate::provider::admission::{Admitted, Urgency};
+use crate::provider::admission::Admitted;
 use crate::provider::body::{self, AccountServer, ListingPage};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::CallEvent;
-use crate::provider::exchange::{Call, Exchange};
+use crate::provider::exchange::{Call, Content, Exchange};
 use crate::provider::retry::Tries;
 use crate::provider::transport::TornBody;
 use crate::snapshot::Snapshot;
 
-/// More pages than any account has. Past it, `next` leads in circles.
+/// More pages than any account has.
 pub(super) const MAX_PAGES: usize = 1000;
 
-/// More snapshots than any account has; bounds what a listing may take of the memory.
-const MAX_ROWS: usize = 1_000_000;
+/// Snapshots that a server may have, far beyond any provider's limit, and those of any account whose number
+/// of servers is not known.
+const ROWS_OF_SERVER: usize = 100;
+const ROWS_OF_ACCOUNT: usize = 100_000;
+
+const MIB: usize = 1024 * 1024;
+
+/// What goes beyond this is no listing, and asking again would not make it one.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    rows: usize,
+    pages: usize,
+    bytes: usize,
+}
+
+impl Bounds {
+    const ONE_SERVER: Self = Self { rows: 1000, pages: 50, bytes: 8 * MIB };
+
+    fn account(servers: usize) -> Self {
+        let rows = servers.saturating_mul(ROWS_OF_SERVER).max(ROWS_OF_ACCOUNT);
+        Self { rows, pages: MAX_PAGES, bytes: 64 * MIB }
+    }
+
+    /// Fails if that much is too much.
+    fn check(self, rows: usize, pages: usize, bytes: usize) -> Result<(), String> {
+        let Self { rows: most_rows, pages: most_pages, bytes: most_bytes } = self;
+        if rows > most_rows {
+            Err(format!("incomplete: more than {most_rows} rows"))
+        } else if pages > most_pages {
+            Err(format!("incomplete: the pages do not end after {most_pages}"))
+        } else if bytes > most_bytes {
+            Err(format!("incomplete: longer than {} MiB", most_bytes / MIB))
+        } else {
+            Ok(())
+        }
+    }
+}
 
 /// A listing while its pages come in.
-#[derive(Default)]
 pub(crate) struct PageReader {
     pub(crate) snapshots: Vec<Snapshot>,
+    /// Whose snapshots were asked for; `None`: the account's.
+    server: Option<ServerId>,
+    bounds: Bounds,
     seen: BTreeSet<SnapshotId>,
     queries: BTreeSet<String>,
     count: Option<u64>,
     pages: usize,
+    bytes: usize,
     longest_page: usize,
+    is_beyond_bounds: bool,
 }
 
 impl PageReader {
-    /// Takes a page in; gives the next page's query. Fails when the pages do not belong together.
-    pub(crate) fn take(&mut self, page: ListingPage) -> Result<Option<String>, String> {
-        if self.snapshots.len() + page.snapshots.len() > MAX_ROWS {
-            return Err(format!("more than {MAX_ROWS} rows"));
+    /// Of one server, or of an account with so many servers that are known.
+    pub(crate) fn new(server: Option<ServerId>, servers: usize) -> Self {
+        Self {
+            snapshots: Vec::new(),
+            server,
+            bounds: Bounds::account(servers),
+            seen: BTreeSet::new(),
+            queries: BTreeSet::new(),
+            count: None,
+            pages: 0,
+            bytes: 0,
+            longest_page: 0,
+            is_beyond_bounds: false,
         }
+    }
+
+    /// Takes a page of this length in; gives the next page's query. Fails when the pages do not belong
+    /// together, or do not end.
+    pub(crate) fn take(
+        &mut self,
+        page: ListingPage,
+        bytes: usize,
+    ) -> Result<Option<String>, String> {
         self.pages += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
         self.longest_page = self.longest_page.max(page.snapshots.len());
+        let is_empty = page.snapshots.is_empty();
         for snapshot in page.snapshots {
             if !self.seen.insert(snapshot.id) {
                 return Err(format!(
@@ -48,23 +107,43 @@ impl PageReader {
             }
             self.snapshots.push(snapshot);
         }
+        let rows = self.snapshots.len();
+        let pages = self.pages + usize::from(page.next_query.is_some());
+        self.check_bounds(rows, pages).inspect_err(|_| self.is_beyond_bounds = true)?;
         if self.count.is_some() && page.count.is_some() && self.count != page.count {
             return Err("`count` changed from page to page".to_owned());
         }
         self.count = self.count.or(page.count);
+        let rows = rows as u64;
         if let Some(query) = page.next_query {
             if !self.queries.insert(query.clone()) {
                 return Err("`next` leads back to a page that was read".to_owned());
             }
+            if is_empty {
+                return Err("a page without rows names a next one".to_owned());
+            }
+            if let Some(count) = self.count.filter(|count| rows >= *count) {
+                return Err(format!(
+                    "`count` says {count}, and after {rows} rows there is a next page"
+                ));
+            }
             return Ok(Some(query));
         }
-        let rows = self.snapshots.len() as u64;
         match self.count {
             Some(count) if count != rows => {
                 Err(format!("`count` says {count}, but {rows} rows were listed"))
             }
             _ => Ok(None),
         }
+    }
+
+    /// The provider may ignore the filter by server. Then it lists the account.
+    fn check_bounds(&self, rows: usize, pages: usize) -> Result<(), String> {
+        let own = self.snapshots.iter().filter(|row| Some(row.server) == self.server).count();
+        if own > Bounds::ONE_SERVER.rows || (self.server.is_some() && own == rows) {
+            return Bounds::ONE_SERVER.check(own, pages, self.bytes);
+        }
+        self.bounds.check(rows, pages, self.bytes)
     }
 
     /// How many pages were read.
@@ -85,49 +164,50 @@ impl PageReader {
     }
 }
 
-/// Every snapshot of one server, or of the account, and when they were asked for.
+/// Every snapshot of one server, or of the account, which has so many servers that are known; and of when
+/// the listing is.
 pub(super) async fn snapshots(
     exchange: &Exchange,
     server: Option<ServerId>,
+    servers: usize,
     scope: &CallContext,
 ) -> Result<(Vec<Snapshot>, Moment), CallError> {
     let mut tries = Tries::begin(exchange);
     loop {
-        let error = match snapshots_once(exchange, server, tries.attempt, scope).await {
-            Ok(listed) => return Ok(listed),
-            Err(error) => error,
-        };
-        tries.wait(exchange, error, scope).await?;
+        let mut reader = PageReader::new(server, servers);
+        match snapshots_once(exchange, &mut reader, tries.attempt, scope).await {
+            Ok(asked_at) => return Ok((reader.snapshots, asked_at)),
+            Err(error) if reader.is_beyond_bounds => return Err(error),
+            Err(error) => tries.wait(exchange, error, scope).await?,
+        }
     }
 }
 
 /// Reads all pages, from the first on: a listing that failed half way is not continued.
 async fn snapshots_once(
     exchange: &Exchange,
-    server: Option<ServerId>,
+    reader: &mut PageReader,
     attempt: u32,
     scope: &CallContext,
-) -> Result<(Vec<Snapshot>, Moment), CallError> {
-    let mut reader = PageReader::default();
-    let mut query = server.map(|id| format!("server_id={id}"));
-    let mut asked_at = None;
-    for _ in 0..MAX_PAGES {
-        let turn = exchange.turn(Urgency::Look, scope).await?;
-        let (next, sent_at) =
-            read_page(exchange, turn, query.as_deref(), &mut reader, attempt, scope).await?;
-        let asked_at = *asked_at.get_or_insert(sent_at);
+) -> Result<Moment, CallError> {
+    let mut query = reader.server.map(|id| format!("server_id={id}"));
+    let mut asked_at: Option<Moment> = None;
+    loop {
+        let turn = exchange.turn(Operation::List, scope).await?;
+        let (next, page_at) =
+            read_page(exchange, turn, query.as_deref(), reader, attempt, scope).await?;
+        let oldest = asked_at.map_or(page_at, |asked_at| asked_at.earliest(page_at));
         if next.is_none() {
-            return Ok((reader.snapshots, asked_at));
+            return Ok(oldest);
         }
-        query = next;
+        (query, asked_at) = (next, Some(oldest));
     }
-    Err(incomplete(Operation::List, "the pages do not end"))
 }
 
-/// Reads one page of a listing. Gives the query of the next one, and when this one was asked for.
+/// Reads one page of a listing. Gives the query of the next one, and of when this one is.
 pub(super) async fn read_page(
     exchange: &Exchange,
-    turn: Admitted<'_>,
+    turn: Admitted,
     query: Option<&str>,
     reader: &mut PageReader,
     attempt: u32,
@@ -135,9 +215,10 @@ pub(super) async fn read_page(
 ) -> Result<(Option<String>, Moment), CallError> {
     let path = query.map_or("snapshots/".to_owned(), |query| format!("snapshots/?{query}"));
     let call = Call::get(Operation::List, path, attempt, scope);
-    let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
+    let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
         let body = body.map_err(|torn| torn.to_string())?;
-        reader.take(body::page(&body, exchange.base())?)
+        let next = reader.take(body::page(&body, exchange.base())?, body.len())?;
+        Ok(Content { has_next: next.is_some(), value: next })
     };
     exchange.send_in_turn(turn, call, read).await
 }
@@ -162,42 +243,119 @@ async fn servers_once(
     attempt: u32,
     scope: &CallContext,
 ) -> Result<Vec<AccountServer>, CallError> {
-    let mut servers = Vec::new();
+    let mut servers = BTreeMap::new();
     let mut path = "servers/".to_owned();
-    for _ in 0..MAX_PAGES {
+    let (mut pages, mut bytes) = (0, 0);
+    loop {
         let call = Call::get(Operation::Servers, path, attempt, scope);
-        let read = |_, body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
-            body::servers(&body.map_err(|torn| torn.to_string())?, exchange.base())
+        let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
+            let body = body.map_err(|torn| torn.to_string())?;
+            let (rows, next) = body::servers(&body, exchange.base())?;
+            let known = servers.len();
+            servers.extend(rows.into_iter().map(|server| (server.id, server)));
+            (pages, bytes) = (pages + 1, bytes + body.len());
+            if next.is_some() && servers.len() == known {
+                return Err("a page without new rows names a next one".to_owned());
+            }
+            let pages = pages + usize::from(next.is_some());
+            Bounds::account(0).check(servers.len(), pages, bytes)?;
+            Ok(Content { has_next: next.is_some(), value: next })
         };
-        let ((rows, next), _) = exchange.send(call, read).await?;
-        servers.extend(rows);
-        match next {
+        match exchange.send(call, read).await?.0 {
             Some(query) => path = format!("servers/?{query}"),
-            None => return Ok(servers),
+            None => return Ok(servers.into_values().collect()),
         }
     }
-    Err(incomplete(Operation::Servers, "the pages do not end"))
-}
-
-fn incomplete(operation: Operation, message: &str) -> CallError {
-    let message = message.to_owned();
-    Failure { operation, outcome: Outcome::Malformed, status: None, message, retry_after: None }
-        .into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use crate::snapshot::Status;
+
+    const WEB: ServerId = ServerId(101);
+
+    fn rows(ids: std::ops::Range<u64>, server: ServerId) -> Vec<Snapshot> {
+        ids.map(|id| Snapshot {
+            id: SnapshotId(id),
+            server,
+            name: format!("s{id}"),
+            status: Status::Completed,
+            size_mb: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            description: None,
+        })
+        .collect()
+    }
+
+    fn page(snapshots: Vec<Snapshot>, next: Option<u64>, count: Option<u64>) -> ListingPage {
+        ListingPage { snapshots, next_query: next.map(|page| format!("page={page}")), count }
+    }
+
     #[test]
     fn the_pages_to_come_are_reckoned_from_the_longest_one_whatever_the_count_says() {
-        let page =
-            |count| ListingPage { snapshots: Vec::new(), next_query: Some("page=2".into()), count };
-        for (count, pages) in [(None, 1), (Some(0), 1), (Some(7), 8), (Some(u64::MAX), usize::MAX)]
+        for (count, pages) in [(None, 1), (Some(2), 2), (Some(7), 7), (Some(u64::MAX), usize::MAX)]
         {
-            let mut reading = PageReader::default();
-            reading.take(page(count)).unwrap();
+            let mut reading = PageReader::new(None, 0);
+            reading.take(page(rows(1..2, WEB), Some(2), count), 100).unwrap();
             assert_eq!(reading.pages_in_all(), pages, "{count:?}");
         }
+    }
+
+    /// Reads pages of so many new rows, each naming a next one; how many were read, and why no more.
+    fn endless(
+        server: Option<ServerId>,
+        rows_a_page: u64,
+        owner: ServerId,
+        bytes: usize,
+    ) -> (u64, String) {
+        let mut reading = PageReader::new(server, 3);
+        for nth in 1.. {
+            let rows = rows(nth * rows_a_page..(nth + 1) * rows_a_page, owner);
+            if let Err(why) = reading.take(page(rows, Some(nth + 1), None), bytes) {
+                assert!(reading.is_beyond_bounds, "asked again: {why}");
+                return (nth, why);
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn pages_that_do_not_end_are_no_listing() {
+        const OTHER: ServerId = ServerId(102);
+        let cases = [
+            (Some(WEB), 1, WEB, 1000, 50, "the pages do not end after 50"),
+            (Some(WEB), 100, WEB, 1000, 11, "more than 1000 rows"),
+            (Some(WEB), 1, WEB, 3 * MIB, 3, "longer than 8 MiB"),
+            // The filter is ignored.
+            (Some(WEB), 1, OTHER, 1000, 1000, "the pages do not end after 1000"),
+            (None, 1000, WEB, 1000, 101, "more than 100000 rows"),
+            (None, 1, WEB, 7 * MIB, 10, "longer than 64 MiB"),
+        ];
+        for (server, rows, owner, bytes, pages, words) in cases {
+            let (read, why) = endless(server, rows, owner, bytes);
+            assert!(
+                (read, why.contains(words)) == (pages, true),
+                "{server:?} {rows}: {read} {why}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_account_of_many_servers_may_have_more_rows() {
+        let mut reading = PageReader::new(None, 2000);
+        assert!(reading.take(page(rows(0..150_000, WEB), None, None), 1000).is_ok());
+    }
+
+    #[test]
+    fn a_next_page_must_promise_something_new() {
+        let mut reading = PageReader::new(Some(WEB), 0);
+        assert!(reading.take(page(rows(1..3, WEB), Some(2), Some(4)), 100).is_ok());
+        let why = reading.take(page(Vec::new(), Some(3), Some(4)), 100).unwrap_err();
+        assert!(why.contains("without rows"), "{why}");
+        let mut reading = PageReader::new(Some(WEB), 0);
+        let why = reading.take(page(rows(1..3, WEB), Some(2), Some(2)), 100).unwrap_err();
+        assert!(why.contains("after 2 rows"), "{why}");
     }
 }

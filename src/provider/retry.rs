@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use crate::backoff;
-use crate::call::{CallError, Outcome};
+use crate::call::CallError;
+use crate::patience::{LONGEST_WAIT, Patience};
 use crate::provider::call_context::CallContext;
 use crate::provider::exchange::Exchange;
 
@@ -16,12 +17,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Tries {
     /// From 1.
     pub(super) attempt: u32,
+    patience: Patience,
     backoff: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
 impl Tries {
     pub(super) fn begin(exchange: &Exchange) -> Self {
-        Self { attempt: 1, backoff: Box::new(backoff(exchange)) }
+        Self { attempt: 1, patience: Patience::default(), backoff: Box::new(backoff(exchange)) }
     }
 
     /// Waits before another try. Gives the error back if another try would not help, or if tries or
@@ -32,9 +34,16 @@ impl Tries {
         error: CallError,
         scope: &CallContext,
     ) -> Result<(), CallError> {
-        let may_pass = error.outcome().is_some_and(Outcome::may_pass);
         let wait = self.backoff.next().unwrap_or(BACKOFF_MAX);
-        if !may_pass || self.attempt > exchange.retries() || !exchange.has_time(scope, wait) {
+        let asked = error.retry_after().unwrap_or_default();
+        let now = exchange.clock().now().uptime;
+        let allows = |outcome| self.patience.allows(outcome, exchange.retries(), wait, now);
+        // Who has set no time does not wait for hours either.
+        let is_too_long = asked > LONGEST_WAIT && scope.give_up_at.is_none();
+        if !error.outcome().is_some_and(allows)
+            || is_too_long
+            || !exchange.has_time(scope, wait.max(asked))
+        {
             return Err(error);
         }
         self.attempt += 1;

@@ -16,15 +16,16 @@ use backon::ExponentialBackoff;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::LISTING_MAX_AGE;
 use crate::backoff;
-use crate::call::{CallError, Outcome};
+use crate::call::{CallError, Operation, Outcome};
 use crate::clock::Clock;
 use crate::completion::Sharing;
 use crate::moment::Moment;
 use crate::naming::ServerId;
-use crate::provider::admission::{Admitted, Urgency};
+use crate::provider::admission::Admitted;
 use crate::provider::call_context::CallContext;
-use crate::provider::exchange::{EVIDENCE_MAX_AGE, Exchange};
+use crate::provider::exchange::Exchange;
 use crate::provider::last_seen::LastSeen;
 use crate::provider::pagination::{self, MAX_PAGES, PageReader, read_page};
 use crate::provider::retry::Tries;
@@ -44,7 +45,7 @@ const LEAST: usize = 8;
 const READING_MIN: Duration = Duration::from_secs(10);
 const READING_A_SERVER: Duration = Duration::from_millis(10);
 const READING_MAX: Duration = Duration::from_secs(30);
-const _: () = assert!(2 * READING_MAX.as_secs() <= EVIDENCE_MAX_AGE.as_secs());
+const _: () = assert!(2 * READING_MAX.as_secs() <= LISTING_MAX_AGE.as_secs());
 
 /// After one that could not be used, sharing is not tried for so long; twice as long after each
 /// further one in a row.
@@ -207,6 +208,11 @@ impl SharedListing {
         self.state().servers = servers;
     }
 
+    /// How many servers are known.
+    pub(super) fn servers(&self) -> usize {
+        self.state().servers
+    }
+
     pub(super) fn shares(&self) -> bool {
         self.state().servers >= LEAST
     }
@@ -218,7 +224,7 @@ impl SharedListing {
         scope: &CallContext,
     ) -> Result<Listing, CallError> {
         let (mut snapshots, asked_at) =
-            pagination::snapshots(&self.exchange, Some(server), scope).await?;
+            pagination::snapshots(&self.exchange, Some(server), self.servers(), scope).await?;
         // The filter may have been ignored.
         snapshots.retain(|snapshot| snapshot.server == server);
         let listing = Listing::complete(server, snapshots, asked_at);
@@ -238,6 +244,7 @@ impl SharedListing {
         when: When,
         sharing: Sharing,
     ) -> Result<Listing, CallError> {
+        self.exchange.time_allows(Operation::List, scope)?;
         if let Some(answer) = self.wait_with_others(server, scope, when, sharing) {
             // A shutdown is seen to by the task: what is under way is let end.
             let answer = tokio::select! {
@@ -295,11 +302,13 @@ impl SharedListing {
         loop {
             // Whoever asks alone waits for a turn too, so this time is not counted.
             scope.give_up_at = None;
-            let turn = self.exchange.turn(Urgency::Look, &scope).await.ok()?;
+            let turn = self.exchange.turn(Operation::List, &scope).await.ok()?;
             let begun = self.now();
             scope.give_up_at = Some(begun.saturating_add(left));
             let reading = self.read_account_once(turn, due, tries.attempt, &scope);
             let may_go_on = match self.exchange.clock().timeout(left, reading).await {
+                // A cache has kept it: it may be from before somebody asked.
+                Some(Ok(Read::Whole(whole))) if whole.asked_at.uptime < begun => false,
                 Some(Ok(Read::Whole(whole))) => {
                     self.trust(whole.pages, self.now());
                     return Some(whole);
@@ -311,7 +320,7 @@ impl SharedListing {
                 // What cannot be understood or is not granted twice will not be a third time; and
                 // while one waits, so does everyone.
                 Some(Err(error)) => {
-                    let stays = [Some(Outcome::Malformed), Some(Outcome::Throttled)];
+                    let stays = [Outcome::Malformed, Outcome::Busy, Outcome::Throttled].map(Some);
                     (tries.attempt == 1 || !stays.contains(&error.outcome()))
                         && tries.wait(&self.exchange, error, &scope).await.is_ok()
                 }
@@ -329,7 +338,7 @@ impl SharedListing {
     /// Reads all pages, as long as that pays.
     async fn read_account_once(
         &self,
-        first_turn: Admitted<'_>,
+        first_turn: Admitted,
         due: &[Waiter],
         attempt: u32,
         scope: &CallContext,
@@ -337,12 +346,13 @@ impl SharedListing {
         let quiet = self.exchange.pending_changes().quiet();
         let is_undisturbed =
             || quiet.is_some_and(|quiet| self.exchange.pending_changes().quiet_since(quiet));
-        let mut reading = PageReader::default();
-        let (mut next, asked_at) =
+        let mut reading = PageReader::new(None, self.servers());
+        let begun = self.now();
+        let (mut next, mut asked_at) =
             read_page(&self.exchange, first_turn, None, &mut reading, attempt, scope).await?;
         while let Some(query) = next {
             let pages = reading.pages_in_all();
-            let spent = self.now().saturating_sub(asked_at.uptime);
+            let spent = self.now().saturating_sub(begun);
             let in_all = |spent: Duration| spent.mul_f64(pages as f64 / reading.pages() as f64);
             if served(due, pages) <= pages {
                 return Ok(Read::TooManyPages(pages));
@@ -350,9 +360,11 @@ impl SharedListing {
             if !is_undisturbed() || pages > MAX_PAGES || in_all(spent) > may_take(due) {
                 return Ok(Read::Doubtful);
             }
-            let turn = self.exchange.turn(Urgency::Look, scope).await?;
-            (next, _) =
+            let turn = self.exchange.turn(Operation::List, scope).await?;
+            let page_at;
+            (next, page_at) =
                 read_page(&self.exchange, turn, Some(&query), &mut reading, attempt, scope).await?;
+            asked_at = asked_at.earliest(page_at);
         }
         let pages = reading.pages();
         if !reading.is_counted() || (pages > 1 && !is_undisturbed()) {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::answer::Headers;
+
 /// The most that is read of one answer's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
@@ -56,6 +58,8 @@ pub struct Response {
     pub status: u16,
     /// The `Retry-After` header as it stood there.
     pub retry_after: Option<String>,
+    /// The headers that say how far it may be believed.
+    pub headers: Headers,
     /// The body, at most [`MAX_BODY_BYTES`] long.
     pub body: Result<Vec<u8>, TornBody>,
 }
@@ -71,15 +75,18 @@ pub enum TornBody {
     TooLong,
 }
 
-/// Why there is no answer. The server may have acted all the same.
+/// Why there is no answer. The server may have acted all the same, except after [`Self::NotSent`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// Nothing within the request's timeout.
     #[error("no answer within the timeout")]
     Timeout,
-    /// The connection could not be made, or broke: refused, reset, DNS, TLS.
+    /// The connection broke.
     #[error("{0}")]
     Connection(String),
+    /// There was no connection, so nothing was sent: refused, DNS, TLS.
+    #[error("{0}")]
+    NotSent(String),
 }
 
 /// The future of one answer.

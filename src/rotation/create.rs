@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use snapring_core::rotation::CreateSpans;
 
-use crate::call::{CallError, Outcome};
+use crate::call::CallError;
 use crate::plan::Creation;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
@@ -34,9 +34,8 @@ pub(crate) async fn send_create(
 ) -> (Result<Snapshot, CallError>, Duration) {
     let ToSend { creation, description, attempt, spans } = create;
     let answer = client.create(creation, description, attempt, scope).await;
-    let outcome = answer.as_ref().map_or_else(CallError::outcome, |_| Some(Outcome::Ok));
     let now = client.clock().now().uptime;
-    let settled_at = now.saturating_add(spans.settled_in(outcome));
+    let settled_at = now.saturating_add(spans.settled_in(&answer));
     claim.create_ended(settled_at, now).await;
     (answer, settled_at)
 }

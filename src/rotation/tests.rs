@@ -25,6 +25,7 @@ use crate::sandbox::provider::{Options, Provider, StoredSnapshot};
 mod cost;
 mod late;
 mod limits;
+mod throttled;
 
 const WEB: ServerId = ServerId(101);
 
@@ -195,6 +196,13 @@ async fn a_rotation_creates_waits_and_prunes_the_oldest() {
 #[case::an_answer_later_than_the_timeout("create:latency=50s,times=1", 1)]
 #[case::throttled("create:status=429,retry-after=120,times=2", 3)]
 #[case::throttled_without_a_time("create:status=429,times=1", 2)]
+#[case::throttled_after_the_act("create:status-after=429,retry-after=5,times=1", 1)]
+#[case::busy("create:status=409,times=3", 4)]
+#[case::busy_for_longer_than_tries_last("create:status=423,times=9", 10)]
+#[case::busy_after_the_act("create:status-after=409,times=1", 1)]
+#[case::too_slow_after_the_act("create:status-after=408,times=1", 1)]
+#[case::too_early_after_the_act("create:status-after=425,times=1", 1)]
+#[case::another_success_after_the_act("create:status-after=202,times=1", 1)]
 #[tokio::test(start_paused = true)]
 async fn a_create_without_a_clear_answer_is_never_made_twice(
     #[case] fault: &str,
@@ -208,11 +216,23 @@ async fn a_create_without_a_clear_answer_is_never_made_twice(
     assert_eq!(scene.deleted(), [801]);
 }
 
+#[rstest]
 #[tokio::test(start_paused = true)]
-async fn a_lost_create_that_shows_up_late_is_found_before_a_second_try() {
-    let scene = Scene::new("")
-        .holding("c")
-        .faults(&["create:drop-after,times=1", "create:late=15s,times=1"]);
+async fn a_lost_create_that_shows_up_late_is_found_before_a_second_try(
+    #[values(
+        "drop-after",
+        "status-after=408",
+        "status-after=409",
+        "status-after=423",
+        "status-after=425",
+        "status-after=429",
+        "status-after=500",
+        "status-after=200"
+    )]
+    lost: &str,
+) {
+    let lost = format!("create:{lost},times=1");
+    let scene = Scene::new("").holding("c").faults(&[&lost, "create:late=15s,times=1"]);
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
     assert_eq!((scene.made(), scene.calls(Operation::Create)), (1, 1));
@@ -269,6 +289,11 @@ async fn throttling_is_waited_out_as_long_as_the_provider_asks() {
 #[case::hanging("list:hang")]
 #[case::refused("list:status=400")]
 #[case::a_redirect("list:status=301")]
+#[case::a_part("list:status-after=206")]
+#[case::a_part_by_its_range("list:header=content-range:items 0-1/5")]
+#[case::a_next_page_in_a_header("list:header=link:<http://x/?page=2>; rel=next")]
+#[case::from_a_cache("list:header=age:600")]
+#[case::from_a_cache_of_unknown_age("list:header=age:soon")]
 #[case::throttled_past_the_next_tick("list:status=429,retry-after=864000")]
 #[tokio::test(start_paused = true)]
 async fn without_a_complete_listing_nothing_is_changed(#[case] fault: &str) {
@@ -285,6 +310,9 @@ async fn without_a_complete_listing_nothing_is_changed(#[case] fault: &str) {
 #[case("list:status=500,times=4")]
 #[case("list:wrong-count,times=1")]
 #[case("list:status=429,retry-after=5,times=2")]
+#[case("list:status=423,times=9")]
+#[case("list:header=age:600,times=2")]
+#[case("list:header=age:60")]
 #[tokio::test(start_paused = true)]
 async fn a_listing_is_tried_again(#[case] fault: &str) {
     let scene = Scene::new("").holding("c c c").faults(&[fault]);
@@ -352,7 +380,7 @@ async fn a_deleted_snapshot_that_lingers_does_not_cost_a_second_one() {
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_is_refused_after_a_lost_answer_does_not_cost_a_second_one() {
     for lost in ["delete:drop-after,times=1", "delete:status-after=500,times=1"] {
-        let faults = ["delete:linger=30s,times=1", lost, "delete:status=409,times=1"];
+        let faults = ["delete:linger=30s,times=1", lost, "delete:status=400,times=1"];
         let scene = Scene::new("").holding("c c c c c").faults(&faults);
         let report = scene.rotate().await;
         assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
@@ -362,7 +390,7 @@ async fn a_delete_that_is_refused_after_a_lost_answer_does_not_cost_a_second_one
 
 #[tokio::test(start_paused = true)]
 async fn one_that_cannot_be_deleted_does_not_keep_the_others() {
-    for fault in ["delete:status=409,times=1", "delete:status=500,times=5"] {
+    for fault in ["delete:status=400,times=1", "delete:status=500,times=5"] {
         let scene = Scene::new("").holding("c c c c").faults(&[fault]);
         let report = scene.rotate().await;
         assert_eq!(report.outcome, RotationOutcome::Failed, "{fault}");
@@ -380,6 +408,10 @@ async fn one_that_cannot_be_deleted_does_not_keep_the_others() {
 #[case("delete:status-after=500,times=1")]
 #[case("delete:status-after=200,times=1")]
 #[case("delete:status=404,times=1")]
+#[case("delete:status=409,times=9")]
+#[case("delete:status-after=409,times=1")]
+#[case("delete:status-after=429,times=1")]
+#[case("delete:status-after=429,retry-after=90,times=1")]
 #[tokio::test(start_paused = true)]
 async fn a_delete_without_a_clear_answer_is_cleared_up(#[case] fault: &str) {
     let scene = Scene::new("").holding("c c c").faults(&[fault]);
@@ -474,7 +506,7 @@ const HOOKS: &str = "hooks = { before = [\"quiesce\"], after = [\"resume\"] }";
 #[case::before_fails("", true, &["before", "after failed"], RotationOutcome::Failed)]
 #[case::create_fails("create:status=400", false, &["before", "after failed"], RotationOutcome::Failed)]
 #[case::wait_fails("create:fails", false, &["before", "after failed"], RotationOutcome::Failed)]
-#[case::prune_fails("delete:status=409", false, &["before", "after completed"], RotationOutcome::Failed)]
+#[case::prune_fails("delete:status=400", false, &["before", "after completed"], RotationOutcome::Failed)]
 #[case::nothing_to_create("list:status=500", false, &[], RotationOutcome::Failed)]
 #[tokio::test(start_paused = true)]
 async fn what_was_quiesced_is_woken_whatever_happened(

@@ -30,12 +30,13 @@ latency=200ms        the answer takes that long, half of it before the act, half
 hang                 no answer, nothing is done
 hang-after           it is done, then no answer
 status=500           this answer, nothing is done; with retry-after=30 or a date
-status-after=500     it is done, then this answer
+status-after=500     it is done, then this answer, also with retry-after; 206 keeps the body
 drop-before          the connection closes, nothing is done
 drop-after           it is done, then the connection closes
 torn                 it is done; half of the body comes, then the connection closes
 empty | garbage      it is done; the body is empty, or no JSON
 huge                 it is done; the body is larger than 8 MiB
+header=age:600       a read whose answer has this header too: age, link or content-range
 wrong-count          a listing whose `count` is not the number of its rows
 foreign-next         a listing whose `next` names another host; needs listings in pages
 fails                a create that will fail
@@ -49,6 +50,29 @@ ignored              a delete that is answered as done, and is not
 late=5s              a created snapshot is missing from listings that long
 linger=5s            a deleted snapshot stays in listings that long";
 
+/// A header that a read's answer may have besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderName {
+    /// `Age`.
+    Age,
+    /// `Link`.
+    Link,
+    /// `Content-Range`.
+    ContentRange,
+}
+
+impl HeaderName {
+    const ALL: [Self; 3] = [Self::Age, Self::Link, Self::ContentRange];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Link => "link",
+            Self::ContentRange => "content-range",
+        }
+    }
+}
+
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -61,7 +85,7 @@ pub enum Effect {
     /// Another answer instead of the act.
     Status(u16, Option<String>),
     /// Another answer after the act.
-    StatusAfter(u16),
+    StatusAfter(u16, Option<String>),
     /// The connection closes before the act.
     DropBefore,
     /// The connection closes after the act.
@@ -74,6 +98,8 @@ pub enum Effect {
     Garbage,
     /// More than anybody reads.
     Huge,
+    /// A header besides.
+    Header(HeaderName, String),
     /// A `count` that is one too high.
     WrongCount,
     /// A `next` link to another host.
@@ -109,13 +135,17 @@ impl fmt::Display for Effect {
             Self::HangAfter => out.write_str("hang-after"),
             Self::Status(status, None) => write!(out, "status={status}"),
             Self::Status(status, Some(wait)) => write!(out, "status={status},retry-after={wait}"),
-            Self::StatusAfter(status) => write!(out, "status-after={status}"),
+            Self::StatusAfter(status, None) => write!(out, "status-after={status}"),
+            Self::StatusAfter(status, Some(wait)) => {
+                write!(out, "status-after={status},retry-after={wait}")
+            }
             Self::DropBefore => out.write_str("drop-before"),
             Self::DropAfter => out.write_str("drop-after"),
             Self::Torn => out.write_str("torn"),
             Self::Empty => out.write_str("empty"),
             Self::Garbage => out.write_str("garbage"),
             Self::Huge => out.write_str("huge"),
+            Self::Header(name, value) => write!(out, "header={}:{value}", name.as_str()),
             Self::WrongCount => out.write_str("wrong-count"),
             Self::ForeignNext => out.write_str("foreign-next"),
             Self::Fails => out.write_str("fails"),
@@ -146,7 +176,7 @@ impl Effect {
             Self::Hang
             | Self::HangAfter
             | Self::Status(..)
-            | Self::StatusAfter(_)
+            | Self::StatusAfter(..)
             | Self::DropBefore
             | Self::DropAfter
             | Self::Torn
@@ -155,6 +185,7 @@ impl Effect {
             | Self::Huge
             | Self::Stray(_) => true,
             Self::Latency(_)
+            | Self::Header(..)
             | Self::WrongCount
             | Self::ForeignNext
             | Self::Fails
@@ -173,6 +204,7 @@ impl Effect {
     fn only_of(&self) -> &'static [Operation] {
         match self {
             Self::WrongCount | Self::ForeignNext | Self::ReadsFailed => &[Operation::List],
+            Self::Header(..) => &[Operation::List, Operation::Servers, Operation::Account],
             Self::Fails
             | Self::NeverCompletes
             | Self::Vanishes
@@ -190,8 +222,9 @@ impl Effect {
             self,
             Self::Latency(_)
                 | Self::Status(..)
-                | Self::StatusAfter(_)
+                | Self::StatusAfter(..)
                 | Self::Skew(_)
+                | Self::Header(..)
                 | Self::Stray(_)
                 | Self::Late(_)
                 | Self::Linger(_)
@@ -298,13 +331,25 @@ impl FromStr for Fault {
             "hang" => Effect::Hang,
             "hang-after" => Effect::HangAfter,
             "status" => Effect::Status(status(value)?, None),
-            "status-after" => Effect::StatusAfter(status(value)?),
+            "status-after" => Effect::StatusAfter(status(value)?, None),
             "drop-before" => Effect::DropBefore,
             "drop-after" => Effect::DropAfter,
             "torn" => Effect::Torn,
             "empty" => Effect::Empty,
             "garbage" => Effect::Garbage,
             "huge" => Effect::Huge,
+            "header" => {
+                let known = value.split_once(':').and_then(|(name, value)| {
+                    let known = HeaderName::ALL.into_iter().find(|known| known.as_str() == name)?;
+                    Some((known, value.trim()))
+                });
+                let (name, value) = known.ok_or_else(|| {
+                    explain(&format!(
+                        "{value:?} is not a header (age, link, content-range) like age:600"
+                    ))
+                })?;
+                Effect::Header(name, value.to_owned())
+            }
             "wrong-count" => Effect::WrongCount,
             "foreign-next" => Effect::ForeignNext,
             "fails" => Effect::Fails,
@@ -374,7 +419,9 @@ impl FromStr for Fault {
                         .filter(|chance| (0.0..=1.0).contains(chance))
                         .ok_or_else(|| explain("a chance is a number from 0 to 1"))?;
                 }
-                ("retry-after", Effect::Status(_, wait)) => *wait = Some(value.to_owned()),
+                ("retry-after", Effect::Status(_, wait) | Effect::StatusAfter(_, wait)) => {
+                    *wait = Some(value.to_owned())
+                }
                 (other, _) => {
                     return Err(explain(&format!(
                         "{other:?} is no condition (times, after, server, chance; retry-after with status)"
@@ -458,6 +505,9 @@ mod tests {
     #[case("create:stray=25s,times=1")]
     #[case("delete:stray=50s")]
     #[case("restore:stray=1m10s,chance=0.5")]
+    #[case("create:status-after=429,retry-after=30,times=1")]
+    #[case("list:header=age:600,times=1")]
+    #[case("list:header=link:<http://x/?page=2>; rel=next,chance=0.5")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {
         assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
     }
@@ -475,6 +525,8 @@ mod tests {
     #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a span of time")]
+    #[case("list:header=etag:x", "not a header (age, link, content-range)")]
+    #[case("create:header=age:5", "goes with list, servers, account only")]
     #[case("create:stray", "not a span of time")]
     #[case("list:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]
     #[case("any:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]

@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+    AGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LINK, LOCATION,
+    RETRY_AFTER,
 };
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
@@ -215,16 +216,21 @@ fn closed() -> Response<Body> {
 }
 
 fn whole(reply: Reply) -> Response<Body> {
-    let Reply { status, retry_after, location, body } = reply;
+    let Reply { status, retry_after, location, headers: said, body } = reply;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     let headers = response.headers_mut();
     if status != 204 {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    for (name, value) in [(RETRY_AFTER, retry_after), (LOCATION, location)] {
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-            headers.insert(name, value);
+    let once =
+        [(RETRY_AFTER, retry_after), (LOCATION, location), (CONTENT_RANGE, said.content_range)];
+    let once = once.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let often = said.age.into_iter().map(|value| (AGE, value));
+    let often = often.chain(said.link.into_iter().map(|value| (LINK, value)));
+    for (name, value) in once.chain(often) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.append(name, value);
         }
     }
     response

@@ -84,7 +84,12 @@ impl InMemory {
         } else {
             Ok(reply.body)
         };
-        Ok(Response { status: reply.status, retry_after: reply.retry_after, body })
+        Ok(Response {
+            status: reply.status,
+            retry_after: reply.retry_after,
+            headers: reply.headers,
+            body,
+        })
     }
 
     async fn wait_for_stray(

@@ -11,9 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::answer::Headers;
 use crate::call::Operation;
 use crate::naming::{ServerId, SnapshotId, is_name_character};
-use crate::sandbox::faults::{Effect, Fault, Faults};
+use crate::sandbox::faults::{Effect, Fault, Faults, HeaderName};
 use crate::sandbox::rows::Rows;
 pub use crate::sandbox::rows::StoredSnapshot;
 pub use crate::sandbox::strays::StrayId;
@@ -103,6 +104,8 @@ pub struct Reply {
     pub retry_after: Option<String>,
     /// `Location`.
     pub location: Option<String>,
+    /// What caches and paging say in headers.
+    pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -114,7 +117,8 @@ impl Reply {
     }
 
     fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, retry_after: None, location: None, body: body.into() }
+        let headers = Headers::default();
+        Self { status, retry_after: None, location: None, headers, body: body.into() }
     }
 
     fn detail(status: u16, words: &str) -> Self {
@@ -366,7 +370,7 @@ impl Provider {
             created_at,
             description: None,
             becomes: None,
-            listed_from: created_at,
+            listed_from: Timestamp::MIN,
             lingers_until: None,
         })
     }
@@ -485,7 +489,7 @@ impl Provider {
             None => {
                 let reply = self.act(question, &fate.effects, now);
                 let acted = reply.status < 300;
-                (spoil(reply, &fate.effects), acted)
+                (spoil(with_headers(reply, &fate.effects), &fate.effects), acted)
             }
         };
         let back = usize::try_from(self.received - fate.number).unwrap_or(usize::MAX);
@@ -834,16 +838,31 @@ struct Links {
     previous: Option<String>,
 }
 
+/// What a cache or a gateway adds to an answer.
+fn with_headers(mut reply: Reply, effects: &[Effect]) -> Reply {
+    for effect in effects {
+        let Effect::Header(name, value) = effect else { continue };
+        let headers = &mut reply.headers;
+        match name {
+            HeaderName::Age => headers.age.push(value.clone()),
+            HeaderName::Link => headers.link.push(value.clone()),
+            HeaderName::ContentRange => headers.content_range = Some(value.clone()),
+        }
+    }
+    reply
+}
+
 /// What becomes of a good answer on its way.
 fn spoil(reply: Reply, effects: &[Effect]) -> Option<Reply> {
     for effect in effects {
         match effect {
             Effect::DropAfter => return None,
-            Effect::StatusAfter(status) => {
-                return Some(Reply::detail(
-                    *status,
-                    &format!("{status} after the act, by request"),
-                ));
+            // Only the status says that it is not the whole.
+            Effect::StatusAfter(206, _) => return Some(Reply { status: 206, ..reply }),
+            Effect::StatusAfter(status, wait) => {
+                let words = format!("{status} after the act, by request");
+                let reply = Reply::detail(*status, &words);
+                return Some(Reply { retry_after: wait.clone(), ..reply });
             }
             Effect::Torn => return Some(with_a_body(reply)),
             Effect::Empty => return Some(Reply { body: Vec::new(), ..with_a_body(reply) }),

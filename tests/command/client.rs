@@ -11,6 +11,7 @@ use snapring::provider::call_context::CallContext;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::provider::http::HttpTransport;
+use snapring::provider::transport::{Method, Request, Transport, TransportError};
 use wiremock::matchers::{any, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -31,7 +32,10 @@ async fn client(server: &MockServer) -> Client {
 async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
-    let error = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap_err();
+    let client = client(&server).await;
+    // Less than the shortest wait before another attempt.
+    let scope = CallContext::until(client.clock().now().uptime + Duration::from_secs(1));
+    let error = client.list(ServerId(1), &scope).await.unwrap_err();
     (error.outcome().unwrap(), error.to_string())
 }
 
@@ -84,20 +88,57 @@ async fn a_token_that_the_provider_repeats_is_taken_out_of_the_message() {
 async fn each_answer_has_its_class() {
     let cases = [
         (200, Outcome::Malformed),
+        (202, Outcome::Malformed),
         (204, Outcome::Malformed),
+        (206, Outcome::Malformed),
         (400, Outcome::Rejected),
         (401, Outcome::Unauthorized),
         (402, Outcome::Rejected),
         (404, Outcome::NotFound),
-        (409, Outcome::Rejected),
+        (408, Outcome::Busy),
+        (409, Outcome::Busy),
+        (423, Outcome::Busy),
+        (425, Outcome::Busy),
         (422, Outcome::Rejected),
         (429, Outcome::Throttled),
         (500, Outcome::ServerError),
         (503, Outcome::ServerError),
+        (999, Outcome::Malformed),
     ];
     for (status, expected) in cases {
         let answer = ResponseTemplate::new(status).set_body_string("<html>what?</html>");
         assert_eq!(listing_answered(answer).await.0, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_headers_that_speak_against_a_listing_are_read() {
+    let whole = || ResponseTemplate::new(200).set_body_string("[]");
+    let cases = [
+        (whole().append_header("Age", "5").append_header("Age", "61"), "stale"),
+        (
+            whole().append_header("Link", "<?a>; rel=prev").append_header("Link", "<?b>; rel=next"),
+            "`Link`",
+        ),
+        (whole().append_header("Content-Range", "items 0-1/2"), "`Content-Range`"),
+        (whole().append_header("Age", "5, 120"), "stale"),
+    ];
+    for (answer, words) in cases {
+        let (outcome, message) = listing_answered(answer).await;
+        assert_eq!(outcome, Outcome::Malformed);
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_connection_was_certainly_not_sent() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for base in [format!("http://{closed}/"), "https://nowhere.invalid/".to_owned()] {
+        let transport = HttpTransport::new(base.parse().unwrap(), Duration::from_secs(20)).unwrap();
+        let token = SecretString::from(TOKEN);
+        let request = Request { method: Method::Post, path: "x/".to_owned(), body: None, token };
+        let error = transport.exchange(request).await.unwrap_err();
+        assert!(matches!(error, TransportError::NotSent(_)), "{base}: {error:?}");
     }
 }
 

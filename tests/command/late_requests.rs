@@ -1,5 +1,5 @@
 //! Creates that the kernel delivers after their process gave them up, or is gone: a network of the
-//! test's own, in which the packets to the provider are dropped for a while.
+//! test's own, in which the packets that carry requests to the provider are dropped for a while.
 //!
 //! Each test runs itself again in a network namespace. Where that or iptables is not allowed it is
 //! skipped with a message, unless `SNAPRING_TEST_NETWORK=required`.
@@ -79,7 +79,10 @@ impl Stage {
         Self::with(api, |machine| {
             // Once: the next process has a hook too.
             let (cut, port) = (machine.path("cut"), machine.sandbox.address().port());
-            let drop = format!("{IPTABLES} -A INPUT -p tcp --dport {port} -j DROP");
+            // A create has a connection of its own, which must come about: only what carries a
+            // request is lost.
+            let request = format!("-p tcp --dport {port} -m length --length 100:65535");
+            let drop = format!("{IPTABLES} -A INPUT {request} -j DROP");
             let hook = format!("test -e {0} || {{ : > {0}; exec {drop}; }}", cut.display());
             format!("[server.hooks]\nbefore = [\"/bin/sh\", \"-c\", \"{hook}\"]\n")
         })

@@ -12,6 +12,7 @@
     clippy::print_stderr
 )]
 
+mod calls;
 #[allow(dead_code, reason = "shared with tests/command, which uses the rest")]
 #[path = "../command/machine.rs"]
 mod machine;

@@ -8,6 +8,7 @@
 use std::sync::Mutex;
 
 use ring::digest::{Context, SHA256};
+use snapring::answer::Headers;
 use snapring::moment::Moment;
 use snapring::provider::transport::{Method, Request, Response, TornBody, TransportError};
 use snapring::report::Report;
@@ -116,16 +117,21 @@ pub fn answer_line(
     answer: &Result<Response, TransportError>,
 ) -> String {
     let answer = match answer {
-        Ok(Response { status, retry_after, body }) => {
+        Ok(Response { status, retry_after, headers, body }) => {
+            let Headers { age, link, content_range } = headers;
             let body = match body {
                 Ok(body) => exactly(body),
                 Err(TornBody::BrokeOff(why)) => format!("broke off: {why}"),
                 Err(TornBody::TooLong) => "too long".to_owned(),
             };
-            format!("status={status} retry-after={retry_after:?} body={body}")
+            format!(
+                "status={status} retry-after={retry_after:?} age={age:?} link={link:?} \
+                 content-range={content_range:?} body={body}"
+            )
         }
         Err(TransportError::Timeout) => "timeout".to_owned(),
         Err(TransportError::Connection(why)) => format!("connection: {why}"),
+        Err(TransportError::NotSent(why)) => format!("not sent: {why}"),
     };
     let Moment { wall, uptime } = sent_at;
     let method = method(request.method);

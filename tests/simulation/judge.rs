@@ -24,6 +24,9 @@ use crate::policy::SimPolicy;
 /// The contract's limit for what a delete may rest on.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// The longest wait that one call's answer asks of the whole account.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+
 /// How long an act may come after the listing that it rests on: that, and the request's timeout.
 const EVIDENCE: SignedDuration = SignedDuration::from_secs(60 + 30);
 
@@ -193,6 +196,10 @@ pub struct Judge {
     pub exchanges: u64,
     pub creates: u64,
     woke: Option<Wake>,
+    /// Until when (uptime) the provider asked the account to wait.
+    closed_until: Duration,
+    /// The same for calls of one kind about one server, or about the account.
+    held_until: BTreeMap<(&'static str, Option<u64>), Duration>,
     peace: Option<Peace>,
     pub reports: Vec<Told>,
 }
@@ -259,6 +266,8 @@ impl Judge {
     /// The process is gone, and with it whatever it had under way.
     pub fn crashed(&mut self) {
         self.together = None;
+        self.closed_until = Duration::ZERO;
+        self.held_until.clear();
         for ring in self.rings.values_mut() {
             ring.listings.clear();
             ring.reading = None;
@@ -271,6 +280,45 @@ impl Judge {
 
     /// A request is about to leave. Gives the server whose change is under way.
     pub fn sent(&mut self, request: &Request, now: Moment) -> Option<u64> {
+        let changes = self.sends(request, now);
+        let server = changes.or_else(|| parameter(&request.path, "server_id"));
+        let held = self.held_until.get(&(method(request.method), server)).copied();
+        let until = self.closed_until.max(held.unwrap_or_default());
+        if now.uptime < until {
+            let early = until - now.uptime;
+            let what = method(request.method);
+            self.violated(
+                "429",
+                format!("{what} about {server:?} {early:?} before it may be sent"),
+            );
+        }
+        changes
+    }
+
+    /// An answer asks to wait: everyone, or, for longer than a quarter of an hour, such calls about the
+    /// server.
+    fn asked_to_wait(
+        &mut self,
+        request: &Request,
+        server: Option<u64>,
+        answer: &Response,
+        now: Moment,
+    ) {
+        let asked = answer.retry_after.as_ref().filter(|_| answer.status == 429);
+        let Some(asked) = asked.and_then(|text| text.parse().ok()).map(Duration::from_secs) else {
+            return;
+        };
+        // The provider's word is believed for a day.
+        let asked = asked.min(Duration::from_secs(24 * 3600));
+        let until = if asked <= LONGEST_WAIT {
+            &mut self.closed_until
+        } else {
+            self.held_until.entry((method(request.method), server)).or_default()
+        };
+        *until = (*until).max(now.uptime + asked);
+    }
+
+    fn sends(&mut self, request: &Request, now: Moment) -> Option<u64> {
         self.exchanges += 1;
         let number = self.exchanges;
         self.tell(|| format!("{} -> {} {}", now.wall, method(request.method), request.path));
@@ -356,9 +404,13 @@ impl Judge {
         &mut self,
         number: u64,
         request: &Request,
-        sent_at: Moment,
+        about: Option<u64>,
+        [sent_at, now]: [Moment; 2],
         answer: &Result<Response, TransportError>,
     ) {
+        if let Ok(response) = answer {
+            self.asked_to_wait(request, about, response, now);
+        }
         self.tell(|| match answer {
             Ok(response) => format!(
                 "    <- {}{}",
@@ -368,21 +420,27 @@ impl Judge {
             Err(error) => format!("    <- {error}"),
         });
         self.note(|| answer_line(number, request, sent_at, answer));
-        let (Method::Get, Ok(Response { status: 200, body: Ok(body), .. })) =
+        let (Method::Get, Ok(Response { status: 200, headers, body: Ok(body), .. })) =
             (request.method, answer)
         else {
             return;
         };
+        // The simulated headers: an age in seconds, and paging that the body does not speak of.
+        if !headers.link.is_empty() || headers.content_range.is_some() {
+            return;
+        }
+        let cached = headers.age.first().map_or(0, |age| age.parse().unwrap());
+        let asked_at = sent_at.before(Duration::from_secs(cached));
         let Ok(page) = serde_json::from_slice::<Value>(body) else { return };
         let Some(rows) = page.as_array().or_else(|| page["results"].as_array()) else { return };
         let first = parameter(&request.path, "page").unwrap_or(1) == 1;
         let Some(server) = parameter(&request.path, "server_id") else {
-            return self.answered_together(&page, rows, first, sent_at);
+            return self.answered_together(&page, rows, first, asked_at);
         };
         let ring = self.rings.entry(server).or_default();
         if first {
             ring.reading = Some(Seen {
-                asked_at: sent_at,
+                asked_at,
                 ids: BTreeSet::new(),
                 completed: BTreeSet::new(),
                 rows: 0,
@@ -390,6 +448,7 @@ impl Judge {
             });
         }
         let Some(reading) = &mut ring.reading else { return };
+        reading.asked_at = reading.asked_at.earliest(asked_at);
         reading.rows += rows.len() as u64;
         let own = rows.iter().filter(|row| row["server"]["id"].as_u64() == Some(server));
         reading.ids.extend(own.clone().filter_map(|row| row["id"].as_u64()));
@@ -407,13 +466,13 @@ impl Judge {
 
     /// A page of a listing of the account, which is good for every server once it is whole: counted
     /// by the provider, and nothing was changed between two pages.
-    fn answered_together(&mut self, page: &Value, rows: &[Value], first: bool, sent_at: Moment) {
+    fn answered_together(&mut self, page: &Value, rows: &[Value], first: bool, asked_at: Moment) {
         if first {
             let disturbed = self.rings.values().any(|ring| ring.changes_in_flight > 0);
-            self.together =
-                Some(Together { asked_at: sent_at, rows: Vec::new(), pages: 0, disturbed });
+            self.together = Some(Together { asked_at, rows: Vec::new(), pages: 0, disturbed });
         }
         let Some(together) = &mut self.together else { return };
+        together.asked_at = together.asked_at.earliest(asked_at);
         let ids = |row: &Value| {
             let is_completed = row["status"] == "completed";
             Some((row["server"]["id"].as_u64()?, row["id"].as_u64()?, is_completed))

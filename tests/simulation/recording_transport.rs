@@ -130,7 +130,9 @@ impl Transport for Watched {
                 let mut judge = self.judge.lock().unwrap();
                 let now = self.truth.now().wall;
                 judge.note(|| format!("{now} an answer"));
-                judge.answered(number, &request, sent_at, &answer);
+                let about = changes.or_else(|| parameter(&request.path, "server_id"));
+                let moments = [sent_at, self.clock.now()];
+                judge.answered(number, &request, about, moments, &answer);
             }
             self.meddle(changes.or_else(|| parameter(&request.path, "server_id")));
             answer

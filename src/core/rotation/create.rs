@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::list::LookFor;
 use super::{Action, End, LEAST_TIME, Next, Remark, Rotation, State};
-use crate::call::{CallError, Outcome};
+use crate::answer::Verdict;
+use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
 use crate::plan::Creation;
@@ -22,14 +23,16 @@ pub struct CreateSpans {
 }
 
 impl CreateSpans {
-    /// How long after this outcome (`None`: not sent) a listing shows whether the create was carried
-    /// out.
+    /// How long after this answer a listing shows whether the create was carried out.
     #[must_use]
-    pub fn settled_in(self, outcome: Option<Outcome>) -> Duration {
-        match outcome {
-            None | Some(Outcome::Unauthorized | Outcome::NotFound) => Duration::ZERO,
-            Some(Outcome::Transport) => self.shows_up_within,
-            Some(_) => self.settle,
+    pub fn settled_in(self, answer: &Result<Snapshot, CallError>) -> Duration {
+        let Err(error) = answer else { return self.settle };
+        match (error.outcome(), error.verdict()) {
+            (None | Some(Outcome::Unauthorized | Outcome::NotFound), _)
+            | (Some(Outcome::Transport), Verdict::NotDone) => Duration::ZERO,
+            (Some(Outcome::Transport), _) => self.shows_up_within,
+            // A rejected one too: a proxy may have turned the answer into a redirect, say.
+            (Some(_), _) => self.settle,
         }
     }
 }
@@ -62,8 +65,8 @@ impl Rotation {
         now: Moment,
     ) -> Next {
         let error = match answer {
-            Ok(snapshot) if snapshot.name != creation.name() => {
-                return self.strayed(creation.name(), &snapshot, now);
+            Ok(other) if other.name != creation.name() => {
+                self.came_under_another_name(&creation, &before, &other)
             }
             Ok(snapshot) => {
                 // Whatever else has appeared is not this rotation's.
@@ -72,7 +75,7 @@ impl Rotation {
             }
             Err(error) => error,
         };
-        self.tries.is_open |= error.outcome().is_some_and(Outcome::leaves_open);
+        self.tries.is_open |= error.verdict() == Verdict::Unknown;
         if !self.tries.is_open {
             // What appears from now on is somebody else's.
             self.progress.memory.creates_are_settled();
@@ -83,15 +86,35 @@ impl Rotation {
         }
         self.ledger.lap("create", now);
         self.tries.sent += 1;
-        match error.outcome() {
-            Some(outcome) if outcome.leaves_open() => {
-                self.look_for_unanswered_create(&creation, before, error, now)
-            }
-            Some(Outcome::Throttled) => self.back_off(error, now),
+        match (error.outcome(), error.verdict()) {
+            (_, Verdict::Unknown) => self.look_for_unanswered_create(&creation, before, error, now),
             // The answer does not say whether the ring was full.
-            Some(Outcome::Rejected) => self.look(Sharing::Alone, LookFor::RejectedCreate(error)),
+            (Some(Outcome::Rejected), _) => {
+                self.look(Sharing::Alone, LookFor::RejectedCreate(error))
+            }
+            // There was no connection.
+            (Some(Outcome::Transport), _) => self.back_off(error, now.uptime, now),
             _ => self.give_up(error, now),
         }
+    }
+
+    /// The answer is about a snapshot of another name. Either the provider has changed the name, or the
+    /// answer belongs to another request: only a listing shows.
+    fn came_under_another_name(
+        &mut self,
+        creation: &Creation,
+        before: &Ring,
+        other: &Snapshot,
+    ) -> CallError {
+        if !before.slots().iter().any(|slot| slot.snapshot.id == other.id) {
+            self.progress.memory.strayed(other.id);
+        }
+        let asked = creation.name();
+        let message =
+            format!("{asked} was asked for, and the answer is about {} ({})", other.name, other.id);
+        let (operation, outcome) = (Operation::Create, Outcome::Malformed);
+        Failure { operation, outcome, status: None, message, retry_after: None, was_sent: true }
+            .into()
     }
 
     /// Looks for its name until it appears, or until a listing was requested so late that it would
@@ -143,7 +166,7 @@ impl Rotation {
                 ));
                 self.give_up(end, now)
             }
-            None => self.back_off(create.error, now),
+            None => self.back_off(create.error, create.since, now),
         }
     }
 
@@ -164,10 +187,15 @@ impl Rotation {
         self.consider(ring, now)
     }
 
-    /// Waits, then lists and tries again, unless tries or time are used up.
-    fn back_off(&mut self, error: CallError, now: Moment) -> Next {
-        let wait = self.limits.backoff.next().unwrap_or_default();
-        if self.tries.sent > self.limits.retries || !self.ledger.has_time_for(wait, now) {
+    /// Waits, then lists and tries again, unless tries or time are used up. The create was answered at
+    /// `since`, and the provider may have asked to wait from then on.
+    fn back_off(&mut self, error: CallError, since: Duration, now: Moment) -> Next {
+        let asked = error.retry_after().unwrap_or_default();
+        let asked = asked.saturating_sub(now.uptime.saturating_sub(since));
+        let wait = self.limits.backoff.next().unwrap_or_default().max(asked);
+        let retries = self.limits.retries;
+        let allows = |outcome| self.tries.patience.allows(outcome, retries, wait, now.uptime);
+        if !error.outcome().is_some_and(allows) || !self.ledger.has_time_for(wait, now) {
             return self.give_up(error, now);
         }
         self.enter(State::Pausing, Action::Wait(wait))

@@ -1,12 +1,17 @@
 //! One deletion, in step 3 or 6.
 
+use std::time::Duration;
+
 use super::list::LookFor;
 use super::make_room::MakingRoom;
 use super::{Action, End, Next, Pruning, Rotation, State};
 use crate::call::{CallError, Outcome};
-use crate::completion::Sharing;
+use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
+use crate::naming::SnapshotId;
+use crate::patience::Patience;
 use crate::plan::Deletion;
+use crate::polling;
 use crate::ring::Ring;
 
 /// What a deletion is for.
@@ -21,14 +26,33 @@ pub(super) enum Purpose {
 pub(super) enum Removal {
     /// The snapshot is gone.
     Gone,
-    /// Not sent: the listing was too old.
+    /// It still exists, and may be deleted on the strength of a new listing: the listing was too old, or
+    /// the provider asked to try again later.
     Stale,
+    /// Put off, and still listed: it may be asked for again.
+    Postponed,
     /// Not sent: the snapshot was pinned after the rotation started.
     Pinned,
     /// The provider refused. The snapshot still exists.
     Refused(CallError),
     /// It may still exist.
     Unknown(CallError),
+}
+
+/// A delete that may have been carried out.
+#[derive(Debug)]
+pub(super) struct UnansweredDelete {
+    deletion: Deletion,
+    error: CallError,
+    /// If it is still listed, it is asked for again.
+    again: bool,
+}
+
+/// A snapshot that the provider did not delete for now.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    snapshot: SnapshotId,
+    patience: Patience,
 }
 
 impl Rotation {
@@ -69,22 +93,57 @@ impl Rotation {
             }
             // It may have been deleted. A listing shows.
             Some(_) => {
-                let looking = LookFor::UnansweredDelete(deletion, error, purpose);
-                self.look(Sharing::OneAnswer, looking)
+                let wait = self.wait_to_delete_again(&deletion, &error, now);
+                let delete = UnansweredDelete { deletion, error, again: wait.is_some() };
+                let wait = wait.unwrap_or_default();
+                let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+                self.look_in(look, LookFor::UnansweredDelete(delete, purpose))
             }
         }
     }
 
+    /// How long to wait before the same delete may be sent again, if the provider put it off and tries and
+    /// time are left.
+    fn wait_to_delete_again(
+        &mut self,
+        deletion: &Deletion,
+        error: &CallError,
+        now: Moment,
+    ) -> Option<Duration> {
+        let outcome = error.outcome()?;
+        if !matches!(outcome, Outcome::Busy | Outcome::Throttled) {
+            return None;
+        }
+        let snapshot = deletion.snapshot();
+        let postponed = match self.postponed.take() {
+            Some(postponed) if postponed.snapshot == snapshot => postponed,
+            _ => Postponed { snapshot, patience: Patience::default() },
+        };
+        let patience = &mut self.postponed.insert(postponed).patience;
+        let asked = error.retry_after().unwrap_or_default();
+        let wait = self.limits.backoff.next().unwrap_or_default().max(asked);
+        let allowed = patience.allows(outcome, self.limits.retries, wait, now.uptime);
+        (allowed && self.ledger.has_time_for(wait, now)).then_some(wait)
+    }
+
     pub(super) fn looked_for_deleted(
         &mut self,
-        deletion: Deletion,
-        error: CallError,
-        purpose: Purpose,
-        ring: &Ring,
+        delete: UnansweredDelete,
+        mut purpose: Purpose,
+        ring: Ring,
         now: Moment,
     ) -> Next {
+        let UnansweredDelete { deletion, error, again } = delete;
         let is_listed = ring.slots().iter().any(|slot| slot.snapshot.id == deletion.snapshot());
-        let removal = if is_listed { Removal::Unknown(error) } else { Removal::Gone };
+        if let Purpose::Prune(pruning) = &mut purpose {
+            // What follows rests on this listing.
+            pruning.rests_on(ring);
+        }
+        let removal = match (is_listed, again) {
+            (false, _) => Removal::Gone,
+            (true, true) => Removal::Postponed,
+            (true, false) => Removal::Unknown(error),
+        };
         self.removed(&deletion, purpose, removal, now)
     }
 
@@ -115,7 +174,7 @@ impl Rotation {
                     self.deleted.push(deletion.name().to_owned());
                 }
             }
-            Removal::Stale => {}
+            Removal::Stale | Removal::Postponed => {}
             Removal::Pinned | Removal::Refused(_) | Removal::Unknown(_) => {
                 self.progress.undeletable.insert(deletion.snapshot());
             }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::delete::Purpose;
+use super::delete::{Purpose, UnansweredDelete};
 use super::{Action, End, LEAST_TIME, Listed, Next, Pruning, Remark, Rotation, State, Wait};
 use crate::call::CallError;
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
-use crate::plan::{self, Deletion, Step};
+use crate::plan::{self, Step};
 use crate::polling;
 use crate::ring::Ring;
 use crate::snapshot::{Snapshot, Status};
@@ -25,7 +25,7 @@ pub(super) enum LookFor {
     /// A create was rejected; the ring may be full.
     RejectedCreate(CallError),
     /// A delete that was not answered may have been carried out.
-    UnansweredDelete(Deletion, CallError, Purpose),
+    UnansweredDelete(UnansweredDelete, Purpose),
     /// The new snapshot may be completed.
     Completion(Wait),
     /// The last listing became too old to prune by.
@@ -62,8 +62,8 @@ impl Rotation {
             LookFor::NextStep => self.consider(ring, now),
             LookFor::UnansweredCreate(create) => self.looked_for_create(create, ring, now),
             LookFor::RejectedCreate(error) => self.create_was_rejected(error, ring, now),
-            LookFor::UnansweredDelete(deletion, error, purpose) => {
-                self.looked_for_deleted(deletion, error, purpose, &ring, now)
+            LookFor::UnansweredDelete(delete, purpose) => {
+                self.looked_for_deleted(delete, purpose, ring, now)
             }
             LookFor::Completion(waiting) => self.looked_for_completion(waiting, ring, now),
             LookFor::Pruning(pruning) => self.look_again_and_prune(pruning, ring, now),
@@ -92,13 +92,13 @@ impl Rotation {
                 self.ledger.restore(create.give_up_at);
                 self.give_up(error, now)
             }
-            LookFor::Pruning(_) | LookFor::UnansweredDelete(_, _, Purpose::Prune(_)) => {
+            LookFor::Pruning(_) | LookFor::UnansweredDelete(_, Purpose::Prune(_)) => {
                 self.stop_pruning(error, now)
             }
             LookFor::EarlierCreates
             | LookFor::NextStep
             | LookFor::RejectedCreate(_)
-            | LookFor::UnansweredDelete(_, _, Purpose::MakeRoom(_)) => self.give_up(error, now),
+            | LookFor::UnansweredDelete(_, Purpose::MakeRoom(_)) => self.give_up(error, now),
         }
     }
 
@@ -119,7 +119,11 @@ impl Rotation {
             self.ledger.allow(LEAST_TIME, now);
             return self.consider(ring, now);
         };
-        let wait = settled_at.saturating_sub(now.uptime);
+        let wait = match settled_at.saturating_sub(now.uptime) {
+            // A cache gave a listing from before that moment.
+            Duration::ZERO => polling::FIRST,
+            wait => wait,
+        };
         self.remarks.push(Remark::EarlierCreate(wait));
         self.ledger.allow(wait.saturating_add(LEAST_TIME), now);
         let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };

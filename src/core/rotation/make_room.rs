@@ -46,7 +46,7 @@ impl Rotation {
         match removal {
             Removal::Gone => room.needed = room.needed.saturating_sub(1),
             Removal::Pinned | Removal::Refused(_) => {}
-            Removal::Stale => return self.room_was_made(&room, now),
+            Removal::Stale | Removal::Postponed => return self.room_was_made(&room, now),
             // It may be gone. Another victim could be one too many.
             Removal::Unknown(error) => return self.give_up(error, now),
         }

@@ -23,6 +23,13 @@ pub(super) struct Pruning {
     awake: Result<(), End>,
 }
 
+impl Pruning {
+    /// A later listing.
+    pub(super) fn rests_on(&mut self, ring: Ring) {
+        self.made.ring = ring;
+    }
+}
+
 impl Rotation {
     pub(super) fn prune(&mut self, made: OwnSnapshot, awake: Result<(), End>, now: Moment) -> Next {
         self.ledger.allow(PRUNING_TIME, now);
@@ -31,6 +38,11 @@ impl Rotation {
 
     fn prune_the_next(&mut self, pruning: Pruning, now: Moment) -> Next {
         let OwnSnapshot { own, ring } = &pruning.made;
+        if !plan::has_own(ring, *own) {
+            let reason =
+                "the new snapshot is not listed as completed any more; nothing more was pruned";
+            return self.stop_pruning(End::failed(reason), now);
+        }
         let doomed = plan::prune(ring, &self.server().policy, *own, &self.progress)
             .into_iter()
             .find(|doomed| !self.progress.undeletable.contains(&doomed.snapshot()));
@@ -51,7 +63,7 @@ impl Rotation {
         now: Moment,
     ) -> Next {
         match removal {
-            Removal::Gone | Removal::Pinned => {}
+            Removal::Gone | Removal::Pinned | Removal::Postponed => {}
             Removal::Stale => return self.look(Sharing::OneAnswer, LookFor::Pruning(pruning)),
             Removal::Refused(error) | Removal::Unknown(error) => {
                 pruning.stuck.push(format!("{name} could not be deleted: {error}"));
@@ -66,15 +78,7 @@ impl Rotation {
         ring: Ring,
         now: Moment,
     ) -> Next {
-        if !plan::has_own(&ring, pruning.made.own) {
-            return self.stop_pruning(
-                End::failed(
-                    "the new snapshot is not listed as completed any more; nothing more was pruned",
-                ),
-                now,
-            );
-        }
-        pruning.made.ring = ring;
+        pruning.rests_on(ring);
         self.prune_the_next(pruning, now)
     }
 

@@ -409,3 +409,32 @@ async fn what_a_client_changes_disturbs_the_pages_of_the_one_in_its_place() {
 }
 
 mod storm;
+
+/// A copy that a cache keeps may be from before somebody asked: each then asks alone, and sharing is not
+/// tried for a while.
+#[tokio::test(start_paused = true)]
+async fn a_listing_from_a_cache_is_not_shared() {
+    let scene = Scene::new(None);
+    scene.clock.sleep(Duration::from_secs(100)).await;
+    scene.fault("list:header=age:1,times=1");
+    let begun = scene.clock.now().uptime;
+    let seen = scene.look(SERVERS, GATHER, Sharing::Pages).await;
+    assert!(
+        seen.iter().all(|(rows, asked_at)| (*rows, *asked_at >= begun) == (2, true)),
+        "{seen:?}"
+    );
+    assert_eq!(scene.listings(), (1, 20));
+}
+
+/// A listing is as old as its oldest page.
+#[tokio::test(start_paused = true)]
+async fn the_age_of_any_page_counts() {
+    let scene = Scene::new(Some(1));
+    scene.clock.sleep(Duration::from_secs(100)).await;
+    for after in [0, 1] {
+        scene.fault(&format!("list:header=age:50,after={after},times=1"));
+        let now = scene.clock.now();
+        let listing = scene.client.list(ServerId(101), &scene.scope).await.unwrap();
+        assert_eq!(listing.asked_at.age_at(now), Duration::from_secs(50), "page {}", after + 1);
+    }
+}

@@ -66,10 +66,11 @@ fn one_restore_point_is_given_up_for_a_snapshot_that_comes_under_another_name_an
             "listed - c c c c",
             "recorded",
             "created-as other-name",
+            "+1m listed - c c c c y",
         ]);
         assert_eq!(done[1], "delete 1");
         assert!(
-            last(&done).contains("was asked for, and the provider made other-name (99)"),
+            last(&done).contains("was asked for, and the answer is about other-name (99)"),
             "{done:?}"
         );
         for _ in 0..3 {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::table::{SETTLE, SHOWS_UP, Stage};
-use crate::call::Outcome;
+use super::table::{SETTLE, SHOWS_UP, Stage, error};
+use crate::call::Operation;
 use crate::report::{KnownCause, Report};
 use crate::rotation::{CreateSpans, Next, Remark};
 
@@ -81,7 +81,7 @@ fn a_try_again_must_begin_before_the_time_is_up() {
             stage.next(stage.event(event));
         }
         stage.pass(Duration::from_secs(59));
-        stage.next(stage.event("uncreated throttled"))
+        stage.next(stage.event("uncreated unconnected"))
     };
     assert!(matches!(after("next=61s"), Next::Do(_)));
     assert!(matches!(after("next=60s"), Next::End(_)));
@@ -105,13 +105,15 @@ fn a_deleted_one_is_awaited_for_as_long_as_settle_and_no_longer() {
 #[test]
 fn how_long_a_create_is_open_depends_on_its_answer() {
     let spans = CreateSpans { settle: SETTLE, shows_up_within: SHOWS_UP };
-    for (outcome, span) in [
-        (None, Duration::ZERO),
-        (Some(Outcome::Unauthorized), Duration::ZERO),
-        (Some(Outcome::Transport), SHOWS_UP),
-        (Some(Outcome::ServerError), SETTLE),
-        (Some(Outcome::Ok), SETTLE),
+    for (why, span) in [
+        ("out-of-time", Duration::ZERO),
+        ("unauthorized", Duration::ZERO),
+        ("transport", SHOWS_UP),
+        ("server-error", SETTLE),
+        ("unconnected", Duration::ZERO),
+        ("throttled", SETTLE),
+        ("rejected", SETTLE),
     ] {
-        assert_eq!(spans.settled_in(outcome), span, "{outcome:?}");
+        assert_eq!(spans.settled_in(&Err(error(Operation::Create, why))), span, "{why}");
     }
 }

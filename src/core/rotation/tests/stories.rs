@@ -109,6 +109,31 @@ const MAKE_ROOM: &[&str] = &[
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
      unlisted server-error          | failed: list server_error: so it is",
+    // Put off: the same one is asked for again, on a new listing. It may be gone all the same.
+    "begin retries=1                | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted busy                 | look 1s+200ms one answer
+     +1s listed c c c c c           | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted throttled 5s         | look 5s+200ms one answer
+     +5s listed c c c c c           | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted busy                 | look 4s+200ms one answer
+     +4s listed - c c c c           | look 0s+200ms pages
+     listed - c c c c               | record
+     recorded                       | create 1
+     uncreated interrupted          | failed, deleted 1: interrupted by a shutdown",
+    "begin next=1h                  | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted throttled 24h        | look 0s+200ms one answer
+     listed c c c c c               | failed: delete throttled: so it is",
+    "begin next=1h                  | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted busy                 | look 1s+200ms one answer
+     +16m listed c c c c c          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted busy                 | look 0s+200ms one answer
+     listed c c c c c               | failed: delete busy: so it is",
 ];
 
 /// Step 4: the create, also one without a clear answer.
@@ -151,24 +176,81 @@ const CREATE: &[&str] = &[
      recorded                       | create 1
      uncreated transport            | look 1s+200ms one answer
      unlisted server-error          | failed: list server_error: so it is",
-    // Throttled: nothing was done. Tries are counted, and so is the time.
+    // Throttled: it may have been carried out all the same. Tries are counted, and so is the time.
     "begin retries=1                | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
-     uncreated throttled            | wait 1s
+     uncreated throttled            | look 1s+200ms one answer
+     +20s listed c                  | wait 1s
      +1s waited                     | look 0s+200ms one answer
      listed c                       | record
      recorded                       | create 2
-     uncreated throttled            | failed: create throttled: so it is",
-    "begin                          | look 0s+200ms pages
-     +2m listed c                   | record
-     recorded                       | create 1
-     uncreated throttled            | failed: create throttled: so it is",
+     uncreated throttled            | look 1s+200ms one answer
+     +20s listed c                  | failed: create throttled: so it is",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
-     uncreated throttled            | wait 1s
+     uncreated throttled            | look 1s+200ms one answer
+     +10s listed c own~             | look 1s+20s pages
+     +1m listed c own               | rotated, made",
+    "begin                          | look 0s+200ms pages
+     +2m listed c                   | record
+     recorded                       | create 1
+     uncreated throttled            | look 1s+200ms one answer
+     +20s listed c                  | failed: create throttled: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated throttled            | look 1s+200ms one answer
+     +20s listed c                  | wait 1s
      unwaited interrupted           | failed: interrupted by a shutdown",
+    // What the provider asked to wait counts from its answer on. Past the next tick there is no wait.
+    "begin next=1h                  | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated throttled 5m         | look 1s+200ms one answer
+     +20s listed c                  | wait 4m 40s
+     +280s waited                   | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 2
+     uncreated throttled 24h        | look 1s+200ms one answer
+     +20s listed c                  | failed: create throttled: so it is",
+    // Busy: not counted as a try, but for fifteen minutes at the most.
+    "begin next=1h retries=0        | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated busy                 | look 1s+200ms one answer
+     +20s listed c                  | wait 1s
+     +1s waited                     | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 2
+     uncreated busy                 | look 1s+200ms one answer
+     +20s listed c                  | wait 2s
+     +10m waited                    | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 3
+     uncreated busy                 | look 1s+200ms one answer
+     +20s listed c own~             | look 1s+20s pages
+     +1m listed c own               | rotated, made",
+    "begin next=1h                  | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated busy                 | look 1s+200ms one answer
+     +20s listed c                  | wait 1s
+     +15m waited                    | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 2
+     uncreated busy                 | look 1s+200ms one answer
+     +20s listed c                  | failed: create busy: so it is",
+    // There was no connection: nothing can arrive.
+    "begin retries=1                | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated unconnected          | wait 1s
+     +1s waited                     | look 0s+200ms one answer
+     listed c                       | record
+     recorded                       | create 2
+     uncreated unconnected          | failed: create transport: so it is",
     // Nothing was sent: the listing was too old.
     "begin                          | look 0s+200ms pages
      listed c                       | record
@@ -238,7 +320,8 @@ const HOOKS: &[&str] = &[
      listed c                       | record
      recorded                       | before
      hook done                      | create 1
-     uncreated throttled            | wait 1s
+     uncreated throttled            | look 1s+200ms one answer
+     +20s listed c                  | wait 1s
      +1s waited                     | look 0s+200ms alone
      listed c                       | record
      recorded                       | create 2
@@ -308,6 +391,14 @@ const WAIT: &[&str] = &[
 
 /// Step 6: the pruning. One that cannot be deleted stops none of the others.
 const PRUNE: &[&str] = &[
+    "begin retries=0                | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted busy                 | look 1s+200ms one answer
+     +1s listed c c c c own         | delete 1
+     undeleted throttled            | look 0s+200ms one answer
+     listed c c c c own             | delete 2
+     undeleted busy                 | look 4s+200ms one answer
+     +4s listed c - c c own         | failed, deleted 2: snapring-20261119T030000Z could not be deleted: delete throttled",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted rejected             | delete 2
@@ -373,6 +464,8 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
             "uncreated server-error",
             "uncreated transport",
             "uncreated throttled",
+            "uncreated busy",
+            "uncreated unconnected",
             "uncreated rejected",
             "uncreated unauthorized",
             "uncreated not-found",
@@ -388,6 +481,8 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
             "undeleted interrupted",
             "undeleted rejected",
             "undeleted unauthorized",
+            "undeleted busy",
+            "undeleted throttled",
             "undeleted transport",
         ],
     ),
@@ -400,6 +495,8 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
             "undeleted interrupted",
             "undeleted rejected",
             "undeleted unauthorized",
+            "undeleted busy",
+            "undeleted throttled",
             "undeleted transport",
         ],
     ),

@@ -5,7 +5,7 @@
 //! `+SPAN` before an event lets time pass. A listing is in words, a day apart: `c` completed, `f`
 //! failed, `p` in progress (managed), `H` by hand, `-` one that has gone, `own`, `own~` and `own!` the tick's own one:
 //! completed, in progress, failed; `x`, `x~` and `y` the same under other names. Ids count from 1; the own
-//! one is 99.
+//! one is 99. `throttled` may be followed by the span that the provider asks to wait.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::polling::CompletionTimes;
 use crate::ring::Ring;
 use crate::rotation::list::LookFor;
 use crate::rotation::{
-    Action, Event, HookEnd, HookMoment, Job, Limits, Listed, Next, Rotation, State,
+    Action, CreateSpans, Event, HookEnd, HookMoment, Job, Limits, Listed, Next, Rotation, State,
 };
 use crate::server::{Hooks, Server};
 use crate::snapshot::{Listing, Snapshot, Status};
@@ -174,13 +174,10 @@ impl Stage {
             }
             ("created-as", name) => created(Ok(own(name.to_owned())), Duration::ZERO),
             ("uncreated", why) => {
-                let error = error(Operation::Create, why);
-                let settled_in = match error.outcome() {
-                    Some(Outcome::Transport) => SHOWS_UP,
-                    Some(Outcome::Unauthorized | Outcome::NotFound) | None => Duration::ZERO,
-                    Some(_) => SETTLE,
-                };
-                created(Err(error), settled_in)
+                let spans = CreateSpans { settle: SETTLE, shows_up_within: SHOWS_UP };
+                let answer = Err(error(Operation::Create, why));
+                let settled_in = spans.settled_in(&answer);
+                created(answer, settled_in)
             }
             ("deleted", _) => Event::Deleted(Ok(())),
             ("undeleted", why) => Event::Deleted(Err(error(Operation::Delete, why))),
@@ -192,6 +189,8 @@ impl Stage {
 }
 
 pub(super) fn error(operation: Operation, why: &str) -> CallError {
+    let (why, wait) = why.split_once(' ').unwrap_or((why, ""));
+    let retry_after = (!wait.is_empty()).then(|| span(wait));
     let outcome = match why {
         "stale" => return CallError::Stale(Duration::from_secs(61)),
         "pinned" => return CallError::Pinned,
@@ -201,13 +200,16 @@ pub(super) fn error(operation: Operation, why: &str) -> CallError {
         "rejected" => Outcome::Rejected,
         "unauthorized" => Outcome::Unauthorized,
         "not-found" => Outcome::NotFound,
+        "busy" => Outcome::Busy,
         "throttled" => Outcome::Throttled,
         "server-error" => Outcome::ServerError,
-        "transport" => Outcome::Transport,
+        "transport" | "unconnected" => Outcome::Transport,
         _ => panic!("{why}?"),
     };
     let message = "so it is".to_owned();
-    CallError::Failed(Failure { operation, outcome, status: None, message, retry_after: None })
+    let was_sent = why != "unconnected";
+    let failure = Failure { operation, outcome, status: None, message, retry_after, was_sent };
+    CallError::Failed(failure)
 }
 
 fn span(text: &str) -> Duration {
@@ -253,7 +255,7 @@ fn name(state: &State) -> String {
     let text = format!("{state:?}");
     let outer = |text: &str| text.split(['(', ' ']).next().unwrap_or_default().to_owned();
     match state {
-        State::Looking(LookFor::UnansweredDelete(_, _, purpose)) => {
+        State::Looking(LookFor::UnansweredDelete(_, purpose)) => {
             format!("Looking UnansweredDelete {}", outer(&format!("{purpose:?}")))
         }
         State::Looking(looking) => format!("Looking {}", outer(&format!("{looking:?}"))),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::answer::Headers;
 use crate::naming::SnapshotId;
 use crate::provider::transport::Response;
 
@@ -39,6 +40,7 @@ fn answer(status: u16, body: &serde_json::Value, retry_after: Option<&str>) -> R
     Response {
         status,
         retry_after: retry_after.map(str::to_owned),
+        headers: Headers::default(),
         body: Ok(serde_json::to_vec(body).unwrap()),
     }
 }

@@ -54,3 +54,40 @@ async fn requests_per_minute_is_kept_by_all_clients_of_an_account_together() {
     let apart = begun.windows(2).map(|two| two[1].duration_since(two[0]).as_secs());
     assert_eq!(apart.collect::<Vec<_>>(), [10, 10, 10]);
 }
+
+/// Counts the requests under way.
+struct Counting(InMemory, Arc<std::sync::Mutex<(usize, usize)>>);
+
+impl Transport for Counting {
+    fn exchange(&self, request: Request) -> ResponseFuture<'_> {
+        Box::pin(async move {
+            {
+                let mut counts = self.1.lock().unwrap();
+                counts.0 += 1;
+                counts.1 = counts.1.max(counts.0);
+            }
+            let answer = self.0.exchange(request).await;
+            self.1.lock().unwrap().0 -= 1;
+            answer
+        })
+    }
+}
+
+/// Nor are there more requests at once because a reload has changed `[api]`.
+#[tokio::test(start_paused = true)]
+async fn max_in_flight_is_kept_by_all_clients_of_an_account_together() {
+    let (stage, settings) = fleet(1, "max_in_flight = 3", |_| {});
+    stage.memory.provider.lock().unwrap().add_fault("list:latency=2s".parse().unwrap());
+    let counts = Arc::<std::sync::Mutex<(usize, usize)>>::default();
+    let client = || {
+        let transport = Counting(stage.memory.clone(), Arc::clone(&counts));
+        let credentials = Credentials::known(SecretString::from(TOKEN));
+        Client::new(Box::new(transport), &settings.api, credentials, stage.clock.clone(), 2)
+    };
+    let old = client();
+    let new = client().in_place_of(&old);
+    let scope = CallContext::default();
+    let looks = (0..20).map(|nth| [&old, &new][nth % 2].list(ServerId(101), &scope));
+    futures_util::future::join_all(looks).await;
+    assert_eq!(counts.lock().unwrap().1, 3);
+}

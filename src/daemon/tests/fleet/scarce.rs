@@ -2,6 +2,7 @@
 //! may come.
 
 use super::*;
+use crate::answer::Headers;
 use crate::provider::transport::Response;
 
 struct Scarce {
@@ -25,7 +26,14 @@ impl Transport for Scarce {
             return self.memory.exchange(request);
         }
         let retry_after = Some((wait.as_secs() + 1).to_string());
-        Box::pin(async move { Ok(Response { status: 429, retry_after, body: Ok(Vec::new()) }) })
+        Box::pin(async move {
+            Ok(Response {
+                status: 429,
+                retry_after,
+                headers: Headers::default(),
+                body: Ok(Vec::new()),
+            })
+        })
     }
 }
 

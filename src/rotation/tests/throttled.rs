@@ -1,0 +1,109 @@
+//! What the provider asks to wait, and how long a listing of a cache may count.
+
+use super::*;
+use crate::testing::notes::Notes;
+
+/// The next tick comes in 24 hours, and so would the provider's turn.
+#[rstest]
+#[case::to_list("list:status=429,retry-after=86400", 0, 1)]
+#[case::to_create("create:status=429,retry-after=86400", 1, 30_000)]
+#[case::to_create_after_the_act("create:status-after=429,retry-after=86400", 1, 1_000_000)]
+#[tokio::test(start_paused = true)]
+async fn who_is_throttled_past_the_next_tick_does_not_sleep_through_it(
+    #[case] fault: &str,
+    #[case] creates: usize,
+    #[case] milliseconds: u64,
+) {
+    let notes = Notes::default();
+    let _listening = notes.listen();
+    let scene = Scene::new("").holding("c").faults(&[fault]);
+    let report = scene.rotate().await;
+    assert_eq!(scene.calls(Operation::Create), creates, "{report:?}");
+    assert!(report.duration_ms <= milliseconds, "{report:?}");
+    if fault.contains("after=429") {
+        assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    } else {
+        assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+        let until = "throttled by the provider until 2026-11-24T03:00:0";
+        assert!(reason(&report).contains(until), "{report:?}");
+    }
+    let told = notes.of("throttled");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (level, fields) = &told[0];
+    assert_eq!(*level, tracing::Level::WARN);
+    assert!(
+        fields["message"].contains("web-01") && fields["message"].contains("until 2026-11-24T")
+    );
+}
+
+/// A later rotation of the server makes no room for a create that may not be sent, and sends nothing.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_begins_while_its_server_is_throttled_fails_without_a_call() {
+    let faults = ["create:status=429,retry-after=86400,times=1"];
+    let mut scene = Scene::new("").holding("c c c c").faults(&faults);
+    let server = Server { schedules: every_hour(), ..(*scene.server).clone() };
+    scene.server = Arc::new(server);
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Failed);
+    let before = scene.memory.provider.lock().unwrap().calls().len();
+    let tick = Tick::at("2026-11-23T04:00:00Z".parse().unwrap());
+    let server = Arc::clone(&scene.server);
+    let asked_by = AskedBy::Schedule;
+    let order = Order { server, tick, asked_by, claim: None, by_daemon: true };
+    let report = rotate(&scene.context, order).await;
+    assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+    assert!(
+        reason(&report).starts_with("throttled by the provider until 2026-11-24T"),
+        "{report:?}"
+    );
+    assert_eq!(scene.memory.provider.lock().unwrap().calls().len(), before);
+    assert!(scene.deleted().is_empty());
+}
+
+fn every_hour() -> Arc<[Schedule]> {
+    let text = "[[server]]\nid = 1\nschedule = \"0 * * * *\"\nkeep = 1\n";
+    Arc::clone(&config::parse("test.toml", text).unwrap().settings.servers[0].schedules)
+}
+
+/// S9: the other server's call goes out after a back-off, alone, and the account is open again.
+#[tokio::test(start_paused = true)]
+async fn a_wait_of_a_day_for_one_server_is_not_the_others() {
+    let faults = ["list:status=429,retry-after=86400,server=101"];
+    let scene = Scene::new("").faults(&faults);
+    let client = &scene.context.client;
+    let scope = CallContext::of(&scene.server, CancellationToken::new());
+    let error = client.list(WEB, &scope).await.unwrap_err();
+    assert!(error.to_string().contains("throttled by the provider until 2026-11-24T"), "{error}");
+    let other = CallContext::of_server(ServerId(102), "db".to_owned(), CancellationToken::new());
+    let begun = scene.clock.now().uptime;
+    assert!(client.list(ServerId(102), &other).await.is_ok());
+    let took = scene.clock.now().uptime - begun;
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    // It is not asked for again, and says so at once.
+    let error = client.list(WEB, &scope).await.unwrap_err();
+    assert!(matches!(error, CallError::Throttled(_)), "{error}");
+    assert_eq!(scene.calls(Operation::List), 2);
+}
+
+/// A listing from a cache is as old as the cache says: it does not show that a create was not carried
+/// out, and a delete on it comes too late sooner.
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_listing_counts_from_when_the_cache_has_it() {
+    let faults = ["create:status=500,times=1", "list:header=age:30"];
+    let scene = Scene::new("").holding("c").faults(&faults);
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
+    let provider = scene.memory.provider.lock().unwrap();
+    let creates = provider.calls().iter().filter(|call| call.operation == Some(Operation::Create));
+    let at: Vec<_> = creates.map(|call| call.at).collect();
+    let apart = at[1].duration_since(at[0]).as_secs();
+    assert!(apart >= 20 + 30, "{apart} s: `settle`, and the age");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_on_a_listing_that_is_older_than_a_minute_with_its_age() {
+    let scene = Scene::new("").holding("c c c c c").faults(&["list:header=age:40"]);
+    let scope = CallContext::of(&scene.server, CancellationToken::new());
+    let listing = scene.context.client.list(WEB, &scope).await.unwrap();
+    let ring = Ring::of(listing, &scene.server.policy);
+    let age = ring.listing().asked_at.age_at(scene.clock.now());
+    assert_eq!(age, Duration::from_secs(40));
+}
