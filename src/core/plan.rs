@@ -370,14 +370,16 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
     let strays = progress.memory.strays(ring).next().is_some();
     let spare = completed.iter().copied().filter(|snapshot| !newest.contains(&snapshot.id));
-    let duplicates = duplicates.iter().map(|it| it.snapshot).filter(|it| !newest.contains(&it.id));
+    let (held_duplicates, duplicates): (Vec<_>, Vec<_>) =
+        duplicates.iter().map(|it| it.snapshot).partition(|it| newest.contains(&it.id));
     let (dropped, mut spared): (Vec<_>, Vec<_>) =
         spare.partition(|snapshot| !kept.contains(&snapshot.id));
-    // What retention would drop may be the newest by id or by the provider's time, and stays. A ring that keeps as
+    // What would go first may be the newest by id or by the provider's time, and stays. A ring that keeps as
     // many as it has slots would be blocked for as long as that is so: the next oldest goes instead.
     let is_held = |it: &&&Snapshot| newest.contains(&it.id) && !kept.contains(&it.id);
     let older = completed.split_last().map_or(&[][..], |(_, older)| older);
-    let held = older.iter().filter(is_held).count().min(spared.len());
+    let held = older.iter().filter(is_held).count() + held_duplicates.len();
+    let held = held.min(spared.len());
     let instead: Vec<_> = spared.drain(..held).collect();
     let mut squeezed = spared;
     // Only others squeeze a ring. Its own unfinished snapshots must not eat the finished ones.
@@ -388,7 +390,7 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec
     let lacking = (completed.len() + 1).saturating_sub(room_for_managed(ring, policy) as usize);
     squeezed.truncate(lacking.saturating_sub(dropped.len() + instead.len()));
     failed
-        .chain(duplicates.map(|snapshot| (snapshot, DeleteReason::Duplicate)))
+        .chain(duplicates.into_iter().map(|snapshot| (snapshot, DeleteReason::Duplicate)))
         .chain(dropped.into_iter().map(|snapshot| (snapshot, DeleteReason::Retention)))
         .chain(instead.into_iter().map(|snapshot| (snapshot, DeleteReason::InsteadOfNewest)))
         .chain(squeezed.into_iter().map(|snapshot| (snapshot, DeleteReason::Squeezed)))

@@ -180,6 +180,7 @@ async fn a_create_is_recorded_before_its_hook_runs() {
     let hooks = Arc::new(hooks);
     scene.context.hooks = Arc::clone(&hooks) as Arc<dyn HookRunner>;
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
-    // `since` and the record, then `since` alone.
-    assert_eq!(*hooks.1.lock().unwrap(), [2, 1]);
+    // `since`, the record, and the note that `after` is owed; then without the record.
+    assert_eq!(*hooks.1.lock().unwrap(), [3, 2]);
+    assert_eq!(hooks.0.read_dir().unwrap().count(), 1);
 }

@@ -47,6 +47,42 @@ fn a_ring_that_keeps_as_many_as_it_has_slots_is_not_blocked_by_ids_that_fall() {
 }
 
 #[test]
+fn a_duplicate_that_is_the_newest_by_id_makes_no_room() {
+    let policy = Policy { keep: Keep { last: 5, ..Keep::default() }, ..policy() };
+    let mut rows = ring("c c c c c=4", &policy).listing().snapshots.clone();
+    // Made first by the provider's time, and last by its count.
+    (rows[3].id, rows[4].id) = (SnapshotId(15), SnapshotId(4));
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    assert_eq!(ring.completed().duplicates[0].snapshot.id, SnapshotId(15));
+    let Step::MakeRoom(victims) = first_step(&ring, &policy) else { panic!("no room") };
+    assert_eq!(super::ids(&victims), [1]);
+}
+
+#[test]
+fn a_snapshot_whose_name_was_changed_is_nobodys_own() {
+    let policy = policy();
+    let ring = ring("c c c c H", &policy);
+    let pruned = |own| super::ids(&prune(&ring, &policy, SnapshotId(own), &Progress::default()));
+    assert_eq!((pruned(4), pruned(5)), (vec![1], vec![]));
+}
+
+/// The newest of the ring has an old tick: it came days late.
+#[test]
+fn a_later_tick_overtakes_though_its_snapshot_is_not_the_newest() {
+    let policy = policy();
+    let mut rows = ring("c c c c", &policy).listing().snapshots.clone();
+    rows[0].created_at = now();
+    rows[3].name = policy.prefix.name(Tick::at(now() - jiff::SignedDuration::from_hours(1)));
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    assert_eq!(ring.newest(&policy).unwrap().0.id, SnapshotId(1));
+    let tick = Tick::at(now() - jiff::SignedDuration::from_hours(2));
+    let step = next_step(&ring, &policy, tick, AskedBy::Schedule, &Progress::default(), now());
+    assert!(matches!(step, Step::Skip(Skip::Overtaken { .. })), "{step:?}");
+}
+
+#[test]
 fn a_period_is_that_of_the_tick() {
     // By the provider's clock, each was made after midnight of the next day but one.
     let policy = Policy { keep: Keep { daily: 3, ..Keep::default() }, ..policy() };
