@@ -414,6 +414,7 @@ impl Shared {
         let look = Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer));
         let ring = Ring::of(look.await?, &server.policy);
         self.dependencies.statuses.saw(&ring);
+        self.dependencies.memories.saw(&ring);
         Ok(ring)
     }
 

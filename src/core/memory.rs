@@ -112,24 +112,14 @@ impl RingMemory {
             ring.slots().iter().find(is_it).is_some_and(|it| it.snapshot.status == Status::Failed)
         };
         self.failed.retain(|it| failed(it.id));
+        self.saw_completed(ring);
         for Slot { snapshot, .. } in ring.slots() {
-            match snapshot.status {
-                Status::Completed if !self.completed.contains(&snapshot.id) => {
-                    self.completed.push(snapshot.id);
-                }
-                Status::Failed if !self.failed.iter().any(|it| it.id == snapshot.id) => {
-                    self.failed.push(Since::at(snapshot.id, asked_at));
-                }
-                _ => {}
+            if snapshot.status == Status::Failed
+                && !self.failed.iter().any(|it| it.id == snapshot.id)
+            {
+                self.failed.push(Since::at(snapshot.id, asked_at));
             }
         }
-        let unlisted = self.completed.iter().filter(|id| !listed(**id)).count();
-        let mut to_forget = unlisted.saturating_sub(UNLISTED);
-        self.completed.retain(|id| {
-            let forget = to_forget > 0 && !listed(*id);
-            to_forget -= usize::from(forget);
-            !forget
-        });
         self.deleted.retain(|it| listed(it.id));
         // One that the provider has just told of may be listed later.
         if self.before_create.is_none() {
@@ -142,6 +132,32 @@ impl RingMemory {
                 {
                     self.strays.push(snapshot.id);
                 }
+            }
+        }
+    }
+
+    /// Takes note of which snapshots a listing shows as completed, and of nothing else.
+    pub fn saw_completed(&mut self, ring: &Ring) {
+        let listed = |id: SnapshotId| ring.slots().iter().any(|slot| slot.snapshot.id == id);
+        for Slot { snapshot, .. } in ring.slots() {
+            if snapshot.status == Status::Completed && !self.completed.contains(&snapshot.id) {
+                self.completed.push(snapshot.id);
+            }
+        }
+        let unlisted = self.completed.iter().filter(|id| !listed(**id)).count();
+        let mut to_forget = unlisted.saturating_sub(UNLISTED);
+        self.completed.retain(|id| {
+            let forget = to_forget > 0 && !listed(*id);
+            to_forget -= usize::from(forget);
+            !forget
+        });
+    }
+
+    /// Adds what another one has seen completed of the same server.
+    pub fn has_also_seen(&mut self, other: &Self) {
+        for id in &other.completed {
+            if self.completed.len() < UNLISTED && !self.completed.contains(id) {
+                self.completed.push(*id);
             }
         }
     }

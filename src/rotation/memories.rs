@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::memory::RingMemory;
 use crate::naming::ServerId;
+use crate::ring::Ring;
 
 /// Keeps a server's memory beyond this process. Never waits.
 pub type KeepMemory = Arc<dyn Fn(ServerId, &RingMemory) + Send + Sync>;
@@ -36,12 +37,22 @@ impl Memories {
         self.lock().get(&server).cloned().unwrap_or_default()
     }
 
-    /// Remembers this from now on, within this process.
+    /// Remembers this from now on, within this process, and what [`Memories::saw`] has noted meanwhile.
     pub fn set(&self, server: ServerId, memory: &RingMemory) {
         let mut servers = self.lock();
-        if servers.get(&server) != Some(memory) {
-            servers.insert(server, memory.clone());
+        match servers.get_mut(&server) {
+            Some(known) if *known == *memory => {}
+            Some(known) => {
+                let before = std::mem::replace(known, memory.clone());
+                known.has_also_seen(&before);
+            }
+            None => _ = servers.insert(server, memory.clone()),
         }
+    }
+
+    /// A listing was asked for beside the server's rotations.
+    pub fn saw(&self, ring: &Ring) {
+        self.lock().entry(ring.listing().server).or_default().saw_completed(ring);
     }
 
     /// Has what is remembered of a server kept beyond this process.

@@ -274,6 +274,9 @@ impl Judge {
             ring.changes_in_flight = 0;
             ring.calls_under_way = 0;
             ring.pending.clear();
+            if !self.remembers {
+                ring.surely_seen_completed.clear();
+            }
         }
         self.tell(|| "the process is gone".to_owned());
     }
@@ -425,14 +428,18 @@ impl Judge {
         else {
             return;
         };
-        // The simulated headers: an age in seconds, and paging that the body does not speak of.
-        if !headers.link.is_empty() || headers.content_range.is_some() {
+        // The simulated headers: an age in seconds, and paging.
+        if headers.content_range.is_some() {
             return;
         }
         let cached = headers.age.first().map_or(0, |age| age.parse().unwrap());
         let asked_at = sent_at.before(Duration::from_secs(cached));
         let Ok(page) = serde_json::from_slice::<Value>(body) else { return };
         let Some(rows) = page.as_array().or_else(|| page["results"].as_array()) else { return };
+        // Paging that the body does not speak of.
+        if !headers.link.is_empty() && !page["next"].is_string() {
+            return;
+        }
         let first = parameter(&request.path, "page").unwrap_or(1) == 1;
         let Some(server) = parameter(&request.path, "server_id") else {
             return self.answered_together(&page, rows, first, asked_at);
@@ -595,7 +602,7 @@ impl Judge {
         let was_seen = self
             .rings
             .get(&server.0)
-            .is_some_and(|ring| ring.perhaps_seen_completed.contains(&id.0));
+            .is_some_and(|ring| ring.surely_seen_completed.contains(&id.0));
         if quiet && was_seen && newest.contains(&id.0) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
@@ -654,9 +661,16 @@ impl Judge {
         let touched = ring.changed_by_hand;
         let remembers = self.remembers;
         let seen_completed = ring.surely_seen_completed.clone();
-        // An error that the provider reports of one that was completed changes nothing.
-        let is_good = |row: &StoredSnapshot| {
+        let perhaps_seen = ring.perhaps_seen_completed.clone();
+        // An error that the provider reports of one that was completed changes nothing, for a process
+        // that knows of it.
+        let counts_remembered = |row: &StoredSnapshot| {
             row.status == "completed"
+                || (row.status == "failed" && perhaps_seen.contains(&row.id.0))
+        };
+        let counts_listed = |row: &StoredSnapshot| row.status == "completed";
+        let is_good = |row: &StoredSnapshot| {
+            counts_listed(row)
                 || (remembers && row.status == "failed" && seen_completed.contains(&row.id.0))
         };
         let own = ring.listings.iter().filter(|seen| !seen.together);
@@ -692,11 +706,15 @@ impl Judge {
                 .iter()
                 .any(|row| row.name == rotation.own_name && row.status == "completed");
             if own_is_there {
-                let asked_for = |policy: &SimPolicy| {
+                let kept_of = |policy: &SimPolicy, counts: &dyn Fn(&StoredSnapshot) -> bool| {
                     let completed =
-                        act.before.iter().filter(|row| managed_by(policy, row) && is_good(row));
+                        act.before.iter().filter(|row| managed_by(policy, row) && counts(row));
                     let counted = one_per_name(&policy.prefix, completed);
                     kept(&counted, policy.keep, &policy.time_zone()).contains(&act.row.id.0)
+                };
+                let asked_for = |policy: &SimPolicy| {
+                    kept_of(policy, &counts_remembered)
+                        && (kept_of(policy, &counts_listed) || act.row.status == "failed")
                 };
                 if quiet && is_good(&act.row) && policies.iter().all(asked_for) {
                     self.violated(

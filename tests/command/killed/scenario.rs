@@ -90,15 +90,11 @@ pub fn of_the_daemon() -> Vec<Scenario> {
         },
         Scenario { keep: 2, reserve: 3, ..ring("two victims at once") },
         Scenario {
-            managed: &[(3, "completed"), (2, "failed"), (1, "completed")],
-            ..ring("a failed one makes room")
-        },
-        Scenario {
             cap: 8,
             keep: 2,
             managed: &[
                 (5, "completed"),
-                (4, "failed"),
+                (4, "completed"),
                 (3, "completed"),
                 (2, "completed"),
                 (1, "completed"),
@@ -114,11 +110,6 @@ pub fn of_the_daemon() -> Vec<Scenario> {
         },
         Scenario { keep: 2, page_size: Some(3), ..ring("a listing of several pages") },
         Scenario { faults: &["create:drop-before,times=1"], ..ring("a create that never arrives") },
-        Scenario {
-            faults: &["create:fails,times=1"],
-            may_fail: true,
-            ..ring("a create that fails")
-        },
     ]
 }
 
@@ -131,7 +122,7 @@ pub fn by_hand() -> Vec<Scenario> {
         Scenario {
             cap: 8,
             keep: 1,
-            managed: &[(3, "failed"), (2, "completed"), (1, "completed")],
+            managed: &[(3, "completed"), (2, "completed"), (1, "completed")],
             ..ring("much to prune by hand")
         },
         Scenario {

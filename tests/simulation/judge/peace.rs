@@ -144,7 +144,8 @@ impl Judge {
             row.status == "failed" && !known.seen_completed.contains(&row.id.0)
         };
         // And one that was first seen by this rotation goes with the next, five minutes later or more.
-        if own.is_empty() && managed.iter().any(is_left) {
+        let room = room_can_be_made(&policy, rows, &known, now);
+        if own.is_empty() && room && managed.iter().any(is_left) {
             let words = format!("a failed one is left: {}", shown());
             self.violated("L1", words);
         }
@@ -168,15 +169,10 @@ impl Judge {
         let is_own = |row: &StoredSnapshot| {
             row.name == own && completed.iter().any(|(id, _)| *id == row.id.0)
         };
-        // A rotation that is blocked changes nothing: older snapshots of one tick stay.
+        // A rotation that is blocked changes nothing.
         let is_blocked = own.is_empty() && !room_can_be_made(&policy, rows, &known, now);
-        let has_strays = rows.iter().any(|row| known.has_strayed(&policy, row));
-        let may_stay = |row: &StoredSnapshot| {
-            protected.contains(&row.id.0)
-                || is_own(row)
-                || (is_blocked && has_strays)
-                || (is_blocked && completed.iter().all(|(id, _)| *id != row.id.0))
-        };
+        let may_stay =
+            |row: &StoredSnapshot| protected.contains(&row.id.0) || is_own(row) || is_blocked;
         if managed
             .iter()
             .any(|row| row.status == "completed" && !keep.contains(&row.id.0) && !may_stay(row))
