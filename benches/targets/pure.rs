@@ -9,6 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use snapring::memory::RingMemory;
 use snapring::moment::Moment;
 use snapring::naming::{ServerId, SnapshotId, Tick};
 use snapring::plan::forecast::Plan;
@@ -83,7 +84,9 @@ fn plan(criterion: &mut Criterion) {
             bencher.iter(|| next_step(black_box(&ring), &policy, tick, asked_by, &progress, now()));
         });
         criterion.bench_function(&format!("forecast with {snapshots} snapshots"), |bencher| {
-            bencher.iter(|| Plan::forecast(black_box(&ring), &policy, tick, asked_by, now()));
+            let memory = RingMemory::default();
+            bencher
+                .iter(|| Plan::forecast(black_box(&ring), &policy, tick, asked_by, &memory, now()));
         });
     }
 }

@@ -75,7 +75,7 @@ async fn what_was_made_last_is_never_the_victim(#[case] fault: Option<&str>) {
         assert_eq!(exit, 0, "{out}{err}");
         let provider = machine.sandbox.provider();
         let made = provider.acts().iter().filter(|act| act.operation == Operation::Create);
-        let newest = made.last().unwrap().row.id;
+        let newest = made.map(|act| act.row.id).next_back().unwrap();
         drop(provider);
         assert!(machine.rows(WEB).iter().any(|row| row.id == newest), "{out}");
     }

@@ -30,8 +30,6 @@ pub struct Scenario {
     /// How long a snapshot takes.
     pub completion: Duration,
     pub faults: &'static [&'static str],
-    /// Whether the tick's own snapshot may fail.
-    pub may_fail: bool,
 }
 
 impl Scenario {
@@ -50,7 +48,6 @@ impl Scenario {
             // Before the first look for it, which comes after a second.
             completion: Duration::from_millis(300),
             faults: &[],
-            may_fail: false,
         }
     }
 
