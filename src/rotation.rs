@@ -32,7 +32,7 @@ use crate::provider::shared_listing::When;
 use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
 pub(crate) use crate::rotation::create::{ToSend, send_create};
-use crate::rotation::hooks::{HookRunner, Invocation};
+use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::rotation::memories::Memories;
 use crate::rotation::owed_hooks::run_owed_hook;
@@ -269,14 +269,9 @@ impl Executor<'_> {
         {
             event::not_noted(server, &problem);
         }
-        let mut variables = vec![
-            ("SNAPRING_SERVER_ID", server.id.to_string()),
-            ("SNAPRING_SERVER", server.name.clone()),
-            ("SNAPRING_TICK", self.job.tick.to_string()),
-            ("SNAPRING_SNAPSHOT", hook.snapshot),
-        ];
-        variables.extend(result.map(|result| ("SNAPRING_RESULT", result.to_owned())));
-        let invocation = Invocation { moment, argv: hook.argv, variables, timeout: hook.timeout };
+        let Hook { argv, timeout, snapshot, .. } = hook;
+        let occasion = Occasion { moment, tick: Some(self.job.tick), snapshot, result };
+        let invocation = Invocation::of(server, argv, timeout, occasion);
         let running = self.context.hooks.run(invocation);
         let done = match hook.moment {
             HookMoment::Before => tokio::select! {

@@ -14,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use crate::clock::Clock;
+use crate::naming::Tick;
 use crate::rotation::hooks::children::Children;
+use crate::server::Server;
 
 /// How much of a hook's output a message shows, in bytes from its end.
 const OUTPUT_TAIL: usize = 400;
@@ -30,6 +32,40 @@ pub struct Invocation {
     pub variables: Vec<(&'static str, String)>,
     /// How long it may take.
     pub timeout: Duration,
+}
+
+/// What a hook is run for.
+#[derive(Debug, Clone)]
+pub(crate) struct Occasion {
+    /// `before` or `after`.
+    pub moment: &'static str,
+    /// The tick, where it is known.
+    pub tick: Option<Tick>,
+    /// The name of its snapshot.
+    pub snapshot: String,
+    /// `completed` or `failed`, for `after`.
+    pub result: Option<&'static str>,
+}
+
+impl Invocation {
+    /// A server's hook, told of what it is run for.
+    #[must_use]
+    pub(crate) fn of(
+        server: &Server,
+        argv: Vec<String>,
+        timeout: Duration,
+        occasion: Occasion,
+    ) -> Self {
+        let Occasion { moment, tick, snapshot, result } = occasion;
+        let mut variables = vec![
+            ("SNAPRING_SERVER_ID", server.id.to_string()),
+            ("SNAPRING_SERVER", server.name.clone()),
+            ("SNAPRING_TICK", tick.map(|tick| tick.to_string()).unwrap_or_default()),
+            ("SNAPRING_SNAPSHOT", snapshot),
+        ];
+        variables.extend(result.map(|result| ("SNAPRING_RESULT", result.to_owned())));
+        Self { moment, argv, variables, timeout }
+    }
 }
 
 /// Why a hook did not do its work.

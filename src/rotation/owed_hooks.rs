@@ -1,13 +1,14 @@
 //! The `after` hooks that earlier processes owed: a server stays quiesced until its hook has run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::naming::Tick;
 use crate::rotation::event;
-use crate::rotation::hooks::{HookRunner, Invocation};
+use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::server::Server;
 
@@ -19,20 +20,14 @@ pub(crate) async fn run_owed_hook(hooks: &dyn HookRunner, server: &Server, claim
     let done = match after {
         None => Err("there is no after hook in the configuration any more".to_owned()),
         Some(configured) => {
-            let tick = server.policy.prefix.tick_of(&snapshot).map(|tick: Tick| tick.to_string());
-            let invocation = Invocation {
+            let occasion = Occasion {
                 moment: "after",
-                argv: configured.after.clone(),
-                variables: vec![
-                    ("SNAPRING_SERVER_ID", server.id.to_string()),
-                    ("SNAPRING_SERVER", server.name.clone()),
-                    ("SNAPRING_TICK", tick.unwrap_or_default()),
-                    ("SNAPRING_SNAPSHOT", snapshot.clone()),
-                    ("SNAPRING_RESULT", "failed".to_owned()),
-                ],
-                timeout: configured.timeout,
+                tick: server.policy.prefix.tick_of(&snapshot),
+                snapshot: snapshot.clone(),
+                result: Some("failed"),
             };
-            hooks.run(invocation).await.map_err(|error| error.to_string())
+            let (argv, timeout) = (configured.after.clone(), configured.timeout);
+            hooks.run(Invocation::of(server, argv, timeout, occasion)).await.map_err(|error| error.to_string())
         }
     };
     event::owed_hook(server, &snapshot, done.err().as_deref());
@@ -48,18 +43,20 @@ pub(crate) async fn run_owed_hooks(
     clock: &Clock,
     shutdown: &CancellationToken,
 ) {
-    for id in exclusion.quiesced(servers.iter().map(|server| server.id)).await {
-        let Some(server) = servers.iter().find(|server| server.id == id) else { continue };
+    let quiesced = exclusion.quiesced(servers.iter().map(|server| server.id)).await;
+    let run = async |server: &Arc<Server>| {
         let wait = Wait {
-            at_most: std::time::Duration::MAX,
+            at_most: Duration::MAX,
             until: server.next_start_after(clock.now().wall),
             on_restore: OnRestore::Wait,
             shutdown: shutdown.clone(),
         };
         let tell = |busy: &Busy| event::waits(server, busy);
         // Who holds it has run the hook first, or will.
-        if let Ok(claim) = exclusion.claim_when_free(id, None, &wait, clock, tell).await {
+        let claim = exclusion.claim_when_free(server.id, None, &wait, clock, tell).await;
+        if let Ok(claim) = claim {
             run_owed_hook(hooks.as_ref(), server, &claim).await;
         }
-    }
+    };
+    join_all(servers.iter().filter(|server| quiesced.contains(&server.id)).map(run)).await;
 }

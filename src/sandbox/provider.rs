@@ -48,6 +48,8 @@ pub struct Options {
     pub bare_array: bool,
     /// Listings hold other servers' rows too.
     pub ignore_filter: bool,
+    /// Each snapshot has a lower id than the one before.
+    pub ids_fall: bool,
     /// A request is carried out even if its client has closed the connection, as a server behind a
     /// proxy does.
     pub serves_closed_connections: bool,
@@ -74,6 +76,7 @@ impl Options {
             oldest_first: false,
             bare_array: false,
             ignore_filter: false,
+            ids_fall: false,
             serves_closed_connections: true,
             seed,
         }
@@ -362,8 +365,9 @@ impl Provider {
         status: &str,
         created_at: Timestamp,
     ) -> SnapshotId {
+        let id = self.new_id();
         self.insert(StoredSnapshot {
-            id: SnapshotId(self.next_id),
+            id,
             server,
             name: name.to_owned(),
             status: status.to_owned(),
@@ -444,6 +448,11 @@ impl Provider {
     /// kernel gives up on a connection (`TCP_USER_TIMEOUT`).
     pub fn limit_strays(&mut self, id: Option<StrayId>, until: Timestamp) {
         self.strays.limit(id, until);
+    }
+
+    /// A restore of a server begins, by whatever hand: while it lasts, nothing can be created.
+    pub fn restore_begins(&mut self, server: ServerId, now: Timestamp) {
+        self.restoring.insert(server, now.checked_add(RESTORE).unwrap_or(now));
     }
 
     /// The restore of a server ends now.
@@ -667,7 +676,7 @@ impl Provider {
             _ => None,
         });
         let row = StoredSnapshot {
-            id: SnapshotId(self.next_id),
+            id: self.new_id(),
             server,
             name: if renamed { name.to_ascii_lowercase() } else { name },
             status: "in_progress".to_owned(),
@@ -742,9 +751,14 @@ impl Provider {
         Reply::json(200, &json!({ "count": rows.len(), "results": rows }))
     }
 
+    fn new_id(&mut self) -> SnapshotId {
+        let nth = self.next_id;
+        self.next_id += 1;
+        SnapshotId(if self.options.ids_fall { 1_000_000_000 - nth } else { nth })
+    }
+
     fn insert(&mut self, row: StoredSnapshot) -> SnapshotId {
         let (id, server) = (row.id, row.server);
-        self.next_id += 1;
         self.rows.insert(row);
         let count = self.real_of(server).count();
         let peak = self.peaks.entry(server).or_default();
