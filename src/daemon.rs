@@ -48,8 +48,7 @@ use crate::ring::Ring;
 use crate::rotation::hooks::{HookRunner, Processes};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::memories::Memories;
-use crate::rotation::owed_hooks::run_owed_hooks;
-use crate::rotation::{Context, Order, event, rotate};
+use crate::rotation::{Context, Order, claim_for, event, rotate_claimed};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -173,9 +172,8 @@ impl Daemon {
         shared.pins.set(&settings.servers);
         let orders = AbortOnDropHandle::new(tokio::spawn(carry_out(Arc::clone(&shared), orders)));
         scheduler.start(Arc::clone(&shared) as Arc<dyn DueWork>).await?;
-        let enabled = settings.servers.iter().filter(|server| server.enabled).cloned().collect();
-        shared.spawn(run_owed(Arc::clone(&shared)));
-        shared.tasks.spawn(resume::go_on_with_all(Arc::clone(&shared), enabled, now));
+        let servers = settings.servers.clone();
+        shared.tasks.spawn(resume::go_on_with_all(Arc::clone(&shared), servers, now));
         let next = lock(&shared.timetable).earliest();
         let servers = settings.servers.len();
         tracing::info!(
@@ -220,7 +218,6 @@ impl Daemon {
         let current = self.shared.current();
         self.shared.dependencies.statuses.keep_only(|id| current.servers.contains_key(&id));
         self.shared.completion_times.keep_only(|id| current.servers.contains_key(&id));
-        self.shared.dependencies.memories.keep_only(|id| current.servers.contains_key(&id));
         current.client.keep_only(|id| current.servers.contains_key(&id));
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
@@ -289,13 +286,6 @@ impl Current {
         client.serves(servers.values().filter(|server| server.enabled).count());
         Self { servers, api: settings.api.clone(), client }
     }
-}
-
-/// Runs the hooks that an earlier process owed.
-async fn run_owed(shared: Arc<Shared>) {
-    let servers: Vec<Arc<Server>> = shared.current().servers.values().cloned().collect();
-    let Dependencies { hooks, exclusion, clock, .. } = &shared.dependencies;
-    run_owed_hooks(hooks, exclusion, &servers, clock, &shared.shutdown).await;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -424,8 +414,17 @@ impl Shared {
         // The policy in force now, not the one when the tick fell.
         let current = self.current();
         let Some(server) = current.servers.get(&server.id).cloned() else { return };
-        let order = Order { server, tick, asked_by, claim, by_daemon: true };
-        let report = rotate(&self.context(&current), order).await;
+        let order = |server| Order { server, tick, asked_by, claim: None, by_daemon: true };
+        let context = self.context(&current);
+        let claim = match claim_for(&context, &order(Arc::clone(&server)), claim).await {
+            Ok(claim) => claim,
+            Err(busy) => return self.tell(&busy.report(&server, tick)),
+        };
+        // The wait may have been long: a reload may have changed the policy, or taken the server out.
+        let current = self.current();
+        let Some(server) = current.servers.get(&server.id).cloned() else { return };
+        let report = rotate_claimed(&self.context(&current), order(server), &claim).await;
+        drop(claim);
         self.tell(&report);
     }
 

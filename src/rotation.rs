@@ -85,6 +85,9 @@ pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<
 /// How long a person's command waits for a server that another process works on.
 pub(crate) const PATIENCE_BY_HAND: Duration = Duration::from_secs(3600);
 
+/// Who was given a claim later than this had to wait for another process.
+const WAITED: Duration = Duration::from_millis(500);
+
 /// How many ticks a rotation by hand tries, if each has a snapshot already.
 const TICKS_TRIED: usize = 5;
 
@@ -105,8 +108,25 @@ pub struct Order {
 }
 
 /// Rotates one server once. The caller logs the report.
-pub async fn rotate(context: &Context, order: Order) -> Report {
-    let Order { server, tick: asked, asked_by, claim, by_daemon } = order;
+pub async fn rotate(context: &Context, mut order: Order) -> Report {
+    let claim = order.claim.take();
+    match claim_for(context, &order, claim).await {
+        Ok(claim) => rotate_claimed(context, order, &claim).await,
+        Err(busy) => busy.report(&order.server, order.tick),
+    }
+}
+
+/// Claims the server of an order once it is free. `claim`: if it is held already.
+///
+/// # Errors
+/// When it did not become free in time.
+pub(crate) async fn claim_for(
+    context: &Context,
+    order: &Order,
+    claim: Option<Claim>,
+) -> Result<Claim, Busy> {
+    let Order { server, by_daemon, .. } = order;
+    let by_daemon = *by_daemon;
     let clock = context.client.clock();
     let wait = Wait {
         at_most: if by_daemon { Duration::MAX } else { PATIENCE_BY_HAND },
@@ -114,12 +134,20 @@ pub async fn rotate(context: &Context, order: Order) -> Report {
         on_restore: if by_daemon { OnRestore::Wait } else { OnRestore::Refuse },
         shutdown: context.shutdown.clone(),
     };
-    let tell = |busy: &Busy| event::waits(&server, busy);
-    let claim = match context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
-    {
-        Ok(claim) => claim,
-        Err(busy) => return busy.report(&server, asked),
-    };
+    let begun = clock.now().uptime;
+    let tell = |busy: &Busy| event::waits(server, busy);
+    let claim = context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await?;
+    if clock.now().uptime > begun + WAITED {
+        // Whoever had it may have rotated the server.
+        context.memories.recall(server.id).await;
+    }
+    Ok(claim)
+}
+
+/// Rotates a server that is claimed, once. The caller logs the report.
+pub(crate) async fn rotate_claimed(context: &Context, order: Order, claim: &Claim) -> Report {
+    let Order { server, tick: asked, asked_by, .. } = order;
+    let clock = context.client.clock();
     let mut before: Option<Report> = None;
     for _ in 0..TICKS_TRIED {
         let tick = match asked_by {
@@ -130,7 +158,7 @@ pub async fn rotate(context: &Context, order: Order) -> Report {
         let now = clock.now().wall;
         let _under_way = context.statuses.begun(server.id, tick, now);
         let job = Job::beginning(Arc::clone(&server), tick, asked_by, now);
-        let report = carry_out(context, job, &claim).await;
+        let report = carry_out(context, job, claim).await;
         let report = match before {
             Some(before) => both(before, report),
             None => report,
@@ -204,12 +232,15 @@ struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Before anything else is done. What must outlive this process is kept before a create is sent,
-    /// and at the end.
+    /// Before anything else is done. What must outlive this process is kept before a create, a hook or a
+    /// delete, and at the end.
     fn remember(&self, memory: &RingMemory, next: &Next) {
         let (memories, server) = (&self.context.memories, self.job.server.id);
         memories.set(server, memory);
-        if matches!(next, Next::Do(Action::RecordCreate(_)) | Next::End(_)) {
+        let is_long = |action: &Action| {
+            matches!(action, Action::RecordCreate(_) | Action::RunHook(_) | Action::Delete(_))
+        };
+        if matches!(next, Next::End(_)) || matches!(next, Next::Do(action) if is_long(action)) {
             memories.keep(server);
         }
     }

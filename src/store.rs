@@ -160,10 +160,11 @@ impl Store {
         self.remembers.notify_one();
     }
 
-    /// What is remembered of these servers; of all if none is named. Empty when the store does not work.
-    pub async fn memories(&self, servers: Vec<ServerId>) -> ServerMemories {
+    /// What is remembered of these servers; of all if none is named. `None` when the store does not
+    /// work.
+    pub async fn memories(&self, servers: Vec<ServerId>) -> Option<ServerMemories> {
         let answer = self.ask(QUESTION_WAIT, |answer| Order::Memories(servers, answer)).await;
-        answer.and_then(Result::ok).unwrap_or_default()
+        answer.and_then(Result::ok)
     }
 
     /// The last rotation of each server that there was one of. Empty when the store does not work.
@@ -230,9 +231,17 @@ pub async fn add(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut database = Database::open(place, Access::Add).await?;
-    let added = database.add(rotations, memories, now).await;
+    let added = database.add(rotations).await;
+    let remembered = match added {
+        Ok(()) if !memories.is_empty() => database.add_memories(memories, now).await,
+        _ => Ok(()),
+    };
     database.close().await;
-    added
+    match remembered {
+        // The daemon is of an older version, and will not ask for them.
+        Err(trouble) if trouble.is_empty_store() => added,
+        trouble => added.and(trouble),
+    }
 }
 
 /// Reads what a daemon keeps, beside it or without it; changes nothing and leaves no file behind.
@@ -251,15 +260,22 @@ pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer
     reading(place, async |database| database.last_of_each_server(now).await).await
 }
 
-/// What is remembered of these servers, as [`read`] reads.
+/// What is remembered of these servers, beside a daemon or without it; changes nothing.
 ///
 /// # Errors
-/// As for [`read`].
+/// As for [`read`], and when a daemon begins meanwhile.
 pub async fn read_memories(
     place: &Place,
     servers: &[ServerId],
 ) -> Result<ServerMemories, StoreError> {
-    reading(place, async |database| database.memories(servers).await).await
+    let access = match place {
+        Place::File(file) if at_rest(file) => Access::ReadAtRest,
+        _ => Access::Read,
+    };
+    let mut database = Database::open(place, access).await?;
+    let memories = database.memories(servers).await;
+    database.close().await;
+    memories
 }
 
 async fn reading<T>(

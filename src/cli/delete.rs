@@ -1,8 +1,12 @@
 //! `snapring delete`
 
+use std::time::Duration;
+
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Verdict;
+use crate::backoff;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
@@ -27,6 +31,14 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
 }
+
+/// Between the first two tries of a delete that was put off or not answered, and between later ones at
+/// most: a person waits.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How often such a delete is tried again.
+const TRIES: usize = 6;
 
 fn parse_id(text: &str) -> Result<SnapshotId, String> {
     text.parse().map(SnapshotId).map_err(|_| "not a snapshot's id, see `snapring list`".to_owned())
@@ -56,12 +68,24 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let scope = by_hand::scope(&setup, server, shutdown);
     // The person may have thought for long: look again.
-    let listing = client.list(snapshot.server, &scope).await?;
-    let Some(deletion) = Deletion::by_hand(id, &listing) else {
+    let mut listing = client.list(snapshot.server, &scope).await?;
+    if Deletion::by_hand(id, &listing).is_none() {
         console::note(&format!("{} has gone already", snapshot.name));
         return Ok(Exit::Well);
-    };
-    client.delete(&deletion, &scope).await?;
+    }
+    let mut waits = backoff::doubling(FIRST_WAIT, LONGEST_WAIT).take(TRIES);
+    while let Some(deletion) = Deletion::by_hand(id, &listing) {
+        let Err(error) = client.delete(&deletion, &scope).await else { break };
+        let asked = error.retry_after().unwrap_or_default();
+        let wait = waits.next().map(|wait| wait.max(asked)).filter(|wait| *wait <= LONGEST_WAIT);
+        // It may have been deleted all the same, or be deleted later: only a listing shows.
+        let (Verdict::Unknown, Some(wait)) = (error.verdict(), wait) else {
+            return Err(error.into());
+        };
+        console::note(&format!("{error}; looking again in {}", humantime::format_duration(wait)));
+        client.pause(&scope, wait).await?;
+        listing = client.list(snapshot.server, &scope).await?;
+    }
     console::print(&format!("deleted {id} {}", snapshot.name))?;
     Ok(Exit::Well)
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{STORE_PATIENCE, Setup, Verbosity};
+use crate::cli::setup::{self, STORE_PATIENCE, Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -174,7 +175,14 @@ impl Recorder {
                 let _ = to_write.send(ToWrite::Memory(server, memory.clone()));
             }
         };
-        Memories::kept(known, Arc::new(keep))
+        let (place, clock) = (setup.store(), setup.clock.clone());
+        let recall = move |server| -> BoxFuture<'static, Option<RingMemory>> {
+            let (place, clock) = (place.clone(), clock.clone());
+            Box::pin(
+                async move { setup::memories(&place, &clock, &[server]).await.remove(&server) },
+            )
+        };
+        Memories::kept(known, Arc::new(keep)).recalled_by(Arc::new(recall))
     }
 
     async fn end(self) {

@@ -150,13 +150,8 @@ impl Setup {
     /// What the daemon remembers of these servers. Nothing where its store cannot be read: then each
     /// rule takes its cautious branch.
     pub(super) async fn memories(&self, servers: &[Arc<Server>]) -> ServerMemories {
-        let place = self.store();
-        if !place.may_be_there() {
-            return ServerMemories::new();
-        }
         let ids: Vec<ServerId> = servers.iter().map(|server| server.id).collect();
-        let read = self.clock.timeout(STORE_PATIENCE, store::read_memories(&place, &ids)).await;
-        read.and_then(Result::ok).unwrap_or_default()
+        memories(&self.store(), &self.clock, &ids).await
     }
 
     /// The claims that keep rotations apart on this machine, for this command.
@@ -212,6 +207,15 @@ impl Setup {
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         self.settings.servers.iter().find(|server| server.id == id)
     }
+}
+
+/// What is remembered of servers in this place. Nothing where it cannot be read in time.
+pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId]) -> ServerMemories {
+    if !place.may_be_there() {
+        return ServerMemories::new();
+    }
+    let read = clock.timeout(STORE_PATIENCE, store::read_memories(place, servers)).await;
+    read.and_then(Result::ok).unwrap_or_default()
 }
 
 fn answers_to(server: &Server, name: &str) -> bool {

@@ -209,6 +209,21 @@ impl CallError {
         }
     }
 
+    /// The status of the answer, where there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Failed(failure) => failure.status,
+            _ => None,
+        }
+    }
+
+    /// Whether the answer was a redirect.
+    #[must_use]
+    pub fn is_redirect(&self) -> bool {
+        self.status().is_some_and(|status| (300..400).contains(&status))
+    }
+
     /// How long the provider asked to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

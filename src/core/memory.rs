@@ -40,6 +40,9 @@ pub struct RingMemory {
     /// Snapshots that the provider says it has deleted, and that no listing has confirmed yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<Since>,
+    /// Completed snapshots that made room for one of this server's own which has not been completed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    given_up: Vec<SnapshotId>,
     /// Snapshots that appeared when this server's own was asked for, under another name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     strays: Vec<SnapshotId>,
@@ -111,7 +114,8 @@ impl RingMemory {
             let is_it = |slot: &&Slot| slot.snapshot.id == id;
             ring.slots().iter().find(is_it).is_some_and(|it| it.snapshot.status == Status::Failed)
         };
-        self.failed.retain(|it| failed(it.id));
+        // One whose time has not come yet was noted by a clock that was ahead: it begins anew.
+        self.failed.retain(|it| failed(it.id) && it.wall <= asked_at.wall);
         self.saw_completed(ring);
         for Slot { snapshot, .. } in ring.slots() {
             if snapshot.status == Status::Failed
@@ -153,13 +157,13 @@ impl RingMemory {
         });
     }
 
-    /// Adds what another one has seen completed of the same server.
-    pub fn has_also_seen(&mut self, other: &Self) {
-        for id in &other.completed {
-            if self.completed.len() < UNLISTED && !self.completed.contains(id) {
-                self.completed.push(*id);
-            }
-        }
+    /// This one is newer than another one of the same server. What was seen completed stays so.
+    pub fn keeps_of(&mut self, older: &Self) {
+        add(&mut self.completed, &older.completed);
+        // Far beyond what a server can have; a listing forgets them in order.
+        let surplus = self.completed.len().saturating_sub(4 * UNLISTED);
+        self.completed.drain(..surplus);
+        self.last_tick = self.last_tick.or(older.last_tick);
     }
 
     /// A create is about to be sent, with this description. `before` shows what exists without it.
@@ -188,8 +192,20 @@ impl RingMemory {
         self.deleted.push(Since::at(snapshot, now));
     }
 
+    /// This completed snapshot made room for a new one.
+    pub fn gave_up(&mut self, snapshot: SnapshotId) {
+        add(&mut self.given_up, &[snapshot]);
+    }
+
+    /// How many restore points were given up for a new snapshot that has not come.
+    #[must_use]
+    pub fn given_up(&self) -> usize {
+        self.given_up.len()
+    }
+
     /// The tick has its snapshot, whole and under its own name.
     pub fn succeeded(&mut self, tick: Tick) {
+        self.given_up.clear();
         self.strays.clear();
         self.before_create = None;
         // A clock that was years ahead must not have the last word for years.
@@ -242,7 +258,8 @@ impl RingMemory {
 
     /// The foreign snapshots that may be what this server's own create made, under another name. While
     /// one is listed, no completed snapshot is given up for a new one. Beside those that are
-    /// remembered, this is the newest of all if its name resembles a managed one.
+    /// remembered, they are, where no earlier rotation is remembered, those newer than any
+    /// managed one whose names resemble a managed one's.
     pub fn strays<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Slot> {
         let completed = |slot: &&Slot| {
             matches!(slot.holder, Holder::Managed(_)) && slot.snapshot.status == Status::Completed
@@ -250,10 +267,13 @@ impl RingMemory {
         let newest = ring.slots().iter().filter(completed).map(|slot| slot.snapshot.id).max();
         ring.slots().iter().filter(move |slot| {
             let Slot { snapshot, holder } = slot;
-            let resembles = || resembles_managed(&snapshot.name, ring.prefix());
-            *holder == Holder::Foreign
-                && (self.strays.contains(&snapshot.id)
-                    || (newest.is_some_and(|newest| newest < snapshot.id) && resembles()))
+            let resembles = || {
+                // Who remembers an earlier rotation knows better.
+                self.last_tick.is_none()
+                    && newest.is_some_and(|newest| newest < snapshot.id)
+                    && resembles_managed(&snapshot.name, ring.prefix())
+            };
+            *holder == Holder::Foreign && (self.strays.contains(&snapshot.id) || resembles())
         })
     }
 
@@ -280,20 +300,32 @@ impl RingMemory {
 
     /// Adds what another process has remembered meanwhile.
     pub fn merge(&mut self, other: Self) {
-        let add = |ids: &mut Vec<SnapshotId>, more: Vec<SnapshotId>| {
-            for id in more {
-                if !ids.contains(&id) {
-                    ids.push(id);
+        add(&mut self.completed, &other.completed);
+        add(&mut self.strays, &other.strays);
+        add(&mut self.given_up, &other.given_up);
+        let add_since = |all: &mut Vec<Since>, more: Vec<Since>| {
+            for since in more {
+                if !all.iter().any(|it| it.id == since.id) {
+                    all.push(since);
                 }
             }
         };
-        add(&mut self.completed, other.completed);
-        add(&mut self.strays, other.strays);
+        add_since(&mut self.failed, other.failed);
+        add_since(&mut self.deleted, other.deleted);
+        self.before_create = self.before_create.take().or(other.before_create);
         self.last_tick = self.last_tick.max(other.last_tick);
     }
 }
 
-/// Whether a name is a managed one but for what providers change: case, separators, something appended.
+fn add(ids: &mut Vec<SnapshotId>, more: &[SnapshotId]) {
+    for id in more {
+        if !ids.contains(id) {
+            ids.push(*id);
+        }
+    }
+}
+
+/// Whether a name is a managed one but for what providers change: case and separators.
 fn resembles_managed(name: &str, prefix: &Prefix) -> bool {
     let letters = |text: &str| -> String {
         text.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect()
@@ -301,6 +333,6 @@ fn resembles_managed(name: &str, prefix: &Prefix) -> bool {
     let (name, prefix) = (letters(name), letters(prefix.as_str()));
     let Some(stamp) = name.strip_prefix(&prefix) else { return false };
     let shape: String =
-        stamp.chars().take(15).map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
-    shape == "00000000t000000"
+        stamp.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
+    shape == "00000000t000000z"
 }

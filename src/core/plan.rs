@@ -68,7 +68,7 @@ impl fmt::Display for DeleteReason {
             Self::Duplicate => "a newer snapshot of the same tick exists",
             Self::Retention => "retention does not keep it",
             Self::InsteadOfNewest => {
-                "an older one, which retention does not keep, is the newest by id or by the provider's time"
+                "in place of an older one that may be the newest (highest id or latest date)"
             }
             Self::Squeezed => "squeezed: others hold the slots",
             Self::ByHand => "asked for by hand",
@@ -224,7 +224,10 @@ impl fmt::Display for Skip {
             }
             Self::Overtaken { by } => write!(out, "overtaken: {by}, of a later tick, is there"),
             Self::HasRun { last } => {
-                write!(out, "the tick of {last} has already run: was the clock set back?")
+                write!(
+                    out,
+                    "the tick of {last} has already run; if nobody rotated it by hand, check the clock"
+                )
             }
         }
     }
@@ -243,11 +246,13 @@ pub struct Blocked {
     pub keep_fills_the_ring: bool,
     /// Snapshots that may be this server's own, under another name: each name and id.
     pub strays: Vec<String>,
+    /// How many restore points were given up for a new snapshot that has not come.
+    pub given_up: usize,
 }
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cap, reserve, holders, keep_fills_the_ring, strays } = self;
+        let Self { cap, reserve, holders, keep_fills_the_ring, strays, given_up } = self;
         write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
         if *reserve > 0 {
             write!(out, " and {reserve} are reserved")?;
@@ -256,9 +261,18 @@ impl fmt::Display for Blocked {
         if !strays.is_empty() {
             return write!(
                 out,
-                "; {} appeared when snapring asked for its own snapshot, so nothing more is given up \
-                 for a new one: delete it if nobody needs it, or list its id under `pin` to keep it",
+                "; {} appeared when snapring asked for its own snapshot and may be that one, under a name \
+                 that the provider changed. Until you decide, no older snapshot is deleted: delete it with \
+                 `snapring delete ID`, or list its id under `pin`",
                 strays.join(", ")
+            );
+        }
+        if *given_up > 0 {
+            return write!(
+                out,
+                "; {given_up} made room for a new snapshot before, which was never completed, and no more \
+                 are deleted for it: see what is wrong with the new ones, and delete one that cannot be \
+                 used with `snapring delete ID`"
             );
         }
         if *keep_fills_the_ring {
@@ -331,11 +345,19 @@ fn skip(
     memory: &RingMemory,
     now: Timestamp,
 ) -> Option<Skip> {
-    if asked_by == AskedBy::Schedule
-        && let Some(last) = memory.has_run(tick)
-    {
-        return Some(Skip::HasRun { last });
-    }
+    skip_by_the_ring(ring, policy, tick, asked_by, now).or_else(|| {
+        let last = memory.has_run(tick).filter(|_| asked_by == AskedBy::Schedule)?;
+        Some(Skip::HasRun { last })
+    })
+}
+
+fn skip_by_the_ring(
+    ring: &Ring,
+    policy: &Policy,
+    tick: Tick,
+    asked_by: AskedBy,
+    now: Timestamp,
+) -> Option<Skip> {
     let (snapshot, last) = ring.newest(policy)?;
     let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
     if asked_by == AskedBy::Schedule && apart < policy.min_interval {
@@ -369,6 +391,7 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec
     let kept = kept_beside_a_new_one(ring, &completed, policy, tick);
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
     let strays = progress.memory.strays(ring).next().is_some();
+    let mut left = restore_points_left(ring, policy, progress, completed.len());
     let spare = completed.iter().copied().filter(|snapshot| !newest.contains(&snapshot.id));
     let (held_duplicates, duplicates): (Vec<_>, Vec<_>) =
         duplicates.iter().map(|it| it.snapshot).partition(|it| newest.contains(&it.id));
@@ -397,8 +420,28 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec
         .filter(|(snapshot, _)| !progress.undeletable.contains(&snapshot.id))
         // A restore point was given up for this server's own snapshot, and something else came.
         .filter(|(_, why)| !(strays && why.costs_a_restore_point()))
+        // Those that were given up before for a new one, which has not come, count too.
+        .filter(|(_, why)| {
+            let may_go = !why.costs_a_restore_point() || left > 0;
+            left = left.saturating_sub(usize::from(may_go && why.costs_a_restore_point()));
+            may_go
+        })
         .map(|(snapshot, why)| Deletion::of(snapshot, why, listing))
         .collect()
+}
+
+/// How many restore points may still be given up until a new snapshot is completed: one for each slot
+/// that was needed when the last one was. Unfinished ones and strays need no further slot.
+fn restore_points_left(
+    ring: &Ring,
+    policy: &Policy,
+    progress: &Progress,
+    completed: usize,
+) -> usize {
+    let given_up = progress.memory.given_up();
+    let had = completed + given_up;
+    let needed = (had + 1).saturating_sub(room_for_managed(ring, policy) as usize);
+    needed.max(1).saturating_sub(given_up)
 }
 
 fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
@@ -419,6 +462,7 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
             .strays(ring)
             .map(|slot| format!("{} ({})", slot.snapshot.name, slot.snapshot.id))
             .collect(),
+        given_up: progress.memory.given_up(),
     }
 }
 
@@ -599,8 +643,8 @@ pub fn warnings(
             && memory.failed(snapshot.id, ring) == Failed::WasCompleted
         {
             warnings.push(format!(
-                "{} ({}) is listed as failed, but it was completed once: it counts as a good one and is \
-                 not deleted as failed; if it cannot be restored any more, delete it",
+                "{} ({}) was completed and is now listed as failed. It is kept as a good one. If the \
+                 provider says that it is lost, delete it with `snapring delete {1}`",
                 snapshot.name, snapshot.id
             ));
         }

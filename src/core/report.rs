@@ -182,7 +182,7 @@ impl Report {
         let (reason, known_cause) = match by {
             BrokenOffBy::Request => {
                 let reason = "broken off, as asked a second time; the next one goes on from what is \
-                              there, but a hook that was owed has not run";
+                              there, and runs the after hook first if that has not run";
                 (reason.to_owned(), Some(KnownCause::Shutdown))
             }
             BrokenOffBy::Fault(fault) => {

@@ -22,15 +22,22 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// Asks the store for them, for as long as it is polled. A person who is not content with how the
-/// daemon's rotation ended may rotate the server again.
+/// daemon's rotation ended may rotate the server again. `are_recalled`: what earlier processes remembered
+/// is known.
 pub(super) async fn hear_of_others(
     daemon: &Daemon,
     listeners: &Listeners,
     clock: &Clock,
+    mut are_recalled: bool,
 ) -> Infallible {
     let mut since = clock.now().wall;
     loop {
         clock.sleep(ASK_EVERY).await;
+        // The store did not work when the daemon started.
+        if !are_recalled && let Some(memories) = listeners.store.memories(Vec::new()).await {
+            memories.into_iter().for_each(|(server, memory)| daemon.hear_of_memory(server, memory));
+            are_recalled = true;
+        }
         let now = clock.now().wall;
         let filter = HistoryFilter {
             since: since.checked_sub(WRITTEN_WITHIN).ok(),
@@ -47,7 +54,7 @@ pub(super) async fn hear_of_others(
             }
         }
         if !theirs.is_empty() {
-            for (server, memory) in listeners.store.memories(theirs).await {
+            for (server, memory) in listeners.store.memories(theirs).await.unwrap_or_default() {
                 daemon.hear_of_memory(server, memory);
             }
         }
@@ -57,7 +64,9 @@ pub(super) async fn hear_of_others(
 impl Daemon {
     /// Adds what another process remembers of a server that it has rotated.
     fn hear_of_memory(&self, server: ServerId, memory: RingMemory) {
-        self.shared.dependencies.memories.merge(server, memory);
+        if self.shared.current().servers.contains_key(&server) {
+            self.shared.dependencies.memories.merge(server, memory);
+        }
     }
 
     /// Takes over how a rotation ended elsewhere, and looks at what there is now, for whoever asks

@@ -8,12 +8,13 @@ use jiff::SignedDuration;
 
 use crate::backoff;
 use crate::call::CallError;
-use crate::daemon::{Ordered, Shared};
+use crate::daemon::{Dependencies, Ordered, Shared};
 use crate::moment::Moment;
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
 use crate::ring::Ring;
 use crate::rotation::lock::Busy;
+use crate::rotation::owed_hooks::run_owed_hook_when_free;
 use crate::server::Server;
 
 /// Between two tries to look, at most: the network may come up late.
@@ -28,9 +29,26 @@ pub(super) async fn go_on_with_all(
     servers: Vec<Arc<Server>>,
     started: Moment,
 ) {
+    let exclusion = &shared.dependencies.exclusion;
+    let quiesced = exclusion.quiesced(servers.iter().map(|server| server.id)).await;
     for server in servers {
-        shared.spawn(go_on(Arc::clone(&shared), server, started));
+        let is_quiesced = quiesced.contains(&server.id);
+        let going_on = Arc::clone(&shared);
+        shared.spawn(async move {
+            if is_quiesced {
+                wake(&going_on, &server).await;
+            }
+            if server.enabled {
+                go_on(going_on, server, started).await;
+            }
+        });
     }
+}
+
+/// Runs the after hook that an earlier process owed, once the server is free.
+async fn wake(shared: &Shared, server: &Server) {
+    let Dependencies { hooks, exclusion, clock, .. } = &shared.dependencies;
+    run_owed_hook_when_free(hooks.as_ref(), exclusion, server, clock, &shared.shutdown).await;
 }
 
 async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {

@@ -138,7 +138,22 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let store = listeners.store.health();
     let keeping = Arc::clone(&listeners);
     let keep = move |server, memory: &RingMemory| keeping.store.remember(server, memory);
-    let memories = Memories::kept(memories.unwrap_or_default(), Arc::new(keep));
+    let memories = memories.flatten();
+    if memories.is_none() {
+        tracing::warn!(
+            event = "store",
+            "what earlier processes remembered of the servers cannot be read yet; until it can, rules that \
+             need it are more cautious"
+        );
+    }
+    let recalling = Arc::clone(&listeners);
+    let recall = move |server| -> BoxFuture<'static, Option<RingMemory>> {
+        let listeners = Arc::clone(&recalling);
+        Box::pin(async move { listeners.store.memories(vec![server]).await?.remove(&server) })
+    };
+    let are_recalled = memories.is_some();
+    let memories =
+        Memories::kept(memories.unwrap_or_default(), Arc::new(keep)).recalled_by(Arc::new(recall));
     memories.keep_only(|id| ids.contains(&id));
     let dependencies = Dependencies {
         clock: clock.clone(),
@@ -162,7 +177,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     listeners.service.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
-        never = hear_of_others(&daemon, &listeners, &clock) => match never {},
+        never = hear_of_others(&daemon, &listeners, &clock, are_recalled) => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }
     Ok(shut_down(daemon, listeners, signals, &clock).await)

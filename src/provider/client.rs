@@ -242,7 +242,14 @@ impl Client {
             if error.verdict() == Verdict::Unknown {
                 unknown = Some(error.clone());
             }
-            tries.wait(&self.exchange, error, scope).await?;
+            // Whatever ends the tries: one of them may have been carried out.
+            tries.wait(&self.exchange, error, scope).await.map_err(|error| {
+                if error.verdict() == Verdict::Unknown {
+                    error
+                } else {
+                    unknown.clone().unwrap_or(error)
+                }
+            })?;
         }
     }
 

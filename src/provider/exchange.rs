@@ -386,7 +386,6 @@ impl Exchange {
         match news {
             Some(News::Account(until)) => tracing::warn!(
                 event = "throttled",
-                outcome = failure.outcome.as_str(),
                 "the provider is throttling the account: no calls are sent until {}",
                 wall_at(until, now)
             ),
@@ -395,7 +394,6 @@ impl Exchange {
                 let whose = subject.server.as_deref().unwrap_or("the account");
                 tracing::warn!(
                     event = "throttled",
-                    outcome = failure.outcome.as_str(),
                     server_id = subject.server_id.map(|id| id.0),
                     server = subject.server.as_deref(),
                     "{whose}: the provider is throttling {} until {}. Other servers go on, with one \

@@ -70,8 +70,8 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
             event!(
                 info,
                 event = "ring",
-                "{server}: waiting {wait} before a snapshot that is listed as failed is deleted: another \
-                 listing must agree"
+                "{server}: waiting {wait}: all slots are taken and one snapshot is listed as failed; it is \
+                 deleted if another listing agrees"
             );
         }
         Remark::NotDeleted(snapshot) => {
@@ -79,7 +79,7 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
                 warn,
                 event = "ring",
                 snapshot = snapshot.as_str(),
-                "{server}: the provider said earlier that it had deleted {snapshot}, and still lists it"
+                "{server}: the provider confirmed the deletion of {snapshot} but still lists it"
             );
         }
         Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
@@ -107,16 +107,15 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             server_id = server.id.0,
             server = name,
             snapshot,
-            "{name}: an earlier snapring process ended between the before hook and the after hook of \
-             {snapshot}; the after hook has run now"
+            "{name}: snapring was killed after the before hook of {snapshot}; the after hook has run now"
         ),
         Some(problem) => tracing::error!(
             event = "hook",
             server_id = server.id.0,
             server = name,
             snapshot,
-            "{name}: an earlier snapring process ended between the before hook and the after hook of \
-             {snapshot}, and the server may still be quiesced: {problem}"
+            "{name}: snapring was killed after the before hook of {snapshot}, and the after hook failed now: \
+             {problem}. It is not run again: resume the server by hand"
         ),
     }
 }
@@ -127,8 +126,8 @@ pub(super) fn not_noted(server: &Server, problem: &str) {
         event = "hook",
         server_id = server.id.0,
         server = server.name.as_str(),
-        "{}: if snapring is killed before the after hook has run, it will not run later: that it is owed \
-         cannot be noted: {problem}",
+        "{}: cannot write the note for the after hook ({problem}). If snapring is killed now, the hook does \
+         not run at the next start, and the server stays quiesced",
         server.name
     );
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
+
 use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::ring::Ring;
@@ -11,11 +13,16 @@ use crate::ring::Ring;
 /// Keeps a server's memory beyond this process. Never waits.
 pub type KeepMemory = Arc<dyn Fn(ServerId, &RingMemory) + Send + Sync>;
 
+/// Reads what is kept of a server, by whatever process. Bounded; `None` where it cannot be read.
+pub type RecallMemory =
+    Arc<dyn Fn(ServerId) -> BoxFuture<'static, Option<RingMemory>> + Send + Sync>;
+
 /// The memories of this process. Clones share them.
 #[derive(Clone, Default)]
 pub struct Memories {
     servers: Arc<Mutex<HashMap<ServerId, RingMemory>>>,
     keep: Option<KeepMemory>,
+    recall: Option<RecallMemory>,
 }
 
 impl fmt::Debug for Memories {
@@ -28,7 +35,22 @@ impl Memories {
     /// Those that earlier processes have kept. What changes is handed to `keep`.
     #[must_use]
     pub fn kept(servers: HashMap<ServerId, RingMemory>, keep: KeepMemory) -> Self {
-        Self { servers: Arc::new(Mutex::new(servers)), keep: Some(keep) }
+        Self { servers: Arc::new(Mutex::new(servers)), keep: Some(keep), recall: None }
+    }
+
+    /// The same, with a way to learn what other processes have kept meanwhile.
+    #[must_use]
+    pub fn recalled_by(self, recall: RecallMemory) -> Self {
+        Self { recall: Some(recall), ..self }
+    }
+
+    /// Adds what another process has kept of a server meanwhile.
+    pub async fn recall(&self, server: ServerId) {
+        if let Some(recall) = &self.recall
+            && let Some(other) = recall(server).await
+        {
+            self.merge(server, other);
+        }
     }
 
     /// What is remembered of a server.
@@ -44,7 +66,7 @@ impl Memories {
             Some(known) if *known == *memory => {}
             Some(known) => {
                 let before = std::mem::replace(known, memory.clone());
-                known.has_also_seen(&before);
+                known.keeps_of(&before);
             }
             None => _ = servers.insert(server, memory.clone()),
         }

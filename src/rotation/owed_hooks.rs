@@ -1,9 +1,7 @@
 //! The `after` hooks that earlier processes owed: a server stays quiesced until its hook has run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -27,7 +25,10 @@ pub(crate) async fn run_owed_hook(hooks: &dyn HookRunner, server: &Server, claim
                 result: Some("failed"),
             };
             let (argv, timeout) = (configured.after.clone(), configured.timeout);
-            hooks.run(Invocation::of(server, argv, timeout, occasion)).await.map_err(|error| error.to_string())
+            hooks
+                .run(Invocation::of(server, argv, timeout, occasion))
+                .await
+                .map_err(|error| error.to_string())
         }
     };
     event::owed_hook(server, &snapshot, done.err().as_deref());
@@ -35,28 +36,24 @@ pub(crate) async fn run_owed_hook(hooks: &dyn HookRunner, server: &Server, claim
     claim.is_awake().await;
 }
 
-/// The same for all of these servers, as a start does: each as soon as it is free.
-pub(crate) async fn run_owed_hooks(
-    hooks: &Arc<dyn HookRunner>,
+/// The same once the server is free, as a start does.
+pub(crate) async fn run_owed_hook_when_free(
+    hooks: &dyn HookRunner,
     exclusion: &Exclusion,
-    servers: &[Arc<Server>],
+    server: &Server,
     clock: &Clock,
     shutdown: &CancellationToken,
 ) {
-    let quiesced = exclusion.quiesced(servers.iter().map(|server| server.id)).await;
-    let run = async |server: &Arc<Server>| {
-        let wait = Wait {
-            at_most: Duration::MAX,
-            until: server.next_start_after(clock.now().wall),
-            on_restore: OnRestore::Wait,
-            shutdown: shutdown.clone(),
-        };
-        let tell = |busy: &Busy| event::waits(server, busy);
-        // Who holds it has run the hook first, or will.
-        let claim = exclusion.claim_when_free(server.id, None, &wait, clock, tell).await;
-        if let Ok(claim) = claim {
-            run_owed_hook(hooks.as_ref(), server, &claim).await;
-        }
+    let wait = Wait {
+        at_most: Duration::MAX,
+        until: server.next_start_after(clock.now().wall),
+        on_restore: OnRestore::Wait,
+        shutdown: shutdown.clone(),
     };
-    join_all(servers.iter().filter(|server| quiesced.contains(&server.id)).map(run)).await;
+    let tell = |busy: &Busy| event::waits(server, busy);
+    // Who holds it has run the hook first, or will.
+    let claim = exclusion.claim_when_free(server.id, None, &wait, clock, tell).await;
+    if let Ok(claim) = claim {
+        run_owed_hook(hooks, server, &claim).await;
+    }
 }

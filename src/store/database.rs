@@ -149,20 +149,21 @@ impl Database {
         self.end(written).await
     }
 
-    /// Writes rotations of another process than the one that keeps it, and what that remembers, all or
-    /// nothing.
-    pub(super) async fn add(
+    /// Writes rotations of another process than the one that keeps it, all or nothing.
+    pub(super) async fn add(&mut self, rotations: &[PastRotation]) -> Result<(), StoreError> {
+        self.run(statement("BEGIN")).await?;
+        let added = self.insert(rotations).await;
+        self.end(added).await
+    }
+
+    /// Writes what another process remembers, all or nothing.
+    pub(super) async fn add_memories(
         &mut self,
-        rotations: &[PastRotation],
         memories: &ServerMemories,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.run(statement("BEGIN")).await?;
-        let added = self.insert(rotations).await;
-        let added = match added {
-            Ok(()) => self.remember(memories, now).await,
-            trouble => trouble,
-        };
+        let added = self.remember(memories, now).await;
         self.end(added).await
     }
 

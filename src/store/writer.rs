@@ -277,6 +277,7 @@ impl Writer {
     async fn write(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         let memory = &mut self.memory;
+        let is_new = memory.database.is_none();
         let database = match &mut memory.database {
             Some(database) => database,
             None => {
@@ -306,7 +307,14 @@ impl Writer {
         }
         let change = schedules.map(|book| (&memory.recorded, book));
         // Handed back if the write fails, or is broken off.
-        let memories = Borrowed { from: &self.to_remember, memories: self.to_remember.take() };
+        let mut memories = Borrowed { from: &self.to_remember, memories: self.to_remember.take() };
+        if is_new && !memories.memories.is_empty() {
+            // What was written before this connection may be news to this process.
+            let servers: Vec<ServerId> = memories.memories.keys().copied().collect();
+            for (server, older) in database.memories(&servers).await? {
+                memories.memories.entry(server).or_default().merge(older);
+            }
+        }
         database.write(&memory.pending, &memories.memories, change, now).await?;
         memories.are_written();
         if let Some(book) = schedules {

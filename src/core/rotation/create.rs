@@ -75,7 +75,10 @@ impl Rotation {
             }
             Err(error) => error,
         };
-        self.tries.is_open |= error.verdict() == Verdict::Unknown;
+        // 400 is the documented way to say no. Who says it otherwise may have let the create pass.
+        let is_odd = error.outcome() == Some(Outcome::Rejected)
+            && error.status().is_some_and(|status| status != 400);
+        self.tries.is_open |= error.verdict() == Verdict::Unknown || is_odd;
         if !self.tries.is_open {
             // What appears from now on is somebody else's.
             self.progress.memory.creates_are_settled();

@@ -88,7 +88,8 @@ impl Rotation {
                 Purpose::MakeRoom(_) => self.give_up(error, now),
                 Purpose::Prune(_) => self.stop_pruning(error, now),
             },
-            Some(Outcome::Rejected) => {
+            // A redirect says nothing of what was done before it.
+            Some(Outcome::Rejected) if !error.is_redirect() => {
                 self.removed(&deletion, purpose, Removal::Refused(error), now)
             }
             // It may have been deleted. A listing shows.
@@ -154,7 +155,7 @@ impl Rotation {
         }
         let names: Vec<&str> = self.undeleted.iter().map(|(_, name)| name.as_str()).collect();
         Err(End::failed(format!(
-            "the provider said earlier that it had deleted {}, and still lists it",
+            "the provider confirmed the deletion of {} but still lists it; the next rotation tries again",
             names.join(", ")
         )))
     }
@@ -169,6 +170,10 @@ impl Rotation {
         match removal {
             Removal::Gone => {
                 self.progress.deleted.insert(deletion.snapshot());
+                if matches!(purpose, Purpose::MakeRoom(_)) && deletion.why().costs_a_restore_point()
+                {
+                    self.progress.memory.gave_up(deletion.snapshot());
+                }
                 // Of one that it did not delete before, the provider's word is not enough.
                 if !self.undeleted.iter().any(|(id, _)| *id == deletion.snapshot()) {
                     self.deleted.push(deletion.name().to_owned());

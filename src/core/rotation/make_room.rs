@@ -58,8 +58,8 @@ impl Rotation {
     pub(super) fn await_failed(&mut self, wait: Duration, now: Moment) -> Next {
         if self.ledger.undisturbed(now).is_none_or(|undisturbed| wait > undisturbed) {
             let end = End::failed(
-                "a failed snapshot holds the slot; it is deleted once listings five minutes apart \
-                 show it as failed",
+                "all slots are taken, and one snapshot is listed as failed; it is deleted after two such \
+                 listings, five minutes apart, and the next tick comes first",
             );
             return self.give_up(end, now);
         }

@@ -175,7 +175,11 @@ fn one_that_failed_is_deleted_when_a_later_listing_agrees() {
     // There is no time for it before the next tick: nothing else is given up in its place.
     let mut nights = Nights::default();
     let done = nights.rotate(Duration::ZERO, "next=4m", &["listed c c c c f"]);
-    assert!(last(&done).starts_with("failed: a failed snapshot holds the slot"), "{done:?}");
+    assert!(
+        last(&done)
+            .starts_with("failed: all slots are taken, and one snapshot is listed as failed"),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -203,9 +207,8 @@ fn a_delete_that_did_nothing_is_told_by_the_next_rotation() {
             "deleted",
         ]);
         assert!(
-            last(&done).starts_with(
-                "failed, made, deleted 1 2: the provider said earlier that it had deleted"
-            ),
+            last(&done)
+                .starts_with("failed, made, deleted 1 2: the provider confirmed the deletion of"),
             "{done:?}"
         );
         let done =
@@ -239,4 +242,69 @@ fn a_tick_that_has_run_does_not_run_again_unless_the_clock_was_years_ahead() {
     let mut memory = succeeded(hours(90_000)).memory;
     memory.succeeded(tick());
     assert_eq!(memory.has_run(tick()), Some(tick()));
+}
+
+/// The ring holds more than the policy asks for, and no create comes to its end.
+#[test]
+fn unfinished_snapshots_cost_one_restore_point_however_many_ticks_fail() {
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        let done = nights.night(&[
+            "listed c c c c c",
+            "deleted",
+            "listed - c c c c",
+            "recorded",
+            "created",
+            "+1m listed - c c c c own!",
+        ]);
+        assert!(
+            last(&done).starts_with("failed, deleted 1") || last(&done).contains("failed"),
+            "{done:?}"
+        );
+        for _ in 0..3 {
+            if restarts {
+                nights.restart();
+            }
+            let done = nights.night(&["listed - c c c c p"]);
+            let blocked = last(&done);
+            assert!(
+                blocked.starts_with("blocked")
+                    && blocked.contains("made room for a new snapshot before"),
+                "{done:?}"
+            );
+        }
+        // A person has deleted the unfinished one.
+        let done = nights.night(&[
+            "listed - c c c c",
+            "recorded",
+            "created",
+            "+1m listed - c c c c own",
+            "deleted",
+        ]);
+        assert!(last(&done).starts_with("delete"), "{done:?}");
+    }
+}
+
+/// An answer that a proxy gives in place of the provider's.
+#[test]
+fn a_create_that_is_refused_in_an_odd_way_is_not_paid_for_twice() {
+    let mut nights = Nights::default();
+    let done = nights.night(&[
+        "listed c c c c c",
+        "deleted",
+        "listed - c c c c",
+        "recorded",
+        "uncreated unprocessable",
+        "listed - c c c c H",
+    ]);
+    assert!(last(&done).starts_with("blocked") || last(&done).starts_with("failed"), "{done:?}");
+    let done = nights.night(&["listed - c c c c H"]);
+    assert!(last(&done).starts_with("blocked"), "{done:?}");
+}
+
+#[test]
+fn a_delete_that_is_redirected_is_looked_for_before_another_is_deleted() {
+    let mut nights = Nights::default();
+    let done = nights.night(&["listed c c c c c", "undeleted redirected", "listed c c c c c"]);
+    assert!(last(&done).starts_with("failed: delete rejected (302)"), "{done:?}");
 }

@@ -197,7 +197,7 @@ pub(super) fn error(operation: Operation, why: &str) -> CallError {
         "interrupted" => return CallError::Interrupted,
         "out-of-time" => return CallError::OutOfTime,
         "malformed" => Outcome::Malformed,
-        "rejected" => Outcome::Rejected,
+        "rejected" | "unprocessable" | "redirected" => Outcome::Rejected,
         "unauthorized" => Outcome::Unauthorized,
         "not-found" => Outcome::NotFound,
         "busy" => Outcome::Busy,
@@ -208,7 +208,12 @@ pub(super) fn error(operation: Operation, why: &str) -> CallError {
     };
     let message = "so it is".to_owned();
     let was_sent = why != "unconnected";
-    let failure = Failure { operation, outcome, status: None, message, retry_after, was_sent };
+    let status = match why {
+        "unprocessable" => Some(422),
+        "redirected" => Some(302),
+        _ => None,
+    };
+    let failure = Failure { operation, outcome, status, message, retry_after, was_sent };
     CallError::Failed(failure)
 }
 

@@ -58,7 +58,7 @@ impl NoteKind {
 
     /// Whether it must survive a power failure.
     fn is_durable(self) -> bool {
-        self == Self::Quiesced
+        matches!(self, Self::Quiesced | Self::Restore)
     }
 }
 
