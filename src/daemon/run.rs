@@ -139,7 +139,8 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let keeping = Arc::clone(&listeners);
     let keep = move |server, memory: &RingMemory| keeping.store.remember(server, memory);
     let memories = memories.flatten();
-    if memories.is_none() {
+    // A store that does not work has been told of.
+    if memories.is_none() && listeners.store.health().is_up() {
         tracing::warn!(
             event = "store",
             "what earlier processes remembered of the servers cannot be read yet; until it can, rules that \

@@ -100,7 +100,11 @@ impl Ring {
             self.policies.iter().any(|policy| is_managed(&policy.prefix, &row.name))
         };
         let is_success = |row: &StoredSnapshot| {
-            row.status == "completed" && self.made.contains(&row.id.0) && managed(row)
+            // What is set to failed by hand was completed, if a listing has shown it so.
+            let was_completed = self.perhaps_seen_completed.contains(&row.id.0);
+            (row.status == "completed" || was_completed)
+                && self.made.contains(&row.id.0)
+                && managed(row)
         };
         if before.iter().any(is_success) {
             self.made.clear();
