@@ -219,8 +219,8 @@ fn keys(servers: &[Arc<Server>]) -> Vec<ScheduleKey> {
     enabled.flat_map(|server| server.schedules.iter().map(|it| key(server.id, it))).collect()
 }
 
-/// Adds rotations, and what is remembered of their servers, to what a daemon keeps, beside it or without it. Where no daemon has ever kept
-/// anything, nothing is begun.
+/// Adds rotations, and what is remembered of their servers, to what a daemon keeps, beside it or without
+/// it. Where no daemon has ever kept anything, nothing is begun.
 ///
 /// # Errors
 /// When they cannot be written.

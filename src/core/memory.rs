@@ -13,16 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
 use crate::naming::{Prefix, SnapshotId, Tick};
-use crate::ring::{Holder, Ring, Slot};
+use crate::ring::{CLOCKS_AGREE_WITHIN, Holder, Ring, Slot};
 use crate::snapshot::{Snapshot, Status};
 
 /// A snapshot is deleted as failed when two listings at least this far apart, and all between them, have
 /// shown it so. Providers are known to report an error for a moment.
 pub const FAILED_FOR: Duration = Duration::from_mins(5);
-
-/// A tick that ran this much later than the present one, or more, was run by a clock that was wrong.
-/// It does not stand in the way of the ticks of years.
-const CLOCK_SET_BACK_AT_MOST: jiff::SignedDuration = jiff::SignedDuration::from_hours(48);
 
 /// How many ids are remembered beyond those that the last listing shows: a row may be missing for once.
 const UNLISTED: usize = 32;
@@ -125,7 +121,7 @@ impl RingMemory {
             }
         }
         self.deleted.retain(|it| listed(it.id));
-        // One that the provider has just told of may be listed later.
+        // A snapshot that an answer names may be listed later.
         if self.before_create.is_none() {
             self.strays.retain(|id| listed(*id));
         }
@@ -181,9 +177,7 @@ impl RingMemory {
 
     /// The provider says that this is the snapshot which it was asked for. It has another name.
     pub fn strayed(&mut self, snapshot: SnapshotId) {
-        if !self.strays.contains(&snapshot) {
-            self.strays.push(snapshot);
-        }
+        add(&mut self.strays, &[snapshot]);
     }
 
     /// The provider says that it has deleted this snapshot.
@@ -287,7 +281,8 @@ impl RingMemory {
 
     fn stands_before(last: Timestamp, tick: Tick) -> bool {
         let ahead = last.duration_since(tick.instant());
-        !ahead.is_negative() && ahead <= CLOCK_SET_BACK_AT_MOST
+        // Further ahead, a wrong clock has run it. It does not stand in the way of the ticks of years.
+        !ahead.is_negative() && ahead <= CLOCKS_AGREE_WITHIN
     }
 
     /// As another process finds it that has what was kept.

@@ -334,9 +334,7 @@ pub fn next_step(
     })
 }
 
-/// Ticks are compared with ticks, so that a machine whose clock disagrees with the provider's
-/// neither skips nor doubles. Nearness counts both ways, since a late tick may be the earlier one.
-/// A later tick that has not come yet was made by a clock that was wrong, and overtakes nothing.
+/// Why the tick is not run, by the ring and by what is remembered.
 fn skip(
     ring: &Ring,
     policy: &Policy,
@@ -351,6 +349,9 @@ fn skip(
     })
 }
 
+/// Ticks are compared with ticks, so that a machine whose clock disagrees with the provider's
+/// neither skips nor doubles. Nearness counts both ways, since a late tick may be the earlier one.
+/// A later tick that has not come yet was made by a clock that was wrong, and overtakes nothing.
 fn skip_by_the_ring(
     ring: &Ring,
     policy: &Policy,

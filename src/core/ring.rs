@@ -43,9 +43,9 @@ pub struct Slot {
     pub holder: Holder,
 }
 
-/// A name's tick and the provider's `created_at` are of two clocks. Further apart than this, one of the
-/// clocks was wrong.
-const CLOCKS_AGREE_WITHIN: SignedDuration = SignedDuration::from_hours(48);
+/// Two times of one event, by two clocks, are at most this far apart. Further apart, one of the clocks was
+/// wrong.
+pub(crate) const CLOCKS_AGREE_WITHIN: SignedDuration = SignedDuration::from_hours(48);
 
 /// The point in time that a snapshot stands for: the tick in a managed name, so that a step of the
 /// provider's clock changes nothing; `created_at` where there is no tick or the two clocks disagree.
@@ -207,7 +207,7 @@ pub struct Duplicate<'a> {
 
 impl<'a> Completed<'a> {
     /// The newest ones: by tick, by the provider's clock and by id. They are mostly one and the same.
-    /// Where they are not, a clock is wrong, and nobody can tell which of them the newest is.
+    /// Where they are not, a clock is wrong, and it is unknown which of them is the newest.
     #[must_use]
     pub fn newest(&self) -> BTreeSet<SnapshotId> {
         let newest = |key: fn(&Snapshot) -> (Timestamp, SnapshotId)| {

@@ -286,11 +286,11 @@ impl Rotation {
     #[must_use]
     pub fn begin(
         job: Job,
-        limits: Limits,
+        mut limits: Limits,
         earlier_creates_settled_at: Option<Duration>,
         now: Moment,
     ) -> (Self, Next) {
-        let memory = limits.memory.clone();
+        let memory = std::mem::take(&mut limits.memory);
         let mut rotation = Self {
             ledger: Ledger::begin(job.next_start, now),
             job,

@@ -139,7 +139,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let keeping = Arc::clone(&listeners);
     let keep = move |server, memory: &RingMemory| keeping.store.remember(server, memory);
     let memories = memories.flatten();
-    // A store that does not work has been told of.
+    // The store itself logs that it does not work.
     if memories.is_none() && listeners.store.health().is_up() {
         tracing::warn!(
             event = "store",

@@ -80,7 +80,7 @@ impl Rotation {
             && error.status().is_some_and(|status| status != 400);
         self.tries.is_open |= error.verdict() == Verdict::Unknown || is_odd;
         if !self.tries.is_open {
-            // What appears from now on is somebody else's.
+            // A snapshot that appears from now on was not created by this rotation.
             self.progress.memory.creates_are_settled();
         }
         if matches!(error, CallError::Stale(_)) {
