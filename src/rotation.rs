@@ -85,9 +85,6 @@ pub async fn tick_by_hand(clock: &Clock, servers: impl IntoIterator<Item = &Arc<
 /// How long a person's command waits for a server that another process works on.
 pub(crate) const PATIENCE_BY_HAND: Duration = Duration::from_secs(3600);
 
-/// Who was given a claim later than this had to wait for another process.
-const WAITED: Duration = Duration::from_millis(500);
-
 /// How many ticks a rotation by hand tries, if each has a snapshot already.
 const TICKS_TRIED: usize = 5;
 
@@ -134,14 +131,8 @@ pub(crate) async fn claim_for(
         on_restore: if by_daemon { OnRestore::Wait } else { OnRestore::Refuse },
         shutdown: context.shutdown.clone(),
     };
-    let begun = clock.now().uptime;
     let tell = |busy: &Busy| event::waits(server, busy);
-    let claim = context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await?;
-    if clock.now().uptime > begun + WAITED {
-        // Whoever had it may have rotated the server.
-        context.memories.recall(server.id).await;
-    }
-    Ok(claim)
+    context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
 }
 
 /// Rotates a server that is claimed, once. The caller logs the report.
@@ -188,6 +179,7 @@ fn both(first: Report, second: Report) -> Report {
 async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     let clock = context.client.clock();
     run_owed_hook(context.hooks.as_ref(), &job.server, claim).await;
+    context.memories.recall(job.server.id).await;
     context.client.refresh_token().await;
     let mut executor = Executor { context, claim, scope: scope(context, &job), job: job.clone() };
     let limits = Limits {

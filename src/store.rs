@@ -72,6 +72,9 @@ const QUEUE: usize = 16_384;
 /// How long a start waits for the store to say since when schedules count. Then the ring tells.
 const START_WAIT: Duration = Duration::from_secs(3);
 
+/// How long a start, and each rotation, wait for what is remembered. Without it they are more cautious.
+const MEMORY_WAIT: Duration = Duration::from_secs(3);
+
 /// How long a question may take.
 const QUESTION_WAIT: Duration = Duration::from_secs(10);
 
@@ -163,8 +166,15 @@ impl Store {
     /// What is remembered of these servers; of all if none is named. `None` when the store does not
     /// work.
     pub async fn memories(&self, servers: Vec<ServerId>) -> Option<ServerMemories> {
-        let answer = self.ask(QUESTION_WAIT, |answer| Order::Memories(servers, answer)).await;
-        answer.and_then(Result::ok)
+        let asked_for = servers.clone();
+        let answer = self.ask(MEMORY_WAIT, |answer| Order::Memories(servers, answer)).await;
+        let mut memories = answer.and_then(Result::ok)?;
+        // Each rotation asks: that must not cost a transaction each time.
+        let unwritten = self.to_remember.lock();
+        let is_asked_for = |id: &ServerId| asked_for.is_empty() || asked_for.contains(id);
+        let unwritten = unwritten.iter().filter(|(id, _)| is_asked_for(id));
+        memories.extend(unwritten.map(|(id, memory)| (*id, memory.clone())));
+        Some(memories)
     }
 
     /// The last rotation of each server that there was one of. Empty when the store does not work.
@@ -220,7 +230,8 @@ fn keys(servers: &[Arc<Server>]) -> Vec<ScheduleKey> {
 }
 
 /// Adds rotations, and what is remembered of their servers, to what a daemon keeps, beside it or without
-/// it. Where no daemon has ever kept anything, nothing is begun.
+/// it. Where nothing was ever kept, it is begun, unless a daemon that runs as another user could then not
+/// go on with it.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -230,7 +241,26 @@ pub async fn add(
     memories: &ServerMemories,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut database = Database::open(place, Access::Add).await?;
+    let added = match place.may_be_there() {
+        true => Some(add_with(Access::Add, place, rotations, memories, now).await),
+        false => None,
+    };
+    match added {
+        Some(Err(trouble)) if !trouble.is_empty_store() => Err(trouble),
+        Some(Ok(())) => Ok(()),
+        _ if !place.may_be_begun() => Ok(()),
+        _ => add_with(Access::Write, place, rotations, memories, now).await,
+    }
+}
+
+async fn add_with(
+    access: Access,
+    place: &Place,
+    rotations: &[PastRotation],
+    memories: &ServerMemories,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut database = Database::open(place, access).await?;
     let added = database.add(rotations).await;
     let remembered = match added {
         Ok(()) if !memories.is_empty() => database.add_memories(memories, now).await,

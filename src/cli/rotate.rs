@@ -151,9 +151,7 @@ impl Recorder {
                         }
                     }
                 }
-                if place.may_be_there() {
-                    write(&place, &rotations, &memories, &clock).await;
-                }
+                write(&place, &rotations, &memories, &clock).await;
             }
         });
         Self { to_write: sender, task, clock: setup.clock.clone() }
@@ -200,8 +198,6 @@ async fn write(
     let added = store::add(place, rotations, memories, clock.now().wall);
     let words = match clock.timeout(STORE_PATIENCE, added).await {
         Some(Ok(())) => return,
-        // A daemon will begin it.
-        Some(Err(trouble)) if trouble.is_empty_store() => return,
         Some(Err(trouble)) => trouble.to_string(),
         None => "no answer".to_owned(),
     };

@@ -153,13 +153,22 @@ impl RingMemory {
         });
     }
 
-    /// This one is newer than another one of the same server. What was seen completed stays so.
+    /// This one is newer than another one of the same server, and may come from another process. What
+    /// was seen completed stays so, and this process's own clock still counts.
     pub fn keeps_of(&mut self, older: &Self) {
         add(&mut self.completed, &older.completed);
         // Far beyond what a server can have; a listing forgets them in order.
         let surplus = self.completed.len().saturating_sub(4 * UNLISTED);
         self.completed.drain(..surplus);
         self.last_tick = self.last_tick.or(older.last_tick);
+        let keep_uptime = |newer: &mut Vec<Since>, older: &[Since]| {
+            for since in newer {
+                let same = older.iter().find(|it| (it.id, it.wall) == (since.id, since.wall));
+                since.uptime = since.uptime.or(same.and_then(|it| it.uptime));
+            }
+        };
+        keep_uptime(&mut self.failed, &older.failed);
+        keep_uptime(&mut self.deleted, &older.deleted);
     }
 
     /// A create is about to be sent, with this description. `before` shows what exists without it.
@@ -293,7 +302,7 @@ impl RingMemory {
         kept
     }
 
-    /// Adds what another process has remembered meanwhile.
+    /// Adds what another process has remembered while neither could read what the other kept.
     pub fn merge(&mut self, other: Self) {
         add(&mut self.completed, &other.completed);
         add(&mut self.strays, &other.strays);

@@ -10,8 +10,6 @@ use jiff::SignedDuration;
 use crate::clock::Clock;
 use crate::daemon::Daemon;
 use crate::daemon::listeners::Listeners;
-use crate::memory::RingMemory;
-use crate::naming::ServerId;
 use crate::report::PastRotation;
 use crate::store::HistoryFilter;
 
@@ -22,22 +20,15 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// Asks the store for them, for as long as it is polled. A person who is not content with how the
-/// daemon's rotation ended may rotate the server again. `are_recalled`: what earlier processes remembered
-/// is known.
+/// daemon's rotation ended may rotate the server again.
 pub(super) async fn hear_of_others(
     daemon: &Daemon,
     listeners: &Listeners,
     clock: &Clock,
-    mut are_recalled: bool,
 ) -> Infallible {
     let mut since = clock.now().wall;
     loop {
         clock.sleep(ASK_EVERY).await;
-        // The store did not work when the daemon started.
-        if !are_recalled && let Some(memories) = listeners.store.memories(Vec::new()).await {
-            memories.into_iter().for_each(|(server, memory)| daemon.hear_of_memory(server, memory));
-            are_recalled = true;
-        }
         let now = clock.now().wall;
         let filter = HistoryFilter {
             since: since.checked_sub(WRITTEN_WITHIN).ok(),
@@ -46,29 +37,15 @@ pub(super) async fn hear_of_others(
         // While the store does not work nothing is known, and nothing is missed.
         let Ok(rotations) = listeners.store.history(filter).await else { continue };
         since = now;
-        let mut theirs = Vec::new();
         for past in rotations.iter().rev().filter(|past| past.ended_at <= now) {
             if daemon.hear_of(past) {
-                theirs.push(past.server_id);
                 listeners.notices.on_report(&past.report(), past.ended_at);
-            }
-        }
-        if !theirs.is_empty() {
-            for (server, memory) in listeners.store.memories(theirs).await.unwrap_or_default() {
-                daemon.hear_of_memory(server, memory);
             }
         }
     }
 }
 
 impl Daemon {
-    /// Adds what another process remembers of a server that it has rotated.
-    fn hear_of_memory(&self, server: ServerId, memory: RingMemory) {
-        if self.shared.current().servers.contains_key(&server) {
-            self.shared.dependencies.memories.merge(server, memory);
-        }
-    }
-
     /// Takes over how a rotation ended elsewhere, and looks at what there is now, for whoever asks
     /// the daemon. `false` where that is no news: of a server that is not configured; of a tick of
     /// its schedule, which was the daemon's own, though it may come back later than what is known,

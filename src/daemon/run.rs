@@ -152,7 +152,6 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         let listeners = Arc::clone(&recalling);
         Box::pin(async move { listeners.store.memories(vec![server]).await?.remove(&server) })
     };
-    let are_recalled = memories.is_some();
     let memories =
         Memories::kept(memories.unwrap_or_default(), Arc::new(keep)).recalled_by(Arc::new(recall));
     memories.keep_only(|id| ids.contains(&id));
@@ -178,7 +177,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     listeners.service.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
-        never = hear_of_others(&daemon, &listeners, &clock, are_recalled) => match never {},
+        never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }
     Ok(shut_down(daemon, listeners, signals, &clock).await)

@@ -44,12 +44,13 @@ impl Memories {
         Self { recall: Some(recall), ..self }
     }
 
-    /// Adds what another process has kept of a server meanwhile.
+    /// Reads what was last kept of a server that is claimed: another process may have rotated it since
+    /// this one did.
     pub async fn recall(&self, server: ServerId) {
         if let Some(recall) = &self.recall
-            && let Some(other) = recall(server).await
+            && let Some(kept) = recall(server).await
         {
-            self.merge(server, other);
+            self.set(server, &kept);
         }
     }
 
@@ -82,11 +83,6 @@ impl Memories {
         if let Some(keep) = &self.keep {
             keep(server, &self.of(server));
         }
-    }
-
-    /// Adds what another process has remembered of a server.
-    pub fn merge(&self, server: ServerId, other: RingMemory) {
-        self.lock().entry(server).or_default().merge(other);
     }
 
     /// Forgets the servers of which this says `false`.

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -74,6 +76,19 @@ impl Place {
         match self {
             Self::Memory => false,
             Self::File(path) => path.exists(),
+            Self::Server(_) => true,
+        }
+    }
+
+    /// Whether a command may begin it beside a daemon, or for one that will come. A file belongs to whoever
+    /// makes it: only in a directory of its own user.
+    pub(crate) fn may_be_begun(&self) -> bool {
+        match self {
+            Self::Memory => false,
+            Self::File(path) => {
+                let directory = path.parent().and_then(|directory| directory.metadata().ok());
+                directory.is_some_and(|it| it.uid() == geteuid().as_raw())
+            }
             Self::Server(_) => true,
         }
     }

@@ -186,7 +186,7 @@ impl Writer {
     }
 
     async fn obey(&mut self, order: Order) {
-        if matches!(order, Order::LastOfEach(_) | Order::Memories(..) | Order::History(..)) {
+        if matches!(order, Order::LastOfEach(_) | Order::History(..)) {
             self.write_first().await;
         }
         let memory = &mut self.memory;
