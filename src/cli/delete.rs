@@ -13,6 +13,9 @@ use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
+use crate::polling;
+use crate::provider::call_context::CallContext;
+use crate::provider::client::Client;
 use crate::readable::{age, size};
 use crate::ring::{Holder, Ring};
 use crate::snapshot::{Listing, Snapshot, Status};
@@ -86,8 +89,49 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         client.pause(&scope, wait).await?;
         listing = client.list(snapshot.server, &scope).await?;
     }
-    console::print(&format!("deleted {id} {}", snapshot.name))?;
-    Ok(Exit::Well)
+    if is_gone(&setup, &client, &snapshot, &scope).await? {
+        console::print(&format!("deleted {id} {}", snapshot.name))?;
+        return Ok(Exit::Well);
+    }
+    Err(CommandError::Failed(format!(
+        "the provider says that it has deleted {}, but still lists it\n\
+         hint: `snapring list` shows whether it disappears; if not, delete it again",
+        snapshot.name
+    )))
+}
+
+/// Whether listings stop showing what the provider says it has deleted. They may take `settle` for it.
+async fn is_gone(
+    setup: &Setup,
+    client: &Client,
+    snapshot: &Snapshot,
+    scope: &CallContext,
+) -> Result<bool, CommandError> {
+    let settle = setup.settings.api.create_spans().settle;
+    let since = setup.clock.now().uptime;
+    let mut is_told = false;
+    loop {
+        let listing = client.list(snapshot.server, scope).await.map_err(|error| {
+            CommandError::Failed(format!(
+                "the provider says that it has deleted {}; looking whether it is gone: {error}",
+                snapshot.name
+            ))
+        })?;
+        if Deletion::by_hand(snapshot.id, &listing).is_none() {
+            return Ok(true);
+        }
+        let settled_at = since.saturating_add(settle);
+        if listing.asked_at.uptime >= settled_at {
+            return Ok(false);
+        }
+        if !is_told {
+            let settle = humantime::format_duration(settle);
+            console::note(&format!("deleted, but still listed; looking again for up to {settle}"));
+            is_told = true;
+        }
+        let wait = polling::until_settled(since, settled_at, setup.clock.now().uptime);
+        client.pause(scope, wait).await?;
+    }
 }
 
 fn what_is_lost(

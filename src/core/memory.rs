@@ -39,6 +39,9 @@ pub struct RingMemory {
     /// Completed snapshots that made room for one of this server's own which has not been completed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     given_up: Vec<SnapshotId>,
+    /// Snapshots that this server's rotations have made, the newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    made: Vec<SnapshotId>,
     /// Snapshots that appeared when this server's own was asked for, under another name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     strays: Vec<SnapshotId>,
@@ -121,6 +124,7 @@ impl RingMemory {
             }
         }
         self.deleted.retain(|it| listed(it.id));
+        forget_unlisted(&mut self.made, ring);
         // A snapshot that an answer names may be listed later.
         if self.before_create.is_none() {
             self.strays.retain(|id| listed(*id));
@@ -138,19 +142,12 @@ impl RingMemory {
 
     /// Takes note of which snapshots a listing shows as completed, and of nothing else.
     pub fn saw_completed(&mut self, ring: &Ring) {
-        let listed = |id: SnapshotId| ring.slots().iter().any(|slot| slot.snapshot.id == id);
         for Slot { snapshot, .. } in ring.slots() {
             if snapshot.status == Status::Completed && !self.completed.contains(&snapshot.id) {
                 self.completed.push(snapshot.id);
             }
         }
-        let unlisted = self.completed.iter().filter(|id| !listed(**id)).count();
-        let mut to_forget = unlisted.saturating_sub(UNLISTED);
-        self.completed.retain(|id| {
-            let forget = to_forget > 0 && !listed(*id);
-            to_forget -= usize::from(forget);
-            !forget
-        });
+        forget_unlisted(&mut self.completed, ring);
     }
 
     /// This one is newer than another one of the same server, and may come from another process. What
@@ -182,6 +179,11 @@ impl RingMemory {
     /// The last listing shows what became of all creates.
     pub fn creates_are_settled(&mut self) {
         self.before_create = None;
+    }
+
+    /// This snapshot was made for the server.
+    pub fn made(&mut self, snapshot: SnapshotId) {
+        add(&mut self.made, &[snapshot]);
     }
 
     /// The provider says that this is the snapshot which it was asked for. It has another name.
@@ -262,7 +264,8 @@ impl RingMemory {
     /// The foreign snapshots that may be what this server's own create made, under another name. While
     /// one is listed, no completed snapshot is given up for a new one. Beside those that are
     /// remembered, they are, where no earlier rotation is remembered, those newer than any
-    /// managed one whose names resemble a managed one's.
+    /// managed one whose names resemble a managed one's. One may also have been renamed after it was
+    /// made, by whoever.
     pub fn strays<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Slot> {
         let completed = |slot: &&Slot| {
             matches!(slot.holder, Holder::Managed(_)) && slot.snapshot.status == Status::Completed
@@ -276,7 +279,8 @@ impl RingMemory {
                     && newest.is_some_and(|newest| newest < snapshot.id)
                     && resembles_managed(&snapshot.name, ring.prefix())
             };
-            *holder == Holder::Foreign && (self.strays.contains(&snapshot.id) || resembles())
+            let is_known = self.strays.contains(&snapshot.id) || self.made.contains(&snapshot.id);
+            *holder == Holder::Foreign && (is_known || resembles())
         })
     }
 
@@ -305,6 +309,7 @@ impl RingMemory {
     /// Adds what another process has remembered while neither could read what the other kept.
     pub fn merge(&mut self, other: Self) {
         add(&mut self.completed, &other.completed);
+        add(&mut self.made, &other.made);
         add(&mut self.strays, &other.strays);
         add(&mut self.given_up, &other.given_up);
         let add_since = |all: &mut Vec<Since>, more: Vec<Since>| {
@@ -319,6 +324,18 @@ impl RingMemory {
         self.before_create = self.before_create.take().or(other.before_create);
         self.last_tick = self.last_tick.max(other.last_tick);
     }
+}
+
+/// Forgets the oldest of those that the listing does not show, but for some.
+fn forget_unlisted(ids: &mut Vec<SnapshotId>, ring: &Ring) {
+    let listed = |id: SnapshotId| ring.slots().iter().any(|slot| slot.snapshot.id == id);
+    let unlisted = ids.iter().filter(|id| !listed(**id)).count();
+    let mut to_forget = unlisted.saturating_sub(UNLISTED);
+    ids.retain(|id| {
+        let forget = to_forget > 0 && !listed(*id);
+        to_forget -= usize::from(forget);
+        !forget
+    });
 }
 
 fn add(ids: &mut Vec<SnapshotId>, more: &[SnapshotId]) {

@@ -261,8 +261,8 @@ impl fmt::Display for Blocked {
         if !strays.is_empty() {
             return write!(
                 out,
-                "; {} appeared when snapring asked for its own snapshot and may be that one, under a name \
-                 that the provider changed. Until you decide, no older snapshot is deleted: delete it with \
+                "; {} may be snapring's own, under another name: it was made by snapring, or it appeared when \
+                 snapring asked for a snapshot. Until you decide, no older snapshot is deleted: delete it with \
                  `snapring delete ID`, or list its id under `pin`",
                 strays.join(", ")
             );

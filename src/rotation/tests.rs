@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rstest::rstest;
 use secrecy::SecretString;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -720,6 +721,27 @@ async fn what_must_outlive_the_process_is_kept_before_each_change_and_at_the_end
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
     // And before the prune.
     assert_eq!(*kept.lock().unwrap(), [0, 1, 1]);
+}
+
+/// Another process may have rotated the server since this one did.
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_is_read_again_once_the_server_is_claimed() {
+    let mut scene = Scene::new("").holding("c c c");
+    let theirs = {
+        let mut theirs = RingMemory::default();
+        theirs.succeeded(scene.job().tick);
+        theirs
+    };
+    let recall = move |_| -> BoxFuture<'static, Option<RingMemory>> {
+        let theirs = theirs.clone();
+        Box::pin(async move { Some(theirs) })
+    };
+    let keep = |_, _: &RingMemory| {};
+    scene.context.memories =
+        Memories::kept(HashMap::new(), Arc::new(keep)).recalled_by(Arc::new(recall));
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Skipped, "{report:?}");
+    assert!(report.reason.unwrap().contains("has already run"));
 }
 
 /// The provider gives what it makes another name, and the process begins anew each night.

@@ -69,6 +69,23 @@ async fn history_shows_what_was_while_the_daemon_runs_and_afterwards() {
     assert_eq!(machine.run(&["history", "--since", "yesterday"]).0, 2);
 }
 
+/// As from a timer of systemd's: no daemon has ever run here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_without_any_daemon_begins_the_history() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    let (code, _, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let rows = json(&machine.run(&["history", "--json"]).1);
+    assert_eq!((rows.len(), &rows[0]["outcome"]), (1, &"rotated".into()));
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    let rows = json(&machine.run(&["history", "--json"]).1);
+    assert_eq!(rows.len(), 1, "{}", daemon.log());
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn history_in_memory_only_says_what_to_do() {
     let machine = Machine::new().await;

@@ -143,6 +143,19 @@ async fn by_hand_create_delete_and_restore() {
     assert!(errors.contains("the account has no snapshot"), "{errors}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_by_hand_is_believed_once_listings_do_not_show_it() {
+    let machine = Machine::with_servers().await;
+    let id = machine.add(WEB, "by-hand", 1).to_string();
+    machine.fault("delete:ignored,times=1");
+    let (code, out, errors) = machine.run(&["delete", &id, "--yes"]);
+    assert_eq!((code, out.as_str(), machine.rows(WEB).len()), (1, "", 1), "{errors}");
+    assert!(errors.contains("says that it has deleted by-hand, but still lists it"), "{errors}");
+    let (code, out, errors) = machine.run(&["delete", &id, "--yes"]);
+    assert_eq!((code, machine.rows(WEB).len()), (0, 0), "{errors}");
+    assert_eq!(out, format!("deleted {id} by-hand\n"));
+}
+
 /// The provider lists it later than `settle` says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_by_hand_is_waited_for_and_then_no_rotation_waits_for_it() {

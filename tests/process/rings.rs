@@ -103,7 +103,7 @@ async fn a_provider_that_renames_costs_one_restore_point(#[case] by_daemon: bool
         for _ in 0..3 {
             let (outcome, reason) = rotated(&machine, &daemon).await;
             assert!(
-                outcome == "blocked" && reason.contains("appeared when snapring asked"),
+                outcome == "blocked" && reason.contains("may be snapring's own"),
                 "{outcome} {reason}"
             );
         }

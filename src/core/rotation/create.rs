@@ -228,6 +228,7 @@ impl Rotation {
     pub(super) fn has_created(&mut self, created: &Snapshot, now: Moment) {
         self.ledger.lap("create", now);
         self.created = Some(created.name.clone());
+        self.progress.memory.made(created.id);
     }
 }
 

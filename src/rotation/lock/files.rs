@@ -9,9 +9,9 @@
 //! a lock that is already held in the old file. But its mark shows in the kernel's table of locks.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl LockFiles {
             let held = Held { file, place };
             if !held.file.is_at(&slot.path).map_err(Refused::Failed)? {
                 drop(held);
-                let opened = LockFile::open(&slot.path).map_err(Refused::Failed)?;
+                let opened = slot.open_again().map_err(Refused::Failed)?;
                 *slot.file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(opened);
                 continue;
             }
@@ -156,6 +156,17 @@ impl LockFiles {
 }
 
 impl Slot {
+    /// Old files are removed from directories like /var/tmp after some weeks, and then the directory.
+    fn open_again(&self) -> io::Result<LockFile> {
+        match (LockFile::open(&self.path), self.path.parent()) {
+            (Err(problem), Some(directory)) if problem.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().mode(0o700).create(directory)?;
+                LockFile::open(&self.path)
+            }
+            (opened, _) => opened,
+        }
+    }
+
     fn file(&self) -> Arc<LockFile> {
         let file: MutexGuard<'_, Arc<LockFile>> =
             self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,6 +335,24 @@ mod tests {
         assert!(matches!(person.take(PLACE, 0), Err(Refused::Held(_))));
         drop(held);
         assert!(person.take(PLACE, 0).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("snapring-0");
+        std::fs::create_dir(&inner).unwrap();
+        let files = LockFiles::open(&inner.join("lock"), &Clock::system()).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        let held = files.take(PLACE, 0).unwrap();
+        assert_eq!(inner.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let person = LockFiles::open(&inner.join("lock"), &Clock::system()).unwrap();
+        assert!(matches!(person.take(PLACE, 0), Err(Refused::Held(_))));
+        drop(held);
+        // Somebody else's directory in its place is refused.
+        std::fs::remove_dir_all(&inner).unwrap();
+        std::fs::write(&inner, "").unwrap();
+        assert!(matches!(files.take(PLACE, 0), Err(Refused::Failed(_))));
     }
 
     #[test]

@@ -80,7 +80,8 @@ fn one_restore_point_is_given_up_for_a_snapshot_that_comes_under_another_name_an
             let done = nights.night(&["listed - c c c c y"]);
             let blocked = last(&done);
             assert!(
-                blocked.starts_with("blocked") && blocked.contains("other-name (99) appeared"),
+                blocked.starts_with("blocked")
+                    && blocked.contains("other-name (99) may be snapring"),
                 "{done:?}"
             );
         }
@@ -116,7 +117,7 @@ fn what_has_appeared_while_no_process_was_there_is_not_paid_for_twice() {
     nights.restart();
     let done = nights.rotate(Duration::from_mins(1), "", &["listed - c c c c H"]);
     assert!(
-        last(&done).starts_with("blocked") && last(&done).contains("by-hand-5 (6) appeared"),
+        last(&done).starts_with("blocked") && last(&done).contains("by-hand-5 (6) may be snapring"),
         "{done:?}"
     );
 }
@@ -217,6 +218,26 @@ fn a_delete_that_did_nothing_is_told_by_the_next_rotation() {
     }
 }
 
+/// Night after night, by the provider: each would be foreign and squeeze the ring.
+#[test]
+fn what_was_renamed_after_it_was_made_costs_no_restore_point() {
+    let squeezed = "listed - - c c H H y";
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        nights.night(&["listed - c c c H", "recorded", "created", "+1m listed - c c c H own"]);
+        if restarts {
+            nights.restart();
+        }
+        let done = nights.night(&[squeezed]);
+        let blocked = last(&done);
+        assert!(blocked.starts_with("blocked") && blocked.contains("it was made by snapring"));
+        // A person has pinned it, or deleted it.
+        let done = nights.night(&["listed - - c c H H H"]);
+        assert_eq!(last(&done), "delete 3");
+    }
+    assert_eq!(last(&Nights::default().night(&["listed - - c c H H H"])), "delete 3");
+}
+
 /// The clock was set back while no process was there.
 #[test]
 fn a_tick_that_has_run_does_not_run_again_unless_the_clock_was_years_ahead() {
@@ -307,4 +328,15 @@ fn a_delete_that_is_redirected_is_looked_for_before_another_is_deleted() {
     let mut nights = Nights::default();
     let done = nights.night(&["listed c c c c c", "undeleted redirected", "listed c c c c c"]);
     assert!(last(&done).starts_with("failed: delete rejected (302)"), "{done:?}");
+}
+
+/// Else a clock that is set ahead would show that a snapshot has failed for five minutes.
+#[test]
+fn what_is_read_back_from_where_it_was_kept_does_not_lose_this_processs_own_clock() {
+    let mut nights = Nights::default();
+    nights.night(&["listed c f", "recorded", "created", "+1m listed c f own", "deleted"]);
+    let mut kept = nights.memory.without_uptime();
+    assert_ne!(kept, nights.memory);
+    kept.keeps_of(&nights.memory);
+    assert_eq!(kept, nights.memory);
 }
