@@ -23,7 +23,11 @@ pub fn by_hand(
     let mut provider = provider.lock().unwrap();
     let rows = provider.snapshots(ServerId(server), now);
     let any = (!rows.is_empty()).then(|| rows[random.random_range(0..rows.len())].clone());
-    let what = match (random.random_range(0..12), any) {
+    let what = match (random.random_range(0..13), any) {
+        (12, _) => {
+            provider.restore_begins(ServerId(server), now);
+            "restored it".to_owned()
+        }
         (0..5, _) if rows.len() < 9 => {
             provider.add_snapshot(ServerId(server), "made-by-hand", "completed", now);
             "made one".to_owned()

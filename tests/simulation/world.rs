@@ -197,6 +197,7 @@ impl Simulation {
         options.bare_array = !hard && random.random_bool(0.1);
         options.ignore_filter = random.random_bool(0.1);
         options.oldest_first = random.random_bool(0.5);
+        options.ids_fall = random.random_bool(0.1);
         adjust(&mut options);
         // From the autumn of 2026 to the summer of 2027: both changes of the clocks.
         let begin: Timestamp = "2026-10-15T00:00:00Z".parse().unwrap();

@@ -52,6 +52,8 @@ pub(super) struct Unanswered {
 
 impl Rotation {
     pub(super) fn send_create(&mut self, creation: Creation, before: Ring) -> Next {
+        // Until a further listing shows it.
+        self.creates_are_settled = false;
         let attempt = self.tries.sent + 1;
         let action = Action::Create { creation: creation.clone(), attempt };
         self.enter(State::Creating(creation, before), action)

@@ -218,6 +218,19 @@ fn a_delete_that_did_nothing_is_told_by_the_next_rotation() {
     }
 }
 
+/// The listing before the create was settled, and there was none after it.
+#[test]
+fn a_create_without_a_listing_after_it_is_not_forgotten() {
+    for unclear in ["malformed", "server-error", "busy", "transport"] {
+        let mut nights = Nights::default();
+        let unclear = format!("uncreated {unclear}");
+        nights.night(&["listed - c c c H", "recorded", &unclear, "unlisted not-found"]);
+        let done = nights.night(&["listed - c c c H y"]);
+        assert!(last(&done).starts_with("blocked"), "{done:?}");
+        assert!(last(&done).contains("other-name (99) may be snapring's own"), "{done:?}");
+    }
+}
+
 /// Night after night, by the provider: each would be foreign and squeeze the ring.
 #[test]
 fn what_was_renamed_after_it_was_made_costs_no_restore_point() {
