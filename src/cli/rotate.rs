@@ -126,8 +126,8 @@ enum ToWrite {
     Memory(ServerId, RingMemory),
 }
 
-/// Writes rotations that ended, and what is to be remembered of their servers, into what the daemon keeps, as they end: `history` shows them, and a
-/// daemon that runs learns of them there.
+/// Writes rotations that ended, and what is to be remembered of their servers, into what the daemon keeps,
+/// as they end: `history` shows them, and a daemon that runs learns of them there.
 struct Recorder {
     to_write: mpsc::UnboundedSender<ToWrite>,
     task: JoinHandle<()>,

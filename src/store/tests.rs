@@ -512,7 +512,7 @@ async fn reading_beside_a_writer_sees_what_was_written_and_at_rest_leaves_no_fil
 }
 
 #[tokio::test]
-async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
+async fn another_process_adds_to_what_a_daemon_keeps_or_begins_it() {
     for ground in Ground::all().await {
         let row =
             |server, when| PastRotation::of(&report(server, RotationOutcome::Rotated), at(when));
@@ -524,12 +524,13 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
             at("2026-11-25T05:00:00Z"),
         )
         .await
-        .unwrap_err();
-        assert_eq!(ground.files(), Vec::<String>::new());
+        .unwrap();
+        let begun = read(&ground.place, &HistoryFilter::default()).await.unwrap();
+        assert_eq!(begun, std::slice::from_ref(&beside));
 
         let store = ground.open();
         store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:00Z"));
-        assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 1);
+        assert_eq!(store.history(HistoryFilter::default()).await.unwrap().len(), 2);
         let heard = async || {
             let mut database = Database::open(&ground.place, Access::Read).await.unwrap();
             let heard = database.schedules().await.unwrap().1.unwrap();
@@ -565,6 +566,20 @@ async fn another_process_adds_to_what_a_daemon_keeps_and_begins_nothing() {
         assert_eq!(ground.files(), files);
         assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap()[0], at_rest);
     }
+}
+
+/// The service's user could not write what root has begun there.
+#[tokio::test]
+async fn nothing_is_begun_in_a_directory_of_another_user() {
+    let ground = Ground::file();
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    std::os::unix::fs::chown(ground.directory.path(), Some(4711), None).unwrap();
+    let row = PastRotation::of(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:00Z"));
+    let now = at("2026-11-25T05:00:00Z");
+    add(&ground.place, &[row], &ServerMemories::new(), now).await.unwrap();
+    assert_eq!(ground.files(), Vec::<String>::new());
 }
 
 #[tokio::test]

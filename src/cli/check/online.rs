@@ -9,16 +9,17 @@ use crate::call::{CallError, Outcome};
 use crate::cli::Exit;
 use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
 use crate::cli::plan::foretell;
-use crate::cli::setup::rings;
+use crate::cli::setup::{memories, rings};
 use crate::config::types::Settings;
 use crate::memory::RingMemory;
-use crate::naming::SnapshotId;
+use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Step;
 use crate::provider::body::AccountServer;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::ring::Ring;
 use crate::server::Server;
+use crate::store::place::Place;
 
 /// Who the token is.
 #[derive(Serialize)]
@@ -89,7 +90,13 @@ pub(super) async fn ask(
         .filter_map(|((server, ring), _)| Some((server.as_ref(), ring.as_ref().ok()?)))
         .collect();
     let now = client.clock().now().wall;
-    answer.remarks.extend(listed.iter().filter_map(|(server, ring)| blocked(server, ring, now)));
+    let ids: Vec<ServerId> = listed.iter().map(|(server, _)| server.id).collect();
+    let store = Place::of_command(settings.store.as_ref(), |name| std::env::var_os(name));
+    let memories = memories(&store, client.clock(), &ids).await;
+    answer.remarks.extend(listed.iter().filter_map(|(server, ring)| {
+        let memory = memories.get(&server.id).cloned().unwrap_or_default();
+        blocked(server, ring, &memory, now)
+    }));
     answer.remarks.extend(astray(&listed));
     if listed.len() == rings.len() { Exit::Well } else { Exit::Trouble }
 }
@@ -107,10 +114,14 @@ fn unasked(problem: &CallError, settings: &Settings) -> String {
 }
 
 /// A server whose next rotation would find no room.
-fn blocked(server: &Server, ring: &Ring, now: Timestamp) -> Option<CheckFinding> {
+fn blocked(
+    server: &Server,
+    ring: &Ring,
+    memory: &RingMemory,
+    now: Timestamp,
+) -> Option<CheckFinding> {
     let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
-    let Step::Blocked(blocked) = foretell(server, ring, tick, &RingMemory::default(), now).step
-    else {
+    let Step::Blocked(blocked) = foretell(server, ring, tick, memory, now).step else {
         return None;
     };
     Some(CheckFinding::warning(
