@@ -87,7 +87,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let read = answer.ok_or_else(|| CommandError::Failed(format!("{place} gave no answer")))?;
     let rotations = read.map_err(|problem| {
         CommandError::Failed(match problem.is_empty_store() {
-            true => format!("{place} holds no history: no daemon has written it yet"),
+            true => format!("{place} holds no history: neither the daemon nor `snapring rotate` has written to it yet"),
             false => format!("cannot read the history in {place}: {problem}"),
         })
     })?;
@@ -145,8 +145,8 @@ fn unreadable(place: &Place) -> Option<String> {
     let hint = match problem.kind() {
         io::ErrorKind::PermissionDenied => "\nhint: run this as root, or as the service's user",
         io::ErrorKind::NotFound => {
-            "\nhint: a daemon makes it when it starts; one that is configured otherwise, or runs \
-             without systemd, keeps its history elsewhere: see [store] in snapring.toml(5)"
+            "\nhint: the daemon creates it when it starts, `snapring rotate` with its first rotation; with \
+             another configuration, or without systemd, it is elsewhere: see [store] in snapring.toml(5)"
         }
         _ => "",
     };
@@ -196,7 +196,7 @@ mod tests {
         assert!(unreadable(&Place::Memory).unwrap().contains("[store]"));
         let directory = tempfile::tempdir().unwrap();
         let nothing = Place::File(directory.path().join("none.db"));
-        assert!(unreadable(&nothing).unwrap().contains("hint: a daemon makes it"));
+        assert!(unreadable(&nothing).unwrap().contains("hint: the daemon creates it"));
     }
 
     #[test]

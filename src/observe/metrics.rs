@@ -43,7 +43,7 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// What is known of each server at one instant.
+/// What is known of the daemon and of each server at one instant.
 #[derive(Debug)]
 struct Fleet {
     rows: Vec<ServerView>,

@@ -22,7 +22,7 @@ async fn history_shows_what_was_while_the_daemon_runs_and_afterwards() {
     let (code, _, errors) = machine.run(&["history"]);
     assert_eq!(code, 1);
     assert!(
-        errors.contains("snapring.db") && errors.contains("hint: a daemon makes it"),
+        errors.contains("snapring.db") && errors.contains("hint: the daemon creates it"),
         "{errors}"
     );
 
