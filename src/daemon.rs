@@ -395,13 +395,12 @@ impl Shared {
     }
 
     /// What a server holds, beside its rotations; those who ask about it are told.
-    async fn look(&self, server: &Server) -> Result<Ring, CallError> {
+    async fn look(&self, server: &Server, sharing: Sharing) -> Result<Ring, CallError> {
         let client = Arc::clone(&self.current().client);
         let scope = CallContext::of(server, self.shutdown.clone());
         let now = self.dependencies.clock.now().uptime;
         let when = When { earliest: now, latest: now.saturating_add(GATHER) };
-        // What is missing in pages would be taken for missed, or for not begun.
-        let look = Box::pin(client.look(server.id, &scope, when, Sharing::OneAnswer));
+        let look = Box::pin(client.look(server.id, &scope, when, sharing));
         let ring = Ring::of(look.await?, &server.policy);
         self.dependencies.statuses.saw(&ring);
         self.dependencies.memories.saw(&ring);

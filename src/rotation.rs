@@ -22,7 +22,7 @@ use crate::call::CallError;
 use crate::clock::Clock;
 use crate::completion::NextLook;
 use crate::memory::RingMemory;
-use crate::naming::Tick;
+use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::polling::CompletionTimes;
@@ -187,7 +187,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
         retries: context.client.retries(),
         backoff: Box::new(context.client.backoff()),
         completion_times: context.completion_times.clone(),
-        was_listed: context.client.has_seen(job.server.id),
+        was_listed: was_listed(context, job.server.id),
         memory: context.memories.of(job.server.id),
     };
     let begun = clock.now();
@@ -203,9 +203,15 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
             Next::End(report) => return Report { api_calls: executor.scope.calls(), ..*report },
             Next::Do(action) => executor.carry_out(action).await,
         };
-        rotation.set_was_listed(context.client.has_seen(executor.job.server.id));
+        rotation.set_was_listed(was_listed(context, executor.job.server.id));
         next = rotation.next(event, clock.now());
     }
+}
+
+/// Whether a listing in pages may be relied on: a row that it lacks would be missed, or the tick that made
+/// it be remembered.
+fn was_listed(context: &Context, server: ServerId) -> bool {
+    context.client.has_seen(server) || context.memories.of(server).has_succeeded()
 }
 
 fn scope(context: &Context, job: &Job) -> CallContext {

@@ -284,6 +284,12 @@ impl RingMemory {
         })
     }
 
+    /// Whether any tick is known to have ended well.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.last_tick.is_some()
+    }
+
     /// The tick that has run and stands in the way of this one: not an earlier one, and not so much later
     /// that it was a wrong clock's.
     #[must_use]

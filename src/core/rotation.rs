@@ -79,7 +79,8 @@ pub struct Limits {
     pub backoff: Box<dyn Iterator<Item = Duration> + Send>,
     /// How long snapshots usually take.
     pub completion_times: CompletionTimes,
-    /// Whether this server has ever been listed.
+    /// Whether a listing in pages may be relied on: this server has been listed in one answer, or what is
+    /// remembered of it would show that the tick has run.
     pub was_listed: bool,
     /// What is remembered of it.
     pub memory: RingMemory,

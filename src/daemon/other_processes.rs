@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::clock::Clock;
+use crate::completion::Sharing;
 use crate::daemon::Daemon;
 use crate::daemon::listeners::Listeners;
 use crate::report::PastRotation;
@@ -74,7 +75,7 @@ impl Daemon {
         let looking = Arc::clone(shared);
         shared.spawn(async move {
             // Where it fails the call's event says so, and the next rotation looks anyway.
-            let _ = looking.look(&server).await;
+            let _ = looking.look(&server, Sharing::OneAnswer).await;
         });
         true
     }

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 
 use crate::backoff;
 use crate::call::CallError;
+use crate::completion::Sharing;
 use crate::daemon::{Dependencies, Ordered, Shared};
 use crate::moment::Moment;
 use crate::naming::Tick;
@@ -57,9 +58,18 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     // the rotation.
     let span = shared.current().api.create_spans().shows_up_within;
     let settled_at = shared.dependencies.exclusion.unrecorded_creates_settled_at(span);
+    // A fleet is looked at together. Pages may lack a row, so before anything is done for a server it is
+    // listed alone.
+    let mut sharing = Sharing::Pages;
     let (tick, begun) = loop {
-        let Some(ring) = look(&shared, &server, started).await else { return };
-        let Some(tick) = owed(&shared, &server, &ring, started) else {
+        let Some(ring) = look(&shared, &server, started, sharing).await else { return };
+        let owed = owed(&shared, &server, &ring, started);
+        // Without a managed snapshot nothing can be told of its ticks.
+        if sharing == Sharing::Pages && (owed.is_some() || ring.managed().next().is_none()) {
+            sharing = Sharing::OneAnswer;
+            continue;
+        }
+        let Some(tick) = owed else {
             tracing::debug!(
                 event = "resume",
                 server_id = server.id.0,
@@ -131,7 +141,7 @@ fn may_catch_up(server: &Server, tick: Tick, started: Moment) -> bool {
 
 /// A complete listing, however long the provider takes to give one; `None` once the server's next
 /// tick has come (its rotation sees to everything) or the daemon ends.
-async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring> {
+async fn look(shared: &Shared, server: &Server, started: Moment, sharing: Sharing) -> Option<Ring> {
     let clock = &shared.dependencies.clock;
     let mut waits = backoff::doubling(FIRST_WAIT, PATIENCE);
     let mut wait = Duration::ZERO;
@@ -145,7 +155,7 @@ async fn look(shared: &Shared, server: &Server, started: Moment) -> Option<Ring>
         if next.is_some_and(|next| next <= clock.now().wall) {
             return None;
         }
-        match shared.look(server).await {
+        match shared.look(server, sharing).await {
             Ok(ring) => return Some(ring),
             Err(CallError::Interrupted) => return None,
             Err(_) => {

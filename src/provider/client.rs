@@ -96,7 +96,7 @@ impl Client {
         self.shared_listing.look(server, scope, when, sharing).await
     }
 
-    /// Whether this server was ever listed.
+    /// Whether this server was ever listed in one answer.
     #[must_use]
     pub fn has_seen(&self, server: ServerId) -> bool {
         self.last_seen.know(server)

@@ -228,7 +228,7 @@ impl SharedListing {
         // The filter may have been ignored.
         snapshots.retain(|snapshot| snapshot.server == server);
         let listing = Listing::complete(server, snapshots, asked_at);
-        self.last_seen.saw(&listing);
+        self.last_seen.saw(&listing, true);
         Ok(listing)
     }
 
@@ -410,7 +410,7 @@ async fn serve(shared: Arc<SharedListing>, shutdown: CancellationToken) {
             let listing = whole
                 .listing(server)
                 .filter(|listing| can_be_served && shared.last_seen.are_all_in(listing))
-                .inspect(|listing| shared.last_seen.saw(listing));
+                .inspect(|listing| shared.last_seen.saw(listing, whole.pages == 1));
             let _ = answer.send(listing);
         }
     }

@@ -59,6 +59,31 @@ async fn a_thousand_servers_on_one_tick_cost_two_calls_a_rotation_and_a_few_list
     assert!(stage.memory.provider.lock().unwrap().peak() <= 4);
 }
 
+/// A start looks at all servers, and has something to do for two of them.
+#[rstest::rstest]
+#[case::pages_of_a_hundred(100)]
+#[case::pages_of_twenty_five(25)]
+#[tokio::test(start_paused = true)]
+async fn a_start_costs_pages_and_not_servers(#[case] page_size: u64) {
+    const SERVERS: u64 = 1000;
+    let (stage, settings) =
+        fleet(SERVERS, "", |options| options.page_size = Some(page_size as usize));
+    let unfinished = stage.clock.now().wall - SignedDuration::from_mins(2);
+    for server in [ServerId(300), ServerId(700)] {
+        let name = format!("snapring-{}", unfinished.strftime("%Y%m%dT%H%M%SZ"));
+        let mut provider = stage.memory.provider.lock().unwrap();
+        provider.add_snapshot(server, &name, "in_progress", unfinished);
+    }
+    let daemon = stage.start(&settings).await;
+    stage.clock.sleep(Duration::from_secs(60)).await;
+    let pages = (3 * SERVERS + 2).div_ceil(page_size);
+    let lists = daemon.view().call_metrics().calls(Operation::List, Outcome::Ok);
+    daemon.finish().await;
+    eprintln!("{lists} listings, {pages} pages");
+    // Those two are listed alone, and then looked at until their snapshots are completed.
+    assert!((pages + 2..pages + 20).contains(&lists), "{lists} listings, {pages} pages");
+}
+
 /// When creates came in.
 fn creates(stage: &Stage) -> Vec<Timestamp> {
     let provider = stage.memory.provider.lock().unwrap();
