@@ -31,6 +31,7 @@ enum Wall {
     Simulated {
         start: Timestamp,
         stepped_ms: AtomicI64,
+        asleep_ms: AtomicI64,
     },
 }
 
@@ -44,7 +45,8 @@ impl Clock {
     /// A clock that starts at `start` and runs `speed` times as fast as the machine's (at least 1).
     #[must_use]
     pub fn accelerated(start: Timestamp, speed: u32) -> Self {
-        Self::new(speed.max(1), Wall::Simulated { start, stepped_ms: AtomicI64::new(0) })
+        let (stepped_ms, asleep_ms) = (AtomicI64::new(0), AtomicI64::new(0));
+        Self::new(speed.max(1), Wall::Simulated { start, stepped_ms, asleep_ms })
     }
 
     /// A clock for tests: starts at `start` and follows tokio's clock, paused or not.
@@ -57,8 +59,16 @@ impl Clock {
         Self(Arc::new(TimeLine { origin: tokio::time::Instant::now(), speed, wall }))
     }
 
-    /// Steps a simulated wall clock, as NTP, a person or a suspended machine would. The system's
-    /// clock is left alone.
+    /// The machine of a simulated clock was suspended for this long: its uptime stands still.
+    pub fn sleep_through(&self, span: SignedDuration) {
+        self.step(span);
+        if let Wall::Simulated { asleep_ms, .. } = &self.0.wall {
+            let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+            asleep_ms.fetch_add(span_ms, Ordering::SeqCst);
+        }
+    }
+
+    /// Steps a simulated wall clock, as NTP or a person would. The system's clock is left alone.
     pub fn step(&self, by: SignedDuration) {
         if let Wall::Simulated { stepped_ms, .. } = &self.0.wall {
             let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
@@ -72,7 +82,7 @@ impl Clock {
         let uptime = self.0.origin.elapsed().saturating_mul(self.0.speed);
         let wall = match &self.0.wall {
             Wall::System => Timestamp::now(),
-            Wall::Simulated { start, stepped_ms } => {
+            Wall::Simulated { start, stepped_ms, .. } => {
                 let stepped = SignedDuration::from_millis(stepped_ms.load(Ordering::SeqCst));
                 let since = SignedDuration::try_from(uptime).unwrap_or(SignedDuration::MAX);
                 start
@@ -92,8 +102,10 @@ impl Clock {
                 let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
                 read.map(Duration::from).unwrap_or_default()
             }
-            Wall::Simulated { start, .. } => {
-                let since_epoch = Duration::try_from(start.as_duration()).unwrap_or_default();
+            Wall::Simulated { start, asleep_ms, .. } => {
+                let asleep = SignedDuration::from_millis(asleep_ms.load(Ordering::SeqCst));
+                let since_epoch = start.as_duration().saturating_add(asleep);
+                let since_epoch = Duration::try_from(since_epoch).unwrap_or_default();
                 since_epoch.saturating_add(self.now().uptime)
             }
         }

@@ -13,7 +13,7 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::readable::{age, size};
 use crate::rotation::lock::{Claim, RestoreAnswer};
-use crate::snapshot::{Snapshot, Status};
+use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Overwrite a server with one of its snapshots: shows what is lost, and asks.
 ///
@@ -28,7 +28,8 @@ pub(super) struct Arguments {
     /// The snapshot's id, or the word `latest`
     #[arg(value_name = "ID|latest", value_parser = parse_which)]
     which: Which,
-    /// After `latest`: id or name of a server, whose newest completed snapshot is meant
+    /// After `latest`: id or name of a server, whose newest completed snapshot is meant; never one that
+    /// `--snapshot-first` has made
     #[arg(value_name = "SERVER")]
     server: Option<String>,
     /// Make a snapshot of the present state first, and wait for it
@@ -40,6 +41,9 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
 }
+
+/// What the names of snapshots begin with that `--snapshot-first` makes.
+const SAFETY_PREFIX: &str = "before-restore-";
 
 #[derive(Debug, Clone, Copy)]
 enum Which {
@@ -74,10 +78,20 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
             let server = setup.find(name)?;
             let scope = by_hand::scope(&setup, server.id, shutdown.clone());
             let listing = client.list(server.id, &scope).await?;
-            let usable = |row: &Snapshot| row.status == Status::Completed;
-            listing.snapshots.into_iter().rev().find(usable).ok_or_else(|| {
-                CommandError::Failed(format!("{} has no completed snapshot", server.name))
-            })?
+            let (latest, passed_over) = latest(listing).ok_or_else(|| {
+                CommandError::Failed(format!(
+                    "{} has no completed snapshot, but for those that earlier restores made first",
+                    server.name
+                ))
+            })?;
+            if !passed_over.is_empty() {
+                console::note(&format!(
+                    "{} is the latest that was not made by `restore --snapshot-first`; passed over: {}",
+                    latest.name,
+                    passed_over.join(", ")
+                ));
+            }
+            latest
         }
         (Which::Latest, None) => {
             let text = "of which server? write `snapring restore latest SERVER`";
@@ -130,7 +144,7 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
     }
     let mut safety = None;
     if arguments.snapshot_first {
-        let name = format!("before-restore-{}", now.strftime("%Y%m%d-%H%M%S"));
+        let name = format!("{SAFETY_PREFIX}{}", now.strftime("%Y%m%d-%H%M%S"));
         let description = format!("before restoring {}", snapshot.id);
         let wanted = Wanted { server, name: &name, description: &description, wait: true };
         by_hand::check_name(&setup, server, &name)?;
@@ -164,6 +178,22 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         snapshot.name
     ))?;
     Ok(Exit::Well)
+}
+
+/// The newest completed snapshot, but for those that a restore has made first: they hold the state that
+/// was to be overwritten. Also their names.
+fn latest(listing: Listing) -> Option<(Snapshot, Vec<String>)> {
+    let mut passed_over = Vec::new();
+    let mut completed =
+        listing.snapshots.into_iter().rev().filter(|row| row.status == Status::Completed);
+    let latest = completed.find(|row| {
+        let is_safety = row.name.starts_with(SAFETY_PREFIX);
+        if is_safety {
+            passed_over.push(row.name.clone());
+        }
+        !is_safety
+    })?;
+    Some((latest, passed_over))
 }
 
 /// Whether the provider may have begun a restore that it did not confirm.

@@ -46,7 +46,7 @@ fn target(
     let url = url(table, problems);
     let format = format(table, problems);
     let on = on(table, problems);
-    let format = format.or(|| Parsed::Good(Format::Json, 0..0)).good();
+    let (format, url) = format_of(format, url, problems);
     let on_span = on.span();
     let default = || match format {
         // A check must hear of what goes well too, or it takes silence for a failure.
@@ -66,6 +66,31 @@ fn target(
     }
     let span = url.span()?;
     Some((NotifySettings { url: url.good()?, on: on?, format: format? }, span))
+}
+
+/// Without `format`, the address tells it where the service is known.
+fn format_of(
+    format: Parsed<Format>,
+    url: Parsed<Webhook>,
+    problems: &mut Problems,
+) -> (Option<Format>, Parsed<Webhook>) {
+    if let (Parsed::Absent, Parsed::Good(webhook, span)) = (&format, &url) {
+        let known = Format::of_service(webhook);
+        if known.is_none() {
+            problems.warning(
+                span.clone(),
+                "`format` is not set, so snapring's own JSON is sent: other services may take it for \
+                 something else",
+                "",
+                Some(
+                    "if that is right, add format = \"json\"; Discord takes \"slack\" at …/slack"
+                        .to_owned(),
+                ),
+            );
+        }
+        return (Some(known.unwrap_or(Format::Json)), url);
+    }
+    (format.or(|| Parsed::Good(Format::Json, 0..0)).good(), url)
 }
 
 fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Webhook> {

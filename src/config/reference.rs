@@ -411,10 +411,11 @@ pub(crate) const NOTIFY: Section = Section {
         KeyReference {
             name: "format",
             form: "\"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
-            absent: Absent::Value("\"json\""),
+            absent: Absent::Means("by the host of a known service, else \"json\""),
             example: "\"json\"",
             text: "or \"ntfy\", \"healthchecks\" (of healthchecks.io), \"slack\"",
-            more: "A check of healthchecks stands for the whole fleet: it is well while nothing fails.",
+            more: "Known by their hosts: hc-ping.com, healthchecks.io, ntfy.sh, hooks.slack.com, and \
+                   discord.com for addresses that end in /slack. A check of healthchecks stands for the whole fleet: it is well while nothing fails.",
             ..KEY
         },
         KeyReference {

@@ -48,6 +48,9 @@ pub struct RingMemory {
     /// What a listing showed before a create that is not settled yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     before_create: Option<BeforeCreate>,
+    /// The tick that a create was last sent for, until one ended well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_for: Option<Timestamp>,
     /// The latest tick that ended well.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_tick: Option<Timestamp>,
@@ -168,8 +171,10 @@ impl RingMemory {
         keep_uptime(&mut self.deleted, &older.deleted);
     }
 
-    /// A create is about to be sent, with this description. `before` shows what exists without it.
-    pub fn creates(&mut self, before: &Ring, description: &Arc<str>) {
+    /// A create for this tick is about to be sent, with this description. `before` shows what exists
+    /// without it.
+    pub fn creates(&mut self, tick: Tick, before: &Ring, description: &Arc<str>) {
+        self.asked_for = Some(tick.instant());
         self.before_create.get_or_insert_with(|| BeforeCreate {
             ids: before.slots().iter().map(|slot| slot.snapshot.id).collect(),
             description: Arc::clone(description),
@@ -212,7 +217,7 @@ impl RingMemory {
     pub fn succeeded(&mut self, tick: Tick) {
         self.given_up.clear();
         self.strays.clear();
-        self.before_create = None;
+        (self.before_create, self.asked_for) = (None, None);
         // A clock that was years ahead must not have the last word for years.
         self.last_tick = match self.last_tick {
             Some(last) if Self::stands_before(last, tick) => Some(last),
@@ -284,6 +289,13 @@ impl RingMemory {
         })
     }
 
+    /// What may be the snapshot of this tick, under another name.
+    #[must_use]
+    pub fn made_for<'a>(&'a self, tick: Tick, ring: &'a Ring) -> Option<&'a Snapshot> {
+        let stray = self.strays(ring).next().map(|slot| &slot.snapshot);
+        stray.filter(|_| self.asked_for == Some(tick.instant()))
+    }
+
     /// Whether any tick is known to have ended well.
     #[must_use]
     pub fn has_succeeded(&self) -> bool {
@@ -328,6 +340,7 @@ impl RingMemory {
         add_since(&mut self.failed, other.failed);
         add_since(&mut self.deleted, other.deleted);
         self.before_create = self.before_create.take().or(other.before_create);
+        self.asked_for = self.asked_for.max(other.asked_for);
         self.last_tick = self.last_tick.max(other.last_tick);
     }
 }

@@ -170,6 +170,8 @@ pub struct Progress {
     pub undeletable: BTreeSet<SnapshotId>,
     /// Victims that may still be taken; `None`: room was not made yet.
     pub victims_left: Option<u32>,
+    /// A create was sent.
+    pub has_asked: bool,
 }
 
 /// What comes next, up to the create.
@@ -208,6 +210,13 @@ pub enum Skip {
         /// The later tick's snapshot.
         by: String,
     },
+    /// Its snapshot may be there, under another name.
+    OtherName {
+        /// That name.
+        name: String,
+        /// Its id.
+        id: SnapshotId,
+    },
     /// It, or a later one, has run already: the clock was set back.
     HasRun {
         /// That one.
@@ -223,6 +232,10 @@ impl fmt::Display for Skip {
                 write!(out, "too soon after {last}: min_interval is {min_interval}")
             }
             Self::Overtaken { by } => write!(out, "overtaken: {by}, of a later tick, is there"),
+            Self::OtherName { name, id } => write!(
+                out,
+                "{name} ({id}) may be the snapshot of this tick, under another name, so no second one is made"
+            ),
             Self::HasRun { last } => {
                 write!(
                     out,
@@ -300,8 +313,9 @@ pub fn next_step(
     if let Some(found) = ring.for_tick(tick, policy) {
         return Step::Adopt(found.clone());
     }
-    // Once room was made, the tick is run.
+    // Once room was made or a create was sent, the tick is run.
     if progress.victims_left.is_none()
+        && !progress.has_asked
         && let Some(skip) = skip(ring, policy, tick, asked_by, &progress.memory, now)
     {
         return Step::Skip(skip);
@@ -344,6 +358,9 @@ fn skip(
     now: Timestamp,
 ) -> Option<Skip> {
     skip_by_the_ring(ring, policy, tick, asked_by, now).or_else(|| {
+        if let Some(it) = memory.made_for(tick, ring) {
+            return Some(Skip::OtherName { name: it.name.clone(), id: it.id });
+        }
         let last = memory.has_run(tick).filter(|_| asked_by == AskedBy::Schedule)?;
         Some(Skip::HasRun { last })
     })
@@ -501,7 +518,7 @@ fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a S
 }
 
 /// When the next of those that may have failed is known to have.
-fn failed_perhaps(ring: &Ring, progress: &Progress) -> Option<Duration> {
+pub(crate) fn failed_perhaps(ring: &Ring, progress: &Progress) -> Option<Duration> {
     let left = |(_, failed)| match failed {
         Failed::Perhaps(left) => Some(left),
         Failed::Surely | Failed::WasCompleted => None,

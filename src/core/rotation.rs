@@ -168,8 +168,8 @@ pub enum Remark {
     },
     /// The after hook failed, so the server may still be quiesced.
     NotAwake(String),
-    /// A failed snapshot holds the slot. The rotation waits this long for a second listing that shows it
-    /// so, and deletes it then.
+    /// A snapshot is listed as failed. The rotation waits this long for a second listing that shows it so,
+    /// and deletes it then.
     AwaitsFailed(Duration),
     /// The provider said that it had deleted this snapshot, and lists it all the same.
     NotDeleted(String),

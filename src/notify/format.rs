@@ -39,6 +39,27 @@ impl Format {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Json, Self::Ntfy, Self::Healthchecks, Self::Slack];
 
+    /// The format of a service that is known by its host.
+    #[must_use]
+    pub fn of_service(webhook: &Webhook) -> Option<Self> {
+        let url = webhook.expose();
+        let host = url.host_str()?;
+        let is_of = |domain: &str| {
+            host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        if is_of("hc-ping.com") || is_of("healthchecks.io") {
+            Some(Self::Healthchecks)
+        } else if is_of("ntfy.sh") {
+            Some(Self::Ntfy)
+        } else if is_of("hooks.slack.com") {
+            Some(Self::Slack)
+        } else {
+            // Discord takes Slack's form at an address of its own.
+            let is_discord = is_of("discord.com") || is_of("discordapp.com");
+            (is_discord && url.path().ends_with("/slack")).then_some(Self::Slack)
+        }
+    }
+
     /// The word in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {

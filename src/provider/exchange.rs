@@ -214,20 +214,27 @@ impl Exchange {
         operation: Operation,
         scope: &CallContext,
     ) -> Result<Admitted, CallError> {
-        self.time_allows(operation, scope)?;
-        if let Some(until) = self.admission.held_until(caller(operation, scope)) {
-            self.pause(scope, until.saturating_sub(self.clock.now().uptime)).await?;
-        }
         // A create and a delete rest on a listing. A restore rests on a person.
         let urgency = match operation {
             Operation::Create | Operation::Delete => Urgency::Change,
             _ => Urgency::Look,
         };
-        tokio::select! {
-            biased;
-            () = scope.shutdown.cancelled() => Err(CallError::Interrupted),
-            () = self.time_is_up(scope) => Err(CallError::OutOfTime),
-            turn = self.admission.admit(urgency) => Ok(turn),
+        let held_until = || self.admission.held_until(caller(operation, scope));
+        loop {
+            self.time_allows(operation, scope)?;
+            if let Some(until) = held_until() {
+                self.pause(scope, until.saturating_sub(self.clock.now().uptime)).await?;
+            }
+            let turn = tokio::select! {
+                biased;
+                () = scope.shutdown.cancelled() => return Err(CallError::Interrupted),
+                () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
+                turn = self.admission.admit(urgency) => turn,
+            };
+            // The provider may have asked this caller to wait while it stood in the line.
+            if held_until().is_none() {
+                return Ok(turn);
+            }
         }
     }
 

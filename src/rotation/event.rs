@@ -70,8 +70,8 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
             event!(
                 info,
                 event = "ring",
-                "{server}: waiting {wait}: all slots are taken and one snapshot is listed as failed; it is \
-                 deleted if another listing agrees"
+                "{server}: waiting {wait}: one snapshot is listed as failed; it is deleted if another \
+                 listing agrees"
             );
         }
         Remark::NotDeleted(snapshot) => {

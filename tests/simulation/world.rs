@@ -502,8 +502,8 @@ impl Simulation {
             86..91 => {
                 let hours = self.random.random_range(1..60);
                 self.judge.lock().unwrap().tell(|| format!("{now} asleep for {hours} h"));
-                clock.step(SignedDuration::from_hours(hours));
-                truth.step(SignedDuration::from_hours(hours));
+                clock.sleep_through(SignedDuration::from_hours(hours));
+                truth.sleep_through(SignedDuration::from_hours(hours));
                 self.judge.lock().unwrap().woke(clock.now().wall, truth.now().wall);
             }
             91..96 => {

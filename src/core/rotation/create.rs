@@ -91,6 +91,7 @@ impl Rotation {
         }
         self.ledger.lap("create", now);
         self.tries.sent += 1;
+        self.progress.has_asked = true;
         match (error.outcome(), error.verdict()) {
             (_, Verdict::Unknown) => self.look_for_unanswered_create(&creation, before, error, now),
             // The answer does not say whether the ring was full.

@@ -92,9 +92,8 @@ impl Rotation {
                 self.ledger.restore(create.give_up_at);
                 self.give_up(error, now)
             }
-            LookFor::Pruning(_) | LookFor::UnansweredDelete(_, Purpose::Prune(_)) => {
-                self.stop_pruning(error, now)
-            }
+            LookFor::Pruning(pruning) => self.could_not_look_again(pruning, error, now),
+            LookFor::UnansweredDelete(_, Purpose::Prune(_)) => self.stop_pruning(error, now),
             LookFor::EarlierCreates
             | LookFor::NextStep
             | LookFor::RejectedCreate(_)
@@ -169,7 +168,7 @@ impl Rotation {
             Step::Create(creation) => {
                 let name = creation.name().to_owned();
                 let description = Arc::clone(&self.job.server.description);
-                self.progress.memory.creates(&ring, &description);
+                self.progress.memory.creates(tick, &ring, &description);
                 self.enter(State::Recording(creation, ring), Action::RecordCreate(name))
             }
         }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use super::delete::{Purpose, Removal};
 use super::list::LookFor;
-use super::{End, Next, OwnSnapshot, Rotation};
-use crate::completion::Sharing;
+use super::{End, Next, OwnSnapshot, Remark, Rotation};
+use crate::call::CallError;
+use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
 use crate::plan;
+use crate::polling;
 use crate::ring::Ring;
 
 /// Pruning may take at least this long, even if the next rotation starts sooner.
@@ -21,6 +23,8 @@ pub(super) struct Pruning {
     stuck: Vec<String>,
     /// The result of the after hook. Reported if pruning succeeds.
     awake: Result<(), End>,
+    /// Nothing is left but snapshots that only one listing has shown as failed: another one was waited for.
+    waits_for_failed: bool,
 }
 
 impl Pruning {
@@ -33,10 +37,11 @@ impl Pruning {
 impl Rotation {
     pub(super) fn prune(&mut self, made: OwnSnapshot, awake: Result<(), End>, now: Moment) -> Next {
         self.ledger.allow(PRUNING_TIME, now);
-        self.prune_the_next(Pruning { made, stuck: Vec::new(), awake }, now)
+        let pruning = Pruning { made, stuck: Vec::new(), awake, waits_for_failed: false };
+        self.prune_the_next(pruning, now)
     }
 
-    fn prune_the_next(&mut self, pruning: Pruning, now: Moment) -> Next {
+    fn prune_the_next(&mut self, mut pruning: Pruning, now: Moment) -> Next {
         let OwnSnapshot { own, ring } = &pruning.made;
         if !plan::has_own(ring, *own) {
             let reason =
@@ -49,6 +54,34 @@ impl Rotation {
         if let Some(doomed) = doomed {
             return self.delete(doomed, Purpose::Prune(pruning));
         }
+        let wait = plan::failed_perhaps(ring, &self.progress);
+        if let Some(wait) = wait.filter(|_| !pruning.waits_for_failed)
+            && self.ledger.undisturbed(now).is_some_and(|undisturbed| wait < undisturbed)
+        {
+            pruning.waits_for_failed = true;
+            self.ledger.allow(wait.saturating_add(PRUNING_TIME), now);
+            self.remarks.push(Remark::AwaitsFailed(wait));
+            let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+            return self.look_in(look, LookFor::Pruning(pruning));
+        }
+        self.all_pruned(pruning, now)
+    }
+
+    /// Without the listing nothing more can be pruned. If only failed snapshots are left, the next rotation
+    /// sees to them.
+    pub(super) fn could_not_look_again(
+        &mut self,
+        pruning: Pruning,
+        error: CallError,
+        now: Moment,
+    ) -> Next {
+        if pruning.waits_for_failed {
+            return self.all_pruned(pruning, now);
+        }
+        self.stop_pruning(error, now)
+    }
+
+    fn all_pruned(&mut self, pruning: Pruning, now: Moment) -> Next {
         self.ledger.lap("prune", now);
         let Pruning { stuck, awake, .. } = pruning;
         let pruned = if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) };

@@ -107,3 +107,17 @@ async fn nothing_is_deleted_on_a_listing_that_is_older_than_a_minute_with_its_ag
     let age = ring.listing().asked_at.age_at(scene.clock.now());
     assert_eq!(age, Duration::from_secs(40));
 }
+
+/// A call that stood in the line when the answer to another one about its server came.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_its_turn_heeds_what_the_provider_asks_meanwhile() {
+    let faults = ["list:status=429,retry-after=86400,times=1", "list:latency=1s"];
+    let scene = Scene::new("\n[api]\nmax_in_flight = 1\n").faults(&faults);
+    let client = &scene.context.client;
+    let in_a_minute = scene.clock.now().uptime + Duration::from_secs(60);
+    let scope = CallContext::until(in_a_minute);
+    let (first, second) = tokio::join!(client.list(WEB, &scope), client.list(WEB, &scope));
+    assert!(first.is_err());
+    assert!(matches!(second, Err(CallError::Throttled(_))), "{second:?}");
+    assert_eq!(scene.calls(Operation::List), 1);
+}

@@ -231,6 +231,28 @@ fn a_create_without_a_listing_after_it_is_not_forgotten() {
     }
 }
 
+/// The tick is caught up with after a restart, and there is room for one more.
+#[test]
+fn a_tick_whose_snapshot_may_have_another_name_is_not_made_a_second_time() {
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        let first = ["listed - c c c", "recorded", "created-as other-name", "+1m listed - c c c y"];
+        let tick_at = nights.uptime + DAY;
+        nights.night(&first);
+        if restarts {
+            nights.restart();
+        }
+        nights.uptime = tick_at;
+        let done = nights.rotate(Duration::ZERO, "", &["listed - c c c y"]);
+        assert!(
+            last(&done).starts_with("skipped: other-name (99) may be the snapshot"),
+            "{done:?}"
+        );
+        let done = nights.night(&["listed - c c c y", "recorded"]);
+        assert_eq!(last(&done), "create 1", "of the next tick");
+    }
+}
+
 /// Night after night, by the provider: each would be foreign and squeeze the ring.
 #[test]
 fn what_was_renamed_after_it_was_made_costs_no_restore_point() {

@@ -391,6 +391,25 @@ const WAIT: &[&str] = &[
 
 /// Step 6: the pruning. One that cannot be deleted stops none of the others.
 const PRUNE: &[&str] = &[
+    // One that failed is deleted once two listings, five minutes apart, agree. Nothing fails for it.
+    "begin                          | look 0s+200ms pages
+     listed c f                     | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c f own             | look 4m+200ms one answer
+     +4m listed c f own             | delete 2
+     deleted                        | rotated, made, deleted 2",
+    "begin                          | look 0s+200ms pages
+     listed c f                     | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c f own             | look 4m+200ms one answer
+     +4m unlisted transport         | rotated, made",
+    "begin next=4m                  | look 0s+200ms pages
+     listed c f                     | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c f own             | rotated, made",
     "begin retries=0                | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted busy                 | look 1s+200ms one answer
