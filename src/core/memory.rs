@@ -105,6 +105,9 @@ pub enum Failed {
     Perhaps(Duration),
     /// It was completed once: it counts as completed.
     WasCompleted,
+    /// It was completed once, and listings agree that it has failed since. It is not deleted for that, but
+    /// no other one is deleted because of it.
+    Broken,
 }
 
 impl RingMemory {
@@ -244,14 +247,14 @@ impl RingMemory {
     /// What is known of a snapshot that this ring shows as failed.
     #[must_use]
     pub fn failed(&self, snapshot: SnapshotId, ring: &Ring) -> Failed {
-        if self.completed.contains(&snapshot) {
-            return Failed::WasCompleted;
-        }
         let since = self.failed.iter().find(|it| it.id == snapshot);
         let span = since.map_or(Duration::ZERO, |it| it.span(ring.listing().asked_at));
-        match FAILED_FOR.checked_sub(span) {
-            None | Some(Duration::ZERO) => Failed::Surely,
-            Some(left) => Failed::Perhaps(left),
+        let left = FAILED_FOR.checked_sub(span).filter(|left| !left.is_zero());
+        match (self.completed.contains(&snapshot), left) {
+            (true, Some(_)) => Failed::WasCompleted,
+            (true, None) => Failed::Broken,
+            (false, Some(left)) => Failed::Perhaps(left),
+            (false, None) => Failed::Surely,
         }
     }
 

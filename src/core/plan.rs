@@ -406,7 +406,7 @@ fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec
     let listing = ring.listing();
     let newest = newest(ring, progress);
     let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
-    let kept = kept_beside_a_new_one(ring, &completed, policy, tick);
+    let kept = kept_ones(ring, &completed, policy, progress, Some(tick));
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
     let strays = progress.memory.strays(ring).next().is_some();
     let mut left = restore_points_left(ring, policy, progress, completed.len());
@@ -497,7 +497,10 @@ fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'
 fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
     let was_completed = |snapshot: &Snapshot| {
         snapshot.status == Status::Failed
-            && progress.memory.failed(snapshot.id, ring) == Failed::WasCompleted
+            && matches!(
+                progress.memory.failed(snapshot.id, ring),
+                Failed::WasCompleted | Failed::Broken
+            )
     };
     Completed::of(
         remaining(ring, progress).filter(|it| it.status == Status::Completed || was_completed(it)),
@@ -521,7 +524,7 @@ fn failed<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a S
 pub(crate) fn failed_perhaps(ring: &Ring, progress: &Progress) -> Option<Duration> {
     let left = |(_, failed)| match failed {
         Failed::Perhaps(left) => Some(left),
-        Failed::Surely | Failed::WasCompleted => None,
+        Failed::Surely | Failed::WasCompleted | Failed::Broken => None,
     };
     listed_as_failed(ring, progress).filter_map(left).min()
 }
@@ -544,6 +547,36 @@ fn candidates(ring: &Ring, snapshots: &[&Snapshot]) -> Vec<Candidate> {
 
 /// An id that no snapshot has: the one that is still to be made.
 const YET_TO_COME: SnapshotId = SnapshotId(u64::MAX);
+
+/// What retention keeps of these, beside a new one for `to_come`. Broken ones are kept as long as they
+/// would be if they were whole, and there is room beside those that are.
+fn kept_ones(
+    ring: &Ring,
+    completed: &[&Snapshot],
+    policy: &Policy,
+    progress: &Progress,
+    to_come: Option<Tick>,
+) -> BTreeSet<SnapshotId> {
+    let kept = |snapshots: &[&Snapshot]| match to_come {
+        Some(tick) => kept_beside_a_new_one(ring, snapshots, policy, tick),
+        None => kept(&candidates(ring, snapshots), policy),
+    };
+    let is_broken = |snapshot: &Snapshot| {
+        snapshot.status == Status::Failed
+            && progress.memory.failed(snapshot.id, ring) == Failed::Broken
+    };
+    let (broken, whole): (Vec<&Snapshot>, Vec<&Snapshot>) =
+        completed.iter().copied().partition(|snapshot| is_broken(snapshot));
+    let all = kept(completed);
+    if broken.is_empty() {
+        return all;
+    }
+    let mut stay = kept(&whole);
+    let room = all.len().saturating_sub(stay.len());
+    let broken = broken.iter().rev().map(|snapshot| snapshot.id).filter(|id| all.contains(id));
+    stay.extend(broken.take(room));
+    stay
+}
 
 fn kept_beside_a_new_one(
     ring: &Ring,
@@ -574,7 +607,7 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
     }
     let newest = newest(ring, progress);
     let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
-    let kept = kept(&candidates(ring, &completed), policy);
+    let kept = kept_ones(ring, &completed, policy, progress, None);
     let dropped = completed
         .into_iter()
         .filter(|snapshot| !kept.contains(&snapshot.id))

@@ -259,6 +259,8 @@ pub struct Rotation {
     deleted: Vec<String>,
     said: Vec<String>,
     remarks: Vec<Remark>,
+    /// The snapshots that could not be deleted, and why.
+    stuck: Vec<String>,
     /// Deleted by the provider's word in an earlier rotation, and still listed: ids and names.
     undeleted: Vec<(SnapshotId, String)>,
     /// The last listing shows what became of every create.
@@ -305,6 +307,7 @@ impl Rotation {
             deleted: Vec::new(),
             said: Vec::new(),
             remarks: Vec::new(),
+            stuck: Vec::new(),
             undeleted: Vec::new(),
             creates_are_settled: false,
         };

@@ -185,7 +185,9 @@ impl Rotation {
             }
         }
         match purpose {
-            Purpose::MakeRoom(room) => self.victim_was_asked_for(room, removal, now),
+            Purpose::MakeRoom(room) => {
+                self.victim_was_asked_for(room, deletion.name(), removal, now)
+            }
             Purpose::Prune(pruning) => self.pruned_one(pruning, deletion.name(), removal, now),
         }
     }

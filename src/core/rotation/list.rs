@@ -161,7 +161,11 @@ impl Rotation {
         match step {
             Step::Adopt(snapshot) => self.adopt(snapshot, ring, now),
             Step::Skip(skip) => self.give_up(End::Skipped(skip.to_string()), now),
-            Step::Blocked(blocked) => self.give_up(End::Blocked(blocked.to_string()), now),
+            Step::Blocked(blocked) => {
+                let mut reasons = vec![blocked.to_string()];
+                reasons.append(&mut self.stuck);
+                self.give_up(End::Blocked(reasons.join("; ")), now)
+            }
             Step::MakeRoom(victims) => self.make_room(victims, now),
             Step::AwaitRoom => self.await_room(now),
             Step::AwaitFailed(wait) => self.await_failed(wait, now),

@@ -40,12 +40,16 @@ impl Rotation {
     pub(super) fn victim_was_asked_for(
         &mut self,
         mut room: MakingRoom,
+        name: &str,
         removal: Removal,
         now: Moment,
     ) -> Next {
         match removal {
             Removal::Gone => room.needed = room.needed.saturating_sub(1),
-            Removal::Pinned | Removal::Refused(_) => {}
+            Removal::Pinned => {}
+            Removal::Refused(error) => {
+                self.stuck.push(format!("{name} could not be deleted: {error}"));
+            }
             Removal::Stale | Removal::Postponed => return self.room_was_made(&room, now),
             // It may be gone. Another victim could be one too many.
             Removal::Unknown(error) => return self.give_up(error, now),

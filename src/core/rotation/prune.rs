@@ -19,8 +19,6 @@ pub(super) const PRUNING_TIME: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub(super) struct Pruning {
     made: OwnSnapshot,
-    /// The snapshots that could not be deleted, and why.
-    stuck: Vec<String>,
     /// The result of the after hook. Reported if pruning succeeds.
     awake: Result<(), End>,
     /// Nothing is left but snapshots that only one listing has shown as failed: another one was waited for.
@@ -37,7 +35,7 @@ impl Pruning {
 impl Rotation {
     pub(super) fn prune(&mut self, made: OwnSnapshot, awake: Result<(), End>, now: Moment) -> Next {
         self.ledger.allow(PRUNING_TIME, now);
-        let pruning = Pruning { made, stuck: Vec::new(), awake, waits_for_failed: false };
+        let pruning = Pruning { made, awake, waits_for_failed: false };
         self.prune_the_next(pruning, now)
     }
 
@@ -83,14 +81,14 @@ impl Rotation {
 
     fn all_pruned(&mut self, pruning: Pruning, now: Moment) -> Next {
         self.ledger.lap("prune", now);
-        let Pruning { stuck, awake, .. } = pruning;
+        let stuck = std::mem::take(&mut self.stuck);
         let pruned = if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) };
-        self.end(pruned.and(awake), now)
+        self.end(pruned.and(pruning.awake), now)
     }
 
     pub(super) fn pruned_one(
         &mut self,
-        mut pruning: Pruning,
+        pruning: Pruning,
         name: &str,
         removal: Removal,
         now: Moment,
@@ -99,7 +97,7 @@ impl Rotation {
             Removal::Gone | Removal::Pinned | Removal::Postponed => {}
             Removal::Stale => return self.look(Sharing::OneAnswer, LookFor::Pruning(pruning)),
             Removal::Refused(error) | Removal::Unknown(error) => {
-                pruning.stuck.push(format!("{name} could not be deleted: {error}"));
+                self.stuck.push(format!("{name} could not be deleted: {error}"));
             }
         }
         self.prune_the_next(pruning, now)

@@ -231,6 +231,25 @@ fn a_create_without_a_listing_after_it_is_not_forgotten() {
     }
 }
 
+/// Three of the four have broken since they were completed. The whole one is not given up for them.
+#[test]
+fn what_has_broken_is_not_kept_in_place_of_what_is_whole() {
+    for restarts in [false, true] {
+        let mut nights = Nights::default();
+        // The server keeps three.
+        nights.night(&["listed c c c", "recorded", "created", "+1m listed c c c"]);
+        let done = nights.rotate(Duration::from_hours(1), "", &["listed c f f", "recorded"]);
+        assert_eq!(last(&done), "create 1");
+        if restarts {
+            nights.restart();
+        }
+        // At first it may be an error of a moment.
+        let night = ["listed c f f", "recorded", "created", "+1m listed c f f own", "deleted"];
+        let done = nights.night(&night);
+        assert_eq!(done[4..], ["delete 2", "rotated, made, deleted 2"], "{done:?}");
+    }
+}
+
 /// The tick is caught up with after a restart, and there is room for one more.
 #[test]
 fn a_tick_whose_snapshot_may_have_another_name_is_not_made_a_second_time() {

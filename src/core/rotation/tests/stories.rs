@@ -48,6 +48,17 @@ const LIST: &[&str] = &[
 
 /// Step 3: room.
 const MAKE_ROOM: &[&str] = &[
+    // One that cannot be deleted is not passed over in silence, night after night.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted rejected             | look 0s+200ms pages
+     listed c c c c c               | delete 2
+     deleted                        | look 0s+200ms pages
+     listed c - c c c               | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c - c c c own       | delete 3
+     deleted                        | failed, made, deleted 2 3: snapring-20261118T030000Z could not be deleted: delete rejected",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      deleted                        | look 0s+200ms pages
