@@ -14,7 +14,7 @@ use snapring::config;
 use snapring::config::types::Settings;
 use snapring::daemon::{Daemon, Dependencies};
 use snapring::memory::RingMemory;
-use snapring::naming::ServerId;
+use snapring::naming::{ServerId, SnapshotId};
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::rotation::lock::{Exclusion, MemoryRecords};
@@ -438,7 +438,9 @@ impl Simulation {
                 let now = truth.now().wall;
                 judge.reported(report, now, provider.acts());
                 let rows = provider.snapshots(report.server_id, now);
-                judge.reported_at_peace(report, now, &rows);
+                for id in judge.reported_at_peace(report, now, &rows) {
+                    provider.remove_snapshot(SnapshotId(id));
+                }
             }),
         };
         let scheduler = Box::new(SlowScheduler::new(clock));

@@ -20,25 +20,37 @@ pub struct Peace {
     reported: BTreeMap<u64, BTreeSet<Timestamp>>,
     /// Servers that had their first whole rotation.
     whole: BTreeSet<u64>,
+    /// Servers of which a person had to decide what a snapshot is.
+    decided: BTreeSet<u64>,
 }
 
 impl Judge {
     /// Faults have ended, and people have gone home.
     pub fn peace_begins(&mut self, since: Timestamp) {
-        let (reported, whole) = (BTreeMap::new(), BTreeSet::new());
-        self.peace = Some(Peace { since, reported, whole });
+        let (reported, whole, decided) = Default::default();
+        self.peace = Some(Peace { since, reported, whole, decided });
         self.tell(|| format!("{since} peace"));
     }
 
-    /// A rotation has ended at `now`, and left the server with these snapshots.
-    pub fn reported_at_peace(&mut self, report: &Report, now: Timestamp, rows: &[StoredSnapshot]) {
+    /// A rotation has ended at `now`, and left the server with these snapshots. Gives those that a person
+    /// now deletes: the report asks for that, once for each server.
+    pub fn reported_at_peace(
+        &mut self,
+        report: &Report,
+        now: Timestamp,
+        rows: &[StoredSnapshot],
+    ) -> Vec<u64> {
         let server = report.server_id.0;
         let tick = report.tick.instant();
-        let Some(peace) = self.peace.as_mut().filter(|peace| tick > peace.since) else { return };
+        let Some(peace) = self.peace.as_mut().filter(|peace| tick > peace.since) else {
+            return Vec::new();
+        };
         let Some(policy) = self.rings.get(&server).and_then(|ring| ring.policies.last().cloned())
         else {
-            return;
+            return Vec::new();
         };
+        let perhaps_its_own = perhaps_its_own(report);
+        let decides = !perhaps_its_own.is_empty() && peace.decided.insert(server);
         peace.reported.entry(server).or_default().insert(tick);
         let since = peace.since;
         let good = report.outcome.is_good();
@@ -73,10 +85,11 @@ impl Judge {
             }
             RotationOutcome::Rotated | RotationOutcome::Adopted => true,
         };
-        if !excused {
+        if !excused && !decides {
             let words = format!("{server} {:?} at peace: {:?}", report.outcome, report.reason);
             self.violated("L1", words);
         }
+        if decides { perhaps_its_own } else { Vec::new() }
     }
 
     /// The end of the world: every tick of each server was run, or a later one in its place that
@@ -87,6 +100,7 @@ impl Judge {
             return;
         };
         let Some(peace) = &self.peace else { return };
+        let waits_for_a_tick = peace.decided.contains(&server) && !peace.whole.contains(&server);
         let (since, jitter) = (peace.since, policy.jitter());
         let reported = peace.reported.get(&server).cloned().unwrap_or_default();
         // One that came just now may wait for its start, or be under way.
@@ -101,6 +115,10 @@ impl Judge {
             if policy.ticks(*tick - SignedDuration::from_secs(1), *tick).is_empty() {
                 self.violated("Time", format!("{tick} is no tick of {server}, and was run"));
             }
+        }
+        // A person has decided, and there was no tick since then.
+        if waits_for_a_tick {
+            return;
         }
         // The longest distance of two ticks is a week.
         let oldest = now - SignedDuration::from_hours(7 * 24 + 3);
@@ -181,6 +199,16 @@ impl Judge {
             self.violated("L1", words);
         }
     }
+}
+
+/// The ids of snapshots that a report calls perhaps the server's own, under another name.
+fn perhaps_its_own(report: &Report) -> Vec<u64> {
+    let reason = report.reason.as_deref().unwrap_or_default();
+    let before = |words: &str| reason.split_once(words).map(|(before, _)| before);
+    let found = before(" may be snapring's own").and_then(|it| it.rsplit("; ").next());
+    let listed = found.or_else(|| before(" may be the snapshot of this tick")).unwrap_or_default();
+    let in_brackets = listed.split('(').skip(1).filter_map(|it| it.split(')').next());
+    in_brackets.filter_map(|id| id.parse().ok()).collect()
 }
 
 /// What the judge knows of a server beyond its rows.
