@@ -264,6 +264,9 @@ impl Executor<'_> {
                     send_create(client, self.claim, create, &self.scope).await;
                 Event::Created { answer, settled_at }
             }
+            Action::Delete(deletion) if self.claim.is_wanted(deletion.snapshot()).await => {
+                Event::Deleted(Err(CallError::Pinned))
+            }
             Action::Delete(deletion) => Event::Deleted(client.delete(&deletion, &self.scope).await),
             Action::Wait(span) => Event::Waited(client.pause(&self.scope, span).await),
         }

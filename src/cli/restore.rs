@@ -133,7 +133,12 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         return Ok(Exit::Trouble);
     }
     let server = snapshot.server;
-    let claim = by_hand::claim(&setup, "restore", server, shutdown.clone()).await?;
+    // The rotation that it may have to wait for must not delete what is to be restored.
+    let exclusion = setup.exclusion("restore")?;
+    exclusion.restore_is_wanted(server, snapshot.id).await;
+    let claim = by_hand::claim(&setup, "restore", server, shutdown.clone()).await;
+    exclusion.restore_waits_no_more(server).await;
+    let claim = claim?;
     let before = by_hand::restoring(&setup, &client, &claim, server).await;
     if let Some((restoring, text)) = &before {
         // One that was not confirmed may not have begun. If it has, the provider refuses another.

@@ -310,6 +310,26 @@ async fn a_restore_keeps_its_snapshots_and_its_server_until_it_is_over() {
     assert_eq!(created(&machine)[1], name);
 }
 
+/// The rotation that it waits for would prune it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_waits_to_restore_from_is_not_deleted_meanwhile() {
+    let machine = Machine::new().await;
+    let made: Vec<u64> = (1..4)
+        .map(|day| machine.add(WEB, &format!("snapring-2026010{day}T030000Z"), 100 - day))
+        .collect();
+    machine.configure(RARE);
+    let span = Duration::from_secs(6);
+    machine.sandbox.provider().options_mut().completion = span..=span;
+    let rotation = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    machine.until("its create", || created(&machine).len() == 1).await;
+    let source = made[0].to_string();
+    let (code, out, errors) = machine.run(&["restore", &source, "--yes"]);
+    assert_eq!(code, 0, "{out} {errors} {}", rotation.log());
+    assert!(errors.contains("is working on it"), "it has waited: {errors}");
+    assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
+    assert!(machine.rows(WEB).iter().any(|row| row.id.0 == made[0]), "{}", rotation.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_not_answered_holds_its_server_and_one_that_was_refused_does_not() {
     for (fault, is_held) in [

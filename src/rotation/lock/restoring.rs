@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::naming::SnapshotId;
-use crate::rotation::lock::Claim;
+use crate::naming::{ServerId, SnapshotId};
 use crate::rotation::lock::open_creates::{NoteKind, Records};
+use crate::rotation::lock::{Claim, Exclusion};
 
 /// The provider says 5 to 15 minutes.
 const LONGEST: Duration = Duration::from_mins(30);
@@ -144,8 +144,42 @@ impl Note {
     }
 }
 
+/// Restores that wait until the server is free.
+impl Exclusion {
+    /// A person wants to restore the server from this snapshot. Until that is taken back, no rotation
+    /// deletes it; for half an hour at most.
+    pub(crate) async fn restore_is_wanted(&self, server: ServerId, source: SnapshotId) {
+        let records = self.0.records();
+        let note = Note {
+            boot: records.boot().map(str::to_owned),
+            until: records.since_boot().saturating_add(LONGEST),
+            source: Some((source, String::new())),
+            safety: None,
+            answer: RestoreAnswer::Unclear,
+        };
+        // If it cannot be noted, the restore says so if its source has gone.
+        let _ = records.write_note(self.0.place(server), NoteKind::Wanted, note.text()).await;
+    }
+
+    /// The restore does not wait any more.
+    pub(crate) async fn restore_waits_no_more(&self, server: ServerId) {
+        self.0.records().remove_note(self.0.place(server), NoteKind::Wanted).await;
+    }
+}
+
 /// Restores of the claimed server.
 impl Claim {
+    /// Whether a person waits to restore the server from this snapshot.
+    pub(crate) async fn is_wanted(&self, snapshot: SnapshotId) -> bool {
+        let (records, place) = (self.claims.records(), self.claims.place(self.server));
+        let text = records.read_note(place, NoteKind::Wanted).await;
+        let note = text.and_then(|text| Note::parse(&text));
+        note.is_some_and(|note| {
+            let is_it = note.source.as_ref().is_some_and(|(source, _)| *source == snapshot);
+            is_it && !note.left(records.boot(), records.since_boot()).is_zero()
+        })
+    }
+
     /// A restore is about to be sent, or was answered.
     ///
     /// # Errors
@@ -218,8 +252,6 @@ impl Claim {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::naming::ServerId;
-    use crate::rotation::lock::Exclusion;
 
     const WEB: ServerId = ServerId(101);
     const SOURCE: SnapshotId = SnapshotId(801);
@@ -233,6 +265,22 @@ mod tests {
         let boot = boot.map(str::to_owned);
         let answer = RestoreAnswer::Confirmed;
         Note { boot, until, source, safety: Some(SnapshotId(802)), answer }
+    }
+
+    #[tokio::test]
+    async fn what_a_person_waits_to_restore_from_is_known_to_who_has_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let file = dir.path().join("lock");
+            Exclusion::on_machine(&file, "https://a/", &Clock::system()).unwrap()
+        };
+        let (daemon, person) = (open(), open());
+        let claim = daemon.claim(WEB).unwrap();
+        assert!(!claim.is_wanted(SOURCE).await);
+        person.restore_is_wanted(WEB, SOURCE).await;
+        assert!(claim.is_wanted(SOURCE).await && !claim.is_wanted(SnapshotId(802)).await);
+        person.restore_waits_no_more(WEB).await;
+        assert!(!claim.is_wanted(SOURCE).await);
     }
 
     #[test]

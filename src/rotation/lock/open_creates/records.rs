@@ -43,6 +43,8 @@ pub(in crate::rotation::lock) enum NoteKind {
     Owner,
     /// It is being restored.
     Restore,
+    /// A person waits to restore it.
+    Wanted,
     /// Its `before` hook was started, and its `after` hook has not run.
     Quiesced,
 }
@@ -52,6 +54,7 @@ impl NoteKind {
         match self {
             Self::Owner => "owner",
             Self::Restore => "restore",
+            Self::Wanted => "wanted",
             Self::Quiesced => "quiesced",
         }
     }
