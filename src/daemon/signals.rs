@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 /// How long calls that a second [`Signal::End`] breaks off may take to leave their events.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -28,7 +28,8 @@ pub struct Signals(signal_hook_tokio::Signals);
 /// # Errors
 /// When the system refuses.
 pub(crate) fn listen() -> io::Result<Signals> {
-    signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map(Signals)
+    // XFSZ would kill: where it is caught, a write past a limit fails like one to a full disk.
+    signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ]).map(Signals)
 }
 
 impl Signals {

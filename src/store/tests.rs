@@ -568,6 +568,32 @@ async fn another_process_adds_to_what_a_daemon_keeps_or_begins_it() {
     }
 }
 
+/// SQLite would go on with the file that has no name any more, without an error.
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_under_the_daemon_is_opened_again() {
+    let ground = Ground::file();
+    let (told, _guard) = Told::listen();
+    let store = ground.open();
+    let history = async || store.history(HistoryFilter::default()).await.unwrap().len();
+    store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
+    assert_eq!(history().await, 1);
+    let copy = ground.directory.path().join("copy");
+    std::fs::copy(ground.path(), &copy).unwrap();
+    for file in ground.files().iter().filter(|file| file.starts_with("snapring.db")) {
+        std::fs::remove_file(ground.directory.path().join(file)).unwrap();
+    }
+    store.record(&report(2, RotationOutcome::Rotated), at("2026-11-25T03:00:02Z"));
+    assert_eq!(history().await, 1, "in a new file");
+    assert_eq!(read(&ground.place, &HistoryFilter::default()).await.unwrap().len(), 1);
+    std::fs::rename(&copy, ground.path()).unwrap();
+    store.record(&report(3, RotationOutcome::Rotated), at("2026-11-25T03:00:03Z"));
+    store.close(LONG).await;
+    let rows = read(&ground.place, &HistoryFilter::default()).await.unwrap();
+    assert_eq!(rows[0].server_id, ServerId(3), "{rows:?}");
+    let warned = told.lines().iter().filter(|it| it.contains("removed or replaced")).count();
+    assert_eq!(warned, 2, "{:?}", told.lines());
+}
+
 /// The service's user could not write what root has begun there.
 #[tokio::test]
 async fn nothing_is_begun_in_a_directory_of_another_user() {

@@ -1,5 +1,7 @@
 //! The task that writes. Whatever is wrong with the store, it costs history and nothing else.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +77,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 pub(super) struct Memory {
     database: Option<Database>,
+    /// The file that is open: its device and inode.
+    file: Option<(u64, u64)>,
     /// Whether this connection has written: one to a file that may only be read works until then.
     proven: bool,
     /// Rotations to be written.
@@ -187,6 +191,7 @@ impl Writer {
 
     async fn obey(&mut self, order: Order) {
         if matches!(order, Order::LastOfEach(_) | Order::History(..)) {
+            self.look_after_the_file().await;
             self.write_first().await;
         }
         let memory = &mut self.memory;
@@ -257,6 +262,7 @@ impl Writer {
 
     /// Writes what there is to write, or finds out that it cannot.
     async fn try_to_write(&mut self) {
+        self.look_after_the_file().await;
         loop {
             let clock = self.clock.clone();
             let written = clock.timeout(PATIENCE, self.write()).await;
@@ -295,6 +301,9 @@ impl Writer {
                 }
                 memory.share();
                 memory.proven = false;
+                if let Place::File(path) = &self.place {
+                    memory.file = identity(path, &self.clock).await.flatten();
+                }
                 memory.database.insert(database)
             }
         };
@@ -374,6 +383,27 @@ impl Writer {
                  takes them, or it refused them"
             );
         }
+    }
+
+    /// A file that was removed or replaced takes writes without an error, and nobody finds them.
+    async fn look_after_the_file(&mut self) {
+        let Place::File(path) = &self.place else { return };
+        let Some(open) = self.memory.file.filter(|_| self.memory.database.is_some()) else {
+            return;
+        };
+        let found = identity(path, &self.clock).await;
+        // A file system that does not answer says nothing.
+        if found.is_none_or(|found| found == Some(open)) {
+            return;
+        }
+        tracing::warn!(
+            event = "store",
+            store = self.place.to_string(),
+            "{}: the file was removed or replaced while it was open, and is opened again",
+            self.place
+        );
+        self.let_go().await;
+        self.memory.file = None;
     }
 
     /// Ends the connection. Waits for that, if it is not too long: SQLite removes its log by name,
@@ -494,4 +524,10 @@ impl Writer {
 fn too_slow() -> StoreError {
     let patience = humantime::format_duration(PATIENCE);
     StoreError::passing(format!("it gave no answer within {patience}"))
+}
+
+/// Which file stands at a path. `None` if the file system does not answer.
+async fn identity(path: &Path, clock: &Clock) -> Option<Option<(u64, u64)>> {
+    let found = clock.timeout(FIRST_WAIT, tokio::fs::metadata(path)).await?;
+    Some(found.ok().map(|it| (it.dev(), it.ino())))
 }
