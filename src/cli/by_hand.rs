@@ -192,9 +192,12 @@ pub(super) async fn create(
         }
         Ok(made) => made,
         Err(problem) => {
-            if problem.verdict() != Verdict::Unknown {
-                return Err(problem.into());
-            }
+            // A rejection may be a proxy's, behind which it was made: that shows at once.
+            let settled_at = match (problem.verdict(), problem.outcome()) {
+                (Verdict::Unknown, _) => settled_at,
+                (_, Some(Outcome::Rejected)) => setup.clock.now().uptime,
+                _ => return Err(problem.into()),
+            };
             console::note(&format!("{problem}; looking whether it was made all the same"));
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;

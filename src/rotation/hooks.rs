@@ -1,6 +1,7 @@
 //! What runs around a create: quiescing a server before it, waking it after.
 
 pub(crate) mod children;
+mod left_behind;
 
 use std::future::Future;
 use std::io;
@@ -8,18 +9,22 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use crate::clock::Clock;
-use crate::naming::Tick;
+use crate::naming::{ServerId, Tick};
 use crate::rotation::hooks::children::Children;
 use crate::server::Server;
 
 /// How much of a hook's output a message shows, in bytes from its end.
 const OUTPUT_TAIL: usize = 400;
+
+/// How long the search for what a killed process has left running may take.
+const LOOK_BEHIND: Duration = Duration::from_secs(5);
 
 /// One hook to be run.
 #[derive(Debug, Clone)]
@@ -85,6 +90,11 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = Result<(), HookError>> + Send
 pub trait HookRunner: Send + Sync {
     /// Runs one hook to its end.
     fn run(&self, invocation: Invocation) -> Running<'_>;
+
+    /// Ends what still runs of a server's hooks for a snapshot, since their process was killed.
+    fn end_left_behind(&self, _server: ServerId, _snapshot: &str) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Runs hooks as processes, each in a process group of its own, without a shell.
@@ -98,6 +108,14 @@ pub struct Processes {
 impl HookRunner for Processes {
     fn run(&self, invocation: Invocation) -> Running<'_> {
         Box::pin(self.run_process(invocation))
+    }
+
+    fn end_left_behind(&self, server: ServerId, snapshot: &str) -> BoxFuture<'_, ()> {
+        let snapshot = snapshot.to_owned();
+        Box::pin(async move {
+            let ended = tokio::task::spawn_blocking(move || left_behind::end(server, &snapshot));
+            let _ = self.clock.timeout(LOOK_BEHIND, ended).await;
+        })
     }
 }
 

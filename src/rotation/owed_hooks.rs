@@ -14,6 +14,7 @@ use crate::server::Server;
 /// ended before `after` had run.
 pub(crate) async fn run_owed_hook(hooks: &dyn HookRunner, server: &Server, claim: &Claim) {
     let Some(snapshot) = claim.quiesced_for().await else { return };
+    hooks.end_left_behind(server.id, &snapshot).await;
     let after = server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty());
     let done = match after {
         None => Err("there is no after hook in the configuration any more".to_owned()),

@@ -30,6 +30,28 @@ fn ran(machine: &Machine) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// It would quiesce the server again once `after` has run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_before_hook_that_outlives_its_killed_process_is_ended_first() {
+    let machine = Machine::new().await;
+    let ran = machine.path("ran");
+    let ran = ran.display();
+    let before = format!("echo began >> {ran}; sleep 4; echo quiesced >> {ran}");
+    let after = format!("echo awake >> {ran}");
+    machine.configure(&format!(
+        "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 * * *\"\nkeep = 3\n[server.hooks]\n\
+         before = [\"/bin/sh\", \"-c\", \"{before}\"]\nafter = [\"/bin/sh\", \"-c\", \"{after}\"]\n"
+    ));
+    let mut rotation = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    machine.until("the hook", || self::ran(&machine) == ["began"]).await;
+    rotation.kill();
+    let daemon = machine.daemon();
+    machine.until("the owed hook", || self::ran(&machine).len() > 1).await;
+    // Longer than the first one would have gone on.
+    machine.clock.sleep(Duration::from_secs(5)).await;
+    assert_eq!(self::ran(&machine), ["began", "awake"], "{}", daemon.log());
+}
+
 #[rstest]
 #[case::the_next_daemon(&[])]
 #[case::the_next_rotation_by_hand(&["rotate", "web"])]
