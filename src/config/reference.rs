@@ -411,9 +411,9 @@ pub(crate) const NOTIFY: Section = Section {
         KeyReference {
             name: "format",
             form: "\"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
-            absent: Absent::Means("by the host of a known service, else \"json\""),
+            absent: Absent::Means("by host, else \"json\""),
             example: "\"json\"",
-            text: "or \"ntfy\", \"healthchecks\" (of healthchecks.io), \"slack\"",
+            text: "or \"ntfy\", \"healthchecks\", \"slack\"",
             more: "Known by their hosts: hc-ping.com, healthchecks.io, ntfy.sh, hooks.slack.com, and \
                    discord.com for addresses that end in /slack. A check of healthchecks stands for the whole fleet: it is well while nothing fails.",
             ..KEY

@@ -143,6 +143,23 @@ async fn by_hand_create_delete_and_restore() {
     assert!(errors.contains("the account has no snapshot"), "{errors}");
 }
 
+/// It holds the state that the person wants to get away from.
+#[tokio::test(flavor = "multi_thread")]
+async fn restore_latest_never_means_what_a_restore_has_made_first() {
+    let machine = Machine::with_servers().await;
+    machine.add(WEB, "good", 5);
+    machine.fault("restore:status=400,times=1");
+    let latest =
+        |more: &[&str]| machine.run(&[&["restore", "latest", "web", "--yes"], more].concat());
+    let (code, _, errors) = latest(&["--snapshot-first"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(machine.names(WEB)[1].starts_with("before-restore-"));
+    let (code, out, errors) = latest(&[]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("is being restored from good"), "{out}");
+    assert!(errors.contains("passed over: before-restore-"), "{errors}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_by_hand_is_believed_once_listings_do_not_show_it() {
     let machine = Machine::with_servers().await;

@@ -159,3 +159,17 @@ fn answers_have_a_class_and_show_nothing_of_the_address(
     let answer = PostAnswer { status, retry_after: None, body: body.to_owned() };
     assert_eq!(format.understand(&answer, &to), (outcome, words.to_owned()));
 }
+
+#[rstest::rstest]
+#[case("https://hc-ping.com/5c1f", Some(Format::Healthchecks))]
+#[case("https://eu.healthchecks.io/ping/5c1f", Some(Format::Healthchecks))]
+#[case("https://ntfy.sh/topic", Some(Format::Ntfy))]
+#[case("https://hooks.slack.com/services/T0/B1/x", Some(Format::Slack))]
+#[case("https://discord.com/api/webhooks/1/x/slack", Some(Format::Slack))]
+#[case("https://discord.com/api/webhooks/1/x", None)]
+#[case("https://nothc-ping.com/5c1f", None)]
+#[case("https://hc-ping.com.evil.example/5c1f", None)]
+#[case("https://hooks.example/snapring", None)]
+fn a_service_is_known_by_its_host(#[case] address: &str, #[case] known: Option<Format>) {
+    assert_eq!(Format::of_service(&Webhook::parse(address).unwrap()), known);
+}
