@@ -23,13 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::health::Trouble;
 use crate::naming::ServerId;
 use crate::notify::delivery::Delivery;
 use crate::notify::format::Format;
 use crate::notify::http::Post;
 use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};
 use crate::notify::webhook::Webhook;
-use crate::report::Report;
+use crate::report::{LastOfServer, Report};
 use crate::server::Server;
 
 /// `[[notify]]`.
@@ -63,6 +64,14 @@ struct Inner {
     targets: Vec<Target>,
 }
 
+impl Inner {
+    fn tell(&self, notice: &Notice) {
+        for target in &self.targets {
+            target.tell(notice);
+        }
+    }
+}
+
 struct Target {
     settings: NotifySettings,
     queue: mpsc::Sender<Notice>,
@@ -75,7 +84,7 @@ impl Notices {
     pub(crate) fn start(
         targets: &[NotifySettings],
         servers: &[Arc<Server>],
-        last_known: impl IntoIterator<Item = (ServerId, bool)>,
+        last_known: impl IntoIterator<Item = LastOfServer>,
         clock: Clock,
         post: Arc<dyn Post>,
     ) -> Self {
@@ -95,10 +104,15 @@ impl Notices {
     pub(crate) fn on_report(&self, report: &Report, ended: Timestamp) {
         let mut inner = self.inner();
         for notice in inner.states.take(report, ended) {
-            for target in &inner.targets {
-                target.tell(&notice);
-            }
+            inner.tell(&notice);
         }
+    }
+
+    /// A server's last success is too old, as seen at `now`. Gives whether that is news. Never waits.
+    pub(crate) fn on_stale(&self, server: &Server, trouble: &Trouble, now: Timestamp) -> bool {
+        let mut inner = self.inner();
+        let notice = inner.states.take_stale(server, trouble, now);
+        notice.inspect(|notice| inner.tell(notice)).is_some()
     }
 
     /// Puts another configuration in force. A target that stays keeps its queue; one that goes is

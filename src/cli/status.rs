@@ -183,12 +183,12 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
             .ok();
         let now = setup.clock.now().wall;
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
+        let ring = ring.as_ref().map(RingSeen::of);
+        let status = ServerStatus { ring, ..statuses.of(server.id) };
         rows.push(ServerView {
             server: Arc::clone(server),
-            status: ServerStatus {
-                ring: ring.as_ref().map(RingSeen::of),
-                ..statuses.of(server.id)
-            },
+            health: status.health(server, None, now),
+            status,
             next: tick.map(|tick| (tick, server.starts_at(tick))),
         });
     }
@@ -253,12 +253,17 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
             let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
-        server.trouble.as_ref().map_or_else(none, |trouble| {
-            let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
-            match trouble.rotations {
-                1 => reason.to_owned(),
-                more => format!("{reason} ({more} times)"),
-            }
-        }),
+        last_error(server).unwrap_or_else(none),
     ]
+}
+
+fn last_error(server: &ServerRecord) -> Option<String> {
+    let Some(trouble) = &server.trouble else {
+        return server.waiting.as_ref().map(|waiting| waiting.reason.clone());
+    };
+    let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+    Some(match trouble.rotations {
+        0 | 1 => reason.to_owned(),
+        more => format!("{reason} ({more} times)"),
+    })
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::daemon::{Shared, lock};
+use crate::health::ServerHealth;
 use crate::naming::Tick;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
@@ -33,6 +34,8 @@ pub struct ServerView {
     pub server: Arc<Server>,
     /// How it stands.
     pub status: ServerStatus,
+    /// Whether it is in trouble.
+    pub health: ServerHealth,
     /// The next rotation's tick, and when it starts.
     pub next: Option<(Tick, Timestamp)>,
 }
@@ -101,12 +104,16 @@ impl View {
     /// Every server, by its number.
     #[must_use]
     pub fn rows(&self) -> Vec<ServerView> {
-        let current = self.0.current();
+        let (current, now) = (self.0.current(), self.now());
         let timetable = lock(&self.0.timetable);
-        let row = |server: &Arc<Server>| ServerView {
-            server: Arc::clone(server),
-            status: self.0.dependencies.statuses.of(server.id),
-            next: timetable.next_of(server).filter(|_| server.enabled),
+        let row = |server: &Arc<Server>| {
+            let status = self.0.dependencies.statuses.of(server.id);
+            ServerView {
+                server: Arc::clone(server),
+                health: status.health(server, Some(self.0.in_force_since(server)), now),
+                status,
+                next: timetable.next_of(server).filter(|_| server.enabled),
+            }
         };
         current.servers.values().map(row).collect()
     }

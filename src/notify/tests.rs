@@ -9,7 +9,7 @@ use crate::config::types::Settings;
 use crate::naming::Tick;
 use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
-use crate::report::{KnownCause, RotationOutcome};
+use crate::report::{KnownCause, PastRotation, RotationOutcome};
 use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);
@@ -38,6 +38,14 @@ pub(crate) fn ended(server: ServerId, outcome: RotationOutcome) -> Report {
 
 pub(crate) fn because(report: Report, reason: &str) -> Report {
     Report { reason: Some(reason.to_owned()), ..report }
+}
+
+/// A tick that was skipped because another process has the server.
+pub(crate) fn hindered(server: ServerId) -> Report {
+    let reason =
+        "another snapring process on this machine is working on it: `snapring create`, pid 811";
+    let report = because(ended(server, RotationOutcome::Skipped), reason);
+    Report { known_cause: Some(KnownCause::Hindered), ..report }
 }
 
 /// A rotation that failed for a cause of the account's.
@@ -135,10 +143,17 @@ impl Stage {
         Self::going_on(notify, replies, &[])
     }
 
-    fn going_on(notify: &str, replies: &[Reply], last_known: &[(ServerId, bool)]) -> Self {
+    fn going_on(
+        notify: &str,
+        replies: &[Reply],
+        last_known: &[(ServerId, RotationOutcome)],
+    ) -> Self {
         let clock = Clock::simulated(at(0));
         let services = Services::new(&clock, replies);
-        let last_known = last_known.iter().copied();
+        let last_known = last_known.iter().map(|(server_id, outcome)| LastOfServer {
+            server_id: *server_id,
+            rotations: vec![PastRotation::of(&ended(*server_id, *outcome), at(0))],
+        });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
         let notices = Notices::start(&notify, &servers, last_known, clock.clone(), post);
@@ -403,7 +418,7 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_knows_what_failed_tells_the_recovery() {
-    let stage = Stage::going_on(&to("one.example", ""), &[], &[(WEB, false), (DB, true)]);
+    let stage = Stage::going_on(&to("one.example", ""), &[], &[(WEB, Failed), (DB, Rotated)]);
     stage.ended(WEB, Failed);
     stage.ended(WEB, Rotated);
     stage.ended(DB, Rotated);

@@ -80,6 +80,15 @@ impl Collector for Fleet {
             }
         }
 
+        let help = "Whether a server is in trouble";
+        let mut trouble =
+            encoder.encode_descriptor("snapring_trouble", help, None, MetricType::Gauge)?;
+        for row in self.rows.iter().filter(|row| row.server.enabled) {
+            let labels = [("server", row.server.name.as_str())];
+            let is_in_trouble = row.health.trouble().is_some();
+            trouble.encode_family(&labels)?.encode_gauge(&i64::from(is_in_trouble))?;
+        }
+
         let name = "snapring_slots";
         let help = "Slots by what they hold, as the provider listed them last";
         let mut slots = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -100,7 +109,7 @@ impl Collector for Fleet {
             &mut encoder,
             "snapring_last_success_timestamp",
             "When a rotation last ended well",
-            |row| row.status.last_success(),
+            |row| row.status.last_success().map(|success| success.at),
         )?;
         self.times(
             &mut encoder,

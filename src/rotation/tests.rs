@@ -702,7 +702,7 @@ async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     });
     scene.memory.provider.lock().unwrap().add_fault("list:latency=10s,times=1".parse().unwrap());
     assert!(abandoned.await.is_none() || !faults.is_empty());
-    event::log(&report);
+    event::log(&report, None);
     let events = counter.0.lock().unwrap();
     let count = |wanted| events.iter().filter(|name| *name == wanted).count();
     let received = scene.memory.provider.lock().unwrap().calls().len();

@@ -161,7 +161,7 @@ impl Rotation {
         }
         match step {
             Step::Adopt(snapshot) => self.adopt(snapshot, ring, now),
-            Step::Skip(skip) => self.give_up(End::Skipped(skip.to_string()), now),
+            Step::Skip(skip) => self.give_up(skip, now),
             Step::Blocked(blocked) => self.give_up(End::Blocked(blocked.to_string()), now),
             Step::MakeRoom(victims) => self.make_room(victims, now),
             Step::AwaitRoom => self.await_room(now),

@@ -31,7 +31,7 @@ fn those_in_trouble_come_first_then_by_name() {
     let found = Found::among(fleet(), &StatusFilter::default());
     assert_eq!(names(&found), ["db", "web-02", "mail", "fresh", "Web-01", "zeta", "old"]);
     let states: Vec<&str> = found.rows.iter().map(|(state, _)| state.as_str()).collect();
-    assert_eq!(states, ["failed", "failed", "blocked", "unknown", "ok", "ok", "disabled"]);
+    assert_eq!(states, ["failed", "failed", "blocked", "waiting", "ok", "ok", "disabled"]);
 }
 
 #[rstest]
@@ -50,17 +50,26 @@ fn a_filter_takes_some_and_counts_all(
 ) {
     let found = Found::among(fleet(), &StatusFilter { words: words.to_owned(), state });
     assert_eq!(names(&found), expected);
-    let totals = Totals { servers: 7, failed: 2, blocked: 1, unknown: 1, ok: 2, disabled: 1 };
+    let totals = Totals {
+        servers: 7,
+        failed: 2,
+        blocked: 1,
+        waiting: 1,
+        skipped: 0,
+        stale: 0,
+        ok: 2,
+        disabled: 1,
+    };
     assert_eq!(found.totals, totals);
     let sum: usize = ServerState::ALL.into_iter().map(|state| totals.count(state)).sum();
     assert_eq!(sum, totals.servers);
 }
 
 #[rstest]
-#[case(&[], ServerState::Unknown)]
+#[case(&[], ServerState::Waiting)]
 #[case(&[RotationOutcome::Rotated], ServerState::Ok)]
 #[case(&[RotationOutcome::Adopted], ServerState::Ok)]
-#[case(&[RotationOutcome::Skipped], ServerState::Unknown)]
+#[case(&[RotationOutcome::Skipped], ServerState::Waiting)]
 #[case(&[RotationOutcome::Rotated, RotationOutcome::Skipped], ServerState::Ok)]
 #[case(&[RotationOutcome::Failed, RotationOutcome::Skipped], ServerState::Failed)]
 #[case(&[RotationOutcome::Failed, RotationOutcome::Blocked], ServerState::Blocked)]

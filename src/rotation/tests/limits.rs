@@ -287,9 +287,9 @@ fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
         RotationOutcome::Failed,
     ] {
         let mut report = Report::without_steps(outcome, WEB, "web-01", tick, "why".to_owned());
-        event::log(&report);
+        event::log(&report, None);
         report.known_cause = Some(KnownCause::Token);
-        event::log(&report);
+        event::log(&report, None);
         assert_eq!(
             outcome.is_good(),
             matches!(outcome, RotationOutcome::Rotated | RotationOutcome::Adopted)
