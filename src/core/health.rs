@@ -4,6 +4,8 @@
 //! its policy does not ask for that, or when its last success is older than two intervals of its
 //! schedule.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::moment::shown;
@@ -239,7 +241,12 @@ impl Age<'_> {
             (None, since) => since?,
         };
         let tick = from.tick.instant();
-        let next = |after| self.server.next_tick_after(after).map(Tick::instant);
+        // A tick sooner than this is skipped, and is not owed.
+        let least = self.server.policy.min_interval.saturating_sub(Duration::from_secs(1));
+        let next = |after: Timestamp| {
+            let after = after.checked_add(SignedDuration::try_from(least).ok()?).ok()?;
+            self.server.next_tick_after(after).map(Tick::instant)
+        };
         let first = next(tick)?;
         // As it nearly always is: nothing has been owed since.
         if self.is_under_way || now <= first {

@@ -653,3 +653,4 @@ async fn a_webhook_that_hangs_delays_no_rotation() {
 
 mod fleet;
 mod locks;
+mod stale;

@@ -10,7 +10,9 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::config;
+use crate::health::{RotationHistory, TroubleKind};
 use crate::naming::{SnapshotId, Tick};
+use crate::report::KnownCause;
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::place::Address;
 
@@ -164,6 +166,47 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
         store.close(LONG).await;
         assert_eq!(read(&ground.place, &none()).await.unwrap(), expected, "in the next life too");
         assert_eq!(store.health().lost(), 0);
+    }
+}
+
+/// What was skipped by the policy, or by a shutdown, hides none of the rest.
+#[tokio::test]
+async fn a_start_finds_the_rotations_that_tell_whether_servers_are_in_trouble() {
+    let caused = |outcome, cause| Report { known_cause: cause, ..report(1, outcome) };
+    let letter = |letter| match letter {
+        'r' => report(1, RotationOutcome::Rotated),
+        'f' => report(1, RotationOutcome::Failed),
+        'b' => report(1, RotationOutcome::Blocked),
+        'x' => caused(RotationOutcome::Failed, Some(KnownCause::Shutdown)),
+        'h' => caused(RotationOutcome::Skipped, Some(KnownCause::Hindered)),
+        _ => report(1, RotationOutcome::Skipped),
+    };
+    for ground in Ground::all().await {
+        for (story, kept, trouble) in [
+            ("rrr", "r", None),
+            ("rpxp", "rp", None),
+            ("rffbpxp", "rbp", Some(TroubleKind::Blocked)),
+            ("rhphhp", "rhhp", Some(TroubleKind::Skipped)),
+            ("hhrhp", "hrhp", None),
+            ("hhhf", "hhf", Some(TroubleKind::Failed)),
+        ] {
+            ground.database().await.execute("DELETE FROM snapring_rotation").await.unwrap();
+            let store = ground.open();
+            let mut hour = at("2026-11-25T03:00:01Z");
+            for report in story.chars().map(letter) {
+                store.record(&report, hour);
+                hour += SignedDuration::from_hours(1);
+            }
+            let [last] = store.last_of_each_server().await.try_into().unwrap();
+            assert_eq!(last.rotations.len(), kept.len(), "{story}: {last:?}");
+            for (past, kept) in last.rotations.iter().zip(kept.chars().map(letter)) {
+                assert_eq!((past.outcome, past.cause), (kept.outcome, kept.known_cause), "{story}");
+            }
+            let mut history = RotationHistory::default();
+            last.rotations.iter().for_each(|past| history.ended(&past.into()));
+            assert_eq!(history.trouble().map(|it| it.kind), trouble, "{story}");
+            store.close(LONG).await;
+        }
     }
 }
 

@@ -73,6 +73,7 @@ fn the_last_rotations_tell_what_is_wrong(#[case] story: &str, #[case] expected: 
 const DAILY: &str = "schedule = \"0 3 * * *\"";
 const JITTER: &str = "schedule = \"0 3 * * *\"\njitter = \"2h\"";
 const HOURLY: &str = "schedule = \"0 * * * *\"";
+const SPARSE: &str = "schedule = \"0 * * * *\"\nmin_interval = \"3h\"";
 const WORKING_DAYS: &str = "schedule = \"0 9 * * mon-fri\"";
 const TWO: &str = "schedule = [\"0 */6 * * *\", \"30 22 * * fri\"]";
 
@@ -82,8 +83,10 @@ const TWO: &str = "schedule = [\"0 */6 * * *\", \"30 22 * * fri\"]";
 #[case::jitter(JITTER, "2026-11-20T03:00:00Z", "2026-11-22T05:12:00Z")]
 #[case::hourly(HOURLY, "2026-11-20T03:00:00Z", "2026-11-20T05:12:00Z")]
 // Two minutes before the tick: that one is skipped, as too soon.
-#[case::by_hand(DAILY, "2026-11-20T02:58:00Z", "2026-11-22T03:10:00Z")]
+#[case::by_hand(DAILY, "2026-11-20T02:58:00Z", "2026-11-22T03:12:00Z")]
 #[case::by_hand_at_noon(DAILY, "2026-11-20T12:00:00Z", "2026-11-22T12:12:00Z")]
+// Every third tick runs.
+#[case::min_interval(SPARSE, "2026-11-20T03:00:00Z", "2026-11-20T09:12:00Z")]
 // A Friday, a Thursday, a Monday.
 #[case::over_the_weekend(WORKING_DAYS, "2026-11-20T09:00:00Z", "2026-11-24T09:12:00Z")]
 #[case::into_the_weekend(WORKING_DAYS, "2026-11-19T09:00:00Z", "2026-11-23T09:12:00Z")]

@@ -1,8 +1,10 @@
 use rstest::rstest;
 
 use super::*;
+use crate::health::Ended;
+use crate::report::KnownCause;
 use crate::snapshot::Status;
-use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot};
+use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot, time};
 
 const NIGHT: &str = "2026-11-23T03:00:00Z";
 
@@ -82,6 +84,54 @@ fn a_server_is_as_its_last_rotations_left_it(
     let remembered: Vec<_> = outcomes.iter().map(|outcome| ended(NIGHT, *outcome, "")).collect();
     assert_eq!(state(&row("web-01", "", &remembered)), expected);
     assert_eq!(state(&row("web-01", "enabled = false", &remembered)), ServerState::Disabled);
+}
+
+/// Each with how many hours before noon: the schedule is a daily one.
+#[rstest]
+#[case::one_skip("rotated 9 hindered 1", ServerState::Ok)]
+#[case::two("rotated 9 hindered 2 hindered 1", ServerState::Skipped)]
+#[case::after_a_failure("failed 9 hindered 2 hindered 1", ServerState::Skipped)]
+#[case::old("rotated 48", ServerState::Ok)]
+#[case::too_old("rotated 49", ServerState::Stale)]
+#[case::failed_and_too_old("rotated 99 failed 50", ServerState::Failed)]
+fn trouble_is_more_than_a_failure(#[case] history: &str, #[case] expected: ServerState) {
+    let words: Vec<&str> = history.split(' ').collect();
+    let remembered = words.chunks(2).map(|chunk| {
+        let at = noon() - jiff::SignedDuration::from_hours(chunk[1].parse().unwrap());
+        let outcome = RotationOutcome::parse(chunk[0]);
+        let cause = outcome.is_none().then_some(KnownCause::Hindered);
+        let outcome = outcome.unwrap_or(RotationOutcome::Skipped);
+        Ended { cause, ..ended(&at.to_string(), outcome, "why") }
+    });
+    let row = row("web-01", "", &remembered.collect::<Vec<_>>());
+    assert_eq!(state(&row), expected);
+    let record = ServerRecord::of(&row, expected, None);
+    assert_eq!(record.trouble.is_some(), expected.is_trouble());
+    assert_eq!(record.waiting, None);
+}
+
+#[test]
+fn a_server_that_was_not_rotated_yet_says_since_when_it_waits() {
+    let row = row("web-01", "timezone = \"Europe/Berlin\"", &[]);
+    let waiting = |started| ServerRecord::of(&row, state(&row), started).waiting.unwrap();
+    let since = Some(time("2026-11-23T14:02:00Z"));
+    let reason = "not rotated since the start at 2026-11-23 15:02:00 CET".to_owned();
+    assert_eq!(waiting(since), WaitingStatus { since, reason });
+    assert_eq!(waiting(None).reason, "no rotation is known");
+}
+
+/// `unknown` is what a daemon says that was started before the upgrade.
+#[test]
+fn a_document_of_an_older_daemon_is_read() {
+    let found = Found::among(fleet(), &StatusFilter::default());
+    let document = StatusDocument::of(&found, None, noon());
+    let mut json =
+        serde_json::to_string(&document).unwrap().replace("\"waiting\":1", "\"unknown\":1");
+    json = json.replace("\"skipped\":0,\"stale\":0,", "");
+    json = json.replace("\"state\":\"waiting\"", "\"state\":\"unknown\"");
+    json = json.replace("\"waiting\":null,", "");
+    assert!(!json.contains("\"stale\"") && json.contains("\"unknown\""), "{json}");
+    assert_eq!(serde_json::from_str::<StatusDocument>(&json).unwrap(), document);
 }
 
 #[test]
