@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::health::{Age, Ended, RotationHistory, ServerHealth, Success, TroubleKind};
+use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
 use crate::report::{LastOfServer, Report, RotationOutcome};
 use crate::ring::{Holder, Ring};
@@ -176,21 +176,11 @@ impl ServerStatus {
         self.history.success().or_else(in_the_ring)
     }
 
-    /// How this server is at `now`. `since`: as in [`Age`].
+    /// How old this server's last success may be. `since`: as in [`Age`].
     #[must_use]
-    pub fn health(
-        &self,
-        server: &Server,
-        since: Option<Timestamp>,
-        now: Timestamp,
-    ) -> ServerHealth {
-        let age = Age {
-            server,
-            success: self.last_success(),
-            since,
-            is_under_way: self.under_way.is_some(),
-        };
-        self.history.health(&age, now)
+    pub fn age<'a>(&self, server: &'a Server, since: Option<Timestamp>) -> Age<'a> {
+        let is_under_way = self.under_way.is_some();
+        Age { server, success: self.last_success(), since, is_under_way }
     }
 }
 

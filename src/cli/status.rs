@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "max_age")]
     json: bool,
     /// Be a check for Nagios and its kin: a line with performance data, more where more is wrong, and
-    /// 0 OK, 1 WARNING when a last rotation ended badly, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
+    /// 0 OK, 1 WARNING when a server is in trouble, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     max_age: Option<Duration>,
     #[command(flatten)]
@@ -185,12 +185,8 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
         let ring = ring.as_ref().map(RingSeen::of);
         let status = ServerStatus { ring, ..statuses.of(server.id) };
-        rows.push(ServerView {
-            server: Arc::clone(server),
-            health: status.health(server, None, now),
-            status,
-            next: tick.map(|tick| (tick, server.starts_at(tick))),
-        });
+        let next = tick.map(|tick| (tick, server.starts_at(tick)));
+        rows.push(ServerView::of(Arc::clone(server), status, None, next, now));
     }
     if let Some(error) = first_failure.filter(|_| answered == 0) {
         return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });

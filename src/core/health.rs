@@ -232,6 +232,12 @@ pub struct Age<'a> {
 }
 
 impl Age<'_> {
+    /// Whether the last success is too old, whatever else is wrong and whatever is under way.
+    #[must_use]
+    pub fn is_too_old(self, now: Timestamp) -> bool {
+        Self { is_under_way: false, ..self }.trouble(now).is_some()
+    }
+
     fn trouble(&self, now: Timestamp) -> Option<Trouble> {
         let begin = |at| Success { tick: Tick::at(at), at };
         let since = self.since.map(begin);

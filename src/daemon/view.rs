@@ -36,8 +36,27 @@ pub struct ServerView {
     pub status: ServerStatus,
     /// Whether it is in trouble.
     pub health: ServerHealth,
+    /// Whether its last success is too old, whatever else is wrong with it.
+    pub is_stale: bool,
     /// The next rotation's tick, and when it starts.
     pub next: Option<(Tick, Timestamp)>,
+}
+
+impl ServerView {
+    /// A server at `now`. `since`: since when all its schedules have been in force, if that is known.
+    #[must_use]
+    pub fn of(
+        server: Arc<Server>,
+        status: ServerStatus,
+        since: Option<Timestamp>,
+        next: Option<(Tick, Timestamp)>,
+        now: Timestamp,
+    ) -> Self {
+        let age = status.age(&server, since);
+        let health = status.history.health(&age, now);
+        let is_stale = age.is_too_old(now);
+        Self { server, status, health, is_stale, next }
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -108,12 +127,9 @@ impl View {
         let timetable = lock(&self.0.timetable);
         let row = |server: &Arc<Server>| {
             let status = self.0.dependencies.statuses.of(server.id);
-            ServerView {
-                server: Arc::clone(server),
-                health: status.health(server, Some(self.0.in_force_since(server)), now),
-                status,
-                next: timetable.next_of(server).filter(|_| server.enabled),
-            }
+            let since = Some(self.0.in_force_since(server));
+            let next = timetable.next_of(server).filter(|_| server.enabled);
+            ServerView::of(Arc::clone(server), status, since, next, now)
         };
         current.servers.values().map(row).collect()
     }

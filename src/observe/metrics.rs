@@ -80,14 +80,11 @@ impl Collector for Fleet {
             }
         }
 
-        let help = "Whether a server is in trouble";
-        let mut trouble =
-            encoder.encode_descriptor("snapring_trouble", help, None, MetricType::Gauge)?;
-        for row in self.rows.iter().filter(|row| row.server.enabled) {
-            let labels = [("server", row.server.name.as_str())];
-            let is_in_trouble = row.health.trouble().is_some();
-            trouble.encode_family(&labels)?.encode_gauge(&i64::from(is_in_trouble))?;
-        }
+        self.facts(&mut encoder, "snapring_trouble", "Whether a server is in trouble", |row| {
+            row.health.trouble().is_some()
+        })?;
+        let help = "Whether the last success is older than two intervals of the schedule";
+        self.facts(&mut encoder, "snapring_stale", help, |row| row.is_stale)?;
 
         let name = "snapring_slots";
         let help = "Slots by what they hold, as the provider listed them last";
@@ -133,6 +130,22 @@ impl Collector for Fleet {
 }
 
 impl Fleet {
+    /// Whether something is so, for each server that is enabled.
+    fn facts(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&ServerView) -> bool,
+    ) -> fmt::Result {
+        let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for row in self.rows.iter().filter(|row| row.server.enabled) {
+            let labels = [("server", row.server.name.as_str())];
+            gauge.encode_family(&labels)?.encode_gauge(&i64::from(of(row)))?;
+        }
+        Ok(())
+    }
+
     /// A point in time for each server that has one.
     fn times(
         &self,

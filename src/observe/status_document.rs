@@ -440,7 +440,7 @@ impl ServerRecord {
     /// How a server is. `started_at`: when the daemon started, if one runs.
     #[must_use]
     pub(crate) fn of(row: &ServerView, state: ServerState, started_at: Option<Timestamp>) -> Self {
-        let ServerView { server, status, health, next } = row;
+        let ServerView { server, status, health, next, .. } = row;
         Self {
             id: server.id,
             name: server.name.clone(),

@@ -110,7 +110,7 @@ pub(crate) fn numbered(id: u64, name: &str, lines: &str, remembered: &[Ended]) -
     let mut status = ServerStatus::default();
     remembered.iter().for_each(|ended| status.remember(ended));
     let server = Arc::clone(&settings(&server(id, name, lines)).servers[0]);
-    ServerView { health: status.health(&server, None, noon()), server, status, next: None }
+    ServerView::of(server, status, None, None, noon())
 }
 
 /// A slot that holds a snapshot.

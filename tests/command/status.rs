@@ -165,6 +165,7 @@ async fn a_server_that_another_process_holds_for_two_ticks_is_in_trouble_everywh
     assert_eq!(document["totals"]["skipped"], 1);
     let metrics = get(free, "/metrics");
     assert!(metrics.contains("\nsnapring_trouble{server=\"web\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\nsnapring_stale{server=\"web\"} "), "{metrics}");
     let levels: Vec<Value> =
         daemon.events("rotation").iter().take(2).map(|it| it["level"].clone()).collect();
     assert_eq!(levels, ["INFO", "WARN"]);

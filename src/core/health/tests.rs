@@ -139,6 +139,8 @@ fn how_rotations_ended_says_more_than_how_long_ago() {
     let age = Age { server: &server, success, since: None, is_under_way: true };
     let health = history.health(&age, time("2026-11-27T03:00:00Z"));
     assert_eq!(health.trouble().unwrap().kind, TroubleKind::Failed);
+    assert!(age.is_too_old(time("2026-11-27T03:00:00Z")));
+    assert!(!age.is_too_old(time("2026-11-20T05:00:00Z")));
 }
 
 #[test]

@@ -47,6 +47,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
         let health = health(&daemon);
         let trouble = health.trouble().unwrap();
         assert_eq!((trouble.kind, trouble.rotations), (TroubleKind::Stale, 0));
+        assert!(daemon.view().rows()[0].is_stale);
         let reason = trouble.reason.as_deref().unwrap();
         assert!(reason.starts_with("no rotation has ended well since 2026-11-23 03:0"), "{reason}");
     };

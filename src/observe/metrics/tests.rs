@@ -80,6 +80,7 @@ async fn every_line_is_of_the_format_and_the_last_one_ends_it() {
 #[case("snapring_config_last_reload_successful", Some(1.0))]
 #[case("snapring_trouble{server=\"db-01\"}", Some(1.0))]
 #[case("snapring_trouble{server=\"web \\\"01\\\"\\\\\"}", Some(0.0))]
+#[case("snapring_stale{server=\"db-01\"}", Some(0.0))]
 #[case("snapring_store_up", Some(1.0))]
 #[case("snapring_log_lost_lines_total", Some(0.0))]
 #[case(concat!("snapring_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), Some(1.0))]
