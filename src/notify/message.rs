@@ -11,6 +11,9 @@ use crate::report::RotationOutcome;
 /// How many are listed in a text.
 const LISTED: usize = 20;
 
+/// What a recovery says if the failure before it was never told.
+const UNTOLD: &str = "No notice of the failure could be delivered";
+
 /// How long the reason of one in a list may be, in characters.
 const REASON_IN_A_LIST: usize = 120;
 
@@ -176,12 +179,10 @@ fn sentences(notice: &Notice) -> String {
             format!("{what}. This is told once, not at each tick.")
         }
         (NoticeKind::Recovery, NoticeSubject::Account) => {
-            let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
-            format!("Rotations go on. {trouble}").trim_end().to_owned()
+            format!("Rotations go on. {}", over(notice)).trim_end().to_owned()
         }
         (NoticeKind::Recovery, NoticeSubject::Server { .. }) => {
-            let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
-            format!("{} {trouble}", went_well(notice, &words)).trim_end().to_owned()
+            format!("{} {}", went_well(notice, &words), over(notice)).trim_end().to_owned()
         }
         (NoticeKind::Success | NoticeKind::Test, _) => went_well(notice, &words),
     }
@@ -203,7 +204,15 @@ fn verb_of_failure(notice: &Notice) -> &'static str {
 }
 
 /// What a recovery ends.
-fn over(trouble: FailingSince, now: Timestamp) -> String {
+fn over(notice: &Notice) -> String {
+    let mut text = notice.trouble.map_or_else(String::new, |it| broken(it, notice.at));
+    if notice.failure_untold {
+        let _ = write!(text, " {UNTOLD}.");
+    }
+    text
+}
+
+fn broken(trouble: FailingSince, now: Timestamp) -> String {
     let failed = match trouble.failed {
         0 => String::new(),
         1 => "; 1 rotation failed".to_owned(),
@@ -263,7 +272,8 @@ fn line(notice: &Notice) -> String {
         }
         _ => cut(&notice.words, REASON_IN_A_LIST),
     };
-    format!("- {}: {said}", one_line(name))
+    let untold = if notice.failure_untold { format!(". {UNTOLD}") } else { String::new() };
+    format!("- {}: {said}{untold}", one_line(name))
 }
 
 /// A bounded line.

@@ -321,6 +321,44 @@ async fn tries_and_time_are_bounded_and_the_next_notice_has_its_own() {
     assert!(stage.told()[0].contains("there is no time for another try"), "{:?}", stage.told());
 }
 
+/// The service is away for longer than anything is tried.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_could_not_be_told_is_told_at_the_next_failing_tick() {
+    let down = vec![Reply::Status(503, None, ""); 8];
+    let stage =
+        Stage::new(&(to("one.example", "") + &to("two.example", "")), &[&down[..], &down].concat());
+    // A failing tick each 30 seconds for 11 minutes: both services are given up after 264 seconds.
+    for _ in 0..22 {
+        stage.ended(WEB, Failed);
+        stage.pass(30).await;
+    }
+    let told = |host: &str| {
+        let seen = stage.services.seen(host);
+        seen.iter().skip(8).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(told("one.example"), ["280 /key web failed"], "once");
+    assert_eq!(told("two.example"), ["280 /key web failed"]);
+    stage.ended(WEB, Rotated);
+    stage.pass(30).await;
+    assert_eq!(told("one.example")[1..], ["670 /key web recovered"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_recovery_of_what_could_not_be_told_says_so() {
+    let down = vec![Reply::Status(503, None, ""); 8];
+    let stage = Stage::new(&to("one.example", "format = \"ntfy\""), &down);
+    stage.ended(WEB, Failed);
+    stage.pass(1200).await;
+    for outcome in [Rotated, Failed, Rotated] {
+        stage.ended(WEB, outcome);
+        stage.pass(60).await;
+    }
+    let seen: Vec<String> = stage.services.seen("one.example").into_iter().skip(8).collect();
+    let untold: Vec<bool> =
+        seen.iter().map(|it| it.contains("No notice of the failure could be delivered.")).collect();
+    assert_eq!(untold, [true, false, false], "{seen:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn healthchecks_says_ok_to_what_it_ignores() {
     let limited = Reply::Status(200, None, "OK (rate limited)");

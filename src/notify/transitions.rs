@@ -55,6 +55,17 @@ pub enum NoticeSubject {
     },
 }
 
+impl NoticeSubject {
+    /// The server; none of the account.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerId> {
+        match self {
+            Self::Account => None,
+            Self::Server { id, .. } => Some(*id),
+        }
+    }
+}
+
 /// A stretch of failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailingSince {
@@ -98,6 +109,10 @@ pub struct Notice {
     pub trouble: Option<FailingSince>,
     /// What fails after this.
     pub failing: Failing,
+    /// Of a failure: it began earlier. Only targets that could not be told then are told of it.
+    pub goes_on: bool,
+    /// Of a recovery: the failure could not be told to this target.
+    pub failure_untold: bool,
 }
 
 /// Who fails. Only servers that are configured count.
@@ -149,21 +164,19 @@ impl States {
         Failing { servers: self.failing.len(), account: self.account.is_some() }
     }
 
-    /// The news that a server's last success is too old.
+    /// That a server's last success is too old.
     pub(crate) fn take_stale(
         &mut self,
         server: &Server,
         trouble: &Trouble,
         now: Timestamp,
     ) -> Option<Notice> {
-        let is_news = self.configured.contains(&server.id)
-            && trouble.kind == TroubleKind::Stale
-            && !self.failing.contains_key(&server.id);
-        if !is_news {
+        if !self.configured.contains(&server.id) || trouble.kind != TroubleKind::Stale {
             return None;
         }
         let begun = FailingSince { since: Some(trouble.since), failed: 0 };
-        self.failing.insert(server.id, begun);
+        let goes_on = self.failing.contains_key(&server.id);
+        let begun = *self.failing.entry(server.id).or_insert(begun);
         Some(Notice {
             event: NoticeKind::Failure,
             subject: NoticeSubject::Server { id: server.id, name: server.name.clone() },
@@ -172,26 +185,29 @@ impl States {
             words: trouble.reason.as_deref().unwrap_or_default().to_owned(),
             trouble: Some(begun),
             failing: self.failing(),
+            goes_on,
+            failure_untold: false,
         })
     }
 
-    /// The news in a report of a rotation that ended at `now`.
+    /// The news in a report of a rotation that ended at `now`, and the failure that goes on in it.
     pub(crate) fn take(&mut self, report: &Report, now: Timestamp) -> Vec<Notice> {
         if !self.configured.contains(&report.server_id) {
             return Vec::new();
         }
         let server = || NoticeSubject::Server { id: report.server_id, name: report.server.clone() };
-        let mut news = Vec::new();
+        let (mut news, mut goes_on) = (Vec::new(), false);
         let evidence = Evidence::of(report.outcome, report.known_cause);
         if evidence == Evidence::TokenRefused {
             let begun = FailingSince { since: Some(now), failed: 1 };
             match &mut self.account {
-                Some(trouble) => trouble.failed = trouble.failed.saturating_add(1),
-                None => {
-                    self.account = Some(begun);
-                    news.push((NoticeKind::Failure, NoticeSubject::Account, Some(begun)));
+                Some(trouble) => {
+                    trouble.failed = trouble.failed.saturating_add(1);
+                    goes_on = true;
                 }
+                None => self.account = Some(begun),
             }
+            news.push((NoticeKind::Failure, NoticeSubject::Account, self.account));
         } else {
             let history = self.histories.entry(report.server_id).or_default();
             let before = history.trouble().map_or(0, |trouble| trouble.rotations);
@@ -200,6 +216,10 @@ impl States {
                 (Some(trouble), Some(known)) => {
                     let more = trouble.rotations.saturating_sub(before);
                     known.failed = known.failed.saturating_add(more);
+                    if more > 0 {
+                        goes_on = true;
+                        news.push((NoticeKind::Failure, server(), Some(*known)));
+                    }
                 }
                 (Some(trouble), None) => {
                     let begun =
@@ -231,6 +251,8 @@ impl States {
             },
             trouble,
             failing,
+            goes_on,
+            failure_untold: false,
         };
         news.into_iter().map(notice).collect()
     }
