@@ -16,6 +16,7 @@ pub mod scheduler;
 mod sd_notify;
 mod service_status;
 pub(crate) mod signals;
+mod stale;
 pub(crate) mod view;
 
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ use crate::rotation::{Context, Order, claim_for, event, rotate_claimed};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::server::Server;
 use crate::status::Statuses;
-use crate::store::StoreHealth;
+use crate::store::{self, StoreHealth};
 use crate::timetable::{DropReason, Dropped, Start, Timetable, Upcoming};
 
 /// How many starts may stand between the scheduler and the rotations. What does not fit waits in
@@ -117,6 +118,8 @@ struct Shared {
     pulse: Notify,
     heartbeat: Heartbeat,
     started_at: Timestamp,
+    /// Since when each schedule is in force.
+    in_force: Mutex<FirstLoadedTimes>,
     configuration: Mutex<Configuration>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -163,6 +166,7 @@ impl Daemon {
             pulse: Notify::new(),
             heartbeat: Heartbeat::begin(&dependencies.clock),
             started_at: now.wall,
+            in_force: Mutex::new(dependencies.first_loaded.clone()),
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -215,6 +219,7 @@ impl Daemon {
         *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
         let now = self.shared.dependencies.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
+        lock(&self.shared.in_force).reload(store::keys(&settings.servers), now.wall);
         let current = self.shared.current();
         self.shared.dependencies.statuses.keep_only(|id| current.servers.contains_key(&id));
         self.shared.completion_times.keep_only(|id| current.servers.contains_key(&id));
@@ -388,6 +393,13 @@ impl Shared {
         }
     }
 
+    /// Since when all of a server's schedules have been in force, as far as that is known.
+    fn in_force_since(&self, server: &Server) -> Timestamp {
+        let book = lock(&self.in_force);
+        let latest = server.schedules.iter().map(|it| book.of(server.id, it).by).max();
+        latest.filter(|by| *by != Timestamp::MAX).unwrap_or(self.started_at)
+    }
+
     /// A task that ends where it stands once what is under way is not waited for any more.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let broken_off = self.broken_off.clone();
@@ -417,7 +429,7 @@ impl Shared {
         let context = self.context(&current);
         let claim = match claim_for(&context, &order(Arc::clone(&server)), claim).await {
             Ok(claim) => claim,
-            Err(busy) => return self.tell(&busy.report(&server, tick)),
+            Err(busy) => return self.tell(&busy.report(&server, tick, asked_by)),
         };
         // The wait may have been long: a reload may have changed the policy, or taken the server out.
         let current = self.current();
@@ -429,8 +441,8 @@ impl Shared {
 
     fn tell(&self, report: &Report) {
         let now = self.dependencies.clock.now().wall;
-        event::log(report);
-        self.dependencies.statuses.ended(report, now);
+        let trouble = self.dependencies.statuses.ended(report, now);
+        event::log(report, trouble);
         (self.dependencies.on_report)(report, now);
     }
 }

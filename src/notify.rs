@@ -12,6 +12,7 @@ pub(crate) mod message;
 pub(crate) mod transitions;
 pub(crate) mod webhook;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,13 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::health::Trouble;
 use crate::naming::ServerId;
 use crate::notify::delivery::Delivery;
 use crate::notify::format::Format;
 use crate::notify::http::Post;
 use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};
 use crate::notify::webhook::Webhook;
-use crate::report::Report;
+use crate::report::{LastOfServer, Report};
 use crate::server::Server;
 
 /// `[[notify]]`.
@@ -63,10 +65,38 @@ struct Inner {
     targets: Vec<Target>,
 }
 
+impl Inner {
+    fn tell(&self, notice: &Notice) {
+        for target in &self.targets {
+            target.tell(notice);
+        }
+    }
+}
+
 struct Target {
     settings: NotifySettings,
     queue: mpsc::Sender<Notice>,
     lost: Arc<AtomicU64>,
+    untold: Untold,
+}
+
+/// Of whose failure a target could not be told; `None` stands for the account. Clones share it.
+#[derive(Debug, Clone, Default)]
+struct Untold(Arc<Mutex<BTreeSet<Option<ServerId>>>>);
+
+impl Untold {
+    fn add(&self, notice: &Notice) {
+        self.subjects().insert(notice.subject.server());
+    }
+
+    /// Whether it was there.
+    fn remove(&self, notice: &Notice) -> bool {
+        self.subjects().remove(&notice.subject.server())
+    }
+
+    fn subjects(&self) -> MutexGuard<'_, BTreeSet<Option<ServerId>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Notices {
@@ -75,7 +105,7 @@ impl Notices {
     pub(crate) fn start(
         targets: &[NotifySettings],
         servers: &[Arc<Server>],
-        last_known: impl IntoIterator<Item = (ServerId, bool)>,
+        last_known: impl IntoIterator<Item = LastOfServer>,
         clock: Clock,
         post: Arc<dyn Post>,
     ) -> Self {
@@ -95,10 +125,15 @@ impl Notices {
     pub(crate) fn on_report(&self, report: &Report, ended: Timestamp) {
         let mut inner = self.inner();
         for notice in inner.states.take(report, ended) {
-            for target in &inner.targets {
-                target.tell(&notice);
-            }
+            inner.tell(&notice);
         }
+    }
+
+    /// A server's last success is too old, as seen at `now`. Gives whether that is news. Never waits.
+    pub(crate) fn on_stale(&self, server: &Server, trouble: &Trouble, now: Timestamp) -> bool {
+        let mut inner = self.inner();
+        let notice = inner.states.take_stale(server, trouble, now);
+        notice.inspect(|notice| inner.tell(notice)).is_some_and(|notice| !notice.goes_on)
     }
 
     /// Puts another configuration in force. A target that stays keeps its queue; one that goes is
@@ -133,6 +168,7 @@ impl Notices {
     fn target(&self, settings: &NotifySettings) -> Target {
         let (sender, queue) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
+        let untold = Untold::default();
         let delivery = Delivery {
             to: settings.url.clone(),
             format: settings.format,
@@ -140,10 +176,11 @@ impl Notices {
             clock: self.clock.clone(),
             queue,
             lost: Arc::clone(&lost),
+            untold: untold.clone(),
             stop: self.stop.clone(),
         };
         self.deliveries.spawn(delivery.run());
-        Target { settings: settings.clone(), queue: sender, lost }
+        Target { settings: settings.clone(), queue: sender, lost, untold }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -159,11 +196,17 @@ fn watched(servers: &[Arc<Server>]) -> impl Iterator<Item = ServerId> {
 impl Target {
     fn tell(&self, notice: &Notice) {
         let Some(notice) = wanted(&self.settings, notice) else { return };
+        if notice.goes_on && !self.untold.remove(&notice) {
+            return;
+        }
         match self.queue.try_send(notice) {
             Ok(()) => {}
             // Reported by the delivery task, once it is free.
-            Err(TrySendError::Full(_)) => {
+            Err(TrySendError::Full(notice)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
+                if notice.event == NoticeKind::Failure {
+                    self.untold.add(&notice);
+                }
             }
             Err(TrySendError::Closed(notice)) => {
                 let to = &self.settings.url;

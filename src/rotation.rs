@@ -109,7 +109,7 @@ pub async fn rotate(context: &Context, mut order: Order) -> Report {
     let claim = order.claim.take();
     match claim_for(context, &order, claim).await {
         Ok(claim) => rotate_claimed(context, order, &claim).await,
-        Err(busy) => busy.report(&order.server, order.tick),
+        Err(busy) => busy.report(&order.server, order.tick, order.asked_by),
     }
 }
 
@@ -161,7 +161,7 @@ pub(crate) async fn rotate_claimed(context: &Context, order: Order, claim: &Clai
         }
         before = Some(report);
     }
-    before.unwrap_or_else(|| Busy::Here.report(&server, asked))
+    before.unwrap_or_else(|| Busy::Here.report(&server, asked, asked_by))
 }
 
 /// One report of two rotations that belong together.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
-use crate::report::{
-    KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, ServerHealth,
-};
+use crate::report::{LastOfServer, Report, RotationOutcome};
 use crate::ring::{Holder, Ring};
+use crate::server::Server;
 use crate::snapshot::Status;
 
 /// How a server stands.
@@ -23,56 +23,14 @@ use crate::snapshot::Status;
 pub struct ServerStatus {
     /// The last rotation that ended.
     pub last: Option<Ended>,
-    /// When the last rotation that ended well did so.
-    pub last_success: Option<Timestamp>,
-    /// Since when it has not been well, and how many rotations have ended badly since.
-    pub trouble: Option<Box<Trouble>>,
+    /// What its rotations say about its health.
+    pub history: RotationHistory,
     /// The rotation under way: for which tick, since when.
     pub under_way: Option<(Tick, Timestamp)>,
     /// What the provider listed last.
     pub ring: Option<RingSeen>,
     /// How many rotations ended how, since the daemon started.
     pub ended: Endings,
-}
-
-/// How a rotation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// For which tick.
-    pub tick: Tick,
-    /// When.
-    pub at: Timestamp,
-    /// How.
-    pub outcome: RotationOutcome,
-    /// Why, where it did not end well.
-    pub reason: Option<Box<str>>,
-    /// snapring itself was ending: that says nothing of the server.
-    pub interrupted: bool,
-}
-
-impl From<&PastRotation> for Ended {
-    fn from(past: &PastRotation) -> Self {
-        Self {
-            tick: past.tick,
-            at: past.ended_at,
-            outcome: past.outcome,
-            reason: past.reason.as_deref().map(Into::into),
-            interrupted: past.cause == Some(KnownCause::Shutdown),
-        }
-    }
-}
-
-/// A server whose rotations do not end well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// When the first of them ended.
-    pub since: Timestamp,
-    /// How many.
-    pub rotations: u32,
-    /// Whether the last of them was blocked; else it failed.
-    pub blocked: bool,
-    /// Why the last of them did not end well.
-    pub reason: Option<Box<str>>,
 }
 
 /// Rotations by how they ended.
@@ -195,13 +153,7 @@ impl ServerStatus {
     /// A rotation has ended.
     pub fn ended(&mut self, report: &Report, at: Timestamp) {
         self.ended.count(report.outcome);
-        self.remember(&Ended {
-            tick: report.tick,
-            at,
-            outcome: report.outcome,
-            reason: report.reason.as_deref().map(Into::into),
-            interrupted: report.known_cause == Some(KnownCause::Shutdown),
-        });
+        self.remember(&Ended::of(report, at));
         let Some(ring) = &mut self.ring else { return };
         // By id: another snapshot of the same tick may be left.
         ring.slots.retain(|slot| !report.deleted_ids.contains(&slot.id));
@@ -209,31 +161,26 @@ impl ServerStatus {
 
     /// Takes over how a rotation ended, now or before a restart.
     pub fn remember(&mut self, ended: &Ended) {
-        let cause = ended.interrupted.then_some(KnownCause::Shutdown);
-        match ServerHealth::after(ended.outcome, cause) {
-            ServerHealth::Good => {
-                self.last_success = Some(ended.at);
-                self.trouble = None;
-            }
-            ServerHealth::Unknown => {}
-            ServerHealth::Bad | ServerHealth::TokenRefused => {
-                let before = self.trouble.as_ref();
-                self.trouble = Some(Box::new(Trouble {
-                    since: before.map_or(ended.at, |before| before.since),
-                    rotations: before.map_or(0, |before| before.rotations).saturating_add(1),
-                    blocked: ended.outcome == RotationOutcome::Blocked,
-                    reason: ended.reason.clone(),
-                }));
-            }
-        }
+        self.history.ended(ended);
         self.last = Some(ended.clone());
     }
 
-    /// When there was last a success: as far as rotations are remembered, else as the ring shows.
+    /// The last success: as far as rotations are remembered, else as the ring shows.
     #[must_use]
-    pub fn last_success(&self) -> Option<Timestamp> {
-        let in_the_ring = || Some(self.ring.as_ref()?.newest()?.created_at);
-        self.last_success.or_else(in_the_ring)
+    pub fn last_success(&self) -> Option<Success> {
+        let in_the_ring = || {
+            let newest = self.ring.as_ref()?.newest()?;
+            let Holder::Managed(tick) = newest.holder else { return None };
+            Some(Success { tick, at: newest.created_at })
+        };
+        self.history.success().or_else(in_the_ring)
+    }
+
+    /// How old this server's last success may be. `since`: as in [`Age`].
+    #[must_use]
+    pub fn age<'a>(&self, server: &'a Server, since: Option<Timestamp>) -> Age<'a> {
+        let is_under_way = self.under_way.is_some();
+        Age { server, success: self.last_success(), since, is_under_way }
     }
 }
 
@@ -284,12 +231,15 @@ impl Statuses {
         self.lock().entry(ring.listing().server).or_default().ring = Some(seen);
     }
 
-    /// A rotation has ended.
-    pub fn ended(&self, report: &Report, at: Timestamp) {
-        self.lock().entry(report.server_id).or_default().ended(report, at);
+    /// A rotation has ended. Gives what is wrong with its server now.
+    pub fn ended(&self, report: &Report, at: Timestamp) -> Option<TroubleKind> {
         if report.outcome != RotationOutcome::Skipped {
             self.durations.observe(Duration::from_millis(report.duration_ms).as_secs_f64());
         }
+        let mut servers = self.lock();
+        let status = servers.entry(report.server_id).or_default();
+        status.ended(report, at);
+        status.history.trouble().map(|trouble| trouble.kind)
     }
 
     /// How a rotation ended before this process began. Does not count as one of its own.
@@ -315,9 +265,9 @@ impl Statuses {
     #[must_use]
     pub fn known<'a>(last: impl IntoIterator<Item = &'a LastOfServer>) -> Self {
         let statuses = Self::default();
-        for LastOfServer { last, last_good } in last {
-            for past in [last_good.as_ref(), Some(last)].into_iter().flatten() {
-                statuses.remember(past.server_id, &past.into());
+        for LastOfServer { server_id, rotations } in last {
+            for past in rotations {
+                statuses.remember(*server_id, &past.into());
             }
         }
         statuses

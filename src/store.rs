@@ -224,7 +224,7 @@ impl Store {
 }
 
 /// The schedules that are in force. A server that is disabled has none: enabling it is a beginning.
-fn keys(servers: &[Arc<Server>]) -> Vec<ScheduleKey> {
+pub(crate) fn keys(servers: &[Arc<Server>]) -> Vec<ScheduleKey> {
     let enabled = servers.iter().filter(|server| server.enabled);
     enabled.flat_map(|server| server.schedules.iter().map(|it| key(server.id, it))).collect()
 }

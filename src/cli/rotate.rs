@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             let asked_by = AskedBy::Person;
             let order = Order { server: rotated, tick, asked_by, claim: None, by_daemon: false };
             let report = rotate(&context, order).await;
-            event::log(&report);
+            event::log(&report, None);
             report
         });
         under_way.insert(task.id(), Arc::clone(server));
@@ -113,7 +113,7 @@ async fn join(
             Err(broken) => {
                 let Some(server) = under_way.get(&broken.id()) else { continue };
                 let report = event::broken_off(server, tick, &broken);
-                event::log(&report);
+                event::log(&report, None);
                 take(report);
             }
         }

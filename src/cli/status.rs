@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "max_age")]
     json: bool,
     /// Be a check for Nagios and its kin: a line with performance data, more where more is wrong, and
-    /// 0 OK, 1 WARNING when a last rotation ended badly, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
+    /// 0 OK, 1 WARNING when a server is in trouble, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     max_age: Option<Duration>,
     #[command(flatten)]
@@ -183,14 +183,10 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
             .ok();
         let now = setup.clock.now().wall;
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
-        rows.push(ServerView {
-            server: Arc::clone(server),
-            status: ServerStatus {
-                ring: ring.as_ref().map(RingSeen::of),
-                ..statuses.of(server.id)
-            },
-            next: tick.map(|tick| (tick, server.starts_at(tick))),
-        });
+        let ring = ring.as_ref().map(RingSeen::of);
+        let status = ServerStatus { ring, ..statuses.of(server.id) };
+        let next = tick.map(|tick| (tick, server.starts_at(tick)));
+        rows.push(ServerView::of(Arc::clone(server), status, None, next, now));
     }
     if let Some(error) = first_failure.filter(|_| answered == 0) {
         return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
@@ -253,12 +249,17 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
             let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
-        server.trouble.as_ref().map_or_else(none, |trouble| {
-            let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
-            match trouble.rotations {
-                1 => reason.to_owned(),
-                more => format!("{reason} ({more} times)"),
-            }
-        }),
+        last_error(server).unwrap_or_else(none),
     ]
+}
+
+fn last_error(server: &ServerRecord) -> Option<String> {
+    let Some(trouble) = &server.trouble else {
+        return server.waiting.as_ref().map(|waiting| waiting.reason.clone());
+    };
+    let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+    Some(match trouble.rotations {
+        0 | 1 => reason.to_owned(),
+        more => format!("{reason} ({more} times)"),
+    })
 }

@@ -9,10 +9,12 @@
 //! - [`polling`], [`completion`]: how to wait for a snapshot
 //! - [`call`], [`answer`], [`patience`]: how a call to the provider ended, what that means, what is retried
 //! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
+//! - [`health`]: whether a server is in trouble
 
 pub mod answer;
 pub mod call;
 pub mod completion;
+pub mod health;
 pub mod memory;
 pub mod moment;
 pub mod naming;

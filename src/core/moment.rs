@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// One reading of both clocks, taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,4 +38,10 @@ impl Moment {
     pub fn earliest(self, other: Self) -> Self {
         Self { wall: self.wall.min(other.wall), uptime: self.uptime.min(other.uptime) }
     }
+}
+
+/// A time in a message.
+#[must_use]
+pub fn shown(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }

@@ -224,6 +224,17 @@ pub enum Skip {
     },
 }
 
+impl Skip {
+    /// Whether the policy asks for it. Otherwise the tick should have run.
+    #[must_use]
+    pub fn is_by_policy(&self) -> bool {
+        match self {
+            Self::TooSoon { .. } | Self::Overtaken { .. } => true,
+            Self::OtherName { .. } | Self::HasRun { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Skip {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -57,32 +57,6 @@ impl RotationOutcome {
     }
 }
 
-/// What the end of a rotation says about its server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerHealth {
-    /// The server is well.
-    Good,
-    /// It is not.
-    Bad,
-    /// The account is not well. The server may be.
-    TokenRefused,
-    /// Nothing: the rotation was skipped, or snapring itself was stopped.
-    Unknown,
-}
-
-impl ServerHealth {
-    /// `cause` as in [`Report::known_cause`].
-    #[must_use]
-    pub fn after(outcome: RotationOutcome, cause: Option<KnownCause>) -> Self {
-        match (outcome, cause) {
-            (good, _) if good.is_good() => Self::Good,
-            (RotationOutcome::Skipped, _) | (_, Some(KnownCause::Shutdown)) => Self::Unknown,
-            (_, Some(KnownCause::Token)) => Self::TokenRefused,
-            (_, None) => Self::Bad,
-        }
-    }
-}
-
 /// What became of one rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -109,7 +83,8 @@ pub struct Report {
     pub steps: Vec<(&'static str, u64)>,
     /// Why it did not end well, or what else there is to say.
     pub reason: Option<String>,
-    /// The cause, where it is one of more than this server and has been told where it arose.
+    /// The cause, if it is not the server itself. That of a failure has been told where it arose; a skip
+    /// without one is as the policy or a person has it.
     #[serde(skip)]
     pub known_cause: Option<KnownCause>,
 }
@@ -123,7 +98,7 @@ pub enum BrokenOffBy {
     Fault(String),
 }
 
-/// What makes rotations fail through no fault of their servers.
+/// What makes rotations end without success through no fault of their servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KnownCause {
@@ -131,6 +106,9 @@ pub enum KnownCause {
     Token,
     /// snapring is ending.
     Shutdown,
+    /// The tick was skipped, and not because of the policy: another process has the server, it is being
+    /// restored, the rotation before still runs, or a clock was wrong.
+    Hindered,
 }
 
 impl KnownCause {
@@ -140,13 +118,14 @@ impl KnownCause {
         match self {
             Self::Token => "token",
             Self::Shutdown => "shutdown",
+            Self::Hindered => "hindered",
         }
     }
 
     /// The cause of this word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Token, Self::Shutdown].into_iter().find(|cause| cause.as_str() == word)
+        [Self::Token, Self::Shutdown, Self::Hindered].into_iter().find(|it| it.as_str() == word)
     }
 }
 
@@ -235,7 +214,7 @@ pub struct PastRotation {
     pub steps: Vec<(String, u64)>,
     /// Why it did not end well, or what else there is to say.
     pub reason: Option<String>,
-    /// What made it fail, where that is not its server's fault.
+    /// What kept it from success, if that is not the server itself.
     pub cause: Option<KnownCause>,
 }
 
@@ -279,25 +258,14 @@ impl PastRotation {
     }
 }
 
-/// The last that is known of a server.
+/// The rotations of one server that its health depends on: the last one, the last good and the last bad
+/// one, and the last two skips that the policy does not ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastOfServer {
-    /// Its last rotation.
-    pub last: PastRotation,
-    /// Its last one that ended as `rotated` or `adopted`.
-    pub last_good: Option<PastRotation>,
-}
-
-impl LastOfServer {
-    /// Whether the server was well, where its last rotation says so.
-    #[must_use]
-    pub fn was_well(&self) -> Option<bool> {
-        match ServerHealth::after(self.last.outcome, self.last.cause) {
-            ServerHealth::Good => Some(true),
-            ServerHealth::Bad => Some(false),
-            ServerHealth::TokenRefused | ServerHealth::Unknown => None,
-        }
-    }
+    /// Whose.
+    pub server_id: ServerId,
+    /// Oldest first; at least one.
+    pub rotations: Vec<PastRotation>,
 }
 
 /// Whole milliseconds.

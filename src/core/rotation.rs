@@ -37,7 +37,7 @@ use crate::memory::RingMemory;
 use crate::moment::Moment;
 use crate::naming::{SnapshotId, Tick};
 use crate::patience::Patience;
-use crate::plan::{AskedBy, Creation, Deletion, Progress};
+use crate::plan::{AskedBy, Creation, Deletion, Progress, Skip};
 use crate::polling::CompletionTimes;
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
@@ -178,7 +178,7 @@ pub enum Remark {
 /// Why a rotation ends early.
 #[derive(Debug)]
 enum End {
-    Skipped(String),
+    Skipped { reason: String, known_cause: Option<KnownCause> },
     Blocked(String),
     Failed { reason: String, known_cause: Option<KnownCause> },
 }
@@ -190,6 +190,13 @@ impl End {
 
     fn interrupted() -> Self {
         CallError::Interrupted.into()
+    }
+}
+
+impl From<Skip> for End {
+    fn from(skip: Skip) -> Self {
+        let known_cause = (!skip.is_by_policy()).then_some(KnownCause::Hindered);
+        Self::Skipped { reason: skip.to_string(), known_cause }
     }
 }
 
@@ -313,7 +320,8 @@ impl Rotation {
         };
         rotation.ledger.allow(LEAST_TIME, now);
         let first = if !rotation.job.server.enabled {
-            rotation.end(Err(End::Skipped("the server is disabled".to_owned())), now)
+            let reason = "the server is disabled".to_owned();
+            rotation.end(Err(End::Skipped { reason, known_cause: None }), now)
         } else if earlier_creates_settled_at.is_some() {
             rotation.look_for_earlier_creates()
         } else {
@@ -400,7 +408,10 @@ impl Rotation {
         let (outcome, reason) = match end.and_then(|()| self.all_deletes_hold()) {
             Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
             Ok(()) => (RotationOutcome::Adopted, None),
-            Err(End::Skipped(reason)) => (RotationOutcome::Skipped, Some(reason)),
+            Err(End::Skipped { reason, known_cause: known }) => {
+                known_cause = known;
+                (RotationOutcome::Skipped, Some(reason))
+            }
             Err(End::Blocked(reason)) => (RotationOutcome::Blocked, Some(reason)),
             Err(End::Failed { reason, known_cause: known }) => {
                 known_cause = known;

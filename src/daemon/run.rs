@@ -21,6 +21,7 @@ use crate::daemon::scheduler::{CronScheduler, SchedulerError};
 use crate::daemon::sd_notify::{self, ServiceManager};
 use crate::daemon::service_status::ServiceStatus;
 use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
+use crate::daemon::stale::tell_of_stale_servers;
 use crate::daemon::view::View;
 use crate::daemon::{Daemon, Dependencies};
 use crate::memory::RingMemory;
@@ -118,7 +119,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     );
     let known = known.unwrap_or_default();
     let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
-    let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.last.server_id)));
+    let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
     let listeners = Arc::new(Listeners {
         service: ServiceStatus::new(
             ServiceManager::from_environment(variable),
@@ -129,7 +130,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         notices: Notices::start(
             &settings.notify,
             &settings.servers,
-            known.into_iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
+            known,
             clock.clone(),
             process.post,
         ),
@@ -178,6 +179,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
+        never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }
     Ok(shut_down(daemon, listeners, signals, &clock).await)

@@ -583,7 +583,8 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
     stage.clock.sleep(Duration::from_secs(10)).await;
     assert_eq!(calls() - before, 1);
     let status = daemon.view().rows().remove(0).status;
-    assert!(status.trouble.is_none() && status.last_success == Some(now), "{status:?}");
+    assert!(status.history.trouble().is_none(), "{status:?}");
+    assert_eq!(status.last_success().unwrap().at, now, "{status:?}");
     let ring = status.ring.unwrap();
     assert_eq!(ring.name(ring.newest().unwrap()), "snapring-20261123T035900Z");
     assert_eq!(stage.told().len(), 1, "it is no rotation of this daemon");
@@ -652,3 +653,4 @@ async fn a_webhook_that_hangs_delays_no_rotation() {
 
 mod fleet;
 mod locks;
+mod stale;

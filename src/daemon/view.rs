@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::daemon::{Shared, lock};
+use crate::health::ServerHealth;
 use crate::naming::Tick;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
@@ -33,8 +34,29 @@ pub struct ServerView {
     pub server: Arc<Server>,
     /// How it stands.
     pub status: ServerStatus,
+    /// Whether it is in trouble.
+    pub health: ServerHealth,
+    /// Whether its last success is too old, whatever else is wrong with it.
+    pub is_stale: bool,
     /// The next rotation's tick, and when it starts.
     pub next: Option<(Tick, Timestamp)>,
+}
+
+impl ServerView {
+    /// A server at `now`. `since`: since when all its schedules have been in force, if that is known.
+    #[must_use]
+    pub fn of(
+        server: Arc<Server>,
+        status: ServerStatus,
+        since: Option<Timestamp>,
+        next: Option<(Tick, Timestamp)>,
+        now: Timestamp,
+    ) -> Self {
+        let age = status.age(&server, since);
+        let health = status.history.health(&age, now);
+        let is_stale = age.is_too_old(now);
+        Self { server, status, health, is_stale, next }
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -101,12 +123,13 @@ impl View {
     /// Every server, by its number.
     #[must_use]
     pub fn rows(&self) -> Vec<ServerView> {
-        let current = self.0.current();
+        let (current, now) = (self.0.current(), self.now());
         let timetable = lock(&self.0.timetable);
-        let row = |server: &Arc<Server>| ServerView {
-            server: Arc::clone(server),
-            status: self.0.dependencies.statuses.of(server.id),
-            next: timetable.next_of(server).filter(|_| server.enabled),
+        let row = |server: &Arc<Server>| {
+            let status = self.0.dependencies.statuses.of(server.id);
+            let since = Some(self.0.in_force_since(server));
+            let next = timetable.next_of(server).filter(|_| server.enabled);
+            ServerView::of(Arc::clone(server), status, since, next, now)
         };
         current.servers.values().map(row).collect()
     }

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff;
 use crate::call::Outcome;
 use crate::clock::Clock;
+use crate::notify::Untold;
 use crate::notify::format::Format;
 use crate::notify::http::{Message, Post};
 use crate::notify::message::{Bundle, bundles};
-use crate::notify::transitions::Notice;
+use crate::notify::transitions::{Notice, NoticeKind};
 use crate::notify::webhook::Webhook;
 use crate::provider::retry_after::retry_after;
 use crate::provider::transport::TransportError;
@@ -48,6 +49,8 @@ pub(super) struct Delivery {
     pub(super) queue: mpsc::Receiver<Notice>,
     /// How many did not fit into the queue.
     pub(super) lost: Arc<AtomicU64>,
+    /// Of whose failure the target could not be told.
+    pub(super) untold: Untold,
     /// Set when nothing is waited for any more.
     pub(super) stop: CancellationToken,
 }
@@ -114,15 +117,20 @@ impl Delivery {
                     self.to
                 );
             }
-            for bundle in bundles(notices, self.clock.now().wall, lost) {
-                if self.format.tells(&bundle) {
-                    self.deliver(&bundle).await;
+            for mut bundle in bundles(notices, self.clock.now().wall, lost) {
+                let is_failure = bundle.event == NoticeKind::Failure;
+                for notice in bundle.notices.iter_mut().filter(|_| !is_failure) {
+                    notice.failure_untold = self.untold.remove(notice);
+                }
+                if self.format.tells(&bundle) && !self.deliver(&bundle).await && is_failure {
+                    bundle.notices.iter().for_each(|notice| self.untold.add(notice));
                 }
             }
         }
     }
 
-    async fn deliver(&self, bundle: &Bundle) {
+    /// Whether the target has it.
+    async fn deliver(&self, bundle: &Bundle) -> bool {
         let message = self.format.message(&self.to, bundle);
         let begun = self.clock.now().uptime;
         let passed = || self.clock.now().uptime.saturating_sub(begun);
@@ -137,7 +145,8 @@ impl Delivery {
             tries += 1;
             let tried = last.insert(tried);
             if tried.outcome == Outcome::Ok {
-                return self.tell(bundle, last.as_ref(), tries, passed(), None);
+                self.tell(bundle, last.as_ref(), tries, passed(), None);
+                return true;
             }
             if !tried.outcome.may_pass() {
                 break "it will not pass";
@@ -155,6 +164,7 @@ impl Delivery {
             }
         };
         self.tell(bundle, last.as_ref(), tries, passed(), Some(gave_up));
+        false
     }
 
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {

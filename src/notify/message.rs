@@ -11,6 +11,9 @@ use crate::report::RotationOutcome;
 /// How many are listed in a text.
 const LISTED: usize = 20;
 
+/// What a recovery says if the failure before it was never told.
+const UNTOLD: &str = "No notice of the failure could be delivered";
+
 /// How long the reason of one in a list may be, in characters.
 const REASON_IN_A_LIST: usize = 120;
 
@@ -53,18 +56,20 @@ impl Bundle {
                 _ => "the API token is accepted again".to_owned(),
             });
         }
-        let (verb, blocked) = match self.event {
-            NoticeKind::Failure => ("failed", "is blocked"),
-            NoticeKind::Recovery => ("recovered", "recovered"),
-            NoticeKind::Success => ("rotated", "rotated"),
-            NoticeKind::Test => ("", ""),
+        let verb = match self.event {
+            NoticeKind::Failure => "failed",
+            NoticeKind::Recovery => "recovered",
+            NoticeKind::Success => "rotated",
+            NoticeKind::Test => "",
         };
         let mut servers = self.servers();
         match (servers.next(), servers.count()) {
             (None, _) => {}
             (Some((notice, name)), 0) => {
-                let is_blocked = notice.outcome == RotationOutcome::Blocked;
-                let verb = if is_blocked { blocked } else { verb };
+                let verb = match self.event {
+                    NoticeKind::Failure => verb_of_failure(notice),
+                    _ => verb,
+                };
                 subjects.push(format!("{} {verb}", one_line(name)));
             }
             (Some(_), more) => subjects.push(format!("{} servers {verb}", more + 1)),
@@ -162,31 +167,52 @@ fn sentences(notice: &Notice) -> String {
             "{words}. No server is rotated until there is a token that is accepted; this is told once, not for each server."
         ),
         (NoticeKind::Failure, NoticeSubject::Server { .. }) => {
-            let how =
-                if notice.outcome == RotationOutcome::Blocked { "is blocked" } else { "failed" };
-            format!(
-                "The rotation for {} {how}: {words}. This is told once, not at each tick.",
-                notice.tick
-            )
+            let what = match notice.rotation {
+                Some((tick, RotationOutcome::Skipped)) => {
+                    format!("The rotation for {tick} was skipped, and the one before, too: {words}")
+                }
+                Some((tick, _)) => {
+                    format!("The rotation for {tick} {}: {words}", verb_of_failure(notice))
+                }
+                None => format!("The last success is too old: {words}"),
+            };
+            format!("{what}. This is told once, not at each tick.")
         }
         (NoticeKind::Recovery, NoticeSubject::Account) => {
-            let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
-            format!("Rotations go on. {trouble}").trim_end().to_owned()
+            format!("Rotations go on. {}", over(notice)).trim_end().to_owned()
         }
         (NoticeKind::Recovery, NoticeSubject::Server { .. }) => {
-            let trouble = notice.trouble.map_or_else(String::new, |it| over(it, notice.at));
-            format!("The rotation for {} went well: {words}. {trouble}", notice.tick)
-                .trim_end()
-                .to_owned()
+            format!("{} {}", went_well(notice, &words), over(notice)).trim_end().to_owned()
         }
-        (NoticeKind::Success | NoticeKind::Test, _) => {
-            format!("The rotation for {} went well: {words}.", notice.tick)
-        }
+        (NoticeKind::Success | NoticeKind::Test, _) => went_well(notice, &words),
+    }
+}
+
+fn went_well(notice: &Notice, words: &str) -> String {
+    let tick = notice.rotation.map(|(tick, _)| format!(" for {tick}")).unwrap_or_default();
+    format!("The rotation{tick} went well: {words}.")
+}
+
+/// What a server in trouble does, after its name.
+fn verb_of_failure(notice: &Notice) -> &'static str {
+    match notice.rotation {
+        Some((_, RotationOutcome::Blocked)) => "is blocked",
+        Some((_, RotationOutcome::Skipped)) => "was skipped twice",
+        Some(_) => "failed",
+        None => "has had no success for too long",
     }
 }
 
 /// What a recovery ends.
-fn over(trouble: FailingSince, now: Timestamp) -> String {
+fn over(notice: &Notice) -> String {
+    let mut text = notice.trouble.map_or_else(String::new, |it| broken(it, notice.at));
+    if notice.failure_untold {
+        let _ = write!(text, " {UNTOLD}.");
+    }
+    text
+}
+
+fn broken(trouble: FailingSince, now: Timestamp) -> String {
     let failed = match trouble.failed {
         0 => String::new(),
         1 => "; 1 rotation failed".to_owned(),
@@ -241,11 +267,13 @@ fn line(notice: &Notice) -> String {
         }
         (NoticeKind::Recovery, _) => "well again".to_owned(),
         (NoticeKind::Failure, _) => {
-            format!("{}: {}", notice.outcome.as_str(), cut(&notice.words, REASON_IN_A_LIST))
+            let how = notice.rotation.map_or("stale", |(_, outcome)| outcome.as_str());
+            format!("{how}: {}", cut(&notice.words, REASON_IN_A_LIST))
         }
         _ => cut(&notice.words, REASON_IN_A_LIST),
     };
-    format!("- {}: {said}", one_line(name))
+    let untold = if notice.failure_untold { format!(". {UNTOLD}") } else { String::new() };
+    format!("- {}: {said}{untold}", one_line(name))
 }
 
 /// A bounded line.

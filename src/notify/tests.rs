@@ -9,7 +9,7 @@ use crate::config::types::Settings;
 use crate::naming::Tick;
 use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
-use crate::report::{KnownCause, RotationOutcome};
+use crate::report::{KnownCause, PastRotation, RotationOutcome};
 use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);
@@ -38,6 +38,14 @@ pub(crate) fn ended(server: ServerId, outcome: RotationOutcome) -> Report {
 
 pub(crate) fn because(report: Report, reason: &str) -> Report {
     Report { reason: Some(reason.to_owned()), ..report }
+}
+
+/// A tick that was skipped because another process has the server.
+pub(crate) fn hindered(server: ServerId) -> Report {
+    let reason =
+        "another snapring process on this machine is working on it: `snapring create`, pid 811";
+    let report = because(ended(server, RotationOutcome::Skipped), reason);
+    Report { known_cause: Some(KnownCause::Hindered), ..report }
 }
 
 /// A rotation that failed for a cause of the account's.
@@ -135,10 +143,17 @@ impl Stage {
         Self::going_on(notify, replies, &[])
     }
 
-    fn going_on(notify: &str, replies: &[Reply], last_known: &[(ServerId, bool)]) -> Self {
+    fn going_on(
+        notify: &str,
+        replies: &[Reply],
+        last_known: &[(ServerId, RotationOutcome)],
+    ) -> Self {
         let clock = Clock::simulated(at(0));
         let services = Services::new(&clock, replies);
-        let last_known = last_known.iter().copied();
+        let last_known = last_known.iter().map(|(server_id, outcome)| LastOfServer {
+            server_id: *server_id,
+            rotations: vec![PastRotation::of(&ended(*server_id, *outcome), at(0))],
+        });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
         let notices = Notices::start(&notify, &servers, last_known, clock.clone(), post);
@@ -306,6 +321,44 @@ async fn tries_and_time_are_bounded_and_the_next_notice_has_its_own() {
     assert!(stage.told()[0].contains("there is no time for another try"), "{:?}", stage.told());
 }
 
+/// The service is away for longer than anything is tried.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_could_not_be_told_is_told_at_the_next_failing_tick() {
+    let down = vec![Reply::Status(503, None, ""); 8];
+    let stage =
+        Stage::new(&(to("one.example", "") + &to("two.example", "")), &[&down[..], &down].concat());
+    // A failing tick each 30 seconds for 11 minutes: both services are given up after 264 seconds.
+    for _ in 0..22 {
+        stage.ended(WEB, Failed);
+        stage.pass(30).await;
+    }
+    let told = |host: &str| {
+        let seen = stage.services.seen(host);
+        seen.iter().skip(8).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(told("one.example"), ["280 /key web failed"], "once");
+    assert_eq!(told("two.example"), ["280 /key web failed"]);
+    stage.ended(WEB, Rotated);
+    stage.pass(30).await;
+    assert_eq!(told("one.example")[1..], ["670 /key web recovered"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_recovery_of_what_could_not_be_told_says_so() {
+    let down = vec![Reply::Status(503, None, ""); 8];
+    let stage = Stage::new(&to("one.example", "format = \"ntfy\""), &down);
+    stage.ended(WEB, Failed);
+    stage.pass(1200).await;
+    for outcome in [Rotated, Failed, Rotated] {
+        stage.ended(WEB, outcome);
+        stage.pass(60).await;
+    }
+    let seen: Vec<String> = stage.services.seen("one.example").into_iter().skip(8).collect();
+    let untold: Vec<bool> =
+        seen.iter().map(|it| it.contains("No notice of the failure could be delivered.")).collect();
+    assert_eq!(untold, [true, false, false], "{seen:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn healthchecks_says_ok_to_what_it_ignores() {
     let limited = Reply::Status(200, None, "OK (rate limited)");
@@ -403,7 +456,7 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_knows_what_failed_tells_the_recovery() {
-    let stage = Stage::going_on(&to("one.example", ""), &[], &[(WEB, false), (DB, true)]);
+    let stage = Stage::going_on(&to("one.example", ""), &[], &[(WEB, Failed), (DB, Rotated)]);
     stage.ended(WEB, Failed);
     stage.ended(WEB, Rotated);
     stage.ended(DB, Rotated);

@@ -80,6 +80,12 @@ impl Collector for Fleet {
             }
         }
 
+        self.facts(&mut encoder, "snapring_trouble", "Whether a server is in trouble", |row| {
+            row.health.trouble().is_some()
+        })?;
+        let help = "Whether the last success is older than two intervals of the schedule";
+        self.facts(&mut encoder, "snapring_stale", help, |row| row.is_stale)?;
+
         let name = "snapring_slots";
         let help = "Slots by what they hold, as the provider listed them last";
         let mut slots = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -100,7 +106,7 @@ impl Collector for Fleet {
             &mut encoder,
             "snapring_last_success_timestamp",
             "When a rotation last ended well",
-            |row| row.status.last_success(),
+            |row| row.status.last_success().map(|success| success.at),
         )?;
         self.times(
             &mut encoder,
@@ -124,6 +130,22 @@ impl Collector for Fleet {
 }
 
 impl Fleet {
+    /// Whether something is so, for each server that is enabled.
+    fn facts(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&ServerView) -> bool,
+    ) -> fmt::Result {
+        let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for row in self.rows.iter().filter(|row| row.server.enabled) {
+            let labels = [("server", row.server.name.as_str())];
+            gauge.encode_family(&labels)?.encode_gauge(&i64::from(of(row)))?;
+        }
+        Ok(())
+    }
+
     /// A point in time for each server that has one.
     fn times(
         &self,

@@ -163,7 +163,9 @@ impl Page {
             .iter()
             .skip((pages.number - 1).saturating_mul(ON_A_PAGE))
             .take(ON_A_PAGE)
-            .map(|(state, row)| ServerCard::of(&ServerRecord::of(row, *state), now))
+            .map(|(state, row)| {
+                ServerCard::of(&ServerRecord::of(row, *state, Some(daemon.started_at)), now)
+            })
             .collect();
         Self {
             now,
@@ -207,7 +209,7 @@ impl Headline {
         if !daemon.alive {
             return bad("The scheduler stands still".to_owned());
         }
-        match (totals.failed + totals.blocked, totals.unknown) {
+        match (totals.in_trouble(), totals.waiting) {
             (0, _) if daemon.token == TokenState::Refused => {
                 bad("The provider refuses the token".to_owned())
             }
@@ -219,7 +221,7 @@ impl Headline {
                 Self { words: "No server is switched on".to_owned(), class: "" }
             }
             (0, 0) => Self { words: "All is well".to_owned(), class: "good" },
-            (0, unknown) => Self { words: of(unknown, "not rotated since the start"), class: "" },
+            (0, waiting) => Self { words: of(waiting, "not rotated since the start"), class: "" },
             (trouble, _) => bad(of(trouble, "in trouble")),
         }
     }
@@ -277,7 +279,7 @@ impl ServerCard {
         let last = server.last_rotation.as_ref();
         let error = server.trouble.as_ref().map(|trouble| {
             let times = match trouble.rotations {
-                1 => String::new(),
+                0 | 1 => String::new(),
                 more => format!(" ({more} times since {})", readable::instant(trouble.since)),
             };
             let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
@@ -289,12 +291,15 @@ impl ServerCard {
             state: server.state.as_str(),
             key: key(server),
             last_success: server.last_success_at.map(time),
-            last_outcome: last.map_or("none known".to_owned(), |last| match &last.reason {
-                Some(reason) if error.is_none() || last.outcome == RotationOutcome::Skipped => {
-                    format!("{}: {reason}", last.outcome.as_str())
-                }
-                _ => last.outcome.as_str().to_owned(),
-            }),
+            last_outcome: last.map_or_else(
+                || none_known(server),
+                |last| match &last.reason {
+                    Some(reason) if error.is_none() || last.outcome == RotationOutcome::Skipped => {
+                        format!("{}: {reason}", last.outcome.as_str())
+                    }
+                    _ => last.outcome.as_str().to_owned(),
+                },
+            ),
             error,
             last_end: last.map(|last| time(last.ended_at)),
             next: server.next.map(|next| time(next.starts_at)),
@@ -302,6 +307,10 @@ impl ServerCard {
             ring: server.ring.as_ref().map(|ring| RingCard::of(ring, now)),
         }
     }
+}
+
+fn none_known(server: &ServerRecord) -> String {
+    server.waiting.as_ref().map_or("none known", |waiting| &waiting.reason).to_owned()
 }
 
 fn key(server: &ServerRecord) -> String {

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::view::{ServerView, View};
+use crate::health::{ServerHealth, TroubleKind};
+use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
 use crate::provider::token_state::TokenState;
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
+use crate::server::Server;
 use crate::status::{RingSeen, SlotSeen};
 use crate::store::StoreHealth;
 
@@ -95,8 +98,13 @@ pub(crate) enum ServerState {
     Failed,
     /// Its last rotation found no slot.
     Blocked,
-    /// Nothing is known of a rotation yet.
-    Unknown,
+    /// Its last ticks were skipped, and should have run.
+    Skipped,
+    /// Its last success is too old.
+    Stale,
+    /// No rotation of it is known yet.
+    #[serde(alias = "unknown")]
+    Waiting,
     /// Its last rotation ended well.
     Ok,
     /// The configuration has it switched off.
@@ -105,8 +113,15 @@ pub(crate) enum ServerState {
 
 impl ServerState {
     /// All of them, the worst first.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Failed, Self::Blocked, Self::Unknown, Self::Ok, Self::Disabled];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Failed,
+        Self::Blocked,
+        Self::Skipped,
+        Self::Stale,
+        Self::Waiting,
+        Self::Ok,
+        Self::Disabled,
+    ];
 
     /// The word for it.
     #[must_use]
@@ -114,7 +129,9 @@ impl ServerState {
         match self {
             Self::Failed => "failed",
             Self::Blocked => "blocked",
-            Self::Unknown => "unknown",
+            Self::Skipped => "skipped",
+            Self::Stale => "stale",
+            Self::Waiting => "waiting",
             Self::Ok => "ok",
             Self::Disabled => "disabled",
         }
@@ -123,7 +140,10 @@ impl ServerState {
     /// Whether somebody must see to it.
     #[must_use]
     pub(crate) fn is_trouble(self) -> bool {
-        matches!(self, Self::Failed | Self::Blocked)
+        match self {
+            Self::Failed | Self::Blocked | Self::Skipped | Self::Stale => true,
+            Self::Waiting | Self::Ok | Self::Disabled => false,
+        }
     }
 }
 
@@ -136,8 +156,15 @@ pub(crate) struct Totals {
     pub failed: usize,
     /// Whose last rotation found no slot.
     pub blocked: usize,
-    /// Of which no rotation is known.
-    pub unknown: usize,
+    /// Whose last ticks were skipped, and should have run.
+    #[serde(default)]
+    pub skipped: usize,
+    /// Whose last success is too old.
+    #[serde(default)]
+    pub stale: usize,
+    /// Of which no rotation is known yet.
+    #[serde(alias = "unknown")]
+    pub waiting: usize,
     /// Whose last rotation ended well.
     pub ok: usize,
     /// Which are switched off.
@@ -151,27 +178,34 @@ impl Totals {
         let mut totals = Self::default();
         for state in states {
             totals.servers += 1;
-            *match state {
-                ServerState::Failed => &mut totals.failed,
-                ServerState::Blocked => &mut totals.blocked,
-                ServerState::Unknown => &mut totals.unknown,
-                ServerState::Ok => &mut totals.ok,
-                ServerState::Disabled => &mut totals.disabled,
-            } += 1;
+            *totals.count_of(state) += 1;
         }
         totals
     }
 
+    fn count_of(&mut self, state: ServerState) -> &mut usize {
+        match state {
+            ServerState::Failed => &mut self.failed,
+            ServerState::Blocked => &mut self.blocked,
+            ServerState::Skipped => &mut self.skipped,
+            ServerState::Stale => &mut self.stale,
+            ServerState::Waiting => &mut self.waiting,
+            ServerState::Ok => &mut self.ok,
+            ServerState::Disabled => &mut self.disabled,
+        }
+    }
+
     /// How many are so.
     #[must_use]
-    pub(crate) fn count(&self, state: ServerState) -> usize {
-        match state {
-            ServerState::Failed => self.failed,
-            ServerState::Blocked => self.blocked,
-            ServerState::Unknown => self.unknown,
-            ServerState::Ok => self.ok,
-            ServerState::Disabled => self.disabled,
-        }
+    pub(crate) fn count(mut self, state: ServerState) -> usize {
+        *self.count_of(state)
+    }
+
+    /// How many are in trouble.
+    #[must_use]
+    pub(crate) fn in_trouble(self) -> usize {
+        let trouble = ServerState::ALL.into_iter().filter(|state| state.is_trouble());
+        trouble.map(|state| self.count(state)).sum()
     }
 }
 
@@ -187,8 +221,11 @@ pub(crate) struct ServerRecord {
     /// When a rotation last ended well, as far as that is remembered; else the newest completed
     /// managed snapshot's time.
     pub last_success_at: Option<Timestamp>,
-    /// Since when rotations end badly.
+    /// What is wrong with it, even if it is disabled.
     pub trouble: Option<TroubleStatus>,
+    /// Why no rotation is known yet. `None` if an older daemon wrote the document.
+    #[serde(default)]
+    pub waiting: Option<WaitingStatus>,
     /// The last rotation.
     pub last_rotation: Option<RotationStatus>,
     /// The one under way.
@@ -199,15 +236,37 @@ pub(crate) struct ServerRecord {
     pub ring: Option<RingStatus>,
 }
 
-/// Since when rotations end badly.
+/// What is wrong with a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TroubleStatus {
-    /// When the first of them ended.
+    /// When the first rotation ended badly or was skipped; when the last success became too old.
     pub since: Timestamp,
-    /// How many have, as far as is remembered.
+    /// How many rotations have ended badly or were skipped, as far as is remembered.
     pub rotations: u32,
-    /// Why the last of them did; a rotation that was skipped since says nothing of it.
+    /// Why the last of them did; a rotation that the policy skipped since says nothing of it.
     pub reason: Option<String>,
+}
+
+/// Why no rotation is known yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaitingStatus {
+    /// When the daemon started.
+    pub since: Option<Timestamp>,
+    /// In words.
+    pub reason: String,
+}
+
+impl WaitingStatus {
+    fn of(server: &Server, since: Option<Timestamp>) -> Self {
+        let reason = match since {
+            Some(since) => {
+                let since = shown(since, &server.policy.time_zone);
+                format!("not rotated since the start at {since}")
+            }
+            None => "no rotation is known".to_owned(),
+        };
+        Self { since, reason }
+    }
 }
 
 /// A rotation that ended.
@@ -328,12 +387,18 @@ impl Found {
 /// How a server is.
 #[must_use]
 pub(crate) fn state(row: &ServerView) -> ServerState {
-    match (row.server.enabled, &row.status.trouble, row.status.last_success) {
-        (false, ..) => ServerState::Disabled,
-        (true, Some(trouble), _) if trouble.blocked => ServerState::Blocked,
-        (true, Some(_), _) => ServerState::Failed,
-        (true, None, Some(_)) => ServerState::Ok,
-        (true, None, None) => ServerState::Unknown,
+    if !row.server.enabled {
+        return ServerState::Disabled;
+    }
+    match &row.health {
+        ServerHealth::Ok => ServerState::Ok,
+        ServerHealth::Waiting => ServerState::Waiting,
+        ServerHealth::Trouble(trouble) => match trouble.kind {
+            TroubleKind::Failed => ServerState::Failed,
+            TroubleKind::Blocked => ServerState::Blocked,
+            TroubleKind::Skipped => ServerState::Skipped,
+            TroubleKind::Stale => ServerState::Stale,
+        },
     }
 }
 
@@ -358,32 +423,35 @@ impl StatusDocument {
     /// How these servers are; `daemon` where one runs.
     #[must_use]
     pub(crate) fn of(found: &Found, daemon: Option<DaemonStatus>, at: Timestamp) -> Self {
+        let started_at = daemon.as_ref().map(|daemon| daemon.started_at);
+        let record = |(state, row): &(_, _)| ServerRecord::of(row, *state, started_at);
         Self {
             version: VERSION,
             snapring: env!("CARGO_PKG_VERSION").to_owned(),
             at,
             daemon,
             totals: found.totals,
-            servers: found.rows.iter().map(|(state, row)| ServerRecord::of(row, *state)).collect(),
+            servers: found.rows.iter().map(record).collect(),
         }
     }
 }
 
 impl ServerRecord {
-    /// How a server is.
+    /// How a server is. `started_at`: when the daemon started, if one runs.
     #[must_use]
-    pub(crate) fn of(row: &ServerView, state: ServerState) -> Self {
-        let ServerView { server, status, next } = row;
+    pub(crate) fn of(row: &ServerView, state: ServerState, started_at: Option<Timestamp>) -> Self {
+        let ServerView { server, status, health, next, .. } = row;
         Self {
             id: server.id,
             name: server.name.clone(),
             state,
-            last_success_at: status.last_success(),
-            trouble: status.trouble.as_ref().map(|it| TroubleStatus {
+            last_success_at: status.last_success().map(|success| success.at),
+            trouble: health.trouble().map(|it| TroubleStatus {
                 since: it.since,
                 rotations: it.rotations,
                 reason: it.reason.as_deref().map(str::to_owned),
             }),
+            waiting: (state == ServerState::Waiting).then(|| WaitingStatus::of(server, started_at)),
             last_rotation: status.last.as_ref().map(|ended| RotationStatus {
                 tick: ended.tick.instant(),
                 ended_at: ended.at,

@@ -5,13 +5,15 @@ use std::time::Duration;
 use snapring_core::rotation::{Job, Remark};
 use tokio::task::JoinError;
 
+use crate::health::{Evidence, TroubleKind};
 use crate::naming::Tick;
 use crate::report::{BrokenOffBy, Report, RotationOutcome};
 use crate::rotation::lock::Busy;
 use crate::server::Server;
 
-/// Writes the rotation's event. To be called once for each rotation, where it ends.
-pub(crate) fn log(report: &Report) {
+/// Writes the rotation's event. To be called once for each rotation, where it ends. `trouble`: what is
+/// wrong with the server now, as far as that is known.
+pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
     macro_rules! event {
         ($level:ident) => {
             tracing::$level!(
@@ -29,7 +31,11 @@ pub(crate) fn log(report: &Report) {
             )
         };
     }
+    let is_hindered = Evidence::of(report.outcome, report.known_cause) == Evidence::Hindered;
     match report.outcome {
+        RotationOutcome::Skipped if is_hindered && trouble == Some(TroubleKind::Skipped) => {
+            event!(warn);
+        }
         RotationOutcome::Rotated | RotationOutcome::Adopted | RotationOutcome::Skipped => {
             event!(info);
         }

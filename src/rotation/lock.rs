@@ -25,6 +25,7 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 use crate::naming::{ServerId, Tick};
+use crate::plan::AskedBy;
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
@@ -215,15 +216,19 @@ impl Claim {
 impl Busy {
     /// The report of a rotation that could not begin.
     #[must_use]
-    pub fn report(&self, server: &Server, tick: Tick) -> Report {
-        let outcome = match self {
-            Self::Here | Self::Elsewhere(_) | Self::Restoring(_) => RotationOutcome::Skipped,
-            Self::Unknown(_) | Self::Interrupted(_) => RotationOutcome::Failed,
+    pub fn report(&self, server: &Server, tick: Tick, asked_by: AskedBy) -> Report {
+        let (outcome, known_cause) = match self {
+            Self::Here | Self::Elsewhere(_) | Self::Restoring(_) => {
+                // What a person asks for is nobody's tick.
+                let is_tick = asked_by == AskedBy::Schedule;
+                (RotationOutcome::Skipped, is_tick.then_some(KnownCause::Hindered))
+            }
+            Self::Unknown(_) => (RotationOutcome::Failed, None),
+            Self::Interrupted(_) => (RotationOutcome::Failed, Some(KnownCause::Shutdown)),
         };
-        let is_shutdown = matches!(self, Self::Interrupted(_));
         let reason = self.words(&server.policy.time_zone);
         Report {
-            known_cause: is_shutdown.then_some(KnownCause::Shutdown),
+            known_cause,
             ..Report::without_steps(outcome, server.id, &server.name, tick, reason)
         }
     }

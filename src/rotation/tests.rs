@@ -448,12 +448,13 @@ async fn a_rejected_create_fails_with_the_providers_words() {
 #[tokio::test(start_paused = true)]
 async fn a_disabled_server_costs_no_call_and_one_too_soon_costs_one() {
     let scene = Scene::new("enabled = false");
-    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Skipped);
+    let report = scene.rotate().await;
+    assert_eq!((report.outcome, report.known_cause), (RotationOutcome::Skipped, None));
     assert_eq!(scene.calls(Operation::List), 0);
 
     let scene = Scene::new("min_interval = \"25h\"").holding("c");
     let report = scene.rotate().await;
-    assert_eq!(report.outcome, RotationOutcome::Skipped);
+    assert_eq!((report.outcome, report.known_cause), (RotationOutcome::Skipped, None));
     assert_eq!(
         reason(&report),
         "too soon after snapring-20261122T030000Z: min_interval is 1day 1h"
@@ -702,7 +703,7 @@ async fn every_call_leaves_exactly_one_event(#[case] faults: &[&str]) {
     });
     scene.memory.provider.lock().unwrap().add_fault("list:latency=10s,times=1".parse().unwrap());
     assert!(abandoned.await.is_none() || !faults.is_empty());
-    event::log(&report);
+    event::log(&report, None);
     let events = counter.0.lock().unwrap();
     let count = |wanted| events.iter().filter(|name| *name == wanted).count();
     let received = scene.memory.provider.lock().unwrap().calls().len();
@@ -741,6 +742,7 @@ async fn what_is_remembered_is_read_again_once_the_server_is_claimed() {
         Memories::kept(HashMap::new(), Arc::new(keep)).recalled_by(Arc::new(recall));
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Skipped, "{report:?}");
+    assert_eq!(report.known_cause, Some(KnownCause::Hindered), "the policy did not ask for it");
     assert!(report.reason.unwrap().contains("has already run"));
 }
 

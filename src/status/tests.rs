@@ -25,12 +25,12 @@ fn trouble_lasts_from_the_first_bad_end_and_is_explained_by_the_last() {
         ended("2026-11-22T03:00:00Z", RotationOutcome::Blocked, "second"),
         ended("2026-11-22T04:00:00Z", RotationOutcome::Skipped, "too soon"),
     ]);
-    let trouble = status.trouble.clone().unwrap();
+    let trouble = status.history.trouble().unwrap();
     assert_eq!(trouble.since, time("2026-11-21T03:00:00Z"));
-    assert_eq!((trouble.rotations, trouble.blocked), (2, true));
+    assert_eq!((trouble.rotations, trouble.kind), (2, TroubleKind::Blocked));
     assert_eq!(trouble.reason.as_deref(), Some("second"), "not why a later one was skipped");
     assert_eq!(status.last.as_ref().unwrap().outcome, RotationOutcome::Skipped);
-    assert_eq!(status.last_success(), Some(time("2026-11-20T03:00:00Z")));
+    assert_eq!(status.last_success().unwrap().at, time("2026-11-20T03:00:00Z"));
 }
 
 #[rstest]
@@ -42,8 +42,8 @@ fn only_a_success_ends_trouble(#[case] outcome: RotationOutcome, #[case] ends: b
         ended("2026-11-21T03:00:00Z", BAD, "why"),
         ended("2026-11-22T03:00:00Z", outcome, ""),
     ]);
-    assert_eq!(status.trouble.is_none(), ends);
-    assert_eq!(status.last_success.is_some(), ends);
+    assert_eq!(status.history.trouble().is_none(), ends);
+    assert_eq!(status.history.success().is_some(), ends);
 }
 
 #[test]
@@ -56,7 +56,8 @@ fn without_a_rotation_the_newest_completed_managed_snapshot_was_the_last_success
         foreign,
     ];
     let status = ServerStatus { ring: Some(ring(slots)), ..ServerStatus::default() };
-    assert_eq!(status.last_success(), Some(time("2026-11-21T03:00:00Z")));
+    let own = time("2026-11-21T03:00:00Z");
+    assert_eq!(status.last_success(), Some(Success { tick: Tick::at(own), at: own }));
     assert_eq!(ServerStatus::default().last_success(), None);
 }
 
@@ -156,9 +157,9 @@ fn what_ended_elsewhere_is_news_when_it_is_later_than_what_is_known() {
     let own =
         Ended { at: time("2026-11-23T03:00:00.123Z"), ..ended("2026-11-23T03:00:00Z", BAD, "why") };
     assert!(!statuses.hear_of(web, &own));
-    assert_eq!(statuses.of(web).trouble.unwrap().rotations, 1);
+    assert_eq!(statuses.of(web).history.trouble().unwrap().rotations, 1);
     assert!(statuses.hear_of(web, &ended("2026-11-23T03:00:01Z", GOOD, "")));
-    assert!(statuses.of(web).trouble.is_none());
+    assert!(statuses.of(web).history.trouble().is_none());
     assert!(!statuses.hear_of(web, &ended("2026-11-23T03:00:00Z", BAD, "late")));
     assert_eq!(statuses.of(web).last.unwrap().outcome, GOOD);
     assert_eq!(statuses.of(web).ended.each().map(|(_, count)| count).sum::<u32>(), 1);
@@ -172,5 +173,5 @@ fn a_server_that_left_the_configuration_is_forgotten() {
     statuses.remember(ServerId(102), &ended("2026-11-22T03:00:00Z", GOOD, ""));
     statuses.keep_only(|id| id == ServerId(102));
     assert_eq!(statuses.of(ServerId(101)), ServerStatus::default());
-    assert!(statuses.of(ServerId(102)).last_success.is_some());
+    assert!(statuses.of(ServerId(102)).last_success().is_some());
 }

@@ -1,7 +1,5 @@
 //! The statements: one set for SQLite and PostgreSQL.
 
-use std::collections::BTreeMap;
-
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -351,41 +349,60 @@ impl Database {
         read.map_err(|error| self.trouble(&error))
     }
 
-    /// The last rotation of each server up to `now`, and the last one that went well. What a clock
-    /// that was ahead wrote would hide all that came after it.
+    /// The rotations up to `now` that each server's health depends on. What a clock that was ahead wrote
+    /// would hide all that came after it.
     pub(super) async fn last_of_each_server(
         &mut self,
         now: Timestamp,
     ) -> Result<Vec<LastOfServer>, StoreError> {
-        let last = format!(
-            "SELECT {COLUMNS} FROM snapring_rotation
-             JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
-                   WHERE ended_at <= $1 GROUP BY server_id) AS newest
-             ON server_id = id AND ended_at = last"
-        );
         let good = RotationOutcome::GOOD.map(|good| format!("'{}'", good.as_str())).join(", ");
-        let last_good = format!(
-            "SELECT {COLUMNS} FROM snapring_rotation
-             JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
-                   WHERE outcome IN ({good}) AND ended_at <= $1
-                   GROUP BY server_id) AS newest
-             ON server_id = id AND ended_at = last
-             WHERE outcome IN ({good})"
+        let bad = format!(
+            "outcome IN ('{}', '{}') AND (cause IS NULL OR cause <> '{}')",
+            RotationOutcome::Failed.as_str(),
+            RotationOutcome::Blocked.as_str(),
+            KnownCause::Shutdown.as_str()
         );
-        let mut good = self.by_server(last_good, now).await?;
-        let last = self.by_server(last, now).await?;
-        let with_good = |(id, last)| LastOfServer { last, last_good: good.remove(&id) };
-        Ok(last.into_iter().map(with_good).collect())
+        let mut rotations = Vec::new();
+        for condition in ["1 = 1".to_owned(), format!("outcome IN ({good})"), bad] {
+            let last = format!(
+                "SELECT {COLUMNS} FROM snapring_rotation
+                 JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
+                       WHERE {condition} AND ended_at <= $1 GROUP BY server_id) AS newest
+                 ON server_id = id AND ended_at = last
+                 WHERE {condition}"
+            );
+            rotations.extend(self.rotations_until(last, now).await?);
+        }
+        // Few, as long as all is well.
+        let skips = format!(
+            "SELECT {COLUMNS} FROM
+               (SELECT {COLUMNS}, ROW_NUMBER() OVER
+                  (PARTITION BY server_id ORDER BY ended_at DESC, tick DESC) AS nth
+                FROM snapring_rotation WHERE cause = '{}' AND ended_at <= $1) AS skips
+             WHERE nth <= 2",
+            KnownCause::Hindered.as_str()
+        );
+        rotations.extend(self.rotations_until(skips, now).await?);
+        rotations.sort_by(|one, other| {
+            let key = |it: &PastRotation| (it.server_id, it.ended_at, it.tick, it.outcome.as_str());
+            key(one).cmp(&key(other))
+        });
+        rotations.dedup();
+        let servers = rotations.chunk_by(|one, other| one.server_id == other.server_id);
+        let of_server = |rotations: &[PastRotation]| {
+            let server_id = rotations.first()?.server_id;
+            Some(LastOfServer { server_id, rotations: rotations.to_vec() })
+        };
+        Ok(servers.filter_map(of_server).collect())
     }
 
-    async fn by_server(
+    async fn rotations_until(
         &mut self,
         query: String,
         now: Timestamp,
-    ) -> Result<BTreeMap<ServerId, PastRotation>, StoreError> {
+    ) -> Result<Vec<PastRotation>, StoreError> {
         let rows = self.rows(built(query).bind(now.as_millisecond())).await?;
-        let read = |row| rotation(row).map(|it| (it.server_id, it));
-        let read: Result<_, _> = rows.iter().map(read).collect();
+        let read: Result<_, _> = rows.iter().map(rotation).collect();
         read.map_err(|error| self.trouble(&error))
     }
 

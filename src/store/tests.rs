@@ -10,7 +10,9 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::config;
+use crate::health::{RotationHistory, TroubleKind};
 use crate::naming::{SnapshotId, Tick};
+use crate::report::KnownCause;
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::place::Address;
 
@@ -153,15 +155,58 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
         assert_eq!(ids(HistoryFilter { outcomes, ..both }).await, [1, 2]);
 
         let last = store.last_of_each_server().await;
-        let found = |id: u64| last.iter().find(|it| it.last.server_id.0 == id).unwrap();
+        let found = |id: u64| {
+            let of_server = last.iter().find(|it| it.server_id.0 == id).unwrap();
+            let outcomes = of_server.rotations.iter().map(|it| it.outcome.as_str());
+            outcomes.collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(last.len(), 3);
-        assert_eq!(found(1).last.outcome, RotationOutcome::Blocked);
-        assert_eq!(found(1).last_good.as_ref().unwrap().outcome, RotationOutcome::Rotated);
-        assert_eq!(found(2).last_good, None);
+        assert_eq!((found(1), found(2)), ("rotated blocked".to_owned(), "failed".to_owned()));
 
         store.close(LONG).await;
         assert_eq!(read(&ground.place, &none()).await.unwrap(), expected, "in the next life too");
         assert_eq!(store.health().lost(), 0);
+    }
+}
+
+/// What was skipped by the policy, or by a shutdown, hides none of the rest.
+#[tokio::test]
+async fn a_start_finds_the_rotations_that_tell_whether_servers_are_in_trouble() {
+    let caused = |outcome, cause| Report { known_cause: cause, ..report(1, outcome) };
+    let letter = |letter| match letter {
+        'r' => report(1, RotationOutcome::Rotated),
+        'f' => report(1, RotationOutcome::Failed),
+        'b' => report(1, RotationOutcome::Blocked),
+        'x' => caused(RotationOutcome::Failed, Some(KnownCause::Shutdown)),
+        'h' => caused(RotationOutcome::Skipped, Some(KnownCause::Hindered)),
+        _ => report(1, RotationOutcome::Skipped),
+    };
+    for ground in Ground::all().await {
+        for (story, kept, trouble) in [
+            ("rrr", "r", None),
+            ("rpxp", "rp", None),
+            ("rffbpxp", "rbp", Some(TroubleKind::Blocked)),
+            ("rhphhp", "rhhp", Some(TroubleKind::Skipped)),
+            ("hhrhp", "hrhp", None),
+            ("hhhf", "hhf", Some(TroubleKind::Failed)),
+        ] {
+            ground.database().await.execute("DELETE FROM snapring_rotation").await.unwrap();
+            let store = ground.open();
+            let mut hour = at("2026-11-25T03:00:01Z");
+            for report in story.chars().map(letter) {
+                store.record(&report, hour);
+                hour += SignedDuration::from_hours(1);
+            }
+            let [last] = store.last_of_each_server().await.try_into().unwrap();
+            assert_eq!(last.rotations.len(), kept.len(), "{story}: {last:?}");
+            for (past, kept) in last.rotations.iter().zip(kept.chars().map(letter)) {
+                assert_eq!((past.outcome, past.cause), (kept.outcome, kept.known_cause), "{story}");
+            }
+            let mut history = RotationHistory::default();
+            last.rotations.iter().for_each(|past| history.ended(&past.into()));
+            assert_eq!(history.trouble().map(|it| it.kind), trouble, "{story}");
+            store.close(LONG).await;
+        }
     }
 }
 
@@ -175,8 +220,8 @@ async fn what_a_clock_that_was_ahead_wrote_does_not_hide_what_came_after_it() {
         store.record(&report(2, RotationOutcome::Rotated), at("2036-11-25T03:00:01Z"));
         let last = store.last_of_each_server().await;
         assert_eq!(last.len(), 1, "{last:?}");
-        assert_eq!(last[0].last.outcome, RotationOutcome::Failed);
-        assert_eq!(last[0].last_good.as_ref().unwrap().outcome, RotationOutcome::Adopted);
+        let outcomes: Vec<_> = last[0].rotations.iter().map(|it| it.outcome).collect();
+        assert_eq!(outcomes, [RotationOutcome::Adopted, RotationOutcome::Failed]);
         store.close(LONG).await;
         assert_eq!(read_last(&ground.place, at("2026-11-25T12:00:00Z")).await.unwrap(), last);
     }

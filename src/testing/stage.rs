@@ -12,6 +12,7 @@ use crate::config::types::Settings;
 use crate::daemon::scheduler::{CronScheduler, Scheduler};
 use crate::daemon::view::{ServerView, View};
 use crate::daemon::{Daemon, Dependencies};
+use crate::health::Ended;
 use crate::naming::{SnapshotId, Tick};
 use crate::provider::client::Client;
 use crate::provider::credentials::Credentials;
@@ -20,7 +21,7 @@ use crate::ring::Holder;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider};
 use crate::snapshot::Status;
-use crate::status::{Ended, RingSeen, ServerStatus, SlotSeen};
+use crate::status::{RingSeen, ServerStatus, SlotSeen};
 
 /// A daemon on a provider in memory.
 pub(crate) struct Stage {
@@ -97,7 +98,7 @@ pub(crate) fn noon() -> Timestamp {
 
 pub(crate) fn ended(at: &str, outcome: RotationOutcome, reason: &str) -> Ended {
     let reason = (!reason.is_empty()).then(|| reason.into());
-    Ended { tick: Tick::at(time(at)), at: time(at), outcome, reason, interrupted: false }
+    Ended { tick: Tick::at(time(at)), at: time(at), outcome, reason, cause: None }
 }
 
 /// A server of which this is remembered, and nothing else known.
@@ -108,8 +109,8 @@ pub(crate) fn row(name: &str, lines: &str, remembered: &[Ended]) -> ServerView {
 pub(crate) fn numbered(id: u64, name: &str, lines: &str, remembered: &[Ended]) -> ServerView {
     let mut status = ServerStatus::default();
     remembered.iter().for_each(|ended| status.remember(ended));
-    let servers = settings(&server(id, name, lines)).servers;
-    ServerView { server: Arc::clone(&servers[0]), status, next: None }
+    let server = Arc::clone(&settings(&server(id, name, lines)).servers[0]);
+    ServerView::of(server, status, None, None, noon())
 }
 
 /// A slot that holds a snapshot.

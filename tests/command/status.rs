@@ -1,10 +1,14 @@
 //! `status` and `health`: with a daemon, without one, and with one that does not answer.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rstest::rstest;
 use serde_json::Value;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::machine::{Machine, WEB};
 
@@ -121,6 +125,68 @@ async fn a_daemon_learns_of_what_a_person_rotated_by_hand() {
     let shown: Vec<&Value> = names().map(|snapshot| &snapshot["name"]).collect();
     assert_eq!(shown, machine.names(WEB).iter().collect::<Vec<_>>());
     assert_eq!(daemon.events("heard").len(), 1);
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A person's `rotate` waits for a snapshot that never comes, and has the server meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_another_process_holds_for_two_ticks_is_in_trouble_everywhere() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
+    let hook = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&hook).await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dense = "[[server]]\nid = 101\nname = \"web\"\nkeep = 3\nschedule = \"*/2 * * * * *\"\n\
+                 min_interval = \"0s\"\n";
+    let notify = format!("[[notify]]\nurl = \"{}\"\n", hook.uri());
+    machine.configure(&format!("[http]\nlisten = \"{free}\"\n{dense}{notify}"));
+    let mut holder = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    machine.until("the create", || machine.names(WEB).len() == 1).await;
+    let daemon = machine.daemon();
+    machine.until("two ticks", || daemon.rotations("skipped") >= 2).await;
+
+    let pid = format!("`snapring rotate`, pid {}, since ", holder.pid());
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    let web = line(&out, "web");
+    assert!(web.contains(" skipped ") && web.contains(&pid), "{out}");
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert_eq!(code, 2, "{out}");
+    assert!(out.contains("never had a success") && out.contains(&pid), "{out}");
+    let (_, out, _) = machine.run(&["status", "--json"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["servers"][0]["state"], "skipped");
+    assert_eq!(document["totals"]["skipped"], 1);
+    let metrics = get(free, "/metrics");
+    assert!(metrics.contains("\nsnapring_trouble{server=\"web\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\nsnapring_stale{server=\"web\"} "), "{metrics}");
+    let levels: Vec<Value> =
+        daemon.events("rotation").iter().take(2).map(|it| it["level"].clone()).collect();
+    assert_eq!(levels, ["INFO", "WARN"]);
+
+    let mut notices = Vec::new();
+    while notices.is_empty() {
+        machine.clock.sleep(Duration::from_millis(100)).await;
+        notices = hook.received_requests().await.unwrap();
+    }
+    let notice: Value = serde_json::from_slice(&notices[0].body).unwrap();
+    assert_eq!(notice["title"], "snapring: web was skipped twice");
+    assert!(notice["subjects"][0]["message"].as_str().unwrap().contains(&pid), "{notice}");
+
+    // A daemon that starts now knows of it.
+    drop(daemon);
+    machine.configure(&format!("[http]\nlisten = \"{free}\"\n{SERVERS}"));
+    let _daemon = machine.daemon();
+    machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+    let (code, out, _) = machine.run(&["status", "web"]);
+    assert!(code == 1 && line(&out, "web").contains(" skipped "), "{out}");
+    holder.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -154,7 +154,11 @@ fn judge(server: &ServerRecord, now: Timestamp, max_age: Duration) -> Option<(Le
         None if server.state.is_trouble() => {
             Some((Level::Critical, format!("{name}: never had a success{reason}")))
         }
-        None => Some((Level::Unknown, format!("{name}: no success is known yet"))),
+        None => {
+            let waiting = server.waiting.as_ref().map(|waiting| waiting.reason.as_str());
+            let words = waiting.unwrap_or("no success is known yet");
+            Some((Level::Unknown, format!("{name}: {words}")))
+        }
         Some(_) if server.state.is_trouble() => {
             Some((Level::Warning, format!("{name}: {}{reason}", server.state.as_str())))
         }

@@ -160,7 +160,7 @@ impl Rotation {
         }
         match step {
             Step::Adopt(snapshot) => self.adopt(snapshot, ring, now),
-            Step::Skip(skip) => self.give_up(End::Skipped(skip.to_string()), now),
+            Step::Skip(skip) => self.give_up(skip, now),
             Step::Blocked(blocked) => {
                 let mut reasons = vec![blocked.to_string()];
                 reasons.append(&mut self.stuck);

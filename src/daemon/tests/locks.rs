@@ -4,8 +4,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::call::Operation;
+use crate::health::{ServerHealth, TroubleKind};
 use crate::naming::SnapshotId;
 use crate::rotation::lock::RestoreAnswer;
+use crate::testing::notes::Notes;
 
 const WEB: ServerId = ServerId(101);
 
@@ -105,6 +107,49 @@ async fn a_tick_that_is_overtaken_by_the_next_one_while_it_waits_is_skipped_and_
     shared.seconds(20 * 60).await;
     assert_eq!(shared.stage.told(), ["101 skipped", "101 rotated"]);
     assert_eq!(shared.created()[0].1, "snapring-20261123T020000Z");
+}
+
+/// One skip may be chance. From the second in a row on the server is in trouble, until a rotation ends well.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_another_process_holds_for_two_ticks_is_in_trouble() {
+    let notes = Notes::default();
+    let _listening = notes.listen();
+    let shared = Shared::at("2026-11-23T00:59:00Z", "0 * * * *").await;
+    let row = || shared.daemon.as_ref().unwrap().view().rows().remove(0);
+    let claim = shared.process().claim(WEB).unwrap();
+    shared.seconds(90 * 60).await;
+    assert_eq!(shared.stage.told(), ["101 skipped"]);
+    assert_eq!(row().health, ServerHealth::Waiting);
+    shared.stage.pass(1).await;
+    assert_eq!(shared.stage.told(), ["101 skipped"; 2]);
+    let health = row().health;
+    let trouble = health.trouble().unwrap();
+    assert_eq!((trouble.kind, trouble.rotations), (TroubleKind::Skipped, 2));
+    assert_eq!(trouble.since.to_string().get(..16), Some("2026-11-23T02:00"));
+    let reason = trouble.reason.as_deref().unwrap();
+    assert!(reason.contains("another snapring process on this machine"), "{reason}");
+    drop(claim);
+    shared.seconds(20 * 60).await;
+    assert_eq!(shared.stage.told(), ["101 skipped", "101 skipped", "101 rotated"]);
+    assert_eq!(row().health, ServerHealth::Ok);
+    let levels: Vec<String> =
+        notes.of("rotation").iter().map(|(level, _)| level.to_string()).collect();
+    assert_eq!(levels, ["INFO", "WARN", "INFO"]);
+}
+
+/// A person who asks is told at once, and no tick is lost.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_asks_for_while_a_rotation_runs_is_no_trouble() {
+    let shared = Shared::at("2026-11-23T12:00:00Z", "0 3 * * *").await;
+    let daemon = shared.daemon.as_ref().unwrap();
+    for _ in 0..4 {
+        daemon.rotate_all().await;
+        shared.seconds(2).await;
+    }
+    assert_eq!(shared.stage.told(), ["101 skipped"; 3]);
+    assert_eq!(daemon.view().rows()[0].health, ServerHealth::Waiting);
+    shared.stage.pass(1).await;
+    assert_eq!(daemon.view().rows()[0].health, ServerHealth::Ok);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,8 @@ fn told(reports: &[Report]) -> Vec<Bundle> {
     let mut states = States::new([WEB, DB], []);
     let mut notices = Vec::new();
     for (nth, report) in reports.iter().enumerate() {
-        notices.extend(states.take(report, at(10 * i64::try_from(nth).unwrap())));
+        let news = states.take(report, at(10 * i64::try_from(nth).unwrap()));
+        notices.extend(news.into_iter().filter(|it| !it.goes_on));
     }
     let last = at(10 * i64::try_from(reports.len() - 1).unwrap());
     bundles(notices, last + jiff::SignedDuration::from_secs(10), 0)

@@ -13,7 +13,8 @@ fn read(servers: u64, reports: &[Report]) -> Vec<String> {
     let mut states = States::new((1..=servers).map(ServerId).chain([WEB, DB]), []);
     let mut notices = Vec::new();
     for (minute, report) in reports.iter().enumerate() {
-        notices.extend(states.take(report, at(i64::try_from(minute).unwrap())));
+        let news = states.take(report, at(i64::try_from(minute).unwrap()));
+        notices.extend(news.into_iter().filter(|it| !it.goes_on));
     }
     let told = |it: &Bundle| format!("{}\n{}", it.title(), it.text());
     bundles(notices, at(999), 0).iter().map(told).collect()
@@ -105,7 +106,8 @@ proptest! {
                 1 | 2 => failed(server, &words.repeat(80)),
                 _ => ended(server, RotationOutcome::Rotated),
             };
-            notices.extend(states.take(&report, at(i64::try_from(minute).unwrap())));
+            let news = states.take(&report, at(i64::try_from(minute).unwrap()));
+            notices.extend(news.into_iter().filter(|it| !it.goes_on));
         }
         let bundles = bundles(notices.clone(), at(999), 0);
         let mut subjects: Vec<NoticeSubject> = notices.iter().map(|it| it.subject.clone()).collect();

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::notify::tests::{DB, WEB, at, ended, refused};
-use crate::report::KnownCause;
+use crate::health::{Age, RotationHistory};
+use crate::notify::tests::{DB, WEB, at, ended, hindered, refused};
+use crate::report::{KnownCause, PastRotation};
 
 /// What a letter of a story comes to.
 fn report(server: ServerId, letter: char) -> Report {
@@ -13,6 +14,7 @@ fn report(server: ServerId, letter: char) -> Report {
         'r' => ended(server, RotationOutcome::Rotated),
         'a' => ended(server, RotationOutcome::Adopted),
         's' => ended(server, RotationOutcome::Skipped),
+        'h' => hindered(server),
         'b' => ended(server, RotationOutcome::Blocked),
         'f' => ended(server, RotationOutcome::Failed),
         't' => refused(server, KnownCause::Token),
@@ -27,7 +29,8 @@ fn told(states: &mut States, story: &str) -> Vec<String> {
     for (minute, letter) in story.chars().filter(|it| *it != ' ').enumerate() {
         let server = if letter.is_uppercase() { DB } else { WEB };
         let report = report(server, letter.to_ascii_lowercase());
-        for notice in states.take(&report, at(i64::try_from(minute).unwrap())) {
+        let news = states.take(&report, at(i64::try_from(minute).unwrap()));
+        for notice in news.iter().filter(|it| !it.goes_on) {
             let whose = match &notice.subject {
                 NoticeSubject::Account => "account",
                 NoticeSubject::Server { name, .. } => name,
@@ -54,19 +57,60 @@ fn told(states: &mut States, story: &str) -> Vec<String> {
 #[case::nor_the_end_of_one("fxr", &["web failure", "web recovery"])]
 #[case::a_token_hides_no_failure("ftf r", &["web failure", "account failure", "account recovery", "web recovery"])]
 #[case::a_failing_server_says_nothing_of_the_token("tTf", &["account failure", "web failure"])]
+#[case::one_skip_is_chance("rh r", &[])]
+#[case::two_in_a_row_are_told_once("rhhhh r", &["web failure", "web recovery"])]
+#[case::skips_of_a_failing_server_are_no_news("fhhh r", &["web failure", "web recovery"])]
+#[case::one_skip_while_the_token_is_refused("th r", &["account failure", "account recovery"])]
 fn a_change_is_told_once(#[case] story: &str, #[case] expected: &[&str]) {
     let mut states = States::new([WEB, DB], []);
     assert_eq!(told(&mut states, story), expected);
 }
 
+fn last_of(server: ServerId, letters: &str) -> LastOfServer {
+    let past = |(minute, letter)| PastRotation::of(&report(server, letter), at(minute));
+    LastOfServer { server_id: server, rotations: (-9..).zip(letters.chars()).map(past).collect() }
+}
+
 #[test]
 fn a_restart_neither_repeats_a_failure_nor_loses_the_recovery() {
-    let mut states = States::new([WEB, DB], [(WEB, false), (DB, true)]);
+    let mut states = States::new([WEB, DB], [last_of(WEB, "rf"), last_of(DB, "fr")]);
     assert_eq!(states.failing(), Failing { servers: 1, account: false });
     assert_eq!(told(&mut states, "ff F"), ["db failure"]);
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(9)).try_into().unwrap();
     assert_eq!(news.event, NoticeKind::Recovery);
     assert_eq!(news.trouble, Some(FailingSince { since: None, failed: 2 }));
+}
+
+/// What was skipped since, and a shutdown, hide no failure that came before them.
+#[rstest]
+#[case("rfs", 1)]
+#[case("rfx", 1)]
+#[case("rh", 0)]
+#[case("rhh", 1)]
+#[case("rt", 0)]
+fn a_restart_knows_who_was_in_trouble(#[case] before: &str, #[case] failing: usize) {
+    let states = States::new([WEB], [last_of(WEB, before), last_of(DB, "f")]);
+    assert_eq!(states.failing().servers, failing);
+}
+
+#[test]
+fn a_success_that_is_too_old_is_told_once_and_so_is_the_recovery() {
+    let text = crate::testing::stage::server(WEB.0, "web", "");
+    let server = crate::testing::stage::settings(&text).servers.remove(0);
+    let mut states = States::new([WEB], []);
+    let age = Age { server: &server, success: None, since: Some(at(0)), is_under_way: false };
+    let days = |days: i64| RotationHistory::default().health(&age, at(days * 24 * 60));
+    assert_eq!(days(2), crate::health::ServerHealth::Waiting);
+    let health = days(3);
+    let stale = health.trouble().unwrap();
+    let news = states.take_stale(&server, stale, at(9)).unwrap();
+    assert_eq!((news.event, news.rotation), (NoticeKind::Failure, None));
+    assert_eq!(news.trouble, Some(FailingSince { since: Some(stale.since), failed: 0 }));
+    assert!(news.words.starts_with("no rotation has ended well since"), "{}", news.words);
+    assert!(states.take_stale(&server, stale, at(10)).unwrap().goes_on);
+    assert_eq!(told(&mut states, "sf r"), ["web recovery"], "a failure is no news any more");
+    states.configure([DB]);
+    assert_eq!(states.take_stale(&server, stale, at(11)), None, "not configured");
 }
 
 #[test]
@@ -94,7 +138,7 @@ fn a_server_that_leaves_is_forgotten_and_its_last_report_is_no_news() {
 }
 
 fn stories() -> impl Strategy<Value = Vec<(u64, char)>> {
-    let letter = prop::sample::select("raasbfffttx".chars().collect::<Vec<_>>());
+    let letter = prop::sample::select("raasbfffhhhttx".chars().collect::<Vec<_>>());
     prop::collection::vec((1..=4_u64, letter), 0..120)
 }
 
@@ -113,7 +157,7 @@ proptest! {
             let server = ServerId(server);
             let report = report(server, letter);
             let news = states.take(&report, at(i64::try_from(minute).unwrap()));
-            for notice in &news {
+            for notice in news.iter().filter(|it| !it.goes_on) {
                 let subject = match &notice.subject {
                     NoticeSubject::Account => None,
                     NoticeSubject::Server { id, .. } => Some(*id),

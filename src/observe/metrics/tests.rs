@@ -78,6 +78,9 @@ async fn every_line_is_of_the_format_and_the_last_one_ends_it() {
 #[case("snapring_duplicate_ticks{server=\"db-01\"}", Some(0.0))]
 #[case("snapring_snapshot_newest_timestamp_seconds{server=\"web \\\"01\\\"\\\\\"}", None)]
 #[case("snapring_config_last_reload_successful", Some(1.0))]
+#[case("snapring_trouble{server=\"db-01\"}", Some(1.0))]
+#[case("snapring_trouble{server=\"web \\\"01\\\"\\\\\"}", Some(0.0))]
+#[case("snapring_stale{server=\"db-01\"}", Some(0.0))]
 #[case("snapring_store_up", Some(1.0))]
 #[case("snapring_log_lost_lines_total", Some(0.0))]
 #[case(concat!("snapring_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), Some(1.0))]
@@ -104,6 +107,7 @@ async fn of_what_is_not_known_there_is_no_sample() {
     assert!(!of_db("snapring_last_success_timestamp_seconds"), "it never had one");
     assert!(!of_db("snapring_snapshot_newest_timestamp_seconds"));
     assert!(!text.contains("snapring_next_tick_timestamp_seconds{server=\"old\"}"), "disabled");
+    assert!(!text.contains("snapring_trouble{server=\"old\"}"), "disabled");
     assert!(!text.contains("snapring_slots{server=\"old\""), "never listed");
     assert!(!text.contains("snapring_duplicate_ticks{server=\"old\""), "never listed");
 }

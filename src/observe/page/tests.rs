@@ -29,7 +29,7 @@ fn page(rows: Vec<ServerView>, query: &Query) -> String {
     Page::of(found, &daemon(), query, noon()).render().unwrap()
 }
 
-fn good(at: &str) -> crate::status::Ended {
+fn good(at: &str) -> crate::health::Ended {
     ended(at, RotationOutcome::Rotated, "")
 }
 
@@ -94,13 +94,13 @@ fn the_pages_have_bounds(
 #[test]
 fn a_page_shows_its_part_and_its_links_keep_what_was_asked_for() {
     let rows = || (1..=130).map(|id| numbered(id, &format!("web-{id:03} &"), "", &[])).collect();
-    let asked = query("web &", Some(ServerState::Unknown), 2);
+    let asked = query("web &", Some(ServerState::Waiting), 2);
     assert!(!page(rows(), &asked).contains("<article"), "no name holds that");
-    let asked = query("web", Some(ServerState::Unknown), 2);
+    let asked = query("web", Some(ServerState::Waiting), 2);
     let page = page(rows(), &asked);
     let shown = between(&page, "<article id=\"server-", "\"");
     assert_eq!((shown.len(), shown[0], shown[59]), (60, "61", "120"));
-    assert!(page.contains("/?q=web&#38;state=unknown&#38;page=3"), "{page}");
+    assert!(page.contains("/?q=web&#38;state=waiting&#38;page=3"), "{page}");
     assert_eq!(Pages::of(130, &query("a&b=c", None, 1)).after.unwrap(), "/?q=a%26b%3Dc&page=2");
 }
 
@@ -125,7 +125,7 @@ fn the_headline_is_the_one_thing_to_know(
     let states = servers.iter().map(|server| match *server {
         "ok" => ServerState::Ok,
         "failed" => ServerState::Failed,
-        _ => ServerState::Unknown,
+        _ => ServerState::Waiting,
     });
     let headline = Headline::of(Totals::of(states), &daemon);
     assert_eq!((headline.words.as_str(), headline.class), (words, class));
@@ -142,7 +142,7 @@ fn trouble_is_told_with_its_reason_and_since_when_though_a_tick_was_skipped_sinc
             ended("2026-11-22T03:10:00Z", RotationOutcome::Skipped, "too soon"),
         ],
     );
-    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Failed), noon());
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Failed, None), noon());
     let error = "the disk is full (2 times since 2026-11-21 03:00:00 UTC)";
     assert_eq!(card.error.as_deref(), Some(error));
     assert_eq!(card.last_outcome, "skipped: too soon");
@@ -150,8 +150,9 @@ fn trouble_is_told_with_its_reason_and_since_when_though_a_tick_was_skipped_sinc
 
 #[test]
 fn a_card_changes_its_key_with_its_facts_and_not_with_time() {
-    let key =
-        |row: &ServerView, now| ServerCard::of(&ServerRecord::of(row, ServerState::Ok), now).key;
+    let key = |row: &ServerView, now| {
+        ServerCard::of(&ServerRecord::of(row, ServerState::Ok, None), now).key
+    };
     let at_night = row("web-01", "", &[good("2026-11-23T03:00:00Z")]);
     let later = noon() + jiff::SignedDuration::from_hours(5);
     assert_eq!(key(&at_night, noon()), key(&at_night, later));
@@ -168,7 +169,7 @@ fn a_ring_is_drawn_as_its_slots_in_order_and_told_in_words() {
         managed(3, "2026-11-22T03:00:00Z", Status::Failed),
         managed(4, "2026-11-23T12:00:00Z", Status::InProgress),
     ]));
-    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok), noon()).ring.unwrap();
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok, None), noon()).ring.unwrap();
     let classes: Vec<&str> = card.slots.iter().map(|slot| slot.class.as_str()).collect();
     let expected = ["foreign", "pinned", "managed broken", "managed in_progress", "free", "free"];
     assert_eq!(classes, expected);
@@ -191,7 +192,7 @@ fn a_ring_is_drawn_as_its_slots_in_order_and_told_in_words() {
 fn a_ring_of_very_many_slots_is_told_and_not_drawn() {
     let mut row = row("web-01", "cap = 1000", &[]);
     row.status.ring = Some(ring(vec![managed(1, "2026-11-23T03:00:00Z", Status::Completed)]));
-    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok), noon()).ring.unwrap();
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok, None), noon()).ring.unwrap();
     assert!(card.slots.is_empty());
     assert_eq!(card.words, "1 managed, 999 free");
 }
@@ -204,7 +205,7 @@ fn a_ring_says_that_a_tick_has_several_snapshots(#[case] count: u64, #[case] wor
     let mut row = row("web-01", "", &[]);
     let slots = (1..=count).map(|id| managed(id, "2026-11-23T03:00:00Z", Status::Completed));
     row.status.ring = Some(ring(slots.collect()));
-    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok), noon()).ring.unwrap();
+    let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Ok, None), noon()).ring.unwrap();
     assert_eq!(card.words, words);
 }
 

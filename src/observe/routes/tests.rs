@@ -61,7 +61,7 @@ async fn each_path_answers_get_and_head_and_nothing_that_could_change_anything(
 #[case(
     "/?state=odd",
     StatusCode::BAD_REQUEST,
-    "state is one of failed, blocked, unknown, ok, disabled"
+    "state is one of failed, blocked, skipped, stale, waiting, ok, disabled"
 )]
 #[case("/?page=0", StatusCode::BAD_REQUEST, "page is a number from 1")]
 #[case("/?page=-1", StatusCode::BAD_REQUEST, "page is a number from 1")]

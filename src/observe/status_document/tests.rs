@@ -1,8 +1,10 @@
 use rstest::rstest;
 
 use super::*;
+use crate::health::Ended;
+use crate::report::KnownCause;
 use crate::snapshot::Status;
-use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot};
+use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot, time};
 
 const NIGHT: &str = "2026-11-23T03:00:00Z";
 
@@ -31,7 +33,7 @@ fn those_in_trouble_come_first_then_by_name() {
     let found = Found::among(fleet(), &StatusFilter::default());
     assert_eq!(names(&found), ["db", "web-02", "mail", "fresh", "Web-01", "zeta", "old"]);
     let states: Vec<&str> = found.rows.iter().map(|(state, _)| state.as_str()).collect();
-    assert_eq!(states, ["failed", "failed", "blocked", "unknown", "ok", "ok", "disabled"]);
+    assert_eq!(states, ["failed", "failed", "blocked", "waiting", "ok", "ok", "disabled"]);
 }
 
 #[rstest]
@@ -50,17 +52,26 @@ fn a_filter_takes_some_and_counts_all(
 ) {
     let found = Found::among(fleet(), &StatusFilter { words: words.to_owned(), state });
     assert_eq!(names(&found), expected);
-    let totals = Totals { servers: 7, failed: 2, blocked: 1, unknown: 1, ok: 2, disabled: 1 };
+    let totals = Totals {
+        servers: 7,
+        failed: 2,
+        blocked: 1,
+        waiting: 1,
+        skipped: 0,
+        stale: 0,
+        ok: 2,
+        disabled: 1,
+    };
     assert_eq!(found.totals, totals);
     let sum: usize = ServerState::ALL.into_iter().map(|state| totals.count(state)).sum();
     assert_eq!(sum, totals.servers);
 }
 
 #[rstest]
-#[case(&[], ServerState::Unknown)]
+#[case(&[], ServerState::Waiting)]
 #[case(&[RotationOutcome::Rotated], ServerState::Ok)]
 #[case(&[RotationOutcome::Adopted], ServerState::Ok)]
-#[case(&[RotationOutcome::Skipped], ServerState::Unknown)]
+#[case(&[RotationOutcome::Skipped], ServerState::Waiting)]
 #[case(&[RotationOutcome::Rotated, RotationOutcome::Skipped], ServerState::Ok)]
 #[case(&[RotationOutcome::Failed, RotationOutcome::Skipped], ServerState::Failed)]
 #[case(&[RotationOutcome::Failed, RotationOutcome::Blocked], ServerState::Blocked)]
@@ -73,6 +84,54 @@ fn a_server_is_as_its_last_rotations_left_it(
     let remembered: Vec<_> = outcomes.iter().map(|outcome| ended(NIGHT, *outcome, "")).collect();
     assert_eq!(state(&row("web-01", "", &remembered)), expected);
     assert_eq!(state(&row("web-01", "enabled = false", &remembered)), ServerState::Disabled);
+}
+
+/// Each with how many hours before noon: the schedule is a daily one.
+#[rstest]
+#[case::one_skip("rotated 9 hindered 1", ServerState::Ok)]
+#[case::two("rotated 9 hindered 2 hindered 1", ServerState::Skipped)]
+#[case::after_a_failure("failed 9 hindered 2 hindered 1", ServerState::Skipped)]
+#[case::old("rotated 48", ServerState::Ok)]
+#[case::too_old("rotated 49", ServerState::Stale)]
+#[case::failed_and_too_old("rotated 99 failed 50", ServerState::Failed)]
+fn trouble_is_more_than_a_failure(#[case] history: &str, #[case] expected: ServerState) {
+    let words: Vec<&str> = history.split(' ').collect();
+    let remembered = words.chunks(2).map(|chunk| {
+        let at = noon() - jiff::SignedDuration::from_hours(chunk[1].parse().unwrap());
+        let outcome = RotationOutcome::parse(chunk[0]);
+        let cause = outcome.is_none().then_some(KnownCause::Hindered);
+        let outcome = outcome.unwrap_or(RotationOutcome::Skipped);
+        Ended { cause, ..ended(&at.to_string(), outcome, "why") }
+    });
+    let row = row("web-01", "", &remembered.collect::<Vec<_>>());
+    assert_eq!(state(&row), expected);
+    let record = ServerRecord::of(&row, expected, None);
+    assert_eq!(record.trouble.is_some(), expected.is_trouble());
+    assert_eq!(record.waiting, None);
+}
+
+#[test]
+fn a_server_that_was_not_rotated_yet_says_since_when_it_waits() {
+    let row = row("web-01", "timezone = \"Europe/Berlin\"", &[]);
+    let waiting = |started| ServerRecord::of(&row, state(&row), started).waiting.unwrap();
+    let since = Some(time("2026-11-23T14:02:00Z"));
+    let reason = "not rotated since the start at 2026-11-23 15:02:00 CET".to_owned();
+    assert_eq!(waiting(since), WaitingStatus { since, reason });
+    assert_eq!(waiting(None).reason, "no rotation is known");
+}
+
+/// `unknown` is what a daemon says that was started before the upgrade.
+#[test]
+fn a_document_of_an_older_daemon_is_read() {
+    let found = Found::among(fleet(), &StatusFilter::default());
+    let document = StatusDocument::of(&found, None, noon());
+    let mut json =
+        serde_json::to_string(&document).unwrap().replace("\"waiting\":1", "\"unknown\":1");
+    json = json.replace("\"skipped\":0,\"stale\":0,", "");
+    json = json.replace("\"state\":\"waiting\"", "\"state\":\"unknown\"");
+    json = json.replace("\"waiting\":null,", "");
+    assert!(!json.contains("\"stale\"") && json.contains("\"unknown\""), "{json}");
+    assert_eq!(serde_json::from_str::<StatusDocument>(&json).unwrap(), document);
 }
 
 #[test]

@@ -10,9 +10,9 @@ use jiff::tz::TimeZone;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::moment::shown;
 use crate::naming::ServerId;
 use crate::rotation::lock::open_creates::{Directory, NoteKind};
-use crate::rotation::lock::restoring::shown;
 use crate::rotation::lock::{Claim, Exclusion};
 
 /// A process with more claims than this leaves no notes: a fleet would cost thousands of files.

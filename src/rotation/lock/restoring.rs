@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::rotation::lock::open_creates::{NoteKind, Records};
 use crate::rotation::lock::{Claim, Exclusion};
@@ -82,11 +83,6 @@ impl Restoring {
         };
         format!("{what}; nothing else starts before {until}")
     }
-}
-
-/// A time in a message.
-pub(super) fn shown(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 /// What is noted of a restore.

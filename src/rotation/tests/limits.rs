@@ -1,6 +1,7 @@
 //! Where a rotation gives up, and where it does not yet; and what it says of itself.
 
 use super::*;
+use crate::health::TroubleKind;
 use crate::testing::notes::Notes;
 
 /// A hook runner that notes what hooks are told, and does something to the provider meanwhile.
@@ -279,21 +280,23 @@ fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
     let notes = Notes::default();
     let _listening = notes.listen();
     let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
-    for outcome in [
-        RotationOutcome::Rotated,
-        RotationOutcome::Adopted,
-        RotationOutcome::Skipped,
-        RotationOutcome::Blocked,
-        RotationOutcome::Failed,
-    ] {
+    for outcome in RotationOutcome::ALL {
         let mut report = Report::without_steps(outcome, WEB, "web-01", tick, "why".to_owned());
-        event::log(&report);
+        event::log(&report, Some(TroubleKind::Failed));
         report.known_cause = Some(KnownCause::Token);
-        event::log(&report);
-        assert_eq!(
-            outcome.is_good(),
-            matches!(outcome, RotationOutcome::Rotated | RotationOutcome::Adopted)
-        );
+        event::log(&report, Some(TroubleKind::Failed));
+    }
+    let skipped = RotationOutcome::Skipped;
+    let by_policy = Report::without_steps(skipped, WEB, "web-01", tick, "why".to_owned());
+    let known_cause = Some(KnownCause::Hindered);
+    let hindered = Report { known_cause, ..by_policy.clone() };
+    for (report, trouble) in [
+        (&by_policy, Some(TroubleKind::Skipped)),
+        (&hindered, None),
+        (&hindered, Some(TroubleKind::Failed)),
+        (&hindered, Some(TroubleKind::Skipped)),
+    ] {
+        event::log(report, trouble);
     }
     let told: Vec<String> = notes
         .of("rotation")
@@ -316,6 +319,10 @@ fn a_rotations_event_is_as_loud_as_its_outcome_and_says_all() {
             line("ERROR", "blocked"),
             line("ERROR", "failed"),
             line("WARN", "failed"),
+            line("INFO", "skipped"),
+            line("INFO", "skipped"),
+            line("INFO", "skipped"),
+            line("WARN", "skipped"),
         ]
     );
 }

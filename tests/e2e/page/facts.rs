@@ -25,7 +25,7 @@ async fn tells_all(browser: &Browser) {
     let expected = ["shop-01", "build-01", "files-01", MARKUP, "db-01", "web-01", "old-01"];
     assert_eq!(names, expected, "a name that looks like HTML is text, too");
     let states = browser.texts("article .state").await;
-    assert_eq!(states, ["failed", "blocked", "unknown", "ok", "ok", "ok", "disabled"]);
+    assert_eq!(states, ["failed", "blocked", "waiting", "ok", "ok", "ok", "disabled"]);
     let broken = browser.client.find_all(Locator::Css("article img, article i")).await.unwrap();
     assert!(broken.is_empty(), "markup from outside has become elements");
 

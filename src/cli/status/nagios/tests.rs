@@ -48,7 +48,7 @@ fn document(servers: &[(&str, &str)]) -> StatusDocument {
 #[case::never(&[("web", "blocked 1h")], Level::Critical,
     "SNAPRING CRITICAL - web: never had a success (no room) | servers=1 trouble=1;0")]
 #[case::nothing_known(&[("web", "")], Level::Unknown,
-    "SNAPRING UNKNOWN - web: no success is known yet | servers=1 trouble=0;0")]
+    "SNAPRING UNKNOWN - web: no rotation is known | servers=1 trouble=0;0")]
 #[case::disabled_ones_do_not_count(&[("web", "ok 1h"), ("old", "disabled")], Level::Ok,
     "SNAPRING OK - 1 server, the oldest success 1h ago (web) | servers=1 trouble=0;0 oldest_success=3600s;;93600;0")]
 fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[case] line: &str) {
