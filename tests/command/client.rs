@@ -31,7 +31,7 @@ async fn client(server: &MockServer) -> Client {
 /// The class of a listing that is answered so, and the message.
 async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
     let server = MockServer::start().await;
-    Mock::given(any()).respond_with(answer).mount(&server).await;
+    Mock::given(path("/api/v1/snapshots/")).respond_with(answer).mount(&server).await;
     let client = client(&server).await;
     // Less than the shortest wait before another attempt.
     let scope = CallContext::until(client.clock().now().uptime + Duration::from_secs(1));
@@ -80,8 +80,8 @@ async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
 async fn a_token_that_the_provider_repeats_is_taken_out_of_the_message() {
     let body = serde_json::json!({ "detail": format!("bad token {TOKEN}\nfake line") });
     let (outcome, message) = listing_answered(ResponseTemplate::new(403).set_body_json(body)).await;
-    assert_eq!(outcome, Outcome::Unauthorized);
-    assert_eq!(message, "list unauthorized (403): bad token [token] fake line");
+    assert_eq!(outcome, Outcome::Forbidden);
+    assert_eq!(message, "list forbidden (403): bad token [token] fake line");
 }
 
 #[tokio::test]
@@ -94,6 +94,7 @@ async fn each_answer_has_its_class() {
         (400, Outcome::Rejected),
         (401, Outcome::Unauthorized),
         (402, Outcome::Rejected),
+        (403, Outcome::Forbidden),
         (404, Outcome::NotFound),
         (408, Outcome::Busy),
         (409, Outcome::Busy),
