@@ -248,6 +248,13 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
     if token.is_empty() {
         return Err(unusable("is empty"));
     }
+    let is_quote = |it: char| matches!(it, '"' | '\'' | '`');
+    if token.starts_with(is_quote) || token.ends_with(is_quote) {
+        return Err(unusable("stands in quotes: take them off"));
+    }
+    if token.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case("bearer")) {
+        return Err(unusable("begins with `Bearer`: only the token belongs there"));
+    }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(unusable("holds white space or characters that no token has"));
     }
@@ -398,6 +405,22 @@ mod tests {
         *credentials.refreshed_at.lock().unwrap() = None;
         assert!(Arc::clone(&credentials).refresh_in_time(&clock).await.is_err());
         assert!(!credentials.is_reading.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn what_is_pasted_around_a_token_is_named() {
+        let problem = |text: &str| {
+            let credentials = Credentials::known(SecretString::from(text));
+            credentials.token().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        for quoted in ["\"vps_x\"", "'vps_x'", "`vps_x`\n", "\"vps_x"] {
+            assert!(problem(quoted).contains("stands in quotes"), "{quoted}");
+        }
+        for text in ["Bearer vps_x", "bearer: vps_x", "\"Bearer vps_x\""] {
+            let told = problem(text);
+            assert!(told.contains("`Bearer`") || told.contains("quotes"), "{text}: {told}");
+        }
+        assert_eq!(problem("vps_bearer\n"), "");
     }
 
     #[test]

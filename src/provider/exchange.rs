@@ -406,9 +406,9 @@ impl Exchange {
     }
 
     /// What a throttled call means for others on the account.
-    fn heed(&self, failure: &mut Failure, attempt: u32, scope: &CallContext) -> Option<News> {
+    fn heed(&self, failure: &mut Failure, attempt: u32, scope: &CallContext) -> News {
         if failure.outcome != Outcome::Throttled {
-            return None;
+            return News::default();
         }
         let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
         let own_guess = retry::backoff(self).take(tries).last().unwrap_or_default();
@@ -420,7 +420,7 @@ impl Exchange {
     }
 
     /// Tells the log what concerns more than one call, once.
-    fn tell(&self, failure: &Failure, news: Option<News>, scope: &CallContext) {
+    fn tell(&self, failure: &Failure, news: News, scope: &CallContext) {
         // A token that may list single servers only is none the worse for it.
         if failure.outcome == Outcome::Unauthorized
             && scope.server.is_some()
@@ -437,26 +437,25 @@ impl Exchange {
             );
         }
         let now = self.clock.now();
-        match news {
-            Some(News::Account(until)) => tracing::warn!(
+        if let Some(until) = news.caller {
+            let subject = scope.subject();
+            let whose = subject.server.as_deref().unwrap_or("the account");
+            tracing::warn!(
+                event = "throttled",
+                server_id = subject.server_id.map(|id| id.0),
+                server = subject.server.as_deref(),
+                "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
+                 call at a time until one succeeds",
+                failure.operation.as_str(),
+                wall_at(until, now)
+            );
+        }
+        if let Some(until) = news.account {
+            tracing::warn!(
                 event = "throttled",
                 "the provider is throttling the account: no calls are sent until {}",
                 wall_at(until, now)
-            ),
-            Some(News::Caller(until)) => {
-                let subject = scope.subject();
-                let whose = subject.server.as_deref().unwrap_or("the account");
-                tracing::warn!(
-                    event = "throttled",
-                    server_id = subject.server_id.map(|id| id.0),
-                    server = subject.server.as_deref(),
-                    "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
-                     call at a time until one succeeds",
-                    failure.operation.as_str(),
-                    wall_at(until, now)
-                );
-            }
-            None => {}
+            );
         }
     }
 

@@ -75,6 +75,11 @@ pub(super) async fn ask(
             }
         }
     }
+    let errors = answer.servers.iter().filter_map(|row| {
+        let error = row.online.as_ref()?.error.as_ref()?;
+        Some(CheckFinding::error(format!("{}: {error}", row.server)))
+    });
+    answer.remarks.extend(errors);
     let good = |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_none());
     let listed: Vec<(&Server, &Ring)> = rings
         .iter()
