@@ -34,9 +34,9 @@ use crate::store::place::Place;
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
 
-/// Read the configuration: every mistake and warning, and the next ticks of each server.
+/// Read the configuration: every mistake and warning, each server's schedule in words and its next ticks.
 ///
-/// Ends with 78 when the configuration is bad.
+/// Ends with 78 when the configuration is bad, or `snapring run` would not start for want of a token.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Ask the provider too: what the token may do, and each server's slots
@@ -157,7 +157,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let in_the_file: Vec<_> = loaded.warnings.iter().chain(&of_token_file).collect();
     answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
     answer.remarks.extend(missing_hooks(&settings.servers));
-    answer.remarks.extend(missing_folder(settings.store.as_ref()));
+    answer.remarks.extend(missing_directory(settings.store.as_ref()));
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };
     if !arguments.json {
         for problem in in_the_file {
@@ -182,19 +182,19 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     Ok(exit)
 }
 
-/// A file of the store that has no folder. The service's is made when the service starts.
-fn missing_folder(store: Option<&Place>) -> Option<CheckFinding> {
+/// A store's file without a directory. systemd creates the service's when the service starts.
+fn missing_directory(store: Option<&Place>) -> Option<CheckFinding> {
     let Some(Place::File(file)) = store else { return None };
     let folder = file.parent().filter(|folder| *folder != Path::new(SERVICE_DIRECTORY))?;
     let problem = match folder.metadata() {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
         Err(error) => error.to_string(),
-        Ok(it) if !it.is_dir() => "it is not a folder".to_owned(),
+        Ok(it) if !it.is_dir() => "it is not a directory".to_owned(),
         Ok(_) => return None,
     };
     Some(CheckFinding::warning(
-        format!("[store]: the folder {} cannot be used: {problem}", folder.display()),
-        "snapring does not make it; without it there is no history, and less is remembered",
+        format!("[store]: the directory {} cannot be used: {problem}", folder.display()),
+        "create it: without it, snapring keeps no history, and after a restart it remembers less",
     ))
 }
 
@@ -224,7 +224,7 @@ fn unfit(program: &Path, path: Option<OsString>) -> Option<CheckFinding> {
         let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
         match found.find(|file| file.is_file()) {
             Some(file) => file,
-            None => return cannot_be_run("it is in no folder of PATH; write its whole path"),
+            None => return cannot_be_run("it is in no directory of PATH; write its whole path"),
         }
     } else {
         program.to_owned()

@@ -419,16 +419,16 @@ fn warn_of_tight(
 
 /// A star too many turns each night at three into each hour at three minutes past.
 fn warn_of_seconds(span: &Range<usize>, problems: &mut Problems) {
-    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" is each night at three. If it \
-                is meant, set `min_interval`";
+    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" is each night at three. If this \
+                is intended, set `min_interval`";
     let message = "this schedule has six fields and runs every hour, or more often";
     problems.warning(span.clone(), message, "", Some(hint.to_owned()));
 }
 
 fn density(schedules: &[Schedule]) -> Density {
     let is_hourly = |schedule: &Schedule| {
-        let tightest = tightest(std::slice::from_ref(schedule));
-        schedule.has_seconds() && tightest <= SignedDuration::from_hours(1)
+        schedule.has_seconds()
+            && tightest(std::slice::from_ref(schedule)) <= SignedDuration::from_hours(1)
     };
     Density {
         tightest: tightest(schedules),

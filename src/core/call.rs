@@ -214,13 +214,16 @@ impl CallError {
             (Operation::Create, Outcome::NotFound) => {
                 format!("the server is gone at the provider: {failure}")
             }
-            // A server that is not there has an empty listing, or none that says anything of it.
+            // Says nothing of the server: one that does not exist has an empty listing.
             (Operation::List | Operation::Servers | Operation::Account, Outcome::NotFound) => {
                 format!(
                     "this is not the provider's API, or it has moved; check `base_url`: {failure}"
                 )
             }
-            (_, Outcome::Forbidden) => {
+            (
+                Operation::List | Operation::Create | Operation::Restore | Operation::Delete,
+                Outcome::Forbidden,
+            ) => {
                 format!("the provider does not allow this for this server: {failure}")
             }
             _ => failure.to_string(),

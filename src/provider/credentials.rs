@@ -250,10 +250,11 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
     }
     let is_quote = |it: char| matches!(it, '"' | '\'' | '`');
     if token.starts_with(is_quote) || token.ends_with(is_quote) {
-        return Err(unusable("stands in quotes: take them off"));
+        return Err(unusable("is in quotes: remove them"));
     }
-    if token.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case("bearer")) {
-        return Err(unusable("begins with `Bearer`: only the token belongs there"));
+    let behind = token.get(6..).filter(|_| token.to_ascii_lowercase().starts_with("bearer"));
+    if behind.is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t', ':'])) {
+        return Err(unusable("begins with `Bearer`: write the token alone"));
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(unusable("holds white space or characters that no token has"));
@@ -414,13 +415,13 @@ mod tests {
             credentials.token().err().map(|error| error.to_string()).unwrap_or_default()
         };
         for quoted in ["\"vps_x\"", "'vps_x'", "`vps_x`\n", "\"vps_x"] {
-            assert!(problem(quoted).contains("stands in quotes"), "{quoted}");
+            assert!(problem(quoted).contains("is in quotes"), "{quoted}");
         }
         for text in ["Bearer vps_x", "bearer: vps_x", "\"Bearer vps_x\""] {
             let told = problem(text);
             assert!(told.contains("`Bearer`") || told.contains("quotes"), "{text}: {told}");
         }
-        assert_eq!(problem("vps_bearer\n"), "");
+        assert_eq!(problem("vps_bearer\n") + &problem("bearer_vps_x"), "");
     }
 
     #[test]

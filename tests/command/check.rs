@@ -121,7 +121,7 @@ async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
     );
     let errors = machine.run(&["check"]).2;
     let expected =
-        "the hook no-such-program cannot be run on this machine: it is in no folder of PATH";
+        "the hook no-such-program cannot be run on this machine: it is in no directory of PATH";
     assert!(errors.contains(expected), "{errors}");
 }
 
@@ -151,8 +151,8 @@ async fn check_fails_on_a_token_that_keeps_a_run_from_starting() {
     };
     for (text, problem) in [
         ("\n", "is empty"),
-        ("\"vps_x\"\n", "stands in quotes: take them off"),
-        ("Bearer vps_x\n", "begins with `Bearer`: only the token belongs there"),
+        ("\"vps_x\"\n", "is in quotes: remove them"),
+        ("Bearer vps_x\n", "begins with `Bearer`: write the token alone"),
     ] {
         write(text);
         refused(problem);
@@ -221,7 +221,8 @@ async fn a_schedule_is_shown_in_words_and_a_folder_that_is_missing_is_warned_of(
     assert!(out.contains("0 3 * * * *: every hour at :03"), "{out}");
     assert!(errors.contains("has six fields and runs every hour"), "{errors}");
     assert!(
-        errors.contains("warning: [store]: the folder /nonexistent cannot be used: No such file"),
+        errors
+            .contains("warning: [store]: the directory /nonexistent cannot be used: No such file"),
         "{errors}"
     );
     let (_, out, _) = machine.run(&["check", "--json"]);

@@ -185,7 +185,9 @@ fn how_often(seconds: &Values, minutes: &Values, hours: &Values) -> String {
 
 /// "every 15 minutes", where the values are as far apart round the clock as from each other.
 fn steps(values: &Values, all: u32, unit: &str) -> Option<String> {
-    let count = u32::try_from(values.len()).ok().filter(|count| *count > 1 && all % count == 0)?;
+    let count = u32::try_from(values.len())
+        .ok()
+        .filter(|count| *count > 1 && all.is_multiple_of(*count))?;
     let step = all / count;
     if !values.iter().copied().eq((0..all).step_by(usize::try_from(step).ok()?)) {
         return None;
