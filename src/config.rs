@@ -8,6 +8,7 @@ mod document;
 mod notify;
 pub(crate) mod problem;
 pub(crate) mod reference;
+mod regions;
 mod sections;
 mod servers;
 mod store;
@@ -108,6 +109,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
     let read = sections::read(&document, &mut problems);
     let read = read.map(|(settings, span)| (apart(settings), span));
     drop(document);
+    problems.forget_the_doubtful();
     let Problems { drafts, secrets, .. } = problems;
     let source = Arc::new(SourceText::new(name, text, &secrets));
     let (errors, warnings): (Vec<_>, Vec<_>) = drafts
@@ -130,29 +132,34 @@ fn apart(settings: Settings) -> Settings {
     Settings { servers, ..settings }
 }
 
-/// What is amiss with the token's file, as far as one can see without using it.
+/// What is amiss with the token's file. `unusable`: why there is no token in it.
 #[must_use]
-pub fn token_file_warnings(loaded: &Loaded) -> Vec<Problem> {
-    let Some(path) = &loaded.settings.api.token_file else { return Vec::new() };
-    let looked_at = regular_file::open(path).and_then(|file| file.metadata());
-    let needed = Some("`snapring run` will not start without it".to_owned());
-    let (message, hint) = match looked_at {
-        Err(error) => (format!("the token file cannot be read: {error}"), needed),
-        Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => (
-            "others can read the token file".to_owned(),
-            Some(format!("chmod 600 {}", path.display())),
-        ),
-        Ok(_) => return Vec::new(),
+pub fn token_file_problem(loaded: &Loaded, unusable: Option<&str>) -> Option<Problem> {
+    let path = loaded.settings.api.token_file.as_ref()?;
+    let (severity, message, hint) = match unusable {
+        Some(reason) => (Severity::Error, reason.to_owned(), NO_TOKEN_NO_RUN.to_owned()),
+        None => {
+            let mode =
+                regular_file::open(path).and_then(|file| file.metadata()).ok()?.permissions();
+            if mode.mode() & 0o007 == 0 {
+                return None;
+            }
+            let message = "others can read the token file".to_owned();
+            (Severity::Warning, message, format!("chmod 600 {}", path.display()))
+        }
     };
     let draft = problem::Draft {
-        severity: Severity::Warning,
+        severity,
         message,
         span: loaded.token_file_span.clone(),
         label: String::new(),
-        hint,
+        hint: Some(hint),
     };
-    vec![Problem::new(draft, Arc::clone(&loaded.source))]
+    Some(Problem::new(draft, Arc::clone(&loaded.source)))
 }
+
+/// What follows from a token that cannot be used.
+pub const NO_TOKEN_NO_RUN: &str = "`snapring run` does not start without a token";
 
 #[cfg(test)]
 mod tests;

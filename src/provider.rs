@@ -19,6 +19,7 @@ mod last_seen;
 pub(crate) mod metrics;
 mod pagination;
 mod pending_changes;
+pub(crate) mod proxy;
 mod retry;
 pub mod retry_after;
 pub mod settings;

@@ -3,6 +3,9 @@
 mod online;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,17 +24,19 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::naming::{ServerId, Tick};
+use crate::paths::SERVICE_DIRECTORY;
 use crate::provider::connect::{connect, explain, locate_credentials};
-use crate::provider::credentials::Credentials;
+use crate::provider::proxy;
 use crate::schedule::Schedule;
 use crate::server::Server;
+use crate::store::place::Place;
 
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
 
-/// Read the configuration: every mistake and warning, and the next ticks of each server.
+/// Read the configuration: every mistake and warning, each server's schedule in words and its next ticks.
 ///
-/// Ends with 78 when the configuration is bad.
+/// Ends with 78 when the configuration is bad, or `snapring run` would not start for want of a token.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Ask the provider too: what the token may do, and each server's slots
@@ -65,9 +70,17 @@ struct ServerAnswer<'a> {
     server_id: ServerId,
     server: &'a str,
     enabled: bool,
+    schedules: Vec<ScheduleAnswer<'a>>,
     next_ticks: Vec<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     online: Option<Slots>,
+}
+
+#[derive(Serialize, Clone)]
+struct ScheduleAnswer<'a> {
+    schedule: &'a str,
+    /// What it says, like "every day at 03:00".
+    words: Option<String>,
 }
 
 /// What a person should know, though the configuration is good.
@@ -121,28 +134,37 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let settings = &loaded.settings;
     let credentials = locate_credentials(&settings.api);
+    let unusable = credentials.token().err().map(explain);
     let of_token_file = match credentials.are_systemds() {
-        true => Vec::new(),
-        false => config::token_file_warnings(&loaded),
+        true => None,
+        false => config::token_file_problem(&loaded, unusable.as_deref()),
     };
-    let no_token = missing_token(&credentials).filter(|_| of_token_file.is_empty());
-    let warnings = [loaded.warnings.clone(), of_token_file].concat();
+    let proxy = proxy::mistake(|name| std::env::var_os(name));
     let mut answer = CheckAnswer {
         file: path.display().to_string(),
-        good: true,
-        problems: warnings.iter().map(config::Problem::to_json).collect(),
-        remarks: no_token.into_iter().collect(),
+        good: unusable.is_none() && proxy.is_none(),
+        problems: Vec::new(),
+        remarks: proxy.map(CheckFinding::error).into_iter().collect(),
         servers: offline(&settings.servers, clock.now().wall),
         token: None,
     };
+    if let Some(unusable) = unusable.filter(|_| of_token_file.is_none()) {
+        answer.remarks.push(CheckFinding {
+            hint: Some(config::NO_TOKEN_NO_RUN.to_owned()),
+            ..CheckFinding::error(unusable)
+        });
+    }
+    let in_the_file: Vec<_> = loaded.warnings.iter().chain(&of_token_file).collect();
+    answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
     answer.remarks.extend(missing_hooks(&settings.servers));
-    let mut exit = Exit::Well;
+    answer.remarks.extend(missing_directory(settings.store.as_ref()));
+    let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };
     if !arguments.json {
-        for warning in &warnings {
-            console::warning(&warning.render(console::colours()));
+        for problem in in_the_file {
+            console::warning(&problem.render(console::colours()));
         }
     }
-    if arguments.online {
+    if arguments.online && answer.good {
         begin_logging(settings, Verbosity::Quiet.level(settings))?;
         let client = connect(&settings.api, clock)?;
         exit = ask(&client, settings, &mut answer).await;
@@ -160,46 +182,84 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     Ok(exit)
 }
 
-/// What a run would say of the token.
-fn missing_token(credentials: &Credentials) -> Option<CheckFinding> {
-    let problem = credentials.token().err()?;
-    Some(CheckFinding::warning(explain(problem), "`snapring run` will not start without it"))
+/// A store's file without a directory. systemd creates the service's when the service starts.
+fn missing_directory(store: Option<&Place>) -> Option<CheckFinding> {
+    let Some(Place::File(file)) = store else { return None };
+    let folder = file.parent().filter(|folder| *folder != Path::new(SERVICE_DIRECTORY))?;
+    let problem = match folder.metadata() {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+        Err(error) => error.to_string(),
+        Ok(it) if !it.is_dir() => "it is not a directory".to_owned(),
+        Ok(_) => return None,
+    };
+    Some(CheckFinding::warning(
+        format!("[store]: the directory {} cannot be used: {problem}", folder.display()),
+        "create it: without it, snapring keeps no history, and after a restart it remembers less",
+    ))
 }
 
-/// Hooks that cannot be run here. The configuration may be for another machine.
+/// Hooks that cannot be run here, or that others can change. The configuration may be for another machine.
 fn missing_hooks(servers: &[Arc<Server>]) -> Vec<CheckFinding> {
     let hooks = servers.iter().filter_map(|server| server.hooks.as_deref());
     let programs: BTreeSet<&Path> = hooks
         .flat_map(|hooks| [hooks.before.first(), hooks.after.first()])
         .flatten()
         .map(Path::new)
-        .filter(|program| program.is_absolute())
         .collect();
-    let remark = |program: &Path| {
-        let problem = match std::fs::metadata(program) {
-            Err(error) => error.to_string(),
-            Ok(it) if !it.is_file() => "it is not a file".to_owned(),
-            Ok(it) if it.permissions().mode() & 0o111 == 0 => "it is not executable".to_owned(),
-            Ok(_) => return None,
-        };
+    programs.into_iter().filter_map(|program| unfit(program, std::env::var_os("PATH"))).collect()
+}
+
+fn unfit(program: &Path, path: Option<OsString>) -> Option<CheckFinding> {
+    let shown = program.display();
+    let cannot_be_run = |problem: &str| {
         Some(CheckFinding::warning(
-            format!("the hook {} cannot be run on this machine: {problem}", program.display()),
+            format!("the hook {shown} cannot be run on this machine: {problem}"),
             "a rotation whose hook cannot be run fails",
         ))
     };
-    programs.into_iter().filter_map(remark).collect()
+    // A name alone is looked for as the system does it.
+    let is_name = !program.as_os_str().as_bytes().contains(&b'/');
+    let file = if is_name {
+        let folders = path.unwrap_or_else(|| "/bin:/usr/bin".into());
+        let mut found = std::env::split_paths(&folders).map(|folder| folder.join(program));
+        match found.find(|file| file.is_file()) {
+            Some(file) => file,
+            None => return cannot_be_run("it is in no directory of PATH; write its whole path"),
+        }
+    } else {
+        program.to_owned()
+    };
+    let metadata = match std::fs::metadata(&file) {
+        Err(error) => return cannot_be_run(&error.to_string()),
+        Ok(it) if !it.is_file() => return cannot_be_run("it is not a file"),
+        Ok(it) if it.permissions().mode() & 0o111 == 0 => {
+            return cannot_be_run("it is not executable");
+        }
+        Ok(metadata) => metadata,
+    };
+    (metadata.permissions().mode() & 0o002 != 0).then(|| {
+        CheckFinding::warning(
+            format!("every user can change the hook {shown}, and snapring would run it"),
+            &format!("chmod o-w {}", file.display()),
+        )
+    })
 }
 
 fn offline(servers: &[Arc<Server>], now: Timestamp) -> Vec<ServerAnswer<'_>> {
     // Most servers of a fleet have their schedules in common, and to compute a tick takes a while.
-    let mut known: BTreeMap<&[Schedule], Vec<Timestamp>> = BTreeMap::new();
+    let mut known: BTreeMap<&[Schedule], (Vec<ScheduleAnswer<'_>>, Vec<Timestamp>)> =
+        BTreeMap::new();
     let mut answers = Vec::with_capacity(servers.len());
     for server in servers {
-        let ticks = known.entry(&server.schedules).or_insert_with(|| next_ticks(server, now));
+        let (schedules, ticks) = known.entry(&server.schedules).or_insert_with(|| {
+            let schedule = |it| ScheduleAnswer { schedule: Schedule::text(it), words: it.words() };
+            (server.schedules.iter().map(schedule).collect(), next_ticks(server, now))
+        });
         answers.push(ServerAnswer {
             server_id: server.id,
             server: &server.name,
             enabled: server.enabled,
+            schedules: schedules.clone(),
             next_ticks: ticks.clone(),
             online: None,
         });
@@ -217,7 +277,8 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
     let noun = if count == 1 { "server" } else { "servers" };
     let unasked = asked && answer.token.is_none();
     let but = if unasked { ", but the provider could not be asked" } else { "" };
-    let mut text = format!("{}: good, {count} {noun}{but}\n", answer.file);
+    let good = if answer.good { "good" } else { "`snapring run` would not start" };
+    let mut text = format!("{}: {good}, {count} {noun}{but}\n", answer.file);
     if let Some(token) = &answer.token {
         text.push_str(&format!(
             "token {:?}: permissions {}\n",
@@ -236,7 +297,11 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
     }
     let mut table = table(&header);
     for (server, row) in settings.servers.iter().zip(&answer.servers) {
-        let schedules: Vec<&str> = server.schedules.iter().map(|it| it.text()).collect();
+        let schedule = |it: &ScheduleAnswer<'_>| match &it.words {
+            Some(words) => format!("{}: {words}", it.schedule),
+            None => it.schedule.to_owned(),
+        };
+        let schedules: Vec<String> = row.schedules.iter().map(schedule).collect();
         let mut cells = vec![server.id.to_string(), server.name.clone(), schedules.join(" | ")];
         cells.extend((0..TICKS_SHOWN).map(|nth| match row.next_ticks.get(nth) {
             _ if !server.enabled => {

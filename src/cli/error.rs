@@ -91,7 +91,7 @@ impl CommandError {
 
 impl From<CallError> for CommandError {
     fn from(problem: CallError) -> Self {
-        Self::Failed(problem.to_string())
+        Self::Failed(problem.explained())
     }
 }
 

@@ -280,7 +280,7 @@ pub(super) async fn rings_or_trouble<'s>(
         match ring {
             Ok(ring) => good.push((server, ring)),
             Err(problem) => {
-                let error = CommandError::of_server(server, problem);
+                let error = CommandError::of_server(server, problem.explained());
                 error.report();
                 exit = error.exit();
             }

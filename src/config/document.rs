@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::problem::{Draft, SECRET_WORDS, Severity, line_starts};
 use crate::config::reference::example_of;
+use crate::config::regions::Regions;
 
 /// Collects what is wrong, each thing once: a default that two servers take is one mistake.
 #[derive(Default)]
@@ -18,6 +19,9 @@ pub(crate) struct Problems {
     seen: HashSet<Draft>,
     /// Where each line begins.
     line_starts: Vec<usize>,
+    /// How many of the first ones are of the syntax, and where others may come of them.
+    syntax_errors: usize,
+    doubtful: Vec<Range<usize>>,
 }
 
 impl Problems {
@@ -29,6 +33,19 @@ impl Problems {
         hint: Option<String>,
     ) {
         self.add(Severity::Error, Some(span), message.into(), label.into(), hint);
+    }
+
+    /// Takes back what may come of an error of the syntax.
+    pub(crate) fn forget_the_doubtful(&mut self) {
+        let Self { drafts, syntax_errors, doubtful, .. } = self;
+        let mut nth = 0;
+        drafts.retain(|draft| {
+            nth += 1;
+            let is_in = |range: &Range<usize>| {
+                draft.span.as_ref().is_some_and(|span| range.contains(&span.start))
+            };
+            nth <= *syntax_errors || !doubtful.iter().any(is_in)
+        });
     }
 
     /// Of something that stands nowhere.
@@ -130,11 +147,17 @@ impl<'i> TomlDocument<'i> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let whole = errors.is_empty();
         problems.line_starts = line_starts(text);
-        for error in errors {
+        let start = |it: &toml::de::Error| it.span().unwrap_or(0..0).start;
+        let mut regions = Regions::new(text, errors.iter().map(start));
+        for error in &errors {
             let span = error.span().unwrap_or(0..0);
-            let hint = unquoted(text, &error, span.start);
-            problems.error(span, format!("this is not TOML: {}", error.message()), "", hint);
+            let hint = unquoted(text, error, &span);
+            if regions.take_first(span.start) {
+                problems.error(span, format!("this is not TOML: {}", error.message()), "", hint);
+            }
         }
+        problems.syntax_errors = problems.drafts.len();
+        problems.doubtful = regions.doubtful();
         Self { root, whole }
     }
 
@@ -144,12 +167,16 @@ impl<'i> TomlDocument<'i> {
 }
 
 /// How the value of a key is written, where one stands at this place that needs quotes.
-fn unquoted(text: &str, error: &toml::de::Error, at: usize) -> Option<String> {
+fn unquoted(text: &str, error: &toml::de::Error, span: &Range<usize>) -> Option<String> {
     if !error.message().contains("must be quoted") {
         return None;
     }
-    let before = text.get(..at)?;
-    let key = before.lines().last()?.trim_end().strip_suffix('=')?.trim();
+    let before = text.get(..span.start)?;
+    let line = before.lines().last()?.trim_end();
+    if line.contains(['[', '{']) && text.get(span.clone())?.contains(' ') {
+        return Some("is a comma missing?".to_owned());
+    }
+    let key = line.strip_suffix('=')?.trim();
     let header = before.lines().rev().map(str::trim).find(|line| line.starts_with('['))?;
     let example = match key {
         "schedule" => "\"0 3 * * *\"",

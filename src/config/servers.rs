@@ -81,6 +81,15 @@ struct CommonKeys<'a> {
     hooks: Parsed<Arc<Hooks>>,
 }
 
+/// How close ticks come.
+#[derive(Clone, Copy)]
+struct Density {
+    /// The smallest distance of two.
+    tightest: SignedDuration,
+    /// A schedule with seconds runs every hour or more often.
+    is_hourly_with_seconds: bool,
+}
+
 /// Remembers what was read, so that what servers have in common is read once, and is in memory once.
 #[derive(Default)]
 struct Reader {
@@ -88,8 +97,8 @@ struct Reader {
     zones: HashMap<String, Result<TimeZone, String>>,
     /// By zone, and in it by expression.
     schedules: HashMap<String, HashMap<String, Result<Schedule, ScheduleError>>>,
-    /// The schedules of a server, and the smallest distance of two of their ticks.
-    together: BTreeMap<Arc<[Schedule]>, SignedDuration>,
+    /// The schedules of a server, and how dense they are.
+    together: BTreeMap<Arc<[Schedule]>, Density>,
     prefixes: HashMap<String, Result<Prefix, PrefixError>>,
     descriptions: Interner<str>,
     hooks: Interner<Hooks>,
@@ -197,12 +206,17 @@ impl Reader {
                 .or(|| Parsed::Good(Duration::from_secs(seconds), 0..0))
                 .good()
         };
+        let is_unset = |it: &Parsed<Duration>| matches!(it, Parsed::Absent);
+        let is_any_interval = is_unset(&own.min_interval) && is_unset(&defaults.min_interval);
         let min_interval = span(own.min_interval, &defaults.min_interval, 600);
         let jitter = span(own.jitter, &defaults.jitter, 0);
-        if let (Some((_, tightest, span)), Some(min_interval), Some(jitter)) =
+        if let (Some((_, density, span)), Some(min_interval), Some(jitter)) =
             (&schedules, min_interval, jitter)
         {
-            warn_of_tight(*tightest, span, min_interval, jitter, problems);
+            warn_of_tight(density.tightest, span, min_interval, jitter, problems);
+            if density.is_hourly_with_seconds && is_any_interval {
+                warn_of_seconds(span, problems);
+            }
         }
         let prefix = own.prefix.or(|| defaults.prefix.clone()).or(|| {
             match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
@@ -293,15 +307,14 @@ impl Reader {
         Some(name)
     }
 
-    /// Reads the expressions in the zone; with them come the smallest distance of two ticks, and the
-    /// place of the first. `None` when one is mistaken, or there is none.
+    /// Reads the expressions in the zone; with them come their density and the place of the first. `None` when one is mistaken, or there is none.
     fn parsed(
         &mut self,
         given: Parsed<Vec<(&str, Range<usize>)>>,
         zone: &TimeZone,
         at: &Range<usize>,
         problems: &mut Problems,
-    ) -> Option<(Arc<[Schedule]>, SignedDuration, Range<usize>)> {
+    ) -> Option<(Arc<[Schedule]>, Density, Range<usize>)> {
         let texts = match given {
             Parsed::Mistaken => return None,
             Parsed::Good(texts, _) => texts,
@@ -350,15 +363,15 @@ impl Reader {
         if !all_good {
             return None;
         }
-        let (schedules, tightest) = match self.together.get_key_value(parsed.as_slice()) {
-            Some((schedules, tightest)) => (Arc::clone(schedules), *tightest),
+        let (schedules, density) = match self.together.get_key_value(parsed.as_slice()) {
+            Some((schedules, density)) => (Arc::clone(schedules), *density),
             None => {
-                let (schedules, tightest) = (Arc::from(parsed.as_slice()), tightest(&parsed));
-                self.together.insert(Arc::clone(&schedules), tightest);
-                (schedules, tightest)
+                let (schedules, density) = (Arc::from(parsed.as_slice()), density(&parsed));
+                self.together.insert(Arc::clone(&schedules), density);
+                (schedules, density)
             }
         };
-        Some((schedules, tightest, first))
+        Some((schedules, density, first))
     }
 }
 
@@ -401,6 +414,25 @@ fn warn_of_tight(
             humantime::format_duration(jitter)
         );
         problems.warning(span.clone(), message, label, None);
+    }
+}
+
+/// A star too many turns each night at three into each hour at three minutes past.
+fn warn_of_seconds(span: &Range<usize>, problems: &mut Problems) {
+    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" is each night at three. If this \
+                is intended, set `min_interval`";
+    let message = "this schedule has six fields and runs every hour, or more often";
+    problems.warning(span.clone(), message, "", Some(hint.to_owned()));
+}
+
+fn density(schedules: &[Schedule]) -> Density {
+    let is_hourly = |schedule: &Schedule| {
+        schedule.has_seconds()
+            && tightest(std::slice::from_ref(schedule)) <= SignedDuration::from_hours(1)
+    };
+    Density {
+        tightest: tightest(schedules),
+        is_hourly_with_seconds: schedules.iter().any(is_hourly),
     }
 }
 

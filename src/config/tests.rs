@@ -28,6 +28,14 @@ fn mistakes_are_pointed_at_and_explained() {
         ("an unknown table", format!("{GOOD}[http]\nlisten = \"127.0.0.1:9187\"")),
         ("a key of another table", format!("[api]\nkeep = 3\n{GOOD}")),
         ("not TOML, twice", "[api\nretries = = 3\n".to_owned()),
+        (
+            "three commas missing, and one key unknown",
+            "[[server]]\nid = 1\nschedule = [\"0 3 * * *\" \"0 4 * * *\"]\nkeep = { last = 2 daily = 1, weekly = 1 }\n\
+             pin = [801 802, 803]\nnmae = \"web\"\n"
+                .to_owned(),
+        ),
+        ("what is missing may be what is broken", "[defaults]\nschedule \"0 3 * * *\"\nkeep = 3\n[[server]]\nid = 1\n".to_owned()),
+        ("a list that is not closed", format!("{GOOD}pin = [1, 2\ncap = 5\n[[server]]\nid = \n")),
         ("a token in the file", format!("[api]\ntoken = \"vps_secret123\"\n{GOOD}")),
         (
             "a token given twice",
@@ -96,6 +104,8 @@ fn mistakes_are_pointed_at_and_explained() {
         ("four fields", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * *\"".to_owned()),
         ("a word of other crons", "[[server]]\nid = 1\nkeep = 1\nschedule = \"@daily\"".to_owned()),
         ("hour twenty-five, in a list", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3,25 * * *\"".to_owned()),
+        ("a step beyond its field", "[[server]]\nid = 1\nkeep = 4\nschedule = [\"*/90 * * * *\", \"0 */36 * * *\", \"0 0 */40 * *\"]\n".to_owned()),
+        ("a star too many", "[[server]]\nid = 1\nkeep = 4\nschedule = \"0 3 * * * *\"\n".to_owned()),
         ("an unheard-of month", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * foo *\"".to_owned()),
         ("texts without quotes", "[[server]]\nid = 1\nkeep = 1\nschedule = 0 3 * * *\ntimezone = Europe/Berlin\n[log]\nlevel = info\n[x]\ny = z".to_owned()),
         ("numbers in quotes", GOOD.replace("id = 1", "id = \"101\"\npin = [\"801\"]\ncap = \"x\"")),
@@ -327,20 +337,19 @@ fn a_token_file_that_others_can_read_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let text = format!("[api]\ntoken_file = {:?}\n{GOOD}", file.to_str().unwrap());
-    let warnings = || token_file_warnings(&parse("config.toml", &text).unwrap());
-    assert!(warnings()[0].message().starts_with("the token file cannot be read"));
+    let told = |unusable| {
+        let problem = token_file_problem(&parse("config.toml", &text).unwrap(), unusable);
+        problem.map(|it| it.render(false)).unwrap_or_default()
+    };
+    assert_eq!(told(None), "", "what is not there has no mode");
+    let unusable = told(Some("it is empty"));
+    assert!(unusable.starts_with("error: it is empty\n --> config.toml:2:14"), "{unusable}");
     std::fs::write(&file, "vps_x").unwrap();
     let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
     mode(0o644);
-    assert_eq!(warnings()[0].message(), "others can read the token file");
+    assert!(told(None).starts_with("warning: others can read the token file"), "{}", told(None));
     mode(0o640);
-    assert!(warnings().is_empty());
-    std::fs::remove_file(&file).unwrap();
-    std::fs::create_dir(&file).unwrap();
-    assert_eq!(
-        warnings()[0].message(),
-        "the token file cannot be read: it is a directory, not a regular file"
-    );
+    assert_eq!(told(None), "");
 }
 
 #[rstest]

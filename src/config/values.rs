@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use toml::de::DeValue;
 use url::{Host, Url};
 
@@ -188,13 +188,15 @@ const NO_ZONES: &[&str] = &["localtime", "posixrules", "posix/", "right/"];
 /// An IANA name of a time zone, or a hint at what could be meant.
 pub(crate) fn time_zone(name: &str) -> Result<TimeZone, String> {
     let lowercase = name.to_ascii_lowercase();
+    // The machine's own zones are newer. Some systems leave out old names, like US/Eastern.
+    let bundled = TimeZoneDatabase::bundled();
     if !NO_ZONES.iter().any(|other| lowercase.starts_with(other))
-        && let Ok(zone) = TimeZone::get(name)
+        && let Ok(zone) = TimeZone::get(name).or_else(|_| bundled.get(name))
         && zone.iana_name().is_some()
     {
         return Ok(zone);
     }
-    let known: Vec<String> = jiff::tz::db().available().map(|it| it.to_string()).collect();
+    let known: Vec<String> = bundled.available().map(|it| it.to_string()).collect();
     Err(match nearest(name, known.iter().map(String::as_str)) {
         Some(near) if near != name => format!("did you mean \"{near}\"?"),
         _ => "write an IANA name like \"Europe/Berlin\" or \"Etc/UTC\"".to_owned(),

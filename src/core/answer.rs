@@ -28,7 +28,9 @@ impl Verdict {
             Outcome::Ok => Self::Done,
             // What is not there need not be deleted.
             Outcome::NotFound if operation == Operation::Delete => Self::Done,
-            Outcome::Rejected | Outcome::Unauthorized | Outcome::NotFound => Self::NotDone,
+            Outcome::Rejected | Outcome::Unauthorized | Outcome::Forbidden | Outcome::NotFound => {
+                Self::NotDone
+            }
             // A proxy may say so after the provider has carried it out.
             Outcome::Malformed
             | Outcome::Busy

@@ -60,8 +60,10 @@ pub enum Outcome {
     Malformed,
     /// 400, and any 3xx or 4xx without a class of its own.
     Rejected,
-    /// 401 or 403.
+    /// 401.
     Unauthorized,
+    /// 403: not this, or not of this server.
+    Forbidden,
     /// 404.
     NotFound,
     /// 408, 409, 423, 425: not now.
@@ -83,6 +85,7 @@ impl Outcome {
             Self::Malformed => "malformed",
             Self::Rejected => "rejected",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::Busy => "busy",
             Self::Throttled => "throttled",
@@ -96,7 +99,8 @@ impl Outcome {
     pub fn of_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Ok,
-            401 | 403 => Self::Unauthorized,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
             404 => Self::NotFound,
             408 | 409 | 423 | 425 => Self::Busy,
             429 => Self::Throttled,
@@ -116,7 +120,9 @@ impl Outcome {
             | Self::Throttled
             | Self::ServerError
             | Self::Transport => true,
-            Self::Ok | Self::Rejected | Self::Unauthorized | Self::NotFound => false,
+            Self::Ok | Self::Rejected | Self::Unauthorized | Self::Forbidden | Self::NotFound => {
+                false
+            }
         }
     }
 }
@@ -197,6 +203,30 @@ impl CallError {
             | Self::OutOfTime
             | Self::Throttled(_)
             | Self::NoToken(_) => None,
+        }
+    }
+
+    /// The error for a person, with what its class means where that is not plain.
+    #[must_use]
+    pub fn explained(&self) -> String {
+        let Self::Failed(failure) = self else { return self.to_string() };
+        match (failure.operation, failure.outcome) {
+            (Operation::Create, Outcome::NotFound) => {
+                format!("the server is gone at the provider: {failure}")
+            }
+            // Says nothing of the server: one that does not exist has an empty listing.
+            (Operation::List | Operation::Servers | Operation::Account, Outcome::NotFound) => {
+                format!(
+                    "this is not the provider's API, or it has moved; check `base_url`: {failure}"
+                )
+            }
+            (
+                Operation::List | Operation::Create | Operation::Restore | Operation::Delete,
+                Outcome::Forbidden,
+            ) => {
+                format!("the provider does not allow this for this server: {failure}")
+            }
+            _ => failure.to_string(),
         }
     }
 

@@ -59,7 +59,13 @@ mod tests {
 
     #[test]
     fn what_will_not_pass_is_not_made_again() {
-        for outcome in [Outcome::Rejected, Outcome::Unauthorized, Outcome::NotFound, Outcome::Ok] {
+        for outcome in [
+            Outcome::Rejected,
+            Outcome::Unauthorized,
+            Outcome::Forbidden,
+            Outcome::NotFound,
+            Outcome::Ok,
+        ] {
             assert!(!Patience::default().allows(outcome, 4, seconds(1), seconds(0)), "{outcome:?}");
         }
     }

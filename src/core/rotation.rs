@@ -210,13 +210,10 @@ impl From<CallError> for End {
             _ => None,
         };
         let reason = match &error {
-            CallError::Failed(failure) if failure.outcome == Outcome::NotFound => {
-                format!("the server is gone at the provider: {failure}")
-            }
             CallError::Interrupted => {
                 "interrupted by a shutdown; the next start goes on from what is there".to_owned()
             }
-            other => other.to_string(),
+            other => other.explained(),
         };
         Self::Failed { reason, known_cause }
     }

@@ -3,6 +3,7 @@
 mod elapsed;
 pub mod first_loaded;
 pub mod planner;
+mod words;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -60,6 +61,9 @@ impl Schedule {
                 "a comma stands without a value beside it".to_owned(),
             ));
         }
+        if let Some(step) = step_out_of_range(&fields) {
+            return Err(ScheduleError::Syntax(step));
+        }
         let parser =
             CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let crons = fixed_times(&fields)
@@ -92,6 +96,18 @@ impl Schedule {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
+    }
+
+    /// The expression in words, like "every day at 03:00", where there are any for it.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        words::words(&self.0.text)
+    }
+
+    /// Whether it has a field for seconds.
+    #[must_use]
+    pub fn has_seconds(&self) -> bool {
+        self.0.text.split(' ').count() == 6
     }
 
     /// The time zone.
@@ -166,6 +182,23 @@ const FIELDS: [(&str, &str); 6] = [
     ("month", "1-12 or jan-dec"),
     ("day of week", "0-7 or sun-sat"),
 ];
+
+/// How many values each field has. Of a longer step only the first one is left, whatever was meant.
+const LONGEST_STEPS: [u64; 6] = [60, 60, 24, 31, 12, 7];
+
+/// Tells of a step that is longer than its field.
+fn step_out_of_range(fields: &[&str]) -> Option<String> {
+    let known = FIELDS.iter().zip(LONGEST_STEPS).skip(FIELDS.len() - fields.len());
+    fields.iter().zip(known).find_map(|(field, ((name, range), longest))| {
+        let is_beyond = |part: &&str| {
+            let step = part.split_once('/').and_then(|(_, step)| step.parse::<u64>().ok());
+            step.is_some_and(|step| step > longest)
+        };
+        let part: String =
+            field.split(',').find(is_beyond)?.chars().take(SHOWN_CHARACTERS).collect();
+        Some(format!("{name} {part:?}: the step goes beyond {range}"))
+    })
+}
 
 /// The most of a field that is said again.
 const SHOWN_CHARACTERS: usize = 40;

@@ -168,7 +168,7 @@ impl Admission {
         caller: Caller,
         asked: Option<Duration>,
         guess: Duration,
-    ) -> Option<News> {
+    ) -> News {
         let now = self.clock.now().uptime;
         self.shared.gate().throttle.throttled(caller, asked, guess, now)
     }

@@ -1,6 +1,5 @@
 //! What the bytes of an answer mean. Any bytes at all give a value or a reason, never a panic.
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -43,19 +42,6 @@ pub struct TokenInfo {
 }
 
 #[derive(Deserialize)]
-struct RawSnapshot {
-    id: u64,
-    server: RawServer,
-    name: String,
-    status: String,
-    #[serde(default)]
-    size_mb: Value,
-    created_at: String,
-    #[serde(default)]
-    description: Value,
-}
-
-#[derive(Deserialize)]
 struct RawServer {
     id: u64,
     #[serde(default)]
@@ -64,21 +50,45 @@ struct RawServer {
     status: Value,
 }
 
-impl RawSnapshot {
-    fn validate(self) -> Result<Snapshot, String> {
-        let created_at: Timestamp = self
-            .created_at
-            .parse()
-            .map_err(|_| format!("snapshot {} has an unreadable created_at", self.id))?;
-        Ok(Snapshot {
-            id: SnapshotId(self.id),
-            server: ServerId(self.server.id),
-            name: self.name,
-            status: Status::from_word(&self.status),
-            size_mb: self.size_mb.as_u64(),
-            created_at,
-            description: self.description.as_str().map(str::to_owned),
-        })
+/// What stands in place of a name that is null. No name of snapring's is like it, so it is a foreign one.
+const NO_NAME: &str = "(no name)";
+
+/// A row of a listing, or the answer to a create. What is wrong is told with id and field.
+fn snapshot(row: &Value) -> Result<Snapshot, String> {
+    let id = row.get("id");
+    let id = id.and_then(Value::as_u64).ok_or_else(|| format!("a row's `id` is {}", kind(id)))?;
+    let wrong = |field: &str, what: &str| format!("snapshot {id}: `{field}` is {what}");
+    let text = |field: &str| {
+        let value = row.get(field);
+        value.and_then(Value::as_str).ok_or_else(|| wrong(field, kind(value)))
+    };
+    let server = row.get("server").and_then(|server| server.get("id"));
+    let server = server.and_then(Value::as_u64).ok_or_else(|| wrong("server.id", kind(server)))?;
+    let name = match row.get("name") {
+        Some(Value::Null) => NO_NAME,
+        _ => text("name")?,
+    };
+    let created_at = text("created_at")?.parse().map_err(|_| wrong("created_at", "not a time"))?;
+    Ok(Snapshot {
+        id: SnapshotId(id),
+        server: ServerId(server),
+        name: name.to_owned(),
+        status: Status::from_word(text("status")?),
+        size_mb: row.get("size_mb").and_then(Value::as_u64),
+        created_at,
+        description: row.get("description").and_then(Value::as_str).map(str::to_owned),
+    })
+}
+
+fn kind(value: Option<&Value>) -> &'static str {
+    match value {
+        None => "missing",
+        Some(Value::Null) => "null",
+        Some(Value::Bool(_)) => "true or false",
+        Some(Value::Number(_)) => "a number that cannot be",
+        Some(Value::String(_)) => "a text",
+        Some(Value::Array(_)) => "a list",
+        Some(Value::Object(_)) => "an object",
     }
 }
 
@@ -126,12 +136,7 @@ fn parse(body: &[u8]) -> Result<Value, String> {
 /// A sentence about the first thing that cannot be understood.
 pub fn page(body: &[u8], base: &Url) -> Result<ListingPage, String> {
     let Envelope { rows, count, next_query } = envelope(body, base)?;
-    let read = |row| {
-        serde_json::from_value::<RawSnapshot>(row)
-            .map_err(|error| one_line(&format!("a row is not a snapshot: {error}")))
-            .and_then(RawSnapshot::validate)
-    };
-    let snapshots = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+    let snapshots = rows.iter().map(snapshot).collect::<Result<_, _>>()?;
     Ok(ListingPage { snapshots, count, next_query })
 }
 
@@ -140,9 +145,11 @@ pub fn page(body: &[u8], base: &Url) -> Result<ListingPage, String> {
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
 pub fn created(body: &[u8]) -> Result<Snapshot, String> {
-    serde_json::from_value::<RawSnapshot>(parse(body)?)
-        .map_err(|error| one_line(&format!("the answer is not a snapshot: {error}")))?
-        .validate()
+    let row = parse(body)?;
+    if row.get("name").is_some_and(Value::is_null) {
+        return Err("the answer's `name` is null".to_owned());
+    }
+    snapshot(&row)
 }
 
 /// Reads the first page of `GET /servers/`, and whether there are more.
@@ -245,6 +252,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::naming::Prefix;
 
     fn base() -> Url {
         Url::parse("https://api.example/api/v1/").unwrap()
@@ -331,9 +339,44 @@ mod tests {
             created(body.trim_matches(['[', ']']).as_bytes()).unwrap_err(),
         ];
         for reason in reasons {
-            assert!(reason.contains("invalid type"), "{reason}");
-            assert!(reason.chars().count() <= EXCERPT_CHARACTERS + 1, "{reason}");
+            assert!(
+                !reason.is_empty() && reason.chars().count() <= EXCERPT_CHARACTERS + 1,
+                "{reason}"
+            );
         }
+    }
+
+    #[rstest]
+    #[case("id", "null", "a row's `id` is null")]
+    #[case("id", "-1", "a row's `id` is a number that cannot be")]
+    #[case("server", "{\"id\": \"7\"}", "snapshot 801: `server.id` is a text")]
+    #[case("server", "null", "snapshot 801: `server.id` is missing")]
+    #[case("name", "7", "snapshot 801: `name` is a number that cannot be")]
+    #[case("status", "null", "snapshot 801: `status` is null")]
+    #[case("created_at", "\"yesterday\"", "snapshot 801: `created_at` is not a time")]
+    fn what_is_wrong_with_a_row_is_told_with_id_and_field(
+        #[case] field: &str,
+        #[case] value: &str,
+        #[case] told: &str,
+    ) {
+        let mut row: Value = serde_json::from_str(ROW).unwrap();
+        row[field] = serde_json::from_str(value).unwrap();
+        let body = serde_json::to_vec(&[&row]).unwrap();
+        assert_eq!(page(&body, &base()).unwrap_err(), told);
+        let body = serde_json::to_vec(&row).unwrap();
+        assert_eq!(created(&body).unwrap_err(), told);
+    }
+
+    #[test]
+    fn a_row_without_a_name_is_foreign_and_counts_and_no_create_is_answered_so() {
+        let mut row: Value = serde_json::from_str(ROW).unwrap();
+        row["name"] = Value::Null;
+        let read = page(&serde_json::to_vec(&[&row]).unwrap(), &base()).unwrap().snapshots;
+        assert_eq!((read[0].id.0, read[0].name.as_str()), (801, "(no name)"));
+        for prefix in ["snapring", "no", "name"] {
+            assert!(prefix.parse::<Prefix>().unwrap().tick_of(&read[0].name).is_none());
+        }
+        assert!(created(&serde_json::to_vec(&row).unwrap()).is_err());
     }
 
     #[test]

@@ -288,13 +288,8 @@ impl Client {
     pub async fn account(&self, scope: &CallContext) -> Result<TokenInfo, CallError> {
         let mut tries = Tries::begin(&self.exchange);
         loop {
-            let path = "account/me/".to_owned();
-            let call = Call::get(Operation::Account, path, tries.attempt, scope);
-            let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
-                body::token_info(&body.map_err(|torn| torn.to_string())?).map(Content::from)
-            };
-            let error = match self.exchange.send(call, read).await {
-                Ok((info, _)) => return Ok(info),
+            let error = match self.exchange.account(tries.attempt, scope).await {
+                Ok(info) => return Ok(info),
                 Err(error) => error,
             };
             tries.wait(&self.exchange, error, scope).await?;

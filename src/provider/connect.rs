@@ -10,6 +10,7 @@ use crate::paths::SERVICE_CREDENTIALS;
 use crate::provider::client::Client;
 use crate::provider::credentials::{CredentialError, Credentials};
 use crate::provider::http::HttpTransport;
+use crate::provider::proxy;
 use crate::provider::settings::ApiSettings;
 use crate::provider::transport::TransportError;
 
@@ -19,6 +20,9 @@ pub enum ConnectError {
     /// There is no usable token; the text says what to do.
     #[error("{0}")]
     Token(String),
+    /// A variable names no usable proxy.
+    #[error("{0}")]
+    Proxy(String),
     /// TLS does not work.
     #[error("cannot prepare connections: {0}")]
     Transport(#[from] TransportError),
@@ -28,18 +32,21 @@ impl ConnectError {
     /// Whether the configuration must change, not the machine.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Token(_))
+        matches!(self, Self::Token(_) | Self::Proxy(_))
     }
 }
 
 /// A client for the configured account. Nothing is sent yet.
 ///
 /// # Errors
-/// When there is no usable token, or TLS does not work.
+/// When there is no usable token, a proxy that cannot be used, or TLS does not work.
 pub(crate) fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, ConnectError> {
     let credentials = locate_credentials(settings);
     if let Err(problem) = credentials.token() {
         return Err(ConnectError::Token(explain(problem)));
+    }
+    if let Some(problem) = proxy::mistake(|name| std::env::var_os(name)) {
+        return Err(ConnectError::Proxy(problem));
     }
     if let Some(file) = settings.token_file.as_ref().filter(|_| credentials.are_systemds()) {
         tracing::info!(

@@ -248,6 +248,14 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
     if token.is_empty() {
         return Err(unusable("is empty"));
     }
+    let is_quote = |it: char| matches!(it, '"' | '\'' | '`');
+    if token.starts_with(is_quote) || token.ends_with(is_quote) {
+        return Err(unusable("is in quotes: remove them"));
+    }
+    let behind = token.get(6..).filter(|_| token.to_ascii_lowercase().starts_with("bearer"));
+    if behind.is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t', ':'])) {
+        return Err(unusable("begins with `Bearer`: write the token alone"));
+    }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(unusable("holds white space or characters that no token has"));
     }
@@ -398,6 +406,22 @@ mod tests {
         *credentials.refreshed_at.lock().unwrap() = None;
         assert!(Arc::clone(&credentials).refresh_in_time(&clock).await.is_err());
         assert!(!credentials.is_reading.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn what_is_pasted_around_a_token_is_named() {
+        let problem = |text: &str| {
+            let credentials = Credentials::known(SecretString::from(text));
+            credentials.token().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        for quoted in ["\"vps_x\"", "'vps_x'", "`vps_x`\n", "\"vps_x"] {
+            assert!(problem(quoted).contains("is in quotes"), "{quoted}");
+        }
+        for text in ["Bearer vps_x", "bearer: vps_x", "\"Bearer vps_x\""] {
+            let told = problem(text);
+            assert!(told.contains("`Bearer`") || told.contains("quotes"), "{text}: {told}");
+        }
+        assert_eq!(problem("vps_bearer\n") + &problem("bearer_vps_x"), "");
     }
 
     #[test]

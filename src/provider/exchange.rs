@@ -1,5 +1,6 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::clock::Clock;
 use crate::moment::Moment;
 use crate::patience::LONGEST_WAIT;
 use crate::provider::admission::{Admission, Admitted, Urgency};
-use crate::provider::body;
+use crate::provider::body::{self, TokenInfo};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::{Credentials, redact};
@@ -26,6 +27,9 @@ use crate::provider::settings::ApiSettings;
 use crate::provider::throttle::{Caller, News};
 use crate::provider::token_state::{TokenHistory, TokenState};
 use crate::provider::transport::{Method, Request, Response, TornBody, Transport, TransportError};
+
+/// How often the account is asked whether it is refused too, at most.
+const ASK_ACCOUNT_EVERY: Duration = Duration::from_mins(1);
 
 /// One request, before it has its turn.
 pub(crate) struct Call<'a> {
@@ -310,8 +314,59 @@ impl Exchange {
         }
         let news = self.heed(&mut failure, attempt, scope);
         record.end(failure.outcome, failure.status, &failure.message);
+        drop(turn);
+        if failure.outcome == Outcome::Forbidden && self.account_is_refused(scope).await {
+            failure.outcome = Outcome::Unauthorized;
+        }
         self.tell(&failure, news, scope);
         Err(failure.into())
+    }
+
+    /// A call on behalf of a server was forbidden: whether the account's own call is refused as well, which
+    /// every active token may make. Asked at most once a minute for all servers.
+    fn account_is_refused<'a>(
+        &'a self,
+        scope: &'a CallContext,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        let Some(_) = &scope.server else { return Box::pin(std::future::ready(false)) };
+        let mut scope = scope.clone();
+        (scope.server, scope.tick) = (None, None);
+        Box::pin(async move {
+            let ask = async {
+                let mut last = self.token.account_was_refused.lock().await;
+                let now = self.clock.now().uptime;
+                match *last {
+                    Some((at, refused)) if now.saturating_sub(at) < ASK_ACCOUNT_EVERY => refused,
+                    _ => {
+                        let outcome =
+                            self.account(1, &scope).await.err().and_then(|it| it.outcome());
+                        let refused =
+                            matches!(outcome, Some(Outcome::Unauthorized | Outcome::Forbidden));
+                        *last = Some((now, refused));
+                        refused
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                () = scope.shutdown.cancelled() => false,
+                () = self.time_is_up(&scope) => false,
+                refused = ask => refused,
+            }
+        })
+    }
+
+    /// Who the token is.
+    pub(crate) async fn account(
+        &self,
+        attempt: u32,
+        scope: &CallContext,
+    ) -> Result<TokenInfo, CallError> {
+        let call = Call::get(Operation::Account, "account/me/".to_owned(), attempt, scope);
+        let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
+            body::token_info(&body.map_err(|torn| torn.to_string())?).map(Content::from)
+        };
+        self.send(call, read).await.map(|(info, _)| info)
     }
 
     /// What an answer brings, with its status and its age.
@@ -358,9 +413,9 @@ impl Exchange {
     }
 
     /// What a throttled call means for others on the account.
-    fn heed(&self, failure: &mut Failure, attempt: u32, scope: &CallContext) -> Option<News> {
+    fn heed(&self, failure: &mut Failure, attempt: u32, scope: &CallContext) -> News {
         if failure.outcome != Outcome::Throttled {
-            return None;
+            return News::default();
         }
         let tries = usize::try_from(attempt).unwrap_or(usize::MAX);
         let own_guess = retry::backoff(self).take(tries).last().unwrap_or_default();
@@ -372,11 +427,10 @@ impl Exchange {
     }
 
     /// Tells the log what concerns more than one call, once.
-    fn tell(&self, failure: &Failure, news: Option<News>, scope: &CallContext) {
+    fn tell(&self, failure: &Failure, news: News, scope: &CallContext) {
         // A token that may list single servers only is none the worse for it.
-        let is_shared = failure.operation == Operation::List && scope.server.is_none();
         if failure.outcome == Outcome::Unauthorized
-            && !is_shared
+            && scope.server.is_some()
             && self.token.is_news(failure.operation)
         {
             tracing::error!(
@@ -390,26 +444,25 @@ impl Exchange {
             );
         }
         let now = self.clock.now();
-        match news {
-            Some(News::Account(until)) => tracing::warn!(
+        if let Some(until) = news.caller {
+            let subject = scope.subject();
+            let whose = subject.server.as_deref().unwrap_or("the account");
+            tracing::warn!(
+                event = "throttled",
+                server_id = subject.server_id.map(|id| id.0),
+                server = subject.server.as_deref(),
+                "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
+                 call at a time until one succeeds",
+                failure.operation.as_str(),
+                wall_at(until, now)
+            );
+        }
+        if let Some(until) = news.account {
+            tracing::warn!(
                 event = "throttled",
                 "the provider is throttling the account: no calls are sent until {}",
                 wall_at(until, now)
-            ),
-            Some(News::Caller(until)) => {
-                let subject = scope.subject();
-                let whose = subject.server.as_deref().unwrap_or("the account");
-                tracing::warn!(
-                    event = "throttled",
-                    server_id = subject.server_id.map(|id| id.0),
-                    server = subject.server.as_deref(),
-                    "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
-                     call at a time until one succeeds",
-                    failure.operation.as_str(),
-                    wall_at(until, now)
-                );
-            }
-            None => {}
+            );
         }
     }
 

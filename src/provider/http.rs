@@ -109,7 +109,30 @@ fn client(
         // Without TLS a proxy would read the token.
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| TransportError::NotSent(chain(&error)))
+    builder.build().map_err(|error| {
+        let reason = chain(&error);
+        // The library's words for it do not say where it has looked.
+        let is_without = base.scheme() == "https" && reason.contains("No CA certificates");
+        TransportError::NotSent(if is_without { no_certificates() } else { reason })
+    })
+}
+
+/// What is missing, and where it was looked for.
+fn no_certificates() -> String {
+    let named: Vec<String> = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .map(|(name, value)| format!("${name} ({})", value.to_string_lossy().escape_debug()))
+        .collect();
+    let (places, advice) = if named.is_empty() {
+        let places = "/etc/ssl/certs, /etc/pki and the other usual places".to_owned();
+        (places, "install the package ca-certificates, or set SSL_CERT_FILE")
+    } else {
+        (named.join(" and "), "correct or unset what is named")
+    };
+    format!(
+        "there are no CA certificates, without which no TLS connection can be trusted; looked in {places}: {advice}"
+    )
 }
 
 impl Transport for HttpTransport {

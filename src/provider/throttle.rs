@@ -27,19 +27,24 @@ struct Hold {
     until: Duration,
 }
 
-/// Who has to wait after a call was throttled, for the log. `None` if that was known before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    /// Everyone on the account, until then.
-    Account(Duration),
-    /// This caller, until then.
-    Caller(Duration),
+/// Who has to wait after a call was throttled and until when, for the log. `None` if that was known before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Everyone on the account.
+    pub(super) account: Option<Duration>,
+    /// This caller.
+    pub(super) caller: Option<Duration>,
 }
+
+/// A wait that is told although one was told before, if it ends that much later.
+const WORTH_TELLING: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// Closed for the whole account until then.
     closed_until: Duration,
+    /// Of this the log knows.
+    told_until: Duration,
     /// One call at a time, after a wait that doubles with each of them that is throttled.
     careful: Option<Duration>,
     holds: HashMap<Option<ServerId>, Hold>,
@@ -67,20 +72,25 @@ impl Throttle {
         asked: Option<Duration>,
         guess: Duration,
         now: Duration,
-    ) -> Option<News> {
+    ) -> News {
         let span = asked.unwrap_or(guess);
         let until = now.saturating_add(span);
         if span <= LONGEST_WAIT {
             let was_open = self.closed_until <= now;
             self.close_until(until);
-            return was_open.then_some(News::Account(until));
+            let account = (was_open || self.is_worth_telling(until, now)).then_some(until);
+            self.told_until = account.unwrap_or(self.told_until);
+            return News { account, caller: None };
         }
         let span = self.careful.map_or(guess, |last| last.saturating_mul(2)).min(LONGEST_WAIT);
         self.careful = Some(span);
-        self.close_until(now.saturating_add(span));
+        let opens_at = now.saturating_add(span);
+        self.close_until(opens_at);
+        let account = self.is_worth_telling(opens_at, now).then_some(opens_at);
+        self.told_until = account.unwrap_or(self.told_until);
         self.holds.retain(|_, hold| hold.until > now);
         let before = self.holds.insert(caller.server, Hold { caller, until });
-        before.is_none().then_some(News::Caller(until))
+        News { account, caller: before.is_none().then_some(until) }
     }
 
     /// Until when this caller has to wait by itself, if it has to. A rotation that was throttled may still
@@ -93,6 +103,10 @@ impl Throttle {
 
     fn close_until(&mut self, until: Duration) {
         self.closed_until = self.closed_until.max(until);
+    }
+
+    fn is_worth_telling(&self, until: Duration, now: Duration) -> bool {
+        until > self.told_until.max(now).saturating_add(WORTH_TELLING)
     }
 }
 
@@ -120,9 +134,13 @@ mod tests {
         let web = caller(Operation::Create, 101, THREE);
         let mut asked =
             |span: u64, now| throttle.throttled(web, Some(seconds(span)), seconds(1), seconds(now));
-        assert_eq!(asked(900, 10), Some(News::Account(seconds(910))));
-        assert_eq!(asked(5, 20), None, "shorter, and closed already");
-        assert_eq!(asked(900, 910), Some(News::Account(seconds(1810))));
+        let until = |at| News { account: Some(seconds(at)), caller: None };
+        assert_eq!(asked(5, 10), until(15));
+        assert_eq!(asked(30, 12), News::default(), "closed already, and not much longer");
+        assert_eq!(asked(20, 42), until(62), "open since then");
+        assert_eq!(asked(900, 50), until(950), "much longer");
+        assert_eq!(asked(5, 60), News::default(), "shorter");
+        assert_eq!(asked(900, 910), until(1810));
         assert!(!throttle.is_careful());
         assert_eq!(throttle.closed_until(), seconds(1810));
         assert_eq!(throttle.held_until(web, seconds(911)), None);
@@ -133,7 +151,7 @@ mod tests {
         let mut throttle = Throttle::default();
         let web = caller(Operation::Create, 101, THREE);
         let news = throttle.throttled(web, Some(DAY), seconds(1), seconds(10));
-        assert_eq!(news, Some(News::Caller(seconds(86_410))));
+        assert_eq!(news, News { account: None, caller: Some(seconds(86_410)) });
         assert!(throttle.is_careful());
         assert_eq!(throttle.closed_until(), seconds(11));
         let held = |operation, server, tick| {
@@ -144,20 +162,23 @@ mod tests {
         assert!(held(Operation::List, 101, NINE), "the next one makes no room in vain");
         assert!(!held(Operation::Create, 102, THREE) && !held(Operation::List, 102, NINE));
         assert_eq!(throttle.held_until(web, seconds(86_410)), None);
-        assert_eq!(throttle.throttled(web, Some(DAY), seconds(1), seconds(20)), None);
+        let again = throttle.throttled(web, Some(DAY), seconds(1), seconds(20));
+        assert_eq!(again, News::default());
     }
 
     #[test]
     fn calls_that_are_sent_alone_come_ever_more_rarely_until_one_passes() {
         let mut throttle = Throttle::default();
-        let (mut now, mut waits) = (Duration::ZERO, Vec::new());
+        let (mut now, mut waits, mut told) = (Duration::ZERO, Vec::new(), Vec::new());
         for server in 101..115 {
             let one = caller(Operation::List, server, THREE);
-            throttle.throttled(one, Some(DAY), seconds(1), now);
+            let news = throttle.throttled(one, Some(DAY), seconds(1), now);
+            told.extend(news.account.map(|until| (until - now).as_secs()));
             waits.push((throttle.closed_until() - now).as_secs());
             now = throttle.closed_until();
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]);
+        assert_eq!(told, [32, 64, 128, 256, 512, 900, 900, 900, 900], "what is longer than 30 s");
         throttle.probe_passed();
         assert!(!throttle.is_careful());
         throttle.throttled(caller(Operation::List, 200, THREE), Some(DAY), seconds(1), now);

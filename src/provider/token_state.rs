@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,9 @@ pub(crate) struct TokenHistory {
     refused: Mutex<Option<Operation>>,
     /// Whether it was ever accepted.
     accepted: AtomicBool,
+    /// When the account's own call was last made because a server's was forbidden, in uptime, and whether
+    /// that was refused too.
+    pub(crate) account_was_refused: tokio::sync::Mutex<Option<(Duration, bool)>>,
 }
 
 impl TokenHistory {
@@ -47,11 +51,12 @@ impl TokenHistory {
         first
     }
 
-    /// A token may be good for looking and too weak for creating: only what was refused clears it.
+    /// A token may be good for looking and too weak for creating: only what was refused clears it, or the
+    /// account's own call, which is made when a server's call is forbidden.
     pub(crate) fn accepted(&self, operation: Operation) {
         self.accepted.store(true, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if *refused == Some(operation) {
+        if *refused == Some(operation) || (refused.is_some() && operation == Operation::Account) {
             *refused = None;
             tracing::info!(
                 event = "alarm",

@@ -493,6 +493,29 @@ async fn a_refused_token_ends_the_rotation_and_changes_nothing() {
     assert_eq!(report.api_calls, 1);
 }
 
+/// A 403 is the server's, unless the account's own call is refused as well.
+#[rstest]
+#[case::of_the_server(&[], None, "the provider does not allow this for this server: create forbidden (403)")]
+#[case::of_the_account(&["account:status=403"], Some(KnownCause::Token), "create unauthorized (403)")]
+#[case::of_an_account_that_hangs(&["account:hang"], None, "the provider does not allow")]
+#[tokio::test(start_paused = true)]
+async fn what_is_forbidden_is_the_servers_unless_the_account_is_refused_too(
+    #[case] faults: &[&str],
+    #[case] cause: Option<KnownCause>,
+    #[case] words: &str,
+) {
+    let faults = [&["create:status=403"], faults].concat();
+    let scene = Scene::new("").holding("c c c").faults(&faults);
+    let report = scene.rotate().await;
+    assert_eq!((report.outcome, report.known_cause), (RotationOutcome::Failed, cause));
+    assert!(reason(&report).starts_with(words), "{report:?}");
+    assert_eq!(report.api_calls, 3, "the account was asked once");
+    assert_eq!(scene.deleted(), [] as [u64; 0]);
+    let report = scene.rotate().await;
+    assert_eq!(report.known_cause, cause);
+    assert_eq!(report.api_calls, 2, "and not again within a minute");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_gone_is_said_to_be() {
     let scene =

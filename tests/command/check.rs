@@ -30,6 +30,12 @@ async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
         out.contains("the account has no such server; it has 101 (web-01), 102 (db-01)"),
         "{out}"
     );
+    let (code, out, errors) = machine.run(&["check", "--online", "--quiet"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        errors.contains("error: db: the account has no such server; it has 101 (web-01)"),
+        "{errors}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +95,7 @@ async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
     let machine = Machine::with_servers().await;
     let hook = machine.path("quiesce");
     let name = hook.to_str().unwrap();
-    let hooks = format!("hooks = {{ before = [{name:?}], after = [\"resume\", \"/no/such\"] }}");
+    let hooks = format!("hooks = {{ before = [{name:?}], after = [\"sh\", \"/no/such\"] }}");
     machine.configure(&SERVERS.replace("keep = 3", &format!("keep = 3\n{hooks}")));
     let warned = |problem: &str| {
         let (code, _, errors) = machine.run(&["check"]);
@@ -105,23 +111,122 @@ async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
     warned("it is not executable");
     mode(0o755);
     assert_eq!(machine.run(&["check"]).2, "");
+    mode(0o777);
+    let errors = machine.run(&["check"]).2;
+    let expected =
+        format!("warning: every user can change the hook {name}, and snapring would run it");
+    assert!(errors.starts_with(&expected) && errors.contains("hint: chmod o-w"), "{errors}");
+    machine.configure(
+        &SERVERS.replace("keep = 3", "keep = 3\nhooks = { before = [\"no-such-program\"] }"),
+    );
+    let errors = machine.run(&["check"]).2;
+    let expected =
+        "the hook no-such-program cannot be run on this machine: it is in no directory of PATH";
+    assert!(errors.contains(expected), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_there_keeps_a_run_from_starting_and_check_says_so() {
+async fn check_fails_on_a_token_that_keeps_a_run_from_starting() {
     let machine = Machine::with_servers().await;
-    let missing = machine.path("token");
-    machine.configure_api(&format!("token_file = {:?}", missing.to_str().unwrap()), SERVERS);
-    let (code, out, errors) = machine.run(&["check"]);
-    assert_eq!(code, 0, "the configuration itself is good: {errors}");
-    assert!(out.contains("good, 2 servers"), "{out}");
-    assert!(errors.contains("warning: the token file cannot be read: No such file"), "{errors}");
-    assert!(errors.contains("`snapring run` will not start without it"), "{errors}");
-    assert_eq!(machine.run(&["run"]).0, 78);
-    std::fs::write(&missing, "\n").unwrap();
-    std::fs::set_permissions(&missing, PermissionsExt::from_mode(0o600)).unwrap();
+    let token = machine.path("token");
+    machine.configure_api(&format!("token_file = {:?}", token.to_str().unwrap()), SERVERS);
+    let refused = |problem: &str| {
+        for arguments in [&["check"][..], &["check", "--quiet"], &["check", "--online"]] {
+            let (code, out, errors) = machine.run(arguments);
+            assert_eq!(code, 78, "{errors}");
+            assert!(!out.contains("good"), "{out}");
+            assert!(errors.starts_with("error: the token") && errors.contains(problem), "{errors}");
+            assert!(errors.contains("config.toml:3:14"), "{errors}");
+            assert!(errors.contains("hint: `snapring run` does not start without"), "{errors}");
+            assert_eq!(errors.matches("error:").count(), 1, "{errors}");
+        }
+        let (_, out, _) = machine.run(&["check", "--json"]);
+        assert_eq!(json(&out)["good"], false);
+        assert_eq!(machine.run(&["run"]).0, 78);
+    };
+    refused("cannot be read: No such file");
+    let write = |text: &str| {
+        std::fs::write(&token, text).unwrap();
+        std::fs::set_permissions(&token, PermissionsExt::from_mode(0o644)).unwrap();
+    };
+    for (text, problem) in [
+        ("\n", "is empty"),
+        ("\"vps_x\"\n", "is in quotes: remove them"),
+        ("Bearer vps_x\n", "begins with `Bearer`: write the token alone"),
+    ] {
+        write(text);
+        refused(problem);
+    }
+    write("vps_x\n");
     let (code, _, errors) = machine.run(&["check"]);
-    assert!(code == 0 && errors.contains("is empty\nhint: `snapring run` will not"), "{errors}");
+    assert!(code == 0 && errors.starts_with("warning: others can read the token file"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_would_be_ignored_is_an_error_at_start() {
+    let machine = Machine::with_servers().await;
+    for value in ["not a proxy", "http://", "ftp://x"] {
+        for command in ["check", "run", "list"] {
+            let mut command = machine.command(&[command]);
+            let output = command.env("HTTPS_PROXY", value).output().unwrap();
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{value}: {errors}");
+            assert!(
+                errors.contains("$HTTPS_PROXY ") && errors.contains("write it like"),
+                "{errors}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_ca_certificates_it_is_said_what_is_missing_and_where_it_was_looked_for() {
+    let machine = Machine::with_servers().await;
+    let text = std::fs::read_to_string(machine.path("config.toml")).unwrap();
+    std::fs::write(machine.path("config.toml"), text.replace("http://", "https://")).unwrap();
+    for command in [&["check", "--online"][..], &["run"]] {
+        let mut command = machine.command(command);
+        command.env("SSL_CERT_FILE", "/nowhere/roots.pem").env("SSL_CERT_DIR", machine.path(""));
+        let output = command.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let expected = "there are no CA certificates, without which no TLS connection can be trusted; \
+                        looked in $SSL_CERT_FILE (/nowhere/roots.pem) and $SSL_CERT_DIR (";
+        assert!(errors.contains(expected), "{errors}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_the_machine_does_not_have_is_the_bundled_one() {
+    let machine = Machine::new().await;
+    machine.configure(&SERVERS.replace("keep = 3", "keep = 3\ntimezone = \"US/Eastern\""));
+    let zones = machine.path("zoneinfo");
+    std::fs::create_dir_all(zones.join("Europe")).unwrap();
+    std::fs::copy("/usr/share/zoneinfo/Europe/Berlin", zones.join("Europe/Berlin")).unwrap();
+    let output = machine.command(&["check"]).env("TZDIR", &zones).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("03:00:00 EST") || out.contains("03:00:00 EDT"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_is_shown_in_words_and_a_folder_that_is_missing_is_warned_of() {
+    let machine = Machine::new().await;
+    machine.configure(&format!(
+        "[store]\nurl = \"sqlite:///nonexistent/x.db\"\n{}",
+        SERVERS.replace("0 3 * * *", "0 3 * * * *")
+    ));
+    let (code, out, errors) = machine.run(&["check"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("0 3 * * * *: every hour at :03"), "{out}");
+    assert!(errors.contains("has six fields and runs every hour"), "{errors}");
+    assert!(
+        errors
+            .contains("warning: [store]: the directory /nonexistent cannot be used: No such file"),
+        "{errors}"
+    );
+    let (_, out, _) = machine.run(&["check", "--json"]);
+    assert_eq!(json(&out)["servers"][0]["schedules"][0]["words"], "every hour at :03");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
 use snapring::provider::http::HttpTransport;
 use snapring::provider::transport::{Method, Request, Transport, TransportError};
+use snapring::ring::Ring;
 use wiremock::matchers::{any, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -31,7 +32,7 @@ async fn client(server: &MockServer) -> Client {
 /// The class of a listing that is answered so, and the message.
 async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
     let server = MockServer::start().await;
-    Mock::given(any()).respond_with(answer).mount(&server).await;
+    Mock::given(path("/api/v1/snapshots/")).respond_with(answer).mount(&server).await;
     let client = client(&server).await;
     // Less than the shortest wait before another attempt.
     let scope = CallContext::until(client.clock().now().uptime + Duration::from_secs(1));
@@ -66,6 +67,27 @@ async fn a_listing_asks_as_documented_and_reads_every_page() {
     assert_eq!(listing.snapshots.len(), 2);
 }
 
+/// The row of another tool may have any name, or none.
+#[tokio::test]
+async fn a_snapshot_without_a_name_takes_a_slot_and_is_not_snaprings() {
+    let server = MockServer::start().await;
+    let row = |id: u64, name: Option<&str>| {
+        serde_json::json!({"id": id, "server": {"id": 1}, "name": name, "status": "completed",
+                           "created_at": "2025-01-15T18:30:00Z"})
+    };
+    let rows = serde_json::json!([row(1, Some("snapring-20250115T183000Z")), row(2, None)]);
+    let answer = ResponseTemplate::new(200).set_body_json(rows);
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let listing = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap();
+    let text = "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n";
+    let policy = config::parse("test.toml", text).unwrap().settings.servers[0].policy.clone();
+    let ring = Ring::of(listing, &policy);
+    assert_eq!((ring.taken(), ring.held_by_others()), (2, 1));
+    let holders: Vec<_> =
+        ring.slots().iter().map(|it| (it.snapshot.id.0, it.holder.as_str())).collect();
+    assert_eq!(holders, [(1, "managed"), (2, "foreign")]);
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
     let elsewhere = MockServer::start().await;
@@ -80,8 +102,8 @@ async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
 async fn a_token_that_the_provider_repeats_is_taken_out_of_the_message() {
     let body = serde_json::json!({ "detail": format!("bad token {TOKEN}\nfake line") });
     let (outcome, message) = listing_answered(ResponseTemplate::new(403).set_body_json(body)).await;
-    assert_eq!(outcome, Outcome::Unauthorized);
-    assert_eq!(message, "list unauthorized (403): bad token [token] fake line");
+    assert_eq!(outcome, Outcome::Forbidden);
+    assert_eq!(message, "list forbidden (403): bad token [token] fake line");
 }
 
 #[tokio::test]
@@ -94,6 +116,7 @@ async fn each_answer_has_its_class() {
         (400, Outcome::Rejected),
         (401, Outcome::Unauthorized),
         (402, Outcome::Rejected),
+        (403, Outcome::Forbidden),
         (404, Outcome::NotFound),
         (408, Outcome::Busy),
         (409, Outcome::Busy),

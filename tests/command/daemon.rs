@@ -216,3 +216,27 @@ async fn a_daemon_and_a_person_never_rotate_one_server_at_once() {
     machine.until("the end of the wait", || person.rotations("failed") == 1).await;
     assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forbidden_for_one_server_is_its_own_trouble_and_not_the_accounts() {
+    let machine = Machine::new().await;
+    machine.fault("create:status=403,server=102");
+    machine.configure(&format!("{DENSE}{}", DENSE.replace("101", "102").replace("web", "db")));
+    let daemon = machine.daemon();
+    machine
+        .until("a few of each", || daemon.rotations("rotated").min(daemon.rotations("failed")) > 1)
+        .await;
+    let failed = daemon.events("rotation").into_iter().filter(|it| it["outcome"] == "failed");
+    for rotation in failed {
+        assert_eq!(rotation["server"], "db");
+        let reason = rotation["reason"].as_str().unwrap();
+        assert!(
+            reason.contains("does not allow this for this server: create forbidden (403)"),
+            "{reason}"
+        );
+    }
+    assert_eq!(daemon.events("alarm").len(), 0, "the token is good");
+    machine.fault("list:status=404,times=1");
+    machine.until("a listing that is not found", || daemon.log().contains("list not_found")).await;
+    assert!(daemon.log().contains("check `base_url`") && !daemon.log().contains("is gone"));
+}

@@ -455,7 +455,7 @@ impl Simulation {
                 let fault = loop {
                     let fault = random_fault(&mut self.random);
                     // These mean the whole account.
-                    if !["401", "403", "429"].iter().any(|status| fault.contains(status)) {
+                    if !["401", "429"].iter().any(|status| fault.contains(status)) {
                         break format!("{fault},server={server}");
                     }
                 };

@@ -62,26 +62,24 @@ pub(super) async fn ask(
                 others: Some(ring.held_by_others()),
                 error: None,
             },
-            Err(problem) => {
-                let gone = problem.outcome() == Some(Outcome::NotFound);
-                Slots {
-                    error: Some(problem.to_string() + &hint(client, gone).await),
-                    ..Slots::default()
-                }
-            }
+            Err(problem) => Slots { error: Some(problem.explained()), ..Slots::default() },
         });
     }
-    // A number that the provider does not know may list as empty instead of as 404.
+    // A number that the provider does not know may list as empty.
     if let Ok(known) = client.servers(&scope).await {
         for row in &mut answer.servers {
             if !known.iter().any(|server| server.id == row.server_id)
                 && let Some(online) = &mut row.online
-                && online.error.is_none()
             {
                 online.error = Some(format!("the account has no such server{}", names(&known)));
             }
         }
     }
+    let errors = answer.servers.iter().filter_map(|row| {
+        let error = row.online.as_ref()?.error.as_ref()?;
+        Some(CheckFinding::error(format!("{}: {error}", row.server)))
+    });
+    answer.remarks.extend(errors);
     let good = |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_none());
     let listed: Vec<(&Server, &Ring)> = rings
         .iter()
@@ -106,7 +104,7 @@ fn unasked(problem: &CallError, settings: &Settings) -> String {
     let base_url = &settings.api.base_url;
     let CallError::Failed(failure) = problem else { return format!("{base_url}: {problem}") };
     match failure.outcome {
-        Outcome::Unauthorized => format!("the token: {problem}"),
+        Outcome::Unauthorized | Outcome::Forbidden => format!("the token: {problem}"),
         Outcome::NotFound => format!("`base_url` {base_url} is not the provider's API (404)"),
         Outcome::Transport => format!("{base_url} cannot be reached: {}", failure.message),
         _ => format!("{base_url}: {problem}"),
@@ -155,16 +153,6 @@ fn astray(listed: &[(&Server, &Ring)]) -> Vec<CheckFinding> {
         }
     }
     remarks
-}
-
-async fn hint(client: &Client, gone: bool) -> String {
-    if !gone {
-        return String::new();
-    }
-    match client.servers(&CallContext::default()).await {
-        Ok(known) => names(&known),
-        Err(_) => String::new(),
-    }
 }
 
 fn names(known: &[AccountServer]) -> String {

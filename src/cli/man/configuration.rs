@@ -32,7 +32,8 @@ const SCHEDULES: &str = "\
 A schedule is a cron expression: minute (0-59), hour (0-23), day of the month (1-31), month
 (1-12 or jan-dec), day of the week (0-7 or sun-sat); or the same with seconds first. A
 field is a `*`, a value, a range `1-5`, either with a step `*/10`, or a list `1,15`. `L` is the
-last day of the month, `fri#2` the second Friday. Where both day of the month and day of the week
+last day of the month, `fri#2` the second Friday. A step begins anew with each hour, day or month:
+every 90 minutes cannot be said. `snapring check` shows each schedule in words. Where both day of the month and day of the week
 are said, either suffices, as in cron(8).
 
 A server with several schedules has the ticks of all of them.

@@ -50,7 +50,7 @@ fn every_status_has_its_class_and_its_verdict_for_each_operation() {
         "300-400 rejected NotDone",
         "401 unauthorized NotDone",
         "402 rejected NotDone",
-        "403 unauthorized NotDone",
+        "403 forbidden NotDone",
         "404 not_found NotDone",
         "405-407 rejected NotDone",
         "408-409 busy NotDone",

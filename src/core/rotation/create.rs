@@ -28,7 +28,7 @@ impl CreateSpans {
     pub fn settled_in(self, answer: &Result<Snapshot, CallError>) -> Duration {
         let Err(error) = answer else { return self.settle };
         match (error.outcome(), error.verdict()) {
-            (None | Some(Outcome::Unauthorized | Outcome::NotFound), _)
+            (None | Some(Outcome::Unauthorized | Outcome::Forbidden | Outcome::NotFound), _)
             | (Some(Outcome::Transport), Verdict::NotDone) => Duration::ZERO,
             (Some(Outcome::Transport), _) => self.shows_up_within,
             // A rejected one too: a proxy may have turned the answer into a redirect, say.

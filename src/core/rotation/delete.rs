@@ -84,7 +84,7 @@ impl Rotation {
         };
         match error.outcome() {
             // No further call would succeed.
-            None | Some(Outcome::Unauthorized) => match purpose {
+            None | Some(Outcome::Unauthorized | Outcome::Forbidden) => match purpose {
                 Purpose::MakeRoom(_) => self.give_up(error, now),
                 Purpose::Prune(_) => self.stop_pruning(error, now),
             },

@@ -128,7 +128,7 @@ fn a_test_changes_no_checks_state(#[case] format: Format, #[case] path: &str) {
     Format::Slack,
     403,
     "invalid_token\n\u{1b}[2J",
-    Outcome::Unauthorized,
+    Outcome::Forbidden,
     "403: invalid_token [2J"
 )]
 #[case(Format::Slack, 429, "", Outcome::Throttled, "429")]

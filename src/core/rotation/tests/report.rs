@@ -26,7 +26,9 @@ fn a_refused_token_and_a_shutdown_are_no_fault_of_the_server() {
     let cause = |why: &str| report("", &[&format!("unlisted {why}")]).0.known_cause;
     assert_eq!(cause("unauthorized"), Some(KnownCause::Token));
     assert_eq!(cause("interrupted"), Some(KnownCause::Shutdown));
-    assert_eq!((cause("transport"), cause("rejected"), cause("out-of-time")), (None, None, None));
+    for own in ["transport", "rejected", "out-of-time", "forbidden", "not-found"] {
+        assert_eq!(cause(own), None, "{own}");
+    }
 }
 
 #[test]
@@ -108,6 +110,7 @@ fn how_long_a_create_is_open_depends_on_its_answer() {
     for (why, span) in [
         ("out-of-time", Duration::ZERO),
         ("unauthorized", Duration::ZERO),
+        ("forbidden", Duration::ZERO),
         ("transport", SHOWS_UP),
         ("server-error", SETTLE),
         ("unconnected", Duration::ZERO),

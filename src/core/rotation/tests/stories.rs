@@ -104,6 +104,9 @@ const MAKE_ROOM: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted unauthorized         | failed: delete unauthorized: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted forbidden            | failed: the provider does not allow this for this server: delete forbidden",
     // It may be gone: a listing shows. If it is not, no other victim is deleted in its place.
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
@@ -270,6 +273,13 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 1
      uncreated not-found            | failed: the server is gone at the provider: create not_found",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated forbidden            | failed: the provider does not allow this for this server: create forbidden",
+    // A listing that is not found says nothing of the server.
+    "begin                          | look 0s+200ms pages
+     unlisted not-found             | failed: this is not the provider's API, or it has moved; check `base_url`: list",
     // Rejected with room: final. Without: room is made once more. It may be there all the same.
     "begin                          | look 0s+200ms pages
      listed c                       | record
@@ -453,6 +463,9 @@ const PRUNE: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted unauthorized         | failed: delete unauthorized: so it is",
+    "begin                          | look 0s+200ms pages
+     listed c c c c own             | delete 1
+     undeleted forbidden            | failed: the provider does not allow this for this server: delete forbidden",
     // The listing became too old: another one decides, and only if the new snapshot is in it.
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
@@ -498,6 +511,7 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
             "uncreated unconnected",
             "uncreated rejected",
             "uncreated unauthorized",
+            "uncreated forbidden",
             "uncreated not-found",
         ],
     ),
@@ -511,6 +525,7 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
             "undeleted interrupted",
             "undeleted rejected",
             "undeleted unauthorized",
+            "undeleted forbidden",
             "undeleted busy",
             "undeleted throttled",
             "undeleted transport",
@@ -525,6 +540,7 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
             "undeleted interrupted",
             "undeleted rejected",
             "undeleted unauthorized",
+            "undeleted forbidden",
             "undeleted busy",
             "undeleted throttled",
             "undeleted transport",

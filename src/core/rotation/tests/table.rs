@@ -199,6 +199,7 @@ pub(super) fn error(operation: Operation, why: &str) -> CallError {
         "malformed" => Outcome::Malformed,
         "rejected" | "unprocessable" | "redirected" => Outcome::Rejected,
         "unauthorized" => Outcome::Unauthorized,
+        "forbidden" => Outcome::Forbidden,
         "not-found" => Outcome::NotFound,
         "busy" => Outcome::Busy,
         "throttled" => Outcome::Throttled,

@@ -11,7 +11,7 @@ use crate::plan::DeleteReason;
 use crate::rotation::{Action, Event, HookEnd, HookMoment, Next};
 use crate::snapshot::{Snapshot, Status};
 
-const WHY: [&str; 14] = [
+const WHY: [&str; 15] = [
     "stale",
     "pinned",
     "interrupted",
@@ -19,6 +19,7 @@ const WHY: [&str; 14] = [
     "malformed",
     "rejected",
     "unauthorized",
+    "forbidden",
     "not-found",
     "busy",
     "throttled",
