@@ -3,7 +3,6 @@
 //!
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::foreign::ForeignText;
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
 use crate::report::{
     KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, ServerHealth,
@@ -111,7 +111,7 @@ pub struct SlotSeen {
     /// The snapshot's number.
     pub id: SnapshotId,
     /// Its name, where it is not managed: there prefix and tick tell it.
-    pub foreign_name: Option<Box<str>>,
+    pub foreign_name: Option<ForeignText>,
     /// Whose it is.
     pub holder: Holder,
     /// How far it is.
@@ -130,7 +130,7 @@ impl RingSeen {
             id: slot.snapshot.id,
             foreign_name: match slot.holder {
                 Holder::Managed(_) => None,
-                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.as_str().into()),
+                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.clone()),
             },
             holder: slot.holder,
             status: slot.snapshot.status.clone(),
@@ -146,10 +146,10 @@ impl RingSeen {
 
     /// The name of the snapshot in one of its slots.
     #[must_use]
-    pub fn name<'a>(&self, slot: &'a SlotSeen) -> Cow<'a, str> {
+    pub fn name(&self, slot: &SlotSeen) -> String {
         match (&slot.foreign_name, slot.holder) {
-            (None, Holder::Managed(tick)) => self.prefix.name(tick).into(),
-            (name, _) => name.as_deref().unwrap_or_default().into(),
+            (None, Holder::Managed(tick)) => self.prefix.name(tick),
+            (name, _) => name.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
@@ -177,7 +177,7 @@ impl RingSeen {
     fn tick(&self, slot: &SlotSeen) -> Option<Tick> {
         match slot.holder {
             Holder::Managed(tick) => Some(tick),
-            Holder::Pinned | Holder::Foreign => self.prefix.tick_of(slot.foreign_name.as_deref()?),
+            Holder::Pinned | Holder::Foreign => slot.foreign_name.as_ref()?.tick(&self.prefix),
         }
     }
 

@@ -225,7 +225,7 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
             if token.permissions.is_empty() {
                 "none named".to_owned()
             } else {
-                token.permissions.join(", ")
+                token.permissions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
         ));
     }

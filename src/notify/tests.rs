@@ -100,10 +100,10 @@ impl Post for Services {
             };
             match reply {
                 Reply::Hang => pending().await,
-                Reply::Broken => Err(TransportError::Connection("refused".to_owned())),
+                Reply::Broken => Err(TransportError::Connection("refused".into())),
                 Reply::Status(status, retry_after, body) => {
                     let retry_after = retry_after.map(str::to_owned);
-                    Ok(PostAnswer { status, retry_after, body: body.to_owned() })
+                    Ok(PostAnswer { status, retry_after, body: body.into() })
                 }
             }
         })

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{Url, form_urlencoded};
 
+use crate::foreign;
 use crate::paths::{SERVICE_DIRECTORY, state_directory};
 
 /// What the file is called in a state directory.
@@ -161,12 +162,22 @@ impl Address {
         let given = url.query_pairs().find(|(name, _)| name == "password");
         let password = url.password().map(str::to_owned);
         let password = given.map(|(_, value)| value.into_owned()).or(password);
+        foreign::mask(text, "[database]");
+        for secret in password.iter().flat_map(|it| [it.clone(), decoded(it)]) {
+            foreign::mask(&secret, "[password]");
+        }
         Some(Self {
             whole: text.to_owned().into(),
             shown: format!("postgres://{host}{port}{}", url.path()),
             password: password.filter(|it| !it.is_empty()).map(SecretString::from),
         })
     }
+}
+
+/// Without the percent signs that stand for other characters.
+fn decoded(text: &str) -> String {
+    let query = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
+    form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
 impl fmt::Debug for Address {
