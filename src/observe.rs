@@ -10,6 +10,7 @@ pub(crate) mod hosts;
 pub(crate) mod listener;
 mod metrics;
 mod page;
+mod process;
 mod query;
 mod routes;
 pub(crate) mod status_document;

@@ -3,6 +3,8 @@
 //!
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
+pub mod counts;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::report::{
 };
 use crate::ring::{Holder, Ring};
 use crate::snapshot::Status;
+use crate::status::counts::Counts;
 
 /// How a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -246,11 +249,16 @@ const DURATIONS: [f64; 10] =
 pub struct Statuses {
     servers: Arc<Mutex<BTreeMap<ServerId, Box<ServerStatus>>>>,
     durations: Histogram,
+    counts: Counts,
 }
 
 impl Default for Statuses {
     fn default() -> Self {
-        Self { servers: Arc::default(), durations: Histogram::new(DURATIONS) }
+        Self {
+            servers: Arc::default(),
+            durations: Histogram::new(DURATIONS),
+            counts: Counts::default(),
+        }
     }
 }
 
@@ -338,6 +346,12 @@ impl Statuses {
     #[must_use]
     pub fn durations(&self) -> &Histogram {
         &self.durations
+    }
+
+    /// What happened beside the rotations.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<ServerStatus>>> {

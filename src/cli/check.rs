@@ -126,7 +126,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         false => config::token_file_warnings(&loaded),
     };
     let no_token = missing_token(&credentials).filter(|_| of_token_file.is_empty());
-    let warnings = [loaded.warnings.clone(), of_token_file].concat();
+    let of_secrets = config::secrets_warning(&path, &loaded);
+    let warnings =
+        [loaded.warnings.clone(), of_token_file, of_secrets.into_iter().collect()].concat();
     let mut answer = CheckAnswer {
         file: path.display().to_string(),
         good: true,

@@ -237,7 +237,8 @@ mod tests {
             [format!("{name}\n"), format!(" {name}"), format!("{name}{}", " ".repeat(9999))]
         {
             assert!(!is_managed(&other), "{other:?}");
-            assert!(ForeignText::from(other.as_str()) != name);
+            let other = ForeignText::from(other);
+            assert!(other != name, "{other:?}");
         }
         // What is masked is still compared as it came.
         let name = "masked-20261123T030000Z";

@@ -133,6 +133,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
             known.into_iter().filter_map(|it| Some((it.last.server_id, it.was_well()?))),
             clock.clone(),
             process.post,
+            statuses.counts().clone(),
         ),
     });
     let hearing = Arc::clone(&listeners);

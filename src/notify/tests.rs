@@ -10,6 +10,7 @@ use crate::naming::Tick;
 use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
 use crate::report::{KnownCause, RotationOutcome};
+use crate::status::counts::Counts;
 use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);
@@ -141,7 +142,8 @@ impl Stage {
         let last_known = last_known.iter().copied();
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
-        let notices = Notices::start(&notify, &servers, last_known, clock.clone(), post);
+        let notices =
+            Notices::start(&notify, &servers, last_known, clock.clone(), post, Counts::default());
         let notes = Notes::default();
         let listening = notes.listen();
         Self { clock, services, notices, notes, _listening: listening }

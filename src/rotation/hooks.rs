@@ -1,6 +1,7 @@
 //! What runs around a create: quiescing a server before it, waking it after.
 
 pub(crate) mod children;
+pub(crate) mod counted;
 
 use std::future::Future;
 use std::io;

@@ -39,7 +39,14 @@ impl StoreError {
             sqlx::Error::Io(cause) => cause.to_string(),
             other => other.to_string(),
         };
-        let words = ForeignText::from(place.redact(&told)).to_string();
+        let mut words = ForeignText::from(place.redact(&told)).to_string();
+        if matches!(error, sqlx::Error::Tls(_)) {
+            words.push_str(
+                ". Unless the server is on this machine, it must have a certificate that this machine \
+                 trusts: add its authority (`sslrootcert=/path`) or another `sslmode` to `url` in \
+                 [store]",
+            );
+        }
         Self { kind: kind(error, place), words }
     }
 

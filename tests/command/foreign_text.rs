@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 
-use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,6 +45,14 @@ async fn a_hook_that_repeats_the_token_and_a_webhook_shows_neither_anywhere() {
     for path in ["/", "/api/v1/status", "/metrics"] {
         shown.push(get(&listen, path).await);
     }
+    let metrics = shown.last().unwrap();
+    for sample in [
+        "snapring_hooks_total{hook=\"before\",outcome=\"failed\"} 1",
+        "snapring_notices_total{outcome=\"ok\"} 1",
+        "snapring_notices_total{outcome=\"lost\"} 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{sample}\n")), "{metrics}");
+    }
     for request in target.received_requests().await.unwrap() {
         shown.push(text(&request));
     }
@@ -82,7 +89,7 @@ async fn names_and_states_that_mislead_are_one_printable_bounded_line_wherever_t
     for name in &names {
         let mut provider = machine.sandbox.provider();
         let state = format!("done\u{1b}[31m\n{forged}");
-        provider.add_snapshot(WEB, name, &state, Timestamp::now());
+        provider.add_snapshot(WEB, name, &state, machine.clock.now().wall);
     }
     let mut daemon = machine.daemon();
     machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
