@@ -319,7 +319,7 @@ mod tests {
         ];
         for reason in reasons {
             assert!(reason.contains("invalid type"), "{reason}");
-            assert!(reason.chars().count() <= 30 + EXCERPT_CHARACTERS, "{reason}");
+            assert!(reason.chars().count() <= 31 + EXCERPT_CHARACTERS, "{reason}");
         }
     }
 

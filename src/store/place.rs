@@ -183,7 +183,7 @@ impl Address {
 
 /// Whether a password and the history would cross a network.
 fn is_elsewhere(options: &PgConnectOptions) -> bool {
-    let host = options.get_host();
+    let host = options.get_host().trim_start_matches('[').trim_end_matches(']');
     let is_loopback = host.parse::<IpAddr>().map_or(host == "localhost", |it| it.is_loopback());
     let is_socket = options.get_socket().is_some() || host.starts_with('/');
     !is_loopback && !is_socket

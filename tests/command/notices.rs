@@ -151,7 +151,7 @@ async fn notify_test_tells_each_and_says_what_it_answered() {
     let rows: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(rows[0]["outcome"], "ok");
     assert_eq!((&rows[1]["status"], &rows[1]["outcome"]), (&404.into(), &"not_found".into()));
-    assert_eq!(rows[1]["answer"], "404: no such hook: […]");
+    assert_eq!(rows[1]["answer"], "404: no such hook: [webhook]");
     assert_eq!(rows[2]["outcome"], "rejected");
     assert!(!format!("{out}{errors}").contains(KEY), "{out}{errors}");
     assert_eq!(elsewhere.received_requests().await.unwrap().len(), 0, "redirects lead nowhere");
