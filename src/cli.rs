@@ -146,6 +146,8 @@ fn report_panics() {
 #[must_use]
 pub fn main() -> ExitCode {
     report_panics();
+    // The environment and the memory may hold the token: other processes of this user cannot read them.
+    let _ = nix::sys::prctl::set_dumpable(false);
     let Cli { command } = Cli::parse();
     let is_daemon = matches!(command, Command::Run(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -28,6 +28,7 @@ use crate::config::types::Settings;
 use crate::paths;
 use crate::regular_file;
 use crate::server::Server;
+use crate::store::place::Place;
 
 /// Larger than the configuration of any fleet.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -155,6 +156,33 @@ pub fn token_file_problem(loaded: &Loaded, unusable: Option<&str>) -> Option<Pro
         label: String::new(),
         hint: Some(hint),
     };
+    Some(Problem::new(draft, Arc::clone(&loaded.source)))
+}
+
+/// Whether others can read the secrets in the configuration's file.
+#[must_use]
+pub fn secrets_warning(path: &Path, loaded: &Loaded) -> Option<Problem> {
+    let Settings { notify, store, .. } = &loaded.settings;
+    let password = matches!(store, Some(Place::Server(address)) if address.has_password());
+    let secrets = match (notify.is_empty(), password) {
+        (true, false) => return None,
+        (false, false) => "addresses of webhooks",
+        (true, true) => "the password of a database",
+        (false, true) => "addresses of webhooks and the password of a database",
+    };
+    let metadata = regular_file::open(path).and_then(|file| file.metadata()).ok()?;
+    if metadata.permissions().mode() & 0o007 == 0 {
+        return None;
+    }
+    let message = format!("others can read this file, and it holds secrets: {secrets}");
+    let hint = format!(
+        "chmod 600 {}; if snapring runs as a service, hand it the file as a credential first \
+         (\"Secrets in the configuration\" in SECURITY.md)",
+        path.display()
+    );
+    let severity = Severity::Warning;
+    let draft =
+        problem::Draft { severity, message, span: None, label: String::new(), hint: Some(hint) };
     Some(Problem::new(draft, Arc::clone(&loaded.source)))
 }
 

@@ -46,6 +46,7 @@ use crate::provider::settings::ApiSettings;
 use crate::provider::shared_listing::When;
 use crate::report::Report;
 use crate::ring::Ring;
+use crate::rotation::hooks::counted::Counted;
 use crate::rotation::hooks::{HookRunner, Processes};
 use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::memories::Memories;
@@ -152,10 +153,12 @@ impl Daemon {
     pub async fn start(
         settings: &Settings,
         client: Client,
-        dependencies: Dependencies,
+        mut dependencies: Dependencies,
         mut scheduler: Box<dyn Scheduler>,
     ) -> Result<Self, SchedulerError> {
         let (queue, orders) = mpsc::channel(QUEUE);
+        let counts = dependencies.statuses.counts().clone();
+        dependencies.hooks = Arc::new(Counted::new(dependencies.hooks, counts));
         let now = dependencies.clock.now();
         let shared = Arc::new(Shared {
             timetable: Mutex::new(Timetable::new(&settings.servers, now)),

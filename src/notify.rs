@@ -33,6 +33,7 @@ use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};
 use crate::notify::webhook::Webhook;
 use crate::report::{LastOfServer, Report};
 use crate::server::Server;
+use crate::status::counts::Counts;
 
 /// `[[notify]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub(crate) struct Notices {
     inner: Mutex<Inner>,
     clock: Clock,
     post: Arc<dyn Post>,
+    counts: Counts,
     deliveries: TaskTracker,
     stop: CancellationToken,
 }
@@ -108,12 +110,14 @@ impl Notices {
         last_known: impl IntoIterator<Item = LastOfServer>,
         clock: Clock,
         post: Arc<dyn Post>,
+        counts: Counts,
     ) -> Self {
         let states = States::new(watched(servers), last_known);
         let notices = Self {
             inner: Mutex::new(Inner { states, targets: Vec::new() }),
             clock,
             post,
+            counts,
             deliveries: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -174,6 +178,7 @@ impl Notices {
             format: settings.format,
             post: Arc::clone(&self.post),
             clock: self.clock.clone(),
+            counts: self.counts.clone(),
             queue,
             lost: Arc::clone(&lost),
             untold: untold.clone(),

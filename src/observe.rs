@@ -6,9 +6,12 @@
 
 pub(crate) mod client;
 mod health;
+pub(crate) mod hosts;
 pub(crate) mod listener;
 mod metrics;
 mod page;
+mod process;
 mod query;
 mod routes;
 pub(crate) mod status_document;
+mod text_format;

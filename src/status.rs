@@ -3,7 +3,8 @@
 //!
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
-use std::borrow::Cow;
+pub mod counts;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +12,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::foreign::ForeignText;
 use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
 use crate::report::{LastOfServer, Report, RotationOutcome};
 use crate::ring::{Holder, Ring};
 use crate::server::Server;
 use crate::snapshot::Status;
+use crate::status::counts::Counts;
 
 /// How a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +72,7 @@ pub struct SlotSeen {
     /// The snapshot's number.
     pub id: SnapshotId,
     /// Its name, where it is not managed: there prefix and tick tell it.
-    pub foreign_name: Option<Box<str>>,
+    pub foreign_name: Option<ForeignText>,
     /// Whose it is.
     pub holder: Holder,
     /// How far it is.
@@ -88,7 +91,7 @@ impl RingSeen {
             id: slot.snapshot.id,
             foreign_name: match slot.holder {
                 Holder::Managed(_) => None,
-                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.as_str().into()),
+                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.clone()),
             },
             holder: slot.holder,
             status: slot.snapshot.status.clone(),
@@ -104,10 +107,10 @@ impl RingSeen {
 
     /// The name of the snapshot in one of its slots.
     #[must_use]
-    pub fn name<'a>(&self, slot: &'a SlotSeen) -> Cow<'a, str> {
+    pub fn name(&self, slot: &SlotSeen) -> String {
         match (&slot.foreign_name, slot.holder) {
-            (None, Holder::Managed(tick)) => self.prefix.name(tick).into(),
-            (name, _) => name.as_deref().unwrap_or_default().into(),
+            (None, Holder::Managed(tick)) => self.prefix.name(tick),
+            (name, _) => name.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
@@ -135,7 +138,7 @@ impl RingSeen {
     fn tick(&self, slot: &SlotSeen) -> Option<Tick> {
         match slot.holder {
             Holder::Managed(tick) => Some(tick),
-            Holder::Pinned | Holder::Foreign => self.prefix.tick_of(slot.foreign_name.as_deref()?),
+            Holder::Pinned | Holder::Foreign => slot.foreign_name.as_ref()?.tick(&self.prefix),
         }
     }
 
@@ -193,11 +196,16 @@ const DURATIONS: [f64; 10] =
 pub struct Statuses {
     servers: Arc<Mutex<BTreeMap<ServerId, Box<ServerStatus>>>>,
     durations: Histogram,
+    counts: Counts,
 }
 
 impl Default for Statuses {
     fn default() -> Self {
-        Self { servers: Arc::default(), durations: Histogram::new(DURATIONS) }
+        Self {
+            servers: Arc::default(),
+            durations: Histogram::new(DURATIONS),
+            counts: Counts::default(),
+        }
     }
 }
 
@@ -288,6 +296,12 @@ impl Statuses {
     #[must_use]
     pub fn durations(&self) -> &Histogram {
         &self.durations
+    }
+
+    /// What happened beside the rotations.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<ServerStatus>>> {

@@ -37,7 +37,7 @@ fn snapshot(policy: &Policy, age: u64) -> Snapshot {
     Snapshot {
         id: SnapshotId(100_000 - age),
         server: ServerId(101),
-        name: policy.prefix.name(Tick::at(created_at)),
+        name: policy.prefix.name(Tick::at(created_at)).into(),
         status: Status::Completed,
         size_mb: Some(4096),
         created_at,

@@ -6,7 +6,7 @@ use snapring::snapshot::Snapshot;
 use url::Url;
 
 /// The longest reason there may be: a log line, not a copy of the answer.
-const MOST: usize = 400;
+const MOST: usize = 700;
 
 pub fn page(data: &[u8]) {
     let base = Url::parse("https://api.example/api/v1/").expect("a good address");
@@ -35,7 +35,9 @@ pub fn page(data: &[u8]) {
         "next": page.next_query.as_ref().map(|query| format!("?{query}")),
     });
     let again = body::page(again.to_string().as_bytes(), &base).expect("our own words");
-    assert_eq!(again, page);
+    let rows = |page: &body::ListingPage| page.snapshots.iter().map(row).collect::<Vec<_>>();
+    assert_eq!(rows(&again), rows(&page));
+    assert_eq!((again.count, again.next_query), (page.count, page.next_query));
 }
 
 pub fn created(data: &[u8]) {
@@ -43,7 +45,7 @@ pub fn created(data: &[u8]) {
         Err(reason) => crate::assert_one_line(&reason, MOST),
         Ok(snapshot) => {
             let again = body::created(row(&snapshot).to_string().as_bytes());
-            assert_eq!(again.as_ref(), Ok(&snapshot));
+            assert_eq!(again.as_ref().map(row), Ok(row(&snapshot)));
         }
     }
 }

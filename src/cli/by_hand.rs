@@ -13,6 +13,7 @@ use crate::cli::console;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{PATIENCE, Setup};
 use crate::completion::{Observed, Watch};
+use crate::foreign::ForeignText;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
@@ -102,7 +103,7 @@ pub(super) async fn restoring(
 ) -> Option<(Restoring, String)> {
     let restoring = claim.restoring(setup.clock.now().wall).await?;
     if restoring.answer == RestoreAnswer::Listed
-        && status(client, server).await.as_deref() == Some("active")
+        && status(client, server).await.is_some_and(|it| it == "active")
     {
         claim.restore_is_over().await;
         console::note(&format!("{}: the restore has ended", called(setup, server)));
@@ -113,7 +114,7 @@ pub(super) async fn restoring(
 }
 
 /// The state of a server in the provider's words, where it gives one at once.
-pub(super) async fn status(client: &Client, server: ServerId) -> Option<String> {
+pub(super) async fn status(client: &Client, server: ServerId) -> Option<ForeignText> {
     let give_up_at = client.clock().now().uptime.saturating_add(STATUS_WITHIN);
     let servers = client.servers(&CallContext::until(give_up_at)).await.ok()?;
     servers.into_iter().find(|row| row.id == server)?.status
@@ -172,7 +173,7 @@ pub(super) async fn create(
     let before = client.list(server, &scope).await?;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
-        let held: Vec<&str> = before.snapshots.iter().map(|row| row.name.as_str()).collect();
+        let held: Vec<String> = before.snapshots.iter().map(|row| row.name.to_string()).collect();
         return Err(CommandError::Failed(format!(
             "no free slot: {} of {cap} are taken by {}",
             held.len(),
@@ -282,7 +283,7 @@ async fn completed(
             (Observed::NotYet, Some(row)) => console::note(&format!(
                 "{}: {} for {}",
                 row.name,
-                row.status.as_str(),
+                row.status,
                 humantime::format_duration(Duration::from_secs(passed.as_secs()))
             )),
             // The provider has answered that it creates it. Some take long to list what is new.

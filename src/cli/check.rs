@@ -140,6 +140,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         false => config::token_file_problem(&loaded, unusable.as_deref()),
     };
     let proxy = proxy::mistake(|name| std::env::var_os(name));
+    let of_secrets = config::secrets_warning(&path, &loaded);
     let mut answer = CheckAnswer {
         file: path.display().to_string(),
         good: unusable.is_none() && proxy.is_none(),
@@ -154,7 +155,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             ..CheckFinding::error(unusable)
         });
     }
-    let in_the_file: Vec<_> = loaded.warnings.iter().chain(&of_token_file).collect();
+    let in_the_file: Vec<_> =
+        loaded.warnings.iter().chain(&of_token_file).chain(&of_secrets).collect();
     answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
     answer.remarks.extend(missing_hooks(&settings.servers));
     answer.remarks.extend(missing_directory(settings.store.as_ref()));
@@ -286,7 +288,7 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
             if token.permissions.is_empty() {
                 "none named".to_owned()
             } else {
-                token.permissions.join(", ")
+                token.permissions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
         ));
     }

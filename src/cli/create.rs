@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     if json {
         console::print_json(&made)?;
     } else {
-        console::print(&format!("{} {} {}", made.id, made.name, made.status.as_str()))?;
+        console::print(&format!("{} {} {}", made.id, made.name, made.status))?;
     }
     Ok(Exit::Well)
 }

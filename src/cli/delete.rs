@@ -145,7 +145,7 @@ fn what_is_lost(
         snapshot.id,
         snapshot.name,
         by_hand::called(setup, snapshot.server),
-        snapshot.status.as_str(),
+        snapshot.status,
         size(snapshot.size_mb),
         age(snapshot.created_at, now)
     );

@@ -204,9 +204,9 @@ async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String,
         let snapshot = &fate.slot.snapshot;
         let verb = if fate.goes { "goes" } else { "stays" };
         table.add_row([
-            snapshot.name.clone(),
+            snapshot.name.to_string(),
             fate.slot.holder.as_str().to_owned(),
-            snapshot.status.as_str().to_owned(),
+            snapshot.status.to_string(),
             age(snapshot.created_at, now),
             format!("{verb}: {}", fate.why),
         ]);

@@ -99,9 +99,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 let Snapshot { id, name, status, size_mb, created_at, .. } = &slot.snapshot;
                 table.add_row([
                     id.to_string(),
-                    name.clone(),
+                    name.to_string(),
                     whose(slot.holder, completed.duplicate(*id).map(|it| it.newest.id)),
-                    status.as_str().to_owned(),
+                    status.to_string(),
                     size(*size_mb),
                     age(*created_at, now),
                 ]);

@@ -8,6 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
@@ -15,6 +16,7 @@ use crate::plan::{AskedBy, Blocked, Deletion, Step};
 use crate::readable::age;
 use crate::ring::Ring;
 use crate::server::Server;
+use crate::snapshot::Status;
 
 /// Show what the next rotation would create and delete, and why; changes nothing.
 ///
@@ -59,7 +61,7 @@ struct Row<'a> {
     tick: Tick,
     action: &'static str,
     creates: Option<String>,
-    adopts: Option<&'a str>,
+    adopts: Option<&'a ForeignText>,
     skips: Option<String>,
     blocked: Option<&'a Blocked>,
     deletes: Vec<&'a Deletion>,
@@ -70,9 +72,9 @@ struct Row<'a> {
 #[derive(Serialize)]
 struct FateRow<'a> {
     id: SnapshotId,
-    name: &'a str,
+    name: &'a ForeignText,
     holder: &'static str,
-    status: &'a str,
+    status: &'a Status,
     created_at: Timestamp,
     goes: bool,
     duplicate: bool,
@@ -183,7 +185,7 @@ fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
                 id: fate.slot.snapshot.id,
                 name: &fate.slot.snapshot.name,
                 holder: fate.slot.holder.as_str(),
-                status: fate.slot.snapshot.status.as_str(),
+                status: &fate.slot.snapshot.status,
                 created_at: fate.slot.snapshot.created_at,
                 goes: fate.goes,
                 duplicate: fate.duplicate_of.is_some(),
@@ -220,9 +222,9 @@ fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
             table.add_row([
                 if fate.goes { "delete" } else { "keep" }.to_owned(),
                 snapshot.id.to_string(),
-                snapshot.name.clone(),
+                snapshot.name.to_string(),
                 fate.slot.holder.as_str().to_owned(),
-                snapshot.status.as_str().to_owned(),
+                snapshot.status.to_string(),
                 age(snapshot.created_at, now),
                 fate.why.clone(),
             ]);

@@ -10,6 +10,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::foreign::ForeignText;
 use crate::naming::SnapshotId;
 use crate::readable::{age, size};
 use crate::rotation::lock::{Claim, RestoreAnswer};
@@ -105,8 +106,7 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
     if snapshot.status != Status::Completed {
         return Err(CommandError::Failed(format!(
             "{} is {}, not completed",
-            snapshot.name,
-            snapshot.status.as_str()
+            snapshot.name, snapshot.status
         )));
     }
     let now = setup.clock.now().wall;
@@ -158,14 +158,15 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         console::note(&format!("{name} is there"));
     }
     let scope = by_hand::scope(&setup, server, shutdown);
-    let source = (snapshot.id, snapshot.name.as_str());
+    let source = (snapshot.id, &snapshot.name);
     hold(&claim, source, safety, RestoreAnswer::Unclear).await;
     if let Err(problem) = client.restore(&snapshot, &scope).await {
         if !may_have_begun(&problem) {
             claim.restore_is_over().await;
             if let Some((source, name)) = before.as_ref().and_then(|it| it.0.source.as_ref()) {
                 let safety = before.as_ref().and_then(|(restoring, _)| restoring.safety);
-                hold(&claim, (*source, name), safety, RestoreAnswer::Unclear).await;
+                hold(&claim, (*source, &name.as_str().into()), safety, RestoreAnswer::Unclear)
+                    .await;
             }
             return Err(problem.into());
         }
@@ -175,7 +176,7 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         return Err(CommandError::Unclear { text, advice });
     }
     hold(&claim, source, safety, RestoreAnswer::Confirmed).await;
-    if by_hand::status(&client, server).await.as_deref() == Some("restoring") {
+    if by_hand::status(&client, server).await.is_some_and(|it| it == "restoring") {
         hold(&claim, source, safety, RestoreAnswer::Listed).await;
     }
     console::print(&format!(
@@ -194,7 +195,7 @@ fn latest(listing: Listing) -> Option<(Snapshot, Vec<String>)> {
     let latest = completed.find(|row| {
         let is_safety = row.name.starts_with(SAFETY_PREFIX);
         if is_safety {
-            passed_over.push(row.name.clone());
+            passed_over.push(row.name.to_string());
         }
         !is_safety
     })?;
@@ -209,7 +210,7 @@ fn may_have_begun(problem: &CallError) -> bool {
 /// Keeps other snapring processes away from the server until the restore must have ended.
 async fn hold(
     claim: &Claim,
-    source: (SnapshotId, &str),
+    source: (SnapshotId, &ForeignText),
     safety: Option<SnapshotId>,
     answer: RestoreAnswer,
 ) {

@@ -11,6 +11,7 @@ use crate::cli::shutdown::catch_signals;
 use crate::cli::{ConfigArgument, Exit};
 use crate::daemon::{self, Process, Shutdown};
 use crate::notify::http::HttpPost;
+use crate::observe::hosts::Hosts;
 use crate::observe::listener::listen;
 use crate::provider::connect::connect;
 use crate::rotation::hooks::Processes;
@@ -56,7 +57,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         post: Arc::new(HttpPost::new(clock.clone())),
         observe: Box::new({
             let clock = clock.clone();
-            move |address, view| Box::pin(listen(address, view, clock))
+            move |address, hosts, view| Box::pin(listen(address, Hosts::new(hosts), view, clock))
         }),
         clock,
     };

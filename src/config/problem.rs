@@ -7,6 +7,8 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use crate::foreign::is_shown;
+
 /// How many mistakes are shown; a generated file can have one a line.
 const SHOWN: usize = 50;
 
@@ -165,7 +167,7 @@ fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 /// What may be shown of a message: nothing that looks like a token, and one line that controls no
 /// terminal, whatever a library says again of what stands in the file.
 fn presentable(message: &str) -> String {
-    let escape = |it: char| if it.is_control() { it.escape_debug().to_string() } else { it.into() };
+    let escape = |it: char| if is_shown(it) { it.into() } else { it.escape_debug().to_string() };
     let message: String = message.chars().map(escape).collect();
     let mut shown = message.clone();
     for secret in looks_like_tokens(&message) {

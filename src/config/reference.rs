@@ -335,17 +335,31 @@ pub(crate) const HTTP: Section = Section {
     header: "[http]",
     text: "A page for people, metrics for Prometheus, probes for an orchestrator. Read-only, without \
            secrets, and open to whoever reaches it.",
-    keys: &[KeyReference {
-        name: "listen",
-        form: "an address with a port",
-        absent: Absent::Means("no listener"),
-        example: "\"127.0.0.1:9187\"",
-        text: "where to answer to /, /livez, /readyz, /metrics and /api/v1/status",
-        more: "A new one takes effect with the next start. Where the address is taken, that is said, \
-               and tried again; rotations go on.",
-        off: true,
-        ..KEY
-    }],
+    keys: &[
+        KeyReference {
+            name: "listen",
+            form: "an address with a port",
+            absent: Absent::Means("no listener"),
+            example: "\"127.0.0.1:9187\"",
+            text: "where to answer to /, /livez, /readyz, /metrics and /api/v1/status",
+            more: "A new one takes effect with the next start. Where the address is taken, that is said, \
+                   and tried again; rotations go on.",
+            off: true,
+            ..KEY
+        },
+        KeyReference {
+            name: "hosts",
+            form: "a list of host names",
+            absent: Absent::Means("localhost and IP addresses only"),
+            example: "[\"snapring.example\"]",
+            text: "further names by which the listener may be addressed",
+            more: "A request whose Host header has another name gets 421, except /livez and /readyz: \
+                   a web page elsewhere could otherwise read the status through a browser on this \
+                   machine (DNS rebinding). New ones take effect with the next start.",
+            off: true,
+            ..KEY
+        },
+    ],
 };
 
 /// `[store]`.
@@ -359,7 +373,9 @@ pub(crate) const STORE: Section = Section {
         example: "\"sqlite:///var/lib/snapring/snapring.db\"",
         text: "a file that only snapring writes, or a PostgreSQL database",
         more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
-               password may also come from $PGPASSWORD or ~/.pgpass, as for psql. One database \
+               password may also come from $PGPASSWORD or ~/.pgpass, as for psql. A server on \
+               another machine must use TLS with a certificate that this machine trusts, unless \
+               the address has an `sslmode` (`?sslmode=require`). One database \
                belongs to one configuration. A new address takes effect with the next start.",
         off: true,
         ..KEY

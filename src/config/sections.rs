@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::document::{Parsed, Problems, Table, TomlDocument, nearest, refuse};
+use crate::config::document::{Entry, Parsed, Problems, Table, TomlDocument, nearest, refuse};
 use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
@@ -147,11 +147,31 @@ fn read_http(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Ht
             })
             .ok()
     });
-    match listen {
-        Parsed::Good(listen, _) => Some(HttpSettings { listen: Some(listen) }),
-        Parsed::Absent => Some(HttpSettings::default()),
-        Parsed::Mistaken => None,
+    let hosts = hosts(&table, problems);
+    match (listen, hosts) {
+        (Parsed::Good(listen, _), Some(hosts)) => {
+            Some(HttpSettings { listen: Some(listen), hosts })
+        }
+        (Parsed::Absent, Some(hosts)) => Some(HttpSettings { listen: None, hosts }),
+        _ => None,
     }
+}
+
+fn hosts(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<String>> {
+    let Some(value) = table.get("hosts") else { return Some(Vec::new()) };
+    let hint = "write host names, like hosts = [\"snapring.example\"]";
+    let name = |item: Entry<'_, '_>| {
+        let name = item.get_ref().as_str()?;
+        let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '.' | '_');
+        (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
+    };
+    let items = value.get_ref().as_array().map(|items| items.iter().map(name));
+    let hosts = items.and_then(Iterator::collect);
+    if hosts.is_none() {
+        let message = "`hosts` is not a list of host names without ports";
+        problems.error(value.span(), message, "", Some(hint.to_owned()));
+    }
+    hosts
 }
 
 fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<LogSettings> {

@@ -333,6 +333,28 @@ fn an_address_is_taken_and_ends_in_a_slash(#[case] written: &str, #[case] taken:
 }
 
 #[test]
+fn secrets_in_a_file_that_others_can_read_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let notify = "[[notify]]\nurl = \"https://hooks.example/SECRETPART\"\nformat = \"slack\"\n";
+    let store = "[store]\nurl = \"postgres://anna:SECRETPART@127.0.0.1/rings\"\n";
+    let warned = |text: &str, mode| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let warning = secrets_warning(&file, &read(&file).unwrap());
+        warning.map(|it| it.message().to_owned()).unwrap_or_default()
+    };
+    let both = format!("{store}{GOOD}{notify}");
+    assert!(warned(&both, 0o644).ends_with("addresses of webhooks and the password of a database"));
+    assert!(!warned(&both, 0o644).contains("SECRETPART"));
+    assert!(warned(&format!("{GOOD}{notify}"), 0o604).ends_with(": addresses of webhooks"));
+    let without = format!("{}{GOOD}", store.replace(":SECRETPART", ""));
+    for (text, mode) in [(both.as_str(), 0o640), (GOOD, 0o644), (&without, 0o644)] {
+        assert_eq!(warned(text, mode), "", "{mode:o}");
+    }
+}
+
+#[test]
 fn a_token_file_that_others_can_read_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");

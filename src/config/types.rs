@@ -27,8 +27,10 @@ pub struct Settings {
 }
 
 /// `[http]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpSettings {
     /// Where to listen; `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// By which names it may be addressed, besides those of loopback and all addresses.
+    pub hosts: Vec<String>,
 }

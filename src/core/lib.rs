@@ -3,6 +3,7 @@
 //! Time is always a parameter. The dependencies of this crate are what keeps it so.
 //!
 //! - [`naming`], [`snapshot`], [`ring`]: what is there, and whose it is
+//! - [`foreign`]: text from outside, and how it is shown
 //! - [`server`], [`policy`]: what is wanted
 //! - [`schedule`], [`timetable`]: when
 //! - [`plan`], [`pins`]: what to create and delete
@@ -14,6 +15,7 @@
 pub mod answer;
 pub mod call;
 pub mod completion;
+pub mod foreign;
 pub mod health;
 pub mod memory;
 pub mod moment;

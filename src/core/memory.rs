@@ -68,7 +68,8 @@ impl BeforeCreate {
     /// Whether a foreign snapshot of this ring may be what the create made. It is not if it has another
     /// description, unless the provider is not known to keep them.
     fn may_have_led_to(&self, snapshot: &Snapshot, ring: &Ring) -> bool {
-        let has_ours = |it: &Snapshot| it.description.as_deref() == Some(&*self.description);
+        let has_ours =
+            |it: &Snapshot| it.description.as_ref().is_some_and(|it| *it == *self.description);
         let keeps_them = || ring.managed().any(|(managed, _)| has_ours(managed));
         !self.ids.contains(&snapshot.id) && (has_ours(snapshot) || !keeps_them())
     }
@@ -285,7 +286,7 @@ impl RingMemory {
                 // Who remembers an earlier rotation knows better.
                 self.last_tick.is_none()
                     && newest.is_some_and(|newest| newest < snapshot.id)
-                    && resembles_managed(&snapshot.name, ring.prefix())
+                    && resembles_managed(snapshot.name.raw(), ring.prefix())
             };
             let is_known = self.strays.contains(&snapshot.id) || self.made.contains(&snapshot.id);
             *holder == Holder::Foreign && (is_known || resembles())

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::foreign::ForeignText;
 use crate::memory::{Failed, RingMemory};
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
@@ -78,7 +79,7 @@ impl fmt::Display for DeleteReason {
 
 impl Deletion {
     fn of(snapshot: &Snapshot, why: DeleteReason, listing: &Listing) -> Self {
-        Self { snapshot: snapshot.id, name: snapshot.name.clone(), why, seen: listing.asked_at }
+        Self { snapshot: snapshot.id, name: snapshot.name.to_string(), why, seen: listing.asked_at }
     }
 
     /// A person's own decision about a snapshot that a listing shows; `None` when it does not.
@@ -213,7 +214,7 @@ pub enum Skip {
     /// Its snapshot may be there, under another name.
     OtherName {
         /// That name.
-        name: String,
+        name: ForeignText,
         /// Its id.
         id: SnapshotId,
     },
@@ -390,13 +391,13 @@ fn skip_by_the_ring(
     let (snapshot, last) = ring.newest(policy)?;
     let apart = tick.instant().duration_since(last.instant()).unsigned_abs();
     if asked_by == AskedBy::Schedule && apart < policy.min_interval {
-        let last = snapshot.name.clone();
+        let last = snapshot.name.to_string();
         return Some(Skip::TooSoon { last, min_interval: policy.min_interval });
     }
     // Any of them: a duplicate that came late can be the newest, and its tick an old one.
     let overtaking = |(_, later): &(_, Tick)| (tick.instant()..=now).contains(&later.instant());
     let (by, _) = ring.usable(policy).rfind(overtaking)?;
-    Some(Skip::Overtaken { by: by.name.clone() })
+    Some(Skip::Overtaken { by: by.name.to_string() })
 }
 
 /// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,
@@ -477,7 +478,7 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     let describe = |slot: &Slot| match (&slot.holder, &slot.snapshot.status) {
         (holder, Status::Completed) => format!("{} ({})", slot.snapshot.name, holder.as_str()),
         (holder, status) => {
-            format!("{} ({}, {})", slot.snapshot.name, holder.as_str(), status.as_str())
+            format!("{} ({}, {})", slot.snapshot.name, holder.as_str(), status)
         }
     };
     Blocked {

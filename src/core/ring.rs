@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::foreign::ForeignText;
 use crate::naming::{Prefix, SnapshotId, Tick};
 use crate::policy::Policy;
 use crate::snapshot::{Listing, Snapshot, Status};
@@ -52,7 +53,7 @@ pub(crate) const CLOCKS_AGREE_WITHIN: SignedDuration = SignedDuration::from_hour
 fn point(snapshot: &Snapshot, prefix: &Prefix) -> Timestamp {
     let made = snapshot.created_at;
     prefix
-        .tick_of(&snapshot.name)
+        .tick_of(snapshot.name.raw())
         .map(Tick::instant)
         .filter(|tick| tick.duration_since(made).abs() <= CLOCKS_AGREE_WITHIN)
         .unwrap_or(made)
@@ -135,7 +136,7 @@ impl Ring {
             .iter()
             .map(|slot| &slot.snapshot)
             .enumerate()
-            .filter(|(_, snapshot)| policy.prefix.tick_of(&snapshot.name) == Some(tick))
+            .filter(|(_, snapshot)| policy.prefix.tick_of(snapshot.name.raw()) == Some(tick))
             .min_by_key(rank)
             .map(|(_, snapshot)| snapshot)
     }
@@ -182,7 +183,7 @@ impl Ring {
             .iter()
             .map(|slot| &slot.snapshot)
             .filter(|snapshot| snapshot.status != Status::Failed)
-            .filter_map(|snapshot| Some((snapshot, policy.prefix.tick_of(&snapshot.name)?)))
+            .filter_map(|snapshot| Some((snapshot, policy.prefix.tick_of(snapshot.name.raw())?)))
     }
 }
 
@@ -226,11 +227,11 @@ impl<'a> Completed<'a> {
     pub fn of(completed: impl Iterator<Item = &'a Snapshot>) -> Self {
         let each: Vec<&Snapshot> = completed.collect();
         // A managed name is its tick. Of one tick, the last one is the newest.
-        let newest: BTreeMap<&str, &Snapshot> =
-            each.iter().map(|snapshot| (snapshot.name.as_str(), *snapshot)).collect();
+        let newest: BTreeMap<&ForeignText, &Snapshot> =
+            each.iter().map(|snapshot| (&snapshot.name, *snapshot)).collect();
         let mut completed = Self::default();
         for snapshot in each {
-            match newest.get(snapshot.name.as_str()) {
+            match newest.get(&snapshot.name) {
                 Some(newest) if newest.id != snapshot.id => {
                     completed.duplicates.push(Duplicate { snapshot, newest });
                 }
@@ -251,7 +252,7 @@ fn holder(snapshot: &Snapshot, policy: &Policy) -> Holder {
     if policy.pinned.contains(&snapshot.id) {
         return Holder::Pinned;
     }
-    policy.prefix.tick_of(&snapshot.name).map_or(Holder::Foreign, Holder::Managed)
+    policy.prefix.tick_of(snapshot.name.raw()).map_or(Holder::Foreign, Holder::Managed)
 }
 
 fn count<'a>(slots: impl Iterator<Item = &'a Slot>) -> u32 {

@@ -1,8 +1,11 @@
 //! What the provider says exists: one snapshot, and a complete listing of a server's.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::foreign::ForeignText;
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId};
 
@@ -14,7 +17,7 @@ pub struct Snapshot {
     /// Whose it is.
     pub server: ServerId,
     /// Its name: not unique, any text.
-    pub name: String,
+    pub name: ForeignText,
     /// How far it is.
     pub status: Status,
     /// Size in MiB as the provider counts it, once known.
@@ -22,7 +25,7 @@ pub struct Snapshot {
     /// When the provider began it, by the provider's clock.
     pub created_at: Timestamp,
     /// What somebody wrote about it.
-    pub description: Option<String>,
+    pub description: Option<ForeignText>,
 }
 
 /// How far a snapshot is.
@@ -35,7 +38,7 @@ pub enum Status {
     /// Will never be usable: the provider's `failed` or `error`.
     Failed,
     /// A word that the provider's documentation does not have. Counted, never deleted by itself.
-    Other(String),
+    Other(ForeignText),
 }
 
 impl Status {
@@ -46,25 +49,25 @@ impl Status {
             "completed" => Self::Completed,
             "in_progress" => Self::InProgress,
             "failed" | "error" => Self::Failed,
-            other => Self::Other(other.to_owned()),
+            other => Self::Other(other.into()),
         }
     }
+}
 
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+impl fmt::Display for Status {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Completed => "completed",
-            Self::InProgress => "in_progress",
-            Self::Failed => "failed",
-            Self::Other(word) => word,
+            Self::Completed => out.pad("completed"),
+            Self::InProgress => out.pad("in_progress"),
+            Self::Failed => out.pad("failed"),
+            Self::Other(word) => word.fmt(out),
         }
     }
 }
 
 impl Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+        serializer.collect_str(self)
     }
 }
 

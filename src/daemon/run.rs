@@ -64,9 +64,10 @@ pub struct Process {
 /// Makes a client for an account's settings, at the start and when a reload changes them.
 pub type Connect = Box<dyn Fn(&ApiSettings) -> Result<Client, ConnectError> + Send + Sync>;
 
-/// Shows a daemon at an address, for as long as it is polled.
+/// Shows a daemon at an address, to those who call it by that or one of these names, for as long as it is
+/// polled.
 pub type Observe =
-    Box<dyn FnOnce(SocketAddr, View) -> BoxFuture<'static, Infallible> + Send + Sync>;
+    Box<dyn FnOnce(SocketAddr, Vec<String>, View) -> BoxFuture<'static, Infallible> + Send + Sync>;
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +134,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
             known,
             clock.clone(),
             process.post,
+            statuses.counts().clone(),
         ),
     });
     let hearing = Arc::clone(&listeners);
@@ -171,7 +173,11 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     // The daemon has them, until a reload: they are not to be kept beyond that.
     settings.servers = Vec::new();
     let _observed = settings.http.listen.map(|address| {
-        AbortOnDropHandle::new(tokio::spawn((process.observe)(address, daemon.view())))
+        AbortOnDropHandle::new(tokio::spawn((process.observe)(
+            address,
+            settings.http.hosts.clone(),
+            daemon.view(),
+        )))
     });
     let configuration = process.configuration;
     let reload = Arc::new(Reload { configuration, started_with: settings, connect });

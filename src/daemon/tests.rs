@@ -621,6 +621,7 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
         [],
         stage.clock.clone(),
         post,
+        crate::status::counts::Counts::default(),
     ));
     let ends = Arc::<Mutex<Vec<(String, Duration)>>>::default();
     let (noticed, noted, clock) = (Arc::clone(&notices), Arc::clone(&ends), stage.clock.clone());

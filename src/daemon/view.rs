@@ -12,6 +12,7 @@ use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
 use crate::server::Server;
 use crate::status::ServerStatus;
+use crate::status::counts::Counts;
 use crate::store::StoreHealth;
 
 /// Looks at a daemon. Clones look at the same one.
@@ -100,6 +101,12 @@ impl View {
     #[must_use]
     pub fn durations(&self) -> Histogram {
         self.0.dependencies.statuses.durations().clone()
+    }
+
+    /// Hooks and notices, counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.dependencies.statuses.counts().clone()
     }
 
     /// Whether any server is to be rotated.

@@ -20,6 +20,7 @@ use crate::notify::webhook::Webhook;
 use crate::provider::retry_after::retry_after;
 use crate::provider::transport::TransportError;
 use crate::report::milliseconds;
+use crate::status::counts::{Counts, NoticeOutcome};
 
 /// How long to wait for more after a first notice: what befalls a whole fleet is told at once.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
@@ -45,6 +46,7 @@ pub(super) struct Delivery {
     pub(super) format: Format,
     pub(super) post: Arc<dyn Post>,
     pub(super) clock: Clock,
+    pub(super) counts: Counts,
     /// Closed when the target is gone or snapring ends: then what is there goes out at once.
     pub(super) queue: mpsc::Receiver<Notice>,
     /// How many did not fit into the queue.
@@ -108,6 +110,7 @@ impl Delivery {
             let _ = self.clock.timeout(WINDOW, collect).await;
             let lost = self.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
+                self.counts.notices_ended(lost, NoticeOutcome::Lost);
                 tracing::warn!(
                     event = "notice",
                     to = %self.to,
@@ -195,6 +198,9 @@ impl Delivery {
                 )
             };
         }
+        let outcome = if gave_up.is_none() { NoticeOutcome::Ok } else { NoticeOutcome::Failed };
+        let count = u64::try_from(bundle.notices.len()).unwrap_or(u64::MAX);
+        self.counts.notices_ended(count, outcome);
         let (what, to) = (bundle.title(), &self.to);
         match (gave_up, tried) {
             (None, _) => event!(info, "told {to}: {what}"),

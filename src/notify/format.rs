@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::call::Outcome;
+use crate::foreign::ForeignText;
 use crate::naming::{ServerId, Tick};
 use crate::notify::http::{Message, PostAnswer};
 use crate::notify::message::Bundle;
@@ -129,7 +130,7 @@ impl Format {
     /// What an answer means: its class, and in words what the service said.
     #[must_use]
     pub fn understand(self, answer: &PostAnswer, to: &Webhook) -> (Outcome, String) {
-        let said = excerpt(&to.redact(&answer.body));
+        let said = ForeignText::excerpt(&to.redact(&answer.body.to_string()), EXCERPT);
         let outcome = Outcome::of_status(answer.status);
         let outcome = match outcome {
             // healthchecks.io says OK to whatever looks like a check's address.
@@ -214,17 +215,6 @@ fn entry(notice: &Notice) -> Entry<'_> {
 /// The three characters that mean something to Slack.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// The beginning of an answer, as one line that can forge none of a log.
-fn excerpt(text: &str) -> String {
-    let blank = |it: char| if it.is_control() { ' ' } else { it };
-    let text: String = text.chars().map(blank).collect();
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(EXCERPT) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line,
-    }
 }
 
 #[cfg(test)]

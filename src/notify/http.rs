@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::header::RETRY_AFTER;
 
 use crate::clock::Clock;
+use crate::foreign::ForeignText;
 use crate::notify::webhook::Webhook;
 use crate::provider::http::{chain, client_builder};
 use crate::provider::transport::TransportError;
@@ -44,7 +45,7 @@ pub struct PostAnswer {
     /// The `Retry-After` header as it stood there.
     pub retry_after: Option<String>,
     /// How the body begins.
-    pub body: String,
+    pub body: ForeignText,
 }
 
 /// The future of one letter.
@@ -62,7 +63,7 @@ pub trait Post: Send + Sync {
 pub(crate) struct HttpPost {
     clock: Clock,
     /// Made when the first letter goes: to read the system's TLS roots takes a while.
-    client: OnceLock<Result<reqwest::Client, String>>,
+    client: OnceLock<Result<reqwest::Client, ForeignText>>,
 }
 
 impl HttpPost {
@@ -73,8 +74,7 @@ impl HttpPost {
     }
 
     async fn send(&self, message: &Message) -> Result<PostAnswer, TransportError> {
-        let client =
-            self.client.get_or_init(connect).as_ref().map_err(|reason| connection(reason))?;
+        let client = self.client.get_or_init(connect).as_ref().map_err(connection)?;
         let mut request = client.post(message.to.expose().clone()).body(message.body.clone());
         for (name, value) in &message.headers {
             // By bytes: a name in a title may hold any letter.
@@ -96,7 +96,7 @@ impl HttpPost {
             }
         };
         let _ = self.clock.timeout(BODY_TIMEOUT, read).await;
-        Ok(PostAnswer { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok(PostAnswer { status, retry_after, body: (&*String::from_utf8_lossy(&body)).into() })
     }
 }
 
@@ -106,7 +106,7 @@ impl Post for HttpPost {
     }
 }
 
-fn connect() -> Result<reqwest::Client, String> {
+fn connect() -> Result<reqwest::Client, ForeignText> {
     client_builder()
         // Notices are rare, and a connection that was closed meanwhile costs a try.
         .pool_max_idle_per_host(0)
@@ -114,12 +114,12 @@ fn connect() -> Result<reqwest::Client, String> {
         .map_err(causes)
 }
 
-fn connection(reason: &str) -> TransportError {
-    TransportError::Connection(reason.to_owned())
+fn connection(reason: &ForeignText) -> TransportError {
+    TransportError::Connection(reason.clone())
 }
 
 /// The causes, without the address.
-fn causes(error: reqwest::Error) -> String {
+fn causes(error: reqwest::Error) -> ForeignText {
     chain(&error.without_url())
 }
 
@@ -160,7 +160,7 @@ mod tests {
         let got = String::from_utf8(got).unwrap();
         assert!(got.starts_with("POST /key HTTP/1.1\r\n"), "{got}");
         assert!(got.contains("title: web-Ä ✓ failed\r\n"), "{got}");
-        assert_eq!(answer, PostAnswer { status: 204, retry_after: None, body: String::new() });
+        assert_eq!(answer, PostAnswer { status: 204, retry_after: None, body: "".into() });
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::foreign::is_shown;
 use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
 use crate::report::RotationOutcome;
 
@@ -288,7 +289,7 @@ fn cut(text: &str, characters: usize) -> String {
 
 /// Without line breaks and other control characters, as a header needs it.
 fn one_line(text: &str) -> String {
-    let blank = |it: char| if it.is_control() { ' ' } else { it };
+    let blank = |it: char| if is_shown(it) { it } else { ' ' };
     text.chars().map(blank).collect::<String>().trim().to_owned()
 }
 

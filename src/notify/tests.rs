@@ -10,6 +10,7 @@ use crate::naming::Tick;
 use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
 use crate::report::{KnownCause, PastRotation, RotationOutcome};
+use crate::status::counts::Counts;
 use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);
@@ -108,10 +109,10 @@ impl Post for Services {
             };
             match reply {
                 Reply::Hang => pending().await,
-                Reply::Broken => Err(TransportError::Connection("refused".to_owned())),
+                Reply::Broken => Err(TransportError::Connection("refused".into())),
                 Reply::Status(status, retry_after, body) => {
                     let retry_after = retry_after.map(str::to_owned);
-                    Ok(PostAnswer { status, retry_after, body: body.to_owned() })
+                    Ok(PostAnswer { status, retry_after, body: body.into() })
                 }
             }
         })
@@ -156,7 +157,8 @@ impl Stage {
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
-        let notices = Notices::start(&notify, &servers, last_known, clock.clone(), post);
+        let notices =
+            Notices::start(&notify, &servers, last_known, clock.clone(), post, Counts::default());
         let notes = Notes::default();
         let listening = notes.listen();
         Self { clock, services, notices, notes, _listening: listening }

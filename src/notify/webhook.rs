@@ -4,8 +4,13 @@ use std::fmt;
 
 use url::Url;
 
+use crate::foreign;
+
 /// Parts of an address shorter than this are words, not secrets.
 const LEAST_SECRET: usize = 4;
+
+/// The same in text that does not come from the webhook's own service.
+const LEAST_SECRET_ANYWHERE: usize = 12;
 
 /// An address of http or https. Shows its scheme, host and port, whoever prints it.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,9 +35,30 @@ impl Webhook {
     pub fn parse(text: &str) -> Result<Self, NoWebhook> {
         let url = Url::parse(text).map_err(|_| NoWebhook::NotAnAddress)?;
         match url.scheme() {
-            "http" | "https" if url.has_host() => Ok(Self(url)),
+            "http" | "https" if url.has_host() => {
+                let webhook = Self(url);
+                webhook.mask();
+                Ok(webhook)
+            }
             _ => Err(NoWebhook::Scheme),
         }
+    }
+
+    /// Masks it in all foreign text. Short parts could be ordinary words.
+    fn mask(&self) {
+        for secret in self.secrets().filter(|it| it.len() >= LEAST_SECRET_ANYWHERE) {
+            foreign::mask(secret, "[webhook]");
+        }
+    }
+
+    /// The whole address, its credentials, its path and query and each part of them.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let url = &self.0;
+        let query = url.query().unwrap_or_default();
+        let whole = [url.as_str(), url.path(), query];
+        let credentials = [url.username(), url.password().unwrap_or_default()];
+        let parts = url.path().split('/').chain(query.split(['&', '=']));
+        whole.into_iter().chain(credentials).chain(parts)
     }
 
     /// The whole address, to send to. Not to be shown.
@@ -53,14 +79,7 @@ impl Webhook {
     /// Takes out of somebody else's text all that is secret of the address.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        let url = &self.0;
-        let whole = [url.as_str(), url.path(), url.query().unwrap_or_default()];
-        let credentials = [url.username(), url.password().unwrap_or_default()];
-        let steps = url.path().split('/');
-        let values = url.query().unwrap_or_default().split(['&', '=']);
-        let mut secrets: Vec<&str> = whole.into_iter().chain(credentials).collect();
-        secrets.extend(steps.chain(values));
-        secrets.retain(|secret| secret.len() >= LEAST_SECRET);
+        let mut secrets: Vec<&str> = self.secrets().filter(|it| it.len() >= LEAST_SECRET).collect();
         // The longest first: a part taken out of the whole would leave the rest of it.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[…]"))

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,20 +13,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tower::ServiceExt;
 
 use crate::clock::Clock;
 use crate::daemon::view::View;
+use crate::observe::hosts::Hosts;
 use crate::observe::routes::router;
 
 /// What those who connect may take up.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// Connections at once; more wait.
+    /// Connections at once. For one more, the one that has been silent for longest is closed.
     connections: usize,
-    /// How long one may be silent between its requests, or take to send one's head.
+    /// How long the head of a request may take, and the silence before it.
     patience: Duration,
     /// How long one may last: who reads slowly gives way to others at last.
     lifetime: Duration,
@@ -35,54 +36,75 @@ struct Bounds {
 
 const BOUNDS: Bounds = Bounds {
     connections: 64,
-    patience: Duration::from_secs(30),
+    patience: Duration::from_secs(5),
     lifetime: Duration::from_mins(10),
     again: Duration::from_secs(10),
 };
 
 /// Listens, for as long as it is polled. What hinders it is told, and hinders nothing else.
-pub(crate) async fn listen(address: SocketAddr, view: View, clock: Clock) -> Infallible {
-    listen_within(BOUNDS, address, view, clock).await
+pub(crate) async fn listen(
+    address: SocketAddr,
+    hosts: Hosts,
+    view: View,
+    clock: Clock,
+) -> Infallible {
+    listen_within(BOUNDS, address, router(view, hosts), clock).await
 }
 
 async fn listen_within(
     bounds: Bounds,
     address: SocketAddr,
-    view: View,
+    router: Router,
     clock: Clock,
 ) -> Infallible {
     let listener = bind(address, bounds.again, &clock).await;
-    accept(bounds, listener, view, clock).await
+    accept(bounds, listener, router, clock).await
 }
 
 /// The same where it listens already.
 pub(crate) async fn serve_on(listener: TcpListener, view: View, clock: Clock) -> Infallible {
-    accept(BOUNDS, listener, view, clock).await
+    accept(BOUNDS, listener, router(view, Hosts::default()), clock).await
 }
 
-async fn accept(bounds: Bounds, listener: TcpListener, view: View, clock: Clock) -> Infallible {
-    let router = router(view);
-    let places = Arc::new(Semaphore::new(bounds.connections));
+/// A connection, and when it last did something: a number that grows with each connection and request.
+struct Connection {
+    task: AbortHandle,
+    active: Arc<AtomicU64>,
+}
+
+async fn accept(bounds: Bounds, listener: TcpListener, router: Router, clock: Clock) -> Infallible {
+    let activity = Arc::new(AtomicU64::new(0));
+    let mut open: Vec<Connection> = Vec::new();
     // They end with this task.
     let mut connections = JoinSet::new();
     loop {
-        while connections.try_join_next().is_some() {}
-        let place = Arc::clone(&places).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
-                let clock = clock.clone();
-                // Pages that stay open keep half of the places at most: a probe finds one at once.
-                let may_stay = places.available_permits() >= bounds.connections / 2;
-                connections.spawn(async move {
-                    let service = serve(stream, router, bounds.patience, may_stay);
+                while connections.try_join_next().is_some() {}
+                open.retain(|it| !it.task.is_finished());
+                if open.len() >= bounds.connections {
+                    close_the_most_silent(&mut open);
+                }
+                let active = Arc::new(AtomicU64::new(activity.fetch_add(1, Ordering::Relaxed)));
+                let notes = (Arc::clone(&activity), Arc::clone(&active));
+                let (router, clock) = (router.clone(), clock.clone());
+                let task = connections.spawn(async move {
+                    let service = serve(stream, router, bounds.patience, notes);
                     clock.timeout(bounds.lifetime, service).await;
-                    drop(place);
                 });
+                open.push(Connection { task, active });
             }
             // Out of file descriptors: some will be free again.
             Err(_) => clock.sleep(Duration::from_millis(100)).await,
         }
+    }
+}
+
+/// So a probe always finds a place, whatever others leave open.
+fn close_the_most_silent(open: &mut Vec<Connection>) {
+    let silent = open.iter().enumerate().min_by_key(|(_, it)| it.active.load(Ordering::Relaxed));
+    if let Some((place, _)) = silent {
+        open.swap_remove(place).task.abort();
     }
 }
 
@@ -123,15 +145,20 @@ fn tell(address: SocketAddr, problem: &io::Error, again: Duration) {
     );
 }
 
-async fn serve(stream: TcpStream, router: Router, patience: Duration, may_stay: bool) {
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    patience: Duration,
+    (activity, active): (Arc<AtomicU64>, Arc<AtomicU64>),
+) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        active.store(activity.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         router.clone().oneshot(request.map(Body::new))
     });
     // Ends with an error when the other side breaks off.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
-        .keep_alive(may_stay)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::daemon::view::{ServerView, View};
+use crate::observe::process::Process;
 use crate::ring::Holder;
 use crate::telemetry;
 
@@ -29,6 +30,8 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
     let help = "How long rotations took";
     let name = "snapring_rotation_duration";
     registry.register_with_unit(name, help, Unit::Seconds, view.durations());
+    view.counts().register(&mut registry);
+    registry.register_collector(Box::new(Process::started_at(view.started_at())));
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("snapring_build", "Which snapring this is", version);
     let fleet = Fleet {

@@ -1,34 +1,52 @@
 //! Which path shows what. Only GET and HEAD, and nothing is cached.
 
 use axum::Router;
-use axum::extract::{RawQuery, State as Shared};
+use axum::extract::{RawQuery, Request, State as Shared};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::daemon::view::View;
 use crate::observe::health::Obstacles;
+use crate::observe::hosts::Hosts;
 use crate::observe::query::Query;
 use crate::observe::status_document::{DaemonStatus, Found, StatusDocument};
-use crate::observe::{metrics, page};
+use crate::observe::{metrics, page, text_format};
 
 /// All paths.
-pub(super) fn router(view: View) -> Router {
+pub(super) fn router(view: View, hosts: Hosts) -> Router {
     Router::new()
         .route("/", get(front_page))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/api/v1/status", get(status))
         .fallback(async || text(StatusCode::NOT_FOUND, PATHS.to_owned()))
+        .layer(from_fn_with_state(hosts, refuse_other_hosts))
+        // They show nothing, and are asked by whatever name.
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .with_state(view)
 }
 
+const OTHER_HOST: &str = "this host name is not known here: use an IP address or localhost, or add the \
+                          name to `hosts` in [http]\n";
+
 const PATHS: &str = "there is /, /livez, /readyz, /metrics and /api/v1/status\n";
+
+async fn refuse_other_hosts(
+    Shared(hosts): Shared<Hosts>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if hosts.are_meant_by(request.headers()) {
+        return next.run(request).await;
+    }
+    text(StatusCode::MISDIRECTED_REQUEST, OTHER_HOST.to_owned())
+}
 
 async fn livez(Shared(view): Shared<View>) -> Response {
     health(&Obstacles::to_life(&view))
@@ -38,9 +56,15 @@ async fn readyz(Shared(view): Shared<View>) -> Response {
     health(&Obstacles::to_work(&view))
 }
 
-async fn show_metrics(Shared(view): Shared<View>) -> Response {
+async fn show_metrics(Shared(view): Shared<View>, headers: HeaderMap) -> Response {
     match metrics::render(&view) {
-        Ok(metrics) => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics),
+        Ok(metrics) if text_format::openmetrics_is_asked_for(&headers) => {
+            answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)
+        }
+        Ok(metrics) => {
+            let metrics = text_format::of_openmetrics(&metrics);
+            answer(StatusCode::OK, text_format::CONTENT_TYPE, metrics)
+        }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }

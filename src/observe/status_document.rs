@@ -491,9 +491,9 @@ impl SnapshotStatus {
     fn of(seen: &RingSeen, slot: &SlotSeen) -> Self {
         Self {
             id: slot.id,
-            name: seen.name(slot).into_owned(),
+            name: seen.name(slot),
             holder: slot.holder.as_str().to_owned(),
-            status: slot.status.as_str().to_owned(),
+            status: slot.status.to_string(),
             created_at: slot.created_at,
             size_mb: slot.size_mb.map(u64::from),
         }

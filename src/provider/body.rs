@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use crate::foreign::ForeignText;
 use crate::naming::{ServerId, SnapshotId};
 use crate::snapshot::{Snapshot, Status};
 
@@ -27,18 +28,18 @@ pub struct AccountServer {
     /// The provider's number.
     pub id: ServerId,
     /// Its name at the provider.
-    pub name: String,
+    pub name: ForeignText,
     /// Its state in the provider's words.
-    pub status: Option<String>,
+    pub status: Option<ForeignText>,
 }
 
 /// Who the token is. The account's personal data is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenInfo {
     /// What the user called the token.
-    pub name: String,
+    pub name: ForeignText,
     /// What it may do, in the provider's words.
-    pub permissions: Vec<String>,
+    pub permissions: Vec<ForeignText>,
 }
 
 #[derive(Deserialize)]
@@ -72,11 +73,11 @@ fn snapshot(row: &Value) -> Result<Snapshot, String> {
     Ok(Snapshot {
         id: SnapshotId(id),
         server: ServerId(server),
-        name: name.to_owned(),
+        name: name.into(),
         status: Status::from_word(text("status")?),
         size_mb: row.get("size_mb").and_then(Value::as_u64),
         created_at,
-        description: row.get("description").and_then(Value::as_str).map(str::to_owned),
+        description: row.get("description").and_then(Value::as_str).map(ForeignText::from),
     })
 }
 
@@ -159,10 +160,10 @@ pub fn created(body: &[u8]) -> Result<Snapshot, String> {
 pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<AccountServer>, Option<String>), String> {
     let Envelope { rows, next_query, .. } = envelope(body, base)?;
     let read = |row| {
-        let RawServer { id, name, status } = serde_json::from_value(row)
-            .map_err(|error| one_line(&format!("a row is not a server: {error}")))?;
-        let status = status.as_str().map(str::to_owned);
-        Ok(AccountServer { id: ServerId(id), name: name.unwrap_or_default(), status })
+        let RawServer { id, name, status } =
+            serde_json::from_value(row).map_err(|error| unlike("a row is not a server", &error))?;
+        let status = status.as_str().map(ForeignText::from);
+        Ok(AccountServer { id: ServerId(id), name: name.unwrap_or_default().into(), status })
     };
     Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
 }
@@ -186,13 +187,14 @@ pub fn token_info(body: &[u8]) -> Result<TokenInfo, String> {
     // Not `parse`: its message would show an excerpt, and this body holds personal data.
     let Raw { token } = serde_json::from_slice(body)
         .map_err(|error| format!("the answer says nothing of a token (line {})", error.line()))?;
-    Ok(TokenInfo { name: token.name, permissions: token.permissions })
+    let permissions = token.permissions.into_iter().map(ForeignText::from).collect();
+    Ok(TokenInfo { name: token.name.into(), permissions })
 }
 
 /// The provider's own words in an error's body: `detail`, `error`, `message`, the fields' messages,
 /// or the beginning of whatever else it is.
 #[must_use]
-pub fn error_message(body: &[u8]) -> String {
+pub fn error_message(body: &[u8]) -> ForeignText {
     let told = match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => {
             let told = ["detail", "error", "message"].iter().find_map(|key| object.get(*key));
@@ -209,7 +211,7 @@ pub fn error_message(body: &[u8]) -> String {
         Ok(Value::String(text)) => text,
         _ => return excerpt(body),
     };
-    let told = one_line(&told);
+    let told = ForeignText::excerpt(&told, EXCERPT_CHARACTERS);
     if told.is_empty() { excerpt(body) } else { told }
 }
 
@@ -221,29 +223,14 @@ fn joined(complaint: &Value) -> String {
     }
 }
 
-fn excerpt(body: &[u8]) -> String {
-    let line = one_line(&String::from_utf8_lossy(body));
-    if line.is_empty() { "an empty answer".to_owned() } else { line }
+fn excerpt(body: &[u8]) -> ForeignText {
+    let text = ForeignText::excerpt(&String::from_utf8_lossy(body), EXCERPT_CHARACTERS);
+    if text.is_empty() { "an empty answer".into() } else { text }
 }
 
-/// One bounded line without control characters, so that no answer can forge a line of the log.
-fn one_line(text: &str) -> String {
-    let mut words = text
-        .split(|character: char| character.is_whitespace() || character.is_control())
-        .filter(|word| !word.is_empty());
-    let mut line = String::new();
-    for word in &mut words {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        if line.chars().count() > EXCERPT_CHARACTERS {
-            line = line.chars().take(EXCERPT_CHARACTERS).collect();
-            line.push('…');
-            break;
-        }
-    }
-    line
+/// What serde says of a value, some of which it repeats.
+fn unlike(what: &str, error: &serde_json::Error) -> String {
+    format!("{what}: {}", ForeignText::excerpt(&error.to_string(), EXCERPT_CHARACTERS))
 }
 
 #[cfg(test)]
@@ -280,7 +267,7 @@ mod tests {
             "size_mb": null, "created_at": "2025-01-15T19:30:00.250+01:00"}]"#;
         let page = page(row.as_bytes(), &base()).unwrap();
         assert_eq!(page.snapshots[0].created_at.to_string(), "2025-01-15T18:30:00.25Z");
-        assert_eq!(page.snapshots[0].status, Status::Other("archived".to_owned()));
+        assert_eq!(page.snapshots[0].status, Status::Other("archived".into()));
         assert_eq!(page.snapshots[0].description, None);
     }
 
@@ -322,11 +309,11 @@ mod tests {
     )]
     #[case("<html>\n  <h1>502</h1>\r\n</html>", "<html> <h1>502</h1> </html>")]
     #[case("", "an empty answer")]
-    #[case("\u{0}\u{1} \n", "an empty answer")]
+    #[case(" \r\n", "an empty answer")]
     #[case("{\"detail\": \" \"}", "{\"detail\": \" \"}")]
-    #[case("{\"detail\": \"a\\nfake log line\\u001b[31m\"}", "a fake log line [31m")]
+    #[case("{\"detail\": \"a\\nfake log line\\u001b[31m\"}", "a fake log line\u{fffd}[31m")]
     fn an_errors_words_become_one_harmless_line(#[case] body: &str, #[case] message: &str) {
-        assert_eq!(error_message(body.as_bytes()), message);
+        assert_eq!(error_message(body.as_bytes()).to_string(), message);
     }
 
     /// serde shows the whole value that it did not want.
@@ -372,9 +359,9 @@ mod tests {
         let mut row: Value = serde_json::from_str(ROW).unwrap();
         row["name"] = Value::Null;
         let read = page(&serde_json::to_vec(&[&row]).unwrap(), &base()).unwrap().snapshots;
-        assert_eq!((read[0].id.0, read[0].name.as_str()), (801, "(no name)"));
+        assert_eq!((read[0].id.0, &read[0].name), (801, &"(no name)".into()));
         for prefix in ["snapring", "no", "name"] {
-            assert!(prefix.parse::<Prefix>().unwrap().tick_of(&read[0].name).is_none());
+            assert!(read[0].name.tick(&prefix.parse::<Prefix>().unwrap()).is_none());
         }
         assert!(created(&serde_json::to_vec(&row).unwrap()).is_err());
     }
@@ -392,7 +379,7 @@ mod tests {
             let _ = created(&body);
             let _ = servers(&body, &base());
             let _ = token_info(&body);
-            let message = error_message(&body);
+            let message = error_message(&body).to_string();
             prop_assert!(message.chars().count() <= EXCERPT_CHARACTERS + 1);
             prop_assert!(!message.is_empty() && !message.contains('\n'));
         }

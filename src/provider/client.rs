@@ -265,7 +265,7 @@ impl Client {
             body: None,
             subject: CallSubject {
                 snapshot_id: Some(snapshot.id),
-                snapshot: Some(snapshot.name.clone()),
+                snapshot: Some(snapshot.name.to_string()),
                 ..scope.subject()
             },
             attempt: 1,

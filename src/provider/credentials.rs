@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
+use crate::foreign;
 use crate::regular_file;
 
 /// Longer than any token; a larger file is not one.
@@ -259,25 +260,8 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(unusable("holds white space or characters that no token has"));
     }
+    foreign::mask(token, "[token]");
     Ok(SecretString::from(token))
-}
-
-/// Takes the token out of a text that somebody else wrote and that will be logged.
-#[must_use]
-pub fn redact(text: &str, token: &SecretString) -> String {
-    let token = token.expose_secret();
-    let mut text = text.replace(token, "[token]");
-    // An excerpt may end within it.
-    if let Some(kept) = text.strip_suffix('…') {
-        let begun = (5..token.len())
-            .rev()
-            .filter_map(|length| token.get(..length))
-            .find_map(|begun| kept.strip_suffix(begun));
-        if let Some(before) = begun {
-            text = format!("{before}[token]…");
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -286,6 +270,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::foreign::ForeignText;
 
     fn environment(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
         let map: HashMap<String, OsString> =
@@ -435,9 +420,9 @@ mod tests {
 
     #[test]
     fn the_token_is_taken_out_of_what_others_say() {
-        let token = SecretString::from("vps_abc");
-        assert_eq!(redact("bad token vps_abc!", &token), "bad token [token]!");
-        assert_eq!(redact("bad token vps_a…", &token), "bad token [token]…");
-        assert_eq!(redact("not vps_b…", &token), "not vps_b…");
+        let variables = environment(&[("SNAPRING_TOKEN", "vps_repeated-by-others")]);
+        let _ = shown(&Credentials::locate(None, &variables));
+        let said = ForeignText::from("bad token vps_repeated-by-others!");
+        assert_eq!(said.to_string(), "bad token [token]!");
     }
 }

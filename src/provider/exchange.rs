@@ -18,7 +18,7 @@ use crate::provider::admission::{Admission, Admitted, Urgency};
 use crate::provider::body::{self, TokenInfo};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
-use crate::provider::credentials::{Credentials, redact};
+use crate::provider::credentials::Credentials;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::pending_changes::PendingChanges;
 use crate::provider::retry;
@@ -287,7 +287,7 @@ impl Exchange {
         scope.count_call();
         let _change = operation.changes().then(|| self.pending_changes.begin());
         let mut record = CallEvent::begin(operation, subject, attempt, &self.clock, &self.metrics);
-        let request = Request { method, path, body, token: token.clone() };
+        let request = Request { method, path, body, token };
         let answer = self.transport.exchange(request).await;
         let mut failure = match answer {
             Err(error) => Failure {
@@ -308,7 +308,6 @@ impl Exchange {
                 Err(failure) => failure,
             },
         };
-        failure.message = redact(&failure.message, &token);
         if failure.status.is_some() && failure.outcome != Outcome::Throttled {
             turn.was_not_throttled();
         }
@@ -389,7 +388,13 @@ impl Exchange {
                 Err(reason) => (None, reason),
             }
         } else {
-            (None, body.map_or_else(|torn| torn.to_string(), |body| body::error_message(&body)))
+            (
+                None,
+                body.map_or_else(
+                    |torn| torn.to_string(),
+                    |body| body::error_message(&body).to_string(),
+                ),
+            )
         };
         let body = content
             .as_ref()

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::answer::Headers;
+use crate::foreign::ForeignText;
 use crate::provider::transport::{
     MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
@@ -68,7 +69,7 @@ impl HttpTransport {
             .ok()
             // A path can lead below the base only.
             .filter(|url| url.as_str().starts_with(self.base.as_str()))
-            .ok_or_else(|| TransportError::NotSent("not a path of the API".to_owned()))?;
+            .ok_or_else(|| TransportError::NotSent("not a path of the API".into()))?;
         let (client, method) = match request.method {
             Method::Get => (&self.reads, reqwest::Method::GET),
             Method::Post => (self.changes()?, reqwest::Method::POST),
@@ -113,7 +114,7 @@ fn client(
         let reason = chain(&error);
         // The library's words for it do not say where it has looked.
         let is_without = base.scheme() == "https" && reason.contains("No CA certificates");
-        TransportError::NotSent(if is_without { no_certificates() } else { reason })
+        TransportError::NotSent(if is_without { no_certificates().into() } else { reason })
     })
 }
 
@@ -162,7 +163,7 @@ async fn read_body(answer: &mut reqwest::Response) -> Result<Vec<u8>, TornBody> 
 
 fn bearer(token: &SecretString) -> Result<HeaderValue, TransportError> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| TransportError::NotSent("the token does not fit a header".to_owned()))?;
+        .map_err(|_| TransportError::NotSent("the token does not fit a header".into()))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -179,12 +180,12 @@ fn failed(error: &reqwest::Error) -> TransportError {
 }
 
 /// The causes, from the second on: the first only says that something failed, and names the URL.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> ForeignText {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
         causes.push(cause.to_string());
         next = cause.source();
     }
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+    if causes.is_empty() { error.to_string().into() } else { causes.join(": ").into() }
 }

@@ -77,7 +77,7 @@ mod tests {
         let snapshot = |id: &u64| Snapshot {
             id: SnapshotId(*id),
             server,
-            name: format!("s{id}"),
+            name: format!("s{id}").into(),
             status: Status::Completed,
             size_mb: None,
             created_at: clock.now().wall,

@@ -280,7 +280,7 @@ mod tests {
         ids.map(|id| Snapshot {
             id: SnapshotId(id),
             server,
-            name: format!("s{id}"),
+            name: format!("s{id}").into(),
             status: Status::Completed,
             size_mb: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::answer::Headers;
+use crate::foreign::ForeignText;
 
 /// The most that is read of one answer's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -69,7 +70,7 @@ pub struct Response {
 pub enum TornBody {
     /// The connection broke or the time was up before the end.
     #[error("the answer broke off: {0}")]
-    BrokeOff(String),
+    BrokeOff(ForeignText),
     /// Longer than [`MAX_BODY_BYTES`].
     #[error("the answer is longer than {} MiB", MAX_BODY_BYTES / (1024 * 1024))]
     TooLong,
@@ -83,10 +84,10 @@ pub enum TransportError {
     Timeout,
     /// The connection broke.
     #[error("{0}")]
-    Connection(String),
+    Connection(ForeignText),
     /// There was no connection, so nothing was sent: refused, DNS, TLS.
     #[error("{0}")]
-    NotSent(String),
+    NotSent(ForeignText),
 }
 
 /// The future of one answer.

@@ -1,6 +1,7 @@
 //! What runs around a create: quiescing a server before it, waking it after.
 
 pub(crate) mod children;
+pub(crate) mod counted;
 mod left_behind;
 
 use std::future::Future;
@@ -16,12 +17,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use crate::clock::Clock;
+use crate::foreign::ForeignText;
 use crate::naming::{ServerId, Tick};
 use crate::rotation::hooks::children::Children;
 use crate::server::Server;
 
-/// How much of a hook's output a message shows, in bytes from its end.
-const OUTPUT_TAIL: usize = 400;
+/// How much of a hook's output is kept, in bytes from its end. More than is shown of it: masking secrets
+/// shortens it.
+const OUTPUT_TAIL: usize = 8192;
 
 /// How long the search for what a killed process has left running may take.
 const LOOK_BEHIND: Duration = Duration::from_secs(5);
@@ -203,28 +206,28 @@ impl Processes {
             group.0 = None;
             return Ok(());
         }
-        let said = output.map(|(out, err)| format!("{out} {err}")).unwrap_or_default();
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let (out, err) = output.unwrap_or_default();
+        let said = [out, err].into_iter().filter(|it| !it.is_empty());
+        let said: String = said.map(|it| format!(": {it}")).collect();
         Err(failed(format!("ended with {status}{said}")))
     }
 }
 
 /// Reads to the end and keeps the last of it.
-async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
+async fn tail(stream: Option<impl AsyncRead + Unpin>) -> ForeignText {
+    let Some(mut stream) = stream else { return ForeignText::default() };
     let mut kept = Vec::new();
+    let mut is_cut = false;
     let mut buffer = [0; 1024];
     while let Ok(read) = stream.read(&mut buffer).await
         && read > 0
     {
         kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        kept.drain(..kept.len().saturating_sub(OUTPUT_TAIL));
+        let excess = kept.len().saturating_sub(OUTPUT_TAIL);
+        is_cut |= excess > 0;
+        kept.drain(..excess);
     }
-    String::from_utf8_lossy(&kept)
-        .chars()
-        .filter(|it| !it.is_control() || it.is_whitespace())
-        .collect()
+    ForeignText::end_of(&kept, is_cut)
 }
 
 #[cfg(test)]

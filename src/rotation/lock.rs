@@ -207,7 +207,7 @@ impl Claim {
     /// from when on one does.
     pub async fn listed(&self, ring: &Ring) -> Option<Duration> {
         let listing = ring.listing();
-        let names = listing.snapshots.iter().map(|snapshot| snapshot.name.as_str());
+        let names = listing.snapshots.iter().map(|snapshot| &snapshot.name);
         let place = self.claims.place(self.server);
         self.claims.open_creates.listed(self.server, place, listing.asked_at.uptime, names).await
     }

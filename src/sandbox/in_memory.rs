@@ -75,10 +75,10 @@ impl InMemory {
         };
         self.clock.sleep(latency / 2).await;
         let reply = reply.ok_or_else(|| {
-            TransportError::Connection("the connection closed before the answer".to_owned())
+            TransportError::Connection("the connection closed before the answer".into())
         })?;
         let body = if is_torn {
-            Err(TornBody::BrokeOff("the connection closed".to_owned()))
+            Err(TornBody::BrokeOff("the connection closed".into()))
         } else if reply.body.len() > MAX_BODY_BYTES {
             Err(TornBody::TooLong)
         } else {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use sqlx::migrate::MigrateError;
 
+use crate::foreign::ForeignText;
 use crate::store::place::Place;
 
 /// Why something could not be read or written. Its words hold no password.
@@ -38,7 +39,14 @@ impl StoreError {
             sqlx::Error::Io(cause) => cause.to_string(),
             other => other.to_string(),
         };
-        let words = place.redact(&told).replace(char::is_control, " ");
+        let mut words = ForeignText::from(place.redact(&told)).to_string();
+        if matches!(error, sqlx::Error::Tls(_)) {
+            words.push_str(
+                ". Unless the server is on this machine, it must have a certificate that this machine \
+                 trusts: add its authority (`sslrootcert=/path`) or another `sslmode` to `url` in \
+                 [store]",
+            );
+        }
         Self { kind: kind(error, place), words }
     }
 
@@ -50,7 +58,7 @@ impl StoreError {
             MigrateError::VersionMissing(_) => {
                 Self::passing("it was made by a newer snapring, and is left as it is")
             }
-            other => Self::passing(place.redact(&other.to_string())),
+            other => Self::passing(ForeignText::from(place.redact(&other.to_string())).to_string()),
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use sqlx::postgres::PgConnectOptions;
+use url::{Url, form_urlencoded};
 
+use crate::foreign;
 use crate::paths::{SERVICE_DIRECTORY, state_directory};
 
 /// What the file is called in a state directory.
@@ -150,22 +153,59 @@ impl Address {
     /// Of a `postgres://` URL; `None` when it is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let url = Url::parse(text).ok()?;
+        let mut url = Url::parse(text).ok()?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return None;
         }
         // What it says of TLS, and the like, must be understood too.
-        text.parse::<sqlx::postgres::PgConnectOptions>().ok()?;
+        let options: PgConnectOptions = text.parse().ok()?;
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let shown = format!("postgres://{host}{port}{}", url.path());
         let given = url.query_pairs().find(|(name, _)| name == "password");
         let password = url.password().map(str::to_owned);
         let password = given.map(|(_, value)| value.into_owned()).or(password);
+        foreign::mask(text, "[database]");
+        if is_elsewhere(&options) && !says_how_to_encrypt(&url) {
+            url.query_pairs_mut().append_pair("sslmode", "verify-full");
+            foreign::mask(url.as_str(), "[database]");
+        }
+        for secret in password.iter().flat_map(|it| [it.clone(), decoded(it)]) {
+            foreign::mask(&secret, "[password]");
+        }
         Some(Self {
-            whole: text.to_owned().into(),
-            shown: format!("postgres://{host}{port}{}", url.path()),
+            shown,
+            whole: String::from(url).into(),
             password: password.filter(|it| !it.is_empty()).map(SecretString::from),
         })
+    }
+}
+
+/// Whether a password and the history would cross a network.
+fn is_elsewhere(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host.parse::<IpAddr>().map_or(host == "localhost", |it| it.is_loopback());
+    let is_socket = options.get_socket().is_some() || host.starts_with('/');
+    !is_loopback && !is_socket
+}
+
+/// Whether the address, or the environment as psql reads it, says how the connection is encrypted.
+fn says_how_to_encrypt(url: &Url) -> bool {
+    url.query_pairs().any(|(name, _)| matches!(&*name, "sslmode" | "ssl-mode"))
+        || std::env::var_os("PGSSLMODE").is_some()
+}
+
+/// Without the percent signs that stand for other characters.
+fn decoded(text: &str) -> String {
+    let query = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
+    form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned()).collect()
+}
+
+impl Address {
+    /// Whether a password is in it.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
     }
 }
 
@@ -185,6 +225,8 @@ impl Eq for Address {}
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn in_state(name: &str) -> Option<OsString> {
@@ -226,6 +268,27 @@ mod tests {
         let given = "postgres:///rings?host=/run/postgresql&password=s3cret";
         let place = Place::Server(Address::parse(given).unwrap());
         assert!(!format!("{place:?} {}", place.redact("no s3cret")).contains("s3cret"));
+    }
+
+    #[rstest]
+    #[case("postgres://anna:pw@db.example/rings", true)]
+    #[case("postgres://anna@192.0.2.7:5433/rings?application_name=x", true)]
+    #[case("postgres://127.0.0.1.evil.example/rings", true)]
+    #[case("postgres://anna:pw@db.example/rings?sslmode=disable", false)]
+    #[case("postgres://anna:pw@db.example/rings?ssl-mode=prefer", false)]
+    #[case("postgres://anna:pw@localhost/rings", false)]
+    #[case("postgres://anna:pw@127.0.0.2/rings", false)]
+    #[case("postgres://anna:pw@[::1]/rings", false)]
+    #[case("postgres:///rings?host=/run/postgresql", false)]
+    fn a_server_elsewhere_is_verified_unless_the_address_says_otherwise(
+        #[case] text: &str,
+        #[case] is_verified: bool,
+    ) {
+        let url = Place::Server(Address::parse(text).unwrap()).to_url(Access::Write).unwrap();
+        let options: PgConnectOptions = url.expose_secret().parse().unwrap();
+        let mode = format!("{:?}", options.get_ssl_mode());
+        assert_eq!(mode == "VerifyFull", is_verified, "{mode}");
+        assert_eq!(url.expose_secret() == text, !is_verified);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod daemon;
+mod foreign_text;
 mod history;
 mod journal;
 mod killed;

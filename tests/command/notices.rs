@@ -11,22 +11,22 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 use crate::machine::{Machine, TOKEN};
 
 /// The secret part of every address here.
-const KEY: &str = "T0-not-to-be-seen";
+pub const KEY: &str = "T0-not-to-be-seen";
 
 const DENSE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/2 * * * * *\"\nkeep = 3\n\
                      min_interval = \"0s\"\n";
 
-async fn service() -> MockServer {
+pub async fn service() -> MockServer {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
     server
 }
 
-fn notify(server: &MockServer, lines: &str) -> String {
+pub fn notify(server: &MockServer, lines: &str) -> String {
     format!("[[notify]]\nurl = \"{}/{KEY}\"\n{lines}\n", server.uri())
 }
 
-fn text(request: &Request) -> String {
+pub fn text(request: &Request) -> String {
     String::from_utf8(request.body.clone()).unwrap()
 }
 
@@ -36,7 +36,7 @@ async fn documents(server: &MockServer) -> Vec<Value> {
 }
 
 /// Waits until a service has got so many.
-async fn got(machine: &Machine, server: &MockServer, count: usize) {
+pub async fn got(machine: &Machine, server: &MockServer, count: usize) {
     for _ in 0..3000 {
         if server.received_requests().await.unwrap().len() >= count {
             return;
@@ -151,7 +151,7 @@ async fn notify_test_tells_each_and_says_what_it_answered() {
     let rows: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(rows[0]["outcome"], "ok");
     assert_eq!((&rows[1]["status"], &rows[1]["outcome"]), (&404.into(), &"not_found".into()));
-    assert_eq!(rows[1]["answer"], "404: no such hook: […]");
+    assert_eq!(rows[1]["answer"], "404: no such hook: [webhook]");
     assert_eq!(rows[2]["outcome"], "rejected");
     assert!(!format!("{out}{errors}").contains(KEY), "{out}{errors}");
     assert_eq!(elsewhere.received_requests().await.unwrap().len(), 0, "redirects lead nowhere");

@@ -1,6 +1,8 @@
 //! The daemon under a service manager: what it tells, and when.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
@@ -110,4 +112,20 @@ async fn a_bad_configuration_is_never_ready_and_ends_with_78() {
     let (manager, mut daemon) = Manager::start(&machine);
     assert_eq!(daemon.ended().await.code(), Some(78));
     assert_eq!(manager.heard(), Vec::<String>::new());
+}
+
+/// Which a hook is, and whatever else runs as that user.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_process_of_its_user_can_read_its_memory_and_environment() {
+    let machine = Machine::new().await;
+    let mut command = machine.command(&["sandbox", "--listen", "127.0.0.1:0"]);
+    command.current_dir("/");
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let daemon = machine.start(command, |_, _| {});
+    let environment = format!("/proc/{}/environ", daemon.pid());
+    // The kernel gives what only root may read to root.
+    let is_roots = || std::fs::metadata(&environment).is_ok_and(|it| it.uid() == 0);
+    machine.until("it to be root's", is_roots).await;
 }

@@ -226,7 +226,9 @@ fn lost_lines(configuration: &str) -> u64 {
     let Ok(mut stream) = TcpStream::connect(rest.split('"').next().unwrap()) else {
         return 0;
     };
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let value = answer.lines().find_map(|it| it.strip_prefix("snapring_log_lost_lines_total "));

@@ -11,6 +11,7 @@ use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
 use crate::cli::plan::foretell;
 use crate::cli::setup::{memories, rings};
 use crate::config::types::Settings;
+use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Step;
@@ -24,8 +25,8 @@ use crate::store::place::Place;
 /// Who the token is.
 #[derive(Serialize)]
 pub(super) struct Token {
-    pub(super) name: String,
-    pub(super) permissions: Vec<String>,
+    pub(super) name: ForeignText,
+    pub(super) permissions: Vec<ForeignText>,
 }
 
 /// A server's slots, or why they are not known.

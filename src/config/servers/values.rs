@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use crate::config::document::{Entry, Parsed, Problems, Table, integer, mistake, refuse, string};
 use crate::config::reference;
 use crate::config::values::{DAY, duration};
+use crate::foreign;
 use crate::naming::SnapshotId;
 use crate::server::Hooks;
 
@@ -19,8 +20,8 @@ pub(super) fn plain_text<'a>(
     span: Range<usize>,
     problems: &mut Problems,
 ) -> Option<&'a str> {
-    let problem = if text.chars().any(char::is_control) {
-        "holds a line break or another control character".to_owned()
+    let problem = if !text.chars().all(foreign::is_shown) {
+        "holds a line break or another character that is not shown".to_owned()
     } else if text.chars().count() > most {
         format!("has more than {most} characters")
     } else {

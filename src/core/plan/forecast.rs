@@ -92,7 +92,7 @@ fn future_ring(
             snapshots.push(Snapshot {
                 id: YET_TO_COME,
                 server: ring.listing().server,
-                name: policy.prefix.name(tick),
+                name: policy.prefix.name(tick).into(),
                 status: Status::InProgress,
                 size_mb: None,
                 created_at: newest.map_or(now, |newest| newest.max(now)),
@@ -170,7 +170,7 @@ fn fates(
             {
                 "listed as failed, but it was completed once, and counts as a good one".to_owned()
             }
-            (Holder::Managed(_), status) => format!("{}: left alone", status.as_str()),
+            (Holder::Managed(_), status) => format!("{}: left alone", status),
         };
         Fate { slot: slot.clone(), goes: false, duplicate_of: duplicate, why }
     };

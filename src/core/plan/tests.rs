@@ -51,7 +51,7 @@ pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
         let status = match state {
             "f" => Status::Failed,
             "p" => Status::InProgress,
-            "?" => Status::Other("archived".to_owned()),
+            "?" => Status::Other("archived".into()),
             _ => Status::Completed,
         };
         let name = match word {
@@ -61,7 +61,7 @@ pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
         Snapshot {
             id: SnapshotId(place as u64 + 1),
             server: ServerId(7),
-            name,
+            name: name.into(),
             status,
             size_mb: Some(1),
             created_at: made(place),
@@ -153,6 +153,20 @@ fn a_pinned_snapshot_makes_no_duplicate_of_a_managed_one(#[case] id: u64) {
     assert_eq!(told("c c=1 c", &policy), "create; prune []");
 }
 
+/// However it is shown.
+#[test]
+fn a_name_that_only_looks_managed_is_foreign() {
+    let policy = policy();
+    let listed = ring("c c", &policy);
+    let mut rows = listed.listing().snapshots.clone();
+    let name = policy.prefix.name(Tick::at(rows[0].created_at));
+    rows[0].name = format!(" {name}\n").into();
+    assert_eq!(rows[0].name.to_string(), name);
+    let ring = Ring::of(Listing { snapshots: rows, ..listed.listing().clone() }, &policy);
+    assert_eq!(ring.slots()[0].holder, Holder::Foreign);
+    assert!(matches!(ring.slots()[1].holder, Holder::Managed(_)));
+}
+
 #[test]
 fn neither_the_rotations_own_nor_the_newest_is_pruned_as_a_duplicate() {
     let policy = policy();
@@ -216,7 +230,7 @@ fn a_name_that_is_years_off_counts_by_the_providers_clock_and_stays_as_the_newes
     // The second was named by a machine whose clock was ten years ahead.
     let policy = policy();
     let mut rows = ring("c c c c c", &policy).listing().snapshots.clone();
-    rows[1].name = "snapring-20361123T030000Z".to_owned();
+    rows[1].name = "snapring-20361123T030000Z".to_owned().into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
     let plan =
@@ -229,7 +243,7 @@ fn a_name_that_is_years_off_counts_by_the_providers_clock_and_stays_as_the_newes
 fn a_tick_whose_snapshot_is_there_is_adopted_even_if_pinned_or_too_soon() {
     let policy = policy();
     let mut rows = ring("c c", &policy).listing().snapshots.clone();
-    rows[1].name = policy.prefix.name(tick());
+    rows[1].name = policy.prefix.name(tick()).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     for pinned in [BTreeSet::new(), BTreeSet::from([SnapshotId(2)])] {
         let policy = Policy { pinned, ..policy.clone() };
@@ -252,7 +266,7 @@ fn a_tick_too_near_to_the_last_snapshot_is_skipped(
     let policy = policy();
     let mut rows = ring("c", &policy).listing().snapshots.clone();
     let last = now() - jiff::SignedDuration::from_secs(seconds_before_tick);
-    rows[0].name = policy.prefix.name(Tick::at(last));
+    rows[0].name = policy.prefix.name(Tick::at(last)).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
     let step = next_step(&ring, &policy, tick(), asked_by, &Progress::default(), now());
@@ -268,7 +282,7 @@ fn a_tick_is_overtaken_by_a_later_ones_snapshot(#[case] seconds_ahead: i64, #[ca
     let policy = policy();
     let mut rows = ring("c", &policy).listing().snapshots.clone();
     rows[0].name =
-        policy.prefix.name(Tick::at(now() + jiff::SignedDuration::from_secs(seconds_ahead)));
+        policy.prefix.name(Tick::at(now() + jiff::SignedDuration::from_secs(seconds_ahead))).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
     let older = Tick::at(now() - jiff::SignedDuration::from_hours(1));
@@ -286,7 +300,7 @@ fn a_tick_is_overtaken_by_a_later_ones_snapshot_though_a_duplicate_is_newer() {
     let overtaking = &ring.listing().snapshots[1];
     let older = Tick::at(overtaking.created_at - jiff::SignedDuration::from_hours(1));
     let step = next_step(&ring, &policy, older, AskedBy::Person, &Progress::default(), now());
-    assert_eq!(step, Step::Skip(Skip::Overtaken { by: overtaking.name.clone() }));
+    assert_eq!(step, Step::Skip(Skip::Overtaken { by: overtaking.name.to_string() }));
 }
 
 #[test]
@@ -395,7 +409,7 @@ fn of_two_snapshots_for_one_tick_the_one_that_is_furthest_is_adopted() {
         ("p p", 1),
     ] {
         let mut rows = ring(words, &policy).listing().snapshots.clone();
-        rows.iter_mut().for_each(|row| row.name = policy.prefix.name(tick()));
+        rows.iter_mut().for_each(|row| row.name = policy.prefix.name(tick()).into());
         let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
         let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
         let step = first_step(&ring, &policy);

@@ -7,6 +7,7 @@ use super::{Action, End, LEAST_TIME, Next, Remark, Rotation, State};
 use crate::answer::Verdict;
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::completion::{NextLook, Sharing};
+use crate::foreign::ForeignText;
 use crate::moment::Moment;
 use crate::plan::Creation;
 use crate::polling;
@@ -230,13 +231,13 @@ impl Rotation {
     /// Notes that this rotation created the snapshot.
     pub(super) fn has_created(&mut self, created: &Snapshot, now: Moment) {
         self.ledger.lap("create", now);
-        self.created = Some(created.name.clone());
+        self.created = Some(created.name.to_string());
         self.progress.memory.made(created.id);
     }
 }
 
 /// The name of a snapshot that the earlier listing did not show.
-fn newcomer<'a>(before: &Ring, now: &'a Ring) -> Option<&'a str> {
+fn newcomer<'a>(before: &Ring, now: &'a Ring) -> Option<&'a ForeignText> {
     let known = |id| before.slots().iter().any(|slot| slot.snapshot.id == id);
     let newcomer = now.slots().iter().find(|slot| !known(slot.snapshot.id))?;
     Some(&newcomer.snapshot.name)

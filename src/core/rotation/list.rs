@@ -79,7 +79,7 @@ impl Rotation {
             let Some(slot) = ring.slots().iter().find(|slot| slot.snapshot.id == id) else {
                 continue;
             };
-            let name = slot.snapshot.name.clone();
+            let name = slot.snapshot.name.to_string();
             self.remarks.push(Remark::NotDeleted(name.clone()));
             self.undeleted.push((id, name));
         }

@@ -6,6 +6,7 @@ use super::list::LookFor;
 use super::{End, Next, OwnSnapshot, Rotation};
 use crate::call::{CallError, Outcome};
 use crate::completion::{Observed, Watch};
+use crate::foreign::ForeignText;
 use crate::moment::Moment;
 use crate::naming::SnapshotId;
 use crate::ring::Ring;
@@ -17,7 +18,7 @@ use super::prune::PRUNING_TIME;
 #[derive(Debug)]
 pub(super) struct Wait {
     own: SnapshotId,
-    name: String,
+    name: ForeignText,
     watch: Watch,
     since: Duration,
     /// How long the wait had lasted when the present listing was planned.
@@ -96,7 +97,7 @@ impl Rotation {
             self.created = None;
             self.ledger.lap("wait", now);
             let came = slot.snapshot.clone();
-            return self.strayed(&waiting.name, &came, now);
+            return self.strayed(&waiting.name.to_string(), &came, now);
         }
         let status = row.map(|slot| &slot.snapshot.status);
         match waiting.watch.saw(status, waiting.planned_after, asked_after) {

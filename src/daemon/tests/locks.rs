@@ -55,7 +55,7 @@ impl Shared {
     async fn restore(&self) {
         let claim = self.process().claim(WEB).unwrap();
         let answer = RestoreAnswer::Confirmed;
-        claim.restore_begins((SnapshotId(801), "snapring-x"), None, answer).await.unwrap();
+        claim.restore_begins((SnapshotId(801), &"snapring-x".into()), None, answer).await.unwrap();
     }
 
     async fn seconds(&self, seconds: u64) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::stale::tell_of_stale_servers;
 use crate::health::{ServerHealth, TroubleKind};
+use crate::status::counts::Counts;
 use crate::store::Store;
 use crate::store::place::Place;
 use crate::testing::notes::Notes;
@@ -31,7 +32,14 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
             clock.clone(),
         ),
         store: Store::open(Place::Memory, clock.clone()),
-        notices: Notices::start(&[], &settings.servers, [], clock.clone(), hanging),
+        notices: Notices::start(
+            &[],
+            &settings.servers,
+            [],
+            clock.clone(),
+            hanging,
+            Counts::default(),
+        ),
     };
     let watching = async {
         assert_eq!(health(&daemon), ServerHealth::Waiting);

@@ -129,7 +129,7 @@ fn a_test_changes_no_checks_state(#[case] format: Format, #[case] path: &str) {
     403,
     "invalid_token\n\u{1b}[2J",
     Outcome::Forbidden,
-    "403: invalid_token [2J"
+    "403: invalid_token \u{fffd}[2J"
 )]
 #[case(Format::Slack, 429, "", Outcome::Throttled, "429")]
 #[case(
@@ -157,7 +157,7 @@ fn answers_have_a_class_and_show_nothing_of_the_address(
     #[case] words: &str,
 ) {
     let to = Webhook::parse("https://x.example/uuid").unwrap();
-    let answer = PostAnswer { status, retry_after: None, body: body.to_owned() };
+    let answer = PostAnswer { status, retry_after: None, body: body.into() };
     assert_eq!(format.understand(&answer, &to), (outcome, words.to_owned()));
 }
 

@@ -28,8 +28,9 @@ impl Listening {
         let clock = Clock::system();
         let stage = Stage::start(clock.clone(), &server(101, "web-01", "")).await;
         let view = stage.view();
-        let task =
-            tokio::spawn(async move { match listen_within(bounds, address, view, clock).await {} });
+        let task = tokio::spawn(async move {
+            match listen_within(bounds, address, router(view, Hosts::default()), clock).await {}
+        });
         Self { address, _stage: stage, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -46,7 +47,8 @@ impl Listening {
     /// The whole answer to one request.
     async fn ask(&self, method: &str, path: &str) -> String {
         let mut stream = self.connect().await;
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = Clock::system().timeout(LONG, stream.read_to_string(&mut answer)).await;
@@ -71,6 +73,26 @@ async fn it_speaks_http_to_whoever_comes() {
 }
 
 #[tokio::test]
+async fn who_is_addressed_by_another_name_shows_nothing_but_its_health() {
+    let listening = Listening::within(BOUNDS).await;
+    let ask = async |path: &str, host: &str| {
+        let mut stream = listening.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for path in ["/", "/metrics", "/api/v1/status", "/nothing"] {
+        let answer = ask(path, "evil.example:9187").await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{path}: {answer}");
+        assert!(answer.contains("`hosts` in [http]") && !answer.contains("web-01"), "{answer}");
+        assert!(!ask(path, &listening.address.to_string()).await.starts_with("HTTP/1.1 421 "));
+    }
+    assert!(ask("/livez", "evil.example").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn those_who_are_silent_or_read_nothing_keep_no_one_out_for_long() {
     let bounds = Bounds {
         connections: 2,
@@ -85,7 +107,7 @@ async fn those_who_are_silent_or_read_nothing_keep_no_one_out_for_long() {
     let greedy = listening.connect().await;
     let (_unread, mut asks) = greedy.into_split();
     let asking = AbortOnDropHandle::new(tokio::spawn(async move {
-        while asks.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.is_ok() {}
+        while asks.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_ok() {}
     }));
     let answer = listening.ask("GET", "/livez").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -93,10 +115,10 @@ async fn those_who_are_silent_or_read_nothing_keep_no_one_out_for_long() {
 }
 
 #[tokio::test]
-async fn some_silent_ones_delay_nobody() {
+async fn many_silent_ones_delay_nobody() {
     let listening = Listening::within(BOUNDS).await;
     let mut silent = Vec::new();
-    for _ in 0..BOUNDS.connections - 1 {
+    for _ in 0..2 * BOUNDS.connections {
         silent.push(listening.connect().await);
     }
     // Without waiting for anybody's patience to end.
@@ -109,9 +131,9 @@ async fn some_silent_ones_delay_nobody() {
 async fn pages_that_stay_open_take_no_place_from_a_probe() {
     let listening = Listening::within(BOUNDS).await;
     let mut open = Vec::new();
-    for _ in 0..BOUNDS.connections {
+    for _ in 0..2 * BOUNDS.connections {
         let mut stream = listening.connect().await;
-        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut beginning = [0; 12];
         let read = stream.read_exact(&mut beginning);
         Clock::system().timeout(LONG, read).await.expect("an answer").unwrap();

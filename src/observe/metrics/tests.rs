@@ -83,6 +83,13 @@ async fn every_line_is_of_the_format_and_the_last_one_ends_it() {
 #[case("snapring_stale{server=\"db-01\"}", Some(0.0))]
 #[case("snapring_store_up", Some(1.0))]
 #[case("snapring_log_lost_lines_total", Some(0.0))]
+#[case("snapring_hooks_total{hook=\"before\",outcome=\"failed\"}", Some(0.0))]
+#[case("snapring_hooks_total{hook=\"after\",outcome=\"interrupted\"}", Some(0.0))]
+#[case("snapring_notices_total{outcome=\"failed\"}", Some(0.0))]
+#[case("process_resident_memory_bytes", None)]
+#[case("process_cpu_seconds_total", None)]
+#[case("process_start_time_seconds", None)]
+#[case("process_max_fds", None)]
 #[case(concat!("snapring_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), Some(1.0))]
 #[tokio::test(start_paused = true)]
 async fn each_metric_has_its_name_and_labels(#[case] series: &str, #[case] value: Option<f64>) {

@@ -18,7 +18,7 @@ async fn stage() -> Stage {
 
 async fn ask(stage: &Stage, method: Method, path: &str) -> (StatusCode, HeaderMap, String) {
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-    let answer = router(stage.view()).oneshot(request).await.unwrap();
+    let answer = router(stage.view(), Hosts::default()).oneshot(request).await.unwrap();
     let (head, body) = answer.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
@@ -28,7 +28,7 @@ async fn ask(stage: &Stage, method: Method, path: &str) -> (StatusCode, HeaderMa
 #[case("/", "text/html; charset=utf-8")]
 #[case("/livez", "text/plain; charset=utf-8")]
 #[case("/readyz", "text/plain; charset=utf-8")]
-#[case("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8")]
+#[case("/metrics", "text/plain; version=0.0.4; charset=utf-8")]
 #[case("/api/v1/status", "application/json")]
 #[tokio::test(start_paused = true)]
 async fn each_path_answers_get_and_head_and_nothing_that_could_change_anything(

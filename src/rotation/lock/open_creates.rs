@@ -153,19 +153,19 @@ impl OpenCreates {
 
     /// A complete listing was asked for at `asked_at`, and shows these names. Gives from when on one
     /// shows what became of the server's last create; `None` when this one does.
-    pub(super) async fn listed<'a>(
+    pub(super) async fn listed<'a, Name: PartialEq<str> + ?Sized + 'a>(
         &self,
         server: ServerId,
         place: i64,
         asked_at: Duration,
-        names: impl IntoIterator<Item = &'a str>,
+        names: impl IntoIterator<Item = &'a Name>,
     ) -> Option<Duration> {
         {
             let known = self.lock();
             let open = known.open.get(&server)?;
             let is_over = open.all_until().is_some_and(|until| until <= asked_at);
             let is_listed =
-                open.name.as_deref().is_some_and(|name| names.into_iter().any(|it| it == name));
+                open.name.as_deref().is_some_and(|name| names.into_iter().any(|it| *it == *name));
             // Listed says nothing of an earlier create that another one has followed.
             let is_settled = is_over || (is_listed && open.earlier_until <= asked_at);
             if !is_settled {

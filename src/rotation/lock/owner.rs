@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::foreign::ForeignText;
 use crate::moment::shown;
 use crate::naming::ServerId;
 use crate::rotation::lock::open_creates::{Directory, NoteKind};
@@ -22,7 +23,7 @@ const FEW_CLAIMS: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
     pid: Option<u32>,
-    command: Option<String>,
+    command: Option<ForeignText>,
     since: Option<Timestamp>,
 }
 
@@ -49,7 +50,7 @@ impl Owner {
             return self;
         }
         let since = since.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
-        Self { command: Some(command.to_owned()), since, ..self }
+        Self { command: Some(command.into()), since, ..self }
     }
 }
 

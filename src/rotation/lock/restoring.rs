@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::foreign::ForeignText;
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::rotation::lock::open_creates::{NoteKind, Records};
@@ -122,7 +123,7 @@ impl Note {
         Some(Self {
             boot: (boot != "-").then(|| boot.to_owned()),
             until: Duration::from_millis(until.parse().ok()?),
-            source: number(source)?.map(|id| (id, name.trim_end().to_owned())),
+            source: number(source)?.map(|id| (id, ForeignText::from(name).to_string())),
             safety: number(safety)?,
             answer: RestoreAnswer::ALL.into_iter().find(|it| it.as_str() == answer)?,
         })
@@ -182,13 +183,12 @@ impl Claim {
     /// When that cannot be noted: then no other process waits for it.
     pub async fn restore_begins(
         &self,
-        source: (SnapshotId, &str),
+        source: (SnapshotId, &ForeignText),
         safety: Option<SnapshotId>,
         answer: RestoreAnswer,
     ) -> Result<(), String> {
         let records = self.claims.records();
-        let printable = |character: char| if character.is_control() { '?' } else { character };
-        let name = source.1.chars().map(printable).take(NAME_MAX_CHARS).collect();
+        let name = source.1.to_string().chars().take(NAME_MAX_CHARS).collect();
         let note = Note {
             boot: records.boot().map(str::to_owned),
             until: records.since_boot().saturating_add(LONGEST),
@@ -317,7 +317,10 @@ mod tests {
         let process = || Exclusion::on_machine(&file, "a", &clock).unwrap();
         let command = process();
         let claim = command.claim(WEB).unwrap();
-        claim.restore_begins((SOURCE, "two\nlines"), None, RestoreAnswer::Unclear).await.unwrap();
+        claim
+            .restore_begins((SOURCE, &"two\nlines".into()), None, RestoreAnswer::Unclear)
+            .await
+            .unwrap();
         drop((claim, command));
 
         let other = process();
@@ -328,7 +331,7 @@ mod tests {
         assert_eq!(restoring.left, minutes(1));
         assert!(restoring.needs(SOURCE) && !restoring.needs(SnapshotId(802)));
         let words = restoring.words(&TimeZone::UTC);
-        assert!(words.contains("801 (two?lines) that the provider did not confirm"), "{words}");
+        assert!(words.contains("801 (two lines) that the provider did not confirm"), "{words}");
         assert!(words.ends_with("before 2026-11-23 07:30:00 UTC"), "{words}");
         clock.sleep(minutes(1)).await;
         assert!(process().claim(WEB).unwrap().restoring(clock.now().wall).await.is_none());
@@ -342,7 +345,7 @@ mod tests {
         let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
         let exclusion = Exclusion::on_machine(&directory.path().join("lock"), "a", &clock).unwrap();
         let claim = exclusion.claim(WEB).unwrap();
-        claim.restore_begins((SOURCE, "x"), None, RestoreAnswer::Listed).await.unwrap();
+        claim.restore_begins((SOURCE, &"x".into()), None, RestoreAnswer::Listed).await.unwrap();
         let files = directory.path().join("lock.creates").read_dir().unwrap();
         let note = files.map(|it| it.unwrap().path()).find(|it| it.extension().is_some()).unwrap();
         std::fs::write(note, "?").unwrap();

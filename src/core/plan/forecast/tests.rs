@@ -89,7 +89,7 @@ fn the_ticks_own_snapshot_is_foretold_to_be_completed_unless_it_failed(
     let policy = policy();
     let before = ring("c c c c", &policy);
     let mut rows = before.listing().snapshots.clone();
-    rows[3].name = policy.prefix.name(tick());
+    rows[3].name = policy.prefix.name(tick()).into();
     rows[3].status = status;
     let listing = Listing::complete(before.listing().server, rows, before.listing().asked_at);
     let plan = Plan::forecast(

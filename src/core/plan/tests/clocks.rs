@@ -73,7 +73,7 @@ fn a_later_tick_overtakes_though_its_snapshot_is_not_the_newest() {
     let policy = policy();
     let mut rows = ring("c c c c", &policy).listing().snapshots.clone();
     rows[0].created_at = now();
-    rows[3].name = policy.prefix.name(Tick::at(now() - jiff::SignedDuration::from_hours(1)));
+    rows[3].name = policy.prefix.name(Tick::at(now() - jiff::SignedDuration::from_hours(1))).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
     assert_eq!(ring.newest(&policy).unwrap().0.id, SnapshotId(1));
@@ -110,7 +110,7 @@ proptest! {
             row.id = SnapshotId(id);
         }
         let completed: Vec<Snapshot> =
-            rows.iter().filter(|row| row.name.starts_with("snapring-")).cloned().collect();
+            rows.iter().filter(|row| row.name.raw().starts_with("snapring-")).cloned().collect();
         let newest = [
             completed.iter().max_by_key(|row| row.name.clone()).unwrap().id.0,
             completed.iter().max_by_key(|row| (row.created_at, row.id)).unwrap().id.0,

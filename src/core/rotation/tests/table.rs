@@ -125,10 +125,10 @@ impl Stage {
                 id: if is_own { OWN } else { SnapshotId(place as u64 + 1) },
                 server: ServerId(101),
                 name: match word {
-                    "H" => format!("by-hand-{place}"),
-                    "x" | "x~" => "SNAPRING-20261123T030000Z".to_owned(),
-                    "y" => "other-name".to_owned(),
-                    _ => self.server.policy.prefix.name(Tick::at(made)),
+                    "H" => format!("by-hand-{place}").into(),
+                    "x" | "x~" => "SNAPRING-20261123T030000Z".into(),
+                    "y" => "other-name".into(),
+                    _ => self.server.policy.prefix.name(Tick::at(made)).into(),
                 },
                 status: match word {
                     "f" | "own!" => Status::Failed,
@@ -151,7 +151,7 @@ impl Stage {
         let own = |name: String| Snapshot {
             id: OWN,
             server: ServerId(101),
-            name,
+            name: name.into(),
             status: Status::InProgress,
             size_mb: None,
             created_at: self.tick.instant(),

@@ -124,7 +124,7 @@ proptest! {
                         Ok(Snapshot {
                             id: OWN,
                             server: ServerId(101),
-                            name: creation.name().to_owned(),
+                            name: creation.name().into(),
                             status: Status::InProgress,
                             size_mb: None,
                             created_at: tick().instant(),

@@ -1,0 +1,86 @@
+//! What happened beside the rotations, counted by how it ended.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// A label's name and value.
+type Label = (&'static str, &'static str);
+
+/// How a hook ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookOutcome {
+    /// With 0.
+    Ok,
+    /// Otherwise, too late, or it could not be started.
+    Failed,
+    /// snapring ended it, because it was shutting down.
+    Interrupted,
+}
+
+/// What became of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeOutcome {
+    /// The service has taken it.
+    Ok,
+    /// The service did not take it in time, or refused it.
+    Failed,
+    /// It did not fit into the queue.
+    Lost,
+}
+
+/// Clones share it. Each series begins with 0: one that begins with 1 has not grown.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    hooks: Family<[Label; 2], Counter>,
+    notices: Family<[Label; 1], Counter>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let counts = Self { hooks: Family::default(), notices: Family::default() };
+        for outcome in [HookOutcome::Ok, HookOutcome::Failed, HookOutcome::Interrupted] {
+            for moment in ["before", "after"] {
+                counts.hooks.get_or_create(&hook_labels(moment, outcome)).inc_by(0);
+            }
+        }
+        for outcome in [NoticeOutcome::Ok, NoticeOutcome::Failed, NoticeOutcome::Lost] {
+            counts.notices_ended(0, outcome);
+        }
+        counts
+    }
+}
+
+impl Counts {
+    /// A hook has ended.
+    pub fn hook_ended(&self, moment: &'static str, outcome: HookOutcome) {
+        self.hooks.get_or_create(&hook_labels(moment, outcome)).inc();
+    }
+
+    /// So many notices to one service have ended.
+    pub fn notices_ended(&self, count: u64, outcome: NoticeOutcome) {
+        let outcome = match outcome {
+            NoticeOutcome::Ok => "ok",
+            NoticeOutcome::Failed => "failed",
+            NoticeOutcome::Lost => "lost",
+        };
+        self.notices.get_or_create(&[("outcome", outcome)]).inc_by(count);
+    }
+
+    /// Shows it among the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Hooks by how they ended";
+        registry.register("snapring_hooks", help, self.hooks.clone());
+        let help = "Notices by what became of them, one for each service they are for";
+        registry.register("snapring_notices", help, self.notices.clone());
+    }
+}
+
+fn hook_labels(moment: &'static str, outcome: HookOutcome) -> [Label; 2] {
+    let outcome = match outcome {
+        HookOutcome::Ok => "ok",
+        HookOutcome::Failed => "failed",
+        HookOutcome::Interrupted => "interrupted",
+    };
+    [("hook", moment), ("outcome", outcome)]
+}
