@@ -237,6 +237,8 @@ async fn what_is_forbidden_for_one_server_is_its_own_trouble_and_not_the_account
     }
     assert_eq!(daemon.events("alarm").len(), 0, "the token is good");
     machine.fault("list:status=404,times=1");
-    machine.until("a listing that is not found", || daemon.log().contains("list not_found")).await;
-    assert!(daemon.log().contains("check `base_url`") && !daemon.log().contains("is gone"));
+    machine
+        .until("a listing that is not found", || daemon.log().contains("check `base_url`"))
+        .await;
+    assert!(daemon.log().contains("list not_found") && !daemon.log().contains("is gone"));
 }

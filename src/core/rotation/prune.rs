@@ -8,7 +8,7 @@ use super::{End, Next, OwnSnapshot, Remark, Rotation};
 use crate::call::CallError;
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
-use crate::plan;
+use crate::plan::{self, AskedBy};
 use crate::polling;
 use crate::ring::Ring;
 
@@ -53,7 +53,9 @@ impl Rotation {
             return self.delete(doomed, Purpose::Prune(pruning));
         }
         let wait = plan::failed_perhaps(ring, &self.progress);
+        // A person does not wait five minutes for it.
         if let Some(wait) = wait.filter(|_| !pruning.waits_for_failed)
+            && self.job.asked_by == AskedBy::Schedule
             && self.ledger.undisturbed(now).is_some_and(|undisturbed| wait < undisturbed)
         {
             pruning.waits_for_failed = true;

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
+use crate::naming::ServerId;
 use crate::rotation::hooks::{HookRunner, Invocation, Running};
 use crate::status::counts::{Counts, HookOutcome};
 
@@ -39,5 +42,9 @@ impl HookRunner for Counted {
             end.outcome = if done.is_ok() { HookOutcome::Ok } else { HookOutcome::Failed };
             done
         })
+    }
+
+    fn end_left_behind(&self, server: ServerId, snapshot: &str) -> BoxFuture<'_, ()> {
+        self.runner.end_left_behind(server, snapshot)
     }
 }
