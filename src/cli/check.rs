@@ -48,6 +48,9 @@ pub(super) struct Arguments {
     /// Say nothing but what is wrong
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
+    /// Check for a reload: the running daemon has its token, so none is needed here
+    #[arg(long, conflicts_with = "online")]
+    for_reload: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -134,7 +137,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let settings = &loaded.settings;
     let credentials = locate_credentials(&settings.api);
-    let unusable = credentials.token().err().map(explain);
+    let unusable = credentials.token().err().filter(|_| !arguments.for_reload).map(explain);
     let of_token_file = match credentials.are_systemds() {
         true => None,
         false => config::token_file_problem(&loaded, unusable.as_deref()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::{Operation, Outcome};
+use crate::foreign::ForeignText;
 
 /// The oldest listing on the strength of which anything is created or deleted.
 pub const LISTING_MAX_AGE: Duration = Duration::from_secs(60);
@@ -58,6 +59,8 @@ pub struct Headers {
     pub link: Vec<String>,
     /// `Content-Range`.
     pub content_range: Option<String>,
+    /// The host that `Location` names. It is only shown.
+    pub redirect: Option<ForeignText>,
 }
 
 /// What could be made of the body.

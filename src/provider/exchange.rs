@@ -387,6 +387,8 @@ impl Exchange {
                 Ok(content) => (Some(content), String::new()),
                 Err(reason) => (None, reason),
             }
+        } else if let Some(host) = headers.redirect.as_ref().filter(|_| status / 100 == 3) {
+            (None, format!("it redirects to {host}, which snapring does not follow"))
         } else {
             (
                 None,

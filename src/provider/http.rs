@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{
     ACCEPT, AGE, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    LINK, RETRY_AFTER,
+    LINK, LOCATION, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
@@ -89,6 +89,9 @@ impl HttpTransport {
             age: texts(answer.headers(), &AGE).collect(),
             link: texts(answer.headers(), &LINK).collect(),
             content_range: texts(answer.headers(), &CONTENT_RANGE).next(),
+            redirect: texts(answer.headers(), &LOCATION)
+                .next()
+                .and_then(|location| Some(answer.url().join(&location).ok()?.host_str()?.into())),
         };
         let body = read_body(&mut answer).await;
         Ok(Response { status, retry_after, headers, body })

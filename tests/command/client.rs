@@ -93,8 +93,12 @@ async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
     let elsewhere = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).expect(0).mount(&elsewhere).await;
     for status in [301, 302, 307, 308] {
-        let answer = ResponseTemplate::new(status).insert_header("location", elsewhere.uri());
-        assert_eq!(listing_answered(answer).await.0, Outcome::Rejected);
+        let to = format!("{}/secret-path", elsewhere.uri());
+        let answer = ResponseTemplate::new(status).insert_header("location", to);
+        let (outcome, message) = listing_answered(answer).await;
+        assert_eq!(outcome, Outcome::Rejected);
+        let says = "it redirects to 127.0.0.1, which snapring does not follow";
+        assert_eq!(message, format!("list rejected ({status}): {says}"));
     }
 }
 

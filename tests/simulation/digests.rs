@@ -118,7 +118,7 @@ pub fn answer_line(
 ) -> String {
     let answer = match answer {
         Ok(Response { status, retry_after, headers, body }) => {
-            let Headers { age, link, content_range } = headers;
+            let Headers { age, link, content_range, redirect: _ } = headers;
             let body = match body {
                 Ok(body) => exactly(body),
                 Err(TornBody::BrokeOff(why)) => format!("broke off: {why}"),

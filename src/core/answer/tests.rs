@@ -18,6 +18,7 @@ fn headers(age: &str, link: &str, content_range: &str) -> Headers {
         age: some(age).into_iter().collect(),
         link: some(link).into_iter().collect(),
         content_range: some(content_range),
+        redirect: None,
     }
 }
 
