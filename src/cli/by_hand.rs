@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Verdict;
-use crate::call::Outcome;
+use crate::call::{CallError, Outcome};
 use crate::cli::console;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{PATIENCE, Setup};
@@ -228,18 +228,31 @@ async fn appeared(
 ) -> Result<Option<Snapshot>, CommandError> {
     let known: BTreeSet<SnapshotId> = before.snapshots.iter().map(|row| row.id).collect();
     let since = setup.clock.now().uptime;
+    client.pause(scope, polling::until_settled(since, settled_at, since)).await?;
+    let new = |row: &&Snapshot| row.name == name && !known.contains(&row.id);
+    let found = |listing: &Listing| listing.snapshots.iter().find(new).cloned();
+    Ok(look_until_settled(client, before.server, (since, settled_at), scope, found).await?)
+}
+
+/// Lists a server until something is found, or a listing was requested at `settled_at` or later: `None`.
+///
+/// # Errors
+/// When a listing fails.
+pub(super) async fn look_until_settled<T>(
+    client: &Client,
+    server: ServerId,
+    (since, settled_at): (Duration, Duration),
+    scope: &CallContext,
+    mut found: impl FnMut(&Listing) -> Option<T>,
+) -> Result<Option<T>, CallError> {
     loop {
-        let wait = polling::until_settled(since, settled_at, setup.clock.now().uptime);
-        client.pause(scope, wait).await?;
-        let listing = client.list(before.server, scope).await?;
-        let new = |row: &Snapshot| row.name == name && !known.contains(&row.id);
-        let asked_at = listing.asked_at.uptime;
-        if let Some(found) = listing.snapshots.into_iter().find(new) {
-            return Ok(Some(found));
+        let listing = client.list(server, scope).await?;
+        let found = found(&listing);
+        if found.is_some() || listing.asked_at.uptime >= settled_at {
+            return Ok(found);
         }
-        if asked_at >= settled_at {
-            return Ok(None);
-        }
+        let now = client.clock().now().uptime;
+        client.pause(scope, polling::until_settled(since, settled_at, now)).await?;
     }
 }
 

@@ -13,7 +13,6 @@ use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
-use crate::polling;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::readable::{age, size};
@@ -109,29 +108,29 @@ async fn is_gone(
 ) -> Result<bool, CommandError> {
     let settle = setup.settings.api.create_spans().settle;
     let since = setup.clock.now().uptime;
+    let settled_at = since.saturating_add(settle);
     let mut is_told = false;
-    loop {
-        let listing = client.list(snapshot.server, scope).await.map_err(|error| {
-            CommandError::Failed(format!(
-                "the provider says that it has deleted {}; looking whether it is gone: {error}",
-                snapshot.name
-            ))
-        })?;
-        if Deletion::by_hand(snapshot.id, &listing).is_none() {
-            return Ok(true);
+    let gone = |listing: &Listing| {
+        if Deletion::by_hand(snapshot.id, listing).is_none() {
+            return Some(());
         }
-        let settled_at = since.saturating_add(settle);
-        if listing.asked_at.uptime >= settled_at {
-            return Ok(false);
-        }
-        if !is_told {
+        if !is_told && listing.asked_at.uptime < settled_at {
             let settle = humantime::format_duration(settle);
             console::note(&format!("deleted, but still listed; looking again for up to {settle}"));
             is_told = true;
         }
-        let wait = polling::until_settled(since, settled_at, setup.clock.now().uptime);
-        client.pause(scope, wait).await?;
-    }
+        None
+    };
+    let looked =
+        by_hand::look_until_settled(client, snapshot.server, (since, settled_at), scope, gone)
+            .await;
+    let gone = looked.map_err(|error| {
+        CommandError::Failed(format!(
+            "the provider says that it has deleted {}; looking whether it is gone: {error}",
+            snapshot.name
+        ))
+    })?;
+    Ok(gone.is_some())
 }
 
 fn what_is_lost(

@@ -62,7 +62,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let stop = StopSignals::listen()?;
     let mut context = setup.context("rotate", stop.asked.clone())?;
     let recorder = Recorder::begin(&setup);
-    context.memories = recorder.memories(&setup, &servers).await;
+    context.memories = recorder.memories(&setup);
     // Only for the messages: each rotation draws its tick.
     let tick = Tick::at(setup.clock.now().wall);
     context.client.serves(servers.len());
@@ -163,9 +163,8 @@ impl Recorder {
         let _ = self.to_write.send(ToWrite::Rotation(past));
     }
 
-    /// What is remembered of these servers. What changes is written.
-    async fn memories(&self, setup: &Setup, servers: &[Arc<Server>]) -> Memories {
-        let known = setup.memories(servers).await;
+    /// What is remembered of servers: read once each is claimed. What changes is written.
+    fn memories(&self, setup: &Setup) -> Memories {
         // Weak, so that the task ends with the recorder.
         let to_write = self.to_write.downgrade();
         let keep = move |server, memory: &RingMemory| {
@@ -180,7 +179,7 @@ impl Recorder {
                 async move { setup::memories(&place, &clock, &[server]).await.remove(&server) },
             )
         };
-        Memories::kept(known, Arc::new(keep)).recalled_by(Arc::new(recall))
+        Memories::kept(ServerMemories::new(), Arc::new(keep)).recalled_by(Arc::new(recall))
     }
 
     async fn end(self) {

@@ -307,7 +307,8 @@ impl Reader {
         Some(name)
     }
 
-    /// Reads the expressions in the zone; with them come their density and the place of the first. `None` when one is mistaken, or there is none.
+    /// Reads the expressions in the zone; with them come their density and the place of the first. `None`
+    /// when one is mistaken, or there is none.
     fn parsed(
         &mut self,
         given: Parsed<Vec<(&str, Range<usize>)>>,

@@ -23,8 +23,8 @@ const SHORTEST_SECRET: usize = 6;
 /// Stands for a character that is not shown.
 const NOT_SHOWN: char = '\u{fffd}';
 
-/// What is masked wherever it appears in foreign text, the longest first. For the whole process: whoever
-/// repeats a secret, it is masked.
+/// What is masked wherever it appears in foreign text, the longest first. It is one list for the whole process,
+/// because any text can repeat a secret.
 static SECRETS: RwLock<Vec<Secret>> = RwLock::new(Vec::new());
 
 struct Secret {
@@ -77,7 +77,7 @@ impl ForeignText {
         Self(format!("{begun}{}", line.get(begin..).unwrap_or_default()).into())
     }
 
-    /// The beginning of a text, as one line of at most so many characters.
+    /// The beginning of a text, as one line with at most this number of characters.
     #[must_use]
     pub fn excerpt(text: &str, characters: usize) -> Self {
         Self(one_line(&masked(text), characters).into())
@@ -181,7 +181,8 @@ fn is_harmless(text: &str) -> bool {
         && text.trim().len() == text.len()
 }
 
-/// White space becomes single spaces. Whatever else is not seen, or moves what is, becomes [`NOT_SHOWN`].
+/// White space becomes single spaces. Other characters that cannot be seen, or that move others, become
+/// [`NOT_SHOWN`].
 fn one_line(text: &str, characters: usize) -> String {
     let mut line = String::new();
     let mut room = characters;

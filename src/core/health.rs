@@ -13,7 +13,7 @@ use crate::naming::Tick;
 use crate::report::{KnownCause, PastRotation, Report, RotationOutcome};
 use crate::server::Server;
 
-/// So many skips in a row are trouble. One can be chance.
+/// The number of skips in a row that are trouble. A single one can be chance.
 const SKIPS: u32 = 2;
 
 /// What the end of a rotation says about its server.
@@ -131,7 +131,7 @@ pub struct RotationHistory {
 }
 
 impl RotationHistory {
-    /// Takes over how a rotation ended. To be told of them in their order.
+    /// Adds a rotation that has ended. Rotations must be added in their order.
     pub fn ended(&mut self, ended: &Ended) {
         let kind = match Evidence::of(ended.outcome, ended.cause) {
             Evidence::Nothing => return,
@@ -202,7 +202,7 @@ pub enum ServerHealth {
     Ok,
     /// No rotation of it is known yet.
     Waiting,
-    /// Somebody must see to it.
+    /// A person must look at it.
     Trouble(Box<Trouble>),
 }
 
@@ -224,15 +224,15 @@ pub struct Age<'a> {
     pub server: &'a Server,
     /// The last success, if one is known.
     pub success: Option<Success>,
-    /// Since when all its schedules have been in force, and somebody has seen to them; before that,
-    /// nothing was owed.
+    /// Since when all its schedules have been in force and a daemon has run; before that, nothing was
+    /// owed.
     pub since: Option<Timestamp>,
     /// A rotation is under way. It ends in bounded time, and its end says more than its age.
     pub is_under_way: bool,
 }
 
 impl Age<'_> {
-    /// Whether the last success is too old, whatever else is wrong and whatever is under way.
+    /// Whether the last success is too old, even if something else is wrong or a rotation is under way.
     #[must_use]
     pub fn is_too_old(self, now: Timestamp) -> bool {
         Self { is_under_way: false, ..self }.trouble(now).is_some()

@@ -114,7 +114,6 @@ pub enum Failed {
 impl RingMemory {
     /// Takes note of a complete listing.
     pub fn saw(&mut self, ring: &Ring) {
-        let listed = |id: SnapshotId| ring.slots().iter().any(|slot| slot.snapshot.id == id);
         let asked_at = ring.listing().asked_at;
         let failed = |id: SnapshotId| {
             let is_it = |slot: &&Slot| slot.snapshot.id == id;
@@ -130,11 +129,11 @@ impl RingMemory {
                 self.failed.push(Since::at(snapshot.id, asked_at));
             }
         }
-        self.deleted.retain(|it| listed(it.id));
+        self.deleted.retain(|it| ring.lists(it.id));
         forget_unlisted(&mut self.made, ring);
         // A snapshot that an answer names may be listed later.
         if self.before_create.is_none() {
-            self.strays.retain(|id| listed(*id));
+            self.strays.retain(|id| ring.lists(*id));
         }
         if let Some(before) = &self.before_create {
             for Slot { snapshot, holder } in ring.slots() {
@@ -235,8 +234,7 @@ impl RingMemory {
         let asked_at = ring.listing().asked_at;
         let mut undeleted = Vec::new();
         self.deleted.retain(|it| {
-            let is_overdue = it.span(asked_at) > settle
-                && ring.slots().iter().any(|slot| slot.snapshot.id == it.id);
+            let is_overdue = it.span(asked_at) > settle && ring.lists(it.id);
             if is_overdue {
                 undeleted.push(it.id);
             }
@@ -245,18 +243,21 @@ impl RingMemory {
         undeleted
     }
 
-    /// What is known of a snapshot that this ring shows as failed.
+    /// What is known of a snapshot of this ring; `None` if it is not listed as failed.
     #[must_use]
-    pub fn failed(&self, snapshot: SnapshotId, ring: &Ring) -> Failed {
-        let since = self.failed.iter().find(|it| it.id == snapshot);
+    pub fn failed(&self, snapshot: &Snapshot, ring: &Ring) -> Option<Failed> {
+        if snapshot.status != Status::Failed {
+            return None;
+        }
+        let since = self.failed.iter().find(|it| it.id == snapshot.id);
         let span = since.map_or(Duration::ZERO, |it| it.span(ring.listing().asked_at));
         let left = FAILED_FOR.checked_sub(span).filter(|left| !left.is_zero());
-        match (self.completed.contains(&snapshot), left) {
+        Some(match (self.completed.contains(&snapshot.id), left) {
             (true, Some(_)) => Failed::WasCompleted,
             (true, None) => Failed::Broken,
             (false, Some(left)) => Failed::Perhaps(left),
             (false, None) => Failed::Surely,
-        }
+        })
     }
 
     /// As it will be if further listings go on to show the same.
@@ -274,7 +275,7 @@ impl RingMemory {
     /// one is listed, no completed snapshot is given up for a new one. Beside those that are
     /// remembered, they are, where no earlier rotation is remembered, those newer than any
     /// managed one whose names resemble a managed one's. One may also have been renamed after it was
-    /// made, by whoever.
+    /// created.
     pub fn strays<'a>(&'a self, ring: &'a Ring) -> impl Iterator<Item = &'a Slot> {
         let completed = |slot: &&Slot| {
             matches!(slot.holder, Holder::Managed(_)) && slot.snapshot.status == Status::Completed
@@ -351,11 +352,10 @@ impl RingMemory {
 
 /// Forgets the oldest of those that the listing does not show, but for some.
 fn forget_unlisted(ids: &mut Vec<SnapshotId>, ring: &Ring) {
-    let listed = |id: SnapshotId| ring.slots().iter().any(|slot| slot.snapshot.id == id);
-    let unlisted = ids.iter().filter(|id| !listed(**id)).count();
+    let unlisted = ids.iter().filter(|id| !ring.lists(**id)).count();
     let mut to_forget = unlisted.saturating_sub(UNLISTED);
     ids.retain(|id| {
-        let forget = to_forget > 0 && !listed(*id);
+        let forget = to_forget > 0 && !ring.lists(*id);
         to_forget -= usize::from(forget);
         !forget
     });

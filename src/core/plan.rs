@@ -251,7 +251,7 @@ impl fmt::Display for Skip {
             Self::HasRun { last } => {
                 write!(
                     out,
-                    "the tick of {last} has already run; if nobody rotated it by hand, check the clock"
+                    "the tick of {last} has already run; unless you rotated the server by hand, check the clock"
                 )
             }
         }
@@ -508,11 +508,8 @@ fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'
 /// error that providers report for a moment changes nothing.
 fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
     let was_completed = |snapshot: &Snapshot| {
-        snapshot.status == Status::Failed
-            && matches!(
-                progress.memory.failed(snapshot.id, ring),
-                Failed::WasCompleted | Failed::Broken
-            )
+        let failed = progress.memory.failed(snapshot, ring);
+        matches!(failed, Some(Failed::WasCompleted | Failed::Broken))
     };
     Completed::of(
         remaining(ring, progress).filter(|it| it.status == Status::Completed || was_completed(it)),
@@ -546,8 +543,7 @@ fn listed_as_failed<'a>(
     progress: &Progress,
 ) -> impl Iterator<Item = (&'a Snapshot, Failed)> {
     remaining(ring, progress)
-        .filter(|snapshot| snapshot.status == Status::Failed)
-        .map(|snapshot| (snapshot, progress.memory.failed(snapshot.id, ring)))
+        .filter_map(|snapshot| Some((snapshot, progress.memory.failed(snapshot, ring)?)))
 }
 
 fn candidates(ring: &Ring, snapshots: &[&Snapshot]) -> Vec<Candidate> {
@@ -573,12 +569,9 @@ fn kept_ones(
         Some(tick) => kept_beside_a_new_one(ring, snapshots, policy, tick),
         None => kept(&candidates(ring, snapshots), policy),
     };
-    let is_broken = |snapshot: &Snapshot| {
-        snapshot.status == Status::Failed
-            && progress.memory.failed(snapshot.id, ring) == Failed::Broken
-    };
+    let is_broken = |it: &&Snapshot| progress.memory.failed(it, ring) == Some(Failed::Broken);
     let (broken, whole): (Vec<&Snapshot>, Vec<&Snapshot>) =
-        completed.iter().copied().partition(|snapshot| is_broken(snapshot));
+        completed.iter().copied().partition(is_broken);
     let all = kept(completed);
     if broken.is_empty() {
         return all;
@@ -702,12 +695,15 @@ pub fn warnings(
         ));
     }
     for (snapshot, tick) in ring.managed() {
-        if snapshot.status == Status::Failed
-            && memory.failed(snapshot.id, ring) == Failed::WasCompleted
-        {
+        let meaning = match memory.failed(snapshot, ring) {
+            Some(Failed::WasCompleted) => Some("It is kept as a good one"),
+            Some(Failed::Broken) => Some("It does not count for `keep` any more"),
+            Some(Failed::Surely | Failed::Perhaps(_)) | None => None,
+        };
+        if let Some(meaning) = meaning {
             warnings.push(format!(
-                "{} ({}) was completed and is now listed as failed. It is kept as a good one. If the \
-                 provider says that it is lost, delete it with `snapring delete {1}`",
+                "{} ({}) was completed and is now listed as failed. {meaning}. If the provider says that it \
+                 is lost, delete it with `snapring delete {1}`",
                 snapshot.name, snapshot.id
             ));
         }

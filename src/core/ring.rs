@@ -101,6 +101,12 @@ impl Ring {
         &self.slots
     }
 
+    /// Whether this snapshot is in a slot.
+    #[must_use]
+    pub fn lists(&self, snapshot: SnapshotId) -> bool {
+        self.slots.iter().any(|slot| slot.snapshot.id == snapshot)
+    }
+
     /// How many slots are taken, by whomever.
     #[must_use]
     pub fn taken(&self) -> u32 {

@@ -183,7 +183,7 @@ const FIELDS: [(&str, &str); 6] = [
     ("day of week", "0-7 or sun-sat"),
 ];
 
-/// How many values each field has. Of a longer step only the first one is left, whatever was meant.
+/// How many values each field has. A longer step leaves only the first value.
 const LONGEST_STEPS: [u64; 6] = [60, 60, 24, 31, 12, 7];
 
 /// Tells of a step that is longer than its field.

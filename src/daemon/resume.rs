@@ -65,7 +65,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
         let Some(ring) = look(&shared, &server, started, sharing).await else { return };
         let owed = owed(&shared, &server, &ring, started);
         let was_whole = shared.current().client.has_seen(server.id);
-        // Without a managed snapshot nothing can be told of its ticks.
+        // Without a managed snapshot its missed ticks cannot be determined.
         if sharing == Sharing::Pages
             && !was_whole
             && (owed.is_some() || ring.managed().next().is_none())

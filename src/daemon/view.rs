@@ -37,7 +37,7 @@ pub struct ServerView {
     pub status: ServerStatus,
     /// Whether it is in trouble.
     pub health: ServerHealth,
-    /// Whether its last success is too old, whatever else is wrong with it.
+    /// Whether its last success is too old, even if something else is wrong with it.
     pub is_stale: bool,
     /// The next rotation's tick, and when it starts.
     pub next: Option<(Tick, Timestamp)>,

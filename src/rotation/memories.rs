@@ -13,7 +13,7 @@ use crate::ring::Ring;
 /// Keeps a server's memory beyond this process. Never waits.
 pub type KeepMemory = Arc<dyn Fn(ServerId, &RingMemory) + Send + Sync>;
 
-/// Reads what is kept of a server, by whatever process. Bounded; `None` where it cannot be read.
+/// Reads what any process has kept of a server. Bounded; `None` where it cannot be read.
 pub type RecallMemory =
     Arc<dyn Fn(ServerId) -> BoxFuture<'static, Option<RingMemory>> + Send + Sync>;
 

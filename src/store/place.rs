@@ -83,8 +83,8 @@ impl Place {
         }
     }
 
-    /// Whether a command may begin it beside a daemon, or for one that will come. A file belongs to whoever
-    /// makes it: only in a directory of its own user.
+    /// Whether a command may create it for a daemon that starts later. The file belongs to the command's user, so
+    /// only in a directory of that user.
     pub(crate) fn may_be_begun(&self) -> bool {
         match self {
             Self::Memory => false,

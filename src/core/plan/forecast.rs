@@ -165,12 +165,17 @@ fn fates(
                 ),
                 None => "stays until a new snapshot is there".to_owned(),
             },
-            (Holder::Managed(_), Status::Failed)
-                if memory.failed(id, ring) == Failed::WasCompleted =>
-            {
-                "listed as failed, but it was completed once, and counts as a good one".to_owned()
-            }
-            (Holder::Managed(_), status) => format!("{}: left alone", status),
+            (Holder::Managed(_), status) => match memory.failed(&slot.snapshot, ring) {
+                Some(Failed::WasCompleted) => {
+                    "listed as failed, but it was completed once, and counts as a good one"
+                        .to_owned()
+                }
+                Some(Failed::Broken) => {
+                    "listed as failed, but it was completed once: stays while there is room"
+                        .to_owned()
+                }
+                Some(Failed::Surely | Failed::Perhaps(_)) | None => format!("{status}: left alone"),
+            },
         };
         Fate { slot: slot.clone(), goes: false, duplicate_of: duplicate, why }
     };

@@ -113,7 +113,7 @@ impl Rotation {
         before: &Ring,
         other: &Snapshot,
     ) -> CallError {
-        if !before.slots().iter().any(|slot| slot.snapshot.id == other.id) {
+        if !before.lists(other.id) {
             self.progress.memory.strayed(other.id);
         }
         let asked = creation.name();
@@ -238,7 +238,6 @@ impl Rotation {
 
 /// The name of a snapshot that the earlier listing did not show.
 fn newcomer<'a>(before: &Ring, now: &'a Ring) -> Option<&'a ForeignText> {
-    let known = |id| before.slots().iter().any(|slot| slot.snapshot.id == id);
-    let newcomer = now.slots().iter().find(|slot| !known(slot.snapshot.id))?;
+    let newcomer = now.slots().iter().find(|slot| !before.lists(slot.snapshot.id))?;
     Some(&newcomer.snapshot.name)
 }

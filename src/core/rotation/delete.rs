@@ -135,7 +135,7 @@ impl Rotation {
         now: Moment,
     ) -> Next {
         let UnansweredDelete { deletion, error, again } = delete;
-        let is_listed = ring.slots().iter().any(|slot| slot.snapshot.id == deletion.snapshot());
+        let is_listed = ring.lists(deletion.snapshot());
         if let Purpose::Prune(pruning) = &mut purpose {
             // What follows rests on this listing.
             pruning.rests_on(ring);

@@ -1,4 +1,4 @@
-//! Counts hooks by how they end, whoever runs them.
+//! Counts hooks by how they end.
 
 use std::sync::Arc;
 

@@ -14,6 +14,8 @@ use crate::rotation::Next;
 struct Nights {
     memory: RingMemory,
     uptime: Duration,
+    /// What the last rotation said of the ring.
+    remarks: Vec<String>,
 }
 
 impl Nights {
@@ -35,12 +37,25 @@ impl Nights {
             }
         }
         self.uptime = stage.now.uptime;
+        self.remarks = stage.rotation().take_remarks().iter().map(|it| format!("{it:?}")).collect();
         self.memory = stage.rotation().memory().clone();
         done
     }
 
     fn night(&mut self, events: &[&str]) -> Vec<String> {
         self.rotate(DAY, "", events)
+    }
+
+    /// Three further nights with this listing are all blocked, for a reason with these words.
+    fn stay_blocked(&mut self, listing: &str, words: &str, restarts: bool) {
+        for _ in 0..3 {
+            if restarts {
+                self.restart();
+            }
+            let done = self.night(&[listing]);
+            let blocked = last(&done);
+            assert!(blocked.starts_with("blocked") && blocked.contains(words), "{done:?}");
+        }
     }
 
     /// Another process goes on, which has what was kept.
@@ -73,18 +88,7 @@ fn one_restore_point_is_given_up_for_a_snapshot_that_comes_under_another_name_an
             last(&done).contains("was asked for, and the answer is about other-name (99)"),
             "{done:?}"
         );
-        for _ in 0..3 {
-            if restarts {
-                nights.restart();
-            }
-            let done = nights.night(&["listed - c c c c y"]);
-            let blocked = last(&done);
-            assert!(
-                blocked.starts_with("blocked")
-                    && blocked.contains("other-name (99) may be snapring"),
-                "{done:?}"
-            );
-        }
+        nights.stay_blocked("listed - c c c c y", "other-name (99) may be snapring", restarts);
         // Somebody has deleted it.
         let done = nights.night(&[
             "listed c c c c",
@@ -247,6 +251,9 @@ fn what_has_broken_is_not_kept_in_place_of_what_is_whole() {
         let night = ["listed c f f", "recorded", "created", "+1m listed c f f own", "deleted"];
         let done = nights.night(&night);
         assert_eq!(done[4..], ["delete 2", "rotated, made, deleted 2"], "{done:?}");
+        let told =
+            nights.remarks.iter().filter(|it| it.contains("does not count for `keep`")).count();
+        assert_eq!(told, 2, "{:?}", nights.remarks);
     }
 }
 
@@ -299,7 +306,7 @@ fn a_tick_that_has_run_does_not_run_again_unless_the_clock_was_years_ahead() {
         let mut memory = RingMemory::default();
         let then = tick().instant() + SignedDuration::from_secs(seconds_ahead);
         memory.succeeded(crate::naming::Tick::at(then));
-        Nights { memory, uptime: Duration::ZERO }
+        Nights { memory, ..Nights::default() }
     };
     let hours = |hours: i64| hours * 3600;
     for (ahead, skips) in [
@@ -336,18 +343,7 @@ fn unfinished_snapshots_cost_one_restore_point_however_many_ticks_fail() {
             last(&done).starts_with("failed, deleted 1") || last(&done).contains("failed"),
             "{done:?}"
         );
-        for _ in 0..3 {
-            if restarts {
-                nights.restart();
-            }
-            let done = nights.night(&["listed - c c c c p"]);
-            let blocked = last(&done);
-            assert!(
-                blocked.starts_with("blocked")
-                    && blocked.contains("made room for a new snapshot before"),
-                "{done:?}"
-            );
-        }
+        nights.stay_blocked("listed - c c c c p", "made room for a new snapshot before", restarts);
         // A person has deleted the unfinished one.
         let done = nights.night(&[
             "listed - c c c c",
