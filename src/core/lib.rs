@@ -4,7 +4,7 @@
 //!
 //! - [`naming`], [`snapshot`], [`ring`]: what is there, and whose it is
 //! - [`foreign`]: text from outside, and how it is shown
-//! - [`server`], [`policy`]: what is wanted
+//! - [`server`], [`policy`], [`retention`]: what is wanted
 //! - [`schedule`], [`timetable`]: when
 //! - [`plan`], [`pins`]: what to create and delete
 //! - [`polling`], [`completion`]: how to wait for a snapshot
@@ -26,6 +26,7 @@ pub mod plan;
 pub mod policy;
 pub mod polling;
 pub mod report;
+pub mod retention;
 pub mod ring;
 pub mod rotation;
 pub mod schedule;

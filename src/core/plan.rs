@@ -17,7 +17,8 @@ use crate::foreign::ForeignText;
 use crate::memory::{Failed, RingMemory};
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
-use crate::policy::{Candidate, Policy, Verdict, retain};
+use crate::policy::Policy;
+use crate::retention::{Candidate, Verdict, retain};
 use crate::ring::{Completed, Holder, Ring, Slot};
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::snapshot::{Listing, Snapshot, Status};
@@ -370,7 +371,7 @@ fn skip(
     now: Timestamp,
 ) -> Option<Skip> {
     skip_by_the_ring(ring, policy, tick, asked_by, now).or_else(|| {
-        if let Some(it) = memory.made_for(tick, ring) {
+        if let Some(it) = memory.made_for(tick, ring).or_else(|| ring.alike(tick, policy)) {
             return Some(Skip::OtherName { name: it.name.clone(), id: it.id });
         }
         let last = memory.has_run(tick).filter(|_| asked_by == AskedBy::Schedule)?;

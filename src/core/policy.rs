@@ -1,14 +1,9 @@
-//! A server's policy, and retention: which of its snapshots the policy keeps, and why.
-//!
-//! Retention is a pure function of the completed managed snapshots, `keep` and the time zone. The present time
-//! plays no part, so a daemon that was away for months drops nothing for its age.
+//! A server's policy: what decides which of its snapshots are created, kept and deleted.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -41,12 +36,12 @@ impl Hash for Policy {
     }
 }
 
-/// How many snapshots to keep: the newest of each of the N newest periods that hold one, joined.
+/// How many snapshots to keep: each number is that many slots. See [`retain`](crate::retention::retain).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Keep {
     /// The N newest.
     pub last: u32,
-    /// The newest of each of the N newest hours that hold one.
+    /// The newest of an hour.
     pub hourly: u32,
     /// Days, in the policy's time zone.
     pub daily: u32,
@@ -65,7 +60,7 @@ impl Keep {
         Rule::ALL.iter().fold(0, |sum, rule| sum.saturating_add(self.count(*rule)))
     }
 
-    /// How many periods of this rule are kept.
+    /// How many slots this rule fills.
     #[must_use]
     pub fn count(&self, rule: Rule) -> u32 {
         match rule {
@@ -115,124 +110,3 @@ impl Rule {
         }
     }
 }
-
-/// What retention looks at: a completed managed snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which one.
-    pub id: SnapshotId,
-    /// The point in time that it stands for: see [`Ring::point`](crate::ring::Ring::point).
-    pub at: Timestamp,
-}
-
-/// Why a snapshot stays: it is the newest of the `nth` newest period (from 1) of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reason {
-    /// The rule.
-    pub rule: Rule,
-    /// Which of its periods, from 1 for the newest.
-    pub nth: u32,
-    /// The period in words: `2026-11-23`, `2026-W48`; empty for `last`.
-    pub period: String,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}", self.rule.as_str(), self.nth)?;
-        if !self.period.is_empty() {
-            write!(out, " ({})", self.period)?;
-        }
-        Ok(())
-    }
-}
-
-/// What retention says of one snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// Of which.
-    pub id: SnapshotId,
-    /// Why it stays; empty: it goes.
-    pub reasons: Vec<Reason>,
-}
-
-impl Verdict {
-    /// Whether it stays.
-    #[must_use]
-    pub fn keeps(&self) -> bool {
-        !self.reasons.is_empty()
-    }
-}
-
-/// Judges each snapshot; the verdicts come newest first, whatever the order of `candidates`.
-#[must_use]
-pub fn retain(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> Vec<Verdict> {
-    let mut newest_first = candidates.to_vec();
-    newest_first.sort_by_key(|candidate| std::cmp::Reverse((candidate.at, candidate.id)));
-    let mut verdicts: Vec<Verdict> = newest_first
-        .iter()
-        .map(|candidate| Verdict { id: candidate.id, reasons: Vec::new() })
-        .collect();
-    for rule in Rule::ALL {
-        let mut periods = Vec::new();
-        for (candidate, verdict) in newest_first.iter().zip(&mut verdicts) {
-            let nth = u32::try_from(periods.len()).unwrap_or(u32::MAX).saturating_add(1);
-            if nth > keep.count(rule) {
-                break;
-            }
-            // Newest first, so a period's newest comes first. Its others need not follow at once:
-            // a clock set back at midnight shows the old day again.
-            let period = period(rule, candidate, zone);
-            if !periods.contains(&period) {
-                verdict.reasons.push(Reason { rule, nth, period: period.label() });
-                periods.push(period);
-            }
-        }
-    }
-    verdicts
-}
-
-/// A whole period: two snapshots share one exactly when these are equal.
-#[derive(Debug, PartialEq, Eq)]
-enum Period {
-    Own(SnapshotId),
-    /// With its offset from UTC, in seconds: the hour before the clock is set back is not the one
-    /// after.
-    Hour(jiff::civil::Date, i8, i32),
-    Day(jiff::civil::Date),
-    /// ISO year and week: the last days of December may belong to the year after.
-    Week(i16, i8),
-    Month(i16, i8),
-    Year(i16),
-}
-
-impl Period {
-    fn label(&self) -> String {
-        match self {
-            Self::Own(_) => String::new(),
-            Self::Hour(date, hour, _) => format!("{date} {hour:02}h"),
-            Self::Day(date) => date.to_string(),
-            Self::Week(year, week) => format!("{year}-W{week:02}"),
-            Self::Month(year, month) => format!("{year}-{month:02}"),
-            Self::Year(year) => year.to_string(),
-        }
-    }
-}
-
-fn period(rule: Rule, candidate: &Candidate, zone: &TimeZone) -> Period {
-    let offset = zone.to_offset(candidate.at);
-    let local = offset.to_datetime(candidate.at);
-    match rule {
-        Rule::Last => Period::Own(candidate.id),
-        Rule::Hourly => Period::Hour(local.date(), local.hour(), offset.seconds()),
-        Rule::Daily => Period::Day(local.date()),
-        Rule::Weekly => {
-            let week = local.date().iso_week_date();
-            Period::Week(week.year(), week.week())
-        }
-        Rule::Monthly => Period::Month(local.year(), local.month()),
-        Rule::Yearly => Period::Year(local.year()),
-    }
-}
-
-#[cfg(test)]
-mod tests;

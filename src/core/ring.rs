@@ -147,6 +147,18 @@ impl Ring {
             .map(|(_, snapshot)| snapshot)
     }
 
+    /// A snapshot whose name differs from this tick's in nothing but the case of its letters. A provider that
+    /// changes names may have made it of a create that nothing remembers.
+    #[must_use]
+    pub fn alike(&self, tick: Tick, policy: &Policy) -> Option<&Snapshot> {
+        let name = policy.prefix.name(tick);
+        let snapshots = self.slots.iter().map(|slot| &slot.snapshot);
+        snapshots.into_iter().find(|snapshot| {
+            let raw = snapshot.name.raw();
+            raw != name && raw.eq_ignore_ascii_case(&name)
+        })
+    }
+
     /// The ticks that have more than one snapshot, each with its snapshots, oldest first. Pinned
     /// snapshots with a managed name count, failed ones do not.
     #[must_use]

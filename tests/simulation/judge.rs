@@ -714,11 +714,23 @@ impl Judge {
                     let completed =
                         act.before.iter().filter(|row| managed_by(policy, row) && counts(row));
                     let counted = one_per_name(&policy.prefix, completed);
-                    kept(&counted, policy.keep, &policy.time_zone()).contains(&act.row.id.0)
+                    kept(&counted, policy.keep, &policy.time_zone())
                 };
                 let asked_for = |policy: &SimPolicy| {
-                    kept_of(policy, &counts_remembered)
-                        && (kept_of(policy, &counts_listed) || act.row.status == "failed")
+                    let remembered = kept_of(policy, &counts_remembered);
+                    let listed = kept_of(policy, &counts_listed);
+                    if act.row.status != "failed" {
+                        return [&remembered, &listed].iter().all(|it| it.contains(&act.row.id.0));
+                    }
+                    // Those listed as failed have the slots that whole ones leave free, the newest first.
+                    let mut failed: Vec<&StoredSnapshot> = act
+                        .before
+                        .iter()
+                        .filter(|row| row.status == "failed" && remembered.contains(&row.id.0))
+                        .collect();
+                    failed.sort_by_key(|row| std::cmp::Reverse(tick_in(&policy.prefix, &row.name)));
+                    let room = remembered.len().saturating_sub(listed.len());
+                    failed.iter().take(room).any(|row| row.id == act.row.id)
                 };
                 if quiet && is_good(&act.row) && policies.iter().all(asked_for) {
                     self.violated(

@@ -71,37 +71,40 @@ pub fn one_per_name<'a>(
 /// `keep`, in the order last, hourly, daily, weekly, monthly, yearly.
 pub type Keep = [u32; 6];
 
-/// The ids that retention keeps of (id, made at), by the letter of the contract: each rule keeps
-/// the newest of each of its N newest periods.
+/// The ids that retention keeps of (id, point in time), by the letter of the contract: rule by rule, the newest
+/// of each period, of which those count that no rule before has kept; and the oldest of all for a rule that
+/// has too few.
 pub fn kept(snapshots: &[(u64, Timestamp)], keep: Keep, zone: &TimeZone) -> BTreeSet<u64> {
+    let by_time = |it: &&(u64, Timestamp)| (it.1, it.0);
     let mut kept = BTreeSet::new();
-    for (rule, count) in keep.into_iter().enumerate() {
-        let label = |id: u64, at: Timestamp| {
-            let local = at.to_zoned(zone.clone());
-            match rule {
-                0 => format!(
-                    "{:024}",
-                    u128::try_from(at.as_nanosecond()).unwrap() * 1000 + u128::from(id % 1000)
-                ),
-                1 => format!("{}", local.strftime("%Y-%m-%d %H %:z")),
-                2 => format!("{}", local.strftime("%Y-%m-%d")),
-                3 => format!("{}", local.strftime("%G-%V")),
-                4 => format!("{}", local.strftime("%Y-%m")),
-                _ => format!("{}", local.strftime("%Y")),
-            }
+    for (rule, slots) in keep.into_iter().enumerate().filter(|(_, slots)| *slots > 0) {
+        let period = |(id, at): &(u64, Timestamp)| {
+            let pattern = match rule {
+                0 => return id.to_string(),
+                1 => "%Y-%m-%d %H %:z",
+                2 => "%Y-%m-%d",
+                3 => "%G-%V",
+                4 => "%Y-%m",
+                _ => "%Y",
+            };
+            at.to_zoned(zone.clone()).strftime(pattern).to_string()
         };
-        // Each period by its newest snapshot; the periods by that, newest first.
-        let mut periods: Vec<(String, Timestamp, u64)> = Vec::new();
-        for (id, at) in snapshots {
-            let name = label(*id, *at);
-            match periods.iter_mut().find(|(period, ..)| *period == name) {
-                Some((_, newest, of)) if (*newest, *of) < (*at, *id) => (*newest, *of) = (*at, *id),
-                Some(_) => {}
-                None => periods.push((name, *at, *id)),
-            }
+        let stands_for_its_period = |it: &&(u64, Timestamp)| {
+            let fellows = snapshots.iter().filter(|other| period(other) == period(it));
+            fellows.max_by_key(by_time) == Some(*it)
+        };
+        let mut fresh: Vec<&(u64, Timestamp)> = snapshots
+            .iter()
+            .filter(stands_for_its_period)
+            .filter(|(id, _)| !kept.contains(id))
+            .collect();
+        fresh.sort_by_key(by_time);
+        let oldest_first = fresh.len().saturating_sub(slots as usize);
+        let fills = fresh.split_off(oldest_first);
+        if fills.len() < slots as usize {
+            kept.extend(snapshots.iter().min_by_key(by_time).map(|(id, _)| *id));
         }
-        periods.sort_by_key(|(_, at, id)| std::cmp::Reverse((*at, *id)));
-        kept.extend(periods.iter().take(count as usize).map(|(_, _, id)| *id));
+        kept.extend(fills.iter().map(|(id, _)| *id));
     }
     kept
 }

@@ -10,7 +10,8 @@ use crate::plan::{
     AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step,
     prune, warnings,
 };
-use crate::policy::{Policy, retain};
+use crate::policy::Policy;
+use crate::retention::retain;
 use crate::ring::{Holder, Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -148,22 +149,17 @@ fn fates(
             let why = format!("pruned after the new one is there: {}", cause(pruned));
             return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
-        let reasons = verdicts
-            .iter()
-            .find(|verdict| verdict.id == id)
-            .map(|verdict| {
-                verdict.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            })
-            .unwrap_or_default();
+        let verdict = verdicts.iter().find(|verdict| verdict.id == id);
+        let reason = verdict.and_then(|verdict| verdict.reason.as_ref());
         let why = match (slot.holder, &slot.snapshot.status) {
             (Holder::Foreign, _) => "foreign: never deleted".to_owned(),
             (Holder::Pinned, _) => "pinned: never deleted".to_owned(),
-            (Holder::Managed(_), Status::Completed) if !reasons.is_empty() => reasons,
-            (Holder::Managed(_), Status::Completed) => match duplicate {
-                Some(newest) => format!(
+            (Holder::Managed(_), Status::Completed) => match (reason, duplicate) {
+                (Some(reason), _) => reason.to_string(),
+                (None, Some(newest)) => format!(
                     "{newest} is a newer snapshot of the same tick; stays until a rotation succeeds"
                 ),
-                None => "stays until a new snapshot is there".to_owned(),
+                (None, None) => "stays until a new snapshot is there".to_owned(),
             },
             (Holder::Managed(_), status) => match memory.failed(&slot.snapshot, ring) {
                 Some(Failed::WasCompleted) => {

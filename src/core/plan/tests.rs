@@ -167,6 +167,18 @@ fn a_name_that_only_looks_managed_is_foreign() {
     assert!(matches!(ring.slots()[1].holder, Holder::Managed(_)));
 }
 
+/// A provider that changes the case of names, and a process that remembers nothing.
+#[test]
+fn a_tick_whose_name_exists_in_other_letters_is_not_created_again() {
+    let policy = policy();
+    let listed = ring("c c", &policy);
+    let mut rows = listed.listing().snapshots.clone();
+    rows[1].name = policy.prefix.name(tick()).to_lowercase().into();
+    let ring = Ring::of(Listing { snapshots: rows, ..listed.listing().clone() }, &policy);
+    let step = first_step(&ring, &policy);
+    assert!(matches!(step, Step::Skip(Skip::OtherName { id: SnapshotId(2), .. })), "{step:?}");
+}
+
 #[test]
 fn neither_the_rotations_own_nor_the_newest_is_pruned_as_a_duplicate() {
     let policy = policy();

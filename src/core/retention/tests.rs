@@ -1,11 +1,15 @@
 //! Tables of snapshots and what is kept of them, and where periods begin in every zone and year.
 
+use std::collections::BTreeSet;
+
 use rstest::rstest;
 
 use super::*;
 use crate::testing::calendar;
 
+mod borg;
 mod properties;
+mod reach;
 
 fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap()
@@ -29,6 +33,13 @@ fn kept(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> BTreeSet<u64>
         .collect()
 }
 
+/// Whether a rule counts two snapshots as one period: then its second slot is left for a third one, from long
+/// before.
+fn share_a_period(rule: Rule, one: Timestamp, other: Timestamp, zone: &TimeZone) -> bool {
+    let long_before = "1970-01-01T00:00:00Z".parse().unwrap();
+    kept(&numbered(&[long_before, one, other]), &only(rule, 2), zone).contains(&1)
+}
+
 fn only(rule: Rule, count: u32) -> Keep {
     let mut keep = Keep::default();
     let key = match rule {
@@ -48,7 +59,10 @@ fn only(rule: Rule, count: u32) -> Keep {
 #[case::more_than_there_are(Keep { last: 9, ..Keep::default() }, "UTC", &[1, 2, 3, 4])]
 #[case::days_begin_in_the_zone(Keep { daily: 2, ..Keep::default() }, "UTC", &[2, 4])]
 #[case::days_in_berlin(Keep { daily: 2, ..Keep::default() }, "Europe/Berlin", &[1, 4])]
-#[case::union(Keep { last: 1, monthly: 2, ..Keep::default() }, "UTC", &[4])]
+#[case::what_last_keeps_does_not_count_for_daily(Keep { last: 1, daily: 1, ..Keep::default() }, "UTC", &[2, 4])]
+#[case::the_oldest_until_the_rule_is_filled(Keep { last: 1, monthly: 2, ..Keep::default() }, "UTC", &[1, 4])]
+#[case::which_fills_one_slot_only(Keep { daily: 4, ..Keep::default() }, "UTC", &[1, 2, 4])]
+#[case::two_unfilled_rules_have_one_oldest(Keep { last: 1, weekly: 1, monthly: 1, ..Keep::default() }, "UTC", &[1, 4])]
 fn rules_keep_the_newest_of_each_period(
     #[case] keep: Keep,
     #[case] zone_name: &str,
@@ -66,20 +80,48 @@ fn rules_keep_the_newest_of_each_period(
     );
 }
 
+/// What `keep` says of snapshots, newest first.
+fn reasons(times: &[&str], keep: Keep) -> Vec<String> {
+    let verdicts = retain(&made_at(times), &keep, &TimeZone::UTC);
+    let said = |verdict: &Verdict| match &verdict.reason {
+        Some(reason) => reason.to_string(),
+        None => "deleted".to_owned(),
+    };
+    verdicts.iter().map(said).collect()
+}
+
 #[test]
-fn reasons_name_the_rule_and_the_period() {
+fn reasons_name_the_rule_the_slot_and_the_period() {
+    let nights = [
+        "2024-12-31T03:00:00Z",
+        "2025-12-31T03:00:00Z",
+        "2026-01-02T03:00:00Z",
+        "2026-01-03T02:00:00Z",
+        "2026-01-04T02:00:00Z",
+        "2026-01-04T03:00:00Z",
+        "2026-01-04T04:00:00Z",
+    ];
     let keep = Keep { last: 1, hourly: 1, daily: 1, weekly: 1, monthly: 1, yearly: 1 };
-    let verdicts = retain(&made_at(&["2026-01-02T03:04:05Z"]), &keep, &TimeZone::UTC);
-    let words: Vec<String> = verdicts[0].reasons.iter().map(ToString::to_string).collect();
     assert_eq!(
-        words,
+        reasons(&nights, keep),
         [
-            "last 1",
-            "hourly 1 (2026-01-02 03h)",
-            "daily 1 (2026-01-02)",
-            "weekly 1 (2026-W01)",
-            "monthly 1 (2026-01)",
-            "yearly 1 (2026)"
+            "last (1 of 1)",
+            "hourly (1 of 1): newest of 2026-01-04 03h",
+            "deleted",
+            "daily (1 of 1): newest of 2026-01-03",
+            "deleted",
+            "monthly (1 of 1): newest of 2025-12",
+            "weekly (1 of 1): newest of 2025-W01"
+        ]
+    );
+    assert_eq!(
+        reasons(&nights[2..], keep),
+        [
+            "last (1 of 1)",
+            "hourly (1 of 1): newest of 2026-01-04 03h",
+            "deleted",
+            "daily (1 of 1): newest of 2026-01-03",
+            "oldest, until weekly is filled"
         ]
     );
 }
@@ -101,7 +143,8 @@ fn a_day_that_the_clock_goes_back_into_is_one_day() {
     ]);
     let zone = zone("America/St_Johns");
     assert_eq!(kept(&candidates, &only(Rule::Daily, 1), &zone), BTreeSet::from([3]));
-    assert_eq!(kept(&candidates, &only(Rule::Daily, 9), &zone), BTreeSet::from([2, 3]));
+    assert_eq!(kept(&candidates, &only(Rule::Daily, 2), &zone), BTreeSet::from([2, 3]));
+    assert!(share_a_period(Rule::Daily, candidates[0].at, candidates[2].at, &zone));
 }
 
 #[test]
@@ -131,8 +174,12 @@ fn weeks_at_new_year_are_iso_weeks() {
         let verdicts = retain(&numbered(&noons), &only(Rule::Weekly, 9), &TimeZone::UTC);
         let seen: Vec<(i64, String)> = verdicts
             .iter()
-            .flat_map(|verdict| verdict.reasons.iter().map(move |reason| (verdict.id, reason)))
-            .map(|(id, reason)| (days[id.0 as usize - 1], reason.period.clone()))
+            .filter_map(|verdict| match &verdict.reason {
+                Some(Reason::Newest { period, .. }) => {
+                    Some((days[verdict.id.0 as usize - 1], period.clone()))
+                }
+                _ => None,
+            })
             .collect();
         assert_eq!(seen, weeks);
     }
@@ -169,12 +216,9 @@ fn periods_begin_with_the_first_second_of_a_local_day_in_every_zone() {
             let seconds = [first - 1, first, first + 1];
             let [before, at, after] = seconds.map(|it| Timestamp::from_second(it).unwrap());
             for rule in [Rule::Daily, Rule::Weekly, Rule::Monthly, Rule::Yearly] {
-                let keep = only(rule, 2);
-                let across = kept(&numbered(&[before, at]), &keep, &zone);
-                let expected = if begun.contains(&rule) { vec![1, 2] } else { vec![2] };
-                assert_eq!(across, BTreeSet::from_iter(expected), "{name} {rule:?} at {at}");
-                let within = kept(&numbered(&[at, after]), &keep, &zone);
-                assert_eq!(within, BTreeSet::from([2]), "{name} {rule:?} after {at}");
+                let share = share_a_period(rule, before, at, &zone);
+                assert_eq!(share, !begun.contains(&rule), "{name} {rule:?} at {at}");
+                assert!(share_a_period(rule, at, after, &zone), "{name} {rule:?} after {at}");
             }
         }
     }
