@@ -25,6 +25,7 @@ pub mod pins;
 pub mod plan;
 pub mod policy;
 pub mod polling;
+pub mod rehearsal;
 pub mod report;
 pub mod retention;
 pub mod ring;

@@ -554,6 +554,14 @@ fn candidates(ring: &Ring, snapshots: &[&Snapshot]) -> Vec<Candidate> {
         .collect()
 }
 
+/// What retention says of the restore points of a ring as they are now. Of a duplicate it says nothing.
+#[must_use]
+pub fn verdicts(ring: &Ring, policy: &Policy, memory: &RingMemory) -> Vec<Verdict> {
+    let progress = Progress { memory: memory.clone(), ..Progress::default() };
+    let completed = completed(ring, &progress).one_per_tick;
+    retain(&candidates(ring, &completed), &policy.keep, &policy.time_zone)
+}
+
 /// An id that no snapshot has: the one that is still to be made.
 const YET_TO_COME: SnapshotId = SnapshotId(u64::MAX);
 

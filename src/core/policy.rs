@@ -75,7 +75,7 @@ impl Keep {
 }
 
 /// One key of `keep`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// Each snapshot is a period of its own.

@@ -69,15 +69,16 @@ impl Server {
 fn jitter_offset(server: ServerId, tick: Tick, span: Duration) -> Duration {
     let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let second = tick.instant().as_second().cast_unsigned();
-    // SplitMix64's finish, once for each of the two numbers.
-    let mix = |number: u64| {
-        let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ (number >> 31)
-    };
     let drawn = mix(mix(server.0) ^ second);
     Duration::from_millis(drawn.checked_rem(span_ms).unwrap_or(0))
+}
+
+/// Spreads numbers evenly: SplitMix64's finish.
+pub(crate) fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// `[server.hooks]`: argument vectors, run without a shell.

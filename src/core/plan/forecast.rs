@@ -7,11 +7,10 @@ use jiff::Timestamp;
 use crate::memory::{Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
-    AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step,
-    prune, warnings,
+    AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, next_step, prune, verdicts,
+    warnings,
 };
 use crate::policy::Policy;
-use crate::retention::retain;
 use crate::ring::{Holder, Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -124,9 +123,7 @@ fn fates(
     future: &Ring,
     memory: &RingMemory,
 ) -> Vec<Fate> {
-    let progress = Progress { memory: memory.clone(), ..Progress::default() };
-    let completed_then = completed(future, &progress).one_per_tick;
-    let verdicts = retain(&candidates(future, &completed_then), &policy.keep, &policy.time_zone);
+    let verdicts = verdicts(future, policy, memory);
     let completed_now = ring.completed();
     let victims: &[Deletion] = match step {
         Step::MakeRoom(victims) => victims,
