@@ -60,6 +60,12 @@ impl Keep {
         Rule::ALL.iter().fold(0, |sum, rule| sum.saturating_add(self.count(*rule)))
     }
 
+    /// The rules that have slots.
+    #[must_use]
+    pub fn rules(&self) -> BTreeSet<Rule> {
+        Rule::ALL.into_iter().filter(|rule| self.count(*rule) > 0).collect()
+    }
+
     /// How many slots this rule fills.
     #[must_use]
     pub fn count(&self, rule: Rule) -> u32 {

@@ -7,6 +7,7 @@
 //! shows whether they would matter.
 
 mod course;
+mod ideal;
 mod provider;
 
 use std::cmp::Reverse;
@@ -16,7 +17,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-pub use self::course::{Course, Day, Kept, Reach, Run};
+pub use self::course::{Broken, Course, Day, Kept, Reach, Run};
+pub use self::ideal::{Ideal, ideal};
 use self::provider::Provider;
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::completion::Sharing;

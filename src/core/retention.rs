@@ -6,6 +6,7 @@
 //! The current time plays no part: a daemon that was away for months deletes nothing because of its age.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -115,6 +116,19 @@ pub fn retain(candidates: &[Candidate], keep: &Keep, zone: &TimeZone) -> Vec<Ver
         }
     }
     verdicts
+}
+
+/// The rules of which not every slot is filled. The oldest snapshot, kept for want of another, fills none.
+#[must_use]
+pub fn unfilled(verdicts: &[Verdict], keep: &Keep) -> BTreeSet<Rule> {
+    let mut rules = keep.rules();
+    for rule in Rule::ALL {
+        let is_of_rule = |it: &&Verdict| matches!(&it.reason, Some(Reason::Newest { rule: by, .. }) if *by == rule);
+        if verdicts.iter().filter(is_of_rule).count() >= keep.count(rule) as usize {
+            rules.remove(&rule);
+        }
+    }
+    rules
 }
 
 /// A whole period: two snapshots share one exactly when these are equal.

@@ -1,6 +1,6 @@
 //! What a rehearsal showed of one server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::ideal::Ideal;
 use crate::memory::RingMemory;
 use crate::naming::Tick;
 use crate::plan;
 use crate::policy::Rule;
 use crate::report::RotationOutcome;
-use crate::retention::{Reason, Verdict};
+use crate::retention::{Reason, unfilled};
 use crate::ring::{Holder, Ring};
 use crate::server::Server;
 use crate::snapshot::Status;
@@ -69,6 +70,56 @@ pub struct Reach {
     pub best_s: i64,
 }
 
+/// How far back one could go, each time it was looked at, in seconds: how often each span was seen.
+#[derive(Debug, Default)]
+pub(super) struct Reaches(BTreeMap<i64, usize>);
+
+impl Reaches {
+    pub(super) fn add(&mut self, reach: SignedDuration) {
+        *self.0.entry(reach.as_secs()).or_default() += 1;
+    }
+
+    pub(super) fn summary(&self) -> Option<Reach> {
+        let half = self.0.values().sum::<usize>() / 2;
+        let mut seen = 0;
+        let (typical_s, _) = self.0.iter().find(|(_, times)| {
+            seen += **times;
+            seen > half
+        })?;
+        let (worst_s, best_s) = (self.0.first_key_value()?.0, self.0.last_key_value()?.0);
+        Some(Reach { worst_s: *worst_s, typical_s: *typical_s, best_s: *best_s })
+    }
+}
+
+/// What a policy promises and did not keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "promise", rename_all = "snake_case")]
+pub enum Broken {
+    /// A rule had no chance, although there were ticks enough.
+    NeverFilled {
+        /// The rule.
+        rule: Rule,
+    },
+    /// Rotations were blocked.
+    Blocked {
+        /// How many.
+        times: usize,
+        /// The first of them.
+        first: Tick,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// For more than twice its interval there was no new snapshot.
+    Gap {
+        /// How long, in seconds.
+        seconds: i64,
+        /// The tick of the last snapshot before it; `None`: there was none from the start on.
+        after: Option<Tick>,
+        /// The longest time between two ticks of the schedule, in seconds.
+        interval_s: i64,
+    },
+}
+
 /// Everything about one server.
 #[derive(Debug)]
 pub struct Course {
@@ -88,15 +139,14 @@ pub struct Course {
     pub largest_gap_s: i64,
     /// The most restore points at the end of a rotation.
     pub most_kept: u32,
-    reaches: Vec<i64>,
-    reaches_before_filled: Vec<i64>,
+    reaches: Reaches,
+    reaches_before_filled: Reaches,
 }
 
 impl Course {
     pub(super) fn of(server: Arc<Server>) -> Self {
-        let keep = server.policy.keep;
         Self {
-            unfilled: Rule::ALL.into_iter().filter(|rule| keep.count(*rule) > 0).collect(),
+            unfilled: server.policy.keep.rules(),
             server,
             runs: Vec::new(),
             days: Vec::new(),
@@ -104,8 +154,8 @@ impl Course {
             full_days: 0,
             largest_gap_s: 0,
             most_kept: 0,
-            reaches: Vec::new(),
-            reaches_before_filled: Vec::new(),
+            reaches: Reaches::default(),
+            reaches_before_filled: Reaches::default(),
         }
     }
 
@@ -113,18 +163,10 @@ impl Course {
     pub(super) fn ran(&mut self, run: Run, ring: &Ring, memory: &RingMemory) {
         self.runs.push(run);
         let verdicts = plan::verdicts(ring, &self.server.policy, memory);
-        let kept: Vec<&Verdict> = verdicts.iter().filter(|it| it.keeps()).collect();
-        let keep = self.server.policy.keep;
-        let is_filled = |rule: &Rule| {
-            let slots = kept.iter().filter(|it| match &it.reason {
-                Some(Reason::Newest { rule: by, .. }) => by == rule,
-                _ => false,
-            });
-            slots.count() >= keep.count(*rule) as usize
-        };
-        self.unfilled.retain(|rule| !is_filled(rule));
-        if self.filled.is_none() && Rule::ALL.iter().all(is_filled) {
-            self.filled = self.runs.last().map(|run| run.ended);
+        let unfilled = unfilled(&verdicts, &self.server.policy.keep);
+        self.unfilled.retain(|rule| unfilled.contains(rule));
+        if unfilled.is_empty() {
+            self.filled = self.filled.or_else(|| self.runs.last().map(|run| run.ended));
         }
         let points = points(ring);
         self.most_kept = self.most_kept.max(u32::try_from(points.len()).unwrap_or(u32::MAX));
@@ -135,12 +177,11 @@ impl Course {
         let largest = points.windows(2).map(apart).max().unwrap_or_default();
         self.largest_gap_s = self.largest_gap_s.max(largest);
         if let (Some(oldest), Some(newest)) = (points.first(), points.last()) {
-            let reach = newest.duration_since(*oldest).as_secs();
             let reaches = match self.filled {
                 Some(_) => &mut self.reaches,
                 None => &mut self.reaches_before_filled,
             };
-            reaches.push(reach);
+            reaches.add(newest.duration_since(*oldest));
         }
     }
 
@@ -148,13 +189,10 @@ impl Course {
     /// came. `None`: there never was a snapshot.
     #[must_use]
     pub fn reach(&self) -> Option<Reach> {
-        let mut reaches = match self.filled {
-            Some(_) => self.reaches.clone(),
-            None => self.reaches_before_filled.clone(),
-        };
-        reaches.sort_unstable();
-        let typical_s = *reaches.get(reaches.len() / 2)?;
-        Some(Reach { worst_s: *reaches.first()?, typical_s, best_s: *reaches.last()? })
+        match self.filled {
+            Some(_) => self.reaches.summary(),
+            None => self.reaches_before_filled.summary(),
+        }
     }
 
     /// How many rotations ended like this.
@@ -163,27 +201,50 @@ impl Course {
         self.runs.iter().filter(|run| run.outcome == outcome).count()
     }
 
-    /// The longest time without a new snapshot: the ticks around it, and how often the schedule would have had
-    /// one meanwhile. `None`: fewer than two rotations ended well.
-    #[must_use]
-    pub fn longest_wait(&self) -> Option<(SignedDuration, Tick)> {
-        let good: Vec<Tick> =
-            self.runs.iter().filter(|run| run.outcome.is_good()).map(|run| run.tick).collect();
-        let wait = |pair: &[Tick]| match pair {
-            [before, after] => Some((after.instant().duration_since(before.instant()), *before)),
-            _ => None,
-        };
-        good.windows(2).filter_map(wait).max()
+    /// The longest time without a new snapshot, and the tick before it.
+    fn longest_wait(&self) -> Option<(SignedDuration, Option<Tick>)> {
+        let mut before: Option<Tick> = None;
+        let mut longest: Option<(SignedDuration, Option<Tick>)> = None;
+        for run in &self.runs {
+            let since = before.or_else(|| self.runs.first().map(|run| run.tick));
+            let wait = since.map(|it| run.tick.instant().duration_since(it.instant()));
+            longest = longest.max(wait.map(|wait| (wait, before)));
+            if run.outcome.is_good() {
+                before = Some(run.tick);
+            }
+        }
+        longest
     }
 
     /// The longest time between two ticks of the schedule.
-    #[must_use]
-    pub fn interval(&self) -> Option<SignedDuration> {
+    fn interval(&self) -> Option<SignedDuration> {
         let wait = |pair: &[Run]| match pair {
             [before, after] => Some(after.tick.instant().duration_since(before.tick.instant())),
             _ => None,
         };
         self.runs.windows(2).filter_map(wait).max()
+    }
+
+    /// What the policy promises and did not keep. `ideal`: what it comes to when nothing goes wrong.
+    #[must_use]
+    pub fn broken_promises(&self, ideal: &Ideal) -> Vec<Broken> {
+        let mut broken: Vec<Broken> = self
+            .unfilled
+            .difference(&ideal.unfilled)
+            .map(|rule| Broken::NeverFilled { rule: *rule })
+            .collect();
+        let blocked = |run: &&Run| run.outcome == RotationOutcome::Blocked;
+        if let Some(first) = self.runs.iter().find(blocked) {
+            let times = self.count(RotationOutcome::Blocked);
+            broken.push(Broken::Blocked { times, first: first.tick, reason: first.reason.clone() });
+        }
+        if let (Some((wait, after)), Some(interval)) = (self.longest_wait(), self.interval())
+            && wait > interval * 2
+        {
+            let (seconds, interval_s) = (wait.as_secs(), interval.as_secs());
+            broken.push(Broken::Gap { seconds, after, interval_s });
+        }
+        broken
     }
 
     /// The end of a day.

@@ -40,6 +40,11 @@ fn alone(server: Arc<Server>, scenario: &Scenario) -> (Course, Rehearsed) {
     (rehearsed.courses.remove(0), rehearsed)
 }
 
+fn promises(course: &Course) -> Vec<Broken> {
+    let scenario = scenario(60);
+    course.broken_promises(&ideal(&course.server, scenario.from, scenario.to, usize::MAX))
+}
+
 const NIGHTLY: &str = "schedule = \"0 3 * * *\"\ntimezone = \"Europe/Berlin\"";
 const README: Keep = Keep { last: 2, hourly: 0, daily: 1, weekly: 1, monthly: 0, yearly: 0 };
 
@@ -58,6 +63,20 @@ fn the_reach_is_as_promised(#[case] keep: Keep, #[case] slots: u32, #[case] reac
     let shown = course.reach().unwrap();
     assert_eq!((days(shown.worst_s), days(shown.best_s)), reach);
     assert_eq!(course.unfilled, BTreeSet::new());
+    // The shorter way comes to the same.
+    let long = scenario(425);
+    let ideal = ideal(&course.server, long.from, long.to, usize::MAX);
+    assert_eq!((ideal.reach, &ideal.unfilled), (Some(shown), &BTreeSet::new()));
+    assert_eq!(course.broken_promises(&ideal), []);
+}
+
+/// A year does not pass in two months. That is no fault of the policy.
+#[test]
+fn a_rule_that_needs_longer_is_not_a_broken_promise() {
+    let keep = Keep { yearly: 1, ..README };
+    let (course, _) = alone(server(7, keep, NIGHTLY), &scenario(60));
+    assert_eq!(course.unfilled, BTreeSet::from([Rule::Yearly]));
+    assert_eq!(promises(&course), []);
 }
 
 #[test]
@@ -89,6 +108,7 @@ fn snapshots_made_by_hand_squeeze_the_ring_and_then_block_it() {
     assert_eq!((course.count(RotationOutcome::Rotated), course.most_kept), (60, 3));
     assert_eq!(course.unfilled, BTreeSet::from([Rule::Weekly]));
     assert_eq!(course.full_days, 58, "all but the first two days");
+    assert_eq!(promises(&course), [Broken::NeverFilled { rule: Rule::Weekly }]);
     let blocked = Scenario { foreign: 4, ..scenario(60) };
     let (course, _) = alone(server(7, README, NIGHTLY), &blocked);
     assert_eq!(
@@ -96,6 +116,20 @@ fn snapshots_made_by_hand_squeeze_the_ring_and_then_block_it() {
         [1, 59]
     );
     assert!(course.runs[1].reason.as_ref().unwrap().contains("no room"));
+    let broken = promises(&course);
+    assert!(
+        matches!(
+            &broken[..],
+            [
+                Broken::NeverFilled { rule: Rule::Last },
+                Broken::NeverFilled { rule: Rule::Daily },
+                Broken::NeverFilled { rule: Rule::Weekly },
+                Broken::Blocked { times: 59, .. },
+                Broken::Gap { .. }
+            ]
+        ),
+        "{broken:?}"
+    );
 }
 
 #[test]
@@ -111,9 +145,9 @@ fn an_outage_costs_its_ticks_and_nothing_else() {
         .collect();
     assert_eq!(failed, ["2026-01-10T02:00:00Z", "2026-01-11T02:00:00Z", "2026-01-12T02:00:00Z"]);
     assert_eq!(course.count(RotationOutcome::Rotated), 27);
-    let (wait, before) = course.longest_wait().unwrap();
-    assert_eq!((wait.as_hours(), before.to_string()), (96, "2026-01-09T02:00:00Z".to_owned()));
-    assert_eq!(course.interval().unwrap().as_hours(), 24);
+    let after = Some(Tick::at(at("2026-01-09T02:00:00Z")));
+    let gap = Broken::Gap { seconds: 4 * 86_400, after, interval_s: 86_400 };
+    assert_eq!(promises(&course), [gap]);
 }
 
 #[test]

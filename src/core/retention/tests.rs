@@ -1,7 +1,5 @@
 //! Tables of snapshots and what is kept of them, and where periods begin in every zone and year.
 
-use std::collections::BTreeSet;
-
 use rstest::rstest;
 
 use super::*;

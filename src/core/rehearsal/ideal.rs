@@ -1,0 +1,53 @@
+//! What a policy comes to when every tick succeeds and nobody else holds a slot.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::course::{Reach, Reaches};
+use crate::naming::SnapshotId;
+use crate::policy::Rule;
+use crate::retention::{Candidate, retain, unfilled};
+use crate::server::Server;
+
+/// What a policy comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ideal {
+    /// When all rules were filled for the first time.
+    pub filled: Option<Timestamp>,
+    /// Rules that are not filled by then.
+    pub unfilled: BTreeSet<Rule>,
+    /// How far back one can go once all rules are filled.
+    pub reach: Option<Reach>,
+}
+
+/// Carries out the ticks after `from`, up to `to`, and `most` of them at most. Whatever is kept counts as filling a rule
+/// even if it does not any more.
+#[must_use]
+pub fn ideal(server: &Server, from: Timestamp, to: Timestamp, most: usize) -> Ideal {
+    let policy = &server.policy;
+    let mut never = policy.keep.rules();
+    let mut filled = None;
+    let mut reaches = Reaches::default();
+    let mut ring: Vec<Candidate> = Vec::new();
+    let after = |tick: &Timestamp| server.next_tick_after(*tick).map(|it| it.instant());
+    let first = after(&from);
+    for (nth, at) in
+        (1..).zip(std::iter::successors(first, after).take_while(|at| *at <= to).take(most))
+    {
+        ring.push(Candidate { id: SnapshotId(nth), at });
+        let verdicts = retain(&ring, &policy.keep, &policy.time_zone);
+        let kept: BTreeSet<SnapshotId> =
+            verdicts.iter().filter(|it| it.keeps()).map(|it| it.id).collect();
+        ring.retain(|it| kept.contains(&it.id));
+        let lacking = unfilled(&verdicts, &policy.keep);
+        never.retain(|rule| lacking.contains(rule));
+        if lacking.is_empty() {
+            filled.get_or_insert(at);
+        }
+        if let (Some(_), Some(oldest)) = (filled, ring.first()) {
+            reaches.add(at.duration_since(oldest.at));
+        }
+    }
+    Ideal { filled, unfilled: never, reach: reaches.summary() }
+}
