@@ -1,5 +1,6 @@
 //! The command line: one file a command, and what they share.
 
+mod at;
 mod by_hand;
 mod check;
 mod completions;
@@ -19,8 +20,10 @@ mod restore;
 mod rotate;
 mod run;
 mod sandbox;
+mod sentence;
 mod setup;
 mod shutdown;
+mod simulate;
 mod status;
 mod table;
 
@@ -57,6 +60,7 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     Plan(plan::Arguments),
+    Simulate(simulate::Arguments),
     Rotate(rotate::Arguments),
     List(list::Arguments),
     Status(status::Arguments),
@@ -77,6 +81,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("snapring demo", "see rings turn within seconds, nothing needed"),
     ("snapring check", "read the configuration, show the next ticks"),
     ("snapring plan", "what the next rotation would create and delete, and why"),
+    ("snapring simulate", "what your policies keep over the next 90 days"),
 ];
 
 fn after_help() -> String {
@@ -106,6 +111,7 @@ impl Command {
             Self::Run(arguments) => run::run(arguments).await,
             Self::Check(arguments) => check::run(arguments).await,
             Self::Plan(arguments) => plan::run(arguments).await,
+            Self::Simulate(arguments) => simulate::run(arguments).await,
             Self::Rotate(arguments) => rotate::run(arguments).await,
             Self::List(arguments) => list::run(arguments).await,
             Self::Status(arguments) => status::run(arguments).await,

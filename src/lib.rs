@@ -20,7 +20,7 @@
 
 pub use snapring_core::{
     answer, call, completion, foreign, health, memory, moment, naming, patience, pins, plan,
-    policy, polling, report, retention, ring, schedule, server, snapshot, timetable,
+    policy, polling, rehearsal, report, retention, ring, schedule, server, snapshot, timetable,
 };
 
 mod backoff;

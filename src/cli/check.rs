@@ -2,7 +2,7 @@
 
 mod online;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
+use crate::cli::sentence::sentence;
 use crate::cli::setup::{Verbosity, begin_logging, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -25,11 +26,15 @@ use crate::config;
 use crate::config::types::Settings;
 use crate::naming::{ServerId, Tick};
 use crate::paths::SERVICE_DIRECTORY;
+use crate::policy::Keep;
 use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::proxy;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store::place::Place;
+
+/// How many policies are told in a sentence.
+const POLICIES_SHOWN: usize = 20;
 
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
@@ -64,8 +69,16 @@ struct CheckAnswer<'a> {
     #[serde(skip)]
     remarks: Vec<CheckFinding>,
     servers: Vec<ServerAnswer<'a>>,
+    policies: Vec<PolicyAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
+}
+
+/// What servers with the same schedules and the same `keep` come to.
+#[derive(Serialize)]
+struct PolicyAnswer<'a> {
+    policy: String,
+    servers: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -129,6 +142,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 problems: error.to_json(),
                 remarks: Vec::new(),
                 servers: Vec::new(),
+                policies: Vec::new(),
                 token: None,
             })?;
             return Ok(Exit::Configuration);
@@ -150,6 +164,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         problems: Vec::new(),
         remarks: proxy.map(CheckFinding::error).into_iter().collect(),
         servers: offline(&settings.servers, clock.now().wall),
+        policies: policies(&settings.servers, clock.now().wall),
         token: None,
     };
     if let Some(unusable) = unusable.filter(|_| of_token_file.is_none()) {
@@ -272,6 +287,21 @@ fn offline(servers: &[Arc<Server>], now: Timestamp) -> Vec<ServerAnswer<'_>> {
     answers
 }
 
+fn policies(servers: &[Arc<Server>], now: Timestamp) -> Vec<PolicyAnswer<'_>> {
+    let mut places: BTreeMap<&[Schedule], HashMap<Keep, usize>> = BTreeMap::new();
+    let mut policies: Vec<PolicyAnswer<'_>> = Vec::new();
+    for server in servers.iter().filter(|server| server.enabled) {
+        let of_schedule = places.entry(&server.schedules).or_default();
+        let place = *of_schedule.entry(server.policy.keep).or_insert(policies.len());
+        match policies.get_mut(place) {
+            Some(known) => known.servers.push(&server.name),
+            None => policies
+                .push(PolicyAnswer { policy: sentence(server, now), servers: vec![&server.name] }),
+        }
+    }
+    policies
+}
+
 fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
     let next = |from: &Timestamp| server.next_tick_after(*from).map(Tick::instant);
     std::iter::successors(next(&now), next).take(TICKS_SHOWN).collect()
@@ -333,6 +363,18 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
         table.add_row(cells);
     }
     text.push_str(&lines(&table));
+    text.push('\n');
+    for PolicyAnswer { policy, servers } in answer.policies.iter().take(POLICIES_SHOWN) {
+        let Some((first, others)) = servers.split_first() else { continue };
+        let others = match others.len() {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        text.push_str(&format!("{first}{others}: {policy}\n"));
+    }
+    if let Some(more) = answer.policies.len().checked_sub(POLICIES_SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!("… and {more} more policies; --json has them all\n"));
+    }
     text
 }
 

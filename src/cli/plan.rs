@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::at::At;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
@@ -28,30 +29,13 @@ pub(super) struct Arguments {
     servers: Vec<String>,
     /// Plan the first tick at or after this time, say 2026-11-24T03:00:00Z or, in the server's own
     /// time zone, 2026-11-24T03:00 [default: now]
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = At::parse)]
     at: Option<At>,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     config: ConfigArgument,
-}
-
-/// A time on the command line.
-#[derive(Debug, Clone, Copy)]
-enum At {
-    Instant(Timestamp),
-    Civil(jiff::civil::DateTime),
-}
-
-fn parse_time(text: &str) -> Result<At, String> {
-    if let Ok(instant) = text.parse() {
-        return Ok(At::Instant(instant));
-    }
-    text.parse().map(At::Civil).map_err(|_| {
-        "not a time; write 2026-11-24T03:00:00Z, or 2026-11-24T03:00 for the server's own time zone"
-            .to_owned()
-    })
 }
 
 #[derive(Serialize)]
@@ -138,8 +122,7 @@ pub(super) fn foretell(
 fn tick_to_plan(server: &Server, at: Option<At>, now: Timestamp) -> Option<Tick> {
     let from = match at {
         None => now,
-        Some(At::Instant(instant)) => just_before(instant)?,
-        Some(At::Civil(civil)) => just_before(server.policy.time_zone.to_timestamp(civil).ok()?)?,
+        Some(at) => just_before(at.within(&server.policy.time_zone)?)?,
     };
     server.next_tick_after(from)
 }
@@ -236,17 +219,4 @@ fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
     }
     text.push('\n');
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_an_instant_or_a_civil_time_and_anything_else_is_explained() {
-        assert!(matches!(parse_time("2026-11-24T03:00:00Z"), Ok(At::Instant(_))));
-        assert!(matches!(parse_time("2026-11-24T03:00"), Ok(At::Civil(_))));
-        assert!(matches!(parse_time("2026-11-24"), Ok(At::Civil(_))));
-        assert!(parse_time("tomorrow").unwrap_err().contains("write 2026-11-24T03:00:00Z"));
-    }
 }
