@@ -517,10 +517,25 @@ fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
     )
 }
 
-/// The newest completed ones by every measure. They stay. See [`Completed::newest`].
+/// The newest completed ones by every measure, see [`Completed::newest`]. They stay. One that was completed and has
+/// just been listed as failed may be completed or not: it stays where it would be the newest if it were, and so
+/// does the one that would be if it were not.
 fn newest(ring: &Ring, progress: &Progress) -> BTreeSet<SnapshotId> {
-    let surely = remaining(ring, progress).filter(|it| it.status == Status::Completed);
-    &completed(ring, progress).newest() | &Completed::of(surely).newest()
+    let doubtful: Vec<&Snapshot> = listed_as_failed(ring, progress)
+        .filter(|(_, failed)| *failed == Failed::WasCompleted)
+        .map(|(snapshot, _)| snapshot)
+        .collect();
+    let newest_with = |doubtful: Option<&Snapshot>| {
+        let counts = |it: &&Snapshot| {
+            it.status == Status::Completed || doubtful.is_some_and(|other| other.id == it.id)
+        };
+        Completed::of(remaining(ring, progress).filter(counts)).newest()
+    };
+    let mut newest = &completed(ring, progress).newest() | &newest_with(None);
+    for snapshot in doubtful {
+        newest.extend(newest_with(Some(snapshot)));
+    }
+    newest
 }
 
 /// The managed snapshots that have surely failed.

@@ -78,7 +78,8 @@ struct Ring {
     rotations: VecDeque<Rotation>,
     /// Shown as completed by any listing, and by one of its own in a rotation that came to its end.
     perhaps_seen_completed: BTreeSet<u64>,
-    surely_seen_completed: BTreeSet<u64>,
+    /// Since when it has been sure of each.
+    surely_seen_completed: BTreeMap<u64, Timestamp>,
     /// What its own creates have made, by id and whatever its name, since one of them was completed.
     made: BTreeSet<u64>,
     /// What it has given up for a new one since then.
@@ -100,13 +101,11 @@ impl Ring {
             self.policies.iter().any(|policy| is_managed(&policy.prefix, &row.name))
         };
         let is_success = |row: &StoredSnapshot| {
-            // What is set to failed by hand was completed, if a listing has shown it so.
-            let was_completed = self.perhaps_seen_completed.contains(&row.id.0);
-            (row.status == "completed" || was_completed)
-                && self.made.contains(&row.id.0)
-                && managed(row)
+            row.status == "completed" && self.made.contains(&row.id.0) && managed(row)
         };
-        if before.iter().any(is_success) {
+        // What was set to failed or removed by hand was completed, if a listing has shown it so.
+        let was_success = !self.made.is_disjoint(&self.perhaps_seen_completed);
+        if was_success || before.iter().any(is_success) {
             self.made.clear();
             self.spent = None;
         }
@@ -606,7 +605,8 @@ impl Judge {
         let was_seen = self
             .rings
             .get(&server.0)
-            .is_some_and(|ring| ring.surely_seen_completed.contains(&id.0));
+            .and_then(|ring| ring.surely_seen_completed.get(&id.0))
+            .is_some_and(|since| *since <= sent);
         if quiet && was_seen && newest.contains(&id.0) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
@@ -675,11 +675,13 @@ impl Judge {
         let counts_listed = |row: &StoredSnapshot| row.status == "completed";
         let is_good = |row: &StoredSnapshot| {
             counts_listed(row)
-                || (remembers && row.status == "failed" && seen_completed.contains(&row.id.0))
+                || (remembers && row.status == "failed" && seen_completed.contains_key(&row.id.0))
         };
         let own = ring.listings.iter().filter(|seen| !seen.together);
         let seen: Vec<u64> = own.flat_map(|seen| seen.completed.iter().copied()).collect();
-        ring.surely_seen_completed.extend(seen);
+        for id in seen {
+            ring.surely_seen_completed.entry(id).or_insert(now);
+        }
         let stamp = report.tick.instant().strftime("%Y%m%dT%H%M%SZ");
         let own_name = format!("{}-{stamp}", policy.prefix);
         let began = now - took;

@@ -128,3 +128,31 @@ proptest! {
         }
     }
 }
+
+/// By falling ids the middle one is the newest of those that are surely completed; if it is.
+#[test]
+fn one_that_reads_failed_for_a_moment_stays_where_it_may_be_the_newest() {
+    let policy = Policy { reserve: 2, ..policy() };
+    let mut rows = ring("c c c", &policy).listing().snapshots.clone();
+    for (row, id) in rows.iter_mut().zip([19, 17, 14]) {
+        row.id = SnapshotId(id);
+    }
+    let mut memory = RingMemory::default();
+    let mut listed = |failed: &[usize], hours: u64| {
+        for place in failed {
+            rows[*place].status = Status::Failed;
+        }
+        let uptime = Duration::from_secs(3600 * hours);
+        let asked_at =
+            Moment { wall: now() + jiff::SignedDuration::try_from(uptime).unwrap(), uptime };
+        let ring = Ring::of(Listing::complete(ServerId(7), rows.clone(), asked_at), &policy);
+        memory.saw(&ring);
+        ring
+    };
+    listed(&[], 0);
+    listed(&[0], 1);
+    let ring = listed(&[0, 1], 2);
+    let progress = Progress { memory, ..Progress::default() };
+    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    assert!(matches!(step, Step::Blocked(_)), "{step:?}");
+}
