@@ -8,11 +8,13 @@ use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::plan;
 use crate::readable::{age, size};
+use crate::retention::Reason;
 use crate::ring::Holder;
 use crate::snapshot::Snapshot;
 
-/// List snapshots: whose they are, how old, and the slots left.
+/// List snapshots: whose they are, how old, why each is kept, and the free slots.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Ids or names of servers; none: all
@@ -45,6 +47,8 @@ struct SnapshotRow {
     /// A newer completed snapshot of the same tick exists.
     duplicate: bool,
     age_seconds: i64,
+    /// Why `keep` keeps it.
+    reason: Option<Reason>,
 }
 
 /// Runs the command.
@@ -55,12 +59,17 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
+    let memories = setup.memories(&servers).await;
     let (rings, exit) = rings_or_trouble(&client, &servers).await;
     let mut rows = Vec::new();
     let mut text = String::new();
     for (server, ring) in rings {
         let now = setup.clock.now().wall;
         let completed = ring.completed();
+        let mut memory = memories.get(&server.id).cloned().unwrap_or_default();
+        memory.saw(&ring);
+        let verdicts = plan::verdicts(&ring, &server.policy, &memory);
+        let reason = |id| verdicts.iter().find(|it| it.id == id).and_then(|it| it.reason.clone());
         let (taken, cap) = (ring.taken(), server.policy.cap);
         let free = cap.saturating_sub(taken);
         if arguments.json {
@@ -73,6 +82,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 },
                 duplicate: completed.duplicate(slot.snapshot.id).is_some(),
                 age_seconds: now.duration_since(slot.snapshot.created_at).as_secs(),
+                reason: reason(slot.snapshot.id),
             };
             rows.push(ServerRow {
                 server_id: server.id,
@@ -94,7 +104,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             server.name, server.id
         ));
         if taken > 0 {
-            let mut table = table(&["id", "name", "whose", "status", "size", "age"]);
+            let mut table = table(&["id", "name", "whose", "status", "size", "age", "kept"]);
             for slot in ring.slots() {
                 let Snapshot { id, name, status, size_mb, created_at, .. } = &slot.snapshot;
                 table.add_row([
@@ -104,6 +114,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                     status.to_string(),
                     size(*size_mb),
                     age(*created_at, now),
+                    reason(*id).map(|it| it.to_string()).unwrap_or_default(),
                 ]);
             }
             text.push_str(&lines(&table));

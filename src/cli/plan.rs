@@ -49,8 +49,20 @@ struct Row<'a> {
     skips: Option<String>,
     blocked: Option<&'a Blocked>,
     deletes: Vec<&'a Deletion>,
+    slots: u32,
+    taken_before: u32,
+    taken_after: u32,
     snapshots: Vec<FateRow<'a>>,
     warnings: &'a [String],
+    /// What the ticks after this one will do.
+    then: Vec<ThenRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct ThenRow<'a> {
+    tick: Tick,
+    action: &'static str,
+    deletes: Vec<&'a Deletion>,
 }
 
 #[derive(Serialize)]
@@ -87,14 +99,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         };
         let memory = memories.get(&server.id).cloned().unwrap_or_default();
         let plan = foretell(server, &ring, tick, &memory, now);
+        let then = afterwards(server, &plan, &memory, now);
         if matches!(plan.step, Step::Blocked(_)) {
             exit = Exit::Trouble;
         }
         if arguments.json {
-            let row = serde_json::to_value(row(server, &plan));
+            let row = serde_json::to_value(row(server, &ring, &plan, &then));
             json.push(row.map_err(|_| CommandError::Quiet(Exit::Trouble))?);
         } else {
-            text.push_str(&tell(server, &plan, now));
+            text.push_str(&tell(server, &ring, &plan, &then, now));
         }
     }
     if arguments.json {
@@ -116,6 +129,28 @@ pub(super) fn foretell(
     // At the tick, or now if that is later: when the new snapshot would be made.
     let then = tick.instant().max(now);
     Plan::forecast(ring, &server.policy, tick, AskedBy::Schedule, memory, then)
+}
+
+/// How many ticks after the planned one are foretold.
+const TICKS_AFTERWARDS: usize = 3;
+
+/// The ticks after the planned one, if each succeeds and nobody else changes anything.
+fn afterwards(server: &Server, plan: &Plan, memory: &RingMemory, now: Timestamp) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = Vec::new();
+    for _ in 0..TICKS_AFTERWARDS {
+        let last = plans.last().unwrap_or(plan);
+        let Some(tick) = server.next_tick_after(last.tick.instant()) else { break };
+        let then = tick.instant().max(now);
+        plans.push(Plan::forecast(
+            &last.after,
+            &server.policy,
+            tick,
+            AskedBy::Schedule,
+            memory,
+            then,
+        ));
+    }
+    plans
 }
 
 /// The first tick at or after the time asked for, or after now.
@@ -140,7 +175,7 @@ fn action(step: &Step) -> &'static str {
     }
 }
 
-fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
+fn row<'a>(server: &'a Server, ring: &Ring, plan: &'a Plan, then: &'a [Plan]) -> Row<'a> {
     let action = action(&plan.step);
     Row {
         server_id: server.id,
@@ -161,6 +196,9 @@ fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
             _ => None,
         },
         deletes: plan.deletions().collect(),
+        slots: server.policy.cap,
+        taken_before: ring.taken(),
+        taken_after: plan.after.taken(),
         snapshots: plan
             .fates
             .iter()
@@ -176,10 +214,18 @@ fn row<'a>(server: &'a Server, plan: &'a Plan) -> Row<'a> {
             })
             .collect(),
         warnings: &plan.warnings,
+        then: then
+            .iter()
+            .map(|plan| ThenRow {
+                tick: plan.tick,
+                action: self::action(&plan.step),
+                deletes: plan.deletions().collect(),
+            })
+            .collect(),
     }
 }
 
-fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
+fn tell(server: &Server, ring: &Ring, plan: &Plan, then: &[Plan], now: Timestamp) -> String {
     let mut text = format!("{} ({}), tick {}", server.name, server.id, plan.tick);
     if !server.enabled {
         text.push_str(" (disabled: it will be skipped)");
@@ -197,7 +243,12 @@ fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
     if deletions > 0 {
         text.push_str(&format!(", delete {deletions}"));
     }
-    text.push('\n');
+    text.push_str(&format!(
+        "\n{} of {} slots taken now, {} afterwards\n",
+        ring.taken(),
+        server.policy.cap,
+        plan.after.taken()
+    ));
     if !plan.fates.is_empty() {
         let mut table = table(&["", "id", "name", "whose", "status", "age", "why"]);
         for fate in &plan.fates {
@@ -216,6 +267,16 @@ fn tell(server: &Server, plan: &Plan, now: Timestamp) -> String {
     }
     for warning in &plan.warnings {
         text.push_str(&format!("warning: {warning}\n"));
+    }
+    for plan in then {
+        let zone = &server.policy.time_zone;
+        let tick = plan.tick.instant().to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z");
+        let deletes: Vec<&str> = plan.deletions().map(Deletion::name).collect();
+        let deletes = match deletes.as_slice() {
+            [] => String::new(),
+            names => format!(", delete {}", names.join(", ")),
+        };
+        text.push_str(&format!("then {tick}: {}{deletes}\n", action(&plan.step)));
     }
     text.push('\n');
     text

@@ -202,7 +202,7 @@ pub struct Judge {
     /// Until when (uptime) the provider asked the account to wait.
     closed_until: Duration,
     /// The same for calls of one kind about one server, or about the account.
-    held_until: BTreeMap<(&'static str, Option<u64>), Duration>,
+    held_until: BTreeMap<Kind, Duration>,
     peace: Option<Peace>,
     pub reports: Vec<Told>,
 }
@@ -211,6 +211,14 @@ fn age(then: Moment, now: Moment) -> Duration {
     let wall = now.wall.as_millisecond() - then.wall.as_millisecond();
     Duration::from_millis(u64::try_from(wall).unwrap_or(0))
         .max(now.uptime.saturating_sub(then.uptime))
+}
+
+/// Calls that a long `Retry-After` counts for together: by method, what is asked about, and which server.
+type Kind = (&'static str, String, Option<u64>);
+
+fn kind(request: &Request, server: Option<u64>) -> Kind {
+    let about = request.path.split(['/', '?']).next().unwrap_or_default();
+    (method(request.method), about.to_owned(), server)
 }
 
 impl Judge {
@@ -288,7 +296,7 @@ impl Judge {
     pub fn sent(&mut self, request: &Request, now: Moment) -> Option<u64> {
         let changes = self.sends(request, now);
         let server = changes.or_else(|| parameter(&request.path, "server_id"));
-        let held = self.held_until.get(&(method(request.method), server)).copied();
+        let held = self.held_until.get(&kind(request, server)).copied();
         let until = self.closed_until.max(held.unwrap_or_default());
         if now.uptime < until {
             let early = until - now.uptime;
@@ -319,7 +327,7 @@ impl Judge {
         let until = if asked <= LONGEST_WAIT {
             &mut self.closed_until
         } else {
-            self.held_until.entry((method(request.method), server)).or_default()
+            self.held_until.entry(kind(request, server)).or_default()
         };
         *until = (*until).max(now.uptime + asked);
     }

@@ -27,6 +27,8 @@ pub struct Plan {
     pub fates: Vec<Fate>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// The ring once everything is done. As it is now, where nothing will be.
+    pub after: Ring,
 }
 
 /// What becomes of one snapshot, and why.
@@ -62,8 +64,10 @@ impl Plan {
             None => Vec::new(),
         };
         let fates = fates(ring, policy, &step, &prunes, &future, &progress.memory);
-        let warnings = warnings(ring, policy, &step, &progress.memory, now);
-        Self { tick, step, prunes, fates, warnings }
+        let mut warnings = warnings(ring, policy, &step, &progress.memory, now);
+        warnings.extend(deletes_first(&step));
+        let after = without(&future, policy, &prunes);
+        Self { tick, step, prunes, fates, warnings, after }
     }
 
     /// Everything that the rotation would delete, in order.
@@ -74,6 +78,34 @@ impl Plan {
         };
         victims.iter().chain(&self.prunes)
     }
+}
+
+/// Until the new snapshot is completed, there is one restore point less.
+fn deletes_first(step: &Step) -> Option<String> {
+    let Step::MakeRoom(victims) = step else { return None };
+    let costs = victims.iter().filter(|victim| victim.why().costs_a_restore_point());
+    let names: Vec<&str> = costs.map(Deletion::name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "there is no free slot, so {} is deleted before the new snapshot exists. With one slot less in \
+             `keep` or `reserve`, or one snapshot made by hand less, the new one would come first",
+            names.join(", ")
+        )
+    })
+}
+
+/// A ring without what is pruned. The new snapshot has an id as the provider may have given it, so that another
+/// one can follow.
+fn without(ring: &Ring, policy: &Policy, prunes: &[Deletion]) -> Ring {
+    let is_pruned = |it: &Snapshot| prunes.iter().any(|prune| prune.snapshot() == it.id);
+    let mut left: Vec<Snapshot> =
+        ring.listing().snapshots.iter().filter(|it| !is_pruned(it)).cloned().collect();
+    let highest = left.iter().map(|it| it.id).filter(|id| *id != YET_TO_COME).max();
+    for new in left.iter_mut().filter(|it| it.id == YET_TO_COME) {
+        new.id = SnapshotId(highest.map_or(1, |id| id.0.saturating_add(1)));
+    }
+    let Listing { server, asked_at, .. } = *ring.listing();
+    Ring::of(Listing::complete(server, left, asked_at), policy)
 }
 
 /// The ring as it will stand when the wait is over, and the rotation's own snapshot in it.
