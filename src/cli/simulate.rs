@@ -65,6 +65,9 @@ pub(super) struct Arguments {
     /// Which snapshots fail: another number, other ones
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Leave out the line for each day
+    #[arg(long, short, conflicts_with = "json")]
+    summary: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -133,13 +136,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let (snapshots, start) = snapshots(&arguments, &setup, &servers).await;
     let (groups, rehearsed) = play(&servers, snapshots, &scenario);
     if let Some(file) = &arguments.svg {
-        write(file, &picture::svg(&groups, &scenario))?;
+        write(file, &picture::svg(&groups))?;
     }
     let per_minute = NonZeroU32::new(setup.settings.api.requests_per_minute);
     if arguments.json {
         console::print_json(&json(&groups, &rehearsed, &scenario))?;
     } else {
-        console::print(&text::tell(&groups, &rehearsed, &scenario, start, per_minute))?;
+        let has_days = !arguments.summary;
+        let shown = text::tell(&groups, &rehearsed, &scenario, start, per_minute, has_days);
+        console::print(shown.trim_end())?;
     }
     let is_kept =
         groups.iter().all(|group| group.broken.iter().all(|(_, broken)| broken.is_empty()));

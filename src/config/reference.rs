@@ -195,7 +195,7 @@ pub(crate) const SERVER: Section = Section {
             name: "keep",
             form: "a whole number, or a table of rules",
             example: "{ last = 1, hourly = 0, daily = 1, weekly = 1, monthly = 0, yearly = 0 }",
-            text: "how many stay: the newest, or those that rules choose",
+            text: "how many slots are used, by which rules",
             more: "See RETENTION.",
             ..SHARED
         },

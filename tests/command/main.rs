@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod daemon;
+mod documents;
 mod foreign_text;
 mod history;
 mod journal;
@@ -22,5 +23,6 @@ mod notices;
 mod one_shot;
 mod second_signal;
 mod service;
+mod simulate;
 mod status;
 mod wake;

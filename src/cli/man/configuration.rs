@@ -43,16 +43,24 @@ forward runs at the end of the gap; one that comes twice when they go back runs 
 schedule is one of intervals.";
 
 const RETENTION: &str = "\
-`keep = N` keeps the N newest snapshots, as `keep = { last = N }` does. The rules `hourly`, `daily`,
-`weekly` (ISO weeks), `monthly` and `yearly` each keep the newest snapshot of each of the N newest
-such periods that hold one, in the server's time zone. What any rule keeps is kept. Only completed
-snapshots count, and the present time plays no part: after a pause of months nothing is dropped for
-its age.
+`keep` counts slots: `keep = { last = 2, daily = 1, weekly = 1 }` keeps four snapshots. `keep = N` is
+short for `keep = { last = N }`.
 
-The numbers of `keep` and `reserve` together must fit into `cap`. Where they fill it, the oldest
-snapshot must go before each new one is made; with a slot to spare it goes only after.
+The rules apply in this order: `last`, `hourly`, `daily`, `weekly` (ISO weeks), `monthly`, `yearly`.
+`last = N` keeps the N newest snapshots. Each further rule goes through its periods, in the server's
+time zone, from the newest to the oldest. It keeps the newest snapshot of a period, unless an earlier
+rule keeps that one already; then it goes on to the next period, until it has kept N. A rule that runs
+out of periods keeps the oldest snapshot of all too, so that a new ring grows to its full reach. This
+is what `borg prune` does with the same numbers.
 
-`snapring plan` shows what would be made and deleted, and why each snapshot stays or goes.";
+Only completed snapshots count. The current time does not matter: after a pause of months nothing is
+deleted because of its age.
+
+The numbers of `keep` and `reserve` together must fit into `cap`. If they fill it, the oldest snapshot
+is deleted before each new one is created; with one slot less, it is deleted afterwards.
+
+`snapring simulate` shows what a policy keeps over weeks and how far back it reaches. `snapring plan`
+shows what the next rotation creates and deletes, and why each snapshot is kept or deleted.";
 
 /// The page.
 pub(super) fn page() -> ManPage {
@@ -72,7 +80,15 @@ pub(super) fn page() -> ManPage {
     let example = "Every key with a value, and why one would set it.";
     let example = [("/usr/share/doc/snapring/examples/config.toml", example)];
     meanings(&mut roff, "FILES", example);
-    see_also(&mut roff, &[("snapring", "1"), ("snapring-check", "1"), ("snapring-plan", "1")]);
+    see_also(
+        &mut roff,
+        &[
+            ("snapring", "1"),
+            ("snapring-check", "1"),
+            ("snapring-plan", "1"),
+            ("snapring-simulate", "1"),
+        ],
+    );
     ManPage { name: "snapring.toml".to_owned(), section: "5", text: whole(&roff.to_roff()) }
 }
 

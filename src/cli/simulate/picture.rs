@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::Group;
 use crate::cli::sentence;
 use crate::policy::Rule;
-use crate::rehearsal::{Course, Kept, Scenario};
+use crate::rehearsal::{Course, Kept};
 use crate::retention::Reason;
 use crate::ring::Holder;
 
@@ -44,14 +44,13 @@ fn colour(meaning: &str) -> &'static str {
     COLOURS.iter().find(|(name, _)| *name == meaning).map_or("#000000", |(_, colour)| colour)
 }
 
-pub(super) fn svg(groups: &[Group], scenario: &Scenario) -> String {
+pub(super) fn svg(groups: &[Group]) -> String {
     let mut body = String::new();
     let mut top = 0.0;
     for course in groups.iter().filter_map(|group| group.courses.first()) {
         top = draw(&mut body, course, top);
     }
     top = legend(&mut body, top);
-    let _ = scenario;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {top}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" \

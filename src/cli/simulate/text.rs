@@ -1,6 +1,7 @@
 //! A rehearsal for people.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -25,9 +26,11 @@ pub(super) fn tell(
     rehearsed: &Rehearsed,
     scenario: &Scenario,
     start: Start,
-    per_minute: Option<std::num::NonZeroU32>,
+    per_minute: Option<NonZeroU32>,
+    has_days: bool,
 ) -> String {
-    let mut text: String = groups.iter().map(|group| of_group(group, scenario, start)).collect();
+    let mut text: String =
+        groups.iter().map(|group| of_group(group, scenario, start, has_days)).collect();
     text.push_str(&calls(groups, rehearsed, scenario, per_minute));
     for group in groups {
         for (server, broken) in
@@ -46,7 +49,7 @@ pub(super) fn tell(
     text
 }
 
-fn of_group(group: &Group, scenario: &Scenario, start: Start) -> String {
+fn of_group(group: &Group, scenario: &Scenario, start: Start, has_days: bool) -> String {
     let Some(first) = group.courses.first() else { return String::new() };
     let server = &first.server;
     let policy = &server.policy;
@@ -65,11 +68,13 @@ fn of_group(group: &Group, scenario: &Scenario, start: Start) -> String {
         Start::Empty => "no snapshots".to_owned(),
     };
     text.push_str(&format!(
-        "{} from {}, starting with {from}\n\n",
+        "for {} from {}, starting with {from}\n\n",
         span(scenario.to.duration_since(scenario.from)),
         local(scenario.from, &policy.time_zone)
     ));
-    text.push_str(&strips(first));
+    if has_days {
+        text.push_str(&strips(first));
+    }
     text.push_str(&summary(group, first));
     text.push('\n');
     text
@@ -78,7 +83,8 @@ fn of_group(group: &Group, scenario: &Scenario, start: Start) -> String {
 /// A line for each day: what exists at its end, by age.
 fn strips(course: &Course) -> String {
     let of_ring = |kept: &&Kept| matches!(kept.holder, Holder::Managed(_));
-    let age = |day: &Day, kept: &Kept| day.end.duration_since(kept.at).as_secs().max(0);
+    // At the very end of the day, the newest of a column's span is in it.
+    let age = |day: &Day, kept: &Kept| (day.end.duration_since(kept.at).as_secs() - 1).max(0);
     let ages = course
         .days
         .iter()
@@ -173,7 +179,10 @@ fn summary(group: &Group, first: &Course) -> String {
     let slots = policy.keep.total();
     let mut lines = vec![(
         "keeps",
-        format!("{most} snapshots at most; `keep` has {slots} slots, the server {}", policy.cap),
+        format!(
+            "at most {most} snapshots; `keep` has {slots} slots of the server's {}",
+            policy.cap
+        ),
     )];
     if let Some(reach) = joined(courses) {
         let typical = Reach { worst_s: reach.typical_s, best_s: reach.typical_s, ..reach };
@@ -204,10 +213,7 @@ fn summary(group: &Group, first: &Course) -> String {
     lines.push(("ticks", ticks(courses)));
     let full = courses.iter().map(|it| it.full_days).max().unwrap_or_default();
     let days = first.days.len();
-    lines.push((
-        "full",
-        format!("on {full} of {days} days every slot is taken at the end of the day"),
-    ));
+    lines.push(("full", format!("every slot is taken at the end of {full} of {days} days")));
     let mut text = String::new();
     for (what, said) in lines {
         text.push_str(&format!("{what:<14}{said}\n"));
@@ -269,7 +275,7 @@ fn calls(
     groups: &[Group],
     rehearsed: &Rehearsed,
     scenario: &Scenario,
-    per_minute: Option<std::num::NonZeroU32>,
+    per_minute: Option<NonZeroU32>,
 ) -> String {
     let zone = groups.first().and_then(|it| it.courses.first());
     let zone = zone.map_or(TimeZone::UTC, |course| course.server.policy.time_zone.clone());
