@@ -1,6 +1,7 @@
 //! Tables of rings and what is decided about them.
 
 mod clocks;
+mod oracle;
 
 use std::time::Duration;
 
