@@ -15,8 +15,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::foreign::ForeignText;
 use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
 use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
+use crate::policy::Policy;
 use crate::report::{LastOfServer, Report, RotationOutcome};
-use crate::ring::{Holder, Ring};
+use crate::retention::{Candidate, Verdict, retain};
+use crate::ring::{Holder, Ring, point_of};
 use crate::server::Server;
 use crate::snapshot::Status;
 use crate::status::counts::Counts;
@@ -103,6 +105,21 @@ impl RingSeen {
             prefix: ring.prefix().clone(),
             slots: ring.slots().iter().map(slot).collect(),
         }
+    }
+
+    /// What retention says of the completed ones, one of each tick.
+    #[must_use]
+    pub fn verdicts(&self, policy: &Policy) -> Vec<Verdict> {
+        // The last of a tick is its newest.
+        let mut of_tick: BTreeMap<Tick, Candidate> = BTreeMap::new();
+        for slot in self.slots.iter().filter(|slot| slot.status == Status::Completed) {
+            if let Holder::Managed(tick) = slot.holder {
+                let at = point_of(Some(tick), slot.created_at);
+                of_tick.insert(tick, Candidate { id: slot.id, at });
+            }
+        }
+        let candidates: Vec<Candidate> = of_tick.into_values().collect();
+        retain(&candidates, &policy.keep, &policy.time_zone)
     }
 
     /// The name of the snapshot in one of its slots.

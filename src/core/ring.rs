@@ -51,12 +51,15 @@ pub(crate) const CLOCKS_AGREE_WITHIN: SignedDuration = SignedDuration::from_hour
 /// The point in time that a snapshot stands for: the tick in a managed name, so that a step of the
 /// provider's clock changes nothing; `created_at` where there is no tick or the two clocks disagree.
 fn point(snapshot: &Snapshot, prefix: &Prefix) -> Timestamp {
-    let made = snapshot.created_at;
-    prefix
-        .tick_of(snapshot.name.raw())
-        .map(Tick::instant)
-        .filter(|tick| tick.duration_since(made).abs() <= CLOCKS_AGREE_WITHIN)
-        .unwrap_or(made)
+    point_of(prefix.tick_of(snapshot.name.raw()), snapshot.created_at)
+}
+
+/// The same for one whose tick is known.
+#[must_use]
+pub fn point_of(tick: Option<Tick>, created_at: Timestamp) -> Timestamp {
+    tick.map(Tick::instant)
+        .filter(|tick| tick.duration_since(created_at).abs() <= CLOCKS_AGREE_WITHIN)
+        .unwrap_or(created_at)
 }
 
 /// A server's snapshots, oldest first, each with its holder, as one listing showed them. Of two of one

@@ -335,7 +335,10 @@ impl RingCard {
         let oldest = ring.snapshots.first().map_or(now, |snapshot| snapshot.created_at);
         let mark = |snapshot: &SnapshotStatus| SnapshotMark {
             name: snapshot.name.clone(),
-            holder: snapshot.holder.clone(),
+            holder: match &snapshot.kept {
+                Some(reason) => format!("{}, kept: {reason}", snapshot.holder),
+                None => snapshot.holder.clone(),
+            },
             status: snapshot.status.replace('_', " "),
             class: class(snapshot),
             place: format!("{:.1}%", place(snapshot.created_at, oldest, now)),

@@ -8,8 +8,10 @@ use crate::health::{ServerHealth, TroubleKind};
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
+use crate::policy::Policy;
 use crate::provider::token_state::TokenState;
 use crate::report::RotationOutcome;
+use crate::retention::Verdict;
 use crate::ring::Holder;
 use crate::server::Server;
 use crate::status::{RingSeen, SlotSeen};
@@ -339,6 +341,9 @@ pub(crate) struct SnapshotStatus {
     pub created_at: Timestamp,
     /// Its size in MiB.
     pub size_mb: Option<u64>,
+    /// Why `keep` keeps it. `None` if it does not, or if an older daemon wrote the document.
+    #[serde(default)]
+    pub kept: Option<String>,
 }
 
 /// Which servers are asked for.
@@ -462,33 +467,36 @@ impl ServerRecord {
                 .under_way
                 .map(|(tick, since)| UnderWayStatus { tick: tick.instant(), since }),
             next: next.map(|(tick, starts_at)| NextStatus { tick: tick.instant(), starts_at }),
-            ring: status
-                .ring
-                .as_ref()
-                .map(|seen| RingStatus::of(seen, server.policy.cap, server.policy.reserve)),
+            ring: status.ring.as_ref().map(|seen| RingStatus::of(seen, &server.policy)),
         }
     }
 }
 
 impl RingStatus {
-    fn of(seen: &RingSeen, cap: u32, reserve: u32) -> Self {
+    fn of(seen: &RingSeen, policy: &Policy) -> Self {
         let taken = seen.count(|_| true);
+        let verdicts = seen.verdicts(policy);
         Self {
             seen_at: seen.at,
-            cap,
-            reserve,
+            cap: policy.cap,
+            reserve: policy.reserve,
             managed: seen.count(|holder| matches!(holder, Holder::Managed(_))),
             foreign: seen.count(|holder| holder == Holder::Foreign),
             pinned: seen.count(|holder| holder == Holder::Pinned),
-            free: cap.saturating_sub(taken),
+            free: policy.cap.saturating_sub(taken),
             duplicate_ticks: seen.duplicate_ticks(),
-            snapshots: seen.slots.iter().map(|slot| SnapshotStatus::of(seen, slot)).collect(),
+            snapshots: seen
+                .slots
+                .iter()
+                .map(|slot| SnapshotStatus::of(seen, slot, &verdicts))
+                .collect(),
         }
     }
 }
 
 impl SnapshotStatus {
-    fn of(seen: &RingSeen, slot: &SlotSeen) -> Self {
+    fn of(seen: &RingSeen, slot: &SlotSeen, verdicts: &[Verdict]) -> Self {
+        let verdict = verdicts.iter().find(|it| it.id == slot.id);
         Self {
             id: slot.id,
             name: seen.name(slot),
@@ -496,6 +504,7 @@ impl SnapshotStatus {
             status: slot.status.to_string(),
             created_at: slot.created_at,
             size_mb: slot.size_mb.map(u64::from),
+            kept: verdict.and_then(|it| it.reason.as_ref()).map(ToString::to_string),
         }
     }
 }

@@ -167,19 +167,32 @@ fn the_document_tells_all_that_is_known_and_is_read_as_it_was_written() {
     assert_eq!(ring["duplicate_ticks"], 1);
     assert_eq!(ring["snapshots"][2]["status"], "in_progress");
     assert_eq!(ring["snapshots"][1]["holder"], "pinned");
+    assert_eq!(ring["snapshots"][1]["kept"], serde_json::Value::Null);
     assert_eq!(serde_json::from_value::<StatusDocument>(json).unwrap(), document);
 }
 
 #[test]
 fn a_document_of_a_daemon_that_does_not_count_duplicate_ticks_is_read() {
+    let policy = row("web", "", &[]).server.policy;
     let seen = ring(vec![managed(1, NIGHT, Status::Completed)]);
-    let mut json = serde_json::to_value(RingStatus::of(&seen, 5, 0)).unwrap();
+    let mut json = serde_json::to_value(RingStatus::of(&seen, &policy)).unwrap();
     json.as_object_mut().unwrap().remove("duplicate_ticks").unwrap();
-    assert_eq!(serde_json::from_value::<RingStatus>(json).unwrap(), RingStatus::of(&seen, 5, 0));
+    assert_eq!(serde_json::from_value::<RingStatus>(json).unwrap(), RingStatus::of(&seen, &policy));
 }
 
 #[test]
 fn a_ring_with_more_snapshots_than_slots_has_none_free() {
     let slots = (1..=7).map(|id| managed(id, NIGHT, Status::Completed)).collect();
-    assert_eq!(RingStatus::of(&ring(slots), 5, 0).free, 0);
+    assert_eq!(RingStatus::of(&ring(slots), &row("web", "", &[]).server.policy).free, 0);
+}
+
+#[test]
+fn a_completed_snapshot_says_why_it_is_kept() {
+    let policy = row("web", "", &[]).server.policy;
+    let seen =
+        ring(vec![managed(1, NIGHT, Status::Completed), managed(2, NIGHT, Status::Completed)]);
+    let kept: Vec<_> =
+        RingStatus::of(&seen, &policy).snapshots.into_iter().map(|it| it.kept).collect();
+    let first = format!("last (1 of {})", policy.keep.last);
+    assert_eq!(kept, [None, Some(first)], "two of one tick are one");
 }
