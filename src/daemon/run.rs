@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::types::Settings;
+use crate::daemon::Daemon;
 use crate::daemon::listeners::{Listeners, Outside};
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
@@ -22,7 +23,6 @@ use crate::daemon::service_status::ServiceStatus;
 use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
 use crate::daemon::stale::tell_of_stale_servers;
 use crate::daemon::view::View;
-use crate::daemon::Daemon;
 use crate::notify::http::Post;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;

@@ -495,8 +495,8 @@ pub struct MemoryRecords {
 impl MemoryRecords {
     /// Takes the lock that this number stands for, unless a process has it.
     pub(in crate::rotation::lock) fn take(&self, place: i64) -> Option<MemoryHeld> {
-        let records = self.clone();
-        self.claimed().insert(place).then_some(MemoryHeld { records, place })
+        let is_free = self.claimed().insert(place);
+        is_free.then(|| MemoryHeld { records: self.clone(), place })
     }
 
     fn claimed(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
