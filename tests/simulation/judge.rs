@@ -3,6 +3,7 @@
 
 mod notices;
 mod peace;
+mod unclear;
 pub mod visible;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +21,7 @@ use snapring::sandbox::provider::{Act, StoredSnapshot};
 
 use crate::digests::{Record, act_line, answer_line, method, report_line, request_line};
 use crate::judge::peace::{Peace, another_is_near};
+use crate::judge::unclear::Unclear;
 use crate::judge::visible::Visible;
 use crate::oracle::{is_managed, kept, newest, one_per_name, tick_in};
 use crate::policy::SimPolicy;
@@ -70,6 +72,7 @@ struct Ring {
     /// made again for its tick: then it is not a second one.
     pruned: BTreeSet<String>,
     changed_by_hand: Option<Timestamp>,
+    unclear: Unclear,
     /// Calls since the last report: a rotation is under way.
     calls_under_way: u32,
     /// Ticks that may still be run late since the daemon last woke.
@@ -287,6 +290,7 @@ impl Judge {
             let ring = self.rings.entry(id).or_default();
             ring.listings.clear();
             ring.reading = None;
+            ring.unclear = Unclear::default();
             ring.changes_in_flight = 0;
             ring.calls_under_way = 0;
             ring.pending.clear();
@@ -355,6 +359,7 @@ impl Judge {
                 self.creates += 1;
                 let body: Value = serde_json::from_slice(request.body.as_deref()?).ok()?;
                 let server = body["server_id"].as_u64()?;
+                self.creates_again(server);
                 let ring = self.rings.get(&server)?;
                 let cap = ring.policies.last().map_or(0, |policy| policy.cap) as usize;
                 let fresh: Vec<&Seen> = ring
@@ -432,6 +437,9 @@ impl Judge {
     ) {
         if let Ok(response) = answer {
             self.asked_to_wait(request, about, response, now);
+        }
+        if let Some(server) = about {
+            self.leaves_unclear(server, request, answer, now);
         }
         self.tell(|| match answer {
             Ok(response) => format!(
@@ -652,6 +660,7 @@ impl Judge {
         let near = policy.is_some_and(|policy| another_is_near(policy, rows, tick, at));
         let held = self.held.contains(&server);
         self.seen_to_end(report, at, now, near, held);
+        self.gave_up(report, at);
         if report.outcome.is_good() {
             self.is_a_success(report, now.wall, rows);
         }

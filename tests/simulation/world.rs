@@ -31,7 +31,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::database::{self, SimDatabase};
 use crate::digests::{Record, row_line};
-use crate::faults::{by_hand, random_fault};
+use crate::faults::{by_hand, forbidden, random_fault};
 use crate::judge::Judge;
 use crate::judge::visible::{MAX_AGE, Seen, Sure};
 use crate::machine::{Events, SimHooks, SlowScheduler, TOKEN};
@@ -735,8 +735,15 @@ impl Simulation {
                 listeners.reload(daemon, &settings, client);
             }
             96..104 => self.a_service_changes(truth.now()),
-            104..110 => self.the_store_changes(truth.now()),
-            110..115 => self.is_claimed_elsewhere(server, truth),
+            104..108 => self.the_store_changes(truth.now()),
+            108..112 => {
+                let servers: Vec<u64> = self.policies.iter().map(|policy| policy.id).collect();
+                for fault in forbidden(&servers, &mut self.random) {
+                    self.judge.lock().unwrap().tell(|| format!("{now} fault {fault}"));
+                    self.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+                }
+            }
+            112..117 => self.is_claimed_elsewhere(server, truth),
             _ => {
                 self.judge.lock().unwrap().tell(|| format!("{now} rotate all"));
                 daemon.rotate_all().await;

@@ -191,6 +191,10 @@ impl Judge {
         if !visible.persists {
             visible.stored.clear();
         }
+        if reads != Sure::Yes {
+            // What earlier ones have learnt may come back later, or never.
+            self.rings.values_mut().for_each(|ring| ring.surely_seen_completed.clear());
+        }
         let ids: Vec<u64> = self.rings.keys().copied().collect();
         let odd_clock = self.clock_went_back || visible.clock_was_set;
         visible.told.life_begins();
