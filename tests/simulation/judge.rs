@@ -132,6 +132,9 @@ impl Ring {
             .map(|policy| count(&|row| managed(policy, row) && !self.made.contains(&row.id.0)));
         let had = had.max().unwrap_or(0);
         let spent = self.spent.get_or_insert(Spent { had, given_up: BTreeSet::new() });
+        // What people have added since then needs room too.
+        let given_up = u32::try_from(spent.given_up.len()).unwrap();
+        spent.had = spent.had.max(had + given_up);
         spent.given_up.insert(act.row.id.0);
         let allowed = self.policies.iter().map(|policy| {
             let others = count(&|row| !managed(policy, row) && !self.made.contains(&row.id.0));

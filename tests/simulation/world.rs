@@ -579,7 +579,7 @@ impl Simulation {
     /// A service that is told breaks, or is well again.
     fn a_service_changes(&mut self, now: Moment) {
         let (service, _) = pick(&mut self.random, &SERVICES);
-        let is_bad = self.random.random_bool(0.7);
+        let is_bad = self.random.random_bool(0.5);
         let lost = self.random.random_bool(0.1);
         let mood = match is_bad {
             true if lost => webhooks::Mood::AnswersNever,
@@ -734,8 +734,8 @@ impl Simulation {
                 }
                 listeners.reload(daemon, &settings, client);
             }
-            96..104 => self.a_service_changes(truth.now()),
-            104..108 => self.the_store_changes(truth.now()),
+            96..105 => self.a_service_changes(truth.now()),
+            105..108 => self.the_store_changes(truth.now()),
             108..112 => {
                 let servers: Vec<u64> = self.policies.iter().map(|policy| policy.id).collect();
                 for fault in forbidden(&servers, &mut self.random) {
