@@ -37,6 +37,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::error::CommandError;
 use crate::cli::exit::EXIT_CODES;
 pub(crate) use crate::cli::exit::Exit;
+pub use crate::cli::status::exit_codes as exit_codes_of_status;
 use crate::telemetry;
 
 /// Keeps a ring of snapshots for every server of a VPS.org account.

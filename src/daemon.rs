@@ -7,17 +7,17 @@
 //! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
 mod heartbeat;
-mod listeners;
+pub mod listeners;
 mod other_processes;
 mod reload;
 mod resume;
 mod run;
 pub mod scheduler;
 mod sd_notify;
-mod service_status;
+pub mod service_status;
 pub(crate) mod signals;
 mod stale;
-pub(crate) mod view;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -7,7 +7,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod format;
-pub(crate) mod http;
+pub mod http;
 pub(crate) mod message;
 pub(crate) mod transitions;
 pub(crate) mod webhook;

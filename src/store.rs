@@ -4,6 +4,7 @@
 //! history and never a rotation: the daemon hands over what it has, waits for nothing, and a task
 //! of the store's own does the rest.
 
+pub mod connection;
 mod database;
 mod error;
 mod health;
@@ -27,6 +28,7 @@ use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation, Report, RotationOutcome};
 use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey, key};
 use crate::server::Server;
+use crate::store::connection::Connect;
 use crate::store::database::Database;
 pub use crate::store::error::StoreError;
 pub use crate::store::health::StoreHealth;
@@ -111,10 +113,17 @@ impl Store {
     /// again by a task; nobody waits for it.
     #[must_use]
     pub fn open(place: Place, clock: Clock) -> Self {
-        Self::open_with(place, clock, Memory::default())
+        let connect = connection::to(&place);
+        Self::open_with(place, connect, clock)
     }
 
-    fn open_with(place: Place, clock: Clock, memory: Memory) -> Self {
+    /// The same, in a database that is not at a place of this machine.
+    #[must_use]
+    pub fn over(connect: Connect, clock: Clock) -> Self {
+        Self::open_with(Place::Memory, connect, clock)
+    }
+
+    fn open_with(place: Place, connect: Connect, clock: Clock) -> Self {
         let (reports, received) = mpsc::channel(QUEUE);
         let (orders, ordered) = mpsc::unbounded_channel();
         let health = StoreHealth::default();
@@ -122,6 +131,7 @@ impl Store {
         let closing = CancellationToken::new();
         let keeper = Writer {
             place,
+            connect,
             clock: clock.clone(),
             health: health.clone(),
             reports: received,
@@ -129,7 +139,7 @@ impl Store {
             to_remember: to_remember.clone(),
             remembers: Arc::clone(&remembers),
             closing: closing.clone(),
-            memory,
+            memory: Memory::default(),
         };
         let task = Mutex::new(Some(tokio::spawn(keeper.keep())));
         Self { reports, orders, to_remember, remembers, health, closing, task, clock }

@@ -27,14 +27,22 @@ pub(crate) enum Exit {
     Check(nagios::Level),
 }
 
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Trouble => 1,
+            Self::Usage => 2,
+            Self::Configuration => 78,
+            Self::Check(level) => level.code(),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Well => 0,
-            Exit::Trouble => 1,
-            Exit::Usage => 2,
-            Exit::Configuration => 78,
-            Exit::Check(level) => level.code(),
-        })
+        Self::from(exit.code())
     }
 }

@@ -76,9 +76,22 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     } else {
         console::print(&text(&document))?;
     }
+    Ok(if is_whole { exit_of(&document) } else { Exit::Trouble })
+}
+
+fn exit_of(document: &StatusDocument) -> Exit {
     let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive && daemon.store.up);
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
-    Ok(if is_whole && alive && !trouble { Exit::Well } else { Exit::Trouble })
+    if alive && !trouble { Exit::Well } else { Exit::Trouble }
+}
+
+/// The code that `status` exits with if the daemon answers with this: alone, and with `--max-age`. `None`
+/// if the answer cannot be read.
+#[must_use]
+pub fn exit_codes(answer: &str, max_age: Duration) -> Option<(u8, u8)> {
+    let document = read(answer.as_bytes(), |_| true).ok()?;
+    let check = nagios::check(&document, max_age);
+    Some((exit_of(&document).code(), check.level.code()))
 }
 
 /// What could be found out.

@@ -1,32 +1,120 @@
-//! Who hears of each rotation that ended: the service manager, the store, the notices.
+//! Who hears of each rotation that ended: the service manager, the store, the notices. They begin before
+//! the daemon, which gets from them what earlier processes knew.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::clock::Clock;
+use crate::config::types::Settings;
+use crate::daemon::Dependencies;
 use crate::daemon::service_status::ServiceStatus;
+use crate::memory::RingMemory;
+use crate::naming::ServerId;
 use crate::notify::Notices;
+use crate::notify::http::Post;
 use crate::report::Report;
+use crate::rotation::hooks::HookRunner;
+use crate::rotation::lock::Exclusion;
+use crate::rotation::memories::Memories;
+use crate::status::Statuses;
 use crate::store::Store;
 
+/// How long the store may take: to answer at the start, and to write what is queued at the end.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+
+/// What the world outside is reached through.
+pub struct Outside {
+    /// The clock.
+    pub clock: Clock,
+    /// Keeps rotations apart.
+    pub exclusion: Exclusion,
+    /// Runs hooks.
+    pub hooks: Arc<dyn HookRunner>,
+    /// Sends notices.
+    pub post: Arc<dyn Post>,
+    /// Keeps the history.
+    pub store: Store,
+    /// Tells the service manager.
+    pub service: ServiceStatus,
+}
+
 /// They hear of each rotation that ended. None of them holds one up.
-pub(super) struct Listeners {
+pub struct Listeners {
     pub(super) service: ServiceStatus,
     pub(super) store: Store,
     pub(super) notices: Notices,
 }
 
 impl Listeners {
+    /// Sets them going. Gives what a daemon with these settings needs, which tells them of each rotation.
+    pub async fn start(settings: &Settings, outside: Outside) -> (Arc<Self>, Dependencies) {
+        let Outside { clock, exclusion, hooks, post, store, service } = outside;
+        let (first_loaded, known, memories) = tokio::join!(
+            store.begin(&settings.servers),
+            clock.timeout(STORE_WAIT, store.last_of_each_server()),
+            clock.timeout(STORE_WAIT, store.memories(Vec::new())),
+        );
+        let known = known.unwrap_or_default();
+        let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
+        let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
+        let notices = Notices::start(
+            &settings.notify,
+            &settings.servers,
+            known,
+            clock.clone(),
+            post,
+            statuses.counts().clone(),
+        );
+        let listeners = Arc::new(Self { service, store, notices });
+        let memories = listeners.memories(memories.flatten());
+        memories.keep_only(|id| ids.contains(&id));
+        let hearing = Arc::clone(&listeners);
+        let dependencies = Dependencies {
+            clock,
+            exclusion,
+            hooks,
+            statuses,
+            store: listeners.store.health(),
+            memories,
+            first_loaded,
+            on_report: Box::new(move |report, at| hearing.on_report(report, at)),
+        };
+        (listeners, dependencies)
+    }
+
+    /// What is remembered, as far as the store could tell at the start. It is kept there.
+    fn memories(self: &Arc<Self>, known: Option<crate::store::ServerMemories>) -> Memories {
+        // The store itself logs that it does not work.
+        if known.is_none() && self.store.health().is_up() {
+            tracing::warn!(
+                event = "store",
+                "what earlier processes remembered of the servers cannot be read yet; until it can, \
+                 rules that need it are more cautious"
+            );
+        }
+        let keeping = Arc::clone(self);
+        let keep = move |server, memory: &RingMemory| keeping.store.remember(server, memory);
+        let recalling = Arc::clone(self);
+        let recall = move |server| -> BoxFuture<'static, Option<RingMemory>> {
+            let listeners = Arc::clone(&recalling);
+            Box::pin(async move { listeners.store.memories(vec![server]).await?.remove(&server) })
+        };
+        Memories::kept(known.unwrap_or_default(), Arc::new(keep)).recalled_by(Arc::new(recall))
+    }
+
     /// A rotation has ended.
-    pub(super) fn on_report(&self, report: &Report, at: Timestamp) {
+    fn on_report(&self, report: &Report, at: Timestamp) {
         self.service.rotated(report);
         self.store.record(report, at);
         self.notices.on_report(report, at);
     }
 
-    /// Sends the notices that are queued, and writes what is queued for the store. `store_wait`: how
-    /// long the store may take.
-    pub(super) async fn drain(&self, store_wait: Duration) {
-        tokio::join!(self.notices.end(), self.store.close(store_wait));
+    /// Sends the notices that are queued, and writes what is queued for the store.
+    pub async fn drain(&self) {
+        tokio::join!(self.notices.end(), self.store.close(STORE_WAIT));
     }
 }

@@ -61,9 +61,7 @@ impl Reload {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
-        listeners.notices.reload(&settings.notify, &settings.servers);
-        daemon.reload(&settings, client);
-        listeners.store.reload(&settings.servers);
+        listeners.reload(daemon, &settings, client);
         Ok(())
     }
 
@@ -102,6 +100,15 @@ impl Reload {
             }
         }
         Ok((settings, client))
+    }
+}
+
+impl Listeners {
+    /// Puts other settings in force, for the daemon and for those who hear of its rotations.
+    pub fn reload(&self, daemon: &Daemon, settings: &Settings, client: Option<Client>) {
+        self.notices.reload(&settings.notify, &settings.servers);
+        daemon.reload(settings, client);
+        self.store.reload(&settings.servers);
     }
 }
 

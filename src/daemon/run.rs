@@ -1,12 +1,11 @@
 //! The whole of the daemon: it starts, obeys signals, and shuts down.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::types::Settings;
-use crate::daemon::listeners::Listeners;
+use crate::daemon::Daemon;
+use crate::daemon::listeners::{Listeners, Outside};
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
 use crate::daemon::scheduler::{CronScheduler, SchedulerError};
@@ -23,23 +23,14 @@ use crate::daemon::service_status::ServiceStatus;
 use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
 use crate::daemon::stale::tell_of_stale_servers;
 use crate::daemon::view::View;
-use crate::daemon::{Daemon, Dependencies};
-use crate::memory::RingMemory;
-use crate::naming::ServerId;
-use crate::notify::Notices;
 use crate::notify::http::Post;
 use crate::provider::client::Client;
 use crate::provider::connect::ConnectError;
 use crate::provider::settings::ApiSettings;
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::{Exclusion, LockError};
-use crate::rotation::memories::Memories;
-use crate::status::Statuses;
 use crate::store::Store;
 use crate::store::place::Place;
-
-/// How long the store may take: to answer at the start, and to write what is queued at the end.
-const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// What the daemon needs beside its settings.
 pub struct Process {
@@ -113,61 +104,20 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let account = settings.api.base_url.as_str();
     let exclusion = Exclusion::of_this_machine(account, "run", &clock, variable)?;
     let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
-    let (first_loaded, known, memories) = tokio::join!(
-        store.begin(&settings.servers),
-        clock.timeout(STORE_WAIT, store.last_of_each_server()),
-        clock.timeout(STORE_WAIT, store.memories(Vec::new())),
+    let service = ServiceStatus::new(
+        ServiceManager::from_environment(variable),
+        sd_notify::watchdog(variable),
+        clock.clone(),
     );
-    let known = known.unwrap_or_default();
-    let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
-    let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
-    let listeners = Arc::new(Listeners {
-        service: ServiceStatus::new(
-            ServiceManager::from_environment(variable),
-            sd_notify::watchdog(variable),
-            clock.clone(),
-        ),
-        store,
-        notices: Notices::start(
-            &settings.notify,
-            &settings.servers,
-            known,
-            clock.clone(),
-            process.post,
-            statuses.counts().clone(),
-        ),
-    });
-    let hearing = Arc::clone(&listeners);
-    let store = listeners.store.health();
-    let keeping = Arc::clone(&listeners);
-    let keep = move |server, memory: &RingMemory| keeping.store.remember(server, memory);
-    let memories = memories.flatten();
-    // The store itself logs that it does not work.
-    if memories.is_none() && listeners.store.health().is_up() {
-        tracing::warn!(
-            event = "store",
-            "what earlier processes remembered of the servers cannot be read yet; until it can, rules that \
-             need it are more cautious"
-        );
-    }
-    let recalling = Arc::clone(&listeners);
-    let recall = move |server| -> BoxFuture<'static, Option<RingMemory>> {
-        let listeners = Arc::clone(&recalling);
-        Box::pin(async move { listeners.store.memories(vec![server]).await?.remove(&server) })
-    };
-    let memories =
-        Memories::kept(memories.unwrap_or_default(), Arc::new(keep)).recalled_by(Arc::new(recall));
-    memories.keep_only(|id| ids.contains(&id));
-    let dependencies = Dependencies {
+    let outside = Outside {
         clock: clock.clone(),
         exclusion,
         hooks: process.hooks,
-        statuses,
+        post: process.post,
         store,
-        memories,
-        first_loaded,
-        on_report: Box::new(move |report, at| hearing.on_report(report, at)),
+        service,
     };
+    let (listeners, dependencies) = Listeners::start(&settings, outside).await;
     let scheduler = Box::<CronScheduler>::default();
     let daemon = Daemon::start(&settings, client, dependencies, scheduler).await?;
     // The daemon has them, until a reload: they are not to be kept beyond that.
@@ -251,7 +201,7 @@ async fn shut_down(
     let ended = done.clone();
     tokio::spawn(async move {
         daemon.shutdown().await;
-        listeners.drain(STORE_WAIT).await;
+        listeners.drain().await;
         ended.cancel();
     });
     loop {

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the service manager.
-pub(super) struct ServiceStatus {
+pub struct ServiceStatus {
     manager: ServiceManager,
     watchdog: Option<Duration>,
     clock: Clock,
@@ -44,6 +44,12 @@ impl ServiceStatus {
     #[must_use]
     pub(super) fn new(manager: ServiceManager, watchdog: Option<Duration>, clock: Clock) -> Self {
         Self { manager, watchdog, clock, news: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Without a service manager.
+    #[must_use]
+    pub fn without_manager(clock: Clock) -> Self {
+        Self::new(ServiceManager::none(), None, clock)
     }
 
     /// A rotation has ended.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::daemon::Daemon;
 use crate::daemon::listeners::Listeners;
+use crate::daemon::view::View;
 use crate::health::TroubleKind;
 
 /// How often it is looked for.
@@ -19,13 +20,18 @@ pub(super) async fn tell_of_stale_servers(
 ) -> Infallible {
     loop {
         clock.sleep(LOOK_EVERY).await;
-        let now = clock.now().wall;
-        for row in daemon.view().rows() {
+        listeners.tell_of_stale_servers(&daemon.view());
+    }
+}
+
+impl Listeners {
+    /// Tells of those that were not told of yet.
+    pub fn tell_of_stale_servers(&self, view: &View) {
+        let now = view.now();
+        for row in view.rows() {
             let server = &row.server;
             let Some(trouble) = row.health.trouble() else { continue };
-            if trouble.kind == TroubleKind::Stale
-                && listeners.notices.on_stale(server, trouble, now)
-            {
+            if trouble.kind == TroubleKind::Stale && self.notices.on_stale(server, trouble, now) {
                 tracing::warn!(
                     event = "stale",
                     server_id = server.id.0,

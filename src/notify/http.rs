@@ -49,7 +49,7 @@ pub struct PostAnswer {
 }
 
 /// The future of one letter.
-pub(crate) type Posting<'a> =
+pub type Posting<'a> =
     Pin<Box<dyn Future<Output = Result<PostAnswer, TransportError>> + Send + 'a>>;
 
 /// Carries letters. An implementation follows no redirect and tries nothing twice; how long it may

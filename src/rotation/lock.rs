@@ -31,7 +31,7 @@ use crate::ring::Ring;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
 pub use crate::rotation::lock::location::LockError;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
-use crate::rotation::lock::open_creates::{OpenCreates, Records};
+use crate::rotation::lock::open_creates::{MemoryHeld, OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
 pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
@@ -51,10 +51,55 @@ struct Claims {
 }
 
 #[derive(Debug)]
-struct MachineLock {
-    files: LockFiles,
-    /// The provider's address: one server number at two providers is two servers.
-    account: String,
+enum MachineLock {
+    /// Of this machine.
+    Files {
+        files: LockFiles,
+        /// The provider's address: one server number at two providers is two servers.
+        account: String,
+    },
+    /// Of a simulated one.
+    Memory(MemoryRecords),
+}
+
+/// What keeps other processes out.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are held, and dropped")]
+enum HeldLock {
+    Files(Held),
+    Memory(MemoryHeld),
+}
+
+impl MachineLock {
+    fn account(&self) -> &str {
+        match self {
+            Self::Files { account, .. } => account,
+            Self::Memory(_) => "",
+        }
+    }
+
+    /// `held`: how many claims this process has already.
+    fn take(&self, place: i64, held: usize) -> Result<HeldLock, Busy> {
+        match self {
+            Self::Files { files, .. } => match files.take(place, held) {
+                Ok(held) => Ok(HeldLock::Files(held)),
+                Err(Refused::Held(pid)) => Err(Busy::Elsewhere(Owner::of_process(pid))),
+                Err(Refused::Failed(problem)) => Err(Busy::Unknown(problem)),
+            },
+            Self::Memory(records) => {
+                let taken = records.take(place).map(HeldLock::Memory);
+                taken.ok_or_else(|| Busy::Elsewhere(Owner::of_process(None)))
+            }
+        }
+    }
+
+    /// The process that has it, as far as the system tells.
+    fn holder(&self, place: i64) -> Option<u32> {
+        match self {
+            Self::Files { files, .. } => files.holder(place),
+            Self::Memory(_) => None,
+        }
+    }
 }
 
 /// The right to rotate one server; ends when it is dropped, by a panic too.
@@ -63,7 +108,7 @@ struct MachineLock {
 pub struct Claim {
     claims: Arc<Claims>,
     server: ServerId,
-    held: Option<Held>,
+    held: Option<HeldLock>,
     /// What others are told of this claim.
     note: Option<owner::Note>,
 }
@@ -103,17 +148,19 @@ impl Exclusion {
     /// When the files cannot be opened or made.
     pub fn on_machine(lock_file: &Path, account: &str, clock: &Clock) -> io::Result<Self> {
         let files = LockFiles::open(lock_file, clock)?;
-        let machine = Some(MachineLock { files, account: account.to_owned() });
+        let machine = Some(MachineLock::Files { files, account: account.to_owned() });
         let records = Records::in_directory(lock_file.with_extension("creates"), clock);
         Ok(Self::new(machine, OpenCreates::recorded_in(records, clock.now().uptime)))
     }
 
-    /// The same within this process, with creates recorded in memory that outlives it, as far as it
-    /// is concerned. `machine`: the clock of the machine that it and its successors run on.
+    /// Claims that hold on a simulated machine, among all who use the same records of it. `machine`: its
+    /// clock.
     #[must_use]
     pub fn remembered_in(records: &MemoryRecords, machine: &Clock) -> Self {
+        let locks = records.clone();
         let records = Records::Memory { records: records.clone(), clock: machine.clone() };
-        Self::new(None, OpenCreates::recorded_in(records, Duration::ZERO))
+        let locks = Some(MachineLock::Memory(locks));
+        Self::new(locks, OpenCreates::recorded_in(records, Duration::ZERO))
     }
 
     fn new(machine: Option<MachineLock>, open_creates: OpenCreates) -> Self {
@@ -146,14 +193,8 @@ impl Exclusion {
         if busy.contains(&server) {
             return Err(Busy::Here);
         }
-        let taken = self.0.machine.as_ref().map(|machine| {
-            machine.files.take(place(&machine.account, server), busy.len()).map_err(|refused| {
-                match refused {
-                    Refused::Held(pid) => Busy::Elsewhere(Owner::of_process(pid)),
-                    Refused::Failed(problem) => Busy::Unknown(problem),
-                }
-            })
-        });
+        let place = self.0.place(server);
+        let taken = self.0.machine.as_ref().map(|machine| machine.take(place, busy.len()));
         let held = taken.transpose()?;
         busy.insert(server);
         Ok(Claim { claims: Arc::clone(&self.0), server, held, note: None })
@@ -163,7 +204,7 @@ impl Exclusion {
 impl Claims {
     /// A number that stands for the server, among all accounts.
     fn place(&self, server: ServerId) -> i64 {
-        let account = self.machine.as_ref().map_or("", |machine| &machine.account);
+        let account = self.machine.as_ref().map_or("", MachineLock::account);
         place(account, server)
     }
 

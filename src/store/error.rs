@@ -28,7 +28,9 @@ pub(super) enum ErrorKind {
 }
 
 impl StoreError {
-    pub(super) fn passing(words: impl Into<String>) -> Self {
+    /// One that may pass.
+    #[must_use]
+    pub fn passing(words: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Passing, words: words.into() }
     }
 

@@ -14,6 +14,7 @@ use crate::health::{RotationHistory, TroubleKind};
 use crate::naming::{SnapshotId, Tick};
 use crate::report::KnownCause;
 use crate::schedule::first_loaded::FirstLoaded;
+use crate::store::connection::{Answer, Connection};
 use crate::store::place::Address;
 
 fn at(text: &str) -> Timestamp {
@@ -448,7 +449,16 @@ async fn a_store_that_takes_nothing_keeps_what_it_has(
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     store.close(LONG).await;
 
-    let store = Store::open_with(ground.place.clone(), clock(), Memory::tuned(tuning));
+    let place = ground.place.clone();
+    let connect = move || -> Answer<'static, Box<dyn Connection>> {
+        let place = place.clone();
+        Box::pin(async move {
+            let mut database = Database::open(&place, Access::Write).await?;
+            database.execute(tuning).await?;
+            Ok(Box::new(database) as Box<dyn Connection>)
+        })
+    };
+    let store = Store::open_with(ground.place.clone(), Arc::new(connect), clock());
     for id in 1..=100 {
         let report = because(report(id, RotationOutcome::Failed), &"x".repeat(4000));
         store.record(&report, at("2026-11-25T04:00:01Z"));

@@ -17,10 +17,11 @@ use crate::clock::Clock;
 use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey};
-use crate::store::database::{Database, PORTION};
+use crate::store::connection::{Connect, Connection, Written};
+use crate::store::database::PORTION;
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::health::StoreHealth;
-use crate::store::place::{Access, Place};
+use crate::store::place::Place;
 use crate::store::quarantine::{put_aside, was_a_database};
 use crate::store::{HistoryFilter, ServerMemories, ToRemember};
 
@@ -62,6 +63,7 @@ pub(super) enum Order {
 
 pub(super) struct Writer {
     pub(super) place: Place,
+    pub(super) connect: Connect,
     pub(super) clock: Clock,
     pub(super) health: StoreHealth,
     pub(super) reports: mpsc::Receiver<PastRotation>,
@@ -76,7 +78,7 @@ pub(super) struct Writer {
 /// What the task knows between two transactions.
 #[derive(Default)]
 pub(super) struct Memory {
-    database: Option<Database>,
+    database: Option<Box<dyn Connection>>,
     /// The file that is open: its device and inode.
     file: Option<(u64, u64)>,
     /// Whether this connection has written: one to a file that may only be read works until then.
@@ -95,16 +97,6 @@ pub(super) struct Memory {
     prune_at: Duration,
     lost_told: u64,
     aside: u32,
-    #[cfg(test)]
-    tuning: Option<&'static str>,
-}
-
-#[cfg(test)]
-impl Memory {
-    /// Each connection begins with this statement.
-    pub(super) fn tuned(statement: &'static str) -> Self {
-        Self { tuning: Some(statement), ..Self::default() }
-    }
 }
 
 impl Memory {
@@ -213,7 +205,7 @@ impl Writer {
             }
             Order::LastOfEach(answer) => {
                 let now = self.now();
-                let last = self.ask(|it| it.last_of_each_server(now).boxed()).await;
+                let last = self.ask(|it| it.last_of_each_server(now)).await;
                 let _ = answer.send(last);
             }
             Order::Memories(servers, answer) => {
@@ -243,12 +235,12 @@ impl Writer {
     /// Asks the store, if it works; does not wait for one that does not.
     async fn ask<T>(
         &mut self,
-        question: impl for<'d> FnOnce(&'d mut Database) -> BoxFuture<'d, Result<T, StoreError>>,
+        question: impl for<'d> FnOnce(&'d mut dyn Connection) -> BoxFuture<'d, Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let Some(database) = &mut self.memory.database else {
             return Err(StoreError::passing("the store does not work at present"));
         };
-        let answer = self.clock.timeout(PATIENCE, question(database)).await;
+        let answer = self.clock.timeout(PATIENCE, question(&mut **database)).await;
         let answer = answer.unwrap_or_else(|| Err(too_slow()));
         if let Err(trouble) = &answer {
             // The next write finds out what is wrong.
@@ -287,11 +279,7 @@ impl Writer {
         let database = match &mut memory.database {
             Some(database) => database,
             None => {
-                let mut database = Database::open(&self.place, Access::Write).await?;
-                #[cfg(test)]
-                if let Some(tuning) = memory.tuning {
-                    database.execute(tuning).await?;
-                }
+                let mut database = (self.connect)().await?;
                 (memory.recorded, memory.heard) = database.schedules().await?;
                 if let Some(book) = &mut memory.book
                     && !memory.recalled
@@ -324,7 +312,13 @@ impl Writer {
                 memories.memories.entry(server).or_default().merge(older);
             }
         }
-        database.write(&memory.pending, &memories.memories, change, now).await?;
+        let written = Written {
+            rotations: &memory.pending,
+            memories: &memories.memories,
+            schedules: change,
+            at: now,
+        };
+        database.write(written).await?;
         memories.are_written();
         if let Some(book) = schedules {
             memory.recorded = book.clone();
@@ -344,7 +338,9 @@ impl Writer {
                 continue;
             };
             let none = ServerMemories::new();
-            let one = database.write(std::slice::from_ref(&rotation), &none, None, now);
+            let rotations = std::slice::from_ref(&rotation);
+            let written = Written { rotations, memories: &none, schedules: None, at: now };
+            let one = database.write(written);
             match self.clock.timeout(PATIENCE, one).await {
                 Some(Ok(())) => {}
                 Some(Err(StoreError { kind: ErrorKind::Refused, .. })) => self.lose(1),
@@ -477,7 +473,7 @@ impl Writer {
         }
         self.memory.prune_at = self.uptime() + PRUNE_EVERY;
         let limit = self.now().saturating_sub(KEPT_FOR).unwrap_or(Timestamp::MIN);
-        let gone = self.ask(|database| database.prune(limit).boxed()).await;
+        let gone = self.ask(|database| database.prune(limit)).await;
         match gone {
             Ok(0) | Err(_) => {}
             Ok(gone) => tracing::debug!(
@@ -505,7 +501,9 @@ impl Writer {
         // Rows of the ring that were made before now are known.
         let now = self.now();
         if let Some(mut database) = self.memory.database.take() {
-            let _ = database.write(&[], &ServerMemories::new(), None, now).await;
+            let none = ServerMemories::new();
+            let written = Written { rotations: &[], memories: &none, schedules: None, at: now };
+            let _ = database.write(written).await;
             database.close().await;
         }
         let unwritten = self.memory.pending.len() + self.reports.len();

@@ -72,6 +72,16 @@ pub fn exchange(
     judge.lock().unwrap().by_hand(server, now, format!("exchanged {}", gone.name));
 }
 
+/// The token may not work on one server, or the account refuses all that it is asked.
+pub fn forbidden(servers: &[u64], random: &mut StdRng) -> Vec<String> {
+    let condition = pick(random, &[",times=2", ",times=30", ",chance=0.7", ""]);
+    if random.random_bool(0.3) {
+        return ["any", "account"].map(|it| format!("{it}:status=403,times=25")).to_vec();
+    }
+    let server = pick(random, servers);
+    vec![format!("any:status=403,server={server}{condition}")]
+}
+
 /// A fault of the provider, as a person would write it.
 pub fn random_fault(random: &mut StdRng) -> String {
     let operation = pick(random, &["any", "list", "create", "delete"]);
@@ -88,6 +98,10 @@ pub fn random_fault(random: &mut StdRng) -> String {
                 "status=409",
                 "status=408",
                 "status=422",
+                "status=423",
+                "status=425",
+                "status=403",
+                "status-after=423",
                 "status-after=301",
                 "status-after=200",
                 "status-after=408",
@@ -132,7 +146,10 @@ pub fn random_fault(random: &mut StdRng) -> String {
                 "status=500",
                 "status-after=500",
                 "status=409",
+                "status=408",
                 "status=423",
+                "status=425",
+                "status=403",
                 "status=404",
                 "status=429",
                 "status-after=200",
@@ -162,7 +179,10 @@ pub fn random_fault(random: &mut StdRng) -> String {
                 "status=500",
                 "status=429,retry-after=90",
                 "status=429,retry-after=50000",
+                "status=408",
+                "status=409",
                 "status=423",
+                "status=425",
                 "status-after=206",
                 "header=age:30",
                 "header=age:59",
@@ -182,6 +202,8 @@ pub fn random_fault(random: &mut StdRng) -> String {
                 "latency=2s",
                 "latency=29s",
                 "status=500",
+                "status=403",
+                "status=425",
                 "hang",
                 "status=401",
                 "drop-after",

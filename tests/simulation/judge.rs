@@ -1,7 +1,10 @@
 //! The independent judge: sees every request and answer, every change at the provider and every
 //! report, and knows nothing of how the product decides.
 
+mod notices;
 mod peace;
+mod unclear;
+pub mod visible;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,7 +20,9 @@ use snapring::report::Report;
 use snapring::sandbox::provider::{Act, StoredSnapshot};
 
 use crate::digests::{Record, act_line, answer_line, method, report_line, request_line};
-use crate::judge::peace::Peace;
+use crate::judge::peace::{Peace, another_is_near};
+use crate::judge::unclear::Unclear;
+use crate::judge::visible::Visible;
 use crate::oracle::{is_managed, kept, newest, one_per_name, tick_in};
 use crate::policy::SimPolicy;
 
@@ -67,6 +72,7 @@ struct Ring {
     /// made again for its tick: then it is not a second one.
     pruned: BTreeSet<String>,
     changed_by_hand: Option<Timestamp>,
+    unclear: Unclear,
     /// Calls since the last report: a rotation is under way.
     calls_under_way: u32,
     /// Ticks that may still be run late since the daemon last woke.
@@ -125,6 +131,9 @@ impl Ring {
             .map(|policy| count(&|row| managed(policy, row) && !self.made.contains(&row.id.0)));
         let had = had.max().unwrap_or(0);
         let spent = self.spent.get_or_insert(Spent { had, given_up: BTreeSet::new() });
+        // What people have added since then needs room too.
+        let given_up = u32::try_from(spent.given_up.len()).unwrap();
+        spent.had = spent.had.max(had + given_up);
         spent.given_up.insert(act.row.id.0);
         let allowed = self.policies.iter().map(|policy| {
             let others = count(&|row| !managed(policy, row) && !self.made.contains(&row.id.0));
@@ -205,6 +214,10 @@ pub struct Judge {
     held_until: BTreeMap<Kind, Duration>,
     peace: Option<Peace>,
     pub reports: Vec<Told>,
+    /// What the operator should see.
+    pub visible: Visible,
+    /// Servers that another process has claimed.
+    pub held: BTreeSet<u64>,
 }
 
 fn age(then: Moment, now: Moment) -> Duration {
@@ -230,6 +243,7 @@ impl Judge {
 
     pub fn by_hand(&mut self, server: u64, at: Timestamp, what: String) {
         self.rings.entry(server).or_default().changed_by_hand = Some(at);
+        self.may_be_newest(server, at);
         self.tell(|| format!("{at} by hand on {server}: {what}"));
     }
 
@@ -279,13 +293,18 @@ impl Judge {
         self.together = None;
         self.closed_until = Duration::ZERO;
         self.held_until.clear();
-        for ring in self.rings.values_mut() {
+        let ended_at: Vec<(u64, Option<Timestamp>)> =
+            self.rings.iter().map(|(id, ring)| (*id, ring.ended_at)).collect();
+        for (id, ended_at) in ended_at {
+            let is_remembered = self.is_remembered(id, ended_at);
+            let ring = self.rings.entry(id).or_default();
             ring.listings.clear();
             ring.reading = None;
+            ring.unclear = Unclear::default();
             ring.changes_in_flight = 0;
             ring.calls_under_way = 0;
             ring.pending.clear();
-            if !self.remembers {
+            if !is_remembered {
                 ring.surely_seen_completed.clear();
             }
         }
@@ -350,6 +369,7 @@ impl Judge {
                 self.creates += 1;
                 let body: Value = serde_json::from_slice(request.body.as_deref()?).ok()?;
                 let server = body["server_id"].as_u64()?;
+                self.creates_again(server);
                 let ring = self.rings.get(&server)?;
                 let cap = ring.policies.last().map_or(0, |policy| policy.cap) as usize;
                 let fresh: Vec<&Seen> = ring
@@ -399,6 +419,9 @@ impl Judge {
         if let Some(together) = &mut self.together {
             together.disturbed = true;
         }
+        if self.held.contains(&server) {
+            self.violated("S6", format!("a change of {server}, which another process has"));
+        }
         let ring = self.rings.entry(server).or_default();
         ring.changes_in_flight += 1;
         if ring.changes_in_flight > 1 {
@@ -424,6 +447,9 @@ impl Judge {
     ) {
         if let Ok(response) = answer {
             self.asked_to_wait(request, about, response, now);
+        }
+        if let Some(server) = about {
+            self.leaves_unclear(server, request, answer, now);
         }
         self.tell(|| match answer {
             Ok(response) => format!(
@@ -548,6 +574,7 @@ impl Judge {
 
     fn created(&mut self, act: &Act) {
         let server = act.row.server.0;
+        self.may_be_newest(server, act.row.created_at);
         if act.before.iter().any(|row| row.name == act.row.name) {
             self.violated("S3", format!("{} exists twice", act.row.name));
         }
@@ -628,6 +655,41 @@ impl Judge {
             ring.pruned.insert(name.clone());
         }
         ring.pending.push(act);
+    }
+
+    /// A rotation has ended, at `at` by the daemon's clock, and left these snapshots.
+    pub fn reported_by_then(
+        &mut self,
+        report: &Report,
+        at: Timestamp,
+        now: Moment,
+        rows: &[StoredSnapshot],
+    ) {
+        let server = report.server_id.0;
+        let policy = self.rings.get(&server).and_then(|ring| ring.policies.last());
+        let tick = report.tick.instant();
+        let near = policy.is_some_and(|policy| another_is_near(policy, rows, tick, at));
+        let held = self.held.contains(&server);
+        self.seen_to_end(report, at, now, near, held);
+        self.gave_up(report, at);
+        if report.outcome.is_good() {
+            self.is_a_success(report, now.wall, rows);
+        }
+    }
+
+    /// What is reported as a success is one: the tick's snapshot is there, unless somebody has been at it.
+    fn is_a_success(&mut self, report: &Report, now: Timestamp, rows: &[StoredSnapshot]) {
+        let Some(ring) = self.rings.get(&report.server_id.0) else { return };
+        let Some(policy) = ring.policies.last() else { return };
+        let stamp = report.tick.instant().strftime("%Y%m%dT%H%M%SZ");
+        let name = format!("{}-{stamp}", policy.prefix);
+        let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
+        let untouched = ring.changed_by_hand.is_none_or(|at| at < now - took);
+        if untouched && !rows.iter().any(|row| row.name == name && row.status == "completed") {
+            let words =
+                format!("{} ended as {}, and there is no {name}", report.server, report.words());
+            self.violated("S8", words);
+        }
     }
 
     pub fn reported(&mut self, report: &Report, now: Timestamp, acts: &[Act]) {

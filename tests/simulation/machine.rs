@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use snapring::clock::Clock;
 use snapring::daemon::scheduler::{DueWork, Scheduler, SchedulerError, Work};
 use snapring::rotation::hooks::{HookError, HookRunner, Invocation, Running};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::layer::{Context, Layer};
 
@@ -22,26 +23,29 @@ pub const TOKEN: &str = "vps_simulated";
 pub struct SlowScheduler {
     clock: Clock,
     beating: Option<AbortOnDropHandle<()>>,
+    /// Told of each look.
+    beats: Arc<Notify>,
 }
 
 impl SlowScheduler {
     /// Between two looks at the clock.
     pub const BEAT: Duration = Duration::from_secs(20);
 
-    pub fn new(clock: &Clock) -> Self {
-        Self { clock: clock.clone(), beating: None }
+    pub fn new(clock: &Clock, beats: &Arc<Notify>) -> Self {
+        Self { clock: clock.clone(), beating: None, beats: Arc::clone(beats) }
     }
 }
 
 impl Scheduler for SlowScheduler {
     fn start(&mut self, due_work: Arc<dyn DueWork>) -> Work<'_, Result<(), SchedulerError>> {
-        let clock = self.clock.clone();
+        let (clock, beats) = (self.clock.clone(), Arc::clone(&self.beats));
         self.beating = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 clock.sleep(Self::BEAT).await;
                 if due_work.is_due() {
                     due_work.run_due();
                 }
+                beats.notify_waiters();
             }
         })));
         Box::pin(async { Ok(()) })

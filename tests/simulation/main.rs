@@ -9,6 +9,7 @@
 #![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod calendar;
+mod database;
 mod digests;
 mod faults;
 mod isolation;
@@ -17,6 +18,7 @@ mod machine;
 mod oracle;
 mod policy;
 mod recording_transport;
+mod webhooks;
 mod world;
 
 use std::sync::Mutex;

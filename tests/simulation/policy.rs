@@ -123,6 +123,48 @@ impl SimPolicy {
         }
     }
 
+    /// The least between two snapshots.
+    pub fn min_interval(&self) -> SignedDuration {
+        match self.min_interval {
+            "0s" => SignedDuration::ZERO,
+            "10m" => SignedDuration::from_mins(10),
+            "45m" => SignedDuration::from_mins(45),
+            other => panic!("not one of the simulated spans: {other}"),
+        }
+    }
+
+    /// The first tick after `from` that is owed: not sooner than `min_interval`.
+    fn owed_after(&self, from: Timestamp) -> Option<Timestamp> {
+        let from =
+            from + (self.min_interval() - SignedDuration::from_secs(1)).max(SignedDuration::ZERO);
+        let within =
+            |hours| self.ticks(from, from + SignedDuration::from_hours(hours)).first().copied();
+        within(2).or_else(|| within(26)).or_else(|| within(8 * 24))
+    }
+
+    /// When two intervals have passed since a success, the longer of those that begin with its tick or
+    /// with the next one.
+    pub fn two_intervals_after(&self, tick: Timestamp, at: Timestamp) -> Option<Timestamp> {
+        let first = self.owed_after(tick)?;
+        let second = self.owed_after(first)?;
+        let third = self.owed_after(second)?;
+        Some(at + second.duration_since(tick).max(third.duration_since(first)))
+    }
+
+    /// No two intervals are longer, wherever they begin.
+    pub fn longest_two_intervals(&self) -> SignedDuration {
+        let longest = |schedule: &&str| match *schedule {
+            "0 * * * *" | "*/30 * * * *" => 2,
+            "0 */3 * * *" | "5 */2 * * *" => 4,
+            "15 1,13 * * *" => 13,
+            "30 2 * * *" | "0 3 * * *" | "*/20 2 * * *" => 25,
+            "0 4 * * tue,fri" => 97,
+            _ => 169,
+        };
+        let hours = self.schedules.iter().map(longest).min().unwrap_or(169);
+        (SignedDuration::from_hours(hours) + self.min_interval()) * 2
+    }
+
     pub fn toml(&self) -> String {
         let [last, hourly, daily, weekly, monthly, yearly] = self.keep;
         let hooks = if self.hooks { "hooks = { before = [\"q\"], after = [\"r\"] }\n" } else { "" };

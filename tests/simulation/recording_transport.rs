@@ -90,6 +90,21 @@ impl Watched {
     }
 }
 
+/// What the metrics call it.
+fn operation(request: &Request) -> &'static str {
+    match request.method {
+        Method::Post => "create",
+        Method::Delete => "delete",
+        Method::Get if request.path.starts_with("account/") => "account",
+        Method::Get => "list",
+    }
+}
+
+/// Whether the account's token is refused: a 403 of a server is that server's alone.
+fn is_refusal(request: &Request, status: Option<u16>) -> bool {
+    status == Some(401) || (operation(request) == "account" && status == Some(403))
+}
+
 /// A request under way is over however its future ends.
 struct UnderWay<'a> {
     recording_transport: &'a Watched,
@@ -97,6 +112,9 @@ struct UnderWay<'a> {
     /// Which request of its world it is.
     number: u64,
     is_answered: bool,
+    operation: &'static str,
+    /// What it was answered with.
+    status: Option<u16>,
 }
 
 impl Drop for UnderWay<'_> {
@@ -107,6 +125,10 @@ impl Drop for UnderWay<'_> {
         if !self.is_answered && judge.is_running {
             let now = self.recording_transport.truth.now().wall;
             judge.note(|| format!("{now} request {} is dropped", self.number));
+        }
+        if judge.is_running {
+            let now = self.recording_transport.truth.now().uptime;
+            judge.counted(self.operation, self.status, now);
         }
         judge.ended(self.changes, self.recording_transport.inner.provider.lock().unwrap().acts());
     }
@@ -120,18 +142,29 @@ impl Transport for Watched {
                 let mut judge = self.judge.lock().unwrap();
                 (judge.sent(&request, sent_at), judge.exchanges)
             };
-            let mut under_way =
-                UnderWay { recording_transport: self, changes, number, is_answered: false };
+            let mut under_way = UnderWay {
+                recording_transport: self,
+                changes,
+                number,
+                is_answered: false,
+                operation: operation(&request),
+                status: None,
+            };
             self.die_if_it_is_time(&request, true).await;
             let answer = self.inner.exchange(request.clone()).await;
             self.die_if_it_is_time(&request, false).await;
             under_way.is_answered = true;
+            under_way.status = answer.as_ref().ok().map(|answer| answer.status);
             {
                 let mut judge = self.judge.lock().unwrap();
                 let now = self.truth.now().wall;
                 judge.note(|| format!("{now} an answer"));
                 let about = changes.or_else(|| parameter(&request.path, "server_id"));
                 let moments = [sent_at, self.clock.now()];
+                let refused = is_refusal(&request, under_way.status);
+                if refused {
+                    judge.visible.told.token_is_refused(self.truth.now().uptime);
+                }
                 judge.answered(number, &request, about, moments, &answer);
             }
             self.meddle(changes.or_else(|| parameter(&request.path, "server_id")));

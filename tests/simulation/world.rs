@@ -1,6 +1,6 @@
 //! One simulated world: some servers, some weeks, many faults, all of them from one seed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,31 +9,36 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use secrecy::SecretString;
+use snapring::cli::exit_codes_of_status;
 use snapring::clock::Clock;
 use snapring::config;
 use snapring::config::types::Settings;
-use snapring::daemon::{Daemon, Dependencies};
-use snapring::memory::RingMemory;
+use snapring::daemon::Daemon;
+use snapring::daemon::listeners::{Listeners, Outside};
+use snapring::daemon::service_status::ServiceStatus;
+use snapring::moment::Moment;
 use snapring::naming::{ServerId, SnapshotId};
+use snapring::observe;
 use snapring::provider::client::Client;
 use snapring::provider::credentials::Credentials;
-use snapring::rotation::lock::{Exclusion, MemoryRecords};
-use snapring::rotation::memories::Memories;
+use snapring::rotation::lock::{Claim, Exclusion, MemoryRecords};
 use snapring::sandbox::in_memory::InMemory;
 use snapring::sandbox::provider::{Options, Provider};
-use snapring::schedule::first_loaded::FirstLoadedTimes;
-use snapring::status::Statuses;
-use snapring::store::StoreHealth;
+use snapring::store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::database::{self, SimDatabase};
 use crate::digests::{Record, row_line};
-use crate::faults::{by_hand, random_fault};
+use crate::faults::{by_hand, forbidden, random_fault};
 use crate::judge::Judge;
+use crate::judge::visible::{MAX_AGE, Seen, Sure};
 use crate::machine::{Events, SimHooks, SlowScheduler, TOKEN};
 use crate::oracle::tick_in;
 use crate::policy::{SimPolicy, pick, seed};
 use crate::recording_transport::{Death, Watched};
+use crate::webhooks::{self, Moods, SERVICES, SimPost};
 
 /// The `timeout` of these worlds. The kernel goes on delivering a request for as long after the process
 /// has given up or died.
@@ -109,8 +114,14 @@ pub struct Simulation {
     out: Option<ServerId>,
     /// Where a process finds what earlier ones recorded, if it has such a place.
     records: Option<MemoryRecords>,
-    /// What is remembered of servers; with the records it outlives a process.
-    memories: Arc<Mutex<HashMap<ServerId, RingMemory>>>,
+    /// With the records it outlives a process.
+    database: SimDatabase,
+    store_mood: database::Mood,
+    services: Moods,
+    /// The looks of what wakes the daemon.
+    beats: Arc<Notify>,
+    /// Servers that another process has claimed, and for how many happenings more.
+    claimed: BTreeMap<u64, (Claim, u32)>,
 }
 
 pub fn run(seed: u64, record: Record) -> Outcome {
@@ -234,6 +245,7 @@ impl Simulation {
         let meddling = pick(&mut random, if hard { &[0.03, 0.15] } else { &[0.0, 0.03] });
         let records = random.random_bool(0.6).then(MemoryRecords::default);
         judge.remembers = records.is_some();
+        judge.visible.persists = records.is_some();
         let simulation = Self {
             random,
             slow,
@@ -247,7 +259,11 @@ impl Simulation {
             death: CancellationToken::new(),
             out: None,
             records,
-            memories: Arc::default(),
+            database: SimDatabase::default(),
+            store_mood: database::Mood::Works,
+            services: Moods::default(),
+            beats: Arc::default(),
+            claimed: BTreeMap::new(),
         };
         simulation.end_faults();
         for policy in &simulation.policies {
@@ -260,7 +276,7 @@ impl Simulation {
     fn settings(&self) -> Settings {
         let is_in = |policy: &&SimPolicy| Some(ServerId(policy.id)) != self.out;
         let servers: String = self.policies.iter().filter(is_in).map(SimPolicy::toml).collect();
-        let loaded = config::parse("simulated", &servers);
+        let loaded = config::parse("simulated", &(webhooks::toml() + &servers));
         loaded.unwrap_or_else(|error| panic!("{}", error.render(false))).settings
     }
 
@@ -283,11 +299,15 @@ impl Simulation {
         let story = async {
             let truth = Clock::simulated(self.now);
             let clock = Clock::simulated(self.now + self.offset);
-            let daemon = self.start(&truth, &clock, life).await;
+            let (daemon, listeners) = self.start(&truth, &clock, life).await;
+            let mut looks = 0;
             let mut left = span;
             loop {
-                let nap = SignedDuration::from_secs(self.random.random_range(20..12_000));
-                if life == Life::Peace || nap >= left {
+                let nap = SignedDuration::from_secs(match life {
+                    Life::Peace => 26_000,
+                    _ => self.random.random_range(20..12_000),
+                });
+                if nap >= left {
                     break;
                 }
                 left -= nap;
@@ -296,9 +316,18 @@ impl Simulation {
                     () = death.cancelled() => return truth.now().wall,
                     () = truth.sleep(nap.unsigned_abs()) => {}
                 }
+                looks += 1;
+                tokio::select! {
+                    biased;
+                    () = death.cancelled() => return truth.now().wall,
+                    () = self.look(&daemon, &listeners, &truth, looks % 8 == 0) => {}
+                }
                 match life {
-                    Life::TroubleOf(server) => self.trouble_grows(server, truth.now().wall),
-                    _ => self.something_happens(&daemon, &truth, &clock).await,
+                    Life::TroubleOf(server) => self.trouble_grows(server, &truth),
+                    Life::Faults => {
+                        self.something_happens(&daemon, &listeners, &truth, &clock).await;
+                    }
+                    Life::Peace => {}
                 }
             }
             tokio::select! {
@@ -306,10 +335,18 @@ impl Simulation {
                 () = death.cancelled() => return truth.now().wall,
                 () = truth.sleep(left.unsigned_abs()) => {}
             }
-            match life {
-                Life::Peace => daemon.finish().await,
-                _ if !crashes => daemon.shutdown().await,
-                _ => {}
+            tokio::select! {
+                biased;
+                () = death.cancelled() => return truth.now().wall,
+                () = self.look(&daemon, &listeners, &truth, true) => {}
+            }
+            if !crashes {
+                self.judge.lock().unwrap().visible.stopping = life != Life::Peace;
+                match life {
+                    Life::Peace => daemon.finish().await,
+                    _ => daemon.shutdown().await,
+                }
+                listeners.drain().await;
             }
             truth.now().wall
         };
@@ -393,7 +430,12 @@ impl Simulation {
         Client::new(Box::new(recording_transport), &settings.api, credentials, clock.clone(), seed)
     }
 
-    async fn start(&mut self, truth: &Clock, clock: &Clock, life: Life) -> Daemon {
+    async fn start(
+        &mut self,
+        truth: &Clock,
+        clock: &Clock,
+        life: Life,
+    ) -> (Daemon, Arc<Listeners>) {
         let judge = Arc::clone(&self.judge);
         let settings = self.settings();
         let client = self.client(&settings, truth, clock, life);
@@ -405,7 +447,13 @@ impl Simulation {
         let provider = Arc::clone(&self.provider);
         let truth = truth.clone();
         let hooks_random = Mutex::new(StdRng::seed_from_u64(seed(&mut self.random)));
-        let dependencies = Dependencies {
+        if self.records.is_none() {
+            // What was kept in memory.
+            self.database = SimDatabase::default();
+            self.database.is_from_now_on(self.store_mood);
+        }
+        self.note_life(clock);
+        let outside = Outside {
             clock: clock.clone(),
             exclusion: match &self.records {
                 Some(records) => Exclusion::remembered_in(records, &truth),
@@ -417,39 +465,171 @@ impl Simulation {
                 random: hooks_random,
                 judge: Arc::clone(&judge),
             }),
-            statuses: Statuses::default(),
-            store: StoreHealth::default(),
-            memories: match &self.records {
-                Some(_) => {
-                    let known = self.memories.lock().unwrap().clone();
-                    let kept = Arc::clone(&self.memories);
-                    let keep = move |server, memory: &RingMemory| {
-                        kept.lock().unwrap().insert(server, memory.clone());
-                    };
-                    Memories::kept(known, Arc::new(keep))
-                }
-                None => Memories::default(),
-            },
-            first_loaded: FirstLoadedTimes::default(),
-            on_report: Box::new(move |report, at| {
+            post: Arc::new(SimPost {
+                moods: self.services.clone(),
+                truth: truth.clone(),
+                judge: Arc::clone(&judge),
+            }),
+            store: Store::over(self.database.connect(&truth, &judge), clock.clone()),
+            service: ServiceStatus::without_manager(clock.clone()),
+        };
+        let (listeners, mut dependencies) = Listeners::start(&settings, outside).await;
+        let tell_all = dependencies.on_report;
+        dependencies.on_report = Box::new(move |report, at| {
+            {
                 let mut judge = judge.lock().unwrap();
                 judge.note(|| format!("the daemon's clock: {at}"));
                 let mut provider = provider.lock().unwrap();
-                let now = truth.now().wall;
-                judge.reported(report, now, provider.acts());
-                let rows = provider.snapshots(report.server_id, now);
-                for id in judge.reported_at_peace(report, now, &rows) {
+                let now = truth.now();
+                judge.reported(report, now.wall, provider.acts());
+                let rows = provider.snapshots(report.server_id, now.wall);
+                judge.reported_by_then(report, at, now, &rows);
+                for id in judge.reported_at_peace(report, now.wall, &rows) {
                     provider.remove_snapshot(SnapshotId(id));
                 }
-            }),
+            }
+            tell_all(report, at);
+        });
+        let scheduler = Box::new(SlowScheduler::new(clock, &self.beats));
+        let daemon = Daemon::start(&settings, client, dependencies, scheduler).await.unwrap();
+        (daemon, listeners)
+    }
+
+    /// Tells the judge what the process that begins can know.
+    fn note_life(&self, clock: &Clock) {
+        let works = match self.store_mood {
+            database::Mood::Works => Sure::Yes,
+            _ => Sure::No,
         };
-        let scheduler = Box::new(SlowScheduler::new(clock));
-        Daemon::start(&settings, client, dependencies, scheduler).await.unwrap()
+        let reads = match self.store_mood {
+            database::Mood::Works if self.records.is_some() => Sure::Yes,
+            database::Mood::TakesNothing if self.records.is_some() => Sure::Unclear,
+            _ => Sure::No,
+        };
+        let mut judge = self.judge.lock().unwrap();
+        judge.life_begins(clock.now(), self.offset.is_zero(), reads, works);
+    }
+
+    /// The operator looks at the daemon.
+    async fn look(&self, daemon: &Daemon, listeners: &Listeners, truth: &Clock, at_page: bool) {
+        // The heart of the real scheduler beats twice in a second: this one would seem to stand still.
+        self.beats.notified().await;
+        truth.sleep(Duration::from_millis(1)).await;
+        // As the daemon does by itself every minute.
+        listeners.tell_of_stale_servers(&daemon.view());
+        let view = daemon.view();
+        let (_, document) = observe::get(view.clone(), "/api/v1/status").await;
+        let (_, metrics) = observe::get(view.clone(), "/metrics").await;
+        let page = match at_page {
+            true => Some(observe::get(view.clone(), "/").await.1),
+            false => None,
+        };
+        let now = truth.now();
+        {
+            let mut judge = self.judge.lock().unwrap();
+            let mut provider = self.provider.lock().unwrap();
+            for policy in &self.policies {
+                let rows = provider.snapshots(ServerId(policy.id), now.wall);
+                for row in rows {
+                    judge.may_be_newest(policy.id, row.created_at);
+                }
+            }
+        }
+        let is_in = |policy: &&SimPolicy| policy.enabled && Some(ServerId(policy.id)) != self.out;
+        let seen = Seen {
+            exits: exit_codes_of_status(&document, MAX_AGE),
+            document,
+            metrics,
+            page,
+            at: Moment { wall: view.now(), uptime: now.uptime },
+            truly: now,
+            enabled: self.policies.iter().filter(is_in).map(|policy| policy.id).collect(),
+            out: self.out.map(|server| server.0),
+        };
+        self.judge.lock().unwrap().looks(&seen);
+    }
+
+    /// Another process works on a server for a while.
+    fn is_claimed_elsewhere(&mut self, server: u64, truth: &Clock) {
+        let Some(records) = &self.records else { return };
+        let Ok(claim) = Exclusion::remembered_in(records, truth).claim(ServerId(server)) else {
+            return;
+        };
+        let happenings = self.random.random_range(1..8);
+        self.claimed.insert(server, (claim, happenings));
+        let mut judge = self.judge.lock().unwrap();
+        judge.held.insert(server);
+        judge.tell(|| format!("{} another process has {server}", truth.now().wall));
+    }
+
+    /// Those that other processes have had for long enough.
+    fn others_let_go(&mut self, all: bool) {
+        let mut judge = self.judge.lock().unwrap();
+        self.claimed.retain(|server, (_, left)| {
+            *left = left.saturating_sub(1);
+            let stays = *left > 0 && !all;
+            if !stays {
+                judge.held.remove(server);
+                judge.tell(|| format!("another process lets go of {server}"));
+            }
+            stays
+        });
+    }
+
+    /// A service that is told breaks, or is well again.
+    fn a_service_changes(&mut self, now: Moment) {
+        let (service, _) = pick(&mut self.random, &SERVICES);
+        let is_bad = self.random.random_bool(0.5);
+        let lost = self.random.random_bool(0.1);
+        let mood = match is_bad {
+            true if lost => webhooks::Mood::AnswersNever,
+            true => pick(&mut self.random, &webhooks::Mood::BAD),
+            false => webhooks::Mood::Well,
+        };
+        self.services.set(service, mood);
+        let mut judge = self.judge.lock().unwrap();
+        judge.visible.told.service_is(service, mood == webhooks::Mood::Well, now.uptime);
+        judge.tell(|| format!("{} {service} is {mood:?}", now.wall));
+    }
+
+    /// The store breaks, or is well again.
+    fn the_store_changes(&mut self, now: Moment) {
+        self.store_mood = match self.random.random_bool(0.7) {
+            true => pick(&mut self.random, &database::Mood::BROKEN),
+            false => database::Mood::Works,
+        };
+        self.database.is_from_now_on(self.store_mood);
+        let works = match self.store_mood {
+            database::Mood::Works => Sure::Yes,
+            // What is connected goes on.
+            database::Mood::DoesNotOpen => Sure::Unclear,
+            _ => Sure::No,
+        };
+        let mut judge = self.judge.lock().unwrap();
+        judge.store_is(works, now.uptime);
+        judge.tell(|| format!("{} the store {:?}", now.wall, self.store_mood));
+    }
+
+    /// Services, store and other processes are as they should be.
+    fn all_else_is_well(&mut self, now: Duration) {
+        self.others_let_go(true);
+        self.services.all_well();
+        let broken = self.store_mood != database::Mood::Works;
+        self.store_mood = database::Mood::Works;
+        self.database.is_from_now_on(self.store_mood);
+        let mut judge = self.judge.lock().unwrap();
+        judge.visible.told.all_services_are_well(now);
+        if broken {
+            judge.store_is(Sure::Yes, now);
+        }
     }
 
     /// Calls about one server go wrong, and people work on it.
-    fn trouble_grows(&mut self, server: u64, now: Timestamp) {
-        match self.random.random_range(0..4) {
+    fn trouble_grows(&mut self, server: u64, truth: &Clock) {
+        let now = truth.now().wall;
+        self.others_let_go(false);
+        match self.random.random_range(0..5) {
+            4 => self.is_claimed_elsewhere(server, truth),
             0 => by_hand(&self.provider, &self.judge, server, now, &mut self.random),
             _ => {
                 let fault = loop {
@@ -465,11 +645,18 @@ impl Simulation {
         }
     }
 
-    async fn something_happens(&mut self, daemon: &Daemon, truth: &Clock, clock: &Clock) {
+    async fn something_happens(
+        &mut self,
+        daemon: &Daemon,
+        listeners: &Listeners,
+        truth: &Clock,
+        clock: &Clock,
+    ) {
+        self.others_let_go(false);
         let random = &mut self.random;
         let server = self.policies[random.random_range(0..self.policies.len())].id;
         let now = truth.now().wall;
-        match random.random_range(0..100) {
+        match random.random_range(0..120) {
             0..45 => {
                 let fault = random_fault(random);
                 self.judge.lock().unwrap().tell(|| format!("{now} fault {fault}"));
@@ -478,6 +665,7 @@ impl Simulation {
             45..60 => {
                 self.judge.lock().unwrap().tell(|| format!("{now} all faults end"));
                 self.end_faults();
+                self.all_else_is_well(truth.now().uptime);
             }
             60..80 => by_hand(&self.provider, &self.judge, server, now, random),
             80..86 => {
@@ -490,6 +678,7 @@ impl Simulation {
                     .tell(|| format!("{now} the daemon's clock steps {hours} h"));
                 clock.step(step);
                 self.offset += step;
+                self.judge.lock().unwrap().visible.clock_was_set = true;
                 self.judge.lock().unwrap().clock_went_back |= hours < 0;
                 if self.offset.abs() > SignedDuration::from_hours(40)
                     || self.random.random_bool(0.3)
@@ -513,7 +702,8 @@ impl Simulation {
                 let edited = ServerId(self.policies[nth].id);
                 // Taken out for a while, or edited.
                 let leaves = self.policies.len() > 1 && self.random.random_bool(0.3);
-                self.out = leaves.then_some(edited);
+                let was_out = std::mem::replace(&mut self.out, leaves.then_some(edited));
+                let was_enabled = self.policies[nth].enabled;
                 if leaves {
                     self.judge.lock().unwrap().tell(|| format!("{now} reload without {edited}"));
                 } else {
@@ -533,8 +723,27 @@ impl Simulation {
                 let client = self.random.random_bool(0.5);
                 self.note(|| format!("another client: {client}"));
                 let client = client.then(|| self.client(&settings, truth, clock, Life::Faults));
-                daemon.reload(&settings, client);
+                let forgets = leaves || self.policies[nth].enabled != was_enabled;
+                {
+                    let mut judge = self.judge.lock().unwrap();
+                    let at = clock.now().wall;
+                    judge.is_edited(edited.0, leaves, forgets, at);
+                    if let Some(was_out) = was_out {
+                        judge.is_edited(was_out.0, true, true, at);
+                    }
+                }
+                listeners.reload(daemon, &settings, client);
             }
+            96..105 => self.a_service_changes(truth.now()),
+            105..108 => self.the_store_changes(truth.now()),
+            108..112 => {
+                let servers: Vec<u64> = self.policies.iter().map(|policy| policy.id).collect();
+                for fault in forbidden(&servers, &mut self.random) {
+                    self.judge.lock().unwrap().tell(|| format!("{now} fault {fault}"));
+                    self.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+                }
+            }
+            112..117 => self.is_claimed_elsewhere(server, truth),
             _ => {
                 self.judge.lock().unwrap().tell(|| format!("{now} rotate all"));
                 daemon.rotate_all().await;
@@ -555,6 +764,7 @@ impl Simulation {
         // What was under way at the end of the last life has arrived by then, or never will.
         self.now += TIMEOUT;
         self.strays_arrive();
+        self.all_else_is_well(Duration::ZERO);
         let mut provider = self.provider.lock().unwrap();
         provider.faults().clear();
         self.judge.lock().unwrap().clock_went_back |= self.offset.is_positive();

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::records::MemoryRecords;
-pub(super) use self::records::{Directory, NoteKind, Records};
+pub(super) use self::records::{Directory, MemoryHeld, NoteKind, Records};
 use self::records::{Record, RecordId};
 use crate::naming::ServerId;
 

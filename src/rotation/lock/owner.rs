@@ -105,7 +105,7 @@ impl Exclusion {
     pub(super) async fn look_up(&self, server: ServerId, owner: Owner) -> Owner {
         let place = self.0.place(server);
         // It may have changed since.
-        let holder = self.0.machine.as_ref().and_then(|machine| machine.files.holder(place));
+        let holder = self.0.machine.as_ref().and_then(|machine| machine.holder(place));
         let owner = if holder.is_some() { Owner::of_process(holder) } else { owner };
         match self.0.records().read_note(place, NoteKind::Owner).await {
             Some(text) => owner.with_note(&text),

@@ -300,18 +300,13 @@ fn room_can_be_made_of(
 
 /// Whether a tick may be skipped for another one's snapshot: one within `min_interval`, or of a
 /// later tick that has come.
-fn another_is_near(
+pub fn another_is_near(
     policy: &SimPolicy,
     rows: &[StoredSnapshot],
     tick: Timestamp,
     now: Timestamp,
 ) -> bool {
-    let min_interval = SignedDuration::from_mins(match policy.min_interval {
-        "0s" => 0,
-        "10m" => 10,
-        "45m" => 45,
-        other => panic!("not one of the simulated spans: {other}"),
-    });
+    let min_interval = policy.min_interval();
     rows.iter().filter(|row| row.status != "failed").any(|row| {
         tick_in(&policy.prefix, &row.name).is_some_and(|other| {
             other.duration_since(tick).abs() < min_interval || (tick < other && other <= now)

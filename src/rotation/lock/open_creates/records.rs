@@ -483,14 +483,26 @@ fn record_id(file: &File) -> io::Result<RecordId> {
     Ok((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// Records of processes that are simulated. Clones share them.
+/// A machine that is simulated: what its processes have recorded, and which servers they have claimed.
+/// Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRecords {
     creates: Arc<Mutex<HashMap<i64, (Record, Duration)>>>,
     notes: Arc<Mutex<HashMap<(i64, NoteKind), String>>>,
+    claimed: Arc<Mutex<HashSet<i64>>>,
 }
 
 impl MemoryRecords {
+    /// Takes the lock that this number stands for, unless a process has it.
+    pub(in crate::rotation::lock) fn take(&self, place: i64) -> Option<MemoryHeld> {
+        let is_free = self.claimed().insert(place);
+        is_free.then(|| MemoryHeld { records: self.clone(), place })
+    }
+
+    fn claimed(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, place: i64, now: Duration) -> Option<Record> {
         let (record, written_at) = self.lock().get(&place).cloned()?;
         let passed = now.saturating_sub(written_at);
@@ -515,5 +527,18 @@ impl MemoryRecords {
 
     fn notes(&self) -> std::sync::MutexGuard<'_, HashMap<(i64, NoteKind), String>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock that a simulated process holds until this is dropped.
+#[derive(Debug)]
+pub(in crate::rotation::lock) struct MemoryHeld {
+    records: MemoryRecords,
+    place: i64,
+}
+
+impl Drop for MemoryHeld {
+    fn drop(&mut self) {
+        self.records.claimed().remove(&self.place);
     }
 }

@@ -1,0 +1,177 @@
+//! The database of a simulated machine. It outlives the process, and may break for a while.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use snapring::clock::Clock;
+use snapring::memory::RingMemory;
+use snapring::naming::ServerId;
+use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
+use snapring::schedule::first_loaded::FirstLoadedTimes;
+use snapring::store::connection::{Answer, Connect, Connection, Written};
+use snapring::store::{HistoryFilter, ServerMemories, StoreError};
+
+use crate::judge::Judge;
+
+/// What the database is like at present.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Works,
+    /// Connections that are open go on.
+    DoesNotOpen,
+    /// The disk is full: it can be read.
+    TakesNothing,
+    /// Gone: nothing is answered but errors.
+    Away,
+    /// No answer at all.
+    Hangs,
+}
+
+impl Mood {
+    pub const BROKEN: [Self; 4] = [Self::DoesNotOpen, Self::TakesNothing, Self::Away, Self::Hangs];
+}
+
+#[derive(Default)]
+struct Kept {
+    mood: Mood,
+    schedules: FirstLoadedTimes,
+    heard: Option<Timestamp>,
+    rotations: Vec<PastRotation>,
+    memories: HashMap<ServerId, RingMemory>,
+}
+
+/// Clones are the same one.
+#[derive(Clone, Default)]
+pub struct SimDatabase(Arc<Mutex<Kept>>);
+
+impl SimDatabase {
+    pub fn is_from_now_on(&self, mood: Mood) {
+        self.0.lock().unwrap().mood = mood;
+    }
+
+    /// What a daemon connects to it with.
+    pub fn connect(&self, truth: &Clock, judge: &Arc<Mutex<Judge>>) -> Connect {
+        let connection =
+            One { database: self.clone(), truth: truth.clone(), judge: Arc::clone(judge) };
+        Arc::new(move || {
+            let connection = connection.clone();
+            Box::pin(async move {
+                connection.works(&[Mood::Works, Mood::TakesNothing]).await?;
+                Ok(Box::new(connection) as Box<dyn Connection>)
+            })
+        })
+    }
+}
+
+#[derive(Clone)]
+struct One {
+    database: SimDatabase,
+    truth: Clock,
+    judge: Arc<Mutex<Judge>>,
+}
+
+impl One {
+    /// As long as the database is in one of these moods.
+    async fn works(&self, moods: &[Mood]) -> Result<(), StoreError> {
+        let mood = self.database.0.lock().unwrap().mood;
+        if mood == Mood::Hangs {
+            return std::future::pending().await;
+        }
+        if moods.contains(&mood) { Ok(()) } else { Err(StoreError::passing(format!("{mood:?}"))) }
+    }
+
+    async fn read<T>(&self, read: impl FnOnce(&Kept) -> T) -> Result<T, StoreError> {
+        self.works(&[Mood::Works, Mood::DoesNotOpen, Mood::TakesNothing]).await?;
+        Ok(read(&self.database.0.lock().unwrap()))
+    }
+}
+
+/// The last of some rotations, by their end.
+fn last<'a>(rotations: impl Iterator<Item = &'a PastRotation>) -> Option<&'a PastRotation> {
+    rotations.max_by_key(|it| (it.ended_at, it.tick))
+}
+
+impl Connection for One {
+    fn schedules(&mut self) -> Answer<'_, (FirstLoadedTimes, Option<Timestamp>)> {
+        Box::pin(self.read(|kept| (kept.schedules.clone(), kept.heard)))
+    }
+
+    fn write<'a>(&'a mut self, written: Written<'a>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.works(&[Mood::Works, Mood::DoesNotOpen]).await?;
+            let mut kept = self.database.0.lock().unwrap();
+            for rotation in written.rotations {
+                // To the millisecond, as in a real one.
+                let ended_at =
+                    Timestamp::from_millisecond(rotation.ended_at.as_millisecond()).unwrap();
+                let rotation = PastRotation { ended_at, ..rotation.clone() };
+                if !kept.rotations.contains(&rotation) {
+                    kept.rotations.push(rotation);
+                }
+            }
+            kept.memories.extend(written.memories.iter().map(|(id, it)| (*id, it.clone())));
+            if let Some((_, after)) = written.schedules {
+                kept.schedules = after.clone();
+            }
+            kept.heard = Some(written.at);
+            let now = self.truth.now();
+            let mut judge = self.judge.lock().unwrap();
+            judge.stored(written.rotations, written.memories.keys().map(|id| id.0), now.wall);
+            Ok(())
+        })
+    }
+
+    fn memories<'a>(&'a mut self, servers: &'a [ServerId]) -> Answer<'a, ServerMemories> {
+        Box::pin(self.read(|kept| {
+            let wanted = |id: &ServerId| servers.is_empty() || servers.contains(id);
+            let memories = kept.memories.iter().filter(|(id, _)| wanted(id));
+            memories.map(|(id, memory)| (*id, memory.clone())).collect()
+        }))
+    }
+
+    fn last_of_each_server(&mut self, now: Timestamp) -> Answer<'_, Vec<LastOfServer>> {
+        Box::pin(self.read(move |kept| {
+            let mut servers: BTreeMap<ServerId, Vec<&PastRotation>> = BTreeMap::new();
+            for rotation in kept.rotations.iter().filter(|it| it.ended_at <= now) {
+                servers.entry(rotation.server_id).or_default().push(rotation);
+            }
+            let of_server = |(server_id, all): (ServerId, Vec<&PastRotation>)| {
+                let each = || all.iter().copied();
+                let cause = |it: &PastRotation| it.cause.map(|cause| cause.as_str());
+                let is_bad = |it: &&PastRotation| {
+                    [RotationOutcome::Failed, RotationOutcome::Blocked].contains(&it.outcome)
+                        && cause(it) != Some("shutdown")
+                };
+                let mut skips: Vec<_> = each().filter(|it| cause(it) == Some("hindered")).collect();
+                skips.sort_by_key(|it| (it.ended_at, it.tick));
+                let mut chosen: Vec<&PastRotation> = skips.into_iter().rev().take(2).collect();
+                let good =
+                    |it: &&PastRotation| ["rotated", "adopted"].contains(&it.outcome.as_str());
+                chosen.extend(last(each()));
+                chosen.extend(last(each().filter(good)));
+                chosen.extend(last(each().filter(is_bad)));
+                chosen.sort_by_key(|it| (it.ended_at, it.tick, it.outcome.as_str()));
+                chosen.dedup();
+                LastOfServer { server_id, rotations: chosen.into_iter().cloned().collect() }
+            };
+            servers.into_iter().map(of_server).collect()
+        }))
+    }
+
+    fn history<'a>(&'a mut self, filter: &'a HistoryFilter) -> Answer<'a, Vec<PastRotation>> {
+        Box::pin(self.read(|kept| {
+            let wanted = |it: &&PastRotation| filter.since.is_none_or(|since| it.ended_at >= since);
+            kept.rotations.iter().rev().filter(wanted).cloned().collect()
+        }))
+    }
+
+    fn prune(&mut self, _: Timestamp) -> Answer<'_, u64> {
+        Box::pin(self.read(|_| 0))
+    }
+
+    fn close(self: Box<Self>) -> futures_util::future::BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
