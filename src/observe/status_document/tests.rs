@@ -1,4 +1,6 @@
 use rstest::rstest;
+use std::sync::Arc;
+
 
 use super::*;
 use crate::health::Ended;
@@ -173,7 +175,7 @@ fn the_document_tells_all_that_is_known_and_is_read_as_it_was_written() {
 
 #[test]
 fn a_document_of_a_daemon_that_does_not_count_duplicate_ticks_is_read() {
-    let policy = row("web", "", &[]).server.policy;
+    let policy = Arc::clone(&row("web", "", &[]).server.policy);
     let seen = ring(vec![managed(1, NIGHT, Status::Completed)]);
     let mut json = serde_json::to_value(RingStatus::of(&seen, &policy)).unwrap();
     json.as_object_mut().unwrap().remove("duplicate_ticks").unwrap();
@@ -188,7 +190,7 @@ fn a_ring_with_more_snapshots_than_slots_has_none_free() {
 
 #[test]
 fn a_completed_snapshot_says_why_it_is_kept() {
-    let policy = row("web", "", &[]).server.policy;
+    let policy = Arc::clone(&row("web", "", &[]).server.policy);
     let seen =
         ring(vec![managed(1, NIGHT, Status::Completed), managed(2, NIGHT, Status::Completed)]);
     let kept: Vec<_> =
