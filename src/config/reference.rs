@@ -443,6 +443,25 @@ pub(crate) const NOTIFY: Section = Section {
             more: "\"These two\" are failure and recovery. A success is each rotation that goes well; a failure is told when it begins, not at each tick.",
             ..KEY
         },
+        KeyReference {
+            name: "remind",
+            form: "a span of time, 1m or more; 0s: never",
+            absent: Absent::Value("\"24h\""),
+            example: "\"24h\"",
+            text: "how often to repeat that trouble goes on",
+            more: "Only for those who have \"failure\" in `on`, and only for what they were told of.",
+            ..KEY
+        },
+        KeyReference {
+            name: "instance",
+            form: "1 to 64 characters",
+            absent: Absent::Means("the name of the host"),
+            example: "\"backup-1\"",
+            text: "what notices call this machine",
+            more: "It is in each title and document. Set it in a container, whose host name says little.",
+            off: true,
+            ..KEY
+        },
     ],
 };
 

@@ -186,6 +186,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
+        never = listeners.notices.keep_reminding() => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }
     Ok(shut_down(daemon, listeners, signals, &clock).await)

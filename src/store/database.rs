@@ -1,5 +1,7 @@
 //! The statements: one set for SQLite and PostgreSQL.
 
+use std::collections::HashMap;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -12,7 +14,7 @@ use crate::interner::Interner;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, Tick};
 use crate::report::{KnownCause, RotationOutcome};
-use crate::report::{LastOfServer, PastRotation};
+use crate::report::{LastOfServer, PastRotation, Stretch};
 use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
@@ -363,7 +365,7 @@ impl Database {
             KnownCause::Shutdown.as_str()
         );
         let mut rotations = Vec::new();
-        for condition in ["1 = 1".to_owned(), format!("outcome IN ({good})"), bad] {
+        for condition in ["1 = 1".to_owned(), format!("outcome IN ({good})"), bad.clone()] {
             let last = format!(
                 "SELECT {COLUMNS} FROM snapring_rotation
                  JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
@@ -383,6 +385,7 @@ impl Database {
             KnownCause::Hindered.as_str()
         );
         rotations.extend(self.rotations_until(skips, now).await?);
+        let stretches = self.stretches(&good, &bad, now).await?;
         rotations.sort_by(|one, other| {
             let key = |it: &PastRotation| (it.server_id, it.ended_at, it.tick, it.outcome.as_str());
             key(one).cmp(&key(other))
@@ -391,9 +394,40 @@ impl Database {
         let servers = rotations.chunk_by(|one, other| one.server_id == other.server_id);
         let of_server = |rotations: &[PastRotation]| {
             let server_id = rotations.first()?.server_id;
-            Some(LastOfServer { server_id, rotations: rotations.to_vec() })
+            let stretch = |is_token| stretches.get(&(server_id, is_token)).copied();
+            let (failed, refused) = (stretch(false), stretch(true));
+            Some(LastOfServer { server_id, rotations: rotations.to_vec(), failed, refused })
         };
         Ok(servers.filter_map(of_server).collect())
+    }
+
+    /// Since when and how often each server's rotations have ended badly since its last good one; those
+    /// that a refused token ended apart from the others.
+    async fn stretches(
+        &mut self,
+        good: &str,
+        bad: &str,
+        now: Timestamp,
+    ) -> Result<HashMap<(ServerId, bool), Stretch>, StoreError> {
+        let text = format!(
+            "SELECT server_id, CAST(CASE WHEN cause = '{}' THEN 1 ELSE 0 END AS BIGINT) AS token,
+                    MIN(ended_at), COUNT(*)
+             FROM snapring_rotation
+             LEFT JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
+                        WHERE outcome IN ({good}) AND ended_at <= $1 GROUP BY server_id) AS well
+             ON server_id = id
+             WHERE {bad} AND ended_at <= $1 AND (last IS NULL OR ended_at > last)
+             GROUP BY server_id, token",
+            KnownCause::Token.as_str()
+        );
+        let rows = self.rows(built(text).bind(now.as_millisecond())).await?;
+        let read = |row: &AnyRow| {
+            let is_token = row.try_get::<i64, _>(1)? == 1;
+            let rotations = u32::try_from(row.try_get::<i64, _>(3)?).unwrap_or(u32::MAX);
+            Ok(((server_id(row, 0)?, is_token), Stretch { since: time(row, 2)?, rotations }))
+        };
+        let read: Result<_, sqlx::Error> = rows.iter().map(read).collect();
+        read.map_err(|error| self.trouble(&error))
     }
 
     async fn rotations_until(
