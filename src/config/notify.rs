@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::document::{Parsed, Problems, Table, mistake, nearest, string};
 use crate::config::reference;
+use crate::config::secret_files::url_or_file;
 use crate::config::values::{DAY, duration};
 use crate::foreign::is_shown;
 use crate::notify::instance::MAX_NAME;
@@ -113,20 +114,16 @@ fn format_of(
 
 fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Webhook> {
     let example = || Some("write url = \"https://…\", as the service shows it".to_owned());
-    let given = match table.get("url") {
-        None => {
-            problems.error(table.span.clone(), "a [[notify]] has no `url`", "", example());
-            return Parsed::Mistaken;
-        }
-        Some(value) => {
-            problems.secrets.push(value.span());
-            string(value, "url", problems)
-        }
-    };
-    given.and_then(|text, span| match Webhook::parse(text) {
+    let given = url_or_file(table, problems);
+    if matches!(given, Parsed::Absent) {
+        problems.error(table.span.clone(), "a [[notify]] has no `url`", "", example());
+        return Parsed::Mistaken;
+    }
+    let what = if table.get("url").is_some() { "`url`" } else { "the address in the file" };
+    given.and_then(|text, span| match Webhook::parse(&text) {
         Ok(webhook) => Some(webhook),
         Err(why) => {
-            problems.error(span, format!("`url` {why}"), "", example());
+            problems.error(span, format!("{what} {why}"), "", example());
             None
         }
     })

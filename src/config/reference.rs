@@ -379,6 +379,16 @@ pub(crate) const STORE: Section = Section {
                belongs to one configuration. A new address takes effect with the next start.",
         off: true,
         ..KEY
+    }, KeyReference {
+        name: "url_file",
+        form: "the whole path of a file",
+        absent: Absent::Means("`url` says it"),
+        example: "\"/etc/snapring/store.url\"",
+        text: "instead of `url`: a file that holds the address and nothing else",
+        more: "For an address with a password, in a file that only root can read: the packaged service gets a \
+               copy. One of the two may be set.",
+        off: true,
+        ..KEY
     }],
 };
 
@@ -418,10 +428,22 @@ pub(crate) const NOTIFY: Section = Section {
         KeyReference {
             name: "url",
             form: "an https or http address",
+            absent: Absent::Means("`url_file` says it"),
             example: "\"https://hooks.example/snapring\"",
             text: "where to POST",
             more: "A secret: whoever has it can write there. snapring shows no more of it than the \
                    host, but who may read the configuration has it.",
+            ..KEY
+        },
+        KeyReference {
+            name: "url_file",
+            form: "the whole path of a file",
+            absent: Absent::Means("`url` says it"),
+            example: "\"/etc/snapring/hook.url\"",
+            text: "instead of `url`: a file that holds the address and nothing else",
+            more: "In a file that only root can read: the packaged service gets a copy at each start and each \
+                   reload. One of the two must be set.",
+            off: true,
             ..KEY
         },
         KeyReference {

@@ -10,7 +10,7 @@ pub(crate) const MAX_NAME: usize = 64;
 
 /// A machine's name; empty if it has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance(Arc<str>);
+pub(crate) struct Instance(Arc<str>);
 
 impl Instance {
     /// The configured name, else the kernel's.
