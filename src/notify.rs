@@ -14,7 +14,7 @@ mod reminders;
 pub(crate) mod transitions;
 pub(crate) mod webhook;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -206,6 +206,21 @@ impl Notices {
                 None => self.target(settings),
             };
             inner.targets.push(target);
+        }
+    }
+
+    /// Reminds of what failed before and after a single run, if a reminder fell due since the run before it.
+    /// `before`: when each subject was last looked at; nobody is reminded of one that this run did not look at.
+    pub(crate) fn remind_since(&self, before: &BTreeMap<Option<ServerId>, Timestamp>) {
+        let (inner, now) = (self.inner(), self.clock.now().wall);
+        for (of, since) in inner.states.ongoing() {
+            let (Some(since), Some(before)) = (since, before.get(&of)) else { continue };
+            let Some(reminder) = inner.states.reminder(of, now) else { continue };
+            for target in inner.targets.iter().filter(|it| it.is_reminded()) {
+                if reminders::fell_due(target.settings.remind, since, *before, now) {
+                    target.queue(reminder.clone());
+                }
+            }
         }
     }
 

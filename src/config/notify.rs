@@ -8,11 +8,11 @@ use crate::config::reference;
 use crate::config::secret_files::url_or_file;
 use crate::config::values::{DAY, duration};
 use crate::foreign::is_shown;
-use crate::notify::instance::MAX_NAME;
-use crate::notify::{NotifySettings, REMIND};
 use crate::notify::format::Format;
+use crate::notify::instance::MAX_NAME;
 use crate::notify::transitions::NoticeKind;
 use crate::notify::webhook::Webhook;
+use crate::notify::{NotifySettings, REMIND};
 
 /// What a target may be told of.
 const EVENTS: [NoticeKind; 3] = [NoticeKind::Failure, NoticeKind::Recovery, NoticeKind::Success];
@@ -150,7 +150,8 @@ fn instance(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Option<Str
             && name.chars().count() <= MAX_NAME
             && name.chars().all(is_shown);
         if !is_fine {
-            let message = format!("`instance` must be 1 to {MAX_NAME} characters that can be shown");
+            let message =
+                format!("`instance` must be 1 to {MAX_NAME} characters that can be shown");
             let hint = "a short name of this machine, like \"backup-1\"; without one it is the \
                         host's";
             problems.error(span, message, "", Some(hint.to_owned()));

@@ -366,30 +366,33 @@ pub(crate) const HTTP: Section = Section {
 pub(crate) const STORE: Section = Section {
     header: "[store]",
     text: "Where the history of rotations is kept, for 90 days. Losing it loses no safety.",
-    keys: &[KeyReference {
-        name: "url",
-        form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
-        absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
-        example: "\"sqlite:///var/lib/snapring/snapring.db\"",
-        text: "a file that only snapring writes, or a PostgreSQL database",
-        more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
+    keys: &[
+        KeyReference {
+            name: "url",
+            form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
+            absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
+            example: "\"sqlite:///var/lib/snapring/snapring.db\"",
+            text: "a file that only snapring writes, or a PostgreSQL database",
+            more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
                password may also come from $PGPASSWORD or ~/.pgpass, as for psql. A server on \
                another machine must use TLS with a certificate that this machine trusts, unless \
                the address has an `sslmode` (`?sslmode=require`). One database \
                belongs to one configuration. A new address takes effect with the next start.",
-        off: true,
-        ..KEY
-    }, KeyReference {
-        name: "url_file",
-        form: "the whole path of a file",
-        absent: Absent::Means("`url` says it"),
-        example: "\"/etc/snapring/store.url\"",
-        text: "instead of `url`: a file that holds the address and nothing else",
-        more: "For an address with a password, in a file that only root can read: the packaged service gets a \
+            off: true,
+            ..KEY
+        },
+        KeyReference {
+            name: "url_file",
+            form: "the whole path of a file",
+            absent: Absent::Means("`url` says it"),
+            example: "\"/etc/snapring/store.url\"",
+            text: "instead of `url`: a file that holds the address and nothing else",
+            more: "For an address with a password, in a file that only root can read: the packaged service gets a \
                copy. One of the two may be set.",
-        off: true,
-        ..KEY
-    }],
+            off: true,
+            ..KEY
+        },
+    ],
 };
 
 /// `[log]`.

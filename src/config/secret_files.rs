@@ -141,8 +141,7 @@ impl SecretsInFiles {
         let store = root.get("store").and_then(|it| it.get_ref().as_table()).is_some_and(has_file);
         let notify = root.get("notify").and_then(|it| it.get_ref().as_array());
         let tables = notify.into_iter().flat_map(|items| items.iter());
-        let webhooks =
-            tables.filter(|it| it.get_ref().as_table().is_some_and(has_file)).count();
+        let webhooks = tables.filter(|it| it.get_ref().as_table().is_some_and(has_file)).count();
         Self { webhooks, store }
     }
 }

@@ -112,6 +112,13 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let client = connect(&settings.api)?;
     let account = settings.api.base_url.as_str();
     let exclusion = Exclusion::of_this_machine(account, "run", &clock, variable)?;
+    // Until the end of the process: `rotate` leaves notices to a daemon that runs.
+    let _presence = exclusion.daemon_is_here().inspect_err(|problem| {
+        tracing::warn!(
+            event = "lock",
+            "commands cannot see that this daemon runs, so `rotate` may tell what it tells too: {problem}"
+        );
+    });
     let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
     let (first_loaded, known, memories) = tokio::join!(
         store.begin(&settings.servers),

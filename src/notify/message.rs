@@ -105,9 +105,7 @@ impl Bundle {
         };
         let others = self.failing.servers;
         match self.event {
-            NoticeKind::Failure | NoticeKind::Reminder
-                if self.notices.len() == 1 && others > 1 =>
-            {
+            NoticeKind::Failure | NoticeKind::Reminder if self.notices.len() == 1 && others > 1 => {
                 let _ = write!(text, " In all {others} servers fail now.");
             }
             NoticeKind::Recovery if others > 0 => {
@@ -165,12 +163,9 @@ pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec
     rounds.push(round);
     let mut bundles = Vec::new();
     for mut round in rounds {
-        for event in [
-            NoticeKind::Failure,
-            NoticeKind::Reminder,
-            NoticeKind::Recovery,
-            NoticeKind::Success,
-        ] {
+        for event in
+            [NoticeKind::Failure, NoticeKind::Reminder, NoticeKind::Recovery, NoticeKind::Success]
+        {
             let (notices, others) = round.into_iter().partition(|it| it.event == event);
             round = others;
             let notices: Vec<Notice> = notices;

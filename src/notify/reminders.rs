@@ -16,6 +16,22 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// apart, and are one message.
 const TOGETHER: u32 = 24;
 
+/// Whether a reminder fell due between two looks at trouble that lasts since then. A run that a timer starts each
+/// day may come a little early, so what is nearly due is due.
+pub(super) fn fell_due(
+    every: Duration,
+    since: Timestamp,
+    before: Timestamp,
+    now: Timestamp,
+) -> bool {
+    let early = (every / TOGETHER).as_millis();
+    let count = |at: Timestamp| {
+        let lasted = Duration::try_from(at.duration_since(since)).unwrap_or_default();
+        (lasted.as_millis() + early).checked_div(every.as_millis()).unwrap_or(0)
+    };
+    count(now) > count(before)
+}
+
 /// What a target was told of, and when. `None` stands for the account. Clones share it. Times are uptimes: a
 /// clock that is set neither hurries nor delays a reminder.
 #[derive(Debug, Clone, Default)]
@@ -88,5 +104,25 @@ impl Reminders {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<ServerId>, Told>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::tests::at;
+
+    #[test]
+    fn a_run_each_night_reminds_each_night_though_it_is_a_minute_early_or_late() {
+        let day = Duration::from_secs(24 * 3600);
+        let nights: Vec<Timestamp> = [0, 1439, 2882, 4318, 5760].into_iter().map(at).collect();
+        for pair in nights.windows(2) {
+            assert!(fell_due(day, nights[0], pair[0], pair[1]), "{pair:?}");
+        }
+        // By hand in between: once a day all the same.
+        assert!(!fell_due(day, at(0), at(1440), at(1500)));
+        assert!(!fell_due(day, at(0), at(1500), at(2500)));
+        assert!(fell_due(day, at(0), at(2500), at(2880)));
+        assert!(!fell_due(Duration::ZERO, at(0), at(0), at(9999)), "never");
     }
 }

@@ -371,8 +371,10 @@ async fn a_body_that_says_no_is_not_delivered_whatever_the_status_says() {
     assert_eq!(stage.services.seen("one.example").len(), 2, "what may pass is tried again");
     assert_eq!(
         stage.told(),
-        ["ERROR rejected could not tell https://one.example (200: {\"ok\":false,\"msg\":\"Monitor not \
-             found\"}; it will not pass): snapring: web failed"]
+        [
+            "ERROR rejected could not tell https://one.example (200: {\"ok\":false,\"msg\":\"Monitor not \
+             found\"}; it will not pass): snapring: web failed"
+        ]
     );
     stage.ended(WEB, Failed);
     stage.pass(60).await;
@@ -488,7 +490,12 @@ const HOUR: u64 = 3600;
 
 /// The second half of each line that a host got: what is said, without when.
 fn said(stage: &Stage, host: &str) -> Vec<String> {
-    stage.services.seen(host).iter().map(|it| it.split_once(" /key ").unwrap().1.to_owned()).collect()
+    stage
+        .services
+        .seen(host)
+        .iter()
+        .map(|it| it.split_once(" /key ").unwrap().1.to_owned())
+        .collect()
 }
 
 /// Lets hours pass while reminders are watched, as in the daemon.
@@ -553,6 +560,33 @@ async fn a_reminder_is_for_those_who_were_told_and_is_tried_again_within_the_hou
     let seen = said(&stage, "day.example");
     assert_eq!(seen.len(), 1 + 8 + 1, "{seen:?}");
     assert_eq!(seen.last().unwrap(), "web still fails");
+}
+
+/// A timer's run: what it looked at and still fails is told again a day after the beginning, if that has passed
+/// since the run before.
+#[tokio::test(start_paused = true)]
+async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
+    for (hours, ran, reminded) in [(23_i64, 23, true), (30, 5, false), (47, 23, true)] {
+        let clock = Clock::simulated(at(0));
+        let before = at(-60 * ran);
+        let past = PastRotation::of(&ended(WEB, Failed), before);
+        let stretch = Stretch { since: at(-60 * hours), rotations: 2 };
+        let web =
+            LastOfServer { failed: Some(stretch), ..LastOfServer::of(WEB, vec![past.clone()]) };
+        let db = LastOfServer { failed: Some(stretch), ..LastOfServer::of(DB, vec![past]) };
+        let services = Services::new(&clock, &[]);
+        let Settings { notify, servers, .. } =
+            settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
+        let post = Arc::clone(&services) as Arc<dyn Post>;
+        let notices =
+            Notices::start(&notify, &servers, [web, db], clock.clone(), post, Counts::default());
+        notices.on_report(&ended(WEB, Failed), clock.now().wall);
+        notices.remind_since(&BTreeMap::from([(Some(WEB), before)]));
+        notices.end().await;
+        let expected = if reminded { vec!["0 /key web still fails"] } else { Vec::new() };
+        assert_eq!(services.seen("day.example"), expected, "{hours}");
+        assert_eq!(services.seen("never.example"), Vec::<String>::new());
+    }
 }
 
 /// What has lasted for 30 hours was told by the process before, and is told again 18 hours later: neither at

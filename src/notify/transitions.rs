@@ -268,8 +268,7 @@ impl States {
         let evidence = Evidence::of(report.outcome, report.known_cause);
         let reason = || report.reason.clone().unwrap_or_else(|| report.words());
         let rotation = Some((report.tick, report.outcome));
-        let ongoing =
-            |since, subject| Ongoing { since, subject, rotation, words: reason() };
+        let ongoing = |since, subject| Ongoing { since, subject, rotation, words: reason() };
         if evidence == Evidence::TokenRefused {
             let failed = self.account.as_ref().map_or(0, |it| it.since.failed);
             let since = FailingSince {

@@ -176,14 +176,12 @@ async fn a_start_finds_since_when_and_how_often_rotations_have_failed() {
         'r' => report(1, RotationOutcome::Rotated),
         'f' => report(1, RotationOutcome::Failed),
         'b' => report(1, RotationOutcome::Blocked),
-        't' => Report {
-            known_cause: Some(KnownCause::Token),
-            ..report(1, RotationOutcome::Failed)
-        },
-        'x' => Report {
-            known_cause: Some(KnownCause::Shutdown),
-            ..report(1, RotationOutcome::Failed)
-        },
+        't' => {
+            Report { known_cause: Some(KnownCause::Token), ..report(1, RotationOutcome::Failed) }
+        }
+        'x' => {
+            Report { known_cause: Some(KnownCause::Shutdown), ..report(1, RotationOutcome::Failed) }
+        }
         _ => report(1, RotationOutcome::Skipped),
     };
     let other = report;
@@ -211,7 +209,8 @@ async fn a_start_finds_since_when_and_how_often_rotations_have_failed() {
             let last = all.iter().find(|it| it.server_id == ServerId(1)).unwrap();
             assert_eq!((last.failed, last.refused), (failed, refused), "{story}");
             let trouble = RotationHistory::known(last);
-            let expected = failed.map_or(0, |it| it.rotations) + refused.map_or(0, |it| it.rotations);
+            let expected =
+                failed.map_or(0, |it| it.rotations) + refused.map_or(0, |it| it.rotations);
             assert_eq!(trouble.trouble().map_or(0, |it| it.rotations), expected, "{story}");
             store.close(LONG).await;
         }

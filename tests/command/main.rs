@@ -23,4 +23,5 @@ mod one_shot;
 mod second_signal;
 mod service;
 mod status;
+mod timer;
 mod wake;

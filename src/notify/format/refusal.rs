@@ -56,7 +56,13 @@ fn class_of(reason: &str) -> Outcome {
     if names(&["ratelimit", "rate_limit", "rate limit", "too many", "too_many", "throttl"]) {
         Outcome::Throttled
     } else if names(&[
-        "internal", "unavailable", "temporar", "timeout", "timed out", "try again", "fatal_error",
+        "internal",
+        "unavailable",
+        "temporar",
+        "timeout",
+        "timed out",
+        "try again",
+        "fatal_error",
         "overload",
     ]) {
         Outcome::ServerError

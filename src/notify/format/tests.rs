@@ -83,7 +83,8 @@ fn the_page_shows_what_goes_out(
 /// A field that the page does not describe is one that nobody may rely on.
 #[test]
 fn the_page_describes_every_field_of_the_document() {
-    let document: serde_json::Value = serde_json::from_str(&document(&recovery(), &here())).unwrap();
+    let document: serde_json::Value =
+        serde_json::from_str(&document(&recovery(), &here())).unwrap();
     let fields = document.as_object().unwrap().keys();
     let entry = document["subjects"][0].as_object().unwrap().keys();
     let known = fields.len() + entry.len();
@@ -108,7 +109,8 @@ fn a_document_lists_a_hundred_and_counts_the_rest() {
 fn slack_is_given_nothing_that_it_takes_for_its_own() {
     let report = because(failed(), "<!channel> & <https://x.example|y>");
     let [bundle] = told(&[report]).try_into().unwrap();
-    let message = Format::Slack.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle, &here());
+    let message =
+        Format::Slack.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle, &here());
     let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
     let text = body["text"].as_str().unwrap();
     assert!(text.contains("&lt;!channel&gt; &amp; &lt;https://x.example|y&gt;"), "{text}");
@@ -120,7 +122,8 @@ fn a_title_is_one_line_whatever_a_server_is_called() {
     let mut report = failed();
     report.server = "web\r\nPriority: max".to_owned();
     let [bundle] = told(&[report]).try_into().unwrap();
-    let message = Format::Ntfy.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle, &here());
+    let message =
+        Format::Ntfy.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle, &here());
     let title = &message.headers.iter().find(|(name, _)| *name == "Title").unwrap().1;
     assert_eq!(title, "snapring on backup-1: web  Priority: max failed");
 }

@@ -105,7 +105,8 @@ fn a_restart_knows_since_when_servers_and_the_token_are_in_trouble() {
 #[test]
 fn a_reminder_has_the_last_reason_and_all_failed_rotations() {
     let mut states = States::new([WEB], []);
-    let failed = |reason| crate::notify::tests::because(ended(WEB, RotationOutcome::Failed), reason);
+    let failed =
+        |reason| crate::notify::tests::because(ended(WEB, RotationOutcome::Failed), reason);
     states.take(&failed("one"), at(1));
     states.take(&failed("two"), at(2));
     let reminder = states.reminder(Some(WEB), at(3)).unwrap();
