@@ -6,6 +6,7 @@ use std::future::pending;
 use super::*;
 use crate::config;
 use crate::config::types::Settings;
+use crate::health::{Age, RotationHistory};
 use crate::naming::Tick;
 use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
@@ -525,6 +526,26 @@ async fn trouble_that_goes_on_is_repeated_by_the_clock_until_it_is_over() {
     assert_eq!(said(&stage, "hour.example").len(), hourly.len() + 1, "nothing after the recovery");
     let event = &stage.notes.of("notice")[4].1["notice"];
     assert_eq!(event, "reminder");
+}
+
+/// No rotation of it ends at all.
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_last_success_is_too_old_is_repeated_too() {
+    let stage = Stage::new(&to("day.example", ""), &[]);
+    let server = settings("").servers.remove(0);
+    let since = Some(at(-10 * 24 * 60));
+    let age = Age { server: &server, success: None, since, is_under_way: false };
+    let health = RotationHistory::default().health(&age, at(0));
+    for _ in 0..3 {
+        stage.notices.on_stale(&server, health.trouble().unwrap(), stage.clock.now().wall);
+        stage.pass(60).await;
+    }
+    watched(&stage, 25 * HOUR).await;
+    let name = "server-101";
+    assert_eq!(
+        said(&stage, "day.example"),
+        [format!("{name} has had no success for too long"), format!("{name} still has no success")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
