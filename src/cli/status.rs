@@ -197,7 +197,10 @@ async fn without_daemon(
 ) -> Result<Gathered, CommandError> {
     let within = if is_check { STORE_WITHIN } else { PATIENCE };
     let statuses = remembered(setup, within, &mut unanswered).await;
-    let is_known = |server: &Server| is_check && statuses.of(server.id).last_success().is_some();
+    // Nothing is expected of a disabled one.
+    let is_known = |server: &Server| {
+        is_check && (!server.enabled || statuses.of(server.id).last_success().is_some())
+    };
     let (known, asked): (Vec<_>, Vec<_>) =
         servers.iter().cloned().partition(|server| is_known(server));
     let rings = match (asked.is_empty(), is_check) {

@@ -107,9 +107,25 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
+
+    proptest! {
+        /// Whatever a service answers is read without a fault, and only a document can say no to snapring's own.
+        #[test]
+        fn any_body_is_read(body in any::<String>(), rest in "[{}\\[\\]\",:a-z0-9]{0,200}") {
+            let is_document = body.trim().starts_with('{');
+            prop_assert!(is_document || in_body(&body, Format::Json).is_none());
+            for format in Format::ALL {
+                let _ = in_body(&format!("{{\"ok\":{rest}"), format);
+            }
+            let torn = format!("{{\"ok\":false,{rest}");
+            let says_ok_later = rest.contains("ok");
+            prop_assert!(says_ok_later || in_body(&torn, Format::Json).is_some(), "{}", torn);
+        }
+    }
 
     #[rstest]
     #[case(Format::Slack, "ok", None)]
