@@ -9,6 +9,7 @@ mod notify;
 pub(crate) mod problem;
 pub(crate) mod reference;
 mod regions;
+mod secret_files;
 mod sections;
 mod servers;
 mod store;
@@ -16,15 +17,18 @@ pub mod types;
 mod values;
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::document::{Problems, TomlDocument};
 pub use crate::config::problem::{ConfigError, Problem};
 use crate::config::problem::{Severity, SourceText};
+use crate::config::secret_files::SecretFiles;
 use crate::config::types::Settings;
+use crate::handed_over;
 use crate::paths;
 use crate::regular_file;
 use crate::server::Server;
@@ -56,23 +60,31 @@ pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
 /// # Errors
 /// Every mistake in it, or why it cannot be read.
 pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
-    parse_file(path, &read_text(path)?)
+    parse_file(path, read_files(path)?)
 }
 
-/// Reads a file, for [`parse_file`].
+/// A configuration as it is on the disk: its text, and the files with secrets that it names.
+pub(crate) struct Files {
+    text: String,
+    secrets: SecretFiles,
+}
+
+/// Reads a file and those that it names, for [`parse_file`].
 ///
 /// # Errors
 /// Why it cannot be read.
-pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    text(&path.display().to_string(), path)
+pub(crate) fn read_files(path: &Path) -> Result<Files, ConfigError> {
+    let text = text(&path.display().to_string(), path)?;
+    let secrets = SecretFiles::named_in(&text, |name| std::env::var_os(name));
+    Ok(Files { text, secrets })
 }
 
-/// Checks the text of a file.
+/// Checks a configuration.
 ///
 /// # Errors
 /// Every mistake in it.
-pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Loaded, ConfigError> {
-    parse(&path.display().to_string(), text)
+pub(crate) fn parse_file(path: &Path, files: Files) -> Result<Loaded, ConfigError> {
+    parse_with(&path.display().to_string(), &files.text, files.secrets)
 }
 
 /// Where a file has its daemon listen, however bad the rest of it is: a daemon that runs goes on
@@ -88,10 +100,19 @@ fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
     let unreadable = |reason: &str, hint: Option<&str>| {
         ConfigError::whole_file(name, &format!("the configuration cannot be read: {reason}"), hint)
     };
-    let bytes = regular_file::read(path, MAX_BYTES).map_err(|error| {
-        let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let hint = "name it with --config FILE or $SNAPRING_CONFIG";
-        unreadable(&error.to_string(), missing.then_some(hint))
+    let variable = |name: &str| std::env::var_os(name);
+    let opened = handed_over::open(path, variable);
+    let bytes = opened.and_then(|(file, _)| regular_file::read_opened(file, MAX_BYTES));
+    let bytes = bytes.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            let hint = "name it with --config FILE or $SNAPRING_CONFIG";
+            unreadable(&error.to_string(), Some(hint))
+        }
+        ErrorKind::PermissionDenied if is_roots_alone(path) => {
+            let hint = "run this command as root, for example with sudo";
+            unreadable("it may hold secrets, so only root can read it", Some(hint))
+        }
+        _ => unreadable(&error.to_string(), None),
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
@@ -100,12 +121,21 @@ fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Checks a text that came from the file of this name.
+/// Whether a file is root's and nobody else can read it, as the package installs it.
+fn is_roots_alone(path: &Path) -> bool {
+    path.metadata().is_ok_and(|it| it.uid() == 0 && it.mode() & 0o077 == 0)
+}
+
+/// Checks a text that came from the file of this name. Files that it names are not there.
 ///
 /// # Errors
 /// Every mistake in it.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
-    let mut problems = Problems::default();
+    parse_with(name, text, SecretFiles::default())
+}
+
+fn parse_with(name: &str, text: &str, files: SecretFiles) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::with(files);
     let document = TomlDocument::parse(text, &mut problems);
     let read = sections::read(&document, &mut problems);
     let read = read.map(|(settings, span)| (apart(settings), span));
@@ -163,8 +193,10 @@ pub fn token_file_problem(loaded: &Loaded, unusable: Option<&str>) -> Option<Pro
 #[must_use]
 pub fn secrets_warning(path: &Path, loaded: &Loaded) -> Option<Problem> {
     let Settings { notify, store, .. } = &loaded.settings;
+    let in_files = &loaded.settings.secrets_in_files;
     let password = matches!(store, Some(Place::Server(address)) if address.has_password());
-    let secrets = match (notify.is_empty(), password) {
+    let password = password && !in_files.store;
+    let secrets = match (notify.len() <= in_files.webhooks, password) {
         (true, false) => return None,
         (false, false) => "addresses of webhooks",
         (true, true) => "the password of a database",
@@ -176,8 +208,8 @@ pub fn secrets_warning(path: &Path, loaded: &Loaded) -> Option<Problem> {
     }
     let message = format!("others can read this file, and it holds secrets: {secrets}");
     let hint = format!(
-        "chmod 600 {}; if snapring runs as a service, hand it the file as a credential first \
-         (\"Secrets in the configuration\" in SECURITY.md)",
+        "chmod 600 {}; the packaged service gets a copy of it (\"Secrets in the configuration\" in \
+         SECURITY.md)",
         path.display()
     );
     let severity = Severity::Warning;

@@ -15,7 +15,7 @@
 //! - [`provider`]: the VPS.org API
 //! - [`telemetry`]: where events go
 //! - [`status`]: what is known of each server
-//! - [`clock`], [`backoff`], [`paths`], [`regular_file`], [`readable`], [`interner`]: what all of them
+//! - [`clock`], [`backoff`], [`paths`], [`regular_file`], [`handed_over`], [`readable`], [`interner`]: what all of them
 //!   share
 
 pub use snapring_core::{
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+mod handed_over;
 mod interner;
 pub mod notify;
 pub mod observe;

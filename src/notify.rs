@@ -8,11 +8,14 @@
 pub(crate) mod delivery;
 pub(crate) mod format;
 pub mod http;
+pub(crate) mod instance;
 pub(crate) mod message;
+mod reminders;
 pub(crate) mod transitions;
 pub(crate) mod webhook;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +32,8 @@ use crate::naming::ServerId;
 use crate::notify::delivery::Delivery;
 use crate::notify::format::Format;
 use crate::notify::http::Post;
+use crate::notify::instance::Instance;
+use crate::notify::reminders::Reminders;
 use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};
 use crate::notify::webhook::Webhook;
 use crate::report::{LastOfServer, Report};
@@ -44,10 +49,20 @@ pub struct NotifySettings {
     pub on: Vec<NoticeKind>,
     /// In which form.
     pub format: Format,
+    /// How often it is reminded of trouble that goes on; zero: never.
+    pub remind: Duration,
+    /// How notices call this machine; `None`: as the kernel does.
+    pub instance: Option<String>,
 }
+
+/// How often a target is reminded, unless it says otherwise.
+pub(crate) const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// How many notices may wait for one target while it takes none.
 const QUEUE: usize = 4096;
+
+/// How often it is looked whether a reminder is due.
+const REMIND_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long what is queued may take when snapring ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -80,6 +95,7 @@ struct Target {
     queue: mpsc::Sender<Notice>,
     lost: Arc<AtomicU64>,
     untold: Untold,
+    reminders: Reminders,
 }
 
 /// Of whose failure a target could not be told; `None` stands for the account. Clones share it.
@@ -122,7 +138,40 @@ impl Notices {
             stop: CancellationToken::new(),
         };
         notices.reload(targets, servers);
+        notices.expect_reminders();
         notices
+    }
+
+    /// What failed before this process began was told by an earlier one.
+    fn expect_reminders(&self) {
+        let (inner, now) = (self.inner(), self.clock.now());
+        for target in inner.targets.iter().filter(|it| it.is_reminded()) {
+            for (of, since) in inner.states.ongoing() {
+                target.reminders.told_before(of, since, target.settings.remind, now);
+            }
+        }
+    }
+
+    /// Reminds each target of what it was told of and what goes on, where it is time to. Never waits.
+    pub(crate) fn remind(&self) {
+        let (inner, now) = (self.inner(), self.clock.now());
+        for target in inner.targets.iter().filter(|it| it.is_reminded()) {
+            for of in target.reminders.take_due(target.settings.remind, now.uptime) {
+                match inner.states.reminder(of, now.wall) {
+                    Some(reminder) => target.queue(reminder),
+                    None => target.reminders.over(of),
+                }
+            }
+        }
+    }
+
+    /// Reminds targets for as long as it is polled. By the clock, not by reports: a server that waits, or has
+    /// no ticks any more, sends none.
+    pub(crate) async fn keep_reminding(&self) -> Infallible {
+        loop {
+            self.clock.sleep(REMIND_LOOK_EVERY).await;
+            self.remind();
+        }
     }
 
     /// A rotation has ended, at this time. Never waits.
@@ -148,13 +197,30 @@ impl Notices {
         let mut before = std::mem::take(&mut inner.targets);
         for settings in targets {
             let same = |it: &Target| {
-                it.settings.url == settings.url && it.settings.format == settings.format
+                it.settings.url == settings.url
+                    && it.settings.format == settings.format
+                    && it.settings.instance == settings.instance
             };
             let target = match before.iter().position(same) {
                 Some(at) => Target { settings: settings.clone(), ..before.swap_remove(at) },
                 None => self.target(settings),
             };
             inner.targets.push(target);
+        }
+    }
+
+    /// Reminds of what failed before and after a single run, if a reminder fell due since the run before it.
+    /// `before`: when each subject was last looked at; nobody is reminded of one that this run did not look at.
+    pub(crate) fn remind_since(&self, before: &BTreeMap<Option<ServerId>, Timestamp>) {
+        let (inner, now) = (self.inner(), self.clock.now().wall);
+        for (of, since) in inner.states.ongoing() {
+            let (Some(since), Some(before)) = (since, before.get(&of)) else { continue };
+            let Some(reminder) = inner.states.reminder(of, now) else { continue };
+            for target in inner.targets.iter().filter(|it| it.is_reminded()) {
+                if reminders::fell_due(target.settings.remind, since, *before, now) {
+                    target.queue(reminder.clone());
+                }
+            }
         }
     }
 
@@ -172,20 +238,22 @@ impl Notices {
     fn target(&self, settings: &NotifySettings) -> Target {
         let (sender, queue) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
-        let untold = Untold::default();
+        let (untold, reminders) = (Untold::default(), Reminders::default());
         let delivery = Delivery {
             to: settings.url.clone(),
             format: settings.format,
+            instance: Instance::of(settings.instance.as_deref()),
             post: Arc::clone(&self.post),
             clock: self.clock.clone(),
             counts: self.counts.clone(),
             queue,
             lost: Arc::clone(&lost),
             untold: untold.clone(),
+            reminders: reminders.clone(),
             stop: self.stop.clone(),
         };
         self.deliveries.spawn(delivery.run());
-        Target { settings: settings.clone(), queue: sender, lost, untold }
+        Target { settings: settings.clone(), queue: sender, lost, untold, reminders }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -199,11 +267,23 @@ fn watched(servers: &[Arc<Server>]) -> impl Iterator<Item = ServerId> {
 }
 
 impl Target {
+    /// Whether it wants to be reminded.
+    fn is_reminded(&self) -> bool {
+        !self.settings.remind.is_zero() && self.settings.on.contains(&NoticeKind::Failure)
+    }
+
     fn tell(&self, notice: &Notice) {
+        if matches!(notice.event, NoticeKind::Recovery | NoticeKind::Success) {
+            self.reminders.over(notice.subject.server());
+        }
         let Some(notice) = wanted(&self.settings, notice) else { return };
         if notice.goes_on && !self.untold.remove(&notice) {
             return;
         }
+        self.queue(notice);
+    }
+
+    fn queue(&self, notice: Notice) {
         match self.queue.try_send(notice) {
             Ok(()) => {}
             // Reported by the delivery task, once it is free.

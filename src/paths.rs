@@ -6,6 +6,9 @@ use std::path::PathBuf;
 /// The configuration, unless another file is named.
 pub(crate) const CONFIGURATION: &str = "/etc/snapring/config.toml";
 
+/// Where the package has it, and whatever it names.
+pub(crate) const CONFIGURATION_DIRECTORY: &str = "/etc/snapring";
+
 /// The state directory of the service, as systemd creates it.
 pub(crate) const SERVICE_DIRECTORY: &str = "/var/lib/snapring";
 

@@ -27,8 +27,16 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it is anything else, is larger, or cannot be read.
 pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_opened(open(path)?, max_bytes)
+}
+
+/// The same of one that [`open`] has opened.
+///
+/// # Errors
+/// When it is larger, or cannot be read.
+pub(crate) fn read_opened(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         let reason = match max_bytes >> 20 {
             0 => format!("it is larger than {max_bytes} bytes"),

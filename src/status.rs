@@ -290,10 +290,14 @@ impl Statuses {
     #[must_use]
     pub fn known<'a>(last: impl IntoIterator<Item = &'a LastOfServer>) -> Self {
         let statuses = Self::default();
-        for LastOfServer { server_id, rotations } in last {
-            for past in rotations {
-                statuses.remember(*server_id, &past.into());
-            }
+        for known in last {
+            let last = known.rotations.last().map(Ended::from);
+            let status = ServerStatus {
+                history: RotationHistory::known(known),
+                last,
+                ..ServerStatus::default()
+            };
+            statuses.lock().insert(known.server_id, Box::new(status));
         }
         statuses
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules of `src/`, top first. Each may import those below it, and `snapring_core`.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "cli",
     "observe",
     "daemon",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 17] = [
     "status",
     "clock",
     "backoff",
+    "handed_over",
     "paths",
     "regular_file",
     "readable",

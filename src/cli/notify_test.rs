@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::notify::NotifySettings;
 use crate::notify::delivery::attempt;
 use crate::notify::http::HttpPost;
+use crate::notify::instance::Instance;
 use crate::notify::message::Bundle;
 
 /// Send each `[[notify]]` of the configuration a test notice, now, and show what it answered.
@@ -64,7 +65,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 }
 
 async fn test(post: &HttpPost, clock: &Clock, target: &NotifySettings) -> Row {
-    let message = target.format.message(&target.url, &Bundle::test(clock.now().wall));
+    let instance = Instance::of(target.instance.as_deref());
+    let message = target.format.message(&target.url, &Bundle::test(clock.now().wall), &instance);
     let tried = attempt(post, clock, target.format, &target.url, &message).await;
     Row {
         to: target.url.to_string(),

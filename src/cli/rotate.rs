@@ -1,10 +1,13 @@
 //! `snapring rotate`
 
+mod tell;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinHandle, JoinSet};
 
@@ -33,6 +36,10 @@ const AT_ONCE: usize = 1000;
 /// If another snapring process works on a server, the command waits for it, at most for an hour.
 /// Ends with 1 unless every one of them has its new snapshot. It comes into the history of the
 /// daemon's store, and the daemon learns of it there within seconds.
+///
+/// Failures and recoveries are told to each `[[notify]]` at the end, by the rules of the daemon: once when trouble
+/// begins, again after `remind`, once when it is over. While a daemon runs, that is left to it. Also ends with 1 if a
+/// notice could not be delivered.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").args(["servers", "all"]).required(true)))]
 pub(super) struct Arguments {
@@ -45,6 +52,12 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Send notices although a person runs this at a terminal
+    #[arg(long, conflicts_with = "no_notify")]
+    notify: bool,
+    /// Send no notices, though no terminal is there
+    #[arg(long)]
+    no_notify: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -61,6 +74,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let stop = StopSignals::listen()?;
     let mut context = setup.context("rotate", stop.asked.clone())?;
+    let notices = tell::Run::begin(&setup, arguments.wish(), &context.exclusion).await;
     let recorder = Recorder::begin(&setup);
     context.memories = recorder.memories(&setup);
     // Only for the messages: each rotation draws its tick.
@@ -81,14 +95,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let mut reports = Vec::new();
     let mut take = |report: Report| {
-        recorder.record(&report);
-        reports.push(report);
+        let ended = recorder.record(&report);
+        reports.push((report, ended));
     };
     if stop.unless_at_once(join(&mut rotations, &under_way, tick, &mut take)).await.is_err() {
         rotations.abort_all();
         join(&mut rotations, &under_way, tick, &mut take).await;
     }
-    recorder.end().await;
+    let is_recorded = recorder.end().await;
+    let is_told = notices.tell(&setup, &reports, is_recorded).await;
+    let mut reports: Vec<Report> = reports.into_iter().map(|(report, _)| report).collect();
     reports.sort_by(|one, other| one.server.cmp(&other.server));
     if arguments.json {
         console::print_json(&reports)?;
@@ -97,7 +113,17 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());
-    Ok(if good { Exit::Well } else { Exit::Trouble })
+    Ok(if good && is_told { Exit::Well } else { Exit::Trouble })
+}
+
+impl Arguments {
+    fn wish(&self) -> tell::Wish {
+        match (self.notify, self.no_notify) {
+            (true, _) => tell::Wish::Yes,
+            (_, true) => tell::Wish::No,
+            _ => tell::Wish::UnlessAtATerminal,
+        }
+    }
 }
 
 /// Waits until all have ended; one that was broken off has a report too.
@@ -130,7 +156,8 @@ enum ToWrite {
 /// as they end: `history` shows them, and a daemon that runs learns of them there.
 struct Recorder {
     to_write: mpsc::UnboundedSender<ToWrite>,
-    task: JoinHandle<()>,
+    /// Ends with whether all was written.
+    task: JoinHandle<bool>,
     clock: Clock,
 }
 
@@ -140,7 +167,7 @@ impl Recorder {
         let (sender, mut to_write) = mpsc::unbounded_channel();
         let clock = setup.clock.clone();
         let task = tokio::spawn(async move {
-            let mut portion = Vec::new();
+            let (mut portion, mut all_written) = (Vec::new(), true);
             while to_write.recv_many(&mut portion, AT_ONCE).await > 0 {
                 let (mut rotations, mut memories) = (Vec::new(), ServerMemories::new());
                 for one in portion.drain(..) {
@@ -151,16 +178,19 @@ impl Recorder {
                         }
                     }
                 }
-                write(&place, &rotations, &memories, &clock).await;
+                all_written &= write(&place, &rotations, &memories, &clock).await;
             }
+            all_written
         });
         Self { to_write: sender, task, clock: setup.clock.clone() }
     }
 
-    fn record(&self, report: &Report) {
+    /// When it ended.
+    fn record(&self, report: &Report) -> Timestamp {
         // Fails only when the task was ended by a fault.
-        let past = PastRotation::of(report, self.clock.now().wall);
-        let _ = self.to_write.send(ToWrite::Rotation(past));
+        let ended = self.clock.now().wall;
+        let _ = self.to_write.send(ToWrite::Rotation(PastRotation::of(report, ended)));
+        ended
     }
 
     /// What is remembered of servers: read once each is claimed. What changes is written.
@@ -182,9 +212,10 @@ impl Recorder {
         Memories::kept(ServerMemories::new(), Arc::new(keep)).recalled_by(Arc::new(recall))
     }
 
-    async fn end(self) {
+    /// Whether all is written.
+    async fn end(self) -> bool {
         drop(self.to_write);
-        let _ = self.task.await;
+        self.task.await.unwrap_or(false)
     }
 }
 
@@ -193,14 +224,15 @@ async fn write(
     rotations: &[PastRotation],
     memories: &ServerMemories,
     clock: &Clock,
-) {
+) -> bool {
     let added = store::add(place, rotations, memories, clock.now().wall);
     let words = match clock.timeout(STORE_PATIENCE, added).await {
-        Some(Ok(())) => return,
+        Some(Ok(())) => return true,
         Some(Err(trouble)) => trouble.to_string(),
         None => "no answer".to_owned(),
     };
     console::warning(&format!("this is missing in the history: {place}: {words}"));
+    false
 }
 
 fn tell(reports: &[Report]) -> String {

@@ -258,7 +258,30 @@ pub(super) async fn rings<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
-    let give_up_at = client.clock().now().uptime.saturating_add(PATIENCE);
+    rings_within(client, servers, PATIENCE).await
+}
+
+/// The same with one attempt for each, within a short time in all.
+///
+/// # Errors
+/// As for [`Setup::client`].
+pub(super) async fn rings_at_once<'s>(
+    setup: &Setup,
+    servers: &'s [Arc<Server>],
+    within: Duration,
+) -> Result<Vec<(&'s Arc<Server>, Result<Ring, CallError>)>, CommandError> {
+    let mut api = setup.settings.api.clone();
+    (api.retries, api.timeout) = (0, api.timeout.min(within));
+    let client = connect(&api, setup.clock.clone())?;
+    Ok(rings_within(&client, servers, within).await)
+}
+
+async fn rings_within<'s>(
+    client: &Client,
+    servers: &'s [Arc<Server>],
+    within: Duration,
+) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
+    let give_up_at = client.clock().now().uptime.saturating_add(within);
     let ring = async |server: &'s Arc<Server>| {
         let mut scope = CallContext::of(server, CancellationToken::new());
         scope.give_up_at = Some(give_up_at);

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use jiff::Timestamp;
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity, locate, rings};
+use crate::cli::setup::{Setup, Verbosity, locate, rings, rings_at_once};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::clock::Clock;
@@ -23,13 +23,20 @@ use crate::observe::status_document::{
     Found, ServerRecord, StatusDocument, StatusFilter, Totals, VERSION,
 };
 use crate::readable;
+use crate::ring::Ring;
 use crate::server::Server;
 use crate::status::{RingSeen, ServerStatus, Statuses};
 use crate::store;
 use crate::store::place::Place;
 
-/// How long the daemon may take to answer.
+/// How long the daemon, or the store, may take to answer a person.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long each may take to answer a check: the daemon, else the store, else the provider. Monitoring systems give
+/// up after 10 seconds, and then nobody knows why.
+const DAEMON_WITHIN: Duration = Duration::from_secs(3);
+const STORE_WITHIN: Duration = Duration::from_secs(2);
+const PROVIDER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Show how each server stands: last success, next tick, slots, last error.
 ///
@@ -45,7 +52,8 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "max_age")]
     json: bool,
     /// Be a check for Nagios and its kin: a line with performance data, more where more is wrong, and
-    /// 0 OK, 1 WARNING when a server is in trouble, 2 CRITICAL when a last success is older than this, 3 UNKNOWN
+    /// 0 OK, 1 WARNING when a server is in trouble, 2 CRITICAL when a last success is older than this, 3 UNKNOWN.
+    /// Answers within 10 seconds: asks the daemon, else the store, else the provider once
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     max_age: Option<Duration>,
     #[command(flatten)]
@@ -60,7 +68,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let gathered = gather(&arguments).await;
     if let Some(max_age) = arguments.max_age {
         let check = match gathered {
-            Ok(Gathered { document, .. }) => nagios::check(&document, max_age),
+            Ok(Gathered { document, unanswered, .. }) => {
+                nagios::check(&document, &unanswered, max_age)
+            }
             // The check goes on: it says that it knows nothing.
             Err(error) => {
                 error.report();
@@ -70,7 +80,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::print(&check.words)?;
         return Ok(Exit::Check(check.level));
     }
-    let Gathered { document, is_whole } = gathered?;
+    let Gathered { document, is_whole, .. } = gathered?;
     if arguments.json {
         console::print_json(&document)?;
     } else {
@@ -90,7 +100,7 @@ fn exit_of(document: &StatusDocument) -> Exit {
 #[must_use]
 pub fn exit_codes(answer: &str, max_age: Duration) -> Option<(u8, u8)> {
     let document = read(answer.as_bytes(), |_| true).ok()?;
-    let check = nagios::check(&document, max_age);
+    let check = nagios::check(&document, &[], max_age);
     Some((exit_of(&document).code(), check.level.code()))
 }
 
@@ -99,6 +109,8 @@ struct Gathered {
     document: StatusDocument,
     /// Whether that is all that was asked for.
     is_whole: bool,
+    /// Who should have answered and did not, in words.
+    unanswered: Vec<String>,
 }
 
 async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
@@ -107,8 +119,9 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
         Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };
     let servers = setup.select(&arguments.servers)?;
+    let mut unanswered = Vec::new();
     if let Some(address) = setup.settings.http.listen {
-        match ask(address, "/api/v1/status", PATIENCE, &setup.clock).await {
+        match ask(address, "/api/v1/status", arguments.daemon_within(), &setup.clock).await {
             Ok((status, body)) if status.is_success() => {
                 let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
                 let document = read(&body, |row| wanted.contains(&row.id))?;
@@ -120,16 +133,23 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
                         servers.len()
                     ));
                 }
-                return Ok(Gathered { document, is_whole: told == servers.len() });
+                return Ok(Gathered { document, is_whole: told == servers.len(), unanswered });
             }
-            Ok((status, _)) => console::warning(&format!("{address} answered {status}")),
             Err(problem @ NoAnswer::Nobody(_)) => {
                 console::warning(&format!("no daemon is running: {problem}"));
             }
-            Err(problem) => console::warning(&problem.to_string()),
+            Ok((status, _)) => unanswered.push(format!("the daemon: {address} answered {status}")),
+            Err(problem) => unanswered.push(format!("the daemon: {problem}")),
         }
+        unanswered.iter().for_each(|problem| console::warning(problem));
     }
-    without_daemon(&setup, &servers).await
+    without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await
+}
+
+impl Arguments {
+    fn daemon_within(&self) -> Duration {
+        if self.max_age.is_some() { DAEMON_WITHIN } else { PATIENCE }
+    }
 }
 
 /// What the daemon says, which goes on by a configuration that was good. The file's mistakes are told
@@ -144,7 +164,8 @@ async fn despite_a_bad_configuration(
     let Some(address) = config::listen_in(&path) else {
         return Err(told("the configuration is bad"));
     };
-    let answer = ask(address, "/api/v1/status", PATIENCE, &Clock::system()).await;
+    let patience = arguments.daemon_within();
+    let answer = ask(address, "/api/v1/status", patience, &Clock::system()).await;
     let Ok((StatusCode::OK, body)) = answer else {
         return Err(told("the configuration is bad, and no daemon answers"));
     };
@@ -159,7 +180,7 @@ async fn despite_a_bad_configuration(
             .configuration_refused
             .get_or_insert_with(|| format!("`snapring check -c {}` shows why", path.display()));
     }
-    Ok(Gathered { document, is_whole: false })
+    Ok(Gathered { document, is_whole: false, unanswered: Vec::new() })
 }
 
 /// The daemon's answer, as far as it is about the servers that are asked for.
@@ -179,13 +200,39 @@ fn read(
     Ok(document)
 }
 
-/// What the provider says, and what the store remembers.
-async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gathered, CommandError> {
-    let client = setup.client()?;
-    let statuses = remembered(setup).await;
+/// What the provider says, and what the store remembers. For a check the provider is asked only about servers whose
+/// last success the store does not know.
+async fn without_daemon(
+    setup: &Setup,
+    servers: &[Arc<Server>],
+    is_check: bool,
+    mut unanswered: Vec<String>,
+) -> Result<Gathered, CommandError> {
+    let within = if is_check { STORE_WITHIN } else { PATIENCE };
+    let statuses = remembered(setup, within, &mut unanswered).await;
+    // Nothing is expected of a disabled one.
+    let is_known = |server: &Server| {
+        is_check && (!server.enabled || statuses.of(server.id).last_success().is_some())
+    };
+    let (known, asked): (Vec<_>, Vec<_>) =
+        servers.iter().cloned().partition(|server| is_known(server));
+    let rings = match (asked.is_empty(), is_check) {
+        (true, _) => Vec::new(),
+        (false, true) => rings_at_once(setup, &asked, PROVIDER_WITHIN).await?,
+        (false, false) => rings(&setup.client()?, &asked).await,
+    };
     let mut rows = Vec::new();
-    let (mut answered, mut first_failure) = (0, None);
-    for (server, ring) in rings(&client, servers).await {
+    let (mut answered, mut first_failure) = (known.len(), None);
+    let mut add = |server: &Arc<Server>, ring: Option<&Ring>| {
+        let now = setup.clock.now().wall;
+        let tick = server.next_tick_after(now).filter(|_| server.enabled);
+        let ring = ring.map(RingSeen::of);
+        let status = ServerStatus { ring, ..statuses.of(server.id) };
+        let next = tick.map(|tick| (tick, server.starts_at(tick)));
+        rows.push(ServerView::of(Arc::clone(server), status, None, next, now));
+    };
+    known.iter().for_each(|server| add(server, None));
+    for (server, ring) in rings {
         let ring = ring
             .inspect(|_| answered += 1)
             .map_err(|problem| {
@@ -194,34 +241,36 @@ async fn without_daemon(setup: &Setup, servers: &[Arc<Server>]) -> Result<Gather
                 first_failure.get_or_insert(error);
             })
             .ok();
-        let now = setup.clock.now().wall;
-        let tick = server.next_tick_after(now).filter(|_| server.enabled);
-        let ring = ring.as_ref().map(RingSeen::of);
-        let status = ServerStatus { ring, ..statuses.of(server.id) };
-        let next = tick.map(|tick| (tick, server.starts_at(tick)));
-        rows.push(ServerView::of(Arc::clone(server), status, None, next, now));
+        add(server, ring.as_ref());
     }
     if let Some(error) = first_failure.filter(|_| answered == 0) {
         return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
     }
     let found = Found::among(rows, &StatusFilter::default());
     let document = StatusDocument::of(&found, None, setup.clock.now().wall);
-    Ok(Gathered { document, is_whole: answered == servers.len() })
+    Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
 }
 
 /// How servers stood when a daemon last wrote it down. Without that, the rings tell what they can.
-async fn remembered(setup: &Setup) -> Statuses {
+async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String>) -> Statuses {
     let place = setup.store();
     if place == Place::Memory {
         return Statuses::default();
     }
     let last = store::read_last(&place, setup.clock.now().wall);
-    let words = match setup.clock.timeout(PATIENCE, last).await {
+    let answer = setup.clock.timeout(within, last).await;
+    let is_begun =
+        place.may_be_there() && !matches!(&answer, Some(Err(problem)) if problem.is_empty_store());
+    let words = match answer {
         Some(Ok(last)) => return Statuses::known(&last),
         Some(Err(problem)) => problem.to_string(),
         None => "no answer".to_owned(),
     };
-    console::warning(&format!("how rotations ended is not known: {place}: {words}"));
+    let text = format!("how rotations ended is not known: {place}: {words}");
+    console::warning(&text);
+    if is_begun {
+        unanswered.push(text);
+    }
     Statuses::default()
 }
 

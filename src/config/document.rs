@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::problem::{Draft, SECRET_WORDS, Severity, line_starts};
 use crate::config::reference::example_of;
 use crate::config::regions::Regions;
+use crate::config::secret_files::SecretFiles;
 
 /// Collects what is wrong, each thing once: a default that two servers take is one mistake.
 #[derive(Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Problems {
     pub(crate) drafts: Vec<Draft>,
     /// Ranges that must not be shown.
     pub(crate) secrets: Vec<Range<usize>>,
+    /// What is in the files that it names.
+    pub(crate) files: SecretFiles,
     seen: HashSet<Draft>,
     /// Where each line begins.
     line_starts: Vec<usize>,
@@ -25,6 +28,11 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
+    /// None yet, of a configuration that names these files.
+    pub(crate) fn with(files: SecretFiles) -> Self {
+        Self { files, ..Self::default() }
+    }
+
     pub(crate) fn error(
         &mut self,
         span: Range<usize>,

@@ -1,16 +1,27 @@
 //! `[[notify]]`. Its addresses are secrets, whatever is wrong with them.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::config::document::{Parsed, Problems, Table, mistake, nearest, string};
 use crate::config::reference;
-use crate::notify::NotifySettings;
+use crate::config::secret_files::url_or_file;
+use crate::config::values::{DAY, duration};
+use crate::foreign::is_shown;
 use crate::notify::format::Format;
+use crate::notify::instance::MAX_NAME;
 use crate::notify::transitions::NoticeKind;
 use crate::notify::webhook::Webhook;
+use crate::notify::{NotifySettings, REMIND};
 
 /// What a target may be told of.
 const EVENTS: [NoticeKind; 3] = [NoticeKind::Failure, NoticeKind::Recovery, NoticeKind::Success];
+
+/// A service that is reminded more often is flooded.
+const LEAST_REMIND: Duration = Duration::from_secs(60);
+
+/// What is longer than a year is a mistake.
+const MOST_REMIND: Duration = DAY.saturating_mul(366);
 
 /// Reads all targets; `None` when one of them is mistaken.
 pub(crate) fn read(root: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<NotifySettings>> {
@@ -64,8 +75,16 @@ fn target(
             Some("leave `on` out, or add \"success\"".to_owned()),
         );
     }
+    let (remind, instance) = (remind(table, problems), instance(table, problems));
     let span = url.span()?;
-    Some((NotifySettings { url: url.good()?, on: on?, format: format? }, span))
+    let settings = NotifySettings {
+        url: url.good()?,
+        on: on?,
+        format: format?,
+        remind: remind.or(|| Parsed::Good(REMIND, 0..0)).good()?,
+        instance: instance?,
+    };
+    Some((settings, span))
 }
 
 /// Without `format`, the address tells it where the service is known.
@@ -95,23 +114,54 @@ fn format_of(
 
 fn url(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Webhook> {
     let example = || Some("write url = \"https://…\", as the service shows it".to_owned());
-    let given = match table.get("url") {
-        None => {
-            problems.error(table.span.clone(), "a [[notify]] has no `url`", "", example());
-            return Parsed::Mistaken;
-        }
-        Some(value) => {
-            problems.secrets.push(value.span());
-            string(value, "url", problems)
-        }
-    };
-    given.and_then(|text, span| match Webhook::parse(text) {
+    let given = url_or_file(table, problems);
+    if matches!(given, Parsed::Absent) {
+        problems.error(table.span.clone(), "a [[notify]] has no `url`", "", example());
+        return Parsed::Mistaken;
+    }
+    let what = if table.get("url").is_some() { "`url`" } else { "the address in the file" };
+    given.and_then(|text, span| match Webhook::parse(&text) {
         Ok(webhook) => Some(webhook),
         Err(why) => {
-            problems.error(span, format!("`url` {why}"), "", example());
+            problems.error(span, format!("{what} {why}"), "", example());
             None
         }
     })
+}
+
+/// How often to be reminded; zero: never.
+fn remind(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Duration> {
+    let span = duration(table, "remind", Duration::ZERO..=MOST_REMIND, problems);
+    span.and_then(|span, place| {
+        if !span.is_zero() && span < LEAST_REMIND {
+            let message = "`remind` is too short: a reminder comes again and again".to_owned();
+            let hint = "write \"1m\" or more, or \"0s\" for none";
+            problems.error(place, message, "", Some(hint.to_owned()));
+            return None;
+        }
+        Some(span)
+    })
+}
+
+/// What this machine is called. The outer `None`: a mistake.
+fn instance(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Option<String>> {
+    let name = table.string("instance", problems).and_then(|name, span| {
+        let is_fine = !name.trim().is_empty()
+            && name.chars().count() <= MAX_NAME
+            && name.chars().all(is_shown);
+        if !is_fine {
+            let message =
+                format!("`instance` must be 1 to {MAX_NAME} characters that can be shown");
+            let hint = "a short name of this machine, like \"backup-1\"; without one it is the \
+                        host's";
+            problems.error(span, message, "", Some(hint.to_owned()));
+        }
+        is_fine.then(|| name.trim().to_owned())
+    });
+    match name {
+        Parsed::Mistaken => None,
+        name => Some(name.good()),
+    }
 }
 
 fn format(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Format> {

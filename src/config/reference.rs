@@ -366,20 +366,33 @@ pub(crate) const HTTP: Section = Section {
 pub(crate) const STORE: Section = Section {
     header: "[store]",
     text: "Where the history of rotations is kept, for 90 days. Losing it loses no safety.",
-    keys: &[KeyReference {
-        name: "url",
-        form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
-        absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
-        example: "\"sqlite:///var/lib/snapring/snapring.db\"",
-        text: "a file that only snapring writes, or a PostgreSQL database",
-        more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
+    keys: &[
+        KeyReference {
+            name: "url",
+            form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
+            absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
+            example: "\"sqlite:///var/lib/snapring/snapring.db\"",
+            text: "a file that only snapring writes, or a PostgreSQL database",
+            more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
                password may also come from $PGPASSWORD or ~/.pgpass, as for psql. A server on \
                another machine must use TLS with a certificate that this machine trusts, unless \
                the address has an `sslmode` (`?sslmode=require`). One database \
                belongs to one configuration. A new address takes effect with the next start.",
-        off: true,
-        ..KEY
-    }],
+            off: true,
+            ..KEY
+        },
+        KeyReference {
+            name: "url_file",
+            form: "the whole path of a file",
+            absent: Absent::Means("`url` says it"),
+            example: "\"/etc/snapring/store.url\"",
+            text: "instead of `url`: a file that holds the address and nothing else",
+            more: "For an address with a password, in a file that only root can read: the packaged service gets a \
+               copy. One of the two may be set.",
+            off: true,
+            ..KEY
+        },
+    ],
 };
 
 /// `[log]`.
@@ -418,10 +431,22 @@ pub(crate) const NOTIFY: Section = Section {
         KeyReference {
             name: "url",
             form: "an https or http address",
+            absent: Absent::Means("`url_file` says it"),
             example: "\"https://hooks.example/snapring\"",
             text: "where to POST",
             more: "A secret: whoever has it can write there. snapring shows no more of it than the \
                    host, but who may read the configuration has it.",
+            ..KEY
+        },
+        KeyReference {
+            name: "url_file",
+            form: "the whole path of a file",
+            absent: Absent::Means("`url` says it"),
+            example: "\"/etc/snapring/hook.url\"",
+            text: "instead of `url`: a file that holds the address and nothing else",
+            more: "In a file that only root can read: the packaged service gets a copy at each start and each \
+                   reload. One of the two must be set.",
+            off: true,
             ..KEY
         },
         KeyReference {
@@ -441,6 +466,25 @@ pub(crate) const NOTIFY: Section = Section {
             example: "[\"failure\", \"recovery\"]",
             text: "or \"success\" too",
             more: "\"These two\" are failure and recovery. A success is each rotation that goes well; a failure is told when it begins, not at each tick.",
+            ..KEY
+        },
+        KeyReference {
+            name: "remind",
+            form: "a span of time, 1m or more; 0s: never",
+            absent: Absent::Value("\"24h\""),
+            example: "\"24h\"",
+            text: "how often to repeat that trouble goes on",
+            more: "Only for those who have \"failure\" in `on`, and only for what they were told of.",
+            ..KEY
+        },
+        KeyReference {
+            name: "instance",
+            form: "1 to 64 characters",
+            absent: Absent::Means("the name of the host"),
+            example: "\"backup-1\"",
+            text: "what notices call this machine",
+            more: "It is in each title and document. Set it in a container, whose host name says little.",
+            off: true,
             ..KEY
         },
     ],

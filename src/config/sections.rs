@@ -13,7 +13,7 @@ use crate::config::notify;
 use crate::config::reference;
 use crate::config::servers;
 use crate::config::store;
-use crate::config::types::{HttpSettings, Settings};
+use crate::config::types::{HttpSettings, SecretsInFiles, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::provider::settings::ApiSettings;
 use crate::telemetry;
@@ -43,7 +43,16 @@ pub(crate) fn read(
     let notify = notify::read(&root, problems);
     let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
     let servers = servers::read(&root, document.whole, of_vps_org, problems)?;
-    let settings = Settings { api: api?, servers, http: http?, store, log: log?, notify: notify? };
+    let secrets_in_files = SecretsInFiles::of(&root);
+    let settings = Settings {
+        api: api?,
+        servers,
+        http: http?,
+        store,
+        log: log?,
+        notify: notify?,
+        secrets_in_files,
+    };
     Some((settings, token_file_span))
 }
 

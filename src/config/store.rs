@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use crate::config::document::{Problems, Table};
 use crate::config::reference;
+use crate::config::secret_files;
 use crate::store::place::{Address, Place};
 
 /// Where the configuration wants the store; `None` where it does not say, or says it wrongly.
 pub(crate) fn read(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Place> {
     let table = table?;
     table.refuse_others(&reference::names(reference::STORE.keys), problems);
-    table.string("url", problems).and_then(|text, span| place(text, span, problems)).good()
+    let url = secret_files::url_or_file(&table, problems);
+    url.and_then(|text, span| place(&text, span, problems)).good()
 }
 
 fn place(text: &str, span: Range<usize>, problems: &mut Problems) -> Option<Place> {

@@ -90,6 +90,21 @@ fn mistakes_are_pointed_at_and_explained() {
             ),
         ),
         (
+            "a webhook that is reminded all the time, and a name that cannot be shown",
+            format!(
+                "{GOOD}[[notify]]\nurl = \"https://hooks.example/hunter2\"\nformat = \"json\"\n\
+                 remind = \"5s\"\ninstance = \"a\\u001bb\"\n[[notify]]\n\
+                 url = \"https://hooks.example/hunter3\"\nformat = \"json\"\nremind = 24\ninstance = \"\""
+            ),
+        ),
+        (
+            "an address in a file that is none, and one beside a file",
+            format!(
+                "[store]\nurl_file = \"hunter2\"\n{GOOD}[[notify]]\n\
+                 url = \"https://hooks.example/hunter2\"\nurl_file = \"/etc/snapring/hook.url\""
+            ),
+        ),
+        (
             "http to the world",
             format!("[api]\nbase_url = \"http://admin.vps.org/api/v1/\"\n{GOOD}"),
         ),
@@ -352,6 +367,61 @@ fn secrets_in_a_file_that_others_can_read_are_warned_of() {
     for (text, mode) in [(both.as_str(), 0o640), (GOOD, 0o644), (&without, 0o644)] {
         assert_eq!(warned(text, mode), "", "{mode:o}");
     }
+}
+
+#[test]
+fn an_address_can_stand_in_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        std::fs::set_permissions(path(name), PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    write("hook.url", "https://hooks.slack.com/services/T0/B0/SECRETPART\n");
+    write("store.url", " postgres://anna:SECRETWORD@127.0.0.1/rings\n\n");
+    let config = format!(
+        "[store]\nurl_file = {:?}\n{GOOD}[[notify]]\nurl_file = {:?}\n",
+        path("store.url"),
+        path("hook.url")
+    );
+    write("config.toml", &config);
+    let file = dir.path().join("config.toml");
+    let loaded = read(&file).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let hook = &loaded.settings.notify[0];
+    assert_eq!(hook.url.to_string(), "https://hooks.slack.com");
+    assert_eq!(hook.format.as_str(), "slack", "the host in the file decides");
+    let store = loaded.settings.store.as_ref().unwrap();
+    assert_eq!(store.to_string(), "postgres://127.0.0.1/rings");
+    // What others can read holds no secret: only the two files do.
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    assert!(secrets_warning(&file, &loaded).is_none());
+    let said = crate::foreign::ForeignText::from("SECRETWORD and services/T0/B0/SECRETPART");
+    assert!(!said.to_string().contains("SECRETWORD"), "{said}");
+
+    std::fs::set_permissions(path("hook.url"), PermissionsExt::from_mode(0o604)).unwrap();
+    let warnings = read(&file).unwrap().warnings;
+    assert!(warnings[0].render(false).contains("others can read this file"), "{warnings:?}");
+    std::fs::set_permissions(path("hook.url"), PermissionsExt::from_mode(0o600)).unwrap();
+
+    let refused = |text: &str| {
+        std::fs::write(path("hook.url"), text).unwrap();
+        read(&file).unwrap_err().render(false)
+    };
+    for (text, why) in [
+        ("", "the file is empty"),
+        ("ftp://SECRETPART.example/", "the address in the file must be https or http"),
+        ("SECRETPART", "the address in the file is not an address"),
+        ("https://a.example/SECRETPART https://b.example/SECRETPART", "more than one word"),
+        (&"x".repeat(5000), "it is larger than 4096 bytes"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(why) && !said.contains("SECRETPART"), "{said}");
+        assert!(said.contains("config.toml:8"), "{said}");
+    }
+    std::fs::remove_file(path("hook.url")).unwrap();
+    let said = read(&file).unwrap_err().render(false);
+    assert!(said.contains("the file cannot be read: No such file"), "{said}");
 }
 
 #[test]

@@ -24,6 +24,17 @@ pub struct Settings {
     pub log: LogSettings,
     /// Who is told; no two have one address.
     pub notify: Vec<NotifySettings>,
+    /// Which of the secrets are in files of their own.
+    pub secrets_in_files: SecretsInFiles,
+}
+
+/// Which secrets a configuration keeps in files of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecretsInFiles {
+    /// How many addresses of webhooks.
+    pub webhooks: usize,
+    /// Whether the address of the store is.
+    pub store: bool,
 }
 
 /// `[http]`.

@@ -107,6 +107,11 @@ impl ForeignText {
         self.0.starts_with(words)
     }
 
+    /// What these words mean, by the bytes as they came. What comes of it cannot hold any of them.
+    pub fn decide<T: Copy + 'static>(&self, decide: impl FnOnce(&str) -> T) -> T {
+        decide(&self.0)
+    }
+
     /// The bytes as they came: for decisions, never to be shown.
     pub(crate) fn raw(&self) -> &str {
         &self.0

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::moment::shown;
 use crate::naming::Tick;
-use crate::report::{KnownCause, PastRotation, Report, RotationOutcome};
+use crate::report::{KnownCause, LastOfServer, PastRotation, Report, RotationOutcome};
 use crate::server::Server;
 
 /// The number of skips in a row that are trouble. A single one can be chance.
@@ -167,6 +167,23 @@ impl RotationHistory {
             rotations: before.map_or(0, |before| before.rotations).saturating_add(rotations),
             reason: ended.reason.clone(),
         }));
+    }
+
+    /// What is known of a server from before this process. Of a long trouble only the last rotations are
+    /// kept; since when it lasts is told beside them.
+    #[must_use]
+    pub fn known(last: &LastOfServer) -> Self {
+        let mut history = Self::default();
+        for ended in last.rotations.iter().map(Ended::from) {
+            history.ended(&ended);
+        }
+        let stretches = || [last.failed, last.refused].into_iter().flatten();
+        if let Some(trouble) = &mut history.trouble {
+            let since = stretches().map(|it| it.since).fold(trouble.since, Timestamp::min);
+            let all = stretches().map(|it| it.rotations).fold(0, u32::saturating_add);
+            (trouble.since, trouble.rotations) = (since, trouble.rotations.max(all));
+        }
+        history
     }
 
     /// The last rotation that ended well.

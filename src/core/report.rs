@@ -266,6 +266,34 @@ pub struct LastOfServer {
     pub server_id: ServerId,
     /// Oldest first; at least one.
     pub rotations: Vec<PastRotation>,
+    /// Those that ended badly since the last good one, if there are any.
+    pub failed: Option<Stretch>,
+    /// The same of those that failed because the account's token was refused.
+    pub refused: Option<Stretch>,
+}
+
+impl LastOfServer {
+    /// The same without what says nothing of the server: rotations that failed with the account's token.
+    #[must_use]
+    pub fn own(mut self) -> Self {
+        self.rotations.retain(|it| it.cause != Some(KnownCause::Token));
+        Self { refused: None, ..self }
+    }
+
+    /// Of rotations alone, where it is not known since when they end so.
+    #[must_use]
+    pub fn of(server_id: ServerId, rotations: Vec<PastRotation>) -> Self {
+        Self { server_id, rotations, failed: None, refused: None }
+    }
+}
+
+/// Rotations in a row that ended badly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// When the first one ended.
+    pub since: Timestamp,
+    /// How many there are.
+    pub rotations: u32,
 }
 
 /// Whole milliseconds.

@@ -72,9 +72,9 @@ impl Reload {
         clock: &Clock,
     ) -> Result<(Settings, Option<Client>), ReloadError> {
         let this = Arc::clone(self);
-        let text = aside(clock, move || config::read_text(&this.configuration)).await??;
+        let files = aside(clock, move || config::read_files(&this.configuration)).await??;
         // Here, not aside: memory that another thread has used is given back later.
-        let loaded = config::parse_file(&self.configuration, &text)?;
+        let loaded = config::parse_file(&self.configuration, files)?;
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
         let before = &self.started_with;

@@ -103,6 +103,13 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let client = connect(&settings.api)?;
     let account = settings.api.base_url.as_str();
     let exclusion = Exclusion::of_this_machine(account, "run", &clock, variable)?;
+    // Until the end of the process: `rotate` leaves notices to a daemon that runs.
+    let _presence = exclusion.daemon_is_here().inspect_err(|problem| {
+        tracing::warn!(
+            event = "lock",
+            "commands cannot see that this daemon runs, so `rotate` may tell what it tells too: {problem}"
+        );
+    });
     let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
     let service = ServiceStatus::new(
         ServiceManager::from_environment(variable),
@@ -136,6 +143,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
+        never = listeners.notices.keep_reminding() => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }
     Ok(shut_down(daemon, listeners, signals, &clock).await)

@@ -14,7 +14,9 @@ use crate::clock::Clock;
 use crate::notify::Untold;
 use crate::notify::format::Format;
 use crate::notify::http::{Message, Post};
+use crate::notify::instance::Instance;
 use crate::notify::message::{Bundle, bundles};
+use crate::notify::reminders::Reminders;
 use crate::notify::transitions::{Notice, NoticeKind};
 use crate::notify::webhook::Webhook;
 use crate::provider::retry_after::retry_after;
@@ -44,6 +46,7 @@ const TOGETHER: usize = 16 * 1024;
 pub(super) struct Delivery {
     pub(super) to: Webhook,
     pub(super) format: Format,
+    pub(super) instance: Instance,
     pub(super) post: Arc<dyn Post>,
     pub(super) clock: Clock,
     pub(super) counts: Counts,
@@ -53,6 +56,8 @@ pub(super) struct Delivery {
     pub(super) lost: Arc<AtomicU64>,
     /// Of whose failure the target could not be told.
     pub(super) untold: Untold,
+    /// Of what it is to be reminded.
+    pub(super) reminders: Reminders,
     /// Set when nothing is waited for any more.
     pub(super) stop: CancellationToken,
 }
@@ -121,20 +126,33 @@ impl Delivery {
                 );
             }
             for mut bundle in bundles(notices, self.clock.now().wall, lost) {
-                let is_failure = bundle.event == NoticeKind::Failure;
-                for notice in bundle.notices.iter_mut().filter(|_| !is_failure) {
-                    notice.failure_untold = self.untold.remove(notice);
+                if matches!(bundle.event, NoticeKind::Recovery | NoticeKind::Success) {
+                    for notice in &mut bundle.notices {
+                        notice.failure_untold = self.untold.remove(notice);
+                    }
                 }
-                if self.format.tells(&bundle) && !self.deliver(&bundle).await && is_failure {
+                let is_failure = bundle.event == NoticeKind::Failure;
+                if !self.format.tells(&bundle) {
+                } else if self.deliver(&bundle).await {
+                    self.is_told(&bundle);
+                } else if is_failure {
                     bundle.notices.iter().for_each(|notice| self.untold.add(notice));
                 }
             }
         }
     }
 
+    /// From now on the target is reminded of what it was told goes on.
+    fn is_told(&self, bundle: &Bundle) {
+        if matches!(bundle.event, NoticeKind::Failure | NoticeKind::Reminder) {
+            let uptime = self.clock.now().uptime;
+            bundle.notices.iter().for_each(|it| self.reminders.told(it.subject.server(), uptime));
+        }
+    }
+
     /// Whether the target has it.
     async fn deliver(&self, bundle: &Bundle) -> bool {
-        let message = self.format.message(&self.to, bundle);
+        let message = self.format.message(&self.to, bundle, &self.instance);
         let begun = self.clock.now().uptime;
         let passed = || self.clock.now().uptime.saturating_sub(begun);
         let mut tries = 0;

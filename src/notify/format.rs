@@ -1,5 +1,7 @@
 //! The forms that services take, and what their answers mean.
 
+mod refusal;
+
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -9,6 +11,7 @@ use crate::call::Outcome;
 use crate::foreign::ForeignText;
 use crate::naming::{ServerId, Tick};
 use crate::notify::http::{Message, PostAnswer};
+use crate::notify::instance::Instance;
 use crate::notify::message::Bundle;
 use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject};
 use crate::notify::webhook::Webhook;
@@ -82,22 +85,23 @@ impl Format {
 
     /// The news as this format has them.
     #[must_use]
-    pub fn message(self, to: &Webhook, bundle: &Bundle) -> Message {
+    pub(crate) fn message(self, to: &Webhook, bundle: &Bundle, instance: &Instance) -> Message {
         let to = to.clone();
         let plain = ("Content-Type", "text/plain; charset=utf-8".to_owned());
         let json = ("Content-Type", "application/json".to_owned());
         match self {
-            Self::Json => Message { to, headers: vec![json], body: document(bundle) },
+            Self::Json => Message { to, headers: vec![json], body: document(bundle, instance) },
             Self::Ntfy => {
                 let (priority, tags) = match bundle.event {
                     NoticeKind::Failure => ("high", "rotating_light"),
+                    NoticeKind::Reminder => ("default", "warning"),
                     NoticeKind::Recovery => ("default", "white_check_mark"),
                     NoticeKind::Success => ("low", "white_check_mark"),
                     NoticeKind::Test => ("default", "bell"),
                 };
                 let headers = vec![
                     plain,
-                    ("Title", bundle.title()),
+                    ("Title", bundle.title_of(instance)),
                     ("Priority", priority.to_owned()),
                     ("Tags", tags.to_owned()),
                 ];
@@ -105,21 +109,22 @@ impl Format {
             }
             Self::Healthchecks => {
                 let to = match bundle.event {
-                    NoticeKind::Failure => to.below("fail"),
+                    NoticeKind::Failure | NoticeKind::Reminder => to.below("fail"),
                     NoticeKind::Recovery | NoticeKind::Success => to,
                     // Is noted, and changes nothing of the check's state.
                     NoticeKind::Test => to.below("log"),
                 };
-                let body = format!("{}\n\n{}\n", bundle.title(), bundle.text());
+                let body = format!("{}\n\n{}\n", bundle.title_of(instance), bundle.text());
                 Message { to, headers: vec![plain], body }
             }
             Self::Slack => {
                 let sign = match bundle.event {
                     NoticeKind::Failure => ":rotating_light:",
+                    NoticeKind::Reminder => ":warning:",
                     NoticeKind::Recovery | NoticeKind::Success => ":white_check_mark:",
                     NoticeKind::Test => ":bell:",
                 };
-                let (title, text) = (escaped(&bundle.title()), escaped(&bundle.text()));
+                let (title, text) = (escaped(&bundle.title_of(instance)), escaped(&bundle.text()));
                 let text = format!("{sign} *{title}*\n{text}");
                 let body = serde_json::json!({ "text": text }).to_string();
                 Message { to, headers: vec![json], body }
@@ -140,6 +145,10 @@ impl Format {
             Outcome::Ok if self == Self::Healthchecks && said.contains("(rate limited)") => {
                 Outcome::Throttled
             }
+            Outcome::Ok => {
+                let refused = answer.body.decide(|body| refusal::in_body(body, self));
+                refused.unwrap_or(Outcome::Ok)
+            }
             other => other,
         };
         let mut words = answer.status.to_string();
@@ -153,6 +162,7 @@ impl Format {
 #[derive(Serialize)]
 struct NoticeJson<'a> {
     version: u32,
+    instance: &'a str,
     event: NoticeKind,
     at: Timestamp,
     title: String,
@@ -177,12 +187,13 @@ struct Entry<'a> {
     failed_rotations: u32,
 }
 
-fn document(bundle: &Bundle) -> String {
+fn document(bundle: &Bundle, instance: &Instance) -> String {
     let document = NoticeJson {
         version: VERSION,
+        instance: instance.as_str(),
         event: bundle.event,
         at: bundle.at,
-        title: bundle.title(),
+        title: bundle.title_of(instance),
         text: bundle.text(),
         subjects: bundle.notices.iter().take(SUBJECTS).map(entry).collect(),
         more: bundle.notices.len().saturating_sub(SUBJECTS),

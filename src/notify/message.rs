@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::foreign::is_shown;
+use crate::notify::instance::Instance;
 use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
 use crate::report::RotationOutcome;
 
@@ -47,18 +48,30 @@ impl Bundle {
         Self { event: NoticeKind::Test, at, notices: Vec::new(), failing, lost: 0 }
     }
 
-    /// In a few words.
+    /// In a few words, for who knows which machine it is.
     #[must_use]
     pub fn title(&self) -> String {
+        format!("snapring: {}", self.news())
+    }
+
+    /// In a few words, with the machine's name.
+    #[must_use]
+    pub(crate) fn title_of(&self, instance: &Instance) -> String {
+        format!("{instance}: {}", self.news())
+    }
+
+    fn news(&self) -> String {
         let mut subjects = Vec::new();
         if self.accounts().next().is_some() {
             subjects.push(match self.event {
                 NoticeKind::Failure => "the API token was refused".to_owned(),
+                NoticeKind::Reminder => "the API token is still refused".to_owned(),
                 _ => "the API token is accepted again".to_owned(),
             });
         }
         let verb = match self.event {
             NoticeKind::Failure => "failed",
+            NoticeKind::Reminder => "are still in trouble",
             NoticeKind::Recovery => "recovered",
             NoticeKind::Success => "rotated",
             NoticeKind::Test => "",
@@ -69,6 +82,7 @@ impl Bundle {
             (Some((notice, name)), 0) => {
                 let verb = match self.event {
                     NoticeKind::Failure => verb_of_failure(notice),
+                    NoticeKind::Reminder => verb_of_reminder(notice),
                     _ => verb,
                 };
                 subjects.push(format!("{} {verb}", one_line(name)));
@@ -78,7 +92,7 @@ impl Bundle {
         if subjects.is_empty() {
             subjects.push("a test".to_owned());
         }
-        format!("snapring: {}", subjects.join(", "))
+        subjects.join(", ")
     }
 
     /// In whole sentences; at most [`MAX_TEXT_BYTES`] long.
@@ -91,7 +105,7 @@ impl Bundle {
         };
         let others = self.failing.servers;
         match self.event {
-            NoticeKind::Failure if self.notices.len() == 1 && others > 1 => {
+            NoticeKind::Failure | NoticeKind::Reminder if self.notices.len() == 1 && others > 1 => {
                 let _ = write!(text, " In all {others} servers fail now.");
             }
             NoticeKind::Recovery if others > 0 => {
@@ -122,9 +136,9 @@ impl Bundle {
     }
 }
 
-/// What goes out, in this order. Failures go before recoveries and these before successes, unless
-/// one subject's own story is another one: that one is told in its order. Of successes of one
-/// server the last is told.
+/// What goes out, in this order. Failures go before reminders, these before recoveries and these before
+/// successes, unless one subject's own story is another one: that one is told in its order. Of reminders of
+/// one subject, and of successes of one server, the last is told.
 #[must_use]
 pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle> {
     let Some(failing) = notices.last().map(|last| last.failing) else { return Vec::new() };
@@ -134,7 +148,8 @@ pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec
         let told = round.iter().rposition(|it| it.subject == notice.subject);
         match told.and_then(|at| round.get_mut(at)) {
             Some(before)
-                if before.event == NoticeKind::Success && notice.event == NoticeKind::Success =>
+                if before.event == notice.event
+                    && matches!(notice.event, NoticeKind::Success | NoticeKind::Reminder) =>
             {
                 *before = notice;
             }
@@ -148,7 +163,9 @@ pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec
     rounds.push(round);
     let mut bundles = Vec::new();
     for mut round in rounds {
-        for event in [NoticeKind::Failure, NoticeKind::Recovery, NoticeKind::Success] {
+        for event in
+            [NoticeKind::Failure, NoticeKind::Reminder, NoticeKind::Recovery, NoticeKind::Success]
+        {
             let (notices, others) = round.into_iter().partition(|it| it.event == event);
             round = others;
             let notices: Vec<Notice> = notices;
@@ -179,6 +196,18 @@ fn sentences(notice: &Notice) -> String {
             };
             format!("{what}. This is told once, not at each tick.")
         }
+        (NoticeKind::Reminder, subject) => {
+            let subject = match subject {
+                NoticeSubject::Account => "The token has been refused",
+                NoticeSubject::Server { .. } => "It has been in trouble",
+            };
+            let lasts = notice.trouble.map_or_else(String::new, |it| lasts(it, notice.at));
+            let effect = match notice.subject {
+                NoticeSubject::Account => " Meanwhile no server is rotated.",
+                NoticeSubject::Server { .. } => "",
+            };
+            format!("{subject} {lasts}. The last reason: {words}.{effect}")
+        }
         (NoticeKind::Recovery, NoticeSubject::Account) => {
             format!("Rotations go on. {}", over(notice)).trim_end().to_owned()
         }
@@ -201,6 +230,32 @@ fn verb_of_failure(notice: &Notice) -> &'static str {
         Some((_, RotationOutcome::Skipped)) => "was skipped twice",
         Some(_) => "failed",
         None => "has had no success for too long",
+    }
+}
+
+/// What a server does that is in trouble for long, after its name.
+fn verb_of_reminder(notice: &Notice) -> &'static str {
+    match notice.rotation {
+        Some((_, RotationOutcome::Blocked)) => "is still blocked",
+        Some((_, RotationOutcome::Skipped)) => "is still skipped",
+        Some(_) => "still fails",
+        None => "still has no success",
+    }
+}
+
+/// Since when trouble lasts: `since …, for 3h. 3 rotations failed`.
+fn lasts(trouble: FailingSince, now: Timestamp) -> String {
+    let failed = match trouble.failed {
+        0 => String::new(),
+        1 => ". 1 rotation failed".to_owned(),
+        more => format!(". {more} rotations failed"),
+    };
+    match trouble.since {
+        Some(since) => {
+            let seconds = Timestamp::from_second(since.as_second()).unwrap_or(since);
+            format!("since {seconds}, for {}{failed}", span(since, now))
+        }
+        None => format!("since before snapring last started{failed}"),
     }
 }
 
@@ -267,6 +322,17 @@ fn line(notice: &Notice) -> String {
             format!("well again after {}", span(since, notice.at))
         }
         (NoticeKind::Recovery, _) => "well again".to_owned(),
+        (NoticeKind::Reminder, trouble) => {
+            let since = trouble.and_then(|it| it.since);
+            let lasts = since.map(|since| format!(" for {}", span(since, notice.at)));
+            let lasts = lasts.unwrap_or_default();
+            let failed = match trouble.map_or(0, |it| it.failed) {
+                0 => String::new(),
+                1 => ", 1 rotation failed".to_owned(),
+                more => format!(", {more} rotations failed"),
+            };
+            format!("in trouble{lasts}{failed}: {}", cut(&notice.words, REASON_IN_A_LIST))
+        }
         (NoticeKind::Failure, _) => {
             let how = notice.rotation.map_or("stale", |(_, outcome)| outcome.as_str());
             format!("{how}: {}", cut(&notice.words, REASON_IN_A_LIST))

@@ -6,10 +6,11 @@ use std::future::pending;
 use super::*;
 use crate::config;
 use crate::config::types::Settings;
+use crate::health::{Age, RotationHistory};
 use crate::naming::Tick;
 use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
-use crate::report::{KnownCause, PastRotation, RotationOutcome};
+use crate::report::{KnownCause, PastRotation, RotationOutcome, Stretch};
 use crate::status::counts::Counts;
 use crate::testing::notes::Notes;
 
@@ -99,7 +100,7 @@ impl Post for Services {
             let title =
                 letter.body.lines().find_map(|line| line.trim().strip_prefix("\"title\": "));
             let title = title.or(letter.body.lines().next()).unwrap_or_default();
-            let what = title.trim_matches([',', '"']).replace("snapring: ", "");
+            let what = title.trim_matches([',', '"']).replace("snapring on here: ", "");
             let to = format!("{}{}", url.host_str().unwrap(), url.path());
             self.seen.lock().unwrap().push((self.clock.now().uptime, to, what));
             let reply = if url.host_str() == Some("hangs.example") {
@@ -128,7 +129,7 @@ fn settings(notify: &str) -> Settings {
 }
 
 fn to(host: &str, lines: &str) -> String {
-    format!("[[notify]]\nurl = \"https://{host}/key\"\n{lines}\n")
+    format!("[[notify]]\nurl = \"https://{host}/key\"\ninstance = \"here\"\n{lines}\n")
 }
 
 struct Stage {
@@ -151,9 +152,9 @@ impl Stage {
     ) -> Self {
         let clock = Clock::simulated(at(0));
         let services = Services::new(&clock, replies);
-        let last_known = last_known.iter().map(|(server_id, outcome)| LastOfServer {
-            server_id: *server_id,
-            rotations: vec![PastRotation::of(&ended(*server_id, *outcome), at(0))],
+        let last_known = last_known.iter().map(|(server_id, outcome)| {
+            let past = PastRotation::of(&ended(*server_id, *outcome), at(0));
+            LastOfServer::of(*server_id, vec![past])
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
@@ -362,6 +363,26 @@ async fn the_recovery_of_what_could_not_be_told_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_says_no_is_not_delivered_whatever_the_status_says() {
+    let busy = Reply::Status(200, None, "{\"ok\":false,\"error\":\"ratelimited\"}");
+    let no = Reply::Status(200, None, "{\"ok\":false,\"msg\":\"Monitor not found\"}");
+    let stage = Stage::new(&to("one.example", ""), &[busy, no]);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    assert_eq!(stage.services.seen("one.example").len(), 2, "what may pass is tried again");
+    assert_eq!(
+        stage.told(),
+        [
+            "ERROR rejected could not tell https://one.example (200: {\"ok\":false,\"msg\":\"Monitor not \
+             found\"}; it will not pass): snapring: web failed"
+        ]
+    );
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    assert_eq!(stage.told().len(), 2, "it is told at the next failing tick");
+}
+
+#[tokio::test(start_paused = true)]
 async fn healthchecks_says_ok_to_what_it_ignores() {
     let limited = Reply::Status(200, None, "OK (rate limited)");
     let unknown = Reply::Status(200, None, "OK (not found)");
@@ -464,4 +485,174 @@ async fn a_start_that_knows_what_failed_tells_the_recovery() {
     stage.ended(DB, Rotated);
     stage.pass(60).await;
     assert_eq!(stage.services.seen("one.example"), ["10 /key web recovered"]);
+}
+
+const HOUR: u64 = 3600;
+
+/// The second half of each line that a host got: what is said, without when.
+fn said(stage: &Stage, host: &str) -> Vec<String> {
+    stage
+        .services
+        .seen(host)
+        .iter()
+        .map(|it| it.split_once(" /key ").unwrap().1.to_owned())
+        .collect()
+}
+
+/// Lets hours pass while reminders are watched, as in the daemon.
+async fn watched(stage: &Stage, seconds: u64) {
+    let watched = stage.notices.keep_reminding();
+    let _ = stage.clock.timeout(Duration::from_secs(seconds), watched).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_goes_on_is_repeated_by_the_clock_until_it_is_over() {
+    let notify = to("day.example", "")
+        + &to("hour.example", "remind = \"1h\"")
+        + &to("never.example", "remind = \"0s\"")
+        + &to("good.example", "on = [\"recovery\"]\nremind = \"1h\"");
+    let stage = Stage::new(&notify, &[]);
+    // No further tick comes: nothing but the clock can say so.
+    stage.ended(WEB, Failed);
+    watched(&stage, 50 * HOUR).await;
+    assert_eq!(said(&stage, "never.example"), ["web failed"]);
+    assert_eq!(said(&stage, "day.example"), ["web failed", "web still fails", "web still fails"]);
+    let hourly = stage.services.seen("hour.example");
+    assert!((48..=50).contains(&hourly.len()), "{}: {hourly:?}", hourly.len());
+    stage.ended(WEB, Rotated);
+    watched(&stage, 50 * HOUR).await;
+    assert_eq!(said(&stage, "day.example").last().unwrap(), "web recovered");
+    assert_eq!(said(&stage, "good.example"), ["web recovered"]);
+    assert_eq!(said(&stage, "hour.example").len(), hourly.len() + 1, "nothing after the recovery");
+    let event = &stage.notes.of("notice")[4].1["notice"];
+    assert_eq!(event, "reminder");
+}
+
+/// No rotation of it ends at all.
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_last_success_is_too_old_is_repeated_too() {
+    let stage = Stage::new(&to("day.example", ""), &[]);
+    let server = settings("").servers.remove(0);
+    let since = Some(at(-10 * 24 * 60));
+    let age = Age { server: &server, success: None, since, is_under_way: false };
+    let health = RotationHistory::default().health(&age, at(0));
+    for _ in 0..3 {
+        stage.notices.on_stale(&server, health.trouble().unwrap(), stage.clock.now().wall);
+        stage.pass(60).await;
+    }
+    watched(&stage, 25 * HOUR).await;
+    let name = "server-101";
+    assert_eq!(
+        said(&stage, "day.example"),
+        [format!("{name} has had no success for too long"), format!("{name} still has no success")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_failed_minutes_apart_are_one_reminder_and_the_token_is_reminded_of() {
+    let stage = Stage::new(&to("day.example", ""), &[]);
+    stage.ended(WEB, Failed);
+    stage.pass(900).await;
+    stage.ended(DB, Failed);
+    stage.pass(900).await;
+    let refused = refused(DB, KnownCause::Token);
+    stage.notices.on_report(&refused, stage.clock.now().wall);
+    watched(&stage, 30 * HOUR).await;
+    assert_eq!(
+        said(&stage, "day.example")[3..],
+        ["the API token is still refused, 2 servers are still in trouble"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reminder_is_for_those_who_were_told_and_is_tried_again_within_the_hour() {
+    // The failure is never delivered.
+    let down = vec![Reply::Status(503, None, ""); 8];
+    let stage = Stage::new(&to("day.example", ""), &down);
+    stage.ended(WEB, Failed);
+    watched(&stage, 30 * HOUR).await;
+    assert_eq!(said(&stage, "day.example"), vec!["web failed"; 8], "it was not told: no reminder");
+
+    // The first reminder is not delivered.
+    let replies = [&[TAKEN][..], &down].concat();
+    let stage = Stage::new(&to("day.example", ""), &replies);
+    stage.ended(WEB, Failed);
+    watched(&stage, 26 * HOUR).await;
+    let seen = said(&stage, "day.example");
+    assert_eq!(seen.len(), 1 + 8 + 1, "{seen:?}");
+    assert_eq!(seen.last().unwrap(), "web still fails");
+}
+
+/// A timer's run: what it looked at and still fails is told again a day after the beginning, if that has passed
+/// since the run before.
+#[tokio::test(start_paused = true)]
+async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
+    for (hours, ran, reminded) in [(23_i64, 23, true), (30, 5, false), (47, 23, true)] {
+        let clock = Clock::simulated(at(0));
+        let before = at(-60 * ran);
+        let past = PastRotation::of(&ended(WEB, Failed), before);
+        let stretch = Stretch { since: at(-60 * hours), rotations: 2 };
+        let web =
+            LastOfServer { failed: Some(stretch), ..LastOfServer::of(WEB, vec![past.clone()]) };
+        let db = LastOfServer { failed: Some(stretch), ..LastOfServer::of(DB, vec![past]) };
+        let services = Services::new(&clock, &[]);
+        let Settings { notify, servers, .. } =
+            settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
+        let post = Arc::clone(&services) as Arc<dyn Post>;
+        let notices =
+            Notices::start(&notify, &servers, [web, db], clock.clone(), post, Counts::default());
+        notices.on_report(&ended(WEB, Failed), clock.now().wall);
+        notices.remind_since(&BTreeMap::from([(Some(WEB), before)]));
+        notices.end().await;
+        let expected = if reminded { vec!["0 /key web still fails"] } else { Vec::new() };
+        assert_eq!(services.seen("day.example"), expected, "{hours}");
+        assert_eq!(services.seen("never.example"), Vec::<String>::new());
+    }
+}
+
+/// What has lasted for 30 hours was told by the process before, and is told again 18 hours later: neither at
+/// once nor never, however often it is started.
+#[tokio::test(start_paused = true)]
+async fn a_restart_neither_repeats_nor_forgets_a_reminder() {
+    let clock = Clock::simulated(at(0));
+    let past = PastRotation::of(&ended(WEB, Failed), at(-5));
+    let stretch = Stretch { since: at(-30 * 60), rotations: 9 };
+    let last = LastOfServer { failed: Some(stretch), ..LastOfServer::of(WEB, vec![past]) };
+    let services = Services::new(&clock, &[]);
+    let Settings { notify, servers, .. } = settings(&to("day.example", ""));
+    let start = || {
+        let post = Arc::clone(&services) as Arc<dyn Post>;
+        Notices::start(&notify, &servers, [last.clone()], clock.clone(), post, Counts::default())
+    };
+    for _ in 0..3 {
+        let notices = start();
+        let _ = clock.timeout(Duration::from_secs(5 * HOUR), notices.keep_reminding()).await;
+        notices.end().await;
+    }
+    assert_eq!(services.seen("day.example"), Vec::<String>::new());
+    let notices = start();
+    let _ = clock.timeout(Duration::from_secs(5 * HOUR), notices.keep_reminding()).await;
+    let seen = services.seen("day.example");
+    let [reminder] = <[String; 1]>::try_from(seen).unwrap();
+    let second: u64 = reminder.split(' ').next().unwrap().parse().unwrap();
+    assert!((18 * HOUR..18 * HOUR + 60).contains(&second), "{second}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_reminders_and_takes_another_interval_up() {
+    let stage = Stage::new(&to("one.example", ""), &[]);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    let then = settings(&(to("one.example", "remind = \"2h\"") + &to("two.example", "")));
+    stage.notices.reload(&then.notify, &then.servers);
+    watched(&stage, 3 * HOUR).await;
+    assert_eq!(said(&stage, "one.example"), ["web failed", "web still fails"]);
+    watched(&stage, 40 * HOUR).await;
+    assert_eq!(said(&stage, "two.example"), Vec::<String>::new(), "it was told of no failure");
+    let without = settings(&(to("one.example", "remind = \"2h\"") + "[[server]]\nid = 103\n"));
+    let servers = &without.servers[1..];
+    let before = said(&stage, "one.example").len();
+    stage.notices.reload(&without.notify, servers);
+    watched(&stage, 10 * HOUR).await;
+    assert_eq!(said(&stage, "one.example").len(), before, "who left is not reminded of");
 }

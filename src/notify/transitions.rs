@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::health::{Ended, Evidence, RotationHistory, Trouble, TroubleKind};
 use crate::naming::{ServerId, Tick};
-use crate::report::{LastOfServer, Report, RotationOutcome};
+use crate::report::{KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, Stretch};
 use crate::server::Server;
 
 /// What a notice is about.
@@ -20,6 +20,8 @@ use crate::server::Server;
 pub enum NoticeKind {
     /// A server is in trouble, or the account.
     Failure,
+    /// That was told some time ago, and is still so.
+    Reminder,
     /// They are well again.
     Recovery,
     /// A rotation went well, as the one before.
@@ -34,6 +36,7 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failure => "failure",
+            Self::Reminder => "reminder",
             Self::Recovery => "recovery",
             Self::Success => "success",
             Self::Test => "test",
@@ -103,9 +106,10 @@ pub struct Notice {
     pub at: Timestamp,
     /// That rotation; none where the last success is too old.
     pub rotation: Option<(Tick, RotationOutcome)>,
-    /// Of a failure why, of all else what was done.
+    /// Of a failure why, of a reminder the last reason, of all else what was done.
     pub words: String,
-    /// Of a failure the one that begins, of a recovery the one that is over.
+    /// Of a failure the one that begins, of a reminder the one that goes on, of a recovery the one that is
+    /// over.
     pub trouble: Option<FailingSince>,
     /// What fails after this.
     pub failing: Failing,
@@ -115,13 +119,36 @@ pub struct Notice {
     pub failure_untold: bool,
 }
 
+/// Trouble that goes on: all that a reminder says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ongoing {
+    since: FailingSince,
+    subject: NoticeSubject,
+    rotation: Option<(Tick, RotationOutcome)>,
+    /// The last reason.
+    words: String,
+}
+
+impl Ongoing {
+    /// As a past rotation shows it; `since`: of all that ended like it.
+    fn known(since: FailingSince, subject: NoticeSubject, past: &PastRotation) -> Self {
+        let report = past.report();
+        Self {
+            since,
+            subject,
+            rotation: Some((past.tick, past.outcome)),
+            words: report.reason.clone().unwrap_or_else(|| report.words()),
+        }
+    }
+}
+
 /// Who fails. Only servers that are configured count.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct States {
     configured: BTreeSet<ServerId>,
     histories: BTreeMap<ServerId, RotationHistory>,
-    failing: BTreeMap<ServerId, FailingSince>,
-    account: Option<FailingSince>,
+    failing: BTreeMap<ServerId, Ongoing>,
+    account: Option<Ongoing>,
 }
 
 impl States {
@@ -133,22 +160,58 @@ impl States {
         last_known: impl IntoIterator<Item = LastOfServer>,
     ) -> Self {
         let mut states = Self { configured: configured.into_iter().collect(), ..Self::default() };
-        let before = FailingSince { since: None, failed: 0 };
-        for LastOfServer { server_id, rotations } in last_known {
-            if !states.configured.contains(&server_id) {
-                continue;
-            }
+        let is_configured = |it: &LastOfServer| states.configured.contains(&it.server_id);
+        let last_known: Vec<LastOfServer> = last_known.into_iter().filter(is_configured).collect();
+        states.account = account_of(&last_known);
+        for last in last_known {
             // Rotations that were only refused with the token say nothing of their server.
-            let own = |it: &Ended| Evidence::of(it.outcome, it.cause) != Evidence::TokenRefused;
-            let history = states.histories.entry(server_id).or_default();
-            for ended in rotations.iter().map(Ended::from).filter(own) {
-                history.ended(&ended);
+            let last = last.own();
+            let history = RotationHistory::known(&last);
+            let bad = last.rotations.iter().rev().find(|it| {
+                let evidence = Evidence::of(it.outcome, it.cause);
+                matches!(evidence, Evidence::Bad | Evidence::Hindered)
+            });
+            if let (Some(trouble), Some(past)) = (history.trouble(), bad) {
+                let is_known = last.failed.is_some() || trouble.kind == TroubleKind::Skipped;
+                let since = FailingSince {
+                    since: is_known.then_some(trouble.since),
+                    failed: if is_known { trouble.rotations } else { 0 },
+                };
+                let name = past.server.clone();
+                let subject = NoticeSubject::Server { id: last.server_id, name };
+                states.failing.insert(last.server_id, Ongoing::known(since, subject, past));
             }
-            if history.trouble().is_some() {
-                states.failing.insert(server_id, before);
-            }
+            states.histories.insert(last.server_id, history);
         }
         states
+    }
+
+    /// That the trouble of a server, or of the account, goes on; `None` if there is none.
+    pub(crate) fn reminder(&self, of: Option<ServerId>, now: Timestamp) -> Option<Notice> {
+        let ongoing = match of {
+            Some(server) => self.failing.get(&server),
+            None => self.account.as_ref(),
+        };
+        let Ongoing { since, subject, rotation, words } = ongoing?.clone();
+        Some(Notice {
+            event: NoticeKind::Reminder,
+            subject,
+            at: now,
+            rotation,
+            words,
+            trouble: Some(since),
+            failing: self.failing(),
+            goes_on: false,
+            failure_untold: false,
+        })
+    }
+
+    /// All that fails, and since when; `None` stands for the account.
+    pub(crate) fn ongoing(
+        &self,
+    ) -> impl Iterator<Item = (Option<ServerId>, Option<Timestamp>)> + '_ {
+        let all = self.failing.values().chain(&self.account);
+        all.map(|it| (it.subject.server(), it.since.since))
     }
 
     /// From now on these are the servers. What is not among them is forgotten.
@@ -174,16 +237,21 @@ impl States {
         if !self.configured.contains(&server.id) || trouble.kind != TroubleKind::Stale {
             return None;
         }
-        let begun = FailingSince { since: Some(trouble.since), failed: 0 };
         let goes_on = self.failing.contains_key(&server.id);
-        let begun = *self.failing.entry(server.id).or_insert(begun);
-        Some(Notice {
-            event: NoticeKind::Failure,
+        let ongoing = self.failing.entry(server.id).or_insert_with(|| Ongoing {
+            since: FailingSince { since: Some(trouble.since), failed: 0 },
             subject: NoticeSubject::Server { id: server.id, name: server.name.clone() },
-            at: now,
             rotation: None,
             words: trouble.reason.as_deref().unwrap_or_default().to_owned(),
-            trouble: Some(begun),
+        });
+        let Ongoing { since, subject, rotation, words } = ongoing.clone();
+        Some(Notice {
+            event: NoticeKind::Failure,
+            subject,
+            at: now,
+            rotation,
+            words,
+            trouble: Some(since),
             failing: self.failing(),
             goes_on,
             failure_untold: false,
@@ -198,16 +266,18 @@ impl States {
         let server = || NoticeSubject::Server { id: report.server_id, name: report.server.clone() };
         let (mut news, mut goes_on) = (Vec::new(), false);
         let evidence = Evidence::of(report.outcome, report.known_cause);
+        let reason = || report.reason.clone().unwrap_or_else(|| report.words());
+        let rotation = Some((report.tick, report.outcome));
+        let ongoing = |since, subject| Ongoing { since, subject, rotation, words: reason() };
         if evidence == Evidence::TokenRefused {
-            let begun = FailingSince { since: Some(now), failed: 1 };
-            match &mut self.account {
-                Some(trouble) => {
-                    trouble.failed = trouble.failed.saturating_add(1);
-                    goes_on = true;
-                }
-                None => self.account = Some(begun),
-            }
-            news.push((NoticeKind::Failure, NoticeSubject::Account, self.account));
+            let failed = self.account.as_ref().map_or(0, |it| it.since.failed);
+            let since = FailingSince {
+                since: self.account.as_ref().map_or(Some(now), |it| it.since.since),
+                failed: failed.saturating_add(1),
+            };
+            goes_on = self.account.is_some();
+            self.account = Some(ongoing(since, NoticeSubject::Account));
+            news.push((NoticeKind::Failure, NoticeSubject::Account, Some(since)));
         } else {
             let history = self.histories.entry(report.server_id).or_default();
             let before = history.trouble().map_or(0, |trouble| trouble.rotations);
@@ -215,16 +285,17 @@ impl States {
             match (history.trouble(), self.failing.get_mut(&report.server_id)) {
                 (Some(trouble), Some(known)) => {
                     let more = trouble.rotations.saturating_sub(before);
-                    known.failed = known.failed.saturating_add(more);
                     if more > 0 {
                         goes_on = true;
-                        news.push((NoticeKind::Failure, server(), Some(*known)));
+                        let failed = known.since.failed.saturating_add(more);
+                        *known = ongoing(FailingSince { failed, ..known.since }, server());
+                        news.push((NoticeKind::Failure, server(), Some(known.since)));
                     }
                 }
                 (Some(trouble), None) => {
                     let begun =
                         FailingSince { since: Some(trouble.since), failed: trouble.rotations };
-                    self.failing.insert(report.server_id, begun);
+                    self.failing.insert(report.server_id, ongoing(begun, server()));
                     news.push((NoticeKind::Failure, server(), Some(begun)));
                 }
                 (None, _) => {}
@@ -232,10 +303,10 @@ impl States {
         }
         if evidence == Evidence::Good {
             if let Some(over) = self.account.take() {
-                news.push((NoticeKind::Recovery, NoticeSubject::Account, Some(over)));
+                news.push((NoticeKind::Recovery, NoticeSubject::Account, Some(over.since)));
             }
             news.push(match self.failing.remove(&report.server_id) {
-                Some(over) => (NoticeKind::Recovery, server(), Some(over)),
+                Some(over) => (NoticeKind::Recovery, server(), Some(over.since)),
                 None => (NoticeKind::Success, server(), None),
             });
         }
@@ -244,9 +315,9 @@ impl States {
             event,
             subject,
             at: now,
-            rotation: Some((report.tick, report.outcome)),
+            rotation,
             words: match event {
-                NoticeKind::Failure => report.reason.clone().unwrap_or_else(|| report.words()),
+                NoticeKind::Failure => reason(),
                 _ => report.words(),
             },
             trouble,
@@ -256,6 +327,20 @@ impl States {
         };
         news.into_iter().map(notice).collect()
     }
+}
+
+/// The account's trouble as past rotations show it: the token was refused after the last good rotation of
+/// any server.
+fn account_of(last_known: &[LastOfServer]) -> Option<Ongoing> {
+    let all = || last_known.iter().flat_map(|it| &it.rotations);
+    let well = all().filter(|it| it.outcome.is_good()).map(|it| it.ended_at).max();
+    let is_after = |at: Timestamp| well.is_none_or(|well| at > well);
+    let refused = |it: &&PastRotation| it.cause == Some(KnownCause::Token) && is_after(it.ended_at);
+    let past = all().filter(refused).max_by_key(|it| it.ended_at)?;
+    let stretches = || last_known.iter().filter_map(|it| it.refused);
+    let since = stretches().map(|it: Stretch| it.since).filter(|at| is_after(*at)).min();
+    let failed = stretches().map(|it| it.rotations).fold(0, u32::saturating_add);
+    Some(Ongoing::known(FailingSince { since, failed }, NoticeSubject::Account, past))
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //!
 //! A claim also shows which creates of the server may still have an effect
 //! (`open_creates`), whether the server is being restored ([`restoring`]), and whether it may be
-//! [`quiesced`].
+//! [`quiesced`]. `presence` shows that a daemon runs.
 
 mod files;
 mod location;
 mod open_creates;
 mod owner;
+mod presence;
 mod quiesced;
 mod restoring;
 mod waiting;
@@ -33,6 +34,7 @@ pub use crate::rotation::lock::location::LockError;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{MemoryHeld, OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
+pub use crate::rotation::lock::presence::Presence;
 pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
 use crate::server::Server;

@@ -67,6 +67,13 @@ impl Counts {
         self.notices.get_or_create(&[("outcome", outcome)]).inc_by(count);
     }
 
+    /// How many notices to one service were not delivered.
+    #[must_use]
+    pub fn undelivered(&self) -> u64 {
+        let count = |outcome| self.notices.get_or_create(&[("outcome", outcome)]).get();
+        count("failed") + count("lost")
+    }
+
     /// Shows it among the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Hooks by how they ended";

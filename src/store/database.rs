@@ -1,5 +1,7 @@
 //! The statements: one set for SQLite and PostgreSQL.
 
+use std::collections::HashMap;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -12,7 +14,7 @@ use crate::interner::Interner;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, Tick};
 use crate::report::{KnownCause, RotationOutcome};
-use crate::report::{LastOfServer, PastRotation};
+use crate::report::{LastOfServer, PastRotation, Stretch};
 use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
@@ -363,7 +365,7 @@ impl Database {
             KnownCause::Shutdown.as_str()
         );
         let mut rotations = Vec::new();
-        for condition in ["1 = 1".to_owned(), format!("outcome IN ({good})"), bad] {
+        for condition in ["1 = 1".to_owned(), format!("outcome IN ({good})"), bad.clone()] {
             let last = format!(
                 "SELECT {COLUMNS} FROM snapring_rotation
                  JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
@@ -388,12 +390,53 @@ impl Database {
             key(one).cmp(&key(other))
         });
         rotations.dedup();
+        let stretches = self.stretches(&rotations, &bad, now).await?;
         let servers = rotations.chunk_by(|one, other| one.server_id == other.server_id);
         let of_server = |rotations: &[PastRotation]| {
             let server_id = rotations.first()?.server_id;
-            Some(LastOfServer { server_id, rotations: rotations.to_vec() })
+            let stretch = |is_token| stretches.get(&(server_id, is_token)).copied();
+            let (failed, refused) = (stretch(false), stretch(true));
+            Some(LastOfServer { server_id, rotations: rotations.to_vec(), failed, refused })
         };
         Ok(servers.filter_map(of_server).collect())
+    }
+
+    /// Since when and how often rotations have ended badly since the last good one, of servers whose last ones did;
+    /// those that a refused token ended apart from the others. Asked server by server: few are in trouble, and the
+    /// history of a fleet is long.
+    async fn stretches(
+        &mut self,
+        rotations: &[PastRotation],
+        bad: &str,
+        now: Timestamp,
+    ) -> Result<HashMap<(ServerId, bool), Stretch>, StoreError> {
+        let mut stretches = HashMap::new();
+        for servers in at_once(&last_good_of_failing(rotations)) {
+            let places: Vec<String> = (1..=servers.len())
+                .map(|nth| format!("(server_id = ${} AND ended_at > ${})", 2 * nth, 2 * nth + 1))
+                .collect();
+            let text = format!(
+                "SELECT server_id, CAST(CASE WHEN cause = '{}' THEN 1 ELSE 0 END AS BIGINT) AS token,
+                        MIN(ended_at), COUNT(*)
+                 FROM snapring_rotation WHERE {bad} AND ended_at <= $1 AND ({})
+                 GROUP BY server_id, token",
+                KnownCause::Token.as_str(),
+                places.join(" OR ")
+            );
+            let bind = |query: Statement, (server, good): &(ServerId, i64)| {
+                query.bind(server.0.cast_signed()).bind(*good)
+            };
+            let query = built(text).bind(now.as_millisecond());
+            let rows = self.rows(servers.iter().fold(query, bind)).await?;
+            let read = |row: &AnyRow| {
+                let is_token = row.try_get::<i64, _>(1)? == 1;
+                let rotations = u32::try_from(row.try_get::<i64, _>(3)?).unwrap_or(u32::MAX);
+                Ok(((server_id(row, 0)?, is_token), Stretch { since: time(row, 2)?, rotations }))
+            };
+            let read: Result<Vec<_>, sqlx::Error> = rows.iter().map(read).collect();
+            stretches.extend(read.map_err(|error| self.trouble(&error))?);
+        }
+        Ok(stretches)
     }
 
     async fn rotations_until(
@@ -440,6 +483,26 @@ impl StoreError {
     pub fn is_empty_store(&self) -> bool {
         self.kind == ErrorKind::Empty
     }
+}
+
+/// The servers whose last good rotation, if there is one, was followed by a bad one, and when it ended.
+fn last_good_of_failing(rotations: &[PastRotation]) -> Vec<(ServerId, i64)> {
+    let mut failing = Vec::new();
+    for of_server in rotations.chunk_by(|one, other| one.server_id == other.server_id) {
+        let last = |is_so: fn(&RotationOutcome) -> bool| {
+            of_server
+                .iter()
+                .filter(|it| is_so(&it.outcome))
+                .map(|it| it.ended_at.as_millisecond())
+                .max()
+        };
+        let good = last(|it| it.is_good()).unwrap_or(i64::MIN);
+        let bad = last(|it| matches!(it, RotationOutcome::Failed | RotationOutcome::Blocked));
+        if let (Some(first), true) = (of_server.first(), bad.is_some_and(|bad| bad > good)) {
+            failing.push((first.server_id, good));
+        }
+    }
+    failing
 }
 
 /// Rows as they go into one statement: whole portions, and the rest one by one, so that there are two

@@ -12,7 +12,7 @@ use super::*;
 use crate::config;
 use crate::health::{RotationHistory, TroubleKind};
 use crate::naming::{SnapshotId, Tick};
-use crate::report::KnownCause;
+use crate::report::{KnownCause, Stretch};
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::connection::{Answer, Connection};
 use crate::store::place::Address;
@@ -167,6 +167,54 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
         store.close(LONG).await;
         assert_eq!(read(&ground.place, &none()).await.unwrap(), expected, "in the next life too");
         assert_eq!(store.health().lost(), 0);
+    }
+}
+
+/// Of a long trouble few rotations are kept, and since when it lasts.
+#[tokio::test]
+async fn a_start_finds_since_when_and_how_often_rotations_have_failed() {
+    let letter = |letter| match letter {
+        'r' => report(1, RotationOutcome::Rotated),
+        'f' => report(1, RotationOutcome::Failed),
+        'b' => report(1, RotationOutcome::Blocked),
+        't' => {
+            Report { known_cause: Some(KnownCause::Token), ..report(1, RotationOutcome::Failed) }
+        }
+        'x' => {
+            Report { known_cause: Some(KnownCause::Shutdown), ..report(1, RotationOutcome::Failed) }
+        }
+        _ => report(1, RotationOutcome::Skipped),
+    };
+    let other = report;
+    let begin = at("2026-11-25T03:00:01Z");
+    let stretch = |hour, rotations| {
+        Some(Stretch { since: begin + SignedDuration::from_hours(hour), rotations })
+    };
+    for ground in Ground::all().await {
+        for (story, failed, refused) in [
+            ("rr", None, None),
+            ("frfpbxf", stretch(2, 3), None),
+            ("ffttf", stretch(0, 3), stretch(2, 2)),
+            ("tttrt", None, stretch(4, 1)),
+            ("ffr", None, None),
+        ] {
+            ground.database().await.execute("DELETE FROM snapring_rotation").await.unwrap();
+            let store = ground.open();
+            for (hour, report) in (0..).zip(story.chars().map(letter)) {
+                store.record(&report, begin + SignedDuration::from_hours(hour));
+                // Another server's successes say nothing of this one.
+                let well = other(9, RotationOutcome::Rotated);
+                store.record(&well, begin + SignedDuration::from_hours(hour));
+            }
+            let all = store.last_of_each_server().await;
+            let last = all.iter().find(|it| it.server_id == ServerId(1)).unwrap();
+            assert_eq!((last.failed, last.refused), (failed, refused), "{story}");
+            let trouble = RotationHistory::known(last);
+            let expected =
+                failed.map_or(0, |it| it.rotations) + refused.map_or(0, |it| it.rotations);
+            assert_eq!(trouble.trouble().map_or(0, |it| it.rotations), expected, "{story}");
+            store.close(LONG).await;
+        }
     }
 }
 

@@ -25,4 +25,5 @@ mod second_signal;
 mod service;
 mod simulate;
 mod status;
+mod timer;
 mod wake;

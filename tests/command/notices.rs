@@ -23,7 +23,7 @@ pub async fn service() -> MockServer {
 }
 
 pub fn notify(server: &MockServer, lines: &str) -> String {
-    format!("[[notify]]\nurl = \"{}/{KEY}\"\n{lines}\n", server.uri())
+    format!("[[notify]]\nurl = \"{}/{KEY}\"\ninstance = \"here\"\n{lines}\n", server.uri())
 }
 
 pub fn text(request: &Request) -> String {
@@ -66,7 +66,8 @@ async fn a_server_that_fails_three_ticks_is_told_of_once_and_its_recovery_once()
     let told = documents(&hook).await;
     assert_eq!(told.len(), 2, "{told:#?}");
     assert_eq!((&told[0]["event"], &told[1]["event"]), (&"failure".into(), &"recovery".into()));
-    assert_eq!(told[0]["title"], "snapring: web failed");
+    assert_eq!(told[0]["title"], "snapring on here: web failed");
+    assert_eq!(told[0]["instance"], "here");
     let reason = told[0]["subjects"][0]["message"].as_str().unwrap();
     assert!(reason.contains("server_error (503)"), "{reason}");
     let over = &told[1]["subjects"][0];
@@ -114,8 +115,8 @@ async fn a_refused_token_is_one_notice_an_account_and_what_waits_goes_out_at_the
 
     let told: Vec<String> = first.received_requests().await.unwrap().iter().map(text).collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("*snapring: the API token was refused*"), "{told:?}");
-    assert!(told[1].contains("*snapring: the API token is accepted again*"), "{told:?}");
+    assert!(told[0].contains("*snapring on here: the API token was refused*"), "{told:?}");
+    assert!(told[1].contains("*snapring on here: the API token is accepted again*"), "{told:?}");
     let told = documents(&second).await;
     assert_eq!(told.len(), 1, "it came with the reload: {told:#?}");
     assert_eq!((&told[0]["event"], &told[0]["more"]), (&"recovery".into(), &0.into()));
@@ -140,7 +141,7 @@ async fn notify_test_tells_each_and_says_what_it_answered() {
     assert_eq!(code, 0, "{out}{errors}");
     assert!(out.contains(&good.uri()) && out.contains("ntfy") && !out.contains(KEY), "{out}");
     let [letter] = good.received_requests().await.unwrap().try_into().unwrap();
-    assert_eq!(letter.headers["title"], "snapring: a test");
+    assert_eq!(letter.headers["title"], "snapring on here: a test");
     assert_eq!(text(&letter), "This is a test: notices of snapring arrive here.");
     assert!(letter.headers["user-agent"].to_str().unwrap().starts_with("snapring/"));
 

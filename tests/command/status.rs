@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use rstest::rstest;
 use serde_json::Value;
+use sqlx::Connection;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -176,7 +177,8 @@ async fn a_server_that_another_process_holds_for_two_ticks_is_in_trouble_everywh
         notices = hook.received_requests().await.unwrap();
     }
     let notice: Value = serde_json::from_slice(&notices[0].body).unwrap();
-    assert_eq!(notice["title"], "snapring: web was skipped twice");
+    let title = notice["title"].as_str().unwrap();
+    assert!(title.ends_with(": web was skipped twice"), "{title}");
     assert!(notice["subjects"][0]["message"].as_str().unwrap().contains(&pid), "{notice}");
 
     // A daemon that starts now knows of it.
@@ -225,6 +227,86 @@ async fn a_daemon_that_does_not_answer_is_not_waited_for_without_end() {
     let (code, _, errors) = machine.run(&["health", "--timeout", "200ms"]);
     assert_eq!(code, 1);
     assert!(errors.contains(&format!("{address} did not answer within 200ms")), "{errors}");
+}
+
+/// Monitoring systems wait for 10 seconds.
+fn in_time(machine: &Machine, max_age: &str) -> (i32, String, String) {
+    let begun = machine.clock.now().uptime;
+    let answer = machine.run(&["status", "--max-age", max_age]);
+    let took = machine.clock.now().uptime.saturating_sub(begun);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    answer
+}
+
+/// Keeps the store's file to itself.
+async fn lock(file: &std::path::Path) -> sqlx::AnyConnection {
+    sqlx::any::install_default_drivers();
+    let address = format!("sqlite://{}?mode=rwc", file.display());
+    let mut connection = sqlx::AnyConnection::connect(&address).await.unwrap();
+    for statement in [
+        "PRAGMA locking_mode = EXCLUSIVE",
+        "PRAGMA journal_mode = WAL",
+        "CREATE TABLE x (y BIGINT)",
+        "BEGIN EXCLUSIVE",
+        "INSERT INTO x VALUES (1)",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_beside_a_daemon_that_hangs_goes_by_the_store() {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    assert_eq!(machine.run(&["rotate", "--all"]).0, 0);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    machine.configure(&format!("[http]\nlisten = \"{address}\"\n{SERVERS}"));
+    // Nobody asks the provider: the store knows.
+    machine.fault("any:hang");
+    let (code, out, _) = in_time(&machine, "26h");
+    assert_eq!(code, 1, "{out}");
+    let expected = format!("SNAPRING WARNING - the daemon: {address} did not answer within 3s | ");
+    assert!(out.starts_with(&expected), "{out}");
+    let (code, out, _) = in_time(&machine, "0s");
+    assert_eq!(code, 2, "{out}");
+    drop(silent);
+    let (code, out, _) = in_time(&machine, "26h");
+    assert_eq!(code, 0, "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_answers_in_time_though_daemon_store_and_provider_hang() {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    assert_eq!(machine.run(&["rotate", "--all"]).0, 0);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let locked = lock(&machine.path("snapring.db")).await;
+    machine.configure_api(
+        "retries = 8\ntimeout = \"60s\"",
+        &format!("[http]\nlisten = \"{address}\"\n{SERVERS}"),
+    );
+    // Only the store hangs: the provider's listing has the successes.
+    let (code, out, errors) = in_time(&machine, "26h");
+    assert_eq!(code, 1, "{out}{errors}");
+    assert!(out.contains("did not answer within 3s, and 1 more"), "{out}");
+    assert!(out.contains("how rotations ended is not known"), "{out}");
+
+    machine.fault("any:hang");
+    let (code, out, errors) = in_time(&machine, "26h");
+    assert_eq!(code, 3, "{out}{errors}");
+    let expected = "SNAPRING UNKNOWN - how the servers stand cannot be told: ";
+    assert!(out.starts_with(expected), "{out}");
+    assert!(out.contains("web: ") || out.contains("db: "), "{out}");
+    assert!(errors.contains(&format!("{address} did not answer within 3s")), "{errors}");
+
+    // With retries and 503s, too.
+    machine.sandbox.provider().faults().clear();
+    machine.fault("any:status=503");
+    assert_eq!(in_time(&machine, "26h").0, 3);
+    drop(locked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

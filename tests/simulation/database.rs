@@ -154,7 +154,7 @@ impl Connection for One {
                 chosen.extend(last(each().filter(is_bad)));
                 chosen.sort_by_key(|it| (it.ended_at, it.tick, it.outcome.as_str()));
                 chosen.dedup();
-                LastOfServer { server_id, rotations: chosen.into_iter().cloned().collect() }
+                LastOfServer::of(server_id, chosen.into_iter().cloned().collect())
             };
             servers.into_iter().map(of_server).collect()
         }))

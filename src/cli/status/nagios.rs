@@ -78,9 +78,10 @@ impl Check {
     }
 }
 
-/// Whether every enabled server has had a success within `max_age`.
+/// Whether every enabled server has had a success within `max_age`. `unanswered`: who should have been able to
+/// say so, and was not.
 #[must_use]
-pub(crate) fn check(document: &StatusDocument, max_age: Duration) -> Check {
+pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: Duration) -> Check {
     let enabled: Vec<&ServerRecord> =
         document.servers.iter().filter(|server| server.state != ServerState::Disabled).collect();
     let ages = enabled.iter().filter_map(|server| {
@@ -89,6 +90,7 @@ pub(crate) fn check(document: &StatusDocument, max_age: Duration) -> Check {
     let oldest = ages.max();
     let mut findings: Vec<(Level, String)> =
         enabled.iter().filter_map(|server| judge(server, document.at, max_age)).collect();
+    findings.extend(unanswered.iter().map(|problem| (Level::Warning, problem.clone())));
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
             findings.push((Level::Critical, "the daemon's scheduler stands still".to_owned()));

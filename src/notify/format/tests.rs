@@ -22,6 +22,21 @@ fn told(reports: &[Report]) -> Vec<Bundle> {
     bundles(notices, last + jiff::SignedDuration::from_secs(10), 0)
 }
 
+fn here() -> Instance {
+    Instance::named("backup-1")
+}
+
+/// What is told again of it a day later.
+fn reminder() -> Bundle {
+    let mut states = States::new([WEB, DB], []);
+    for minute in [0, 30, 60] {
+        states.take(&failed(), at(minute));
+    }
+    let day = at(24 * 60);
+    let reminder = states.reminder(Some(WEB), day).unwrap();
+    bundles(vec![reminder], day + jiff::SignedDuration::from_secs(10), 0).pop().unwrap()
+}
+
 fn failed() -> Report {
     let reason = "list transport: no answer within the timeout";
     because(ended(WEB, RotationOutcome::Failed), reason)
@@ -46,6 +61,7 @@ fn shown(message: &Message) -> String {
 #[case::a_failure("json", "https://hooks.example/snapring", told(&[failed()]))]
 #[case::a_recovery("json", "https://hooks.example/snapring", vec![recovery()])]
 #[case::a_token("json", "https://hooks.example/snapring", told(&[refused(WEB, KnownCause::Token)]))]
+#[case::a_reminder("json", "https://hooks.example/snapring", vec![reminder()])]
 #[case::ntfy("ntfy", "https://ntfy.example/topic", told(&[failed()]))]
 #[case::healthchecks("healthchecks", "https://hc.example/uuid", told(&[failed()]))]
 #[case::slack("slack", "https://hooks.example/services/T0/B0/X", told(&[failed()]))]
@@ -57,7 +73,7 @@ fn the_page_shows_what_goes_out(
 ) {
     let format = Format::ALL.into_iter().find(|it| it.as_str() == format).unwrap();
     let [bundle] = bundles.try_into().unwrap();
-    let shown = shown(&format.message(&Webhook::parse(to).unwrap(), &bundle));
+    let shown = shown(&format.message(&Webhook::parse(to).unwrap(), &bundle, &here()));
     assert!(
         PAGE.contains(&format!("```http\n{shown}\n```\n")),
         "docs/NOTICES.md does not show this:\n{shown}"
@@ -67,7 +83,8 @@ fn the_page_shows_what_goes_out(
 /// A field that the page does not describe is one that nobody may rely on.
 #[test]
 fn the_page_describes_every_field_of_the_document() {
-    let document: serde_json::Value = serde_json::from_str(&document(&recovery())).unwrap();
+    let document: serde_json::Value =
+        serde_json::from_str(&document(&recovery(), &here())).unwrap();
     let fields = document.as_object().unwrap().keys();
     let entry = document["subjects"][0].as_object().unwrap().keys();
     let known = fields.len() + entry.len();
@@ -83,7 +100,7 @@ fn a_document_lists_a_hundred_and_counts_the_rest() {
     let [bundle] = told(&[failed()]).try_into().unwrap();
     let notices = vec![bundle.notices[0].clone(); 130];
     let document: serde_json::Value =
-        serde_json::from_str(&document(&Bundle { notices, ..bundle })).unwrap();
+        serde_json::from_str(&document(&Bundle { notices, ..bundle }, &here())).unwrap();
     assert_eq!(document["subjects"].as_array().unwrap().len(), 100);
     assert_eq!(document["more"], 30);
 }
@@ -92,7 +109,8 @@ fn a_document_lists_a_hundred_and_counts_the_rest() {
 fn slack_is_given_nothing_that_it_takes_for_its_own() {
     let report = because(failed(), "<!channel> & <https://x.example|y>");
     let [bundle] = told(&[report]).try_into().unwrap();
-    let message = Format::Slack.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
+    let message =
+        Format::Slack.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle, &here());
     let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
     let text = body["text"].as_str().unwrap();
     assert!(text.contains("&lt;!channel&gt; &amp; &lt;https://x.example|y&gt;"), "{text}");
@@ -104,9 +122,10 @@ fn a_title_is_one_line_whatever_a_server_is_called() {
     let mut report = failed();
     report.server = "web\r\nPriority: max".to_owned();
     let [bundle] = told(&[report]).try_into().unwrap();
-    let message = Format::Ntfy.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle);
+    let message =
+        Format::Ntfy.message(&Webhook::parse("https://x.example/y").unwrap(), &bundle, &here());
     let title = &message.headers.iter().find(|(name, _)| *name == "Title").unwrap().1;
-    assert_eq!(title, "snapring: web  Priority: max failed");
+    assert_eq!(title, "snapring on backup-1: web  Priority: max failed");
 }
 
 #[rstest]
@@ -116,7 +135,7 @@ fn a_title_is_one_line_whatever_a_server_is_called() {
 #[case::healthchecks(Format::Healthchecks, "/uuid/log")]
 fn a_test_changes_no_checks_state(#[case] format: Format, #[case] path: &str) {
     let to = Webhook::parse("https://x.example/uuid").unwrap();
-    let message = format.message(&to, &Bundle::test(at(0)));
+    let message = format.message(&to, &Bundle::test(at(0)), &here());
     assert_eq!(message.to.expose().path(), path);
     assert!(format!("{message:?}").starts_with("Message(https://x.example, "), "{message:?}");
 }

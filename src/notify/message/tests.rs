@@ -31,6 +31,7 @@ const REASONS: &[&str] =
 #[test]
 fn one_server_alone_reads_as_a_message() {
     let blocked = because(ended(DB, RotationOutcome::Blocked), "5 of 5 slots are taken by a, b.");
+    let blocked_again = blocked.clone();
     let down = || failed(WEB, "list transport: no answer within the timeout");
     let good = || ended(WEB, RotationOutcome::Rotated);
     let token = |server| refused(server, KnownCause::Token);
@@ -46,6 +47,26 @@ fn one_server_alone_reads_as_a_message() {
     let shown = |(case, reports): (&str, Vec<Report>)| {
         format!("## {case}\n{}\n", read(0, &reports).join("\n\n"))
     };
+    let reminded = |reports: &[Report], of| {
+        let mut states = States::new([WEB, DB], []);
+        for (minute, report) in reports.iter().enumerate() {
+            states.take(report, at(i64::try_from(minute).unwrap()));
+        }
+        let of: Vec<Option<ServerId>> = of;
+        let notices = of.into_iter().map(|it| states.reminder(it, at(24 * 60)).unwrap()).collect();
+        let bundle = bundles(notices, at(24 * 60), 0).pop().unwrap();
+        format!("{}\n{}", bundle.title(), bundle.text())
+    };
+    insta::assert_snapshot!(
+        "reminders",
+        [
+            reminded(&[down(), down(), down()], vec![Some(WEB)]),
+            reminded(&[down(), blocked_again.clone()], vec![Some(DB)]),
+            reminded(&[token(WEB), token(DB)], vec![None]),
+            reminded(&[down(), blocked_again, token(DB)], vec![Some(WEB), Some(DB), None]),
+        ]
+        .join("\n\n")
+    );
     insta::assert_snapshot!(cases.map(shown).join("\n"));
 }
 

@@ -1,6 +1,6 @@
-use rstest::rstest;
 use std::sync::Arc;
 
+use rstest::rstest;
 
 use super::*;
 use crate::health::Ended;

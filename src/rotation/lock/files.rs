@@ -78,6 +78,19 @@ pub(super) struct Held {
     place: i64,
 }
 
+/// A place that is shared with others, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Shared {
+    file: Arc<LockFile>,
+    place: i64,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = self.file.lock(self.place, libc::F_UNLCK);
+    }
+}
+
 impl LockFiles {
     /// Opens or creates them; their names begin with that of `lock_file`.
     pub(super) fn open(lock_file: &Path, clock: &Clock) -> io::Result<Self> {
@@ -126,6 +139,22 @@ impl LockFiles {
             "{} is replaced again and again",
             slot.path.display()
         ))))
+    }
+
+    /// Takes a place together with others who take it so: it only shows that they are there.
+    pub(super) fn share(&self, place: i64) -> io::Result<Shared> {
+        let slot = self.slot(place).ok_or(Errno::EBADF)?;
+        let file = slot.file();
+        file.lock(place, libc::F_RDLCK)?;
+        Ok(Shared { file, place })
+    }
+
+    /// Whether anybody has a place: through another opening of the files than this one.
+    pub(super) fn is_taken(&self, place: i64) -> io::Result<bool> {
+        let slot = self.slot(place).ok_or(Errno::EBADF)?;
+        let mut found = byte(place, libc::F_WRLCK)?;
+        fcntl(&slot.file().0, FcntlArg::F_OFD_GETLK(&mut found))?;
+        Ok(i32::from(found.l_type) != libc::F_UNLCK)
     }
 
     /// The process that holds a place, where the kernel tells.

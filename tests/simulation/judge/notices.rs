@@ -243,7 +243,7 @@ impl Judge {
         self.tell(|| format!("{} notice to {host} ({mood:?}): {title}", now.wall));
         let subjects = document["subjects"].as_array().cloned().unwrap_or_default();
         let count = subjects.len() as u64 + document["more"].as_u64().unwrap_or_default();
-        if count == 0 || !["failure", "recovery"].contains(&event.as_str()) {
+        if count == 0 || !["failure", "reminder", "recovery"].contains(&event.as_str()) {
             self.violated(
                 "S8",
                 format!("{host} gets an empty notice, or one that nobody asked for"),
@@ -274,11 +274,13 @@ impl Judge {
                 }
                 continue;
             }
-            let is_failure = event == "failure";
+            // A reminder tells of trouble that was told before. A process that started since does not know whether
+            // that was delivered, and reminds of it all the same.
+            let is_failure = event != "recovery";
             service.subjects.insert(who, if is_failure { State::Failing } else { State::Well });
             let admits =
                 text(&document["text"]).contains("No notice of the failure could be delivered");
-            if is_failure && state == State::Failing {
+            if event == "failure" && state == State::Failing {
                 self.violated("S8", format!("{host} is told twice that {who:?} fails: {subject}"));
             }
             if !is_failure && state == State::Well && !admits {

@@ -52,7 +52,7 @@ fn document(servers: &[(&str, &str)]) -> StatusDocument {
 #[case::disabled_ones_do_not_count(&[("web", "ok 1h"), ("old", "disabled")], Level::Ok,
     "SNAPRING OK - 1 server, the oldest success 1h ago (web) | servers=1 trouble=0;0 oldest_success=3600s;;93600;0")]
 fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[case] line: &str) {
-    let check = check(&document(servers), DAY);
+    let check = check(&document(servers), &[], DAY);
     assert_eq!(check, Check { level, words: line.to_owned() });
 }
 
@@ -70,7 +70,7 @@ fn a_success_that_is_ahead_of_now_says_nothing() {
     for (ahead, level) in [(60, Level::Ok), (3 * 3600, Level::Unknown)] {
         let mut document = document(&[("web", "ok 0s")]);
         document.at = noon() - SignedDuration::from_secs(ahead);
-        let check = check(&document, DAY);
+        let check = check(&document, &[], DAY);
         assert_eq!(check.level, level, "{}", check.words);
         let told = check.words.contains("web: the last success is 3h ahead of now: check clocks");
         assert_eq!(told, level == Level::Unknown, "{}", check.words);
@@ -81,7 +81,7 @@ fn a_success_that_is_ahead_of_now_says_nothing() {
 fn several_findings_are_told_the_worst_first_one_a_line() {
     let document =
         document(&[("fresh", ""), ("warned", "failed 1h ok 2h"), ("gone", "failed 1h ok 99h")]);
-    let check = check(&document, DAY);
+    let check = check(&document, &[], DAY);
     assert_eq!(check.level, Level::Critical);
     let lines: Vec<&str> = check.words.lines().collect();
     assert!(lines[0].starts_with("SNAPRING CRITICAL - gone: the last success was 4d 3h ago"));
@@ -95,7 +95,7 @@ fn of_thousands_in_trouble_some_are_told() {
     let names: Vec<String> = (0..200).map(|nth| format!("web-{nth}")).collect();
     let servers: Vec<(&str, &str)> =
         names.iter().map(|name| (name.as_str(), "failed 1h")).collect();
-    assert_eq!(check(&document(&servers), DAY).words.lines().count(), 1 + SHOWN);
+    assert_eq!(check(&document(&servers), &[], DAY).words.lines().count(), 1 + SHOWN);
 }
 
 #[rstest]
@@ -125,7 +125,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         configuration_refused: refused.map(str::to_owned),
         store: StoreStatus { up: store_is_up, lost: 2 },
     });
-    let check = check(&document, DAY);
+    let check = check(&document, &[], DAY);
     assert_eq!(check.level, level);
     assert!(check.words.contains(words), "{}", check.words);
 }

@@ -1,0 +1,126 @@
+//! Notices of a single run, as a timer starts it without a daemon.
+//!
+//! What is news follows from how the servers stood before, as the store knows it. Without a store that lasts,
+//! nothing is known: then each failing run tells its failures, and no recovery is told.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::cli::console;
+use crate::cli::setup::{STORE_PATIENCE, Setup};
+use crate::naming::ServerId;
+use crate::notify::Notices;
+use crate::notify::http::HttpPost;
+use crate::report::{LastOfServer, Report};
+use crate::rotation::lock::Exclusion;
+use crate::status::counts::Counts;
+use crate::store;
+use crate::store::place::Place;
+
+/// Whether notices are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    Yes,
+    No,
+    /// A person who runs it sees what happens.
+    UnlessAtATerminal,
+}
+
+impl Wish {
+    fn is_granted(self) -> bool {
+        match self {
+            Self::Yes => true,
+            Self::No => false,
+            Self::UnlessAtATerminal => {
+                !std::io::stdin().is_terminal() && !std::io::stderr().is_terminal()
+            }
+        }
+    }
+}
+
+/// The notices of a run.
+pub(super) struct Run {
+    /// How the servers stood before; `None`: nothing is told.
+    before: Option<Vec<LastOfServer>>,
+    /// A daemon learns of the run from the store, and tells.
+    by_daemon: bool,
+}
+
+impl Run {
+    /// Before the run: how the servers stand, and who tells.
+    pub(super) async fn begin(setup: &Setup, wish: Wish, exclusion: &Exclusion) -> Self {
+        if setup.settings.notify.is_empty() || !wish.is_granted() {
+            return Self { before: None, by_daemon: false };
+        }
+        let by_daemon = setup.store() != Place::Memory && exclusion.has_daemon();
+        Self { before: Some(known(setup).await), by_daemon }
+    }
+
+    /// After the run: tells what is news. `is_recorded`: whether the store has all of it. Gives whether nothing
+    /// was left undelivered.
+    pub(super) async fn tell(
+        self,
+        setup: &Setup,
+        reports: &[(Report, Timestamp)],
+        is_recorded: bool,
+    ) -> bool {
+        let Some(before) = self.before else { return true };
+        if self.by_daemon && is_recorded {
+            tracing::info!(event = "notice", "notices are left to the daemon that runs");
+            return true;
+        }
+        let counts = Counts::default();
+        let looked_at = looked_at(&before, reports);
+        let post = Arc::new(HttpPost::new(setup.clock.clone()));
+        let settings = &setup.settings;
+        let notices = Notices::start(
+            &settings.notify,
+            &settings.servers,
+            before,
+            setup.clock.clone(),
+            post,
+            counts.clone(),
+        );
+        for (report, ended) in reports {
+            notices.on_report(report, *ended);
+        }
+        notices.remind_since(&looked_at);
+        notices.end().await;
+        counts.undelivered() == 0
+    }
+}
+
+/// When each server of this run, and the account, was last looked at before it.
+fn looked_at(
+    before: &[LastOfServer],
+    reports: &[(Report, Timestamp)],
+) -> BTreeMap<Option<ServerId>, Timestamp> {
+    let last = |it: &LastOfServer| it.rotations.iter().map(|past| past.ended_at).max();
+    let is_of_run = |it: &&LastOfServer| reports.iter().any(|(of, _)| of.server_id == it.server_id);
+    let servers = before.iter().filter(is_of_run);
+    let mut looked_at: BTreeMap<Option<ServerId>, Timestamp> =
+        servers.filter_map(|it| Some((Some(it.server_id), last(it)?))).collect();
+    looked_at.extend(before.iter().filter_map(last).max().map(|at| (None, at)));
+    looked_at
+}
+
+async fn known(setup: &Setup) -> Vec<LastOfServer> {
+    let place = setup.store();
+    if !place.may_be_there() {
+        return Vec::new();
+    }
+    let last = store::read_last(&place, setup.clock.now().wall);
+    let words = match setup.clock.timeout(STORE_PATIENCE, last).await {
+        Some(Ok(last)) => return last,
+        Some(Err(trouble)) if trouble.is_empty_store() => return Vec::new(),
+        Some(Err(trouble)) => trouble.to_string(),
+        None => "no answer".to_owned(),
+    };
+    console::warning(&format!(
+        "what failed before is not known, so each failure is told: {place}: {words}"
+    ));
+    Vec::new()
+}
