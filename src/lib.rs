@@ -19,8 +19,8 @@
 //!   share
 
 pub use snapring_core::{
-    answer, call, completion, foreign, health, memory, moment, naming, patience, pins, plan,
-    policy, polling, report, ring, schedule, server, snapshot, timetable,
+    answer, call, completion, foreign, health, memory, moment, naming, other_prefix, patience,
+    pins, plan, policy, polling, report, ring, schedule, server, snapshot, timetable,
 };
 
 mod backoff;

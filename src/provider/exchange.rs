@@ -279,9 +279,7 @@ impl Exchange {
         {
             return Err(CallError::Stale(age));
         }
-        if operation == Operation::Delete
-            && subject.snapshot_id.is_some_and(|snapshot| scope.pins.hold(snapshot))
-        {
+        if operation == Operation::Delete && is_protected(&subject, scope) {
             return Err(CallError::Pinned);
         }
         scope.count_call();
@@ -480,6 +478,16 @@ impl Exchange {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Whether the configuration that is in force by now protects a snapshot.
+fn is_protected(subject: &CallSubject, scope: &CallContext) -> bool {
+    let is_pinned = subject.snapshot_id.is_some_and(|snapshot| scope.pins.hold(snapshot));
+    let is_foreign = || match (&scope.server, &subject.snapshot) {
+        (Some((server, _)), Some(name)) => scope.pins.make_foreign(*server, name),
+        _ => false,
+    };
+    is_pinned || is_foreign()
 }
 
 fn caller(operation: Operation, scope: &CallContext) -> Caller {

@@ -7,9 +7,11 @@ use tokio::task::JoinError;
 
 use crate::health::{Evidence, TroubleKind};
 use crate::naming::Tick;
+use crate::plan::AskedBy;
 use crate::report::{BrokenOffBy, Report, RotationOutcome};
 use crate::rotation::lock::Busy;
-use crate::server::Server;
+use crate::server::{Hooks, Server};
+use crate::status::Statuses;
 
 /// Writes the rotation's event. To be called once for each rotation, where it ends. `trouble`: what is
 /// wrong with the server now, as far as that is known.
@@ -88,6 +90,12 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
                 "{server}: the provider confirmed the deletion of {snapshot} but still lists it"
             );
         }
+        Remark::Continues(snapshot) => event!(
+            info,
+            event = "ring",
+            "{server}: continuing with {snapshot}, which an earlier rotation by hand has begun and which is \
+             still in progress; no other snapshot is created"
+        ),
         Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
     }
 }
@@ -138,13 +146,29 @@ pub(super) fn not_noted(server: &Server, problem: &str) {
     );
 }
 
-/// The report of a rotation whose task did not come to its end.
+/// The report of a rotation whose task did not come to its end. `statuses`: where it told how far it was.
 #[must_use]
-pub(crate) fn broken_off(server: &Server, tick: Tick, broken: &JoinError) -> Report {
+pub(crate) fn broken_off(
+    server: &Server,
+    tick: Tick,
+    asked_by: AskedBy,
+    statuses: &Statuses,
+    broken: &JoinError,
+) -> Report {
     let by = if broken.is_cancelled() {
-        BrokenOffBy::Request
+        let left = statuses.of(server.id).left.unwrap_or_default();
+        let mut words = left.words(server, asked_by);
+        if server.hooks.as_ref().is_some_and(|hooks| owes_after(hooks)) {
+            words.push_str(". If the after hook has not run, the next rotation runs it first");
+        }
+        BrokenOffBy::Request(words)
     } else {
         BrokenOffBy::Fault(broken.to_string())
     };
     Report::broken_off(server.id, &server.name, tick, by)
+}
+
+/// Whether a break-off may leave the server quiesced.
+fn owes_after(hooks: &Hooks) -> bool {
+    !hooks.before.is_empty() && !hooks.after.is_empty()
 }

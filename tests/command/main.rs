@@ -9,11 +9,13 @@
     clippy::print_stderr
 )]
 
+mod adoption;
 mod check;
 mod client;
 mod daemon;
 mod foreign_text;
 mod history;
+mod interrupted;
 mod journal;
 mod killed;
 mod late_requests;

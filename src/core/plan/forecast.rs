@@ -8,7 +8,7 @@ use crate::memory::{Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
     AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, candidates, completed, next_step,
-    prune, warnings,
+    other_prefix_warnings, prune, warnings,
 };
 use crate::policy::{Policy, retain};
 use crate::ring::{Holder, Ring, Slot};
@@ -62,7 +62,11 @@ impl Plan {
             None => Vec::new(),
         };
         let fates = fates(ring, policy, &step, &prunes, &future, &progress.memory);
-        let warnings = warnings(ring, policy, &step, &progress.memory, now);
+        let mut warnings = warnings(ring, policy, &step, &progress.memory, now);
+        // A blocked ring says it itself.
+        if !matches!(step, Step::Blocked(_)) {
+            warnings.append(&mut other_prefix_warnings(ring));
+        }
         Self { tick, step, prunes, fates, warnings }
     }
 

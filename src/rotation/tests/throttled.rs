@@ -1,7 +1,6 @@
 //! What the provider asks to wait, and how long a listing of a cache may count.
 
 use super::*;
-use crate::testing::notes::Notes;
 
 /// The next tick comes in 24 hours, and so would the provider's turn.
 #[rstest]
