@@ -12,6 +12,7 @@ mod exit;
 mod health;
 mod history;
 mod list;
+mod long_waits;
 mod man;
 mod notify_test;
 mod plan;

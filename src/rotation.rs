@@ -131,7 +131,9 @@ pub(crate) async fn claim_for(
         on_restore: if by_daemon { OnRestore::Wait } else { OnRestore::Refuse },
         shutdown: context.shutdown.clone(),
     };
-    let tell = |busy: &Busy| event::waits(server, busy);
+    let zone = &server.policy.time_zone;
+    let tell =
+        |busy: &Busy, wait: &Wait| event::waits(server, busy, &wait.until_words(clock, zone));
     context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
 }
 
@@ -196,7 +198,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     let (mut rotation, mut next) = Rotation::begin(job, limits, earlier, begun);
     loop {
         for remark in rotation.take_remarks() {
-            event::remark(&executor.job, &remark);
+            event::remark(&executor.job, &remark, clock.now().wall);
         }
         executor.remember(rotation.memory(), &next);
         executor.scope.give_up_at = Some(rotation.give_up_at());

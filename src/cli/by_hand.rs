@@ -15,6 +15,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{PATIENCE, Setup};
 use crate::completion::{Observed, Watch};
 use crate::foreign::ForeignText;
+use crate::moment::shown_today;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
@@ -81,8 +82,9 @@ pub(super) async fn claim(
     let name = called(setup, server);
     let on_restore = OnRestore::Claim;
     let wait = Wait { at_most: PATIENCE_BY_HAND, until: None, on_restore, shutdown };
-    let tell = |busy: &Busy| {
-        console::note(&format!("{name}: waiting: {}; Ctrl-C ends this", busy.words(&zone)));
+    let tell = |busy: &Busy, wait: &Wait| {
+        let until = wait.until_words(&setup.clock, &zone);
+        console::note(&format!("{name}: waiting{until}: {}; Ctrl-C ends this", busy.words(&zone)));
     };
     let exclusion = setup.exclusion(command)?;
     let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, tell).await;
@@ -258,7 +260,13 @@ async fn create_and_wait(
                 (_, Some(Outcome::Rejected)) => setup.clock.now().uptime,
                 _ => return Err(problem.into()),
             };
-            console::note(&format!("{problem}; looking whether it was made all the same"));
+            let now = setup.clock.now();
+            let left = settled_at.saturating_sub(now.uptime);
+            let end = now.wall.checked_add(left).unwrap_or(now.wall);
+            let until = shown_today(end, now.wall, &zone(setup, server));
+            console::note(&format!(
+                "{problem}; looking until {until} at the latest whether it was created all the same"
+            ));
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;
             if found.is_none() {

@@ -205,7 +205,7 @@ pub struct Completed<'a> {
     pub one_per_tick: Vec<&'a Snapshot>,
     /// The others, oldest first.
     pub duplicates: Vec<Duplicate<'a>>,
-    newest_by_tick: Option<SnapshotId>,
+    newest_by_tick: Option<&'a Snapshot>,
 }
 
 /// A completed managed snapshot of a tick that has a newer one.
@@ -223,13 +223,14 @@ impl<'a> Completed<'a> {
     #[must_use]
     pub fn newest(&self) -> BTreeSet<SnapshotId> {
         let newest = |key: fn(&Snapshot) -> (Timestamp, SnapshotId)| {
-            let all = self.one_per_tick.iter().chain(self.duplicates.iter().map(|it| &it.snapshot));
+            let duplicates = self.duplicates.iter().map(|it| it.snapshot);
+            let all = self.one_per_tick.iter().copied().chain(duplicates);
             all.max_by_key(|snapshot| key(snapshot))
         };
+        let by_tick = self.newest_by_tick;
         let by_clock = newest(|snapshot| (snapshot.created_at, snapshot.id));
         let by_id = newest(|snapshot| (Timestamp::MIN, snapshot.id));
-        let others = [by_clock, by_id].into_iter().flatten().map(|snapshot| snapshot.id);
-        self.newest_by_tick.into_iter().chain(others).collect()
+        [by_tick, by_clock, by_id].into_iter().flatten().map(|snapshot| snapshot.id).collect()
     }
 
     /// Of these managed snapshots with their ticks, oldest first, which all count as completed.
@@ -239,7 +240,7 @@ impl<'a> Completed<'a> {
         // Of one tick, whatever prefix its names have, the last one is the newest.
         let newest: BTreeMap<Tick, &Snapshot> =
             each.iter().map(|(snapshot, tick)| (*tick, *snapshot)).collect();
-        let newest_by_tick = newest.last_key_value().map(|(_, snapshot)| snapshot.id);
+        let newest_by_tick = newest.last_key_value().map(|(_, snapshot)| *snapshot);
         let mut completed = Self { newest_by_tick, ..Self::default() };
         for (snapshot, tick) in each {
             match newest.get(&tick) {

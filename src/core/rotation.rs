@@ -167,6 +167,8 @@ pub enum Remark {
         snapshot: String,
         /// How the create failed.
         error: String,
+        /// Listings show it at the latest after this span.
+        within: Duration,
     },
     /// The after hook failed, so the server may still be quiesced.
     NotAwake(String),

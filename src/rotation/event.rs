@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use snapring_core::rotation::{Job, Remark};
 use tokio::task::JoinError;
 
 use crate::health::{Evidence, TroubleKind};
+use crate::moment::shown_today;
 use crate::naming::Tick;
 use crate::plan::AskedBy;
 use crate::report::{BrokenOffBy, Report, RotationOutcome};
 use crate::rotation::lock::Busy;
 use crate::server::{Hooks, Server};
 use crate::status::Statuses;
+
+/// A wait from which on its end is told at level info.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// Writes the rotation's event. To be called once for each rotation, where it ends. `trouble`: what is
 /// wrong with the server now, as far as that is known.
@@ -47,7 +52,7 @@ pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
 }
 
 /// Writes what a person should know while a rotation runs.
-pub(super) fn remark(job: &Job, remark: &Remark) {
+pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
     macro_rules! event {
         ($level:ident, event = $event:literal, $($message:tt)+) => {
             tracing::$level!(
@@ -60,26 +65,38 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
         };
     }
     let server = &job.server.name;
+    let until = |span: &Duration| {
+        let end =
+            now.checked_add(Duration::from_secs(span.as_secs() + 1)).unwrap_or(Timestamp::MAX);
+        shown_today(end, now, &job.server.policy.time_zone)
+    };
     match remark {
         Remark::Ring(words) => event!(warn, event = "ring", "{server}: {words}"),
         Remark::EarlierCreate(wait) => {
-            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
             event!(
                 info,
                 event = "settle",
-                "{server}: waiting {wait} because an earlier create of this server may still arrive"
+                "{server}: waiting until {} because an earlier create of this server may still arrive",
+                until(wait)
             );
         }
-        Remark::MayExist { snapshot, error } => {
+        Remark::MayExist { snapshot, error, within } if *within > LONG_WAIT => event!(
+            info,
+            event = "settle",
+            snapshot = snapshot.as_str(),
+            "{server}: waiting until {} at the latest to see whether {snapshot} was created: {error}",
+            until(within)
+        ),
+        Remark::MayExist { snapshot, error, .. } => {
             event!(debug, event = "settle", snapshot = snapshot.as_str(), "may exist: {error}");
         }
         Remark::AwaitsFailed(wait) => {
-            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
             event!(
                 info,
                 event = "ring",
-                "{server}: waiting {wait}: one snapshot is listed as failed; it is deleted if another \
-                 listing agrees"
+                "{server}: waiting until {}: one snapshot is listed as failed; it is deleted if another \
+                 listing agrees",
+                until(wait)
             );
         }
         Remark::NotDeleted(snapshot) => {
@@ -100,13 +117,13 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
     }
 }
 
-/// Writes that a rotation waits because its server is busy.
-pub(super) fn waits(server: &Server, busy: &Busy) {
+/// Writes that a rotation waits because its server is busy, and until when at the latest.
+pub(super) fn waits(server: &Server, busy: &Busy, until: &str) {
     tracing::info!(
         event = "lock",
         server_id = server.id.0,
         server = server.name.as_str(),
-        "{}: waiting: {}",
+        "{}: waiting{until}: {}",
         server.name,
         busy.words(&server.policy.time_zone)
     );

@@ -25,4 +25,5 @@ mod one_shot;
 mod second_signal;
 mod service;
 mod status;
+mod waits;
 mod wake;
