@@ -37,6 +37,14 @@ impl OtherPrefix {
         found.into_iter().map(|(prefix, snapshots)| Self { prefix, snapshots }).collect()
     }
 
+    /// Where their names have been listed.
+    #[must_use]
+    pub(crate) fn in_short(&self) -> String {
+        let (count, prefix) = (self.snapshots.len(), &self.prefix);
+        let looks = if count == 1 { "looks" } else { "look" };
+        format!("{count} of them {looks} like snapring's under the prefix {prefix}")
+    }
+
     /// What makes them managed.
     #[must_use]
     pub fn way_out(&self) -> String {

@@ -297,7 +297,7 @@ impl fmt::Display for Blocked {
             );
         }
         for other in other_prefixes {
-            write!(out, "; {other}: {}", other.way_out())?;
+            write!(out, "; {}: {}", other.in_short(), other.way_out())?;
         }
         if *given_up > 0 {
             return write!(

@@ -755,3 +755,14 @@ fn a_ring_that_is_blocked_by_an_earlier_prefix_says_how_to_adopt_it() {
         Plan::forecast(&ring, &alone, tick(), AskedBy::Schedule, &RingMemory::default(), now());
     assert!(plan.warnings.iter().all(|it| !it.contains("adopt_prefix")), "it is said once");
 }
+
+#[test]
+fn one_foreign_snapshot_that_looks_like_snapring_s_is_told_in_the_singular() {
+    let (_, alone) = adopting();
+    let warnings = other_prefix_warnings(&seen_by(&alone, &ring("c", &policy())));
+    assert!(warnings[0].contains("(1) looks like snapring's"), "{warnings:?}");
+    assert!(warnings[0].contains("It counts as foreign and is never deleted"), "{warnings:?}");
+    let many = Policy { cap: 9, ..policy() };
+    let warnings = other_prefix_warnings(&seen_by(&alone, &ring("c c c c c c c c", &many)));
+    assert!(warnings[0].contains(" (6) and 2 more look like"), "{warnings:?}");
+}
