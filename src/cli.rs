@@ -13,6 +13,7 @@ mod exit;
 mod health;
 mod history;
 mod list;
+mod long_waits;
 mod man;
 mod notify_test;
 mod plan;

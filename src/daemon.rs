@@ -465,7 +465,7 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
         if shared.shutdown.is_cancelled() {
             return;
         }
-        let (server, tick) = (Arc::clone(&order.server), order.tick);
+        let (server, tick, asked_by) = (Arc::clone(&order.server), order.tick, order.asked_by);
         let shared = Arc::clone(&shared);
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
@@ -483,7 +483,8 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
             };
             // A panic is a failure like any other: it is told, and it is nobody else's.
             if let Err(broken) = ended {
-                let report = event::broken_off(&server, tick, &broken);
+                let statuses = &shared.dependencies.statuses;
+                let report = event::broken_off(&server, tick, asked_by, statuses, &broken);
                 shared.tell(&report);
             }
         });

@@ -19,8 +19,9 @@
 //!   share
 
 pub use snapring_core::{
-    answer, call, completion, foreign, health, memory, moment, naming, patience, pins, plan,
-    policy, polling, rehearsal, report, retention, ring, schedule, server, snapshot, timetable,
+    answer, call, completion, foreign, health, memory, moment, naming, other_prefix, patience,
+    pins, plan, policy, polling, rehearsal, report, retention, ring, schedule, server, snapshot,
+    timetable,
 };
 
 mod backoff;

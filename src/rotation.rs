@@ -131,7 +131,9 @@ pub(crate) async fn claim_for(
         on_restore: if by_daemon { OnRestore::Wait } else { OnRestore::Refuse },
         shutdown: context.shutdown.clone(),
     };
-    let tell = |busy: &Busy| event::waits(server, busy);
+    let zone = &server.policy.time_zone;
+    let tell =
+        |busy: &Busy, wait: &Wait| event::waits(server, busy, &wait.until_words(clock, zone));
     context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
 }
 
@@ -155,8 +157,9 @@ pub(crate) async fn rotate_claimed(context: &Context, order: Order, claim: &Clai
             None => report,
         };
         // What a person asks for is a new snapshot. Another process, whose clock differs, has used the
-        // tick.
-        if asked_by == AskedBy::Schedule || report.outcome != RotationOutcome::Adopted {
+        // tick. One that an earlier command has begun, and that is continued with, has another tick.
+        let is_used_up = report.outcome == RotationOutcome::Adopted && report.tick == tick;
+        if asked_by == AskedBy::Schedule || !is_used_up {
             return report;
         }
         before = Some(report);
@@ -195,10 +198,13 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     let (mut rotation, mut next) = Rotation::begin(job, limits, earlier, begun);
     loop {
         for remark in rotation.take_remarks() {
-            event::remark(&executor.job, &remark);
+            event::remark(&executor.job, &remark, clock.now().wall);
         }
         executor.remember(rotation.memory(), &next);
         executor.scope.give_up_at = Some(rotation.give_up_at());
+        executor.scope.tick = Some(rotation.tick());
+        executor.job.tick = rotation.tick();
+        context.statuses.leaves(executor.job.server.id, rotation.left());
         let event = match next {
             Next::End(report) => return Report { api_calls: executor.scope.calls(), ..*report },
             Next::Do(action) => executor.carry_out(action).await,

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
+use snapring_core::rotation::Left;
 
 use crate::foreign::ForeignText;
 use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
-use crate::naming::{Prefix, ServerId, SnapshotId, Tick};
+use crate::naming::{ManagedPrefix, ServerId, SnapshotId, Tick};
 use crate::policy::Policy;
 use crate::report::{LastOfServer, Report, RotationOutcome};
 use crate::retention::{Candidate, Verdict, retain};
@@ -36,6 +37,8 @@ pub struct ServerStatus {
     pub ring: Option<RingSeen>,
     /// How many rotations ended how, since the daemon started.
     pub ended: Endings,
+    /// What the last rotation would leave at the provider if it were broken off.
+    pub left: Option<Left>,
 }
 
 /// Rotations by how they ended.
@@ -63,7 +66,7 @@ pub struct RingSeen {
     /// When it was asked for.
     pub at: Timestamp,
     /// What the names of the managed ones begin with.
-    pub prefix: Prefix,
+    pub prefix: ManagedPrefix,
     /// The taken slots, oldest snapshot first.
     pub slots: Vec<SlotSeen>,
 }
@@ -73,8 +76,8 @@ pub struct RingSeen {
 pub struct SlotSeen {
     /// The snapshot's number.
     pub id: SnapshotId,
-    /// Its name, where it is not managed: there prefix and tick tell it.
-    pub foreign_name: Option<ForeignText>,
+    /// Its name, unless its own prefix and its tick tell it.
+    pub other_name: Option<ForeignText>,
     /// Whose it is.
     pub holder: Holder,
     /// How far it is.
@@ -91,9 +94,12 @@ impl RingSeen {
     pub fn of(ring: &Ring) -> Self {
         let slot = |slot: &crate::ring::Slot| SlotSeen {
             id: slot.snapshot.id,
-            foreign_name: match slot.holder {
-                Holder::Managed(_) => None,
-                Holder::Pinned | Holder::Foreign => Some(slot.snapshot.name.clone()),
+            other_name: match slot.holder {
+                Holder::Managed(tick) if slot.snapshot.name == *ring.prefix().name(tick) => None,
+                // An adopted one has another prefix.
+                Holder::Managed(_) | Holder::Pinned | Holder::Foreign => {
+                    Some(slot.snapshot.name.clone())
+                }
             },
             holder: slot.holder,
             status: slot.snapshot.status.clone(),
@@ -125,7 +131,7 @@ impl RingSeen {
     /// The name of the snapshot in one of its slots.
     #[must_use]
     pub fn name(&self, slot: &SlotSeen) -> String {
-        match (&slot.foreign_name, slot.holder) {
+        match (&slot.other_name, slot.holder) {
             (None, Holder::Managed(tick)) => self.prefix.name(tick),
             (name, _) => name.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
@@ -155,7 +161,7 @@ impl RingSeen {
     fn tick(&self, slot: &SlotSeen) -> Option<Tick> {
         match slot.holder {
             Holder::Managed(tick) => Some(tick),
-            Holder::Pinned | Holder::Foreign => slot.foreign_name.as_ref()?.tick(&self.prefix),
+            Holder::Pinned | Holder::Foreign => slot.other_name.as_ref()?.tick(&self.prefix),
         }
     }
 
@@ -173,6 +179,7 @@ impl ServerStatus {
     /// A rotation has ended.
     pub fn ended(&mut self, report: &Report, at: Timestamp) {
         self.ended.count(report.outcome);
+        self.left = None;
         self.remember(&Ended::of(report, at));
         let Some(ring) = &mut self.ring else { return };
         // By id: another snapshot of the same tick may be left.
@@ -248,6 +255,11 @@ impl Statuses {
     pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) -> UnderWay {
         self.lock().entry(server).or_default().under_way = Some((tick, at));
         UnderWay { statuses: self.clone(), server }
+    }
+
+    /// What the rotation under way would leave if it were broken off now.
+    pub fn leaves(&self, server: ServerId, left: Left) {
+        self.lock().entry(server).or_default().left = Some(left);
     }
 
     /// The provider has listed a server.

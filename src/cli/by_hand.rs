@@ -2,6 +2,7 @@
 //! rotation's way, waiting for the end.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -14,6 +15,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{PATIENCE, Setup};
 use crate::completion::{Observed, Watch};
 use crate::foreign::ForeignText;
+use crate::moment::shown_today;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
@@ -80,8 +82,9 @@ pub(super) async fn claim(
     let name = called(setup, server);
     let on_restore = OnRestore::Claim;
     let wait = Wait { at_most: PATIENCE_BY_HAND, until: None, on_restore, shutdown };
-    let tell = |busy: &Busy| {
-        console::note(&format!("{name}: waiting: {}; Ctrl-C ends this", busy.words(&zone)));
+    let tell = |busy: &Busy, wait: &Wait| {
+        let until = wait.until_words(&setup.clock, &zone);
+        console::note(&format!("{name}: waiting{until}: {}; Ctrl-C ends this", busy.words(&zone)));
     };
     let exclusion = setup.exclusion(command)?;
     let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, tell).await;
@@ -156,17 +159,71 @@ pub(super) fn scope(setup: &Setup, server: ServerId, shutdown: CancellationToken
     }
 }
 
+/// How far a create by hand is. Clones share it, so that it is known when the create is broken off.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CreateProgress(Arc<Mutex<CreateStage>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+enum CreateStage {
+    /// Nothing was created.
+    #[default]
+    Nothing,
+    /// It was sent, and it is not known whether it was carried out.
+    Perhaps,
+    /// The provider creates it.
+    InProgress(SnapshotId),
+}
+
+impl CreateProgress {
+    fn is(&self, stage: CreateStage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// What an interruption leaves, and what to do next.
+    #[must_use]
+    pub(super) fn words(&self, name: &str) -> String {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            CreateStage::Nothing => "nothing was created".to_owned(),
+            CreateStage::Perhaps => format!(
+                "it is not known whether {name} was created: `snapring list` shows it within a minute if \
+                 it was. Another `snapring create` does not look for it and creates one more"
+            ),
+            CreateStage::InProgress(id) => format!(
+                "{name} ({id}) is still in progress at the provider, which completes it without this \
+                 command: `snapring list` shows when. Another `snapring create` creates one more"
+            ),
+        }
+    }
+}
+
 /// Creates a snapshot of a claimed server by hand and, if wanted, waits until it is completed.
 ///
 /// # Errors
-/// [`CommandError::Failed`] when there is no free slot, when the provider fails to create it, or when it
-/// is not known whether it did.
+/// [`CommandError::Failed`] when there is no free slot, when the provider fails to create it, when it
+/// is not known whether it did, or when a person interrupts it: then it says what was left.
 pub(super) async fn create(
     setup: &Setup,
     client: &Client,
     claim: &Claim,
     wanted: &Wanted<'_>,
     shutdown: CancellationToken,
+    progress: &CreateProgress,
+) -> Result<Snapshot, CommandError> {
+    match create_and_wait(setup, client, claim, wanted, shutdown, progress).await {
+        Err(CommandError::Failed(text)) if text == CallError::Interrupted.to_string() => {
+            Err(CommandError::Failed(format!("interrupted: {}", progress.words(wanted.name))))
+        }
+        other => other,
+    }
+}
+
+async fn create_and_wait(
+    setup: &Setup,
+    client: &Client,
+    claim: &Claim,
+    wanted: &Wanted<'_>,
+    shutdown: CancellationToken,
+    progress: &CreateProgress,
 ) -> Result<Snapshot, CommandError> {
     let Wanted { server, name, description, wait } = *wanted;
     let scope = scope(setup, server, shutdown);
@@ -183,7 +240,11 @@ pub(super) async fn create(
     let spans = setup.settings.api.create_spans();
     claim.create_begins(name, setup.clock.now().uptime, spans.shows_up_within).await;
     let create = ToSend { creation: &creation, description, attempt: 1, spans };
+    progress.is(CreateStage::Perhaps);
     let (created, settled_at) = send_create(client, claim, create, &scope).await;
+    if created.as_ref().is_err_and(|problem| problem.verdict() != Verdict::Unknown) {
+        progress.is(CreateStage::Nothing);
+    }
     let made = match created {
         Ok(made) if made.name != name => {
             return Err(CommandError::Failed(format!(
@@ -199,12 +260,22 @@ pub(super) async fn create(
                 (_, Some(Outcome::Rejected)) => setup.clock.now().uptime,
                 _ => return Err(problem.into()),
             };
-            console::note(&format!("{problem}; looking whether it was made all the same"));
+            let now = setup.clock.now();
+            let left = settled_at.saturating_sub(now.uptime);
+            let end = now.wall.checked_add(left).unwrap_or(now.wall);
+            let until = shown_today(end, now.wall, &zone(setup, server));
+            console::note(&format!(
+                "{problem}; looking until {until} at the latest whether it was created all the same"
+            ));
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;
+            if found.is_none() {
+                progress.is(CreateStage::Nothing);
+            }
             found.ok_or(problem)?
         }
     };
+    progress.is(CreateStage::InProgress(made.id));
     console::note(&format!("snapshot {} ({name}) is being made", made.id));
     if !wait {
         return Ok(made);

@@ -20,7 +20,7 @@ use crate::cli::error::CommandError;
 use crate::cli::sentence::sentence;
 use crate::cli::setup::{Verbosity, begin_logging, locate};
 use crate::cli::table::{lines, table};
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, long_waits};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
@@ -186,7 +186,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     if arguments.online && answer.good {
         begin_logging(settings, Verbosity::Quiet.level(settings))?;
-        let client = connect(&settings.api, clock)?;
+        let notes = long_waits::notes(&settings.servers, &clock);
+        let client = connect(&settings.api, clock)?.telling_long_waits(notes);
         exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {

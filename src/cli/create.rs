@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::by_hand::{self, Wanted};
+use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
@@ -54,6 +54,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let Arguments { name, description, no_wait, json, .. } = arguments;
     let stop = StopSignals::listen()?;
     let asked = stop.asked.clone();
+    let progress = CreateProgress::default();
     by_hand::check_name(&setup, server, &name)?;
     let create = async {
         let claim = by_hand::claim(&setup, "create", server, asked.clone()).await?;
@@ -61,9 +62,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             return Err(CommandError::Failed(text));
         }
         let wanted = Wanted { server, name: &name, description: &description, wait: !no_wait };
-        by_hand::create(&setup, &client, &claim, &wanted, asked).await
+        by_hand::create(&setup, &client, &claim, &wanted, asked, &progress).await
     };
-    let made = stop.unless_at_once(create).await??;
+    let made = stop
+        .unless_at_once(create)
+        .await
+        .inspect_err(|_| console::note(&format!("broken off: {}", progress.words(&name))))??;
     if json {
         console::print_json(&made)?;
     } else {

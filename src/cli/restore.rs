@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::Verdict;
 use crate::call::CallError;
-use crate::cli::by_hand::{self, Wanted};
+use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
@@ -153,7 +153,9 @@ async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Ex
         let description = format!("before restoring {}", snapshot.id);
         let wanted = Wanted { server, name: &name, description: &description, wait: true };
         by_hand::check_name(&setup, server, &name)?;
-        let made = by_hand::create(&setup, &client, &claim, &wanted, shutdown.clone()).await?;
+        let progress = CreateProgress::default();
+        let made =
+            by_hand::create(&setup, &client, &claim, &wanted, shutdown.clone(), &progress).await?;
         safety = Some(made.id);
         console::note(&format!("{name} is there"));
     }

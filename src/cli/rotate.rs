@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::task::{Id, JoinHandle, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use crate::cli::error::CommandError;
 use crate::cli::setup::{self, STORE_PATIENCE, Setup, Verbosity};
@@ -34,6 +34,8 @@ const AT_ONCE: usize = 1000;
 ///
 /// A person asks, so the tick is the present second, and neither jitter nor `min_interval` applies.
 /// If another snapring process works on a server, the command waits for it, at most for an hour.
+/// If an earlier `rotate` was interrupted and its snapshot is still in progress, the command continues
+/// with that one and creates no other. It does so until `completion_timeout` after its start.
 /// Ends with 1 unless every one of them has its new snapshot. It comes into the history of the
 /// daemon's store, and the daemon learns of it there within seconds.
 ///
@@ -98,9 +100,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let ended = recorder.record(&report);
         reports.push((report, ended));
     };
-    if stop.unless_at_once(join(&mut rotations, &under_way, tick, &mut take)).await.is_err() {
+    let broken_off = |server: &Server, broken: &JoinError| {
+        event::broken_off(server, tick, AskedBy::Person, &context.statuses, broken)
+    };
+    if stop.unless_at_once(join(&mut rotations, &under_way, broken_off, &mut take)).await.is_err() {
         rotations.abort_all();
-        join(&mut rotations, &under_way, tick, &mut take).await;
+        join(&mut rotations, &under_way, broken_off, &mut take).await;
     }
     let is_recorded = recorder.end().await;
     let is_told = notices.tell(&setup, &reports, is_recorded).await;
@@ -130,7 +135,7 @@ impl Arguments {
 async fn join(
     rotations: &mut JoinSet<Report>,
     under_way: &HashMap<Id, Arc<Server>>,
-    tick: Tick,
+    broken_off: impl Fn(&Server, &JoinError) -> Report,
     take: &mut impl FnMut(Report),
 ) {
     while let Some(ended) = rotations.join_next().await {
@@ -138,7 +143,7 @@ async fn join(
             Ok(report) => take(report),
             Err(broken) => {
                 let Some(server) = under_way.get(&broken.id()) else { continue };
-                let report = event::broken_off(server, tick, &broken);
+                let report = broken_off(server, &broken);
                 event::log(&report, None);
                 take(report);
             }

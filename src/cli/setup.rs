@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
 use crate::cli::error::CommandError;
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, long_waits};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
@@ -116,7 +116,8 @@ impl Setup {
     /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does
     /// not work.
     pub(super) fn client(&self) -> Result<Client, CommandError> {
-        Ok(connect(&self.settings.api, self.clock.clone())?)
+        let client = connect(&self.settings.api, self.clock.clone())?;
+        Ok(client.telling_long_waits(long_waits::notes(&self.settings.servers, &self.clock)))
     }
 
     /// What a rotation needs of the world; `shutdown` ends it. `command`: which command rotates.

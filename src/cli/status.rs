@@ -283,6 +283,12 @@ fn text(document: &StatusDocument) -> String {
         if let Some(reason) = &daemon.configuration_refused {
             text.push_str(&format!("the configuration was read again and is bad: {reason}\n"));
         }
+        if let Some(until) = daemon.throttled_until {
+            text.push_str(&format!(
+                "the provider is throttling the account (429): no calls are sent until {}\n",
+                readable::instant(until)
+            ));
+        }
         if let Some(problem) = daemon.store.problem() {
             text.push_str(&format!("{problem}\n"));
         }
@@ -311,8 +317,17 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
             let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
-        last_error(server).unwrap_or_else(none),
+        throttled(server)
+            .into_iter()
+            .chain(last_error(server))
+            .reduce(|one, other| format!("{one}; {other}"))
+            .unwrap_or_else(none),
     ]
+}
+
+fn throttled(server: &ServerRecord) -> Option<String> {
+    let until = readable::instant(server.throttled_until?);
+    Some(format!("the provider is throttling this server (429) until {until}"))
 }
 
 fn last_error(server: &ServerRecord) -> Option<String> {

@@ -205,9 +205,22 @@ pub(crate) const SERVER: Section = Section {
             absent: Absent::Value("\"snapring\""),
             example: "\"snapring\"",
             text: "its snapshots are snapring-20261123T030000Z",
-            more: "A snapshot whose whole name is prefix, hyphen and tick is snapring's own. All others \
-                   are counted and never deleted, so after a change of the prefix those with the old \
-                   one stay for ever.",
+            more: "A snapshot whose whole name is prefix, hyphen and tick is managed. All others are \
+                   foreign: counted and never deleted. If you change the prefix, list the old one in \
+                   `adopt_prefix`, or the old snapshots stay forever.",
+            ..SHARED
+        },
+        KeyReference {
+            name: "adopt_prefix",
+            form: "a list of prefixes",
+            absent: Absent::Value("[]"),
+            example: "[\"old\"]",
+            text: "earlier prefixes of this server, still managed",
+            more: "Snapshots with exactly such a name are managed: they are counted, kept and deleted by \
+                   `keep` like those with the server's own prefix, which new snapshots always get. List \
+                   a prefix only if no other snapring and no other tool creates snapshots with it on \
+                   this server. Remove it from the list once no such snapshot is left.",
+            off: true,
             ..SHARED
         },
         KeyReference {

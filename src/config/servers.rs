@@ -12,10 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::document::{Parsed, Problems, Table};
 use crate::config::reference;
-use crate::config::servers::values::{hooks, pins, plain_text, schedules};
+use crate::config::servers::values::{hooks, pins, plain_text, prefixes, schedules};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::interner::Interner;
-use crate::naming::{Prefix, PrefixError, ServerId};
+use crate::naming::{ManagedPrefix, Prefix, PrefixError, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::server::{CAP, Hooks, Server};
@@ -70,6 +70,7 @@ struct CommonKeys<'a> {
     time_zone: Parsed<TimeZone>,
     keep: Parsed<Keep>,
     prefix: Parsed<Prefix>,
+    adopted: Parsed<Vec<(Prefix, Range<usize>)>>,
     description: Parsed<Arc<str>>,
     cap: Parsed<u64>,
     reserve: Parsed<u64>,
@@ -123,12 +124,10 @@ impl Reader {
                     .ok()
             }),
             keep: keep(table, problems),
-            prefix: table.string("prefix", problems).and_then(|text, span| {
-                once(&mut self.prefixes, text, str::parse::<Prefix>).map_err(|error| {
-                    let hint = "a letter, then letters, digits, hyphens, underscores; at most 23 characters";
-                    problems.error(span, format!("`prefix` {error}"), "", Some(hint.to_owned()));
-                }).ok()
-            }),
+            prefix: table
+                .string("prefix", problems)
+                .and_then(|text, span| self.prefix("prefix", text, span, problems)),
+            adopted: prefixes(table, problems).and_then(|texts, _| self.adopted(texts, problems)),
             description: table
                 .string("description", problems)
                 .and_then(|text, span| plain_text("description", text, 500, span, problems))
@@ -224,6 +223,11 @@ impl Reader {
                 Err(_) => Parsed::Mistaken,
             }
         });
+        let prefix = managed_prefix(
+            prefix.good(),
+            own.adopted.or(|| defaults.adopted.clone()).or(|| Parsed::Good(Vec::new(), 0..0)),
+            problems,
+        );
         let hooks = match own.hooks.or(|| defaults.hooks.clone()) {
             Parsed::Absent => None,
             Parsed::Mistaken => return None,
@@ -252,7 +256,7 @@ impl Reader {
             )?,
             hooks,
             policy: self.policies.one(Policy {
-                prefix: prefix.good()?,
+                prefix: prefix?,
                 keep: keep.good()?,
                 time_zone: zone?,
                 cap: narrow(cap?),
@@ -261,6 +265,45 @@ impl Reader {
                 min_interval: min_interval?,
             }),
         })
+    }
+
+    fn prefix(
+        &mut self,
+        key: &str,
+        text: &str,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<Prefix> {
+        let read = once(&mut self.prefixes, text, str::parse::<Prefix>).map_err(|error| {
+            let hint =
+                "a letter, then letters, digits, hyphens, underscores; at most 23 characters";
+            problems.error(span, format!("`{key}` {error}"), "", Some(hint.to_owned()));
+        });
+        read.ok()
+    }
+
+    /// `adopt_prefix`, each once.
+    fn adopted(
+        &mut self,
+        texts: Vec<(&str, Range<usize>)>,
+        problems: &mut Problems,
+    ) -> Option<Vec<(Prefix, Range<usize>)>> {
+        let mut adopted: Vec<(Prefix, Range<usize>)> = Vec::with_capacity(texts.len());
+        let mut all_good = true;
+        for (text, span) in texts {
+            let Some(prefix) = self.prefix("adopt_prefix", text, span.clone(), problems) else {
+                all_good = false;
+                continue;
+            };
+            if let Some((_, first)) = adopted.iter().find(|(other, _)| *other == prefix) {
+                let message = format!("`adopt_prefix` has the prefix {text:?} twice");
+                problems.error_like(first, span, message);
+                all_good = false;
+                continue;
+            }
+            adopted.push((prefix, span));
+        }
+        all_good.then_some(adopted)
     }
 
     fn unique_id(&mut self, id: u64, span: Range<usize>, problems: &mut Problems) -> Option<u64> {
@@ -459,6 +502,28 @@ fn tightest(schedules: &[Schedule]) -> SignedDuration {
         at = next;
     }
     tightest
+}
+
+/// A server's own prefix with those that it adopts, none of which may be its own.
+fn managed_prefix(
+    own: Option<Prefix>,
+    adopted: Parsed<Vec<(Prefix, Range<usize>)>>,
+    problems: &mut Problems,
+) -> Option<ManagedPrefix> {
+    let (own, adopted) = (own?, adopted.good()?);
+    if let Some((_, span)) = adopted.iter().find(|(other, _)| *other == own) {
+        let hint = "`adopt_prefix` is for the prefixes that a server had before; its own one needs no \
+                    adoption. A server can have another list than [defaults], or none: adopt_prefix = []";
+        problems.error(
+            span.clone(),
+            format!("`adopt_prefix` has the server's own prefix \"{own}\""),
+            "",
+            Some(hint.to_owned()),
+        );
+        return None;
+    }
+    let adopted = adopted.into_iter().map(|(prefix, _)| prefix).collect();
+    Some(ManagedPrefix::new(own, adopted))
 }
 
 /// The first line of a table: where a missing key is pointed at.

@@ -152,6 +152,18 @@ fn mistakes_are_pointed_at_and_explained() {
         ),
         ("all of the cap", format!("{GOOD}reserve = 1")),
         ("a prefix with a space", format!("{GOOD}prefix = \"my ring\"")),
+        ("an adopted prefix that is none", format!("{GOOD}adopt_prefix = [\"old\", \"9 lives\"]")),
+        ("an adopted prefix twice", format!("{GOOD}adopt_prefix = [\"old\", \"older\", \"old\"]")),
+        ("the own prefix adopted", format!("{GOOD}adopt_prefix = [\"snapring\"]")),
+        (
+            "the own prefix of some servers adopted by [defaults], told once",
+            format!(
+                "[defaults]\nprefix = \"new\"\nadopt_prefix = [\"old\", \"new\"]\n{GOOD}{}",
+                GOOD.replace("id = 1", "id = 2")
+            ),
+        ),
+        ("adopted prefixes that are no list", format!("{GOOD}adopt_prefix = \"old\"")),
+        ("adopted prefixes that are no texts", format!("{GOOD}adopt_prefix = [1]")),
         (
             "a schedule tighter than min_interval",
             "[[server]]\nid = 1\nkeep = 1\nschedule = \"*/5 * * * *\"".to_owned(),
@@ -310,6 +322,22 @@ fn a_server_overrides_the_defaults_key_by_key() {
     assert_eq!(servers[0].jitter, Duration::from_secs(300));
     assert_eq!(servers[0].hooks.as_ref().unwrap().before, ["a"]);
     assert_eq!(servers[1].hooks.as_ref().unwrap().before, Vec::<String>::new());
+}
+
+#[test]
+fn adopted_prefixes_are_a_servers_own_list_or_the_defaults() {
+    let text = format!(
+        "[defaults]\nadopt_prefix = [\"old\"]\n{GOOD}{}adopt_prefix = [\"older\", \"web\"]\n{}adopt_prefix = []\n",
+        GOOD.replace("id = 1", "id = 2"),
+        GOOD.replace("id = 1", "id = 3")
+    );
+    let servers = parse("config.toml", &text).unwrap().settings.servers;
+    let adopted = |nth: usize| {
+        let prefix = &servers[nth].policy.prefix;
+        assert_eq!(prefix.as_str(), "snapring");
+        prefix.adopted().iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!([adopted(0), adopted(1), adopted(2)], [vec!["old"], vec!["older", "web"], vec![]]);
 }
 
 #[test]

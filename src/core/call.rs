@@ -174,8 +174,8 @@ pub enum CallError {
     /// It was not sent: the listing that it rests on has become too old.
     #[error("the listing that this rests on is {} s old; look again", .0.as_secs())]
     Stale(Duration),
-    /// It was not sent: the snapshot is pinned by now.
-    #[error("the snapshot is pinned")]
+    /// It was not sent: the snapshot is pinned or foreign by now, or a restore needs it.
+    #[error("the snapshot is pinned or foreign by now, or a restore needs it")]
     Pinned,
     /// It was not sent: snapring is shutting down.
     #[error("interrupted by a shutdown")]

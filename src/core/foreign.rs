@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 
 use serde::{Serialize, Serializer};
 
-use crate::naming::{Prefix, Tick};
+use crate::naming::{ManagedPrefix, Prefix, Tick};
 
 /// How much of a text is shown, in characters.
 pub const MAX_SHOWN: usize = 400;
@@ -85,8 +85,14 @@ impl ForeignText {
 
     /// The tick in its name, if it is exactly the name of a managed snapshot.
     #[must_use]
-    pub fn tick(&self, prefix: &Prefix) -> Option<Tick> {
+    pub fn tick(&self, prefix: &ManagedPrefix) -> Option<Tick> {
         prefix.tick_of(&self.0)
+    }
+
+    /// The prefix with which it would be the name of a managed snapshot.
+    #[must_use]
+    pub fn managed_prefix(&self) -> Option<Prefix> {
+        Prefix::in_name(&self.0)
     }
 
     /// Whether something is in it.
@@ -241,7 +247,7 @@ mod tests {
 
     #[test]
     fn it_is_compared_as_it_came_and_only_an_exact_name_is_managed() {
-        let prefix: Prefix = "snapring".parse().unwrap();
+        let prefix: ManagedPrefix = "snapring".parse().unwrap();
         let name = "snapring-20261123T030000Z";
         let is_managed = |name: &str| ForeignText::from(name).tick(&prefix).is_some();
         assert!(is_managed(name));
@@ -254,7 +260,7 @@ mod tests {
         }
         // What is masked is still compared as it came.
         let name = "masked-20261123T030000Z";
-        let prefix: Prefix = "masked".parse().unwrap();
+        let prefix: ManagedPrefix = "masked".parse().unwrap();
         mask(name, "[masked]");
         assert!(ForeignText::from(name).tick(&prefix).is_some());
         assert_eq!(ForeignText::from(name).to_string(), "[masked]");

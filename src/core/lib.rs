@@ -20,6 +20,7 @@ pub mod health;
 pub mod memory;
 pub mod moment;
 pub mod naming;
+pub mod other_prefix;
 pub mod patience;
 pub mod pins;
 pub mod plan;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
 use crate::naming::{Prefix, SnapshotId, Tick};
+use crate::plan::AskedBy;
 use crate::ring::{CLOCKS_AGREE_WITHIN, Holder, Ring, Slot};
 use crate::snapshot::{Snapshot, Status};
 
@@ -51,6 +52,9 @@ pub struct RingMemory {
     /// The tick that a create was last sent for, until one ended well.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_for: Option<Timestamp>,
+    /// Whether a person asked for that one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    asked_by_hand: bool,
     /// The latest tick that ended well.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_tick: Option<Timestamp>,
@@ -176,8 +180,14 @@ impl RingMemory {
 
     /// A create for this tick is about to be sent, with this description. `before` shows what exists
     /// without it.
-    pub fn creates(&mut self, tick: Tick, before: &Ring, description: &Arc<str>) {
-        self.asked_for = Some(tick.instant());
+    pub fn creates(
+        &mut self,
+        tick: Tick,
+        asked_by: AskedBy,
+        before: &Ring,
+        description: &Arc<str>,
+    ) {
+        (self.asked_for, self.asked_by_hand) = (Some(tick.instant()), asked_by == AskedBy::Person);
         self.before_create.get_or_insert_with(|| BeforeCreate {
             ids: before.slots().iter().map(|slot| slot.snapshot.id).collect(),
             description: Arc::clone(description),
@@ -220,7 +230,7 @@ impl RingMemory {
     pub fn succeeded(&mut self, tick: Tick) {
         self.given_up.clear();
         self.strays.clear();
-        (self.before_create, self.asked_for) = (None, None);
+        (self.before_create, self.asked_for, self.asked_by_hand) = (None, None, false);
         // A clock that was years ahead must not have the last word for years.
         self.last_tick = match self.last_tick {
             Some(last) if Self::stands_before(last, tick) => Some(last),
@@ -287,7 +297,7 @@ impl RingMemory {
                 // Who remembers an earlier rotation knows better.
                 self.last_tick.is_none()
                     && newest.is_some_and(|newest| newest < snapshot.id)
-                    && resembles_managed(snapshot.name.raw(), ring.prefix())
+                    && resembles_managed(snapshot.name.raw(), ring.prefix().own())
             };
             let is_known = self.strays.contains(&snapshot.id) || self.made.contains(&snapshot.id);
             *holder == Holder::Foreign && (is_known || resembles())
@@ -299,6 +309,13 @@ impl RingMemory {
     pub fn made_for<'a>(&'a self, tick: Tick, ring: &'a Ring) -> Option<&'a Snapshot> {
         let stray = self.strays(ring).next().map(|slot| &slot.snapshot);
         stray.filter(|_| self.asked_for == Some(tick.instant()))
+    }
+
+    /// Whether a person asked for the snapshot of this tick. `None` if it is not the last one that was asked
+    /// for.
+    #[must_use]
+    pub fn was_asked_for_by_hand(&self, tick: Tick) -> Option<bool> {
+        (self.asked_for == Some(tick.instant())).then_some(self.asked_by_hand)
     }
 
     /// Whether any tick is known to have ended well.
@@ -345,7 +362,9 @@ impl RingMemory {
         add_since(&mut self.failed, other.failed);
         add_since(&mut self.deleted, other.deleted);
         self.before_create = self.before_create.take().or(other.before_create);
-        self.asked_for = self.asked_for.max(other.asked_for);
+        if other.asked_for > self.asked_for {
+            (self.asked_for, self.asked_by_hand) = (other.asked_for, other.asked_by_hand);
+        }
         self.last_tick = self.last_tick.max(other.last_tick);
     }
 }

@@ -40,8 +40,35 @@ impl Moment {
     }
 }
 
+/// A time in a message, without the date if that is today's.
+#[must_use]
+pub fn shown_today(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let zoned = at.to_zoned(zone.clone());
+    if zoned.date() == now.to_zoned(zone.clone()).date() {
+        return zoned.strftime("%H:%M:%S %Z").to_string();
+    }
+    shown(at, zone)
+}
+
 /// A time in a message.
 #[must_use]
 pub fn shown(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("2026-11-23T02:20:15Z", "03:20:15 CET")]
+    #[case("2026-11-23T22:59:59Z", "23:59:59 CET")]
+    #[case("2026-11-23T23:00:00Z", "2026-11-24 00:00:00 CET")]
+    fn a_time_of_today_has_no_date(#[case] at: &str, #[case] expected: &str) {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let now = "2026-11-23T02:00:00Z".parse().unwrap();
+        assert_eq!(shown_today(at.parse().unwrap(), now, &zone), expected);
+    }
 }

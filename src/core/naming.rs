@@ -1,7 +1,7 @@
 //! Whose snapshot is it? The one rule by which a snapshot's name makes it this server's own.
 //!
 //! A name is managed when it is, to the last character, `<prefix>-<YYYYMMDD>T<HHMMSS>Z` with the
-//! policy's prefix and a real instant. Everything else belongs to somebody else.
+//! policy's own prefix, or one that it has adopted, and a real instant. Everything else is foreign.
 
 use std::fmt;
 use std::str::FromStr;
@@ -75,7 +75,7 @@ impl Serialize for Tick {
 
 /// What a server's managed snapshots' names begin with: a letter, then letters, digits, hyphens and
 /// underscores. Cheap to clone: the servers of a fleet share it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Prefix(Arc<str>);
 
@@ -129,6 +129,79 @@ impl Prefix {
         let tick = parse_stamp(stamp)?;
         // The last word: what we would have written must be what stands there.
         (self.name(tick) == name).then_some(tick)
+    }
+
+    /// The prefix with which this would be exactly a managed name, whoever created it.
+    #[must_use]
+    pub fn in_name(name: &str) -> Option<Self> {
+        let hyphen = name.len().checked_sub(STAMP_LEN + 1)?;
+        let prefix: Self = name.get(..hyphen)?.parse().ok()?;
+        prefix.tick_of(name).map(|_| prefix)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// How long `<YYYYMMDD>T<HHMMSS>Z` is.
+const STAMP_LEN: usize = 16;
+
+/// Which names make a server's snapshots managed: those with its own prefix, which every new one gets, and
+/// those with a prefix that it had before and has adopted. Everything that asks whose a snapshot is asks
+/// this, so that adopted ones count everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ManagedPrefix {
+    own: Prefix,
+    adopted: Arc<[Prefix]>,
+}
+
+impl ManagedPrefix {
+    /// New snapshots get `own`.
+    #[must_use]
+    pub fn new(own: Prefix, adopted: Arc<[Prefix]>) -> Self {
+        Self { own, adopted }
+    }
+
+    /// What new names begin with.
+    #[must_use]
+    pub fn own(&self) -> &Prefix {
+        &self.own
+    }
+
+    /// What the names of adopted ones begin with.
+    #[must_use]
+    pub fn adopted(&self) -> &[Prefix] {
+        &self.adopted
+    }
+
+    /// The text of its own prefix.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.own.as_str()
+    }
+
+    /// The name of a new snapshot for `tick`.
+    #[must_use]
+    pub fn name(&self, tick: Tick) -> String {
+        self.own.name(tick)
+    }
+
+    /// The tick in a managed snapshot's name, `None` for a foreign name.
+    #[must_use]
+    pub fn tick_of(&self, name: &str) -> Option<Tick> {
+        std::iter::once(&self.own).chain(&*self.adopted).find_map(|prefix| prefix.tick_of(name))
+    }
+}
+
+impl FromStr for ManagedPrefix {
+    type Err = PrefixError;
+
+    /// An own prefix, and none that is adopted.
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        Ok(Self { own: text.parse()?, adopted: Arc::default() })
     }
 }
 
@@ -210,6 +283,47 @@ mod tests {
     #[case::nothing("")]
     fn a_name_that_is_not_exactly_ours_is_foreign(#[case] name: &str) {
         assert_eq!(prefix("snapring").tick_of(name), None);
+    }
+
+    #[rstest]
+    #[case("old-20261123T030000Z", Some("old"))]
+    #[case("a-b_c-20261123T030000Z", Some("a-b_c"))]
+    #[case("old-20261123T030000Z-20261124T030000Z", Some("old-20261123T030000Z"))]
+    #[case::another_tool("old-2026-11-23T03:00:00Z", None)]
+    #[case::lower_case("old-20261123t030000z", None)]
+    #[case::no_such_day("old-20260230T030000Z", None)]
+    #[case::something_behind("old-20261123T030000Z ", None)]
+    #[case::no_prefix("-20261123T030000Z", None)]
+    #[case::no_hyphen("old20261123T030000Z", None)]
+    #[case::no_such_prefix("9old-20261123T030000Z", None)]
+    #[case::too_long("abcdefghijklmnopqrstuvwx-20261123T030000Z", None)]
+    #[case::not_ascii("é20261123T030000Z", None)]
+    #[case::short("Z", None)]
+    fn the_prefix_of_a_name_that_snapring_would_give(
+        #[case] name: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(Prefix::in_name(name).as_ref().map(Prefix::as_str), expected);
+    }
+
+    #[test]
+    fn adopted_names_are_managed_to_the_last_character_and_new_ones_get_the_own_prefix() {
+        let managed = ManagedPrefix::new(prefix("snap"), [prefix("old"), prefix("x-y")].into());
+        let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
+        for name in ["snap-20261123T030000Z", "old-20261123T030000Z", "x-y-20261123T030000Z"] {
+            assert_eq!(managed.tick_of(name), Some(tick), "{name}");
+        }
+        for name in [
+            "Old-20261123T030000Z",
+            "older-20261123T030000Z",
+            "old-x-20261123T030000Z",
+            "x-20261123T030000Z",
+            "old-20261123T030000Z-1",
+        ] {
+            assert_eq!(managed.tick_of(name), None, "{name}");
+        }
+        assert_eq!(managed.name(tick), "snap-20261123T030000Z");
+        assert_eq!(managed.as_str(), "snap");
     }
 
     #[rstest]
@@ -364,6 +478,16 @@ mod tests {
             let found = prefix("snapring").tick_of(&name);
             prop_assert_eq!(found.is_some(), is_ours("snapring", &name) && !beyond_time(&name));
             prop_assert!(found.is_none_or(|found| prefix("snapring").name(found) == name));
+        }
+
+        #[test]
+        fn the_prefix_in_a_name_is_the_one_it_was_made_with(text in PREFIX, second in any_second()) {
+            let name = prefix(&text).name(Tick::at(Timestamp::from_second(second).unwrap()));
+            // A year before 0000 has no name that can be read.
+            prop_assert_eq!(
+                Prefix::in_name(&name).map(|it| it.as_str().to_owned()),
+                prefix(&text).tick_of(&name).map(|_| text)
+            );
         }
 
         #[test]

@@ -17,6 +17,7 @@ use crate::foreign::ForeignText;
 use crate::memory::{Failed, RingMemory};
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId, Tick};
+use crate::other_prefix::OtherPrefix;
 use crate::policy::Policy;
 use crate::retention::{Candidate, Verdict, retain};
 use crate::ring::{Completed, Holder, Ring, Slot};
@@ -274,11 +275,14 @@ pub struct Blocked {
     pub strays: Vec<String>,
     /// How many restore points were given up for a new snapshot that has not come.
     pub given_up: usize,
+    /// Foreign snapshots that look like snapring's under another prefix.
+    pub other_prefixes: Vec<OtherPrefix>,
 }
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cap, reserve, holders, keep_fills_the_ring, strays, given_up } = self;
+        let Self { cap, reserve, holders, keep_fills_the_ring, strays, given_up, other_prefixes } =
+            self;
         write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
         if *reserve > 0 {
             write!(out, " and {reserve} are reserved")?;
@@ -292,6 +296,9 @@ impl fmt::Display for Blocked {
                  `snapring delete ID`, or list its id under `pin`",
                 strays.join(", ")
             );
+        }
+        for other in other_prefixes {
+            write!(out, "; {}: {}", other.in_short(), other.way_out())?;
         }
         if *given_up > 0 {
             return write!(
@@ -418,7 +425,7 @@ fn slots_needed(ring: &Ring, policy: &Policy, progress: &Progress) -> u32 {
 fn victims(ring: &Ring, policy: &Policy, progress: &Progress, tick: Tick) -> Vec<Deletion> {
     let listing = ring.listing();
     let newest = newest(ring, progress);
-    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
+    let Completed { one_per_tick: completed, duplicates, .. } = completed(ring, progress);
     let kept = kept_ones(ring, &completed, policy, progress, Some(tick));
     let failed = failed(ring, progress).map(|snapshot| (snapshot, DeleteReason::Failed));
     let strays = progress.memory.strays(ring).next().is_some();
@@ -494,14 +501,16 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
             .map(|slot| format!("{} ({})", slot.snapshot.name, slot.snapshot.id))
             .collect(),
         given_up: progress.memory.given_up(),
+        other_prefixes: OtherPrefix::all_in(ring),
     }
 }
 
 /// The managed snapshots without those that this rotation deleted and the listing still shows.
-fn remaining<'a>(ring: &'a Ring, progress: &Progress) -> impl Iterator<Item = &'a Snapshot> {
-    ring.managed()
-        .map(|(snapshot, _)| snapshot)
-        .filter(|snapshot| !progress.deleted.contains(&snapshot.id))
+fn remaining<'a>(
+    ring: &'a Ring,
+    progress: &Progress,
+) -> impl Iterator<Item = (&'a Snapshot, Tick)> {
+    ring.managed().filter(|(snapshot, _)| !progress.deleted.contains(&snapshot.id))
 }
 
 /// The managed, completed snapshots. Retention looks at one of each tick and at nothing else. One that
@@ -513,7 +522,8 @@ fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
         matches!(failed, Some(Failed::WasCompleted | Failed::Broken))
     };
     Completed::of(
-        remaining(ring, progress).filter(|it| it.status == Status::Completed || was_completed(it)),
+        remaining(ring, progress)
+            .filter(|(it, _)| it.status == Status::Completed || was_completed(it)),
     )
 }
 
@@ -521,14 +531,13 @@ fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
 /// just been listed as failed may be completed or not: it stays where it would be the newest if it were, and so
 /// does the one that would be if it were not.
 fn newest(ring: &Ring, progress: &Progress) -> BTreeSet<SnapshotId> {
-    let doubtful: Vec<&Snapshot> = listed_as_failed(ring, progress)
+    let doubtful: Vec<SnapshotId> = listed_as_failed(ring, progress)
         .filter(|(_, failed)| *failed == Failed::WasCompleted)
-        .map(|(snapshot, _)| snapshot)
+        .map(|(snapshot, _)| snapshot.id)
         .collect();
-    let newest_with = |doubtful: Option<&Snapshot>| {
-        let counts = |it: &&Snapshot| {
-            it.status == Status::Completed || doubtful.is_some_and(|other| other.id == it.id)
-        };
+    let newest_with = |doubtful: Option<SnapshotId>| {
+        let counts =
+            |(it, _): &(&Snapshot, Tick)| it.status == Status::Completed || doubtful == Some(it.id);
         Completed::of(remaining(ring, progress).filter(counts)).newest()
     };
     let mut newest = &completed(ring, progress).newest() | &newest_with(None);
@@ -559,7 +568,7 @@ fn listed_as_failed<'a>(
     progress: &Progress,
 ) -> impl Iterator<Item = (&'a Snapshot, Failed)> {
     remaining(ring, progress)
-        .filter_map(|snapshot| Some((snapshot, progress.memory.failed(snapshot, ring)?)))
+        .filter_map(|(snapshot, _)| Some((snapshot, progress.memory.failed(snapshot, ring)?)))
 }
 
 fn candidates(ring: &Ring, snapshots: &[&Snapshot]) -> Vec<Candidate> {
@@ -635,7 +644,7 @@ pub fn prune(ring: &Ring, policy: &Policy, own: SnapshotId, progress: &Progress)
         return Vec::new();
     }
     let newest = newest(ring, progress);
-    let Completed { one_per_tick: completed, duplicates } = completed(ring, progress);
+    let Completed { one_per_tick: completed, duplicates, .. } = completed(ring, progress);
     let kept = kept_ones(ring, &completed, policy, progress, None);
     let dropped = completed
         .into_iter()
@@ -740,6 +749,13 @@ pub fn warnings(
         warnings.push(duplicate_warning(tick, &snapshots, &completed));
     }
     warnings
+}
+
+/// What a person should know of foreign snapshots that look like snapring's under another prefix.
+#[must_use]
+pub fn other_prefix_warnings(ring: &Ring) -> Vec<String> {
+    let warning = |other: &OtherPrefix| format!("{other}: {}", other.way_out());
+    OtherPrefix::all_in(ring).iter().map(warning).collect()
 }
 
 fn duplicate_warning(tick: Tick, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {

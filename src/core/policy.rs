@@ -7,13 +7,13 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::naming::{Prefix, SnapshotId};
+use crate::naming::{ManagedPrefix, SnapshotId};
 
 /// What decides which snapshots come and go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What this server's managed names begin with.
-    pub prefix: Prefix,
+    pub prefix: ManagedPrefix,
     /// How many snapshots retention keeps.
     pub keep: Keep,
     /// Where days, weeks and months begin.

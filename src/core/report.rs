@@ -92,8 +92,8 @@ pub struct Report {
 /// What ended a rotation's task before its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokenOffBy {
-    /// A second request to end.
-    Request,
+    /// A second request to end. What was left at the provider, in words.
+    Request(String),
     /// A fault in snapring, in words.
     Fault(String),
 }
@@ -159,10 +159,9 @@ impl Report {
     #[must_use]
     pub fn broken_off(server_id: ServerId, server: &str, tick: Tick, by: BrokenOffBy) -> Self {
         let (reason, known_cause) = match by {
-            BrokenOffBy::Request => {
-                let reason = "broken off, as asked a second time; the next one goes on from what is \
-                              there, and runs the after hook first if that has not run";
-                (reason.to_owned(), Some(KnownCause::Shutdown))
+            BrokenOffBy::Request(left) => {
+                let reason = format!("broken off, as asked a second time: {left}");
+                (reason, Some(KnownCause::Shutdown))
             }
             BrokenOffBy::Fault(fault) => {
                 (format!("a fault in snapring broke the rotation off: {fault}"), None)

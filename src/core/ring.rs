@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::foreign::ForeignText;
-use crate::naming::{Prefix, SnapshotId, Tick};
+use crate::naming::{ManagedPrefix, SnapshotId, Tick};
 use crate::policy::Policy;
 use crate::snapshot::{Listing, Snapshot, Status};
 
@@ -50,7 +49,7 @@ pub(crate) const CLOCKS_AGREE_WITHIN: SignedDuration = SignedDuration::from_hour
 
 /// The point in time that a snapshot stands for: the tick in a managed name, so that a step of the
 /// provider's clock changes nothing; `created_at` where there is no tick or the two clocks disagree.
-fn point(snapshot: &Snapshot, prefix: &Prefix) -> Timestamp {
+fn point(snapshot: &Snapshot, prefix: &ManagedPrefix) -> Timestamp {
     point_of(prefix.tick_of(snapshot.name.raw()), snapshot.created_at)
 }
 
@@ -68,7 +67,7 @@ pub fn point_of(tick: Option<Tick>, created_at: Timestamp) -> Timestamp {
 pub struct Ring {
     slots: Vec<Slot>,
     listing: Listing,
-    prefix: Prefix,
+    prefix: ManagedPrefix,
 }
 
 impl Ring {
@@ -94,7 +93,7 @@ impl Ring {
 
     /// What the names of the managed ones begin with.
     #[must_use]
-    pub fn prefix(&self) -> &Prefix {
+    pub fn prefix(&self) -> &ManagedPrefix {
         &self.prefix
     }
 
@@ -108,6 +107,12 @@ impl Ring {
     #[must_use]
     pub fn lists(&self, snapshot: SnapshotId) -> bool {
         self.slots.iter().any(|slot| slot.snapshot.id == snapshot)
+    }
+
+    /// The snapshot of this id.
+    #[must_use]
+    pub fn snapshot(&self, id: SnapshotId) -> Option<&Snapshot> {
+        self.slots.iter().map(|slot| &slot.snapshot).find(|snapshot| snapshot.id == id)
     }
 
     /// How many slots are taken, by whomever.
@@ -177,8 +182,7 @@ impl Ring {
     /// The completed managed snapshots, with the duplicates set apart.
     #[must_use]
     pub fn completed(&self) -> Completed<'_> {
-        let managed = self.managed().map(|(snapshot, _)| snapshot);
-        Completed::of(managed.filter(|snapshot| snapshot.status == Status::Completed))
+        Completed::of(self.managed().filter(|(it, _)| it.status == Status::Completed))
     }
 
     /// The point in time that one of these snapshots stands for, by which they are ordered.
@@ -216,6 +220,7 @@ pub struct Completed<'a> {
     pub one_per_tick: Vec<&'a Snapshot>,
     /// The others, oldest first.
     pub duplicates: Vec<Duplicate<'a>>,
+    newest_by_tick: Option<&'a Snapshot>,
 }
 
 /// A completed managed snapshot of a tick that has a newer one.
@@ -233,26 +238,27 @@ impl<'a> Completed<'a> {
     #[must_use]
     pub fn newest(&self) -> BTreeSet<SnapshotId> {
         let newest = |key: fn(&Snapshot) -> (Timestamp, SnapshotId)| {
-            let all = self.one_per_tick.iter().chain(self.duplicates.iter().map(|it| &it.snapshot));
+            let duplicates = self.duplicates.iter().map(|it| it.snapshot);
+            let all = self.one_per_tick.iter().copied().chain(duplicates);
             all.max_by_key(|snapshot| key(snapshot))
         };
-        // A managed name ends in its tick, and all have one prefix.
-        let by_tick = self.one_per_tick.iter().max_by_key(|snapshot| &snapshot.name);
+        let by_tick = self.newest_by_tick;
         let by_clock = newest(|snapshot| (snapshot.created_at, snapshot.id));
         let by_id = newest(|snapshot| (Timestamp::MIN, snapshot.id));
         [by_tick, by_clock, by_id].into_iter().flatten().map(|snapshot| snapshot.id).collect()
     }
 
-    /// Of these managed snapshots, oldest first, which all count as completed.
+    /// Of these managed snapshots with their ticks, oldest first, which all count as completed.
     #[must_use]
-    pub fn of(completed: impl Iterator<Item = &'a Snapshot>) -> Self {
-        let each: Vec<&Snapshot> = completed.collect();
-        // A managed name is its tick. Of one tick, the last one is the newest.
-        let newest: BTreeMap<&ForeignText, &Snapshot> =
-            each.iter().map(|snapshot| (&snapshot.name, *snapshot)).collect();
-        let mut completed = Self::default();
-        for snapshot in each {
-            match newest.get(&snapshot.name) {
+    pub fn of(completed: impl Iterator<Item = (&'a Snapshot, Tick)>) -> Self {
+        let each: Vec<(&Snapshot, Tick)> = completed.collect();
+        // Of one tick, whatever prefix its names have, the last one is the newest.
+        let newest: BTreeMap<Tick, &Snapshot> =
+            each.iter().map(|(snapshot, tick)| (*tick, *snapshot)).collect();
+        let newest_by_tick = newest.last_key_value().map(|(_, snapshot)| *snapshot);
+        let mut completed = Self { newest_by_tick, ..Self::default() };
+        for (snapshot, tick) in each {
+            match newest.get(&tick) {
                 Some(newest) if newest.id != snapshot.id => {
                     completed.duplicates.push(Duplicate { snapshot, newest });
                 }

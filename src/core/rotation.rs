@@ -15,6 +15,7 @@ mod create;
 mod delete;
 mod hooks;
 mod ledger;
+mod left;
 mod list;
 mod make_room;
 mod prune;
@@ -28,6 +29,7 @@ use jiff::Timestamp;
 pub use self::create::CreateSpans;
 pub use self::hooks::{Hook, HookEnd, HookMoment};
 use self::ledger::Ledger;
+pub use self::left::Left;
 use self::list::LookFor;
 use self::prune::Pruning;
 use self::wait::Wait;
@@ -165,6 +167,8 @@ pub enum Remark {
         snapshot: String,
         /// How the create failed.
         error: String,
+        /// Listings show it at the latest after this span.
+        within: Duration,
     },
     /// The after hook failed, so the server may still be quiesced.
     NotAwake(String),
@@ -173,6 +177,8 @@ pub enum Remark {
     AwaitsFailed(Duration),
     /// The provider said that it had deleted this snapshot, and lists it all the same.
     NotDeleted(String),
+    /// The rotation continues with this snapshot, which an earlier rotation by hand has begun.
+    Continues(String),
 }
 
 /// Why a rotation ends early.
@@ -209,13 +215,7 @@ impl From<CallError> for End {
             CallError::Interrupted => Some(KnownCause::Shutdown),
             _ => None,
         };
-        let reason = match &error {
-            CallError::Interrupted => {
-                "interrupted by a shutdown; the next start goes on from what is there".to_owned()
-            }
-            other => other.explained(),
-        };
-        Self::Failed { reason, known_cause }
+        Self::Failed { reason: error.explained(), known_cause }
     }
 }
 
@@ -269,6 +269,10 @@ pub struct Rotation {
     undeleted: Vec<(SnapshotId, String)>,
     /// The last listing shows what became of every create.
     creates_are_settled: bool,
+    /// The tick's snapshot as it was seen last.
+    own_seen: Option<Left>,
+    /// The snapshot of an earlier rotation by hand that this one continues with.
+    continued: Option<String>,
 }
 
 /// The creates of this rotation so far.
@@ -314,6 +318,8 @@ impl Rotation {
             stuck: Vec::new(),
             undeleted: Vec::new(),
             creates_are_settled: false,
+            own_seen: None,
+            continued: None,
         };
         rotation.ledger.allow(LEAST_TIME, now);
         let first = if !rotation.job.server.enabled {
@@ -365,6 +371,12 @@ impl Rotation {
         self.limits.was_listed = was_listed;
     }
 
+    /// For which tick. If a person asked, an unfinished snapshot of an earlier one may be continued with.
+    #[must_use]
+    pub fn tick(&self) -> Tick {
+        self.job.tick
+    }
+
     /// What is to be remembered for the next rotation, as of now.
     #[must_use]
     pub fn memory(&self) -> &RingMemory {
@@ -379,6 +391,9 @@ impl Rotation {
     /// The tick's snapshot is completed.
     fn completed(&mut self, made: OwnSnapshot, now: Moment) -> Next {
         self.progress.memory.succeeded(self.job.tick);
+        if let Some(own) = made.ring.snapshot(made.own).cloned() {
+            self.own_is(&own);
+        }
         self.wake(Ok(made), now)
     }
 
@@ -404,14 +419,29 @@ impl Rotation {
         let mut known_cause = None;
         let (outcome, reason) = match end.and_then(|()| self.all_deletes_hold()) {
             Ok(()) if self.created.is_some() => (RotationOutcome::Rotated, None),
-            Ok(()) => (RotationOutcome::Adopted, None),
+            Ok(()) => {
+                let reason = self.continued.take().map(|snapshot| {
+                    format!(
+                        "continued with {snapshot}, which an earlier rotation by hand had begun; no other \
+                         snapshot was created"
+                    )
+                });
+                (RotationOutcome::Adopted, reason)
+            }
             Err(End::Skipped { reason, known_cause: known }) => {
                 known_cause = known;
                 (RotationOutcome::Skipped, Some(reason))
             }
             Err(End::Blocked(reason)) => (RotationOutcome::Blocked, Some(reason)),
-            Err(End::Failed { reason, known_cause: known }) => {
+            Err(End::Failed { mut reason, known_cause: known }) => {
                 known_cause = known;
+                if known == Some(KnownCause::Shutdown) {
+                    let left = self.left().words(self.server(), self.job.asked_by);
+                    reason = match self.job.asked_by {
+                        AskedBy::Person => format!("interrupted: {left}"),
+                        AskedBy::Schedule => format!("{reason}: {left}"),
+                    };
+                }
                 (RotationOutcome::Failed, Some(reason))
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::naming::{ServerId, SnapshotId};
+use crate::naming::{ManagedPrefix, ServerId, SnapshotId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::Schedule;
 use crate::server::{CAP, Server};
@@ -29,6 +29,8 @@ pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {
     };
     let pinned = table.get("pin").and_then(|pin| pin.as_array()).into_iter().flatten();
     let pinned = pinned.map(|id| SnapshotId(id.as_integer().unwrap().unsigned_abs())).collect();
+    let adopted = table.get("adopt_prefix").and_then(|it| it.as_array()).into_iter().flatten();
+    let adopted = adopted.map(|it| it.as_str().unwrap().parse().unwrap());
     Arc::new(Server {
         id: ServerId(id),
         name: text("name").map_or_else(|| format!("server-{id}"), str::to_owned),
@@ -40,7 +42,10 @@ pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {
         completion_timeout: Duration::from_mins(45),
         hooks: None,
         policy: Arc::new(Policy {
-            prefix: "snapring".parse().unwrap(),
+            prefix: ManagedPrefix::new(
+                text("prefix").unwrap_or("snapring").parse().unwrap(),
+                adopted.collect(),
+            ),
             keep: Keep { last: 3, ..Keep::default() },
             time_zone: zone.clone(),
             cap: CAP,

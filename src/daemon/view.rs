@@ -41,6 +41,8 @@ pub struct ServerView {
     pub is_stale: bool,
     /// The next rotation's tick, and when it starts.
     pub next: Option<(Tick, Timestamp)>,
+    /// Until when the provider throttles this server alone.
+    pub throttled_until: Option<Timestamp>,
 }
 
 impl ServerView {
@@ -56,7 +58,7 @@ impl ServerView {
         let age = status.age(&server, since);
         let health = status.history.health(&age, now);
         let is_stale = age.is_too_old(now);
-        Self { server, status, health, is_stale, next }
+        Self { server, status, health, is_stale, next, throttled_until: None }
     }
 }
 
@@ -89,6 +91,12 @@ impl View {
     #[must_use]
     pub fn token(&self) -> TokenState {
         self.0.current().client.token_state()
+    }
+
+    /// Until when the provider throttles the whole account.
+    #[must_use]
+    pub fn throttled_until(&self) -> Option<Timestamp> {
+        self.0.current().client.throttled().account
     }
 
     /// All calls to the provider.
@@ -131,12 +139,14 @@ impl View {
     #[must_use]
     pub fn rows(&self) -> Vec<ServerView> {
         let (current, now) = (self.0.current(), self.now());
+        let throttled = current.client.throttled().servers;
         let timetable = lock(&self.0.timetable);
         let row = |server: &Arc<Server>| {
             let status = self.0.dependencies.statuses.of(server.id);
             let since = Some(self.0.in_force_since(server));
             let next = timetable.next_of(server).filter(|_| server.enabled);
-            ServerView::of(Arc::clone(server), status, since, next, now)
+            let view = ServerView::of(Arc::clone(server), status, since, next, now);
+            ServerView { throttled_until: throttled.get(&server.id).copied(), ..view }
         };
         current.servers.values().map(row).collect()
     }

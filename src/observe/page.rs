@@ -113,6 +113,7 @@ struct ServerCard {
     last_end: Option<Time>,
     next: Option<Time>,
     under_way: Option<Time>,
+    throttled: Option<Time>,
     ring: Option<RingCard>,
 }
 
@@ -241,6 +242,12 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
         None => good(format!("Configuration of {read_at}")),
         Some(reason) => bad(format!("The configuration of {read_at} stays in force: {reason}")),
     });
+    if let Some(until) = daemon.throttled_until {
+        let until = readable::instant(until);
+        facts.push(bad(format!(
+            "The provider is throttling the account (429): no calls are sent until {until}"
+        )));
+    }
     if let Some(problem) = daemon.store.problem() {
         facts.push(bad(problem.replacen('t', "T", 1)));
     }
@@ -304,6 +311,7 @@ impl ServerCard {
             last_end: last.map(|last| time(last.ended_at)),
             next: server.next.map(|next| time(next.starts_at)),
             under_way: server.under_way.map(|under_way| time(under_way.since)),
+            throttled: server.throttled_until.map(time),
             ring: server.ring.as_ref().map(|ring| RingCard::of(ring, now)),
         }
     }

@@ -55,6 +55,9 @@ pub(crate) struct DaemonStatus {
     /// Whether the store works.
     #[serde(default)]
     pub store: StoreStatus,
+    /// Until when the provider has asked the whole account to wait (429): no calls are sent.
+    #[serde(default)]
+    pub throttled_until: Option<Timestamp>,
 }
 
 /// Whether the store works.
@@ -236,6 +239,9 @@ pub(crate) struct ServerRecord {
     pub next: Option<NextStatus>,
     /// The ring, once it was seen.
     pub ring: Option<RingStatus>,
+    /// Until when the provider has asked this server alone to wait (429).
+    #[serde(default)]
+    pub throttled_until: Option<Timestamp>,
 }
 
 /// What is wrong with a server.
@@ -420,6 +426,7 @@ impl DaemonStatus {
             configuration_read_at: configuration.read_at,
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
             store: StoreStatus::of(&view.store()),
+            throttled_until: view.throttled_until(),
         }
     }
 }
@@ -468,6 +475,7 @@ impl ServerRecord {
                 .map(|(tick, since)| UnderWayStatus { tick: tick.instant(), since }),
             next: next.map(|(tick, starts_at)| NextStatus { tick: tick.instant(), starts_at }),
             ring: status.ring.as_ref().map(|seen| RingStatus::of(seen, &server.policy)),
+            throttled_until: row.throttled_until,
         }
     }
 }

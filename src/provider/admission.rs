@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::provider::throttle::{Caller, News, Throttle};
+use crate::provider::throttle::{Caller, News, Throttle, Waits};
 
 /// What a request is for, as far as the line is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +129,20 @@ impl Admission {
         Self { clock: self.clock, shared: Arc::clone(&other.shared) }
     }
 
-    /// Waits for one's turn. May be dropped at any time; the turn then goes to the next one.
+    /// Waits for one's turn.
+    #[cfg(test)]
     pub(super) async fn admit(&self, urgency: Urgency) -> Admitted {
+        self.admit_telling(urgency, |_| ()).await
+    }
+
+    /// Waits for one's turn. May be dropped at any time; the turn then goes to the next one. `tell` is called
+    /// with the uptime until which the provider has asked to wait, each time that this call is the one
+    /// that everybody else waits behind.
+    pub(super) async fn admit_telling(
+        &self,
+        urgency: Urgency,
+        tell: impl Fn(Duration),
+    ) -> Admitted {
         let _only_look = match urgency {
             Urgency::Look => Some(self.shared.looks.lock().await),
             Urgency::Change => None,
@@ -139,7 +151,10 @@ impl Admission {
         loop {
             match self.step() {
                 Step::Go(admitted) => return admitted,
-                Step::Sleep(span) => self.clock.sleep(span).await,
+                Step::Sleep(span) => {
+                    tell(self.closed_until());
+                    self.clock.sleep(span).await;
+                }
                 Step::AwaitPlace => self.shared.freed.notified().await,
             }
         }
@@ -176,6 +191,11 @@ impl Admission {
     /// Until when the whole account waits, in uptime.
     pub(super) fn closed_until(&self) -> Duration {
         self.shared.gate().throttle.closed_until()
+    }
+
+    /// Who has to wait now. See [`Throttle::waits`].
+    pub(super) fn waits(&self) -> Waits {
+        self.shared.gate().throttle.waits(self.clock.now().uptime)
     }
 
     /// Until when this caller has to wait by itself. See [`Throttle::held_until`].

@@ -239,7 +239,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::naming::Prefix;
+    use crate::naming::ManagedPrefix;
 
     fn base() -> Url {
         Url::parse("https://api.example/api/v1/").unwrap()
@@ -362,7 +362,7 @@ mod tests {
         let read = page(&serde_json::to_vec(&[&row]).unwrap(), &base()).unwrap().snapshots;
         assert_eq!((read[0].id.0, &read[0].name), (801, &"(no name)".into()));
         for prefix in ["snapring", "no", "name"] {
-            assert!(read[0].name.tick(&prefix.parse::<Prefix>().unwrap()).is_none());
+            assert!(read[0].name.tick(&prefix.parse::<ManagedPrefix>().unwrap()).is_none());
         }
         assert!(created(&serde_json::to_vec(&row).unwrap()).is_err());
     }

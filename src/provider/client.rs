@@ -21,6 +21,7 @@ use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::Credentials;
 use crate::provider::exchange::{Call, Content, Exchange};
+pub use crate::provider::exchange::{LongWait, OnLongWait, Throttled};
 use crate::provider::last_seen::LastSeen;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::pagination;
@@ -69,6 +70,26 @@ impl Client {
     #[must_use]
     pub fn in_place_of(self, before: &Self) -> Self {
         Self::over(self.exchange.in_place_of(&before.exchange), before.last_seen.clone())
+    }
+
+    /// The same, for someone who wants to be told when a call waits long for what the provider asked.
+    #[must_use]
+    pub fn telling_long_waits(self, on_long_wait: OnLongWait) -> Self {
+        Self::over(self.exchange.telling_long_waits(on_long_wait), self.last_seen)
+    }
+
+    /// The same account, for a test that wants to know what is told.
+    #[cfg(test)]
+    pub(crate) fn clone_telling(&self, told: &Arc<std::sync::Mutex<Vec<LongWait>>>) -> Self {
+        let told = Arc::clone(told);
+        let tell = move |wait: &LongWait| told.lock().unwrap().push(wait.clone());
+        Self::over(self.exchange.clone().telling_long_waits(Arc::new(tell)), self.last_seen.clone())
+    }
+
+    /// What the provider has asked to wait for (429), as of now.
+    #[must_use]
+    pub fn throttled(&self) -> Throttled {
+        self.exchange.throttled()
     }
 
     /// So many servers are looked at: few of them share nothing.

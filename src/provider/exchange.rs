@@ -1,5 +1,6 @@
 //! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::answer::{self, Body, LISTING_MAX_AGE};
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::clock::Clock;
 use crate::moment::Moment;
+use crate::naming::ServerId;
 use crate::patience::LONGEST_WAIT;
 use crate::provider::admission::{Admission, Admitted, Urgency};
 use crate::provider::body::{self, TokenInfo};
@@ -24,12 +26,36 @@ use crate::provider::pending_changes::PendingChanges;
 use crate::provider::retry;
 use crate::provider::retry_after::retry_after;
 use crate::provider::settings::ApiSettings;
-use crate::provider::throttle::{Caller, News};
+use crate::provider::throttle::{Caller, News, Waits};
 use crate::provider::token_state::{TokenHistory, TokenState};
 use crate::provider::transport::{Method, Request, Response, TornBody, Transport, TransportError};
 
 /// How often the account is asked whether it is refused too, at most.
 const ASK_ACCOUNT_EVERY: Duration = Duration::from_mins(1);
+
+/// A wait that a person is told of.
+const LONG_WAIT: Duration = Duration::from_secs(30);
+
+/// A call waits for more than [`LONG_WAIT`], because the provider asked for it (429).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongWait {
+    /// The server whose wait it is; `None` if it is the account's.
+    pub server: Option<(ServerId, String)>,
+    /// Its end.
+    pub until: Timestamp,
+}
+
+/// What is done when a call begins a long wait. Many calls can wait for one and the same.
+pub type OnLongWait = Arc<dyn Fn(&LongWait) + Send + Sync>;
+
+/// What the provider has asked to wait for, as of now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Throttled {
+    /// Until when no calls of the account are sent.
+    pub account: Option<Timestamp>,
+    /// Until when those of single servers are not.
+    pub servers: HashMap<ServerId, Timestamp>,
+}
 
 /// One request, before it has its turn.
 pub(crate) struct Call<'a> {
@@ -92,6 +118,7 @@ pub(crate) struct Exchange {
     metrics: CallMetrics,
     pending_changes: PendingChanges,
     random: Arc<Mutex<StdRng>>,
+    on_long_wait: Option<OnLongWait>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -123,6 +150,38 @@ impl Exchange {
             metrics: CallMetrics::default(),
             pending_changes: PendingChanges::default(),
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
+            on_long_wait: None,
+        }
+    }
+
+    /// The same, for someone who wants to be told of long waits.
+    pub(crate) fn telling_long_waits(self, on_long_wait: OnLongWait) -> Self {
+        Self { on_long_wait: Some(on_long_wait), ..self }
+    }
+
+    /// What the provider has asked to wait for, as of now.
+    pub(crate) fn throttled(&self) -> Throttled {
+        let now = self.clock.now();
+        let Waits { account, servers } = self.admission.waits();
+        Throttled {
+            account: account.map(|until| wall_at(until, now)),
+            servers: servers.into_iter().map(|(id, until)| (id, wall_at(until, now))).collect(),
+        }
+    }
+
+    /// A call waits until then. If it will give up before, its error says why.
+    fn tell_of_wait(
+        &self,
+        server: Option<&(ServerId, String)>,
+        until: Duration,
+        scope: &CallContext,
+    ) {
+        let now = self.clock.now();
+        let is_long = until.saturating_sub(now.uptime) > LONG_WAIT;
+        if let Some(tell) = self.on_long_wait.as_ref().filter(|_| is_long)
+            && scope.give_up_at.is_none_or(|end| until <= end)
+        {
+            tell(&LongWait { server: server.cloned(), until: wall_at(until, now) });
         }
     }
 
@@ -224,16 +283,18 @@ impl Exchange {
             _ => Urgency::Look,
         };
         let held_until = || self.admission.held_until(caller(operation, scope));
+        let tell = |until| self.tell_of_wait(None, until, scope);
         loop {
             self.time_allows(operation, scope)?;
             if let Some(until) = held_until() {
+                self.tell_of_wait(scope.server.as_ref(), until, scope);
                 self.pause(scope, until.saturating_sub(self.clock.now().uptime)).await?;
             }
             let turn = tokio::select! {
                 biased;
                 () = scope.shutdown.cancelled() => return Err(CallError::Interrupted),
                 () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
-                turn = self.admission.admit(urgency) => turn,
+                turn = self.admission.admit_telling(urgency, tell) => turn,
             };
             // The provider may have asked this caller to wait while it stood in the line.
             if held_until().is_none() {
@@ -279,9 +340,7 @@ impl Exchange {
         {
             return Err(CallError::Stale(age));
         }
-        if operation == Operation::Delete
-            && subject.snapshot_id.is_some_and(|snapshot| scope.pins.hold(snapshot))
-        {
+        if operation == Operation::Delete && is_protected(&subject, scope) {
             return Err(CallError::Pinned);
         }
         scope.count_call();
@@ -458,6 +517,7 @@ impl Exchange {
                 event = "throttled",
                 server_id = subject.server_id.map(|id| id.0),
                 server = subject.server.as_deref(),
+                until = %wall_at(until, now),
                 "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
                  call at a time until one succeeds",
                 failure.operation.as_str(),
@@ -467,6 +527,7 @@ impl Exchange {
         if let Some(until) = news.account {
             tracing::warn!(
                 event = "throttled",
+                until = %wall_at(until, now),
                 "the provider is throttling the account: no calls are sent until {}",
                 wall_at(until, now)
             );
@@ -480,6 +541,16 @@ impl Exchange {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Whether the configuration that is in force by now protects a snapshot.
+fn is_protected(subject: &CallSubject, scope: &CallContext) -> bool {
+    let is_pinned = subject.snapshot_id.is_some_and(|snapshot| scope.pins.hold(snapshot));
+    let is_foreign = || match (&scope.server, &subject.snapshot) {
+        (Some((server, _)), Some(name)) => scope.pins.make_foreign(*server, name),
+        _ => false,
+    };
+    is_pinned || is_foreign()
 }
 
 fn caller(operation: Operation, scope: &CallContext) -> Caller {

@@ -21,6 +21,15 @@ pub(super) struct Caller {
     pub(super) tick: Option<Tick>,
 }
 
+/// Who has to wait, and until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Waits {
+    /// Everyone on the account.
+    pub(super) account: Option<Duration>,
+    /// Single servers.
+    pub(super) servers: HashMap<ServerId, Duration>,
+}
+
 #[derive(Debug)]
 struct Hold {
     caller: Caller,
@@ -101,6 +110,15 @@ impl Throttle {
         is_meant.then_some(hold.until)
     }
 
+    /// Who has to wait now, and until when.
+    pub(super) fn waits(&self, now: Duration) -> Waits {
+        let held = self.holds.iter().filter(|(_, hold)| hold.until > now);
+        Waits {
+            account: Some(self.closed_until).filter(|until| *until > now),
+            servers: held.filter_map(|(server, hold)| Some(((*server)?, hold.until))).collect(),
+        }
+    }
+
     fn close_until(&mut self, until: Duration) {
         self.closed_until = self.closed_until.max(until);
     }
@@ -162,6 +180,11 @@ mod tests {
         assert!(held(Operation::List, 101, NINE), "the next one makes no room in vain");
         assert!(!held(Operation::Create, 102, THREE) && !held(Operation::List, 102, NINE));
         assert_eq!(throttle.held_until(web, seconds(86_410)), None);
+        let waits = throttle.waits(seconds(10));
+        assert_eq!(waits.account, Some(seconds(11)));
+        assert_eq!(waits.servers, HashMap::from([(ServerId(101), seconds(86_410))]));
+        assert_eq!(throttle.waits(seconds(11)).account, None);
+        assert_eq!(throttle.waits(seconds(86_410)), Waits::default());
         let again = throttle.throttled(web, Some(DAY), seconds(1), seconds(20));
         assert_eq!(again, News::default());
     }

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use snapring_core::rotation::{Job, Remark};
 use tokio::task::JoinError;
 
 use crate::health::{Evidence, TroubleKind};
+use crate::moment::shown_today;
 use crate::naming::Tick;
+use crate::plan::AskedBy;
 use crate::report::{BrokenOffBy, Report, RotationOutcome};
 use crate::rotation::lock::Busy;
-use crate::server::Server;
+use crate::server::{Hooks, Server};
+use crate::status::Statuses;
+
+/// A wait from which on its end is told at level info.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// Writes the rotation's event. To be called once for each rotation, where it ends. `trouble`: what is
 /// wrong with the server now, as far as that is known.
@@ -45,7 +52,7 @@ pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
 }
 
 /// Writes what a person should know while a rotation runs.
-pub(super) fn remark(job: &Job, remark: &Remark) {
+pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
     macro_rules! event {
         ($level:ident, event = $event:literal, $($message:tt)+) => {
             tracing::$level!(
@@ -58,26 +65,38 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
         };
     }
     let server = &job.server.name;
+    let until = |span: &Duration| {
+        let end =
+            now.checked_add(Duration::from_secs(span.as_secs() + 1)).unwrap_or(Timestamp::MAX);
+        shown_today(end, now, &job.server.policy.time_zone)
+    };
     match remark {
         Remark::Ring(words) => event!(warn, event = "ring", "{server}: {words}"),
         Remark::EarlierCreate(wait) => {
-            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
             event!(
                 info,
                 event = "settle",
-                "{server}: waiting {wait} because an earlier create of this server may still arrive"
+                "{server}: waiting until {} because an earlier create of this server may still arrive",
+                until(wait)
             );
         }
-        Remark::MayExist { snapshot, error } => {
+        Remark::MayExist { snapshot, error, within } if *within > LONG_WAIT => event!(
+            info,
+            event = "settle",
+            snapshot = snapshot.as_str(),
+            "{server}: waiting until {} at the latest to see whether {snapshot} was created: {error}",
+            until(within)
+        ),
+        Remark::MayExist { snapshot, error, .. } => {
             event!(debug, event = "settle", snapshot = snapshot.as_str(), "may exist: {error}");
         }
         Remark::AwaitsFailed(wait) => {
-            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
             event!(
                 info,
                 event = "ring",
-                "{server}: waiting {wait}: one snapshot is listed as failed; it is deleted if another \
-                 listing agrees"
+                "{server}: waiting until {}: one snapshot is listed as failed; it is deleted if another \
+                 listing agrees",
+                until(wait)
             );
         }
         Remark::NotDeleted(snapshot) => {
@@ -88,17 +107,23 @@ pub(super) fn remark(job: &Job, remark: &Remark) {
                 "{server}: the provider confirmed the deletion of {snapshot} but still lists it"
             );
         }
+        Remark::Continues(snapshot) => event!(
+            info,
+            event = "ring",
+            "{server}: continuing with {snapshot}, which an earlier rotation by hand has begun and which is \
+             still in progress; no other snapshot is created"
+        ),
         Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
     }
 }
 
-/// Writes that a rotation waits because its server is busy.
-pub(super) fn waits(server: &Server, busy: &Busy) {
+/// Writes that a rotation waits because its server is busy, and until when at the latest.
+pub(super) fn waits(server: &Server, busy: &Busy, until: &str) {
     tracing::info!(
         event = "lock",
         server_id = server.id.0,
         server = server.name.as_str(),
-        "{}: waiting: {}",
+        "{}: waiting{until}: {}",
         server.name,
         busy.words(&server.policy.time_zone)
     );
@@ -138,13 +163,29 @@ pub(super) fn not_noted(server: &Server, problem: &str) {
     );
 }
 
-/// The report of a rotation whose task did not come to its end.
+/// The report of a rotation whose task did not come to its end. `statuses`: where it told how far it was.
 #[must_use]
-pub(crate) fn broken_off(server: &Server, tick: Tick, broken: &JoinError) -> Report {
+pub(crate) fn broken_off(
+    server: &Server,
+    tick: Tick,
+    asked_by: AskedBy,
+    statuses: &Statuses,
+    broken: &JoinError,
+) -> Report {
     let by = if broken.is_cancelled() {
-        BrokenOffBy::Request
+        let left = statuses.of(server.id).left.unwrap_or_default();
+        let mut words = left.words(server, asked_by);
+        if server.hooks.as_ref().is_some_and(|hooks| owes_after(hooks)) {
+            words.push_str(". If the after hook has not run, the next rotation runs it first");
+        }
+        BrokenOffBy::Request(words)
     } else {
         BrokenOffBy::Fault(broken.to_string())
     };
     Report::broken_off(server.id, &server.name, tick, by)
+}
+
+/// Whether a break-off may leave the server quiesced.
+fn owes_after(hooks: &Hooks) -> bool {
+    !hooks.before.is_empty() && !hooks.after.is_empty()
 }

@@ -51,7 +51,9 @@ pub(crate) async fn run_owed_hook_when_free(
         on_restore: OnRestore::Wait,
         shutdown: shutdown.clone(),
     };
-    let tell = |busy: &Busy| event::waits(server, busy);
+    let zone = &server.policy.time_zone;
+    let tell =
+        |busy: &Busy, wait: &Wait| event::waits(server, busy, &wait.until_words(clock, zone));
     // Who holds it has run the hook first, or will.
     let claim = exclusion.claim_when_free(server.id, None, &wait, clock, tell).await;
     if let Ok(claim) = claim {

@@ -14,7 +14,7 @@ use super::*;
 use crate::call::Operation;
 use crate::config;
 use crate::memory::RingMemory;
-use crate::naming::{ServerId, SnapshotId};
+use crate::naming::{ManagedPrefix, Prefix, ServerId, SnapshotId};
 use crate::plan::Deletion;
 use crate::provider::credentials::Credentials;
 use crate::report::{KnownCause, RotationOutcome};
@@ -22,6 +22,7 @@ use crate::rotation::hooks::{HookError, Invocation, Running};
 use crate::rotation::lock::Exclusion;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, StoredSnapshot};
+use crate::testing::notes::Notes;
 
 mod cost;
 mod late;
@@ -106,7 +107,7 @@ impl Scene {
     }
 
     /// Puts snapshots into the ring, a day apart, the last a day ago: `c`, `f`, `?` managed ones,
-    /// `H` by hand.
+    /// `H` by hand, `O` a managed one of the prefix `snapring`.
     fn holding(self, words: &str) -> Self {
         let count = words.split_whitespace().count();
         for (place, word) in words.split_whitespace().enumerate() {
@@ -114,6 +115,7 @@ impl Scene {
             let made = self.clock.now().wall - jiff::SignedDuration::from_hours(hours);
             let name = match word {
                 "H" => format!("by-hand-{place}"),
+                "O" => "snapring".parse::<Prefix>().unwrap().name(Tick::at(made)),
                 _ => self.server.policy.prefix.name(Tick::at(made)),
             };
             let status = match word {
@@ -611,6 +613,43 @@ async fn a_pin_that_was_loaded_while_the_rotation_waited_is_honoured() {
     scene.context.pins.set(&[Arc::new(pinned)]);
     assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
     assert_eq!(scene.deleted(), [802]);
+}
+
+/// S1: what a reload makes foreign is foreign at once.
+#[tokio::test(start_paused = true)]
+async fn a_prefix_that_is_not_adopted_any_more_when_the_rotation_prunes_is_foreign() {
+    let lines = "prefix = \"new\"\nadopt_prefix = [\"snapring\"]";
+    for is_adopted in [true, false] {
+        let scene = Scene::new(lines).holding("O O O O");
+        let mut server = Server::clone(&scene.server);
+        if !is_adopted {
+            let own = server.policy.prefix.own().clone();
+            Arc::make_mut(&mut server.policy).prefix = ManagedPrefix::new(own, [].into());
+        }
+        scene.context.pins.set(&[Arc::new(server)]);
+        let report = scene.rotate().await;
+        assert_eq!(report.outcome, RotationOutcome::Rotated);
+        assert_eq!(report.created.as_deref(), Some("new-20261123T030000Z"));
+        assert_eq!(scene.deleted(), if is_adopted { vec![801, 802] } else { vec![] });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_rotation_with_a_new_prefix_names_the_snapshots_of_the_old_one() {
+    let notes = Notes::default();
+    let _listening = notes.listen();
+    let scene = Scene::new("prefix = \"new\"").holding("O O H");
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
+    let told = notes.of("ring");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let message = &told[0].1["message"];
+    assert!(message.contains("look like snapring's under the prefix snapring"), "{message}");
+    assert!(message.contains("adopt_prefix = [\"snapring\"]"), "{message}");
+    scene.clock.sleep(Duration::from_secs(24 * 3600)).await;
+    let job = Job { tick: Tick::at(scene.clock.now().wall), ..scene.job() };
+    assert_eq!(scene.rotate_as(&job).await.outcome, RotationOutcome::Rotated);
+    assert_eq!(notes.of("ring").len(), 1, "another snapring may use this server on purpose");
+    assert_eq!(scene.deleted(), Vec::<u64>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,9 @@
 use rstest::rstest;
 
 use super::*;
-use crate::testing::stage::{ended, managed, ring, slot, time};
+use crate::moment::Moment;
+use crate::snapshot::{Listing, Snapshot};
+use crate::testing::stage::{ended, managed, ring, server, settings, slot, time};
 
 const GOOD: RotationOutcome = RotationOutcome::Rotated;
 const NIGHT: &str = "2026-11-23T03:00:00Z";
@@ -174,4 +176,27 @@ fn a_server_that_left_the_configuration_is_forgotten() {
     statuses.keep_only(|id| id == ServerId(102));
     assert_eq!(statuses.of(ServerId(101)), ServerStatus::default());
     assert!(statuses.of(ServerId(102)).last_success().is_some());
+}
+
+#[test]
+fn names_are_shown_as_they_are_whatever_prefix_they_have() {
+    let lines = "prefix = \"new\"\nadopt_prefix = [\"old\"]";
+    let policy = Arc::clone(&settings(&server(101, "web-01", lines)).servers[0].policy);
+    let names = ["new-20261123T030000Z", "old-20261123T030000Z", "other-20261123T030000Z"];
+    let row = |(id, name): (u64, &str)| Snapshot {
+        id: SnapshotId(id),
+        server: ServerId(101),
+        name: name.into(),
+        status: Status::Completed,
+        size_mb: None,
+        created_at: time(NIGHT),
+        description: None,
+    };
+    let asked_at = Moment { wall: time(NIGHT), uptime: Duration::ZERO };
+    let rows = (1..).zip(names).map(row).collect();
+    let seen = RingSeen::of(&Ring::of(Listing::complete(ServerId(101), rows, asked_at), &policy));
+    let shown: Vec<String> = seen.slots.iter().map(|slot| seen.name(slot)).collect();
+    assert_eq!(shown, names);
+    assert_eq!(seen.count(|it| matches!(it, Holder::Managed(_))), 2);
+    assert_eq!(seen.duplicate_ticks(), 1, "of one tick under two prefixes");
 }

@@ -117,7 +117,7 @@ pub(crate) fn numbered(id: u64, name: &str, lines: &str, remembered: &[Ended]) -
 pub(crate) fn slot(id: u64, name: &str, holder: Holder, status: Status, at: &str) -> SlotSeen {
     SlotSeen {
         id: SnapshotId(id),
-        foreign_name: (!matches!(holder, Holder::Managed(_))).then(|| name.into()),
+        other_name: (!matches!(holder, Holder::Managed(_))).then(|| name.into()),
         holder,
         status,
         created_at: time(at),

@@ -11,7 +11,7 @@ use crate::notices::{KEY, got, notify, service, text};
 
 const SERVER: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\n";
 
-async fn get(address: &str, path: &str) -> String {
+pub async fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

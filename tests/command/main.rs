@@ -9,12 +9,14 @@
     clippy::print_stderr
 )]
 
+mod adoption;
 mod check;
 mod client;
 mod daemon;
 mod documents;
 mod foreign_text;
 mod history;
+mod interrupted;
 mod journal;
 mod killed;
 mod late_requests;
@@ -26,4 +28,5 @@ mod service;
 mod simulate;
 mod status;
 mod timer;
+mod waits;
 mod wake;

@@ -23,7 +23,7 @@ use crate::digests::{Record, act_line, answer_line, method, report_line, request
 use crate::judge::peace::{Peace, another_is_near};
 use crate::judge::unclear::Unclear;
 use crate::judge::visible::Visible;
-use crate::oracle::{is_managed, kept, newest, one_per_name, tick_in};
+use crate::oracle::{is_managed, kept, newest, one_per_tick, tick_in};
 use crate::policy::SimPolicy;
 
 /// The contract's limit for what a delete may rest on.
@@ -575,8 +575,14 @@ impl Judge {
     fn created(&mut self, act: &Act) {
         let server = act.row.server.0;
         self.may_be_newest(server, act.row.created_at);
-        if act.before.iter().any(|row| row.name == act.row.name) {
-            self.violated("S3", format!("{} exists twice", act.row.name));
+        let ring = self.rings.entry(server).or_default();
+        // Under an adopted prefix it is the same tick's.
+        let tick = |row: &StoredSnapshot| tick_in(&ring.policies.last()?.prefix, &row.name);
+        let is_its_tick = |row: &StoredSnapshot| {
+            row.name == act.row.name || (tick(row).is_some() && tick(row) == tick(&act.row))
+        };
+        if act.before.iter().any(is_its_tick) {
+            self.violated("S3", format!("the tick of {} has a snapshot", act.row.name));
         }
         let ring = self.rings.entry(server).or_default();
         ring.heed_success(&act.before);
@@ -620,7 +626,11 @@ impl Judge {
             self.violated("S1", format!("{name} of a server that is not ours was deleted"));
             return;
         };
-        if !is_managed(&policy.prefix, name) {
+        let policies = &self.rings.entry(server.0).or_default().policies;
+        // What strays was sent under an earlier policy.
+        let in_force =
+            if act.stray_since.is_some() { &policies[..] } else { &policies[policies.len() - 1..] };
+        if !in_force.iter().any(|policy| is_managed(&policy.prefix, name)) {
             self.violated("S1", format!("{name} ({id}) is foreign, and was deleted"));
         }
         let completed = act
@@ -785,7 +795,7 @@ impl Judge {
                 let kept_of = |policy: &SimPolicy, counts: &dyn Fn(&StoredSnapshot) -> bool| {
                     let completed =
                         act.before.iter().filter(|row| managed_by(policy, row) && counts(row));
-                    let counted = one_per_name(&policy.prefix, completed);
+                    let counted = one_per_tick(&policy.prefix, completed);
                     kept(&counted, policy.keep, &policy.time_zone())
                 };
                 let asked_for = |policy: &SimPolicy| {

@@ -1,18 +1,34 @@
 //! What the judge knows of names and retention, written anew: it shares no code with the product.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use snapring::sandbox::provider::StoredSnapshot;
 
-/// Whether a name is the managed one of this prefix.
-pub fn is_managed(prefix: &str, name: &str) -> bool {
-    tick_in(prefix, name).is_some()
+/// What managed names begin with: the prefix that new ones get, then those that are adopted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefixes(pub Vec<String>);
+
+impl fmt::Display for Prefixes {
+    /// The one that new names get.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0[0])
+    }
+}
+
+/// Whether a name is a managed one.
+pub fn is_managed(prefixes: &Prefixes, name: &str) -> bool {
+    tick_in(prefixes, name).is_some()
 }
 
 /// The tick in a managed name.
-pub fn tick_in(prefix: &str, name: &str) -> Option<Timestamp> {
+pub fn tick_in(prefixes: &Prefixes, name: &str) -> Option<Timestamp> {
+    prefixes.0.iter().find_map(|prefix| tick_behind(prefix, name))
+}
+
+fn tick_behind(prefix: &str, name: &str) -> Option<Timestamp> {
     let stamp = name.strip_prefix(prefix)?.strip_prefix('-')?;
     let shape: String =
         stamp.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
@@ -35,7 +51,7 @@ pub fn tick_in(prefix: &str, name: &str) -> Option<Timestamp> {
 /// The ids that are the newest of these by one of three measures: the tick in the name, the provider's
 /// time, the id. No clock decides which of them it is.
 pub fn newest<'a>(
-    prefix: &str,
+    prefix: &Prefixes,
     rows: impl Iterator<Item = &'a StoredSnapshot> + Clone,
 ) -> BTreeSet<u64> {
     let by_tick =
@@ -46,15 +62,16 @@ pub fn newest<'a>(
 }
 
 /// Of managed snapshots, the (id, point in time) that retention counts: the time is the tick's, unless
-/// the provider's is two days from it or more; several of one name are one point in time, and the one
+/// the provider's is two days from it or more; several of one tick are one point in time, and the one
 /// that the provider made last is it.
-pub fn one_per_name<'a>(
-    prefix: &str,
+pub fn one_per_tick<'a>(
+    prefix: &Prefixes,
     rows: impl Iterator<Item = &'a StoredSnapshot> + Clone,
 ) -> Vec<(u64, Timestamp)> {
     let is_newest = |row: &StoredSnapshot| {
         !rows.clone().any(|other| {
-            other.name == row.name && (other.created_at, other.id) > (row.created_at, row.id)
+            tick_in(prefix, &other.name) == tick_in(prefix, &row.name)
+                && (other.created_at, other.id) > (row.created_at, row.id)
         })
     };
     let point = |row: &StoredSnapshot| match tick_in(prefix, &row.name) {

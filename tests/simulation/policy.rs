@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
 use crate::calendar;
-use crate::oracle::Keep;
+use crate::oracle::{Keep, Prefixes};
 
 /// One server's policy.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub struct SimPolicy {
     pub schedules: Vec<&'static str>,
     pub zone: &'static str,
     pub keep: Keep,
-    pub prefix: String,
+    pub prefix: Prefixes,
     pub cap: u32,
     pub reserve: u32,
     pub jitter: &'static str,
@@ -75,7 +75,7 @@ impl SimPolicy {
             schedules: random_schedules(random),
             zone: pick(random, &ZONES),
             keep,
-            prefix: pick(random, &["snapring", "s", "snapring-x", "web_1"]).to_owned(),
+            prefix: random_prefixes(random),
             cap,
             reserve,
             jitter: pick(random, &["0s", "0s", "10m", "40m"]),
@@ -92,18 +92,31 @@ impl SimPolicy {
     pub fn edited(&self, present: &[u64], random: &mut StdRng) -> Self {
         let other = Self::random(self.id, self.cap, random);
         let mut edited = self.clone();
-        match random.random_range(0..10) {
+        match random.random_range(0..11) {
             0..4 => edited.schedules = other.schedules,
             4..6 => (edited.keep, edited.reserve) = (other.keep, other.reserve),
             6 => edited.zone = other.zone,
             7 => edited.min_interval = other.min_interval,
             8 => edited.enabled = !self.enabled,
+            9 => edited.prefix = self.other_prefixes(random),
             _ if edited.pins.is_empty() && !present.is_empty() => {
                 edited.pins = vec![pick(random, present)];
             }
             _ => edited.pins.clear(),
         }
         edited
+    }
+
+    /// Another prefix, with the ones from before adopted or not; or others adopted.
+    fn other_prefixes(&self, random: &mut StdRng) -> Prefixes {
+        let Prefixes(before) = &self.prefix;
+        let mut prefixes = vec![pick(random, &PREFIXES).to_owned()];
+        for prefix in before {
+            if !prefixes.contains(prefix) && random.random_bool(0.7) {
+                prefixes.push(prefix.clone());
+            }
+        }
+        Prefixes(prefixes)
     }
 
     /// The ticks after `from`, up to `to`, in order.
@@ -169,7 +182,7 @@ impl SimPolicy {
         let [last, hourly, daily, weekly, monthly, yearly] = self.keep;
         let hooks = if self.hooks { "hooks = { before = [\"q\"], after = [\"r\"] }\n" } else { "" };
         format!(
-            "[[server]]\nid = {}\nschedule = {:?}\ntimezone = \"{}\"\nprefix = \"{}\"\n\
+            "[[server]]\nid = {}\nschedule = {:?}\ntimezone = \"{}\"\nprefix = \"{}\"\nadopt_prefix = {:?}\n\
              keep = {{ last = {last}, hourly = {hourly}, daily = {daily}, weekly = {weekly}, \
              monthly = {monthly}, yearly = {yearly} }}\ncap = {}\nreserve = {}\njitter = \"{}\"\n\
              catch_up = \"{}\"\nmin_interval = \"{}\"\npin = {:?}\nenabled = {}\n{hooks}",
@@ -177,6 +190,7 @@ impl SimPolicy {
             self.schedules,
             self.zone,
             self.prefix,
+            &self.prefix.0[1..],
             self.cap,
             self.reserve,
             self.jitter,
@@ -190,6 +204,15 @@ impl SimPolicy {
     pub fn time_zone(&self) -> TimeZone {
         TimeZone::get(self.zone).unwrap()
     }
+}
+
+const PREFIXES: [&str; 4] = ["snapring", "s", "snapring-x", "web_1"];
+
+/// One, as most have, or with one that is adopted.
+fn random_prefixes(random: &mut StdRng) -> Prefixes {
+    let own = pick(random, &PREFIXES).to_owned();
+    let adopted = random.random_bool(0.25).then(|| format!("{own}er"));
+    Prefixes([own].into_iter().chain(adopted).collect())
 }
 
 /// One, as most have, or two, which may fall on one instant.

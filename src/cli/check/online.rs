@@ -14,6 +14,7 @@ use crate::config::types::Settings;
 use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId};
+use crate::other_prefix::OtherPrefix;
 use crate::plan::Step;
 use crate::provider::body::AccountServer;
 use crate::provider::call_context::CallContext;
@@ -96,6 +97,7 @@ pub(super) async fn ask(
         let memory = memories.get(&server.id).cloned().unwrap_or_default();
         blocked(server, ring, &memory, now)
     }));
+    answer.remarks.extend(listed.iter().flat_map(|(server, ring)| of_other_prefixes(server, ring)));
     answer.remarks.extend(astray(&listed));
     if listed.len() == rings.len() { Exit::Well } else { Exit::Trouble }
 }
@@ -128,6 +130,14 @@ fn blocked(
         "delete one of them (`snapring delete ID` shows what is lost, and asks), take one out of \
          `pin`, or lower `keep` or `reserve`",
     ))
+}
+
+/// Foreign snapshots of a server that look like snapring's.
+fn of_other_prefixes(server: &Server, ring: &Ring) -> Vec<CheckFinding> {
+    let finding = |other: &OtherPrefix| {
+        CheckFinding::warning(format!("{}: {other}", server.name), &other.way_out())
+    };
+    OtherPrefix::all_in(ring).iter().map(finding).collect()
 }
 
 /// Pins of snapshots that their server does not have.

@@ -49,6 +49,19 @@ pub(super) fn schedules<'a>(
     }
 }
 
+pub(super) fn prefixes<'a>(
+    table: &Table<'a, '_>,
+    problems: &mut Problems,
+) -> Parsed<Vec<(&'a str, Range<usize>)>> {
+    let Some(value) = table.get("adopt_prefix") else { return Parsed::Absent };
+    let Some(items) = value.get_ref().as_array() else {
+        let hint = Some("write adopt_prefix = [\"old\"]".to_owned());
+        return mistake(value, "`adopt_prefix` is a list of prefixes", hint, problems);
+    };
+    texts(items.iter(), "adopt_prefix", problems)
+        .map_or(Parsed::Mistaken, |texts| Parsed::Good(texts, value.span()))
+}
+
 fn texts<'a, 'i: 'a>(
     items: impl Iterator<Item = Entry<'a, 'i>>,
     key: &str,

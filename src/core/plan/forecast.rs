@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::memory::{Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
 use crate::plan::{
-    AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, next_step, prune, verdicts,
-    warnings,
+    AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, next_step, other_prefix_warnings,
+    prune, verdicts, warnings,
 };
 use crate::policy::Policy;
 use crate::ring::{Holder, Ring, Slot};
@@ -66,6 +66,10 @@ impl Plan {
         let fates = fates(ring, policy, &step, &prunes, &future, &progress.memory);
         let mut warnings = warnings(ring, policy, &step, &progress.memory, now);
         warnings.extend(deletes_first(&step));
+        // A blocked ring says it itself.
+        if !matches!(step, Step::Blocked(_)) {
+            warnings.append(&mut other_prefix_warnings(ring));
+        }
         let after = without(&future, policy, &prunes);
         Self { tick, step, prunes, fates, warnings, after }
     }

@@ -11,6 +11,7 @@ use rstest::rstest;
 
 use super::forecast::Plan;
 use super::*;
+use crate::naming::{ManagedPrefix, Prefix};
 use crate::policy::Keep;
 use crate::ring::Holder;
 
@@ -628,4 +629,153 @@ proptest! {
         let others = ring.held_by_others() as usize;
         prop_assert!(taken - others <= (cap as usize).saturating_sub(others.max(reserve as usize)));
     }
+}
+
+/// A policy with the prefix `snap` that has adopted `snapring`, with which [`ring`] names its rows.
+fn adopting() -> (Policy, Policy) {
+    let own: Prefix = "snap".parse().unwrap();
+    let adopted: Prefix = "snapring".parse().unwrap();
+    let alone = Policy { prefix: ManagedPrefix::new(own.clone(), [].into()), ..policy() };
+    (Policy { prefix: ManagedPrefix::new(own, [adopted].into()), ..policy() }, alone)
+}
+
+/// The same rows under another policy.
+fn seen_by(policy: &Policy, ring: &Ring) -> Ring {
+    Ring::of(ring.listing().clone(), policy)
+}
+
+#[rstest]
+#[case::a_full_ring("c c c c c", "make room: 1 Retention; prune [2, 3]")]
+#[case::a_ring_with_room("c c c c", "create; prune [1, 2]")]
+#[case::one_by_hand_stays("H c c c", "create; prune [2]")]
+#[case::a_failed_one("f c c", "create; prune [1]")]
+fn adopted_snapshots_are_pruned_like_own_ones_and_without_adoption_never(
+    #[case] words: &str,
+    #[case] expected: &str,
+) {
+    let (adopting, alone) = adopting();
+    let rows = ring(words, &policy());
+    let told = |policy: &Policy| {
+        let (ring, memory) = (seen_by(policy, &rows), RingMemory::default());
+        Plan::forecast(&ring, policy, tick(), AskedBy::Schedule, &memory, now())
+    };
+    let plan = told(&adopting);
+    let victims: Vec<String> = match &plan.step {
+        Step::MakeRoom(victims) => {
+            victims.iter().map(|it| format!("{} {:?}", it.snapshot(), it.why())).collect()
+        }
+        Step::Create(creation) => {
+            assert_eq!(creation.name(), "snap-20261123T030000Z");
+            Vec::new()
+        }
+        other => panic!("{other:?}"),
+    };
+    let step = if victims.is_empty() {
+        "create".into()
+    } else {
+        format!("make room: {}", victims.join(", "))
+    };
+    assert_eq!(format!("{step}; prune {:?}", ids(&plan.prunes)), expected);
+    let without = told(&alone);
+    assert_eq!(without.deletions().count(), 0, "{without:?}");
+}
+
+/// S3: with an adopted name the tick has its snapshot. Of two of one tick the newer one stands for it.
+#[test]
+fn a_tick_with_an_adopted_name_exists_and_is_one_point_in_time_with_its_own() {
+    let (adopting, alone) = adopting();
+    let mut rows = ring("c c c", &policy()).listing().snapshots.clone();
+    rows[2].name = policy().prefix.name(tick()).into();
+    let listing = |rows: &[Snapshot]| {
+        let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+        Listing::complete(ServerId(7), rows.to_vec(), asked_at)
+    };
+    let there = Ring::of(listing(&rows), &adopting);
+    assert!(matches!(first_step(&there, &adopting), Step::Adopt(it) if it.id == SnapshotId(3)));
+    let without = Ring::of(listing(&rows), &alone);
+    assert!(matches!(first_step(&without, &alone), Step::Create(_)));
+    // 2 and 3 have one tick, under two prefixes.
+    rows[1].name = adopting.prefix.name(tick()).into();
+    let both = Ring::of(listing(&rows), &adopting);
+    let completed = both.completed();
+    let one_per_tick: Vec<u64> = completed.one_per_tick.iter().map(|it| it.id.0).collect();
+    assert_eq!(one_per_tick, [1, 3]);
+    assert_eq!(completed.duplicate(SnapshotId(2)).unwrap().newest.id, SnapshotId(3));
+    assert_eq!(completed.newest(), BTreeSet::from([SnapshotId(3)]));
+}
+
+/// S2: the newest by tick is found across prefixes, whatever their letters.
+#[test]
+fn the_newest_by_tick_is_protected_whatever_its_prefix() {
+    let policy = Policy {
+        prefix: ManagedPrefix::new("zz".parse().unwrap(), ["aa".parse().unwrap()].into()),
+        ..policy()
+    };
+    let mut rows = ring("c c c", &policy).listing().snapshots.clone();
+    let prefix: Prefix = "aa".parse().unwrap();
+    // By tick it is the newest, by the provider's clock and by id the oldest.
+    rows[0].name = prefix.name(Tick::at(now() - jiff::SignedDuration::from_hours(1))).into();
+    let ring = Ring::of(
+        Listing::complete(ServerId(7), rows, Moment { wall: now(), uptime: Duration::ZERO }),
+        &policy,
+    );
+    assert!(ring.completed().newest().contains(&SnapshotId(1)));
+}
+
+#[test]
+fn a_pin_holds_an_adopted_snapshot() {
+    let (adopting, _) = adopting();
+    let adopting = Policy { pinned: [SnapshotId(1)].into(), ..adopting };
+    let ring = seen_by(&adopting, &ring("c c c c", &policy()));
+    assert_eq!(ring.slots()[0].holder, Holder::Pinned);
+    let plan =
+        Plan::forecast(&ring, &adopting, tick(), AskedBy::Schedule, &RingMemory::default(), now());
+    assert!(plan.deletions().all(|it| it.snapshot() != SnapshotId(1)), "{plan:?}");
+}
+
+#[test]
+fn foreign_snapshots_that_look_like_snapring_s_are_named_with_the_way_out() {
+    let (adopting, alone) = adopting();
+    let rows = ring("H c c c", &policy());
+    let told = |policy: &Policy| {
+        let ring = seen_by(policy, &rows);
+        let memory = RingMemory::default();
+        Plan::forecast(&ring, policy, tick(), AskedBy::Schedule, &memory, now()).warnings
+    };
+    let warnings = told(&alone);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let words = "snapring-20261120T030000Z (2), snapring-20261121T030000Z (3), \
+                 snapring-20261122T030000Z (4) look like snapring's under the prefix snapring. They count as \
+                 foreign and are never deleted: if they are this server's own";
+    assert!(warnings[0].starts_with(words), "{warnings:?}");
+    assert!(warnings[0].contains("adopt_prefix = [\"snapring\"]"), "{warnings:?}");
+    assert_eq!(told(&adopting), Vec::<String>::new());
+    assert_eq!(told(&policy()), Vec::<String>::new());
+}
+
+#[test]
+fn a_ring_that_is_blocked_by_an_earlier_prefix_says_how_to_adopt_it() {
+    let (_, alone) = adopting();
+    let mut rows = ring("c c c c c", &policy()).listing().snapshots.clone();
+    rows[4].name = alone.prefix.name(Tick::at(rows[4].created_at)).into();
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &alone);
+    let Step::Blocked(blocked) = first_step(&ring, &alone) else { panic!("it has room") };
+    let words = blocked.to_string();
+    assert!(words.contains("look like snapring's under the prefix snapring"), "{words}");
+    assert!(words.contains("adopt_prefix = [\"snapring\"]"), "{words}");
+    let plan =
+        Plan::forecast(&ring, &alone, tick(), AskedBy::Schedule, &RingMemory::default(), now());
+    assert!(plan.warnings.iter().all(|it| !it.contains("adopt_prefix")), "it is said once");
+}
+
+#[test]
+fn one_foreign_snapshot_that_looks_like_snapring_s_is_told_in_the_singular() {
+    let (_, alone) = adopting();
+    let warnings = other_prefix_warnings(&seen_by(&alone, &ring("c", &policy())));
+    assert!(warnings[0].contains("(1) looks like snapring's"), "{warnings:?}");
+    assert!(warnings[0].contains("It counts as foreign and is never deleted"), "{warnings:?}");
+    let many = Policy { cap: 9, ..policy() };
+    let warnings = other_prefix_warnings(&seen_by(&alone, &ring("c c c c c c c c", &many)));
+    assert!(warnings[0].contains(" (6) and 2 more look like"), "{warnings:?}");
 }

@@ -134,10 +134,10 @@ impl Rotation {
         now: Moment,
     ) -> Next {
         let snapshot = creation.name().to_owned();
-        self.remarks.push(Remark::MayExist { snapshot, error: error.to_string() });
         let give_up_at = self.ledger.give_up_at();
         // Even if the next rotation starts sooner: it would have to wait for the same.
         let span = self.tries.settled_at.saturating_sub(now.uptime);
+        self.remarks.push(Remark::MayExist { snapshot, error: error.to_string(), within: span });
         self.ledger.allow(span.saturating_add(LEAST_TIME), now);
         self.look_for_it_again(Unanswered { before, error, since: now.uptime, give_up_at }, now)
     }

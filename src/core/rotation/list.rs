@@ -149,10 +149,22 @@ impl Rotation {
     /// Asks the plan what comes next, and begins it.
     pub(super) fn consider(&mut self, ring: Ring, now: Moment) -> Next {
         self.ledger.lap("list", now);
+        if let Some((snapshot, tick)) = self.unfinished_by_hand(&ring, now.wall) {
+            let named = format!("{} ({})", snapshot.name, snapshot.id);
+            self.remarks.push(Remark::Continues(named.clone()));
+            (self.job.tick, self.continued) = (tick, Some(named));
+            return self.adopt(snapshot, ring, now);
+        }
         let (tick, asked_by) = (self.job.tick, self.job.asked_by);
         let policy = &self.job.server.policy;
         let step = plan::next_step(&ring, policy, tick, asked_by, &self.progress, now.wall);
-        for warning in plan::warnings(&ring, policy, &step, &self.progress.memory, now.wall) {
+        let mut warnings = plan::warnings(&ring, policy, &step, &self.progress.memory, now.wall);
+        // In the first rotation with a new prefix. Two snaprings may use one server on purpose, so later
+        // ones say it only when they are blocked.
+        if ring.newest(policy).is_none() && !matches!(step, Step::Blocked(_)) {
+            warnings.append(&mut plan::other_prefix_warnings(&ring));
+        }
+        for warning in warnings {
             if !self.said.contains(&warning) {
                 self.said.push(warning.clone());
                 self.remarks.push(Remark::Ring(warning));
@@ -172,7 +184,7 @@ impl Rotation {
             Step::Create(creation) => {
                 let name = creation.name().to_owned();
                 let description = Arc::clone(&self.job.server.description);
-                self.progress.memory.creates(tick, &ring, &description);
+                self.progress.memory.creates(tick, asked_by, &ring, &description);
                 self.enter(State::Recording(creation, ring), Action::RecordCreate(name))
             }
         }

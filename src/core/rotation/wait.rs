@@ -29,6 +29,7 @@ pub(super) struct Wait {
 
 impl Rotation {
     pub(super) fn wait_for(&mut self, snapshot: &Snapshot, now: Moment) -> Next {
+        self.own_is(snapshot);
         let timeout = self.server().completion_timeout;
         // Even past the next tick, which is skipped while this rotation waits.
         self.ledger.allow(timeout.saturating_add(PRUNING_TIME), now);

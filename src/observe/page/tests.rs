@@ -17,6 +17,7 @@ fn daemon() -> DaemonStatus {
         configuration_read_at: time("2026-11-02T00:00:00Z"),
         configuration_refused: None,
         store: StoreStatus::default(),
+        throttled_until: None,
     }
 }
 
@@ -214,4 +215,20 @@ fn an_empty_page_says_why() {
     assert!(page(vec![], &query("", None, 1)).contains("The configuration names no server."));
     let none = page(vec![row("web-01", "", &[])], &query("db", None, 1));
     assert!(none.contains("No server is like that. <a href=\"/\">Show all 1.</a>"));
+}
+
+#[test]
+fn what_the_provider_throttles_is_shown_with_its_end() {
+    let until = time("2026-11-23T12:02:00Z");
+    let throttled = || ServerView { throttled_until: Some(until), ..row("web-01", "", &[]) };
+    let words = "<p class=\"error\">The provider is throttling this server (429) until \
+                 <time datetime=\"2026-11-23T12:02:00Z\" title=\"2026-11-23 12:02:00 UTC\">";
+    assert!(page(vec![throttled()], &query("", None, 1)).contains(words));
+    assert!(!page(vec![row("web-01", "", &[])], &query("", None, 1)).contains("throttling"));
+    let found = Found::among(vec![throttled()], &StatusFilter::default());
+    let daemon = DaemonStatus { throttled_until: Some(until), ..daemon() };
+    let page = Page::of(found, &daemon, &query("", None, 1), noon()).render().unwrap();
+    let words = "<li class=\"bad\">The provider is throttling the account (429): no calls are sent until \
+                 2026-11-23 12:02:00 UTC</li>";
+    assert!(page.contains(words), "{page}");
 }

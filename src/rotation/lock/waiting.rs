@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::moment::shown_today;
 use crate::naming::ServerId;
 use crate::rotation::lock::{Busy, Claim, Exclusion};
 
@@ -53,7 +55,7 @@ impl Exclusion {
         mut claim: Option<Claim>,
         wait: &Wait,
         clock: &Clock,
-        tell: impl Fn(&Busy),
+        tell: impl Fn(&Busy, &Wait),
     ) -> Result<Claim, Busy> {
         let begun = clock.now().uptime;
         let mut is_told = false;
@@ -78,7 +80,8 @@ impl Exclusion {
             };
             let passed = clock.now().uptime.saturating_sub(begun);
             if passed >= SILENCE && !is_told {
-                tell(&busy);
+                let left = wait.left(clock, begun);
+                tell(&busy, &Wait { at_most: left, ..wait.clone() });
                 is_told = true;
             }
             tokio::select! {
@@ -94,6 +97,17 @@ impl Exclusion {
 }
 
 impl Wait {
+    /// In a message: until when it lasts at the latest, from now on. Nothing if it has no end.
+    pub(crate) fn until_words(&self, clock: &Clock, zone: &TimeZone) -> String {
+        let now = clock.now();
+        let end = SignedDuration::try_from(self.left(clock, now.uptime))
+            .ok()
+            .and_then(|left| now.wall.checked_add(left).ok());
+        end.map_or_else(String::new, |end| {
+            format!(" until {} at the latest", shown_today(end, now.wall, zone))
+        })
+    }
+
     fn left(&self, clock: &Clock, begun: Duration) -> Duration {
         let now = clock.now();
         let at_most = self.at_most.saturating_sub(now.uptime.saturating_sub(begun));

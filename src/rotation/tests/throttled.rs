@@ -1,7 +1,9 @@
 //! What the provider asks to wait, and how long a listing of a cache may count.
 
+use jiff::Timestamp;
+
 use super::*;
-use crate::testing::notes::Notes;
+use crate::provider::client::{LongWait, Throttled};
 
 /// The next tick comes in 24 hours, and so would the provider's turn.
 #[rstest]
@@ -120,4 +122,81 @@ async fn a_call_that_waits_for_its_turn_heeds_what_the_provider_asks_meanwhile()
     assert!(first.is_err());
     assert!(matches!(second, Err(CallError::Throttled(_))), "{second:?}");
     assert_eq!(scene.calls(Operation::List), 1);
+}
+
+/// What a person at a terminal is told, and what status and page show meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_of_the_account_is_told_with_its_end_and_shown_while_it_lasts() {
+    for (span, is_told) in [(120, true), (20, false)] {
+        let fault = format!("list:status=429,retry-after={span},times=1");
+        let scene = Scene::new("").faults(&[&fault]);
+        let notes = Notes::default();
+        let _listening = notes.listen();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let client = Client::clone_telling(&scene.context.client, &told);
+        let begun = scene.clock.now().wall;
+        let scope = CallContext::of(&scene.server, CancellationToken::new());
+        let other =
+            CallContext::of_server(ServerId(102), "db".to_owned(), CancellationToken::new());
+        let look = async {
+            scene.clock.sleep(Duration::from_secs(5)).await;
+            client.throttled()
+        };
+        let (one, two, shown) =
+            tokio::join!(client.list(WEB, &scope), client.list(ServerId(102), &other), look);
+        assert!(one.is_ok() && two.is_ok());
+        let until = begun + jiff::SignedDuration::from_secs(span);
+        let is_it =
+            |at: Timestamp| at.duration_since(until).abs() <= jiff::SignedDuration::from_secs(1);
+        assert!(shown.account.is_some_and(is_it) && shown.servers.is_empty(), "{shown:?}");
+        assert_eq!(client.throttled(), Throttled::default(), "it is over");
+        let told = told.lock().unwrap();
+        assert_eq!(told.iter().filter(|it: &&LongWait| it.server.is_none()).count(), told.len());
+        assert!(told.iter().all(|it| is_it(it.until)), "{told:?}");
+        assert_eq!(!told.is_empty(), is_told, "{told:?}");
+        let logged = notes.of("throttled");
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        assert!(is_it(logged[0].1["until"].parse().unwrap()), "{logged:?}");
+    }
+}
+
+/// One server's wait is told with its name. A call that will not wait so long says so in its error only.
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_of_a_server_is_told_with_its_name_unless_the_call_gives_up_before() {
+    let scene = Scene::new("").faults(&["list:status=429,retry-after=3600,server=101,times=1"]);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let client = Client::clone_telling(&scene.context.client, &told);
+    let begun = scene.clock.now();
+    let mut scope = CallContext::of(&scene.server, CancellationToken::new());
+    scope.give_up_at = Some(begun.uptime + Duration::from_secs(60));
+    assert!(client.list(WEB, &scope).await.is_err());
+    let error = client.list(WEB, &scope).await.unwrap_err();
+    assert!(matches!(error, CallError::Throttled(_)), "{error}");
+    assert_eq!(*told.lock().unwrap(), []);
+    let until = client.throttled().servers[&WEB];
+    assert_eq!(until.duration_since(begun.wall).as_secs() / 10, 360);
+    scope.give_up_at = Some(begun.uptime + Duration::from_secs(7200));
+    assert!(client.list(WEB, &scope).await.is_ok());
+    let told = told.lock().unwrap();
+    let expected = LongWait { server: Some((WEB, "web-01".to_owned())), until };
+    assert_eq!(*told, [expected]);
+    assert_eq!(client.throttled(), Throttled::default());
+}
+
+/// A create without an answer is looked for for as long as it may arrive: 54 s.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_waits_to_see_what_became_of_a_create_says_until_when() {
+    let scene = Scene::new("timezone = \"Europe/Berlin\"").faults(&["create:drop-before,times=1"]);
+    let notes = Notes::default();
+    let _listening = notes.listen();
+    assert_eq!(scene.rotate().await.outcome, RotationOutcome::Rotated);
+    let told = notes.of("settle");
+    let (level, fields) = &told[0];
+    assert_eq!(*level, tracing::Level::INFO);
+    let words = "web-01: waiting until 04:00:5";
+    let message = &fields["message"];
+    assert!(
+        message.starts_with(words) && message.contains(" CET at the latest to see whether"),
+        "{message}"
+    );
 }

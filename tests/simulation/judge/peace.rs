@@ -9,7 +9,7 @@ use snapring::sandbox::provider::StoredSnapshot;
 
 use crate::judge::Judge;
 use crate::machine::SlowScheduler;
-use crate::oracle::{is_managed, kept, newest, one_per_name, tick_in};
+use crate::oracle::{is_managed, kept, newest, one_per_tick, tick_in};
 use crate::policy::SimPolicy;
 
 /// Since faults ended.
@@ -174,10 +174,10 @@ impl Judge {
             let completed =
                 rows.iter().filter(|row| is_its_own(&policy, row) && row.status == "completed");
             protected.extend(newest(&policy.prefix, completed.clone()));
-            let counted = one_per_name(&policy.prefix, completed);
+            let counted = one_per_tick(&policy.prefix, completed);
             keep.extend(kept(&counted, policy.keep, &policy.time_zone()));
         }
-        let completed = one_per_name(&policy.prefix, completed);
+        let completed = one_per_tick(&policy.prefix, completed);
         if newest_at.is_none_or(|newest| newest < oldest)
             && room_can_be_made(&policy, rows, &known, now)
         {
@@ -284,7 +284,7 @@ fn room_can_be_made_of(
     let has_strays = rows.iter().any(|row| known.has_strayed(policy, row));
     let completed = own.iter().copied().filter(|row| row.status == "completed");
     let newest = newest(&policy.prefix, completed.clone());
-    let mut candidates = one_per_name(&policy.prefix, completed.clone());
+    let mut candidates = one_per_tick(&policy.prefix, completed.clone());
     let latest = candidates.iter().map(|(_, at)| *at).max();
     candidates.push((NEW, latest.map_or(now, |at| now.max(at))));
     let kept = kept(&candidates, policy.keep, &policy.time_zone());

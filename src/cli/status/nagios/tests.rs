@@ -124,6 +124,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         configuration_read_at: time("2026-11-01T00:00:00Z"),
         configuration_refused: refused.map(str::to_owned),
         store: StoreStatus { up: store_is_up, lost: 2 },
+        throttled_until: None,
     });
     let check = check(&document, &[], DAY);
     assert_eq!(check.level, level);

@@ -390,3 +390,49 @@ fn what_is_read_back_from_where_it_was_kept_does_not_lose_this_processs_own_cloc
     kept.keeps_of(&nights.memory);
     assert_eq!(kept, nights.memory);
 }
+
+/// The daemon was stopped in the middle of a tick, and a person asks before it starts again: what it began
+/// is its own to go on with.
+#[test]
+fn an_unfinished_snapshot_that_the_schedule_asked_for_is_left_to_the_daemon() {
+    let mut nights = Nights::default();
+    nights.rotate(Duration::ZERO, "", &["listed c", "recorded", "created", "unlisted interrupted"]);
+    let kept = nights.memory.clone();
+    for memory in [kept, RingMemory::default()] {
+        nights.memory = memory;
+        nights.uptime = Duration::from_mins(10);
+        // At ten past three: the snapshot of three o'clock.
+        let done = nights.rotate(Duration::ZERO, "person", &["listed c ~10m"]);
+        assert_eq!(last(&done), "record");
+    }
+}
+
+/// The schedule was changed meanwhile. What is remembered knows who asked; names alone do not.
+#[test]
+fn who_asked_for_an_unfinished_snapshot_is_remembered_whatever_the_schedule_says_now() {
+    for (begin, is_continued) in [("person", true), ("", false)] {
+        let mut nights = Nights::default();
+        let events = ["listed c", "recorded", "created", "unlisted interrupted"];
+        // At one past three, which is no tick of the schedule any more, or was never one.
+        nights.rotate(Duration::from_mins(1), begin, &events);
+        nights.restart();
+        let done = nights.rotate(Duration::from_mins(10), "person", &["listed c ~10m"]);
+        assert_eq!(last(&done).starts_with("look"), is_continued, "{done:?}");
+        assert_eq!(last(&done) == "record", !is_continued, "{done:?}");
+    }
+}
+
+/// Completed at last, it is the last tick that ended well.
+#[test]
+fn a_continued_snapshot_ends_what_was_asked_for() {
+    let mut nights = Nights::default();
+    let events = ["listed c", "recorded", "created", "unlisted interrupted"];
+    nights.rotate(Duration::from_mins(1), "person", &events);
+    let tick = crate::naming::Tick::at(tick().instant() + SignedDuration::from_mins(1));
+    assert_eq!(nights.memory.was_asked_for_by_hand(tick), Some(true));
+    let done =
+        nights.rotate(Duration::from_mins(10), "person", &["listed c ~10m", "+1m listed c =10m"]);
+    assert!(last(&done).starts_with("adopted: continued with"), "{done:?}");
+    assert_eq!(nights.memory.was_asked_for_by_hand(tick), None);
+    assert_eq!(nights.memory.has_run(tick), Some(tick));
+}

@@ -483,6 +483,93 @@ const PRUNE: &[&str] = &[
      unlisted transport             | failed: list transport: so it is",
 ];
 
+/// A person asks again while a snapshot of an earlier rotation by hand is in progress.
+const BY_HAND: &[&str] = &[
+    // It is continued with, and what retention drops is pruned.
+    "begin person                   | look 0s+200ms pages
+     listed c c c ~10m              | look 1s+20s pages
+     +1m listed c c c ~10m          | look
+     +1m listed c c c =10m          | delete 1
+     deleted                        | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier rotation by hand had begun; no other snapshot was created",
+    "begin person before after      | look 0s+200ms alone
+     listed c ~10m                  | look 1s+20s
+     +1m listed c =10m              | adopted: continued with",
+    "begin person                   | look 0s+200ms pages
+     listed c ~10m                  | look 1s+20s pages
+     unlisted interrupted           | failed: interrupted: snapring-20261123T025000Z (98) is still in progress at the provider. While it is, `snapring rotate server-101` continues with it until 2026-11-23 03:35:00 UTC",
+    // It arrived late.
+    "begin person earlier=54s       | look 0s+200ms one answer
+     +54s listed c ~1m              | look 1s+20s pages
+     +1m listed c =1m               | adopted: continued with",
+    // Too old; completed; not the newest; the schedule asks; a tick of the schedule's.
+    "begin person                   | look 0s+200ms pages
+     listed c ~45m                  | record
+     recorded                       | create 1
+     uncreated unauthorized         | failed: create unauthorized",
+    "begin person                   | look 0s+200ms pages
+     listed c =10m                  | record
+     recorded                       | create 1
+     uncreated unauthorized         | failed: create unauthorized",
+    "begin                          | look 0s+200ms pages
+     listed c ~10m                  | record
+     recorded                       | create 1
+     uncreated unauthorized         | failed: create unauthorized",
+    "begin person                   | look 0s+200ms pages
+     listed c p                     | record
+     recorded                       | create 1
+     uncreated unauthorized         | failed: create unauthorized",
+    // Once a create was sent, this rotation goes on with its own.
+    "begin person                   | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated unconnected          | wait 1s
+     waited                         | look 0s+200ms one answer
+     listed c ~10m                  | record
+     recorded                       | create 2
+     uncreated unauthorized         | failed: create unauthorized",
+];
+
+/// What was left is said, and what the next rotation does.
+const INTERRUPTED: &[&str] = &[
+    "begin person                   | look 0s+200ms pages
+     unlisted interrupted           | failed: interrupted: no snapshot was created; the next rotation starts over",
+    "begin                          | look 0s+200ms pages
+     unlisted interrupted           | failed: interrupted by a shutdown: no snapshot was created; the next rotation starts over",
+    "begin person before            | look 0s+200ms alone
+     listed c                       | record
+     recorded                       | before
+     hook interrupted               | forget
+     recorded                       | failed: interrupted: no snapshot was created",
+    "begin person                   | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     unlisted interrupted           | failed, made: interrupted: snapring-20261123T030000Z (99) is still in progress at the provider. While it is, `snapring rotate server-101` continues with it until 2026-11-23 03:45:00 UTC and creates no other one",
+    "begin                          | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     unlisted interrupted           | failed, made: interrupted by a shutdown: snapring-20261123T030000Z (99) is still in progress at the provider; the next start of the daemon continues with it",
+    "begin person                   | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated transport            | look
+     unlisted interrupted           | failed: interrupted: it is not known whether snapring-20261123T030000Z was created; the next rotation looks for it before it creates anything",
+    // A listing has shown that it was not.
+    "begin person                   | look 0s+200ms pages
+     listed c                       | record
+     recorded                       | create 1
+     uncreated server-error         | look
+     +20s listed c                  | wait 1s
+     unwaited interrupted           | failed: interrupted: no snapshot was created",
+    "begin person                   | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | delete 1
+     undeleted interrupted          | failed, made: interrupted: snapring-20261123T030000Z (99) is completed. Snapshots that `keep` drops may be left; the next rotation deletes them",
+];
+
 /// Every state, and what can happen in it.
 const TRANSITIONS: &[(&str, &[&str])] = &[
     ("Looking EarlierCreates", &["listed", "unlisted"]),
@@ -552,7 +639,7 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
 #[test]
 fn each_story_goes_as_it_is_told_and_together_they_hold_every_transition() {
     let mut told = Transitions::new();
-    for story in [LIST, MAKE_ROOM, CREATE, HOOKS, WAIT, PRUNE].concat() {
+    for story in [LIST, MAKE_ROOM, CREATE, HOOKS, WAIT, PRUNE, BY_HAND, INTERRUPTED].concat() {
         tell(story, &mut told);
     }
     let is_told = |state: &str, event: &str| {

@@ -1,10 +1,11 @@
 //! Reads a story: rows of `what happened | what is done next`, after a line of `begin`.
 //!
-//! `begin` takes `disabled`, `before` and `after` (hooks), `unknown` (never listed), `earlier=SPAN`
+//! `begin` takes `person` (who asked for it), `disabled`, `before` and `after` (hooks), `unknown` (never listed), `earlier=SPAN`
 //! (a create from before settles then), `next=SPAN` (the next rotation starts then), `retries=N`.
 //! `+SPAN` before an event lets time pass. A listing is in words, a day apart: `c` completed, `f`
 //! failed, `p` in progress (managed), `H` by hand, `-` one that has gone, `own`, `own~` and `own!` the tick's own one:
-//! completed, in progress, failed; `x`, `x~` and `y` the same under other names. Ids count from 1; the own
+//! completed, in progress, failed; `~SPAN` and `=SPAN` one of the tick so long before, in progress and completed, with
+//! the id 98; `x`, `x~` and `y` the same under other names. Ids count from 1; the own
 //! one is 99. `throttled` may be followed by the span that the provider asks to wait.
 
 use std::collections::BTreeSet;
@@ -60,8 +61,10 @@ impl Stage {
         let mut hooks = Hooks { before: vec![], after: vec![], timeout: Duration::from_mins(2) };
         let (mut earlier, mut next_start, mut retries, mut was_listed) = (None, None, 4, true);
         let (wall, tick) = (now.wall, Tick::at(now.wall));
+        let mut asked_by = AskedBy::Schedule;
         for word in words.split_whitespace() {
             match word.split_once('=').unwrap_or((word, "")) {
+                ("person", _) => asked_by = AskedBy::Person,
                 ("disabled", _) => server.enabled = false,
                 ("before", _) => hooks.before = vec!["quiesce".to_owned()],
                 ("after", _) => hooks.after = vec!["resume".to_owned()],
@@ -77,8 +80,7 @@ impl Stage {
         if !(hooks.before.is_empty() && hooks.after.is_empty()) {
             server.hooks = Some(hooks.into());
         }
-        let job =
-            Job { server: server.clone().into(), tick, asked_by: AskedBy::Schedule, next_start };
+        let job = Job { server: server.clone().into(), tick, asked_by, next_start };
         let limits = Limits {
             settle: SETTLE,
             retries,
@@ -114,15 +116,23 @@ impl Stage {
     pub(super) fn listed(&self, words: &str) -> Event {
         let count = words
             .split_whitespace()
-            .filter(|word| !word.starts_with("own") && !word.starts_with(['x', 'y']))
+            .filter(|word| !word.starts_with("own") && !word.starts_with(['x', 'y', '~', '=']))
             .count();
         let there = words.split_whitespace().enumerate().filter(|(_, word)| *word != "-");
         let rows = there.map(|(place, word)| {
             let is_own = word.starts_with("own") || word.starts_with(['x', 'y']);
             let days = if is_own { 0 } else { i64::try_from(count - place).unwrap() };
-            let made = self.tick.instant() - SignedDuration::from_hours(24 * days);
+            let earlier = word.strip_prefix(['~', '=']).map(span);
+            let made = match earlier {
+                Some(span) => self.tick.instant() - SignedDuration::try_from(span).unwrap(),
+                None => self.tick.instant() - SignedDuration::from_hours(24 * days),
+            };
             Snapshot {
-                id: if is_own { OWN } else { SnapshotId(place as u64 + 1) },
+                id: match (is_own, earlier) {
+                    (true, _) => OWN,
+                    (_, Some(_)) => SnapshotId(98),
+                    _ => SnapshotId(place as u64 + 1),
+                },
                 server: ServerId(101),
                 name: match word {
                     "H" => format!("by-hand-{place}").into(),
@@ -131,6 +141,8 @@ impl Stage {
                     _ => self.server.policy.prefix.name(Tick::at(made)).into(),
                 },
                 status: match word {
+                    _ if word.starts_with('~') => Status::InProgress,
+                    _ if word.starts_with('=') => Status::Completed,
                     "f" | "own!" => Status::Failed,
                     "p" | "own~" | "x~" => Status::InProgress,
                     "c" | "H" | "own" | "x" | "y" => Status::Completed,
