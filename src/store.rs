@@ -146,11 +146,13 @@ impl Store {
     }
 
     /// Tells which schedules are in force, and gives what is known of their beginnings. Takes a few
-    /// seconds at most; where the store gave no answer by then, nothing is known.
+    /// seconds at most; where the store gave no answer by then, they are known to be in force now, so that a later
+    /// reload does not take them for new.
     pub async fn begin(&self, servers: &[Arc<Server>]) -> FirstLoadedTimes {
         let now = self.clock.now().wall;
         let order = |answer| Order::Begin(keys(servers), now, answer);
-        self.ask(START_WAIT, order).await.unwrap_or_default()
+        let known = self.ask(START_WAIT, order).await;
+        known.unwrap_or_else(|| FirstLoadedTimes::found(keys(servers), now))
     }
 
     /// Tells that another configuration is in force: schedules that came count from now, and those

@@ -813,8 +813,15 @@ async fn what_is_remembered_is_read_again_once_the_server_is_claimed() {
 async fn a_provider_that_renames_costs_one_restore_point_however_many_ticks_fail() {
     let mut scene = Scene::new("cap = 5\n").holding("c c c c c").faults(&["create:renames"]);
     for night in 0..4 {
-        let report = scene.rotate().await;
+        let tick = scene.job().tick.instant() + jiff::SignedDuration::from_hours(24 * night);
+        let job = Job { tick: Tick::at(tick), ..scene.job() };
+        let report = scene.rotate_as(&job).await;
         let expected = if night == 0 { RotationOutcome::Failed } else { RotationOutcome::Blocked };
+        assert_eq!(report.outcome, expected, "{report:?}");
+        scene.context.memories = Memories::default();
+        // The same tick is not asked for again.
+        let report = scene.rotate_as(&job).await;
+        let expected = if night == 0 { RotationOutcome::Skipped } else { RotationOutcome::Blocked };
         assert_eq!(report.outcome, expected, "{report:?}");
         // Without a store: the name alone tells.
         scene.context.memories = Memories::default();

@@ -70,6 +70,8 @@ pub struct Told {
     ended: BTreeSet<(u64, Timestamp, String)>,
     /// When the provider last refused the token itself.
     refused_at: Option<Duration>,
+    /// It refused it in an earlier life.
+    was_refused_before: bool,
     /// A rotation ended because of that, and no rotation has ended well since then.
     account_is_bad: bool,
     /// The first that ended well after that.
@@ -84,6 +86,7 @@ impl Default for Told {
             bad_at: BTreeMap::new(),
             ended: BTreeSet::new(),
             refused_at: None,
+            was_refused_before: false,
             account_is_bad: false,
             account_well_at: None,
         }
@@ -96,9 +99,13 @@ impl Told {
             service.well_since = service.well_since.map(|_| Duration::ZERO);
             (service.taken, service.given_up, service.open) = (0, 0, None);
             service.last_post = Duration::ZERO;
-            service.subjects.remove(&None);
+            // The history says whether the token was refused, and not to whom that was told.
+            if self.refused_at.is_some() || self.was_refused_before {
+                service.subjects.insert(None, State::Unknown);
+            }
         }
         self.bad_at.clear();
+        self.was_refused_before |= self.refused_at.is_some();
         (self.refused_at, self.account_well_at, self.account_is_bad) = Default::default();
     }
 
@@ -303,7 +310,7 @@ impl Judge {
     ) {
         let told = &mut self.visible.told;
         let Some(server) = who else {
-            if told.refused_at.is_none() {
+            if told.refused_at.is_none() && !told.was_refused_before {
                 let words = format!("{host} is told of a refused token: {subject}");
                 self.violated("S8, S9", words);
             }
