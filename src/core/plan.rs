@@ -529,10 +529,16 @@ fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
 
 /// The newest completed ones by every measure, see [`Completed::newest`]. They stay. One that was completed and has
 /// just been listed as failed may be completed or not: it stays where it would be the newest if it were, and so
-/// does the one that would be if it were not.
+/// does the one that would be if it were not. Where none at all is listed as completed, any that ever was may be
+/// the only good one, however long it has been listed as failed.
 fn newest(ring: &Ring, progress: &Progress) -> BTreeSet<SnapshotId> {
+    let none_is_sure = !remaining(ring, progress).any(|(it, _)| it.status == Status::Completed);
     let doubtful: Vec<SnapshotId> = listed_as_failed(ring, progress)
-        .filter(|(_, failed)| *failed == Failed::WasCompleted)
+        .filter(|(_, failed)| match failed {
+            Failed::WasCompleted => true,
+            Failed::Broken => none_is_sure,
+            Failed::Surely | Failed::Perhaps(_) => false,
+        })
         .map(|(snapshot, _)| snapshot.id)
         .collect();
     let newest_with = |doubtful: Option<SnapshotId>| {

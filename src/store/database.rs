@@ -364,8 +364,12 @@ impl Database {
             RotationOutcome::Blocked.as_str(),
             KnownCause::Shutdown.as_str()
         );
+        // Behind rotations that failed with the account's token, the server's own trouble is still there.
+        let bad_of_its_own =
+            format!("{bad} AND (cause IS NULL OR cause <> '{}')", KnownCause::Token.as_str());
         let mut rotations = Vec::new();
-        for condition in ["1 = 1".to_owned(), format!("outcome IN ({good})"), bad.clone()] {
+        let good = format!("outcome IN ({good})");
+        for condition in ["1 = 1".to_owned(), good, bad.clone(), bad_of_its_own] {
             let last = format!(
                 "SELECT {COLUMNS} FROM snapring_rotation
                  JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation

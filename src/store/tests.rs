@@ -196,6 +196,7 @@ async fn a_start_finds_since_when_and_how_often_rotations_have_failed() {
             ("frfpbxf", stretch(2, 3), None),
             ("ffttf", stretch(0, 3), stretch(2, 2)),
             ("tttrt", None, stretch(4, 1)),
+            ("rbtt", stretch(1, 1), stretch(2, 2)),
             ("ffr", None, None),
         ] {
             ground.database().await.execute("DELETE FROM snapring_rotation").await.unwrap();
@@ -213,6 +214,9 @@ async fn a_start_finds_since_when_and_how_often_rotations_have_failed() {
             let expected =
                 failed.map_or(0, |it| it.rotations) + refused.map_or(0, |it| it.rotations);
             assert_eq!(trouble.trouble().map_or(0, |it| it.rotations), expected, "{story}");
+            let own = RotationHistory::known(&last.clone().own());
+            let expected = failed.map_or(0, |it| it.rotations);
+            assert_eq!(own.trouble().map_or(0, |it| it.rotations), expected, "{story}: its own");
             store.close(LONG).await;
         }
     }

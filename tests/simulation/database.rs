@@ -152,6 +152,8 @@ impl Connection for One {
                 chosen.extend(last(each()));
                 chosen.extend(last(each().filter(good)));
                 chosen.extend(last(each().filter(is_bad)));
+                let of_its_own = |it: &&PastRotation| is_bad(it) && cause(it) != Some("token");
+                chosen.extend(last(each().filter(of_its_own)));
                 chosen.sort_by_key(|it| (it.ended_at, it.tick, it.outcome.as_str()));
                 chosen.dedup();
                 LastOfServer::of(server_id, chosen.into_iter().cloned().collect())

@@ -690,14 +690,17 @@ impl Judge {
     /// What is reported as a success is one: the tick's snapshot is there, unless somebody has been at it.
     fn is_a_success(&mut self, report: &Report, now: Timestamp, rows: &[StoredSnapshot]) {
         let Some(ring) = self.rings.get(&report.server_id.0) else { return };
-        let Some(policy) = ring.policies.last() else { return };
-        let stamp = report.tick.instant().strftime("%Y%m%dT%H%M%SZ");
-        let name = format!("{}-{stamp}", policy.prefix);
+        let tick = report.tick.instant();
+        // A reload may have changed the prefix meanwhile.
+        let is_its_own = |row: &&StoredSnapshot| {
+            let is_of_tick = |policy: &SimPolicy| tick_in(&policy.prefix, &row.name) == Some(tick);
+            row.status == "completed" && ring.policies.iter().any(is_of_tick)
+        };
         let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
         let untouched = ring.changed_by_hand.is_none_or(|at| at < now - took);
-        if untouched && !rows.iter().any(|row| row.name == name && row.status == "completed") {
+        if untouched && !rows.iter().any(|row| is_its_own(&row)) {
             let words =
-                format!("{} ended as {}, and there is no {name}", report.server, report.words());
+                format!("{} ended as {}, and it is not there", report.server, report.words());
             self.violated("S8", words);
         }
     }

@@ -156,3 +156,25 @@ fn one_that_reads_failed_for_a_moment_stays_where_it_may_be_the_newest() {
     let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
     assert!(matches!(step, Step::Blocked(_)), "{step:?}");
 }
+
+#[test]
+fn where_nothing_is_listed_as_completed_nothing_that_ever_was_is_deleted() {
+    let policy = Policy { reserve: 2, ..policy() };
+    let mut rows = ring("c c c", &policy).listing().snapshots.clone();
+    let mut memory = RingMemory::default();
+    let mut listed = |status: Status, hours: u64| {
+        rows.iter_mut().for_each(|row| row.status = status.clone());
+        let uptime = Duration::from_secs(3600 * hours);
+        let asked_at =
+            Moment { wall: now() + jiff::SignedDuration::try_from(uptime).unwrap(), uptime };
+        let ring = Ring::of(Listing::complete(ServerId(7), rows.clone(), asked_at), &policy);
+        memory.saw(&ring);
+        ring
+    };
+    listed(Status::Completed, 0);
+    listed(Status::Failed, 1);
+    let ring = listed(Status::Failed, 20);
+    let progress = Progress { memory, ..Progress::default() };
+    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    assert!(matches!(step, Step::Blocked(_)), "{step:?}");
+}
