@@ -15,8 +15,14 @@ const TRIED_FOR: SignedDuration = SignedDuration::from_hours(24 * 366 * 3);
 #[must_use]
 pub(super) fn sentence(server: &Server, now: Timestamp) -> String {
     let to = now.saturating_add(TRIED_FOR).unwrap_or(Timestamp::MAX);
-    let Ideal { reach, unfilled, .. } = ideal(server, now, to, TICKS_TRIED);
+    let Ideal { reach, unfilled, filled, last } = ideal(server, now, to, TICKS_TRIED);
+    let tried = last.zip(filled).map(|(last, filled)| last.duration_since(filled));
+    let longest = server.policy.keep.rules().last().map_or(SignedDuration::ZERO, |it| period(*it));
     let reach = match reach {
+        Some(_) if server.policy.keep.total() == 1 => "one snapshot, the newest".to_owned(),
+        Some(reach) if tried.is_some_and(|tried| tried < longest * 2) => {
+            format!("reaches back about {}; see `snapring simulate --days 800`", from_to(reach))
+        }
         Some(reach) => format!("reaches back {}", from_to(reach)),
         None if unfilled.is_empty() => {
             "its schedule has too few ticks to say how far back".to_owned()
@@ -24,6 +30,18 @@ pub(super) fn sentence(server: &Server, now: Timestamp) -> String {
         None => format!("its {} slots take longer to fill than could be tried", rules(&unfilled)),
     };
     format!("{}; keeps {}; {reach}", schedule(server), server.policy.keep.total())
+}
+
+/// How long a rule's period is at most.
+fn period(rule: Rule) -> SignedDuration {
+    SignedDuration::from_hours(match rule {
+        Rule::Last => 0,
+        Rule::Hourly => 1,
+        Rule::Daily => 25,
+        Rule::Weekly => 24 * 7 + 1,
+        Rule::Monthly => 24 * 31 + 1,
+        Rule::Yearly => 24 * 366,
+    })
 }
 
 /// `every day at 03:00 Europe/Berlin`.
@@ -64,12 +82,12 @@ enum Rounded {
     Short(SignedDuration),
 }
 
-/// To whole days, or hours below two of them. Where clocks change, a day has an hour more or less.
+/// Down to whole days, or hours below two of them. Where clocks change, a day has an hour more or less.
 fn rounded(seconds: i64) -> Rounded {
     match seconds {
         0..7_200 => Rounded::Short(SignedDuration::from_secs(seconds)),
-        7_200..169_200 => Rounded::Hours((seconds + 1_800) / 3_600),
-        _ => Rounded::Days((seconds + 43_200) / 86_400),
+        7_200..165_600 => Rounded::Hours(seconds / 3_600),
+        _ => Rounded::Days((seconds + 7_200) / 86_400),
     }
 }
 
@@ -85,7 +103,10 @@ fn words(rounded: Rounded) -> String {
 #[must_use]
 pub(super) fn rules<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let words: Vec<&str> = rules.into_iter().map(|rule| rule.as_str()).collect();
-    words.join(" and ")
+    match words.split_last() {
+        Some((last, before @ [_, ..])) => format!("{} and {last}", before.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 #[cfg(test)]

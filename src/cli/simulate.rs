@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::at::At;
@@ -56,13 +56,13 @@ pub(super) struct Arguments {
     /// What if snapshots made by hand hold this many slots of each server?
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
     foreign: u32,
-    /// What if the provider cannot be reached meanwhile? May be repeated
+    /// What if the provider is down from FROM to TO? In the time zone of the first server; may be repeated
     #[arg(long, value_name = "FROM..TO", value_parser = parse_outage)]
     outage: Vec<(At, At)>,
     /// What if this share of all snapshots fails, say 5%?
     #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0%")]
     fail: Share,
-    /// Which snapshots fail: another number, other ones
+    /// Which snapshots fail: a different number makes different snapshots fail
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Leave out the line for each day
@@ -88,7 +88,7 @@ const EXAMPLES: &str = "Examples:
 fn parse_outage(text: &str) -> Result<(At, At), String> {
     let wrong = || "not FROM..TO; write 2026-12-24T00:00..2026-12-26T12:00".to_owned();
     let (from, to) = text.split_once("..").ok_or_else(wrong)?;
-    Ok((At::parse(from)?, At::parse(to)?))
+    Ok((At::parse(from.trim())?, At::parse(to.trim())?))
 }
 
 /// A share in ten thousandths.
@@ -102,8 +102,9 @@ impl fmt::Display for Share {
 }
 
 fn parse_share(text: &str) -> Result<Share, String> {
-    let wrong = || format!("{text:?} is not a share from 0% to 100%, like 5% or 0.5%");
-    let percent: f64 = text.trim_end_matches('%').trim().parse().map_err(|_| wrong())?;
+    let wrong = || format!("{text:?} is not a share from 0% to 100%; write 5% or 0.5%");
+    let number = text.strip_suffix('%').ok_or_else(wrong)?;
+    let percent: f64 = number.trim().parse().map_err(|_| wrong())?;
     if !(0.0..=100.0).contains(&percent) {
         return Err(wrong());
     }
@@ -151,7 +152,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     Ok(if is_kept { Exit::Well } else { Exit::Trouble })
 }
 
+/// Nothing but an earlier picture is written over.
 fn write(file: &Path, svg: &str) -> Result<(), CommandError> {
+    if std::fs::read(file).is_ok_and(|there| !there.is_empty() && !there.starts_with(b"<svg")) {
+        let name = file.display();
+        return Err(CommandError::Usage(format!(
+            "{name} exists and is not a picture; name another file"
+        )));
+    }
     std::fs::write(file, svg).map_err(|error| {
         CommandError::Failed(format!("{} cannot be written: {error}", file.display()))
     })
@@ -169,17 +177,19 @@ fn scenario(
         at.within(zone).ok_or_else(no_such_time)
     };
     let from = arguments.from.map_or_else(|| Ok(setup.clock.now().wall), instant)?;
-    let span = SignedDuration::from_hours(24 * i64::from(arguments.days));
-    let to = from.checked_add(span).map_err(|_| {
+    let days = jiff::Span::new().days(arguments.days);
+    let to = from.to_zoned(zone.clone()).checked_add(days).map_err(|_| {
         CommandError::Usage("the end of these days lies beyond the year 9999".to_owned())
     })?;
+    let to = to.timestamp();
     let mut outages = Vec::new();
     for (begin, end) in &arguments.outage {
         let outage = Outage { from: instant(*begin)?, to: instant(*end)? };
         if outage.to <= outage.from {
             return Err(CommandError::Usage(format!(
-                "--outage {}..{}: the end does not come after the beginning",
-                outage.from, outage.to
+                "--outage {} to {}: the end does not come after the beginning",
+                text::local(outage.from, zone),
+                text::local(outage.to, zone)
             )));
         }
         outages.push(outage);
@@ -284,8 +294,11 @@ fn play(
         let Some(first) = group.courses.first() else { continue };
         // What the policy can do at all is the same for all of them, but for when jitter starts them.
         let ideal = ideal(&first.server, scenario.from, scenario.to, usize::MAX);
-        group.needs_longer = ideal.unfilled.iter().copied().collect();
-        let broken = |course: &Course| (Arc::clone(&course.server), course.broken_promises(&ideal));
+        let unfilled = |rule: &Rule| group.courses.iter().any(|it| it.unfilled.contains(rule));
+        group.needs_longer = ideal.unfilled.iter().copied().filter(unfilled).collect();
+        let broken = |course: &Course| {
+            (Arc::clone(&course.server), course.broken_promises(&ideal, scenario.to))
+        };
         group.broken = group.courses.iter().map(broken).collect();
     }
     (groups, rehearsed)

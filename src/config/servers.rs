@@ -198,7 +198,9 @@ impl Reader {
             own.reserve.or(|| defaults.reserve.clone()).or(|| Parsed::Good(0, 0..0)).good();
         let keep = keep.and_then(|keep, span| {
             let (cap, reserve) = (narrow(cap?), narrow(reserve?));
-            fits(keep, cap, reserve, narrower.unwrap_or(span), problems).then_some(keep)
+            let pins = pinned.as_ref().map_or(0, |it| u32::try_from(it.len()).unwrap_or(u32::MAX));
+            let slots = Slots { cap, reserve, pins };
+            fits(keep, slots, narrower.unwrap_or(span), problems).then_some(keep)
         });
         let span = |own: Parsed<Duration>, default: &Parsed<Duration>, seconds: u64| {
             own.or(|| default.clone())
@@ -531,7 +533,17 @@ fn header(table: &Table<'_, '_>) -> Range<usize> {
     table.span.clone()
 }
 
-fn fits(keep: Keep, cap: u32, reserve: u32, span: Range<usize>, problems: &mut Problems) -> bool {
+/// What `keep` must fit into.
+struct Slots {
+    cap: u32,
+    reserve: u32,
+    /// How many snapshots are pinned. They are part of the reserve, as far as it goes.
+    pins: u32,
+}
+
+fn fits(keep: Keep, slots: Slots, span: Range<usize>, problems: &mut Problems) -> bool {
+    let Slots { cap, reserve, pins } = slots;
+    let room = cap.saturating_sub(reserve.max(pins));
     let wanted = keep.total().saturating_add(reserve);
     let sum = match reserve {
         0 => format!("keeps {}", keep.total()),
@@ -548,8 +560,29 @@ fn fits(keep: Keep, cap: u32, reserve: u32, span: Range<usize>, problems: &mut P
         );
         return false;
     }
-    if wanted == cap {
-        let hint = "with one slot to spare, the old one goes only after the new one is there";
+    if keep.total() > room {
+        problems.warning(
+            span,
+            format!(
+                "{pins} pinned snapshots leave {room} of {cap} slots, and `keep` asks for {}",
+                keep.total()
+            ),
+            sum,
+            Some(
+                "lower `keep`, or unpin a snapshot: the last rules of `keep` will stay empty"
+                    .to_owned(),
+            ),
+        );
+    } else if room <= 1 {
+        problems.warning(
+            span,
+            "there is one slot for this server's own snapshots, so its rotations will be blocked: the newest is \
+             never deleted before a new one is complete",
+            sum,
+            Some("raise `cap`, or lower `reserve`, so that two slots are left".to_owned()),
+        );
+    } else if wanted == cap {
+        let hint = "with one slot to spare, the old one is deleted after the new one is complete";
         problems.warning(
             span,
             format!("all {cap} slots are planned for: before each create the oldest snapshot must be deleted"),

@@ -573,3 +573,26 @@ fn no_mistake_in_a_file_shows_a_webhook_or_a_password() {
     }
     assert!(shown.is_empty(), "{}", shown.join("\n"));
 }
+
+/// What the numbers of a policy come to, each in one warning at most.
+#[test]
+fn slots_that_a_policy_cannot_use_are_warned_of() {
+    let warned = |lines: &str| -> Vec<String> {
+        let text = format!("[[server]]\nid = 1\nschedule = \"0 3 * * *\"\n{lines}");
+        let loaded = parse("c.toml", &text).unwrap();
+        loaded.warnings.iter().map(|it| it.message().to_owned()).collect()
+    };
+    assert_eq!(warned("keep = { last = 2, daily = 1, weekly = 1 }"), Vec::<String>::new());
+    assert_eq!(warned("keep = 3\nreserve = 1\npin = [1]"), Vec::<String>::new());
+    let blocked =
+        "there is one slot for this server's own snapshots, so its rotations will be blocked";
+    for lines in ["keep = 1\ncap = 1", "keep = 1\nreserve = 4", "keep = 1\npin = [1, 2, 3, 4]"] {
+        let warned = warned(lines);
+        assert!(warned.len() == 1 && warned[0].starts_with(blocked), "{lines}: {warned:?}");
+    }
+    assert_eq!(
+        warned("keep = 4\npin = [1, 2]"),
+        ["2 pinned snapshots leave 3 of 5 slots, and `keep` asks for 4"]
+    );
+    assert!(warned("keep = 5")[0].starts_with("all 5 slots are planned for"));
+}

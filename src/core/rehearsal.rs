@@ -175,7 +175,9 @@ impl<'a> Stage<'a> {
             let actor =
                 Actor { server, provider, memory, rotation, action, tries: 0, course, in_detail };
             let index = stage.actors.len();
-            stage.schedule_tick(index, &actor.server, scenario.from);
+            // A tick at the very beginning is one.
+            let before = scenario.from.saturating_sub(SignedDuration::from_nanos(1));
+            stage.schedule_tick(index, &actor.server, before.unwrap_or(scenario.from));
             stage.schedule_day(index, &actor.server, scenario.from);
             stage.actors.push(actor);
         }

@@ -237,11 +237,20 @@ fn words(error: &CronError) -> String {
 const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(25);
 
 fn next(cron: &Cron, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-    ahead_of(instant, |from| {
-        let next = cron.find_next_occurrence(&from.to_zoned(zone.clone()), false).ok()?;
+    let find = |from: Timestamp, itself| {
+        let next = cron.find_next_occurrence(&from.to_zoned(zone.clone()), itself).ok()?;
         Some(next.timestamp())
+    };
+    ahead_of(instant, |from| {
+        // A day that the zone leaves out (Samoa's) is an error to croner, however often it is asked from before it.
+        let after_gap =
+            || zone.following(from).take(GAPS_TRIED).find_map(|gap| find(gap.timestamp(), true));
+        find(from, false).or_else(after_gap)
     })
 }
+
+/// How many changes of the clocks are passed over to find an occurrence.
+const GAPS_TRIED: usize = 8;
 
 /// What `find` finds after an instant. A time that does not lie ahead would make a busy loop of the
 /// daemon; it was not seen in croner 4.0.3, and is answered by a search from an hour later.

@@ -75,7 +75,7 @@ async fn a_pin_that_its_server_does_not_have_is_warned_of_and_found_elsewhere() 
     let machine = Machine::with_servers().await;
     let (own, others) = (machine.add(WEB, "mine", 5), machine.add(DB, "not-mine", 5));
     let pins = format!("name = \"web\"\npin = [{own}, {others}, 99999]");
-    machine.configure(&SERVERS.replace("name = \"web\"", &pins));
+    machine.configure(&SERVERS.replace("keep = 3", "keep = 2").replace("name = \"web\"", &pins));
     assert_eq!(machine.run(&["check"]).2, "", "nobody was asked");
     let (code, _, errors) = machine.run(&["check", "--online"]);
     assert_eq!(code, 0, "{errors}");

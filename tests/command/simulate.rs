@@ -24,12 +24,12 @@ async fn simulate_shows_each_day_and_what_the_policy_comes_to() {
 
     let (code, out, _) = run(&["--days", "30", "--foreign", "2"]);
     assert_eq!(code, 1);
-    assert!(out.contains("web: the slots of `weekly` are never filled"), "{out}");
+    assert!(out.contains("web: `weekly` is never filled, because others hold slots"), "{out}");
     let (code, out, _) = run(&["--days", "30", "--outage", "2026-12-10..2026-12-14"]);
     assert_eq!(code, 1);
     assert!(
         out.contains(
-            "web: no new snapshot for 5d after 2026-12-09 03:00 CET; the schedule has one every 1d"
+            "web: no rotation succeeded for 5d after 2026-12-09 03:00 CET; its ticks are at most 1d apart"
         ),
         "{out}"
     );
@@ -41,6 +41,10 @@ async fn simulate_shows_each_day_and_what_the_policy_comes_to() {
     let picture = machine.path("rings.svg");
     assert_eq!(run(&["--days", "30", "--svg", picture.to_str().unwrap()]).0, 0);
     let picture = std::fs::read_to_string(picture).unwrap();
+    let config = machine.path("config.toml");
+    let (code, _, errors) = run(&["--svg", config.to_str().unwrap()]);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("exists and is not a picture"), "{errors}");
     assert!(picture.starts_with("<svg") && picture.matches("<rect").count() > 90, "{picture}");
 }
 
@@ -77,6 +81,7 @@ async fn what_cannot_be_simulated_is_wrong_usage() {
         (&["--outage", "soon..later"], "not a time"),
         (&["--fail", "101%"], "is not a share from 0% to 100%"),
         (&["--fail", "often"], "is not a share from 0% to 100%"),
+        (&["--fail", "5"], "write 5% or 0.5%"),
         (&["--from", "tomorrow"], "not a time"),
         (&["--snapshot-takes", "long"], "is not a span like 26h or 90s"),
         (&["nobody"], "there is no server \"nobody\""),

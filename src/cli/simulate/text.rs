@@ -68,16 +68,41 @@ fn of_group(group: &Group, scenario: &Scenario, start: Start, has_days: bool) ->
         Start::Empty => "no snapshots".to_owned(),
     };
     text.push_str(&format!(
-        "for {} from {}, starting with {from}\n\n",
-        span(scenario.to.duration_since(scenario.from)),
-        local(scenario.from, &policy.time_zone)
+        "from {} to {}, starting with {from}\n",
+        local(scenario.from, &policy.time_zone),
+        local(scenario.to, &policy.time_zone)
     ));
+    let assumed = assumed(scenario, &policy.time_zone);
+    if !assumed.is_empty() {
+        text.push_str(&format!("assuming: {}\n", assumed.join("; ")));
+    }
+    text.push('\n');
     if has_days {
         text.push_str(&strips(first));
     }
     text.push_str(&summary(group, first));
     text.push('\n');
     text
+}
+
+/// What the scenario assumes beyond what is usual.
+fn assumed(scenario: &Scenario, zone: &TimeZone) -> Vec<String> {
+    let mut assumed = Vec::new();
+    if scenario.foreign > 0 {
+        assumed.push(format!(
+            "{} slots held by snapshots made by hand, where they fit",
+            scenario.foreign
+        ));
+    }
+    for outage in &scenario.outages {
+        let (from, to) = (local(outage.from, zone), local(outage.to, zone));
+        assumed.push(format!("the provider is down from {from} to {to}"));
+    }
+    if scenario.fail_per_10_000 > 0 {
+        let share = f64::from(scenario.fail_per_10_000) / 100.0;
+        assumed.push(format!("{share}% of the snapshots fail"));
+    }
+    assumed
 }
 
 /// A line for each day: what exists at its end, by age.
@@ -191,7 +216,7 @@ fn summary(group: &Group, first: &Course) -> String {
                 "since {}, when every rule was filled for the first time",
                 local(filled, &policy.time_zone)
             ),
-            None => "not every rule was ever filled".to_owned(),
+            None => "less in the first days; not every rule was ever filled".to_owned(),
         };
         lines.push((
             "reaches back",
@@ -298,7 +323,11 @@ fn calls(
 fn broken_promise(broken: &Broken, zone: &TimeZone) -> String {
     match broken {
         Broken::NeverFilled { rule } => {
-            format!("the slots of `{}` are never filled", rule.as_str())
+            format!(
+                "`{}` is never filled, because others hold slots or rotations do not succeed. Lower `keep`, \
+                 or free slots",
+                rule.as_str()
+            )
         }
         Broken::Blocked { times, first, reason } => format!(
             "blocked {times} times, first on {}: {}",
@@ -310,13 +339,15 @@ fn broken_promise(broken: &Broken, zone: &TimeZone) -> String {
                 [seconds, interval_s].map(|it| span(SignedDuration::from_secs(*it)));
             let after = match after {
                 Some(tick) => format!("after {}", local(tick.instant(), zone)),
-                None => "from the beginning on".to_owned(),
+                None => "from the start".to_owned(),
             };
-            format!("no new snapshot for {gap} {after}; the schedule has one every {interval}")
+            format!(
+                "no rotation succeeded for {gap} {after}; its ticks are at most {interval} apart"
+            )
         }
     }
 }
 
-fn local(at: Timestamp, zone: &TimeZone) -> String {
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }

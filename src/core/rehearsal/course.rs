@@ -201,19 +201,20 @@ impl Course {
         self.runs.iter().filter(|run| run.outcome == outcome).count()
     }
 
-    /// The longest time without a new snapshot, and the tick before it.
-    fn longest_wait(&self) -> Option<(SignedDuration, Option<Tick>)> {
+    /// The longest time without a new snapshot, and the tick before it. `to`: the end of the rehearsal.
+    fn longest_wait(&self, to: Timestamp) -> Option<(SignedDuration, Option<Tick>)> {
         let mut before: Option<Tick> = None;
         let mut longest: Option<(SignedDuration, Option<Tick>)> = None;
+        let since = |before: Option<Tick>| before.or_else(|| self.runs.first().map(|run| run.tick));
         for run in &self.runs {
-            let since = before.or_else(|| self.runs.first().map(|run| run.tick));
-            let wait = since.map(|it| run.tick.instant().duration_since(it.instant()));
+            let wait = since(before).map(|it| run.tick.instant().duration_since(it.instant()));
             longest = longest.max(wait.map(|wait| (wait, before)));
             if run.outcome.is_good() {
                 before = Some(run.tick);
             }
         }
-        longest
+        let wait = since(before).map(|it| to.duration_since(it.instant()));
+        longest.max(wait.map(|wait| (wait, before)))
     }
 
     /// The longest time between two ticks of the schedule.
@@ -225,9 +226,9 @@ impl Course {
         self.runs.windows(2).filter_map(wait).max()
     }
 
-    /// What the policy promises and did not keep. `ideal`: what it comes to when nothing goes wrong.
+    /// What the policy promises and did not keep until `to`. `ideal`: what it comes to when nothing goes wrong.
     #[must_use]
-    pub fn broken_promises(&self, ideal: &Ideal) -> Vec<Broken> {
+    pub fn broken_promises(&self, ideal: &Ideal, to: Timestamp) -> Vec<Broken> {
         let mut broken: Vec<Broken> = self
             .unfilled
             .difference(&ideal.unfilled)
@@ -238,7 +239,7 @@ impl Course {
             let times = self.count(RotationOutcome::Blocked);
             broken.push(Broken::Blocked { times, first: first.tick, reason: first.reason.clone() });
         }
-        if let (Some((wait, after)), Some(interval)) = (self.longest_wait(), self.interval())
+        if let (Some((wait, after)), Some(interval)) = (self.longest_wait(to), self.interval())
             && wait > interval * 2
         {
             let (seconds, interval_s) = (wait.as_secs(), interval.as_secs());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::course::{Reach, Reaches};
 use crate::naming::SnapshotId;
@@ -19,10 +19,12 @@ pub struct Ideal {
     pub unfilled: BTreeSet<Rule>,
     /// How far back one can go once all rules are filled.
     pub reach: Option<Reach>,
+    /// The last tick that was carried out.
+    pub last: Option<Timestamp>,
 }
 
-/// Carries out the ticks after `from`, up to `to`, and `most` of them at most. Whatever is kept counts as filling a rule
-/// even if it does not any more.
+/// Carries out the ticks from `from` on, up to `to`, and `most` of them at most. A rule that was filled once counts as
+/// filled.
 #[must_use]
 pub fn ideal(server: &Server, from: Timestamp, to: Timestamp, most: usize) -> Ideal {
     let policy = &server.policy;
@@ -30,11 +32,13 @@ pub fn ideal(server: &Server, from: Timestamp, to: Timestamp, most: usize) -> Id
     let mut filled = None;
     let mut reaches = Reaches::default();
     let mut ring: Vec<Candidate> = Vec::new();
+    let mut last = None;
     let after = |tick: &Timestamp| server.next_tick_after(*tick).map(|it| it.instant());
-    let first = after(&from);
+    let first = after(&from.saturating_sub(SignedDuration::from_nanos(1)).unwrap_or(from));
     for (nth, at) in
         (1..).zip(std::iter::successors(first, after).take_while(|at| *at <= to).take(most))
     {
+        last = Some(at);
         ring.push(Candidate { id: SnapshotId(nth), at });
         let verdicts = retain(&ring, &policy.keep, &policy.time_zone);
         let kept: BTreeSet<SnapshotId> =
@@ -49,5 +53,5 @@ pub fn ideal(server: &Server, from: Timestamp, to: Timestamp, most: usize) -> Id
             reaches.add(at.duration_since(oldest.at));
         }
     }
-    Ideal { filled, unfilled: never, reach: reaches.summary() }
+    Ideal { filled, unfilled: never, reach: reaches.summary(), last }
 }

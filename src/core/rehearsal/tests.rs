@@ -42,7 +42,8 @@ fn alone(server: Arc<Server>, scenario: &Scenario) -> (Course, Rehearsed) {
 
 fn promises(course: &Course) -> Vec<Broken> {
     let scenario = scenario(60);
-    course.broken_promises(&ideal(&course.server, scenario.from, scenario.to, usize::MAX))
+    let ideal = ideal(&course.server, scenario.from, scenario.to, usize::MAX);
+    course.broken_promises(&ideal, course.runs.last().unwrap().ended)
 }
 
 const NIGHTLY: &str = "schedule = \"0 3 * * *\"\ntimezone = \"Europe/Berlin\"";
@@ -67,7 +68,7 @@ fn the_reach_is_as_promised(#[case] keep: Keep, #[case] slots: u32, #[case] reac
     let long = scenario(425);
     let ideal = ideal(&course.server, long.from, long.to, usize::MAX);
     assert_eq!((ideal.reach, &ideal.unfilled), (Some(shown), &BTreeSet::new()));
-    assert_eq!(course.broken_promises(&ideal), []);
+    assert_eq!(course.broken_promises(&ideal, long.to), []);
 }
 
 /// A year does not pass in two months. That is no fault of the policy.
@@ -217,4 +218,24 @@ fn it_goes_on_from_what_is_there() {
     assert_eq!(course.days[0].snapshots.len(), 3);
     assert_eq!(course.days[0].snapshots[0].at, at("2025-12-21T02:00:00Z"));
     assert_eq!(course.most_kept, 4);
+}
+
+#[test]
+fn an_outage_at_the_end_is_a_broken_promise_too() {
+    let outage = Outage { from: at("2026-01-27T00:00:00Z"), to: at("2026-03-01T00:00:00Z") };
+    let scenario = Scenario { outages: vec![outage], ..scenario(30) };
+    let (course, _) = alone(server(7, README, NIGHTLY), &scenario);
+    let ideal = ideal(&course.server, scenario.from, scenario.to, usize::MAX);
+    let after = Some(Tick::at(at("2026-01-26T02:00:00Z")));
+    let gap = Broken::Gap { seconds: 4 * 86_400 + 22 * 3_600, after, interval_s: 86_400 };
+    assert_eq!(course.broken_promises(&ideal, scenario.to), [gap]);
+}
+
+#[test]
+fn a_tick_at_the_very_beginning_is_carried_out() {
+    let from = at("2026-01-01T02:00:00Z");
+    let scenario = Scenario { from, to: from + SignedDuration::from_hours(24), ..scenario(1) };
+    let (course, _) = alone(server(7, README, NIGHTLY), &scenario);
+    assert_eq!(course.runs[0].tick, Tick::at(from));
+    assert!(ideal(&course.server, scenario.from, scenario.to, usize::MAX).unfilled.len() < 3);
 }

@@ -298,6 +298,21 @@ fn around_a_change(change: &Change) -> Vec<String> {
     ]
 }
 
+/// A schedule without a next tick would never run again.
+#[rstest]
+#[case::samoa("0 3 * * *", "Pacific/Apia", "2011-12-28T13:00:00Z", &["12-29 03:00 -10", "12-31 03:00 +14", "01-01 03:00 +14"])]
+#[case::at_its_end("0 0 * * *", "Pacific/Apia", "2011-12-29T00:00:00Z", &["12-29 00:00 -10", "12-31 00:00 +14", "01-01 00:00 +14"])]
+#[case::weekly("0 3 * * fri", "Pacific/Apia", "2011-12-24T00:00:00Z", &["01-06 03:00 +14", "01-13 03:00 +14", "01-20 03:00 +14"])]
+#[case::kwajalein("0 3 * * *", "Pacific/Kwajalein", "1993-08-19T16:00:00Z", &["08-20 03:00 -12", "08-22 03:00 +12", "08-23 03:00 +12"])]
+fn a_day_that_a_zone_leaves_out_ends_no_schedule(
+    #[case] text: &str,
+    #[case] zone: &str,
+    #[case] from: &str,
+    #[case] expected: &[&str],
+) {
+    assert_eq!(occurrences(text, zone, from, 3), expected);
+}
+
 /// Where a search goes wrong is around a change, so both are tried from every half hour there.
 #[test]
 fn both_searches_agree_with_a_walk_wherever_they_begin_around_a_change() {
