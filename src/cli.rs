@@ -29,6 +29,7 @@ mod status;
 mod table;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,6 +40,8 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::EXIT_CODES;
 pub(crate) use crate::cli::exit::Exit;
 pub use crate::cli::status::exit_codes as exit_codes_of_status;
+use crate::foreign;
+use crate::provider::proxy;
 use crate::telemetry;
 
 /// Keeps a ring of snapshots for every server of a VPS.org account.
@@ -149,6 +152,15 @@ fn report_panics() {
     }));
 }
 
+/// Masks the secrets that snapring, or a library of it, takes from the environment. Hooks have the environment too, and
+/// may show it. The token is masked where it is read.
+fn mask_the_environment(variable: impl Fn(&str) -> Option<OsString>) {
+    if let Some(password) = variable("PGPASSWORD").and_then(|it| it.into_string().ok()) {
+        foreign::mask(&password, "[password]");
+    }
+    proxy::mask_passwords(variable);
+}
+
 /// Runs the command that the arguments name, and says why it could not go on. clap itself ends the
 /// process with 2 on wrong usage.
 #[must_use]
@@ -156,6 +168,7 @@ pub fn main() -> ExitCode {
     report_panics();
     // The environment and the memory may hold the token: other processes of this user cannot read them.
     let _ = nix::sys::prctl::set_dumpable(false);
+    mask_the_environment(|name| std::env::var_os(name));
     let Cli { command } = Cli::parse();
     let is_daemon = matches!(command, Command::Run(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -389,7 +389,7 @@ pub(crate) const STORE: Section = Section {
             more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
                password may also come from $PGPASSWORD or ~/.pgpass, as for psql. A server on \
                another machine must use TLS with a certificate that this machine trusts, unless \
-               the address has an `sslmode` (`?sslmode=require`). One database \
+               the address has an `sslmode` (`?sslmode=require`) or $PGSSLMODE is set. One database \
                belongs to one configuration. A new address takes effect with the next start.",
             off: true,
             ..KEY

@@ -32,8 +32,30 @@ struct Secret {
     mask: &'static str,
 }
 
-/// Masks `secret` in all foreign text from now on; `mask` is shown in its place.
+/// Masks `secret` in all foreign text from now on, also as a service shows it that has decoded it from an address;
+/// `mask` is shown in its place.
 pub fn mask(secret: &str, mask: &'static str) {
+    mask_literally(secret, mask);
+    if secret.contains(['%', '+']) {
+        mask_literally(&decoded(secret), mask);
+        mask_literally(&decoded(&secret.replace('+', " ")), mask);
+    }
+}
+
+/// With the characters that percent signs stand for in an address.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let value = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *byte == b'%');
+        bytes.push(value.unwrap_or(*byte));
+        rest = if value.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn mask_literally(secret: &str, mask: &'static str) {
     let is_known = |secrets: &[Secret]| secrets.iter().any(|it| &*it.text == secret);
     if secret.len() < SHORTEST_SECRET
         || is_known(&SECRETS.read().unwrap_or_else(PoisonError::into_inner))
@@ -231,6 +253,17 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_secret_is_masked_as_it_stands_in_an_address_and_decoded() {
+        mask("Qp%2FwXyZ1+k%20j", "[q]");
+        let shown = |text: &str| ForeignText::from(text).to_string();
+        assert_eq!(shown("a Qp%2FwXyZ1+k%20j b"), "a [q] b");
+        assert_eq!(shown("a Qp/wXyZ1+k j b"), "a [q] b");
+        assert_eq!(shown("a Qp/wXyZ1 k j b"), "a [q] b");
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
+    }
 
     #[rstest]
     #[case("before-upgrade", "before-upgrade")]

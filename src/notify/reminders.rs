@@ -12,6 +12,10 @@ use crate::naming::ServerId;
 /// The longest time until a reminder that could not be delivered is due again.
 const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
+/// Of trouble that began so short a time before a start, the process before may not have been able to tell: notices
+/// are gathered for a while and tried again for some minutes.
+const MAY_BE_UNTOLD: Duration = Duration::from_secs(15 * 60);
+
 /// What is due within this part of the interval goes out with what is due now: a fleet's servers fail minutes
 /// apart, and are one message.
 const TOGETHER: u32 = 24;
@@ -64,7 +68,8 @@ impl Reminders {
     }
 
     /// An earlier process told of it. The next reminder comes a whole number of intervals after `since`, so
-    /// that neither many restarts nor a single one changes when it comes.
+    /// that neither many restarts nor a single one changes when it comes. It is due at once where the trouble is so
+    /// fresh that the process may have ended before its notice was delivered.
     pub(super) fn told_before(
         &self,
         of: Option<ServerId>,
@@ -76,6 +81,7 @@ impl Reminders {
         let lasted = lasted.and_then(|it| Duration::try_from(it).ok()).unwrap_or_default();
         let passed = match every.as_millis() {
             0 => 0,
+            every if since.is_some() && lasted < MAY_BE_UNTOLD => every,
             every => lasted.as_millis() % every,
         };
         let passed = Duration::from_millis(u64::try_from(passed).unwrap_or(0));
@@ -111,6 +117,21 @@ impl Reminders {
 mod tests {
     use super::*;
     use crate::notify::tests::at;
+
+    #[test]
+    fn what_a_process_may_not_have_told_before_it_ended_is_due_at_once() {
+        let day = Duration::from_secs(24 * 3600);
+        let now = Moment { wall: at(600), uptime: Duration::from_secs(5) };
+        let due = |since, every| {
+            let reminders = Reminders::default();
+            reminders.told_before(Some(ServerId(1)), Some(since), every, now);
+            reminders.take_due(every, now.uptime)
+        };
+        assert_eq!(due(at(599), day), [Some(ServerId(1))]);
+        assert_eq!(due(at(586), day), [Some(ServerId(1))]);
+        assert_eq!(due(at(584), day), []);
+        assert_eq!(due(at(599), Duration::ZERO), [], "never");
+    }
 
     #[test]
     fn a_run_each_night_reminds_each_night_though_it_is_a_minute_early_or_late() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use crate::foreign;
@@ -48,6 +50,11 @@ impl Webhook {
     fn mask(&self) {
         for secret in self.secrets().filter(|it| it.len() >= LEAST_SECRET_ANYWHERE) {
             foreign::mask(secret, "[webhook]");
+        }
+        // As the header that is sent has them.
+        if let Some(password) = self.0.password() {
+            let credentials = format!("{}:{password}", self.0.username());
+            foreign::mask(&STANDARD.encode(credentials), "[webhook]");
         }
     }
 

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use hyper::Uri;
 use url::Url;
 
+use crate::foreign;
+
 const VARIABLES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
@@ -18,6 +20,18 @@ pub(crate) fn mistake(variable: impl Fn(&str) -> Option<OsString>) -> Option<Str
         let problem = problem(value.to_str())?;
         Some(format!("${name} {problem}; write it like http://proxy.example:3128, or unset it"))
     })
+}
+
+/// Masks the passwords of proxies in all foreign text: a hook that shows its environment has them.
+pub(crate) fn mask_passwords(variable: impl Fn(&str) -> Option<OsString>) {
+    for value in VARIABLES.into_iter().filter_map(variable) {
+        let Some(value) = value.to_str() else { continue };
+        let uri = value.split_once("://").map_or(value, |(_, uri)| uri);
+        let url = Url::parse(&format!("http://{uri}")).ok();
+        if let Some(password) = url.as_ref().and_then(Url::password) {
+            foreign::mask(password, "[password]");
+        }
+    }
 }
 
 /// As the HTTP library reads it: without a scheme it is http.
@@ -64,6 +78,18 @@ mod tests {
             };
             assert!(is_as_expected, "{name}={value}: {told:?}");
             assert!(!told.unwrap_or_default().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn the_password_of_a_proxy_is_masked_in_foreign_text() {
+        let variable = |name: &str| {
+            (name == "https_proxy").then(|| "http://me:ProxySecret71%21@proxy.example:3128".into())
+        };
+        mask_passwords(variable);
+        for said in ["ProxySecret71%21", "ProxySecret71!"] {
+            let shown = foreign::ForeignText::from(said).to_string();
+            assert_eq!(shown, "[password]");
         }
     }
 }

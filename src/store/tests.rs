@@ -764,8 +764,14 @@ async fn a_database_that_hangs_holds_a_start_up_for_a_moment_only() {
     let url = format!("postgres://anna@{}/rings", silent.local_addr().unwrap());
     let place = Place::Server(Address::parse(&url).unwrap());
     let store = Store::open(place, Clock::accelerated(at("2026-11-25T12:00:00Z"), 20));
-    let known = store.begin(&servers(&["0 3 * * *"])).await;
-    assert_eq!(known, FirstLoadedTimes::default(), "the start goes on, and the ring tells");
+    let servers = servers(&["0 3 * * *"]);
+    let known = store.begin(&servers).await;
+    let loaded = known.of(ServerId(1), &servers[0].schedules[0]);
+    assert_eq!(loaded.after, Timestamp::MIN, "the start goes on, and the ring tells");
+    assert!(
+        loaded.by < at("2026-11-25T12:00:10Z"),
+        "a reload does not take it for new: {loaded:?}"
+    );
     assert!(told.lines().is_empty(), "it has not even been given up");
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     until("it is told", || told.lines().iter().any(|it| it.contains("gave no answer"))).await;
