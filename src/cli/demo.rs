@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::error::CommandError;
+use crate::cli::sentence::sentence;
 use crate::cli::setup::begin_logging;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
@@ -92,7 +94,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let sandbox = start_sandbox(&clock).await?;
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
-    console::print(&introduction(arguments.seconds, page.as_ref()))?;
+    console::print(&introduction(arguments.seconds, page.as_ref(), &settings.servers, begun))?;
     let on_report = |report: &Report, at| {
         // A reader that has gone ends the demo at its end.
         let _ = console::print(&tell(report, at));
@@ -175,15 +177,23 @@ fn client(settings: &Settings, sandbox: &Sandbox, clock: &Clock) -> Result<Clien
     Ok(Client::new(Box::new(transport), &settings.api, credentials, clock.clone(), seed()))
 }
 
-fn introduction(seconds: u64, page: Option<&TcpListener>) -> String {
+fn introduction(
+    seconds: u64,
+    page: Option<&TcpListener>,
+    servers: &[Arc<Server>],
+    now: Timestamp,
+) -> String {
     let page = page
         .and_then(|page| page.local_addr().ok())
         .map_or(String::new(), |address| format!("Watch them on http://{address}/ meanwhile.\n"));
+    let policies: String = servers
+        .iter()
+        .map(|server| format!("  {}: {}\n", server.name, sentence(server, now)))
+        .collect();
     format!(
-        "Three servers on a sandbox of the VPS.org API, {seconds} s long; an hour passes in 5 s,\n\
-         a snapshot takes 3 to 10 minutes as it does at the provider.\n\
-         web-01 keeps 3, hourly, beside two snapshots made by hand; db-01 keeps 2 and the newest of\n\
-         2 hours, every half hour; mail-01 keeps 2, every other hour.\n{page}"
+        "Three servers on a sandbox of the VPS.org API, for {seconds} s. An hour passes in 5 s, and a\n\
+         snapshot takes 3 to 10 minutes. web-01 has two snapshots made by hand beside its own.\n\
+         {policies}{page}"
     )
 }
 
@@ -202,7 +212,7 @@ async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String,
     let mut table = table(&["snapshot", "whose", "status", "age", "at the next rotation"]);
     for fate in &plan.fates {
         let snapshot = &fate.slot.snapshot;
-        let verb = if fate.goes { "goes" } else { "stays" };
+        let verb = if fate.goes { "deleted" } else { "kept" };
         table.add_row([
             snapshot.name.to_string(),
             fate.slot.holder.as_str().to_owned(),

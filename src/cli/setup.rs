@@ -277,7 +277,8 @@ pub(super) async fn rings_at_once<'s>(
     Ok(rings_within(&client, servers, within).await)
 }
 
-async fn rings_within<'s>(
+/// The same, given up after this span.
+pub(super) async fn rings_within<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
     within: Duration,

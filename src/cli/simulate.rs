@@ -16,10 +16,11 @@ use serde::Serialize;
 
 use crate::cli::at::At;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity, rings};
+use crate::cli::setup::{Setup, Verbosity, rings_within};
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
 use crate::naming::ServerId;
 use crate::policy::{Policy, Rule};
+use crate::readable;
 use crate::rehearsal::{
     Beginning, Broken, Course, Day, Outage, Reach, Rehearsed, Run, Scenario, ideal, rehearse,
 };
@@ -221,6 +222,13 @@ enum Start {
     Empty,
 }
 
+/// How long the provider is asked, and how much longer for each server.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_PER_SERVER: Duration = Duration::from_millis(50);
+
+/// After this, a person is told what is waited for.
+const SILENT_FOR: Duration = Duration::from_secs(3);
+
 type Snapshots = HashMap<ServerId, Vec<Snapshot>>;
 
 async fn snapshots(
@@ -241,8 +249,23 @@ async fn snapshots(
         Ok(client) => client,
         Err(error) => return nothing(error.to_string()),
     };
+    let patience =
+        PATIENCE + PATIENCE_PER_SERVER * u32::try_from(servers.len()).unwrap_or(u32::MAX);
+    let waits = async {
+        setup.clock.sleep(SILENT_FOR).await;
+        console::note(&format!(
+            "asking the provider for the snapshots of {}, for {} s at most (--offline: start without any)",
+            readable::servers(servers.len()),
+            patience.as_secs()
+        ));
+        std::future::pending::<()>().await;
+    };
+    let rings = tokio::select! {
+        rings = rings_within(&client, servers, patience) => rings,
+        () = waits => Vec::new(),
+    };
     let mut listed = Snapshots::new();
-    for (server, ring) in rings(&client, servers).await {
+    for (server, ring) in rings {
         match ring {
             Ok(ring) => listed.insert(server.id, ring.listing().snapshots.clone()),
             Err(error) => return nothing(format!("{}: {}", server.name, error.explained())),

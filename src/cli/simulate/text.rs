@@ -14,12 +14,13 @@ use crate::rehearsal::{Broken, Course, Day, Kept, Reach, Rehearsed, Scenario};
 use crate::report::RotationOutcome;
 use crate::retention::Reason;
 use crate::ring::Holder;
+use crate::server::Server;
 
 /// As many columns as a strip may have.
 const COLUMNS: i64 = 60;
 
 /// What a column may stand for, in hours.
-const COLUMN_HOURS: [i64; 10] = [1, 2, 3, 6, 12, 24, 48, 168, 672, 8_760];
+const COLUMN_HOURS: [i64; 10] = [1, 2, 3, 6, 12, 24, 48, 168, 720, 8_760];
 
 pub(super) fn tell(
     groups: &[Group],
@@ -64,6 +65,9 @@ fn of_group(group: &Group, scenario: &Scenario, start: Start, has_days: bool) ->
         }
     );
     let from = match start {
+        Start::Listed if group.courses.len() > 1 => {
+            format!("the snapshots that each server has now; the days are those of {}", server.name)
+        }
         Start::Listed => format!("the snapshots that {} has now", server.name),
         Start::Empty => "no snapshots".to_owned(),
     };
@@ -72,7 +76,7 @@ fn of_group(group: &Group, scenario: &Scenario, start: Start, has_days: bool) ->
         local(scenario.from, &policy.time_zone),
         local(scenario.to, &policy.time_zone)
     ));
-    let assumed = assumed(scenario, &policy.time_zone);
+    let assumed = assumed(scenario, server);
     if !assumed.is_empty() {
         text.push_str(&format!("assuming: {}\n", assumed.join("; ")));
     }
@@ -86,8 +90,16 @@ fn of_group(group: &Group, scenario: &Scenario, start: Start, has_days: bool) ->
 }
 
 /// What the scenario assumes beyond what is usual.
-fn assumed(scenario: &Scenario, zone: &TimeZone) -> Vec<String> {
+fn assumed(scenario: &Scenario, server: &Server) -> Vec<String> {
+    let zone = &server.policy.time_zone;
     let mut assumed = Vec::new();
+    let [takes, timeout] = [scenario.snapshot_takes, server.completion_timeout]
+        .map(|it| span(SignedDuration::try_from(it).unwrap_or(SignedDuration::MAX)));
+    if scenario.snapshot_takes >= server.completion_timeout {
+        assumed.push(format!(
+            "a snapshot takes {takes}, and `completion_timeout` is {timeout}, so every rotation fails"
+        ));
+    }
     if scenario.foreign > 0 {
         assumed.push(format!(
             "{} slots held by snapshots made by hand, where they fit",
@@ -116,11 +128,11 @@ fn strips(course: &Course) -> String {
         .flat_map(|day| day.snapshots.iter().filter(of_ring).map(move |kept| age(day, kept)));
     let oldest_hours = ages.max().unwrap_or_default() / 3_600;
     let usual_hours = usual_interval(course).as_hours();
-    let fits = |hours: &&i64| oldest_hours / **hours < COLUMNS && **hours >= usual_hours.min(8_760);
+    let fits = |hours: &&i64| oldest_hours / **hours < COLUMNS && **hours >= usual_hours.min(720);
     let hours = COLUMN_HOURS.iter().find(fits).copied().unwrap_or(8_760);
     let mut used: Vec<char> = Vec::new();
     let mut lines = String::new();
-    let mut width = 0;
+    let mut has_digits = false;
     for day in &course.days {
         let mut cells: BTreeMap<i64, Vec<char>> = BTreeMap::new();
         for kept in day.snapshots.iter().filter(of_ring) {
@@ -135,9 +147,9 @@ fn strips(course: &Course) -> String {
         };
         let strip: String = (0..columns).map(cell).collect();
         used.extend(cells.values().flatten());
+        has_digits |= cells.values().any(|cell| cell.len() > 1);
         let others = day.snapshots.len() - day.snapshots.iter().filter(of_ring).count();
         let others = if others > 0 { format!("  +{others} not its own") } else { String::new() };
-        width = width.max(strip.len());
         lines.push_str(&format!("{}  {strip}{others}\n", day.date));
     }
     used.sort_unstable();
@@ -154,10 +166,11 @@ fn strips(course: &Course) -> String {
         hours => format!("{hours} hours"),
     };
     let title = "the newest on the left; a column is";
-    format!(
-        "end of day  {title} {column}\n{lines}\n{}; a digit: several snapshots\n\n",
-        legend.join(", ")
-    )
+    if legend.is_empty() {
+        return "no snapshot at the end of any day\n\n".to_owned();
+    }
+    let digits = if has_digits { "; a digit: several snapshots" } else { "" };
+    format!("end of day  {title} {column}\n{lines}\n{}{digits}\n\n", legend.join(", "))
 }
 
 const LEGEND: [(char, &str); 9] = [
@@ -167,7 +180,7 @@ const LEGEND: [(char, &str); 9] = [
     ('W', "weekly"),
     ('M', "monthly"),
     ('Y', "yearly"),
-    ('o', "oldest, until a rule is filled"),
+    ('o', "oldest (until every rule is filled)"),
     ('p', "in progress or failed"),
     ('x', "to be deleted"),
 ];
@@ -204,12 +217,9 @@ fn summary(group: &Group, first: &Course) -> String {
     let slots = policy.keep.total();
     let mut lines = vec![(
         "keeps",
-        format!(
-            "at most {most} snapshots; `keep` has {slots} slots of the server's {}",
-            policy.cap
-        ),
+        format!("at most {most}; `keep` has {slots} of the server's {} slots", policy.cap),
     )];
-    if let Some(reach) = joined(courses) {
+    if let Some(reach) = joined(courses).filter(|_| most > 1) {
         let typical = Reach { worst_s: reach.typical_s, best_s: reach.typical_s, ..reach };
         let since = match first.filled {
             Some(filled) => format!(

@@ -1,4 +1,5 @@
-//! A second opinion by another program: `borg prune`.
+//! A second opinion by another program: `borg prune`. Without Debian's borgbackup nothing is compared, unless
+//! `SNAPRING_TEST_BORG` is set.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
