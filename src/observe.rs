@@ -2,7 +2,7 @@
 //! daemon, over HTTP.
 //!
 //! Read-only and without secrets. Everything here looks through a
-//! [`View`](crate::daemon::view::View), which cannot change anything.
+//! [`View`], which cannot change anything.
 
 pub(crate) mod client;
 mod health;
