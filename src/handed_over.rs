@@ -56,16 +56,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    /// Runs it as somebody who may not read everything, as root may. Only the thread is that one.
-    fn as_nobody(run: impl FnOnce() + Send) {
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
-                run();
-            });
-        });
-    }
+    use crate::testing::as_nobody;
 
     #[test]
     fn copies_are_looked_for_by_place_and_by_name() {

@@ -487,7 +487,7 @@ pub(crate) const NOTIFY: Section = Section {
             absent: Absent::Value("\"24h\""),
             example: "\"24h\"",
             text: "how often to repeat that trouble goes on",
-            more: "Only for those who have \"failure\" in `on`, and only for what they were told of.",
+            more: "Only targets with \"failure\" in `on` are reminded, of failures that were sent to them.",
             ..KEY
         },
         KeyReference {

@@ -131,7 +131,7 @@ impl Prefix {
         (self.name(tick) == name).then_some(tick)
     }
 
-    /// The prefix with which this would be exactly a managed name, whoever created it.
+    /// The prefix with which this would be exactly a managed name. Another program may have created it.
     #[must_use]
     pub fn in_name(name: &str) -> Option<Self> {
         let hyphen = name.len().checked_sub(STAMP_LEN + 1)?;

@@ -27,7 +27,7 @@ use crate::moment::Moment;
 use crate::naming::{ServerId, Tick};
 use crate::plan::AskedBy;
 use crate::polling::{CompletionTimes, GATHER};
-use crate::report::{KnownCause, Report, RotationOutcome};
+use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::rotation::{Action, Event, HookEnd, Job, Limits, Listed, Next, Rotation};
 use crate::server::{Server, mix};
@@ -388,15 +388,19 @@ impl<'a> Stage<'a> {
             .extract_if(.., |_, (_, earliest)| *earliest <= now)
             .map(|(_, (index, _))| index)
             .collect();
-        let rows: usize = self.actors.iter().map(|actor| actor.provider.count()).sum();
-        let pages = rows.div_ceil(self.scenario.page.max(1)).max(1);
         let alone = together.len();
-        let calls = if alone >= LEAST_TO_SHARE { alone.min(pages) } else { alone };
+        let calls = if alone >= LEAST_TO_SHARE { alone.min(self.pages()) } else { alone };
         self.count_calls(u32::try_from(calls).unwrap_or(u32::MAX), now);
         for index in together {
             let action = self.actors.get_mut(index).and_then(|actor| actor.action.take());
             action.into_iter().for_each(|action| self.carry_out(index, action, now));
         }
+    }
+
+    /// How many calls a listing of the whole account takes.
+    fn pages(&self) -> usize {
+        let rows: usize = self.actors.iter().map(|actor| actor.provider.count()).sum();
+        rows.div_ceil(self.scenario.page.max(1)).max(1)
     }
 
     fn ended(&mut self, index: usize, report: Report, now: Timestamp) {
@@ -405,12 +409,11 @@ impl<'a> Stage<'a> {
         if let Some(rotation) = actor.rotation.take() {
             actor.memory = rotation.memory().clone();
         }
-        let is_told = !report.outcome.is_good() || report.known_cause == Some(KnownCause::Hindered);
         let run = Run {
             tick: report.tick,
             ended: now,
             outcome: report.outcome,
-            reason: report.reason.filter(|_| is_told),
+            reason: report.reason.filter(|_| !report.outcome.is_good()),
         };
         let ring = Ring::of(actor.provider.list(moment), &actor.server.policy);
         actor.course.ran(run, &ring, &actor.memory);

@@ -192,18 +192,23 @@ impl States {
             Some(server) => self.failing.get(&server),
             None => self.account.as_ref(),
         };
-        let Ongoing { since, subject, rotation, words } = ongoing?.clone();
-        Some(Notice {
-            event: NoticeKind::Reminder,
+        Some(self.notice(NoticeKind::Reminder, ongoing?.clone(), now))
+    }
+
+    /// What is told of trouble that goes on.
+    fn notice(&self, event: NoticeKind, ongoing: Ongoing, at: Timestamp) -> Notice {
+        let Ongoing { since, subject, rotation, words } = ongoing;
+        Notice {
+            event,
             subject,
-            at: now,
+            at,
             rotation,
             words,
             trouble: Some(since),
             failing: self.failing(),
             goes_on: false,
             failure_untold: false,
-        })
+        }
     }
 
     /// All that fails, and since when; `None` stands for the account.
@@ -244,18 +249,8 @@ impl States {
             rotation: None,
             words: trouble.reason.as_deref().unwrap_or_default().to_owned(),
         });
-        let Ongoing { since, subject, rotation, words } = ongoing.clone();
-        Some(Notice {
-            event: NoticeKind::Failure,
-            subject,
-            at: now,
-            rotation,
-            words,
-            trouble: Some(since),
-            failing: self.failing(),
-            goes_on,
-            failure_untold: false,
-        })
+        let ongoing = ongoing.clone();
+        Some(Notice { goes_on, ..self.notice(NoticeKind::Failure, ongoing, now) })
     }
 
     /// The news in a report of a rotation that ended at `now`, and the failure that goes on in it.

@@ -271,6 +271,7 @@ mod tests {
 
     use super::*;
     use crate::foreign::ForeignText;
+    use crate::testing::as_nobody;
 
     fn environment(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
         let map: HashMap<String, OsString> =
@@ -280,16 +281,6 @@ mod tests {
 
     fn shown(credentials: &Credentials) -> String {
         credentials.token().unwrap().expose_secret().to_owned()
-    }
-
-    /// Runs it as somebody who may not read everything, as root may. Only the thread is that one.
-    fn as_nobody(run: impl FnOnce() + Send) {
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
-                run();
-            });
-        });
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use crate::foreign;
 use crate::paths::{SERVICE_DIRECTORY, state_directory};
@@ -170,8 +170,8 @@ impl Address {
             url.query_pairs_mut().append_pair("sslmode", "verify-full");
             foreign::mask(url.as_str(), "[database]");
         }
-        for secret in password.iter().flat_map(|it| [it.clone(), decoded(it)]) {
-            foreign::mask(&secret, "[password]");
+        if let Some(secret) = &password {
+            foreign::mask(secret, "[password]");
         }
         Some(Self {
             shown,
@@ -193,12 +193,6 @@ fn is_elsewhere(options: &PgConnectOptions) -> bool {
 fn says_how_to_encrypt(url: &Url) -> bool {
     url.query_pairs().any(|(name, _)| matches!(&*name, "sslmode" | "ssl-mode"))
         || std::env::var_os("PGSSLMODE").is_some()
-}
-
-/// Without the percent signs that stand for other characters.
-fn decoded(text: &str) -> String {
-    let query = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
-    form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
 impl Address {

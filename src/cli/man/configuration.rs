@@ -15,7 +15,7 @@ snapring reads one TOML file: the one that `--config` names, else the one that t
 `SNAPRING_CONFIG` names, else the one above. A running daemon reads it again on SIGHUP, as
 `systemctl reload snapring` sends it, and keeps the old configuration when the new one is bad.
 
-If the user of a command may not read the file, a copy stands in for it: the one that the packaged service
+If the user of a command may not read the file, a copy is read instead: the one that the packaged service
 gets from root (`SNAPRING_HANDED_OVER`), else systemd's credential of the same name
 (`$CREDENTIALS_DIRECTORY/config.toml`). The same holds for what `url_file` names.
 

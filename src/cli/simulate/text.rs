@@ -127,7 +127,7 @@ fn strips(course: &Course) -> String {
         .iter()
         .flat_map(|day| day.snapshots.iter().filter(of_ring).map(move |kept| age(day, kept)));
     let oldest_hours = ages.max().unwrap_or_default() / 3_600;
-    let usual_hours = usual_interval(course).as_hours();
+    let usual_hours = course.intervals().min().unwrap_or_default().as_hours();
     let fits = |hours: &&i64| oldest_hours / **hours < COLUMNS && **hours >= usual_hours.min(720);
     let hours = COLUMN_HOURS.iter().find(fits).copied().unwrap_or(8_760);
     let mut used: Vec<char> = Vec::new();
@@ -199,15 +199,6 @@ fn letter(kept: &Kept) -> char {
         None if !kept.completed => 'p',
         None => 'x',
     }
-}
-
-/// The shortest time between two ticks.
-fn usual_interval(course: &Course) -> SignedDuration {
-    let between = |pair: &[crate::rehearsal::Run]| match pair {
-        [before, after] => Some(after.tick.instant().duration_since(before.tick.instant())),
-        _ => None,
-    };
-    course.runs.windows(2).filter_map(between).min().unwrap_or_default()
 }
 
 fn summary(group: &Group, first: &Course) -> String {

@@ -217,13 +217,13 @@ impl Course {
         longest.max(wait.map(|wait| (wait, before)))
     }
 
-    /// The longest time between two ticks of the schedule.
-    fn interval(&self) -> Option<SignedDuration> {
-        let wait = |pair: &[Run]| match pair {
-            [before, after] => Some(after.tick.instant().duration_since(before.tick.instant())),
-            _ => None,
-        };
-        self.runs.windows(2).filter_map(wait).max()
+    /// The times between each two ticks of the schedule.
+    pub fn intervals(&self) -> impl Iterator<Item = SignedDuration> {
+        let later = self.runs.iter().skip(1);
+        self.runs
+            .iter()
+            .zip(later)
+            .map(|(before, after)| after.tick.instant().duration_since(before.tick.instant()))
     }
 
     /// What the policy promises and did not keep until `to`. `ideal`: what it comes to when nothing goes wrong.
@@ -239,7 +239,8 @@ impl Course {
             let times = self.count(RotationOutcome::Blocked);
             broken.push(Broken::Blocked { times, first: first.tick, reason: first.reason.clone() });
         }
-        if let (Some((wait, after)), Some(interval)) = (self.longest_wait(to), self.interval())
+        if let (Some((wait, after)), Some(interval)) =
+            (self.longest_wait(to), self.intervals().max())
             && wait > interval * 2
         {
             let (seconds, interval_s) = (wait.as_secs(), interval.as_secs());
@@ -279,7 +280,7 @@ fn points(ring: &Ring) -> Vec<Timestamp> {
     completed.map(|(snapshot, _)| ring.point(snapshot)).collect()
 }
 
-/// In seconds, for the settings of a rehearsal.
+/// A span of the settings, as instants are moved by.
 pub(super) fn signed(span: Duration) -> SignedDuration {
     SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
 }

@@ -129,52 +129,37 @@ proptest! {
     }
 }
 
+/// The first step after listings an hour apart, in each of which these places read failed and all others completed.
+fn step_after(ids: [u64; 3], failed: &[&[usize]]) -> Step {
+    let policy = Policy { reserve: 2, ..policy() };
+    let mut memory = RingMemory::default();
+    let mut step = Step::AwaitRoom;
+    for (hours, failed) in (0..).zip(failed) {
+        let mut rows = ring("c c c", &policy).listing().snapshots.clone();
+        for ((place, row), id) in rows.iter_mut().enumerate().zip(ids) {
+            row.id = SnapshotId(id);
+            row.status = if failed.contains(&place) { Status::Failed } else { Status::Completed };
+        }
+        let uptime = Duration::from_hours(hours);
+        let wall = now() + jiff::SignedDuration::try_from(uptime).unwrap();
+        let listing = Listing::complete(ServerId(7), rows, Moment { wall, uptime });
+        let ring = Ring::of(listing, &policy);
+        memory.saw(&ring);
+        let progress = Progress { memory: memory.clone(), ..Progress::default() };
+        step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    }
+    step
+}
+
 /// By falling ids the middle one is the newest of those that are surely completed; if it is.
 #[test]
 fn one_that_reads_failed_for_a_moment_stays_where_it_may_be_the_newest() {
-    let policy = Policy { reserve: 2, ..policy() };
-    let mut rows = ring("c c c", &policy).listing().snapshots.clone();
-    for (row, id) in rows.iter_mut().zip([19, 17, 14]) {
-        row.id = SnapshotId(id);
-    }
-    let mut memory = RingMemory::default();
-    let mut listed = |failed: &[usize], hours: u64| {
-        for place in failed {
-            rows[*place].status = Status::Failed;
-        }
-        let uptime = Duration::from_secs(3600 * hours);
-        let asked_at =
-            Moment { wall: now() + jiff::SignedDuration::try_from(uptime).unwrap(), uptime };
-        let ring = Ring::of(Listing::complete(ServerId(7), rows.clone(), asked_at), &policy);
-        memory.saw(&ring);
-        ring
-    };
-    listed(&[], 0);
-    listed(&[0], 1);
-    let ring = listed(&[0, 1], 2);
-    let progress = Progress { memory, ..Progress::default() };
-    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    let step = step_after([19, 17, 14], &[&[], &[0], &[0, 1]]);
     assert!(matches!(step, Step::Blocked(_)), "{step:?}");
 }
 
 #[test]
 fn where_nothing_is_listed_as_completed_nothing_that_ever_was_is_deleted() {
-    let policy = Policy { reserve: 2, ..policy() };
-    let mut rows = ring("c c c", &policy).listing().snapshots.clone();
-    let mut memory = RingMemory::default();
-    let mut listed = |status: Status, hours: u64| {
-        rows.iter_mut().for_each(|row| row.status = status.clone());
-        let uptime = Duration::from_secs(3600 * hours);
-        let asked_at =
-            Moment { wall: now() + jiff::SignedDuration::try_from(uptime).unwrap(), uptime };
-        let ring = Ring::of(Listing::complete(ServerId(7), rows.clone(), asked_at), &policy);
-        memory.saw(&ring);
-        ring
-    };
-    listed(Status::Completed, 0);
-    listed(Status::Failed, 1);
-    let ring = listed(Status::Failed, 20);
-    let progress = Progress { memory, ..Progress::default() };
-    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    let step = step_after([1, 2, 3], &[&[], &[0, 1, 2], &[0, 1, 2]]);
     assert!(matches!(step, Step::Blocked(_)), "{step:?}");
 }
