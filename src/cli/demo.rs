@@ -1,5 +1,7 @@
 //! `snapring demo`
 
+mod bad_night;
+
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::cli::demo::bad_night::BadNight;
 use crate::cli::error::CommandError;
 use crate::cli::sentence::sentence;
 use crate::cli::setup::begin_logging;
@@ -65,10 +69,10 @@ keep = 2
 jitter = "10m"
 "#;
 
-/// Watch three servers rotate on an embedded sandbox, an hour every five seconds.
+/// Watch three servers rotate on a built-in provider, an hour every five seconds.
 ///
-/// Real HTTP on loopback; nothing of yours is touched, and neither configuration nor token is
-/// needed.
+/// It shows one night in which three things go wrong, and what snapring does about each. It needs no configuration and
+/// no token, and touches nothing of yours.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// How long to watch
@@ -89,15 +93,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let clock = Clock::accelerated(Clock::system().now().wall, SPEED);
+    let clock = Clock::accelerated(evening(Clock::system().now().wall), SPEED);
     let begun = clock.now().wall;
+    let night = BadNight::default();
     let sandbox = start_sandbox(&clock).await?;
     let settings = settings(&sandbox)?;
     begin_logging(&settings, "off")?;
     console::print(&introduction(arguments.seconds, page.as_ref(), &settings.servers, begun))?;
-    let on_report = |report: &Report, at| {
-        // A reader that has gone ends the demo at its end.
+    let reports = night.clone();
+    let on_report = move |report: &Report, at| {
+        // If the reader is gone, the demo still ends in time.
         let _ = console::print(&tell(report, at));
+        if let Some(explanation) = reports.explain(report) {
+            let _ = console::print(&aside(explanation));
+        }
     };
     let dependencies = Dependencies::in_process(clock.clone(), Box::new(on_report));
     let scheduler = Box::<CronScheduler>::default();
@@ -110,6 +119,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     });
     tokio::select! {
         () = clock.sleep(Duration::from_secs(arguments.seconds) * SPEED) => {}
+        () = go_wrong(&night, &sandbox, &clock, begun) => {}
         () = shutdown.cancelled() => {}
     }
     daemon.finish().await;
@@ -129,6 +139,40 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
          Next: write a configuration (see config.example.toml), then `snapring check` and `snapring plan`."
     ))?;
     Ok(Exit::Well)
+}
+
+/// The last time it was 21:05, so that an hour of the demo always brings the same ticks.
+fn evening(now: Timestamp) -> Timestamp {
+    let now = now.to_zoned(TimeZone::UTC);
+    let today = now.date().at(21, 5, 0, 0).to_zoned(TimeZone::UTC);
+    match today {
+        Ok(today) if today <= now => today.timestamp(),
+        Ok(today) => today.timestamp() - SignedDuration::from_hours(24),
+        Err(_) => now.timestamp(),
+    }
+}
+
+/// Lets the incidents of the night happen. Never ends: the demo does.
+async fn go_wrong(night: &BadNight, sandbox: &Sandbox, clock: &Clock, begun: Timestamp) {
+    while let Some(after) = night.next_after() {
+        let passed = clock.now().wall.duration_since(begun);
+        clock.sleep(Duration::try_from(after - passed).unwrap_or_default()).await;
+        let now = clock.now().wall;
+        let announcement = night.begin(&mut sandbox.provider(), now);
+        if let Some(text) = announcement {
+            let _ = console::print(&format!("{}  {text}", time(now)));
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+fn time(now: Timestamp) -> String {
+    now.strftime("%a %H:%M").to_string()
+}
+
+/// Words about the line before.
+fn aside(words: &str) -> String {
+    format!("                    → {words}")
 }
 
 fn trouble(problem: impl Display) -> CommandError {
@@ -191,14 +235,14 @@ fn introduction(
         .map(|server| format!("  {}: {}\n", server.name, sentence(server, now)))
         .collect();
     format!(
-        "Three servers on a sandbox of the VPS.org API, for {seconds} s. An hour passes in 5 s, and a\n\
-         snapshot takes 3 to 10 minutes. web-01 has two snapshots made by hand beside its own.\n\
+        "Three servers at a built-in provider, for {seconds} s. An hour passes in 5 s, and a snapshot takes 3 to 10\n\
+         minutes. web-01 already has two snapshots made by hand. In this night, three things go wrong.\n\
          {policies}{page}"
     )
 }
 
 fn tell(report: &Report, now: Timestamp) -> String {
-    format!("{}  {:<8} {}", now.strftime("%a %H:%M"), report.server, report.words())
+    format!("{}  {:<8} {}", time(now), report.server, report.words())
 }
 
 async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String, CommandError> {
