@@ -81,7 +81,7 @@ fn main() -> Result<()> {
         "program",
         "servers",
         "rotated",
-        "calls a rotation",
+        "calls per rotation",
         "tick to first call, s",
         "tick to last create, s",
         "ideal, s",

@@ -54,7 +54,7 @@ async fn a_thousand_servers_on_one_tick_cost_two_calls_a_rotation_and_a_few_list
     daemon.finish().await;
     let good = stage.told().iter().filter(|words| words.ends_with("rotated")).count() as u64;
     assert_eq!(good, 2 * SERVERS);
-    eprintln!("{a_rotation:.3} calls a rotation; {first} in the first night");
+    eprintln!("{a_rotation:.3} calls per rotation; {first} in the first night");
     assert!(a_rotation <= at_most, "{a_rotation}");
     assert!(stage.memory.provider.lock().unwrap().peak() <= 4);
 }
