@@ -12,12 +12,12 @@ use crate::cli::error::CommandError;
 use crate::cli::man::page::ManPage;
 use crate::cli::{Exit, console};
 
-/// Print a manual page as man reads it; for packages.
+/// Print a manual page in the format of man.
 ///
-/// Packages have the pages installed already. Without one: snapring man | man -l -
+/// The package installs all pages. Without it: snapring man | man -l -
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Which one: snapring, snapring.toml, or a command
+    /// Which page: snapring, snapring.toml, or a command
     #[arg(value_name = "PAGE", default_value = "snapring")]
     page: String,
     /// Write all pages into this directory
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// [`CommandError::Usage`] when there is no such page, [`CommandError::Failed`] when one cannot be
+/// [`CommandError::Usage`] if there is no such page, [`CommandError::Failed`] if one cannot be
 /// written.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let pages = pages();
@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let Some(page) = pages.iter().find(|page| wanted.contains(&page.name)) else {
             let known: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
             return Err(CommandError::Usage(format!(
-                "there is no page {:?}\nhint: there are {}",
+                "there is no page {:?}\nhint: the pages are {}",
                 arguments.page,
                 known.join(", ")
             )));
@@ -53,7 +53,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     Ok(Exit::Well)
 }
 
-/// All of them.
+/// All pages.
 fn pages() -> Vec<ManPage> {
     let mut pages = commands::pages();
     pages.push(configuration::page());

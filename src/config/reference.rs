@@ -1,5 +1,5 @@
-//! What each key is for: the one text of which config.example.toml and snapring.toml(5) are made,
-//! and by which a key is known at all.
+//! Every key and its description. config.example.toml and snapring.toml(5) are built from this, and a key that is
+//! not here is unknown.
 
 #[cfg(test)]
 mod example;
@@ -7,11 +7,11 @@ mod example;
 /// A table of the configuration.
 #[derive(Debug)]
 pub(crate) struct Section {
-    /// As it is written.
+    /// As it is written, like `[api]`.
     pub header: &'static str,
-    /// What it is for, in whole sentences.
+    /// What it is for, in full sentences.
     pub text: &'static str,
-    /// What may stand in it.
+    /// The keys that it may contain.
     pub keys: &'static [KeyReference],
 }
 
@@ -20,41 +20,41 @@ pub(crate) struct Section {
 pub(crate) struct KeyReference {
     /// As it is written.
     pub name: &'static str,
-    /// What values it takes, in words.
+    /// Which values it takes, in words.
     pub form: &'static str,
-    /// What holds without it.
+    /// What applies if it is missing.
     pub absent: Absent,
     /// A value, as TOML; empty for a table of its own.
     pub example: &'static str,
-    /// What it is for: a phrase, which begins small and ends without a full stop.
+    /// What it is for: a phrase, in lower case and without a full stop.
     pub text: &'static str,
-    /// What else the manual page says, in whole sentences.
+    /// What else the manual page says, in full sentences. The example says it only of keys that are `off`.
     pub more: &'static str,
     /// Whether the example shows it commented out.
     #[cfg_attr(not(test), allow(dead_code, reason = "read by the example, which a test writes"))]
     pub off: bool,
-    /// Whether it may stand in `[defaults]`.
+    /// Whether it is allowed in `[defaults]`.
     pub shared: bool,
 }
 
-/// What holds where a key does not stand.
+/// What applies if a key is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absent {
     /// This value, as TOML.
     Value(&'static str),
-    /// Something that no value says.
+    /// Something that is not a value, in words.
     Means(&'static str),
-    /// Nothing: the key must stand there, or in `[defaults]`.
+    /// Nothing: the key is required, there or in `[defaults]`.
     Refused,
 }
 
 impl Absent {
-    /// In words: `default "30s"`.
+    /// In words: `default: "30s"`.
     #[must_use]
     pub(crate) fn words(self) -> String {
         match self {
-            Self::Value(text) | Self::Means(text) => format!("default {text}"),
-            Self::Refused => "no default".to_owned(),
+            Self::Value(text) | Self::Means(text) => format!("default: {text}"),
+            Self::Refused => "required".to_owned(),
         }
     }
 }
@@ -75,15 +75,15 @@ const SHARED: KeyReference = KeyReference { shared: true, ..KEY };
 /// `[api]`.
 pub(crate) const API: Section = Section {
     header: "[api]",
-    text: "How the provider is reached. All keys have defaults, and so has the whole table.",
+    text: "How to reach the provider. Every key has a default, so you can leave the table out.",
     keys: &[
         KeyReference {
             name: "base_url",
             form: "an https address, or an http one of loopback",
             absent: Absent::Value("\"https://admin.vps.org/api/v1/\""),
             example: "\"https://admin.vps.org/api/v1/\"",
-            text: "where the provider's API begins",
-            more: "A new one takes effect with the next start, not with a reload.",
+            text: "the address of the provider's API",
+            more: "A reload with another address is rejected: restart snapring instead.",
             ..KEY
         },
         KeyReference {
@@ -92,10 +92,10 @@ pub(crate) const API: Section = Section {
             absent: Absent::Means("systemd's credential `snapring-token`, else $SNAPRING_TOKEN"),
             example: "\"/etc/snapring/token\"",
             text: "a file with the API token that snapring can read and others cannot",
-            more: "The shipped unit hands /etc/snapring/token over as that credential. The service's \
-                   user may not read the file itself: then the credential stands in for it, so that \
-                   the key serves root's commands and the service alike. The token itself never \
-                   stands in the configuration.",
+            more: "The packaged unit passes /etc/snapring/token to the service as that \
+                   credential. The service's user may not read the file itself: then it uses the \
+                   credential, so the same setting works for the service and for commands that \
+                   root runs. The token itself cannot be in the configuration.",
             off: true,
             ..KEY
         },
@@ -104,9 +104,9 @@ pub(crate) const API: Section = Section {
             form: "a span of time from 1s to 10m",
             absent: Absent::Value("\"30s\""),
             example: "\"30s\"",
-            text: "for one request, connecting included",
-            more: "After this time the kernel also stops delivering a request that was sent \
-                   (TCP_USER_TIMEOUT), so that it cannot arrive much later.",
+            text: "for one request, including the connection",
+            more: "After this time the kernel also stops sending a request (TCP_USER_TIMEOUT), \
+                   so that it cannot arrive much later.",
             ..KEY
         },
         KeyReference {
@@ -114,7 +114,7 @@ pub(crate) const API: Section = Section {
             form: "a whole number from 1 to 1024",
             absent: Absent::Value("8"),
             example: "8",
-            text: "requests under way at once",
+            text: "requests at the same time",
             ..KEY
         },
         KeyReference {
@@ -122,9 +122,9 @@ pub(crate) const API: Section = Section {
             form: "0, or a whole number from 4",
             absent: Absent::Value("0"),
             example: "0",
-            text: "a ceiling of your own, at least 4; 0: none",
-            more: "With fewer, a listing would be too old before the delete that rests on it has its \
-                   turn.",
+            text: "a limit of your own, at least 4; 0 means none",
+            more: "With fewer, a listing would be too old before the delete that is based on it \
+                   is sent.",
             ..KEY
         },
         KeyReference {
@@ -132,8 +132,9 @@ pub(crate) const API: Section = Section {
             form: "a whole number from 0 to 20",
             absent: Absent::Value("4"),
             example: "4",
-            text: "further tries after a first one failed",
-            more: "They come 1 to 30 seconds apart, with jitter; after a 429 when the provider says.",
+            text: "further attempts after the first one failed",
+            more: "They are 1 to 30 seconds apart, with jitter. After a 429, snapring waits as \
+                   long as the provider asks.",
             ..KEY
         },
         KeyReference {
@@ -141,23 +142,25 @@ pub(crate) const API: Section = Section {
             form: "a span of time from 0s to 10m",
             absent: Absent::Value("\"20s\""),
             example: "\"20s\"",
-            text: "how long a new snapshot may take to show up in a listing",
-            more: "A create that got no answer is sent again only after `timeout` + 4s + `settle`, if \
-                   no listing has shown the snapshot by then. The same applies to a create of a \
-                   process that was killed. After an error answer `settle` is enough.",
+            text: "how long a new snapshot may take to appear in a listing",
+            more: "If a create gets no answer, it is sent again only after `timeout` + 4s + \
+                   `settle`, and only if no listing has shown the snapshot by then. The same \
+                   applies to a create of a process that was killed. After an error answer, \
+                   `settle` is enough.",
             ..KEY
         },
     ],
 };
 
-/// What stands in `[defaults]` above its keys.
+/// The description of `[defaults]`.
 pub(crate) const DEFAULTS: &str =
-    "Whatever most servers share. Any key of a [[server]] may stand here but id, name and pin.";
+    "Settings that most servers share. Any key of [[server]] can be here, except id, name and pin.";
 
-/// `[[server]]`, and but for its own keys `[defaults]`.
+/// `[[server]]`, and `[defaults]` with the keys that are shared.
 pub(crate) const SERVER: Section = Section {
     header: "[[server]]",
-    text: "A server of the account, once for each. What it does not say comes from [defaults].",
+    text: "A server of the account; repeat the table for each one. Keys that are missing here \
+           come from [defaults].",
     keys: &[
         KeyReference {
             name: "id",
@@ -171,15 +174,15 @@ pub(crate) const SERVER: Section = Section {
             form: "text of at most 100 characters, not a number",
             absent: Absent::Means("\"server-<id>\""),
             example: "\"db-01\"",
-            text: "for logs, tables and commands",
-            more: "No two servers may have the same.",
+            text: "used in logs, tables and commands",
+            more: "Must be unique.",
             ..KEY
         },
         KeyReference {
             name: "schedule",
             form: "a cron expression, or a list of them",
             example: "[\"0 */6 * * *\", \"30 22 * * fri\"]",
-            text: "minute, hour, day, month, weekday; or 6, seconds first",
+            text: "minute, hour, day, month, weekday; or 6 with seconds first",
             more: "See SCHEDULES.",
             ..SHARED
         },
@@ -188,14 +191,14 @@ pub(crate) const SERVER: Section = Section {
             form: "an IANA name",
             absent: Absent::Value("\"Etc/UTC\""),
             example: "\"Etc/UTC\"",
-            text: "also where days, weeks and months begin for `keep`",
+            text: "also for the days, weeks and months of `keep`",
             ..SHARED
         },
         KeyReference {
             name: "keep",
             form: "a whole number, or a table of rules",
             example: "{ last = 1, hourly = 0, daily = 1, weekly = 1, monthly = 0, yearly = 0 }",
-            text: "how many slots are used, by which rules",
+            text: "how many snapshots to keep, and by which rules",
             more: "See RETENTION.",
             ..SHARED
         },
@@ -204,10 +207,11 @@ pub(crate) const SERVER: Section = Section {
             form: "a letter, then letters, digits, hyphens and underscores, at most 23 in all",
             absent: Absent::Value("\"snapring\""),
             example: "\"snapring\"",
-            text: "its snapshots are snapring-20261123T030000Z",
-            more: "A snapshot whose whole name is prefix, hyphen and tick is managed. All others are \
-                   foreign: counted and never deleted. If you change the prefix, list the old one in \
-                   `adopt_prefix`, or the old snapshots stay forever.",
+            text: "gives names like snapring-20261123T030000Z",
+            more: "A snapshot is managed if its whole name is the prefix, a hyphen and a tick. \
+                   All others are foreign: they are counted, but never deleted. If you change \
+                   the prefix, list the old one in `adopt_prefix`. Otherwise the old snapshots \
+                   stay forever.",
             ..SHARED
         },
         KeyReference {
@@ -215,11 +219,11 @@ pub(crate) const SERVER: Section = Section {
             form: "a list of prefixes",
             absent: Absent::Value("[]"),
             example: "[\"old\"]",
-            text: "earlier prefixes of this server, still managed",
-            more: "Snapshots with exactly such a name are managed: they are counted, kept and deleted by \
-                   `keep` like those with the server's own prefix, which new snapshots always get. List \
-                   a prefix only if no other snapring and no other tool creates snapshots with it on \
-                   this server. Remove it from the list once no such snapshot is left.",
+            text: "earlier prefixes of this server that are still managed",
+            more: "Snapshots with exactly such a name are counted, kept and deleted like those \
+                   with `prefix`. New snapshots always get `prefix`. List a prefix only if no \
+                   other snapring and no other tool creates snapshots with it on this server. \
+                   Remove it once no such snapshot is left.",
             off: true,
             ..SHARED
         },
@@ -228,7 +232,7 @@ pub(crate) const SERVER: Section = Section {
             form: "text of at most 500 characters",
             absent: Absent::Value("\"rotated by snapring\""),
             example: "\"rotated by snapring\"",
-            text: "what the provider shows beside a snapshot",
+            text: "shown by the provider beside each snapshot",
             ..SHARED
         },
         KeyReference {
@@ -236,7 +240,7 @@ pub(crate) const SERVER: Section = Section {
             form: "a whole number from 1 to 1000",
             absent: Absent::Value("5"),
             example: "5",
-            text: "the provider's limit for this server",
+            text: "how many snapshots the provider allows for this server",
             ..SHARED
         },
         KeyReference {
@@ -244,8 +248,9 @@ pub(crate) const SERVER: Section = Section {
             form: "a whole number from 0 to 1000",
             absent: Absent::Value("0"),
             example: "1",
-            text: "slots left free for snapshots made by hand",
-            more: "One made by hand uses it up. keep and reserve together must fit into cap.",
+            text: "slots kept free for snapshots you create",
+            more: "A snapshot that you create uses one of them. `keep` plus `reserve` must not \
+                   exceed `cap`.",
             ..SHARED
         },
         KeyReference {
@@ -253,8 +258,8 @@ pub(crate) const SERVER: Section = Section {
             form: "a span of time",
             absent: Absent::Value("\"0s\""),
             example: "\"10m\"",
-            text: "a tick starts somewhere within this span",
-            more: "Server and tick alone decide where, so a restart changes nothing.",
+            text: "a tick starts at a random point of this span",
+            more: "The point depends only on server and tick, so a restart does not change it.",
             ..SHARED
         },
         KeyReference {
@@ -262,7 +267,7 @@ pub(crate) const SERVER: Section = Section {
             form: "a span of time",
             absent: Absent::Value("\"24h\""),
             example: "\"24h\"",
-            text: "a tick missed no longer ago runs late, once; \"0s\": never",
+            text: "a missed tick no older than this runs once; \"0s\": never",
             ..SHARED
         },
         KeyReference {
@@ -270,7 +275,7 @@ pub(crate) const SERVER: Section = Section {
             form: "a span of time",
             absent: Absent::Value("\"10m\""),
             example: "\"10m\"",
-            text: "a tick sooner than this after the last one is skipped",
+            text: "a tick sooner than this after the last snapshot is skipped",
             ..SHARED
         },
         KeyReference {
@@ -279,7 +284,7 @@ pub(crate) const SERVER: Section = Section {
             absent: Absent::Value("\"45m\""),
             example: "\"45m\"",
             text: "how long a snapshot may be in progress",
-            more: "When it has passed, the rotation has failed, and nothing is pruned.",
+            more: "After that, the rotation fails, and nothing is pruned.",
             ..SHARED
         },
         KeyReference {
@@ -287,7 +292,7 @@ pub(crate) const SERVER: Section = Section {
             form: "a list of whole numbers",
             absent: Absent::Value("[]"),
             example: "[801]",
-            text: "snapshots by id that are never deleted",
+            text: "ids of snapshots that are never deleted",
             ..KEY
         },
         KeyReference {
@@ -295,15 +300,15 @@ pub(crate) const SERVER: Section = Section {
             form: "true or false",
             absent: Absent::Value("true"),
             example: "true",
-            text: "whether its ticks do anything",
+            text: "false: this server is not rotated",
             ..SHARED
         },
         KeyReference {
             name: "hooks",
             form: "a table",
             absent: Absent::Means("none"),
-            text: "programs that run around a create",
-            more: "See [server.hooks]. A server's own hooks replace those of [defaults] as a whole.",
+            text: "programs that run before and after a create",
+            more: "See [server.hooks]. A server's own hooks replace all of those in [defaults].",
             ..SHARED
         },
     ],
@@ -312,16 +317,16 @@ pub(crate) const SERVER: Section = Section {
 /// `[server.hooks]`.
 pub(crate) const HOOKS: Section = Section {
     header: "[server.hooks]",
-    text: "Programs that run around a create: argument lists, no shell. SNAPRING_SERVER, \
-           SNAPRING_SERVER_ID, SNAPRING_TICK and SNAPRING_SNAPSHOT tell them the context, and \
-           SNAPRING_RESULT tells `after` how it went.",
+    text: "Programs that run before and after a create. Each is a list of arguments and runs \
+           without a shell. They get SNAPRING_SERVER, SNAPRING_SERVER_ID, SNAPRING_TICK and \
+           SNAPRING_SNAPSHOT in the environment; `after` also gets SNAPRING_RESULT.",
     keys: &[
         KeyReference {
             name: "before",
             form: "a list of texts: a program and its arguments",
             absent: Absent::Means("none"),
             example: "[\"/usr/local/bin/quiesce\", \"db-01\"]",
-            text: "when it fails, no snapshot is made",
+            text: "if it fails, no snapshot is created",
             ..KEY
         },
         KeyReference {
@@ -346,17 +351,18 @@ pub(crate) const HOOKS: Section = Section {
 /// `[http]`.
 pub(crate) const HTTP: Section = Section {
     header: "[http]",
-    text: "A page for people, metrics for Prometheus, probes for an orchestrator. Read-only, without \
-           secrets, and open to whoever reaches it.",
+    text: "A page for people, metrics for Prometheus, and probes for an orchestrator. Read-only \
+           and without secrets, but also without a password: everyone who can reach the address \
+           can read it.",
     keys: &[
         KeyReference {
             name: "listen",
             form: "an address with a port",
             absent: Absent::Means("no listener"),
             example: "\"127.0.0.1:9187\"",
-            text: "where to answer to /, /livez, /readyz, /metrics and /api/v1/status",
-            more: "A new one takes effect with the next start. Where the address is taken, that is said, \
-                   and tried again; rotations go on.",
+            text: "an address that serves /, /livez, /readyz, /metrics, /api/v1/status",
+            more: "A change takes effect at the next start. If the address is in use, the log \
+                   says so and snapring tries again; rotations continue.",
             off: true,
             ..KEY
         },
@@ -365,10 +371,10 @@ pub(crate) const HTTP: Section = Section {
             form: "a list of host names",
             absent: Absent::Means("localhost and IP addresses only"),
             example: "[\"snapring.example\"]",
-            text: "further names by which the listener may be addressed",
-            more: "A request whose Host header has another name gets 421, except /livez and /readyz: \
-                   a web page elsewhere could otherwise read the status through a browser on this \
-                   machine (DNS rebinding). New ones take effect with the next start.",
+            text: "further host names that the listener answers to",
+            more: "Requests with another name in the Host header get 421, except for /livez and \
+                   /readyz. Otherwise a web page could read the status through a browser on this \
+                   machine (DNS rebinding). A change takes effect at the next start.",
             off: true,
             ..KEY
         },
@@ -378,30 +384,31 @@ pub(crate) const HTTP: Section = Section {
 /// `[store]`.
 pub(crate) const STORE: Section = Section {
     header: "[store]",
-    text: "Where the history of rotations is kept, for 90 days. Losing it loses no safety.",
+    text: "Where the history of rotations is kept, for 90 days. Losing it costs no safety.",
     keys: &[
         KeyReference {
             name: "url",
             form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
-            absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else memory"),
+            absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else in memory"),
             example: "\"sqlite:///var/lib/snapring/snapring.db\"",
-            text: "a file that only snapring writes, or a PostgreSQL database",
-            more: "systemd sets $STATE_DIRECTORY; commands by hand look there too, in /var/lib/snapring. A \
-               password may also come from $PGPASSWORD or ~/.pgpass, as for psql. A server on \
-               another machine must use TLS with a certificate that this machine trusts, unless \
-               the address has an `sslmode` (`?sslmode=require`) or $PGSSLMODE is set. One database \
-               belongs to one configuration. A new address takes effect with the next start.",
+            text: "a file that only snapring writes to, or a PostgreSQL database",
+            more: "systemd sets $STATE_DIRECTORY; commands that you run also look in \
+                   /var/lib/snapring. The password can come from $PGPASSWORD or ~/.pgpass, as \
+                   with psql. A server on another machine must use TLS with a certificate that \
+                   this machine trusts, unless the address has an `sslmode` (`?sslmode=require`) \
+                   or $PGSSLMODE is set. Use a database for one configuration only. A change \
+                   takes effect at the next start.",
             off: true,
             ..KEY
         },
         KeyReference {
             name: "url_file",
-            form: "the whole path of a file",
-            absent: Absent::Means("`url` says it"),
+            form: "an absolute path",
+            absent: Absent::Means("none"),
             example: "\"/etc/snapring/store.url\"",
-            text: "instead of `url`: a file that holds the address and nothing else",
-            more: "For an address with a password, in a file that only root can read: the packaged service gets a \
-               copy. One of the two may be set.",
+            text: "instead of `url`: a file that contains only the address",
+            more: "Use it for an address with a password. Let only root read the file: the \
+                   packaged service gets a copy. Set `url` or `url_file`, not both.",
             off: true,
             ..KEY
         },
@@ -418,8 +425,8 @@ pub(crate) const LOG: Section = Section {
             form: "\"auto\", \"journald\", \"json\" or \"text\"",
             absent: Absent::Value("\"auto\""),
             example: "\"auto\"",
-            text: "journald under systemd, text on a terminal, else json",
-            more: "Or one of the three by its name.",
+            text: "journald under systemd, text on a terminal, otherwise json",
+            more: "Or set one of the three.",
             ..KEY
         },
         KeyReference {
@@ -428,8 +435,8 @@ pub(crate) const LOG: Section = Section {
             absent: Absent::Value("\"info\""),
             example: "\"info\"",
             text: "$SNAPRING_LOG overrides it; a filter like \"warn,snapring=debug\" works too",
-            more: "The levels are error, warn, info, debug, trace and off. Changes of [log] take effect \
-                   with the next start.",
+            more: "The levels are error, warn, info, debug, trace and off. Changes of [log] take \
+                   effect at the next start.",
             ..KEY
         },
     ],
@@ -438,27 +445,28 @@ pub(crate) const LOG: Section = Section {
 /// `[[notify]]`.
 pub(crate) const NOTIFY: Section = Section {
     header: "[[notify]]",
-    text: "Who is told when servers begin to fail and when they are well again: a webhook, once for \
-           each. `snapring notify-test` sends each a test.",
+    text: "A webhook that gets a notice when servers start to fail and when they recover; repeat \
+           the table for each one. `snapring notify-test` sends a test to each.",
     keys: &[
         KeyReference {
             name: "url",
             form: "an https or http address",
-            absent: Absent::Means("`url_file` says it"),
+            absent: Absent::Means("the address in `url_file`"),
             example: "\"https://hooks.example/snapring\"",
-            text: "where to POST",
-            more: "A secret: whoever has it can write there. snapring shows no more of it than the \
-                   host, but who may read the configuration has it.",
+            text: "where to POST notices",
+            more: "The address is a secret: everyone who knows it can write there. snapring \
+                   shows only the host, but everyone who can read the configuration can read the \
+                   address.",
             ..KEY
         },
         KeyReference {
             name: "url_file",
-            form: "the whole path of a file",
-            absent: Absent::Means("`url` says it"),
+            form: "an absolute path",
+            absent: Absent::Means("none"),
             example: "\"/etc/snapring/hook.url\"",
-            text: "instead of `url`: a file that holds the address and nothing else",
-            more: "In a file that only root can read: the packaged service gets a copy at each start and each \
-                   reload. One of the two must be set.",
+            text: "instead of `url`: a file that contains only the address",
+            more: "Let only root read the file: the packaged service gets a copy at each start \
+                   and each reload. Set `url` or `url_file`, not both.",
             off: true,
             ..KEY
         },
@@ -468,17 +476,19 @@ pub(crate) const NOTIFY: Section = Section {
             absent: Absent::Means("by host, else \"json\""),
             example: "\"json\"",
             text: "or \"ntfy\", \"healthchecks\", \"slack\"",
-            more: "Known by their hosts: hc-ping.com, healthchecks.io, ntfy.sh, hooks.slack.com, and \
-                   discord.com for addresses that end in /slack. A check of healthchecks stands for the whole fleet: it is well while nothing fails.",
+            more: "Recognised by host: hc-ping.com, healthchecks.io, ntfy.sh, hooks.slack.com, \
+                   and discord.com for addresses that end in /slack. A check of healthchecks \
+                   covers the whole fleet: it is up while no server fails.",
             ..KEY
         },
         KeyReference {
             name: "on",
             form: "a list of \"failure\", \"recovery\" and \"success\"",
-            absent: Absent::Means("these two, of healthchecks all"),
+            absent: Absent::Means("these two, or all for healthchecks"),
             example: "[\"failure\", \"recovery\"]",
-            text: "or \"success\" too",
-            more: "\"These two\" are failure and recovery. A success is each rotation that goes well; a failure is told when it begins, not at each tick.",
+            text: "also \"success\"",
+            more: "\"These two\" are failure and recovery. A success is sent for each rotation \
+                   that succeeds. A failure is sent when it begins, not at each tick.",
             ..KEY
         },
         KeyReference {
@@ -486,17 +496,19 @@ pub(crate) const NOTIFY: Section = Section {
             form: "a span of time, 1m or more; 0s: never",
             absent: Absent::Value("\"24h\""),
             example: "\"24h\"",
-            text: "how often to repeat that trouble goes on",
-            more: "Only targets with \"failure\" in `on` are reminded, of failures that were sent to them.",
+            text: "how often to repeat a notice while trouble continues",
+            more: "Reminders go only to targets with \"failure\" in `on`, about failures that \
+                   were sent to them.",
             ..KEY
         },
         KeyReference {
             name: "instance",
             form: "1 to 64 characters",
-            absent: Absent::Means("the name of the host"),
+            absent: Absent::Means("the host name"),
             example: "\"backup-1\"",
-            text: "what notices call this machine",
-            more: "It is in each title and document. Set it in a container, whose host name says little.",
+            text: "the name of this machine in notices",
+            more: "It is in each title and document. Set it in a container: its host name says \
+                   little.",
             off: true,
             ..KEY
         },
@@ -518,7 +530,7 @@ pub(crate) fn names(keys: &[KeyReference]) -> Vec<&'static str> {
     keys.iter().map(|key| key.name).collect()
 }
 
-/// The names of the keys that may stand in `[defaults]`.
+/// The names of the keys that are allowed in `[defaults]`.
 #[must_use]
 pub(crate) fn shared_names() -> Vec<&'static str> {
     SERVER.keys.iter().filter(|key| key.shared).map(|key| key.name).collect()

@@ -8,41 +8,60 @@ use crate::cli::man::page::{MANUAL, ManPage, date, meanings, section, see_also, 
 use crate::cli::{Cli, EXAMPLES, EXIT_CODES};
 
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("SNAPRING_CONFIG", "The configuration file, where `--config` does not say."),
+    ("SNAPRING_CONFIG", "The configuration file, if there is no `--config`."),
     (
         "SNAPRING_TOKEN",
-        "The API token, where neither `token_file` nor systemd's credential snapring-token gives one.",
+        "The API token, if there is neither `token_file` nor systemd's credential snapring-token.",
     ),
-    ("SNAPRING_LOG", "A level, or a filter like warn,snapring=debug; overrides `level` in [log]."),
+    ("SNAPRING_LOG", "A level, or a filter like warn,snapring=debug. Overrides `level` in [log]."),
     (
         "PGPASSWORD, PGPASSFILE",
-        "As for psql, where `url` in [store] names a PostgreSQL database without a password.",
+        "As for psql, if the PostgreSQL address in [store] has no password.",
     ),
-    ("NO_COLOR", "When it is set and not empty, nothing is coloured."),
+    ("NO_COLOR", "If it is set and not empty, there are no colours."),
     (
         "CREDENTIALS_DIRECTORY, STATE_DIRECTORY",
-        "Set by systemd: where the credential snapring-token and the state are.",
+        "Set by systemd: the directories of the credential snapring-token and of the state.",
     ),
     (
         "HTTPS_PROXY, NO_PROXY",
-        "A proxy for the way to the provider and to what [[notify]] names, and what is reached without it.",
+        "A proxy for calls to the provider and to webhooks, and the hosts that are reached without it.",
     ),
+];
+
+const TERMS: &[(&str, &str)] = &[
+    ("tick", "A scheduled time of a server. The name of a snapshot contains its tick, in UTC."),
+    (
+        "rotation",
+        "What happens for one server at one tick: list, make room, create, wait until the snapshot is \
+         completed, and delete (prune) what `keep` no longer keeps.",
+    ),
+    (
+        "managed",
+        "A snapshot whose whole name is a prefix of the server, a hyphen and a tick. Only these are \
+         deleted by rotations.",
+    ),
+    ("foreign", "Any other snapshot. It is counted, but no rotation deletes it."),
+    ("pinned", "A snapshot whose id is listed in `pin`. It is counted, but never deleted."),
+    ("slot", "A place for one snapshot. The provider limits how many a server has (`cap`)."),
+    ("listing", "The provider's complete answer to which snapshots a server has."),
 ];
 
 const FILES: &[(&str, &str)] = &[
     ("/etc/snapring/config.toml", "The configuration; see snapring.toml(5)."),
     (
         "/etc/snapring/token",
-        "The API token, readable by root only; the unit hands it over as a credential.",
+        "The API token, readable only by root. The unit passes it to the service as a credential.",
     ),
     (
         "/var/lib/snapring",
-        "What the service keeps: snapring.db, the history. The provider's listing is the truth; losing \
-         this loses no safety. A damaged snapring.db is put aside there as snapring.db.damaged-<time>.",
+        "The state of the service: the history (snapring.db), locks, and records of creates that may \
+         still arrive. Losing the history costs no safety. A damaged snapring.db is renamed to \
+         snapring.db.damaged-<time>.",
     ),
 ];
 
-/// The page of the command itself, then one for each of its commands.
+/// The page of snapring itself, then one for each command.
 pub(super) fn pages() -> Vec<ManPage> {
     let mut whole = Cli::command().disable_help_subcommand(true);
     whole.build();
@@ -69,6 +88,7 @@ fn overview(command: &Command) -> ManPage {
     });
     let mut roff = Roff::new();
     let codes: Vec<_> = EXIT_CODES.iter().map(|(code, text)| (code.to_string(), *text)).collect();
+    meanings(&mut roff, "TERMS", TERMS.iter().copied());
     meanings(&mut roff, "EXIT STATUS", codes.iter().map(|(code, text)| (code.as_str(), *text)));
     meanings(&mut roff, "ENVIRONMENT", ENVIRONMENT.iter().copied());
     meanings(&mut roff, "FILES", FILES.iter().copied());
@@ -89,7 +109,7 @@ fn one(command: &Command) -> ManPage {
     });
     let mut roff = Roff::new();
     if let Some(more) = command.get_after_long_help() {
-        // Lines that belong together are written below each other.
+        // Keep the line breaks.
         let as_written = more
             .to_string()
             .trim_end()

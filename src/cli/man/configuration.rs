@@ -11,15 +11,16 @@ use crate::config::reference::{
 use crate::paths::CONFIGURATION;
 
 const DESCRIPTION: &str = "\
-snapring reads one TOML file: the one that `--config` names, else the one that the variable
-`SNAPRING_CONFIG` names, else the one above. A running daemon reads it again on SIGHUP, as
-`systemctl reload snapring` sends it, and keeps the old configuration when the new one is bad.
+snapring reads one TOML file: the one given by `--config`, else the one in the variable
+`SNAPRING_CONFIG`, else the one above. After a change, run `systemctl reload snapring`. If something is
+wrong, it says so, and the daemon keeps the old configuration. SIGHUP alone also makes the daemon
+reload, but does not renew the service's copy of the file.
 
-If the user of a command may not read the file, a copy is read instead: the one that the packaged service
-gets from root (`SNAPRING_HANDED_OVER`), else systemd's credential of the same name
-(`$CREDENTIALS_DIRECTORY/config.toml`). The same holds for what `url_file` names.
+If a user may not read the file, snapring reads a copy instead: the one that root makes for the packaged
+service (in the directory `SNAPRING_HANDED_OVER`), else systemd's credential with that name
+(`$CREDENTIALS_DIRECTORY/config.toml`). The same applies to the files in `url_file`.
 
-Unknown keys are mistakes. `snapring check` tells all mistakes at once, each with its place and a
+Unknown keys are errors. `snapring check` reports all mistakes at once, each with its place and a
 hint.
 
 The smallest configuration:
@@ -30,21 +31,21 @@ The smallest configuration:
   keep = 4";
 
 const SPANS: &str = "\
-A span of time is a number with its unit, or several of them: \"90s\", \"10m\", \"1h 30m\", \"2d\".";
+A span of time is a number with a unit, or several of these: \"90s\", \"10m\", \"1h 30m\", \"2d\".";
 
 const SCHEDULES: &str = "\
 A schedule is a cron expression: minute (0-59), hour (0-23), day of the month (1-31), month
 (1-12 or jan-dec), day of the week (0-7 or sun-sat); or the same with seconds first. A
 field is a `*`, a value, a range `1-5`, either with a step `*/10`, or a list `1,15`. `L` is the
-last day of the month, `fri#2` the second Friday. A step begins anew with each hour, day or month:
-every 90 minutes cannot be said. `snapring check` shows each schedule in words. Where both day of the month and day of the week
-are said, either suffices, as in cron(8).
+last day of the month, `fri#2` the second Friday. If both day of the month and day of the week are
+given, either is enough, as in cron(8). A step starts again with each hour, day or month, so there is
+no expression for every 90 minutes. `snapring check` shows each schedule in words.
 
 A server with several schedules has the ticks of all of them.
 
-Ticks are computed in the server's time zone. One that does not exist there when clocks go
-forward runs at the end of the gap; one that comes twice when they go back runs once, unless the
-schedule is one of intervals.";
+Ticks are computed in the server's time zone. When clocks go forward, a skipped tick runs right after
+the gap. When they go back, a tick that occurs twice runs once, unless the schedule runs at intervals,
+such as every hour.";
 
 const RETENTION: &str = "\
 `keep` counts slots: `keep = { last = 2, daily = 1, weekly = 1 }` keeps four snapshots. `keep = N` is
@@ -53,12 +54,12 @@ short for `keep = { last = N }`.
 The rules apply in this order: `last`, `hourly`, `daily`, `weekly` (ISO weeks), `monthly`, `yearly`.
 `last = N` keeps the N newest snapshots. Each further rule goes through its periods, in the server's
 time zone, from the newest to the oldest. It keeps the newest snapshot of a period, unless an earlier
-rule keeps that one already; then it goes on to the next period, until it has kept N. A rule that runs
-out of periods keeps the oldest snapshot of all too, so that a new ring grows to its full reach. This
+rule already keeps that one; then it continues with the next period, until it has kept N. A rule that
+runs out of periods also keeps the oldest snapshot, so that a new ring grows to its full reach. This
 is what `borg prune` does with the same numbers.
 
-Only completed snapshots count. The current time does not matter: after a pause of months nothing is
-deleted because of its age.
+Only completed snapshots count. The current time does not matter: nothing is deleted because of its age,
+even after a pause of months.
 
 The numbers of `keep` and `reserve` together must fit into `cap`. If they fill it, the oldest snapshot
 is deleted before each new one is created; with one slot less, it is deleted afterwards.
@@ -81,7 +82,7 @@ pub(super) fn page() -> ManPage {
     section(&mut roff, "SPANS OF TIME", SPANS);
     section(&mut roff, "SCHEDULES", SCHEDULES);
     section(&mut roff, "RETENTION", RETENTION);
-    let example = "Every key with a value, and why one would set it.";
+    let example = "Every key, with a value and a comment.";
     let example = [("/usr/share/doc/snapring/examples/config.toml", example)];
     meanings(&mut roff, "FILES", example);
     see_also(

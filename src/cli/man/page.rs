@@ -1,4 +1,4 @@
-//! What all manual pages share.
+//! What all manual pages have in common.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
@@ -11,16 +11,16 @@ pub(super) struct ManPage {
 }
 
 impl ManPage {
-    /// What its file is called.
+    /// The name of its file.
     pub(super) fn file(&self) -> String {
         format!("{}.{}", self.name, self.section)
     }
 }
 
-/// The first of the changes is the newest, so its day is that of the release.
+/// The first entry is the newest, so its date is that of the release.
 const CHANGES: &str = include_str!("../../../systemd/debian/changelog");
 
-/// The day of the release, as `2026-11-25`; empty when the changes do not say.
+/// The date of the release, as `2026-11-25`; empty if there is none.
 pub(super) fn date() -> String {
     let signed = CHANGES.lines().find_map(|line| line.strip_prefix(" -- "));
     let day = signed.and_then(|line| line.split_once("  ")).map(|(_, day)| day.trim());
@@ -28,15 +28,15 @@ pub(super) fn date() -> String {
     day.map_or_else(String::new, |day| day.date().to_string())
 }
 
-/// The version, as it stands below a page.
+/// The version, shown at the bottom of a page.
 pub(super) fn source() -> String {
     format!("snapring {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// What stands above a page.
+/// The title of the manual, shown at the top of a page.
 pub(super) const MANUAL: &str = "snapring";
 
-/// A page of pieces, each of which may begin with what a page begins with.
+/// Joins pieces into a page. Each piece may begin with the header of a page, which is kept only once.
 pub(super) fn whole(pieces: &str) -> String {
     let mut page = Roff::new().render();
     let pieces = pieces.replace(&page, "");
@@ -50,17 +50,17 @@ pub(super) fn whole(pieces: &str) -> String {
         } else {
             wrap(&mut page, line);
         }
-        // What follows it is the head of an item, and one line.
+        // The next line is the head of an item and must stay one line.
         is_head = line == ".TP";
     }
     page
 }
 
-/// Breaks a line of running text where it grows too long to be read in the source.
+/// Wraps a line of running text, so that the source can be read.
 fn wrap(page: &mut String, line: &str) {
     let mut width = 0;
     for word in line.split_whitespace() {
-        // At a line's begin these two would be taken for a request.
+        // At the start of a line, these two would begin a request.
         let bound = word.starts_with(['.', '\'']);
         if width > 0 && (bound || width + 1 + word.len() <= 80) {
             page.push(' ');
@@ -75,8 +75,7 @@ fn wrap(page: &mut String, line: &str) {
     page.push('\n');
 }
 
-/// A heading with paragraphs, separated by empty lines; a line that begins with spaces stands as it
-/// is written.
+/// A heading with paragraphs, separated by empty lines. Paragraphs that begin with spaces keep their line breaks.
 pub(super) fn section(roff: &mut Roff, heading: &str, text: &str) {
     roff.control("SH", [heading]);
     paragraphs(roff, text);
@@ -107,7 +106,7 @@ fn paragraphs(roff: &mut Roff, text: &str) {
     }
 }
 
-/// A list of words with what they mean.
+/// A list of words with their meanings.
 pub(super) fn meanings<'a>(
     roff: &mut Roff,
     heading: &str,
@@ -127,7 +126,7 @@ pub(super) fn inlines(text: &str) -> Vec<Inline> {
     parts.map(|(nth, part)| if nth % 2 == 0 { roman(part) } else { bold(part) }).collect()
 }
 
-/// Other pages, in the order that they are given.
+/// Other pages, in the given order.
 pub(super) fn see_also(roff: &mut Roff, pages: &[(&str, &str)]) {
     roff.control("SH", ["SEE ALSO"]);
     for (nth, (name, section)) in pages.iter().enumerate() {

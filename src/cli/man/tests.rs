@@ -1,4 +1,4 @@
-//! What man would be given.
+//! The text that man receives.
 
 use super::*;
 use crate::config::reference::{API, HOOKS, HTTP, LOG, NOTIFY, SERVER, STORE};

@@ -1,4 +1,4 @@
-//! config.example.toml: every key with a value, and why one would set it.
+//! config.example.toml: every key with a value and a comment.
 
 use crate::config::reference::{
     API, Absent, DEFAULTS, HOOKS, HTTP, KeyReference, LOG, NOTIFY, SERVER, STORE, sentence,
@@ -7,17 +7,16 @@ use crate::config::reference::{
 /// How wide a line may be.
 const WIDTH: usize = 100;
 
-/// What is longer has its comment above, so that the others' stay near their settings.
+/// A longer setting has its comment above, so that the other comments stay near their settings.
 const LONG: usize = 36;
 
 const HEAD: &str = "\
-snapring, all keys with their defaults unless said otherwise; snapring.toml(5) says more of each.
+Every key of snapring, with its default unless the comment says otherwise; see snapring.toml(5).
 
-Check this file with `snapring check`, and see what would happen with `snapring plan`.
-Spans of time are \"90s\", \"10m\", \"1h 30m\", \"2d\". Unknown keys are mistakes.";
+`snapring check` checks this file. `snapring plan` shows what the next rotation would do.
+Spans of time are \"90s\", \"10m\", \"1h 30m\", \"2d\". Unknown keys are errors.";
 
-/// What stands in `[defaults]`, with its values. In the full server below, these are not explained
-/// a second time.
+/// The keys in `[defaults]`, with their values. The full server below does not explain them again.
 const IN_DEFAULTS: [(&str, &str); 3] =
     [("schedule", "\"0 3 * * *\""), ("timezone", "\"Europe/Berlin\""), ("keep", "4")];
 
@@ -35,13 +34,13 @@ pub(super) fn render() -> String {
         Some(Line::explained(key, value))
     });
     table(&mut lines, DEFAULTS, "[defaults]", defaults);
-    let smallest = "The smallest server there can be: all else comes from [defaults].";
+    let smallest = "The smallest server: everything else comes from [defaults].";
     table(&mut lines, smallest, SERVER.header, [Line::plain("id", "12345")]);
     let full = all(SERVER.keys).map(|key| {
         let before = key.name == "id" || IN_DEFAULTS.iter().any(|(name, _)| *name == key.name);
         if before { Line::plain(key.name, key.example) } else { Line::explained(key, key.example) }
     });
-    table(&mut lines, "A server with everything said.", SERVER.header, full);
+    table(&mut lines, "A server with every key.", SERVER.header, full);
     table(&mut lines, HOOKS.text, HOOKS.header, explained(HOOKS.keys));
     table(&mut lines, HTTP.text, HTTP.header, explained(HTTP.keys));
     table(&mut lines, STORE.text, STORE.header, explained(STORE.keys));

@@ -1,4 +1,4 @@
-//! The reference, the parser and the example in the repository say the same.
+//! The reference, the parser and the example in the repository agree.
 
 use super::*;
 use crate::config::{Loaded, parse};
@@ -50,7 +50,7 @@ fn the_example_in_the_repository_is_what_the_reference_says() {
     }
     assert!(
         std::fs::read_to_string(path).unwrap() == example::render(),
-        "config.example.toml is not what src/config/reference.rs says; to write it anew:\n\
+        "config.example.toml differs from src/config/reference.rs; to rewrite it:\n\
          SNAPRING_WRITE_EXAMPLE=1 cargo test --lib the_example_in_the_repository"
     );
 }
