@@ -1,6 +1,6 @@
 //! snapring.toml(5), from the configuration's own reference.
 
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Roff, bold};
 
 use crate::cli::man::page::{
     MANUAL, ManPage, date, inlines, meanings, section, see_also, source, whole,
@@ -106,7 +106,9 @@ fn table(roff: &mut Roff, described: &Section) {
             other => other.words(),
         };
         roff.control("TP", []);
-        roff.text([bold(key.name), roman(format!(" ({}; {absent})", key.form))]);
+        let mut head = vec![bold(key.name)];
+        head.extend(inlines(&format!(" ({}; {absent})", key.form)));
+        roff.text(head);
         roff.text(inlines(format!("{} {}", sentence(key.text), key.more).trim_end()));
     }
 }
