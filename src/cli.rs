@@ -13,10 +13,10 @@ mod exit;
 mod health;
 mod history;
 mod list;
-mod long_waits;
 mod man;
 mod notify_test;
 mod plan;
+mod progress;
 mod restore;
 mod rotate;
 mod run;
@@ -27,6 +27,7 @@ mod shutdown;
 mod simulate;
 mod status;
 mod table;
+mod usual;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
@@ -34,7 +35,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::error::CommandError;
 use crate::cli::exit::EXIT_CODES;
@@ -104,10 +105,20 @@ fn parse_span(text: &str) -> Result<Duration, String> {
 
 /// Which configuration.
 #[derive(Debug, Clone, Args)]
-pub struct ConfigArgument {
+pub struct ConfigFile {
     /// The configuration file [default: $SNAPRING_CONFIG, else /etc/snapring/config.toml]
     #[arg(long, short, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
+}
+
+/// What most commands that run once have.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgument {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Show the log on the terminal too: each call to the provider and what became of it
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 impl Command {
@@ -131,6 +142,20 @@ impl Command {
             Self::Completions(arguments) => completions::run(arguments).await,
             Self::Man(arguments) => man::run(arguments).await,
         }
+    }
+}
+
+impl Command {
+    /// Whether a person may be told what it waits for. Not if it writes for programs, nor if it lasts and says
+    /// itself what happens.
+    fn shows_progress(&self, arguments: &ArgMatches) -> bool {
+        let lasts = matches!(self, Self::Run(_) | Self::Sandbox(_) | Self::Demo(_));
+        let is_for_programs = |arguments: &ArgMatches| {
+            let is_set = |flag| matches!(arguments.try_get_one::<bool>(flag), Ok(Some(true)));
+            let is_check = arguments.try_contains_id("max_age").unwrap_or_default();
+            is_set("json") || is_set("quiet") || is_check
+        };
+        !lasts && !arguments.subcommand().is_some_and(|(_, of_it)| is_for_programs(of_it))
     }
 }
 
@@ -169,11 +194,16 @@ pub fn main() -> ExitCode {
     // The environment and the memory may hold the token: other processes of this user cannot read them.
     let _ = nix::sys::prctl::set_dumpable(false);
     mask_the_environment(|name| std::env::var_os(name));
-    let Cli { command } = Cli::parse();
+    let arguments = Cli::command().get_matches();
+    let Cli { command } = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let is_daemon = matches!(command, Command::Run(_));
+    let shows_progress = command.shows_progress(&arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match &runtime {
-        Ok(runtime) => runtime.block_on(command.run()),
+        Ok(runtime) => runtime.block_on(async {
+            let _shown = shows_progress.then(progress::show);
+            command.run().await
+        }),
         Err(problem) => Err(CommandError::Failed(format!("cannot start: {problem}"))),
     };
     let exit = ended.unwrap_or_else(|error| {

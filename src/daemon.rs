@@ -392,6 +392,7 @@ impl Shared {
             statuses: self.dependencies.statuses.clone(),
             completion_times: self.completion_times.clone(),
             memories: self.dependencies.memories.clone(),
+            on_step: None,
             shutdown: self.shutdown.clone(),
         }
     }

@@ -15,6 +15,7 @@
 //! - [`provider`]: the VPS.org API
 //! - [`telemetry`]: where events go
 //! - [`status`]: what is known of each server
+//! - [`activity`]: what is under way and takes time
 //! - [`clock`], [`backoff`], [`paths`], [`regular_file`], [`handed_over`], [`readable`], [`interner`]: what all of them
 //!   share
 
@@ -24,6 +25,7 @@ pub use snapring_core::{
     timetable,
 };
 
+pub mod activity;
 mod backoff;
 pub mod cli;
 pub mod clock;

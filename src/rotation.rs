@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod lock;
 pub mod memories;
 pub(crate) mod owed_hooks;
+pub mod steps;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use snapring_core::rotation::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::Activity;
 use crate::call::CallError;
 use crate::clock::Clock;
 use crate::completion::NextLook;
@@ -36,6 +38,7 @@ use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::rotation::memories::Memories;
 use crate::rotation::owed_hooks::run_owed_hook;
+use crate::rotation::steps::{OnStep, Steps};
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -59,6 +62,8 @@ pub struct Context {
     pub completion_times: CompletionTimes,
     /// What is remembered of each server.
     pub memories: Memories,
+    /// Who is told of each step.
+    pub on_step: Option<OnStep>,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
@@ -134,7 +139,13 @@ pub(crate) async fn claim_for(
     let zone = &server.policy.time_zone;
     let tell =
         |busy: &Busy, wait: &Wait| event::waits(server, busy, &wait.until_words(clock, zone));
-    context.exclusion.claim_when_free(server.id, claim, &wait, clock, tell).await
+    let subject = (server.id, server.name.clone());
+    let activities = context.client.activities();
+    let show = |busy: &Busy| {
+        let words = busy.in_short(clock.now().wall, zone);
+        activities.begin(Some(&subject), Activity::Other(words))
+    };
+    context.exclusion.claim_when_free(server.id, claim, &wait, clock, show, tell).await
 }
 
 /// Rotates a server that is claimed, once. The caller logs the report.
@@ -195,6 +206,8 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     };
     let begun = clock.now();
     let earlier = claim.last_create_settled_at(begun.uptime, context.spans.shows_up_within).await;
+    let server = Arc::clone(&job.server);
+    let mut steps = Steps::of(&server, context.client.activities(), context.on_step.as_ref());
     let (mut rotation, mut next) = Rotation::begin(job, limits, earlier, begun);
     loop {
         for remark in rotation.take_remarks() {
@@ -204,12 +217,19 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
         executor.scope.give_up_at = Some(rotation.give_up_at());
         executor.scope.tick = Some(rotation.tick());
         executor.job.tick = rotation.tick();
-        context.statuses.leaves(executor.job.server.id, rotation.left());
+        let left = rotation.left();
+        steps.leaves(&left);
+        context.statuses.leaves(server.id, left);
         let event = match next {
             Next::End(report) => return Report { api_calls: executor.scope.calls(), ..*report },
-            Next::Do(action) => executor.carry_out(action).await,
+            Next::Do(action) => {
+                let step = steps.begin(&action);
+                let event = executor.carry_out(action).await;
+                steps.ended(step, &event);
+                event
+            }
         };
-        rotation.set_was_listed(was_listed(context, executor.job.server.id));
+        rotation.set_was_listed(was_listed(context, server.id));
         next = rotation.next(event, clock.now());
     }
 }
@@ -268,6 +288,9 @@ impl Executor<'_> {
                 let create = ToSend { creation: &creation, description, attempt, spans: *spans };
                 let (answer, settled_at) =
                     send_create(client, self.claim, create, &self.scope).await;
+                if let Ok(created) = &answer {
+                    self.context.statuses.created(created, &self.job.server.policy);
+                }
                 Event::Created { answer, settled_at }
             }
             Action::Delete(deletion) if self.claim.is_wanted(deletion.snapshot()).await => {

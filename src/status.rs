@@ -19,9 +19,9 @@ use crate::naming::{ManagedPrefix, ServerId, SnapshotId, Tick};
 use crate::policy::Policy;
 use crate::report::{LastOfServer, Report, RotationOutcome};
 use crate::retention::{Candidate, Verdict, retain};
-use crate::ring::{Holder, Ring, point_of};
+use crate::ring::{Holder, Ring, Slot, holder, point_of};
 use crate::server::Server;
-use crate::snapshot::Status;
+use crate::snapshot::{Snapshot, Status};
 use crate::status::counts::Counts;
 
 /// How a server stands.
@@ -88,27 +88,34 @@ pub struct SlotSeen {
     pub size_mb: Option<u32>,
 }
 
+impl SlotSeen {
+    fn of(snapshot: &Snapshot, holder: Holder, prefix: &ManagedPrefix) -> Self {
+        Self {
+            id: snapshot.id,
+            other_name: match holder {
+                Holder::Managed(tick) if snapshot.name == *prefix.name(tick) => None,
+                // An adopted one has another prefix.
+                Holder::Managed(_) | Holder::Pinned | Holder::Foreign => {
+                    Some(snapshot.name.clone())
+                }
+            },
+            holder,
+            status: snapshot.status.clone(),
+            created_at: snapshot.created_at,
+            size_mb: snapshot.size_mb.and_then(|size| size.try_into().ok()),
+        }
+    }
+}
+
 impl RingSeen {
     /// What is to be remembered of a ring.
     #[must_use]
     pub fn of(ring: &Ring) -> Self {
-        let slot = |slot: &crate::ring::Slot| SlotSeen {
-            id: slot.snapshot.id,
-            other_name: match slot.holder {
-                Holder::Managed(tick) if slot.snapshot.name == *ring.prefix().name(tick) => None,
-                // An adopted one has another prefix.
-                Holder::Managed(_) | Holder::Pinned | Holder::Foreign => {
-                    Some(slot.snapshot.name.clone())
-                }
-            },
-            holder: slot.holder,
-            status: slot.snapshot.status.clone(),
-            created_at: slot.snapshot.created_at,
-            size_mb: slot.snapshot.size_mb.and_then(|size| size.try_into().ok()),
-        };
+        let prefix = ring.prefix();
+        let slot = |slot: &Slot| SlotSeen::of(&slot.snapshot, slot.holder, prefix);
         Self {
             at: ring.listing().asked_at.wall,
-            prefix: ring.prefix().clone(),
+            prefix: prefix.clone(),
             slots: ring.slots().iter().map(slot).collect(),
         }
     }
@@ -266,6 +273,15 @@ impl Statuses {
     pub fn saw(&self, ring: &Ring) {
         let seen = RingSeen::of(ring);
         self.lock().entry(ring.listing().server).or_default().ring = Some(seen);
+    }
+
+    /// The provider has answered that it creates a snapshot. Listings show it later.
+    pub fn created(&self, created: &Snapshot, policy: &Policy) {
+        let slot = SlotSeen::of(created, holder(created, policy), &policy.prefix);
+        if let Some(ring) = self.lock().get_mut(&created.server).and_then(|it| it.ring.as_mut()) {
+            ring.slots.retain(|slot| slot.id != created.id);
+            ring.slots.push(slot);
+        }
     }
 
     /// A rotation has ended. Gives what is wrong with its server now.

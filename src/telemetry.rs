@@ -5,6 +5,7 @@ mod journal_entry;
 mod journald;
 mod line_writer;
 mod lines;
+mod sentences;
 mod socket;
 
 use std::io::IsTerminal;
@@ -14,6 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -21,6 +23,7 @@ use crate::paths::JOURNAL_SOCKET;
 use crate::telemetry::journald::Journald;
 use crate::telemetry::line_writer::LineWriter;
 use crate::telemetry::lines::{json_lines, text_lines};
+use crate::telemetry::sentences::Sentences;
 use crate::telemetry::socket::Socket;
 
 /// The variable that overrides the configured level.
@@ -104,9 +107,36 @@ pub(crate) fn check_filter(text: &str) -> Result<(), String> {
 /// # Errors
 /// When the variable or the level is not a filter.
 pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
-    let (from, text) = match std::env::var(FILTER_VARIABLE) {
-        Ok(text) if !text.trim().is_empty() => (format!("${FILTER_VARIABLE}"), text),
-        _ => ("[log] level".to_owned(), level.to_owned()),
+    begin_for(format, level, false)
+}
+
+/// The same for a command that runs once. Without `verbose`, a person at a terminal gets sentences in place of
+/// events, unless `$SNAPRING_LOG` asks for them.
+///
+/// # Errors
+/// As for [`begin`].
+pub(crate) fn begin_for_command(
+    format: LogFormat,
+    level: &str,
+    verbose: bool,
+) -> Result<(), FilterError> {
+    begin_for(format, level, is_for_a_person(verbose))
+}
+
+/// Whether a person reads standard error, who has not asked for events.
+#[must_use]
+pub(crate) fn is_for_a_person(verbose: bool) -> bool {
+    !verbose && filter_of_the_environment().is_none() && std::io::stderr().is_terminal()
+}
+
+fn filter_of_the_environment() -> Option<String> {
+    std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.trim().is_empty())
+}
+
+fn begin_for(format: LogFormat, level: &str, for_a_person: bool) -> Result<(), FilterError> {
+    let (from, text) = match filter_of_the_environment() {
+        Some(text) => (format!("${FILTER_VARIABLE}"), text),
+        None => ("[log] level".to_owned(), level.to_owned()),
     };
     if let Err(reason) = check_filter(&text) {
         return Err(FilterError { from, reason });
@@ -117,13 +147,19 @@ pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = standard_error().clone();
+    if for_a_person && Form::of(format) != Form::Journald {
+        let registry = tracing_subscriber::registry().with(LevelFilter::INFO);
+        let _ = registry.with(Sentences(lines)).try_init();
+        return Ok(());
+    }
+    let sentences = for_a_person.then(|| Sentences(lines.clone()));
     let started = match Form::of(format) {
         Form::Text => registry.with(text_lines(lines)).try_init(),
         Form::Json => registry.with(json_lines(lines)).try_init(),
         Form::Journald => match Socket::to(Path::new(JOURNAL_SOCKET)) {
             Ok(socket) => {
                 let layer = json_lines(lines.clone());
-                registry.with(Journald::new(socket, lines, layer)).try_init()
+                registry.with(sentences).with(Journald::new(socket, lines, layer)).try_init()
             }
             // Without a single file more than the log will fail.
             Err(_) => registry.with(json_lines(lines)).try_init(),

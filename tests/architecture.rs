@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The modules of `src/`, top first. Each may import those below it, and `snapring_core`.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "cli",
     "observe",
     "daemon",
@@ -18,6 +18,7 @@ const LAYERS: [&str; 18] = [
     "provider",
     "telemetry",
     "status",
+    "activity",
     "clock",
     "backoff",
     "handed_over",

@@ -8,11 +8,12 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::{Activity, Subject};
 use crate::answer::Verdict;
 use crate::call::{CallError, Outcome};
-use crate::cli::console;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{PATIENCE, Setup};
+use crate::cli::{console, progress};
 use crate::completion::{Observed, Watch};
 use crate::foreign::ForeignText;
 use crate::moment::shown_today;
@@ -67,8 +68,14 @@ pub(super) fn check_name(setup: &Setup, server: ServerId, name: &str) -> Result<
     Ok(())
 }
 
+/// What is shown of a server while a command waits.
+fn subject(setup: &Setup, server: ServerId) -> Subject {
+    let name = setup.server(server).map(|server| server.name.clone());
+    (server, name.unwrap_or_else(|| format!("server-{server}")))
+}
+
 /// Claims a server for a command, for as long as the claim is held. Waits until no other process works
-/// on it, and says so. The server may be in the middle of a restore: see [`restoring`].
+/// on it, and shows that. The server may be in the middle of a restore: see [`restoring`].
 ///
 /// # Errors
 /// [`CommandError::Failed`] when it does not become free.
@@ -82,12 +89,12 @@ pub(super) async fn claim(
     let name = called(setup, server);
     let on_restore = OnRestore::Claim;
     let wait = Wait { at_most: PATIENCE_BY_HAND, until: None, on_restore, shutdown };
-    let tell = |busy: &Busy, wait: &Wait| {
-        let until = wait.until_words(&setup.clock, &zone);
-        console::note(&format!("{name}: waiting{until}: {}; Ctrl-C ends this", busy.words(&zone)));
+    let show = |busy: &Busy| {
+        let words = busy.in_short(setup.clock.now().wall, &zone);
+        progress::activities().begin(Some(&subject(setup, server)), Activity::Other(words))
     };
     let exclusion = setup.exclusion(command)?;
-    let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, tell).await;
+    let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, show, |_, _| ()).await;
     let claim =
         claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))?;
     if let Some(server) = setup.server(server) {
@@ -267,6 +274,8 @@ async fn create_and_wait(
             console::note(&format!(
                 "{problem}; looking until {until} at the latest whether it was created all the same"
             ));
+            let looks = Activity::Other(format!("looking whether {name} was created"));
+            let _looks = progress::activities().begin(Some(&subject(setup, server)), looks);
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;
             if found.is_none() {
@@ -276,12 +285,14 @@ async fn create_and_wait(
         }
     };
     progress.is(CreateStage::InProgress(made.id));
-    console::note(&format!("snapshot {} ({name}) is being made", made.id));
+    console::note(&format!("snapshot {} ({name}) is being created", made.id));
     if !wait {
         return Ok(made);
     }
     let timeout =
         setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
+    let in_progress = Activity::Snapshot(made.name.to_string());
+    let _waits = progress::activities().begin(Some(&subject(setup, server)), in_progress);
     let completed = completed(client, made, timeout, spans.settle, &scope).await?;
     // Listings show it, so the next rotation need not wait for it.
     claim.create_is_settled(setup.clock.now().uptime).await;
@@ -364,12 +375,6 @@ async fn completed(
                     made.name
                 )));
             }
-            (Observed::NotYet, Some(row)) => console::note(&format!(
-                "{}: {} for {}",
-                row.name,
-                row.status,
-                humantime::format_duration(Duration::from_secs(passed.as_secs()))
-            )),
             // The provider has answered that it creates it. Some take long to list what is new.
             (Observed::Completed | Observed::NotYet | Observed::Gone, _) => {}
         }

@@ -18,9 +18,9 @@ use serde_json::Value;
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::{Verbosity, begin_logging, locate};
+use crate::cli::setup::locate;
 use crate::cli::table::{lines, table};
-use crate::cli::{ConfigArgument, Exit, console, long_waits};
+use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
@@ -32,6 +32,7 @@ use crate::provider::proxy;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store::place::Place;
+use crate::telemetry;
 
 /// How many policies are told in a sentence.
 const POLICIES_SHOWN: usize = 20;
@@ -131,7 +132,7 @@ impl CheckFinding {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let path = locate(&arguments.config);
+    let path = locate(&arguments.config.file);
     let clock = Clock::system();
     let loaded = match config::read(&path) {
         Ok(loaded) => loaded,
@@ -185,9 +186,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         }
     }
     if arguments.online && answer.good {
-        begin_logging(settings, Verbosity::Quiet.level(settings))?;
-        let notes = long_waits::notes(&settings.servers, &clock);
-        let client = connect(&settings.api, clock)?.telling_long_waits(notes);
+        let log = &settings.log;
+        telemetry::begin_for_command(log.format, &log.level, arguments.config.verbose)?;
+        progress::shows_times_of(&settings.servers);
+        let client = connect(&settings.api, clock, progress::activities().clone())?;
         exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::Exit;
 use crate::cli::error::CommandError;
+use crate::cli::{ConfigArgument, Exit, progress};
 use crate::telemetry;
 
 /// How long data waits for what was said before it, so that both stand in this order on a terminal.
@@ -17,6 +17,7 @@ const ORDER: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`CommandError::Quiet`] when nothing can be written any more.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    let _room = progress::pause();
     telemetry::flush(Some(ORDER));
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -66,6 +67,12 @@ fn with_priority(priority: u8, text: &str, journal: bool) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Whether standard error is a person's, who has not asked for the log.
+#[must_use]
+pub(super) fn is_for_a_person(arguments: &ConfigArgument) -> bool {
+    telemetry::is_for_a_person(arguments.verbose)
+}
+
 /// Whether standard error takes colours: a terminal, and no `$NO_COLOR`.
 #[must_use]
 pub(super) fn colours() -> bool {
@@ -83,6 +90,7 @@ pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError
                 .to_owned(),
         ));
     }
+    let _room = progress::pause();
     telemetry::flush(None);
     let _ = write!(std::io::stderr(), "{question} ");
     let mut line = String::new();

@@ -6,7 +6,7 @@ use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, usual};
 use crate::naming::is_name_character;
 
 /// Create a snapshot by hand and wait until it is completed.
@@ -56,6 +56,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let asked = stop.asked.clone();
     let progress = CreateProgress::default();
     by_hand::check_name(&setup, server, &name)?;
+    let servers: Vec<_> = setup.server(server).cloned().into_iter().collect();
+    let _usual = usual::look_up(&setup, &servers);
     let create = async {
         let claim = by_hand::claim(&setup, "create", server, asked.clone()).await?;
         if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {

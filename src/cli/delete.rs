@@ -10,7 +10,7 @@ use crate::backoff;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity};
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
 use crate::provider::call_context::CallContext;
@@ -85,6 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             return Err(error.into());
         };
         console::note(&format!("{error}; looking again in {}", humantime::format_duration(wait)));
+        let _waits = progress::doing(format!("looking whether {} was deleted", snapshot.name));
         client.pause(&scope, wait).await?;
         listing = client.list(snapshot.server, &scope).await?;
     }
@@ -121,6 +122,7 @@ async fn is_gone(
         }
         None
     };
+    let _looks = progress::doing(format!("looking whether {} is gone", snapshot.name));
     let looked =
         by_hand::look_until_settled(client, snapshot.server, (since, settled_at), scope, gone)
             .await;

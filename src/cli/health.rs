@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::error::CommandError;
 use crate::cli::setup::{load, locate};
-use crate::cli::{ConfigArgument, Exit, console, parse_span};
+use crate::cli::{ConfigFile, Exit, console, parse_span};
 use crate::clock::Clock;
 use crate::config;
 use crate::observe::client::ask;
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = parse_span)]
     timeout: Duration,
     #[command(flatten)]
-    config: ConfigArgument,
+    config: ConfigFile,
 }
 
 /// Runs the command.

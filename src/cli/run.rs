@@ -5,10 +5,11 @@ use std::sync::Arc;
 use clap::Args;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::activity::Activities;
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::catch_signals;
-use crate::cli::{ConfigArgument, Exit};
+use crate::cli::{ConfigFile, Exit};
 use crate::daemon::{self, Process, Shutdown};
 use crate::notify::http::HttpPost;
 use crate::observe::hosts::Hosts;
@@ -24,7 +25,7 @@ use crate::rotation::hooks::Processes;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigArgument,
+    config: ConfigFile,
 }
 
 /// Whether this is the first process of a container or of the machine, which inherits what other
@@ -51,7 +52,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         signals,
         connect: Box::new({
             let clock = clock.clone();
-            move |api| connect(api, clock.clone())
+            // Nobody watches a daemon: it has a log.
+            move |api| connect(api, clock.clone(), Activities::default())
         }),
         hooks: Arc::new(hooks),
         post: Arc::new(HttpPost::new(clock.clone())),

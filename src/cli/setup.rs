@@ -1,6 +1,5 @@
 //! What most commands begin with: the configuration, the account, the servers that were named.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
 use crate::cli::error::CommandError;
-use crate::cli::{ConfigArgument, Exit, console, long_waits};
+use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
@@ -21,6 +20,7 @@ use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::connect::connect;
+use crate::provider::settings::ApiSettings;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
@@ -43,24 +43,13 @@ pub(super) struct Setup {
     pub clock: Clock,
 }
 
-/// How much a command says in the log.
+/// How much a command says in the log. On a terminal it is shown with `--verbose` only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
     /// What the configuration says.
     AsConfigured,
-    /// To a person at a terminal only what went wrong; elsewhere as configured.
+    /// The same.
     Quiet,
-}
-
-impl Verbosity {
-    /// The level that it comes to.
-    #[must_use]
-    pub(super) fn level(self, settings: &Settings) -> &str {
-        match self {
-            Self::Quiet if std::io::stderr().is_terminal() => "error",
-            Self::Quiet | Self::AsConfigured => &settings.log.level,
-        }
-    }
 }
 
 impl Setup {
@@ -72,12 +61,15 @@ impl Setup {
         argument: &ConfigArgument,
         verbosity: Verbosity,
     ) -> Result<Self, CommandError> {
-        let (path, loaded) = load(argument)?;
+        let _ = verbosity;
+        let (path, loaded) = load(&argument.file)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
-        begin_logging(&settings, verbosity.level(&settings))?;
+        let log = &settings.log;
+        telemetry::begin_for_command(log.format, &log.level, argument.verbose)?;
+        progress::shows_times_of(&settings.servers);
         Ok(Self { path, settings, clock: Clock::system() })
     }
 
@@ -86,7 +78,7 @@ impl Setup {
     ///
     /// # Errors
     /// As for [`Setup::read`]; a quiet one where the log has the mistakes.
-    pub(super) fn read_as_daemon(argument: &ConfigArgument) -> Result<Self, CommandError> {
+    pub(super) fn read_as_daemon(argument: &ConfigFile) -> Result<Self, CommandError> {
         let path = locate(argument);
         let loaded = match config::read(&path) {
             Ok(loaded) => loaded,
@@ -116,8 +108,12 @@ impl Setup {
     /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does
     /// not work.
     pub(super) fn client(&self) -> Result<Client, CommandError> {
-        let client = connect(&self.settings.api, self.clock.clone())?;
-        Ok(client.telling_long_waits(long_waits::notes(&self.settings.servers, &self.clock)))
+        self.client_with(&self.settings.api)
+    }
+
+    /// The same with other settings.
+    fn client_with(&self, api: &ApiSettings) -> Result<Client, CommandError> {
+        Ok(connect(api, self.clock.clone(), progress::activities().clone())?)
     }
 
     /// What a rotation needs of the world; `shutdown` ends it. `command`: which command rotates.
@@ -138,6 +134,7 @@ impl Setup {
             statuses: Statuses::default(),
             completion_times: CompletionTimes::default(),
             memories: Memories::default(),
+            on_step: None,
             shutdown,
         })
     }
@@ -215,6 +212,7 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
     if !place.may_be_there() {
         return ServerMemories::new();
     }
+    let _waits = progress::doing(format!("reading what is remembered of the servers in {place}"));
     let read = clock.timeout(STORE_PATIENCE, store::read_memories(place, servers)).await;
     read.and_then(Result::ok).unwrap_or_default()
 }
@@ -225,7 +223,7 @@ fn answers_to(server: &Server, name: &str) -> bool {
 
 /// The configuration that the argument or the environment names.
 #[must_use]
-pub(super) fn locate(argument: &ConfigArgument) -> PathBuf {
+pub(super) fn locate(argument: &ConfigFile) -> PathBuf {
     config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref())
 }
 
@@ -233,7 +231,7 @@ pub(super) fn locate(argument: &ConfigArgument) -> PathBuf {
 ///
 /// # Errors
 /// [`CommandError::Mistakes`] when it is bad.
-pub(super) fn load(argument: &ConfigArgument) -> Result<(PathBuf, Loaded), CommandError> {
+pub(super) fn load(argument: &ConfigFile) -> Result<(PathBuf, Loaded), CommandError> {
     let path = locate(argument);
     let loaded = config::read(&path)?;
     Ok((path, loaded))
@@ -273,7 +271,7 @@ pub(super) async fn rings_at_once<'s>(
 ) -> Result<Vec<(&'s Arc<Server>, Result<Ring, CallError>)>, CommandError> {
     let mut api = setup.settings.api.clone();
     (api.retries, api.timeout) = (0, api.timeout.min(within));
-    let client = connect(&api, setup.clock.clone())?;
+    let client = setup.client_with(&api)?;
     Ok(rings_within(&client, servers, within).await)
 }
 
@@ -288,9 +286,13 @@ pub(super) async fn rings_within<'s>(
         let mut scope = CallContext::of(server, CancellationToken::new());
         scope.give_up_at = Some(give_up_at);
         let listing = client.list(server.id, &scope).await;
+        progress::counts(if listing.is_ok() { "listed" } else { "failed" });
         (server, listing.map(|listing| Ring::of(listing, &server.policy)))
     };
-    join_all(servers.iter().map(ring)).await
+    progress::count(servers.len());
+    let rings = join_all(servers.iter().map(ring)).await;
+    progress::stop_counting();
+    rings
 }
 
 /// The rings that could be had; the others' failures are printed, and make it

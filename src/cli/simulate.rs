@@ -3,6 +3,7 @@
 mod picture;
 mod text;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,18 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::activity::{Activity, Begun};
 use crate::cli::at::At;
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, rings_within};
-use crate::cli::{ConfigArgument, Exit, console, parse_span};
+use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::naming::ServerId;
 use crate::policy::{Policy, Rule};
 use crate::readable;
 use crate::rehearsal::{
-    Beginning, Broken, Course, Day, Outage, Reach, Rehearsed, Run, Scenario, ideal, rehearse,
+    Beginning, Broken, Course, Day, Outage, Reach, Rehearsed, Run, Scenario, ideal,
+    rehearse_telling,
 };
 use crate::report::RotationOutcome;
 use crate::server::Server;
@@ -226,9 +229,6 @@ enum Start {
 const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_PER_SERVER: Duration = Duration::from_millis(50);
 
-/// After this, a person is told what is waited for.
-const SILENT_FOR: Duration = Duration::from_secs(3);
-
 type Snapshots = HashMap<ServerId, Vec<Snapshot>>;
 
 async fn snapshots(
@@ -251,19 +251,13 @@ async fn snapshots(
     };
     let patience =
         PATIENCE + PATIENCE_PER_SERVER * u32::try_from(servers.len()).unwrap_or(u32::MAX);
-    let waits = async {
-        setup.clock.sleep(SILENT_FOR).await;
-        console::note(&format!(
-            "asking the provider for the snapshots of {}, for {} s at most (--offline: start without any)",
-            readable::servers(servers.len()),
-            patience.as_secs()
-        ));
-        std::future::pending::<()>().await;
-    };
-    let rings = tokio::select! {
-        rings = rings_within(&client, servers, patience) => rings,
-        () = waits => Vec::new(),
-    };
+    let asks = progress::doing(format!(
+        "asking the provider for the snapshots of {}, for {} s at most; --offline starts without any",
+        readable::servers(servers.len()),
+        patience.as_secs()
+    ));
+    let rings = rings_within(&client, servers, patience).await;
+    drop(asks);
     let mut listed = Snapshots::new();
     for (server, ring) in rings {
         match ring {
@@ -272,6 +266,36 @@ async fn snapshots(
         };
     }
     (listed, Start::Listed)
+}
+
+/// Shows how much of the virtual time has passed.
+struct TimePassed {
+    shown: Begun,
+    from: Timestamp,
+    seconds: i64,
+    percent: Cell<u8>,
+}
+
+impl TimePassed {
+    fn of(scenario: &Scenario) -> Self {
+        let (from, seconds) = (scenario.from, scenario.to.duration_since(scenario.from).as_secs());
+        let shown = progress::activities().begin(None, Self::activity(seconds, 0));
+        Self { shown, from, seconds, percent: Cell::new(0) }
+    }
+
+    fn activity(seconds: i64, done: u8) -> Activity {
+        let span = readable::span(SignedDuration::from_secs(seconds));
+        Activity::Percent { what: format!("simulating {span}"), done }
+    }
+
+    fn reached(&self, now: Timestamp) {
+        let passed = now.duration_since(self.from).as_secs();
+        let percent = passed.saturating_mul(100).checked_div(self.seconds).unwrap_or_default();
+        let percent = u8::try_from(percent).unwrap_or_default();
+        if self.percent.replace(percent) != percent {
+            self.shown.becomes(Self::activity(self.seconds, percent));
+        }
+    }
 }
 
 fn play(
@@ -300,7 +324,10 @@ fn play(
         snapshots: snapshots.remove(&server.id).unwrap_or_default(),
         in_detail: shown.get_mut(*group).is_some_and(|shown| !std::mem::replace(shown, true)),
     });
-    let mut rehearsed = rehearse(beginnings.collect(), scenario);
+    let passed = TimePassed::of(scenario);
+    let mut rehearsed = rehearse_telling(beginnings.collect(), scenario, |now| passed.reached(now));
+    drop(passed);
+    let _compares = progress::doing("working out what the policies can keep at best");
     let mut groups: Vec<Group> = std::iter::repeat_with(|| Group {
         courses: Vec::new(),
         broken: Vec::new(),

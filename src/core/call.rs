@@ -230,6 +230,17 @@ impl CallError {
         }
     }
 
+    /// What has happened, where there is room for a few words.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        let Self::Failed(failure) = self else { return self.to_string() };
+        match (failure.outcome, failure.status) {
+            (Outcome::Malformed, _) => "the answer was not understood".to_owned(),
+            (_, Some(status)) => format!("the provider answered {status}"),
+            (_, None) => "the provider did not answer".to_owned(),
+        }
+    }
+
     /// What is known of what was asked for.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

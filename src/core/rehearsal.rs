@@ -108,7 +108,17 @@ const LEAST_TO_SHARE: usize = 8;
 /// Runs the scenario to its end.
 #[must_use]
 pub fn rehearse(beginnings: Vec<Beginning>, scenario: &Scenario) -> Rehearsed {
-    Stage::new(beginnings, scenario).play()
+    rehearse_telling(beginnings, scenario, |_| ())
+}
+
+/// The same, and tells the virtual time again and again: a year of dense schedules takes minutes.
+#[must_use]
+pub fn rehearse_telling(
+    beginnings: Vec<Beginning>,
+    scenario: &Scenario,
+    tell: impl FnMut(Timestamp),
+) -> Rehearsed {
+    Stage::new(beginnings, scenario).play(tell)
 }
 
 /// What happens to one server at one time.
@@ -197,11 +207,12 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn play(mut self) -> Rehearsed {
+    fn play(mut self, mut tell: impl FnMut(Timestamp)) -> Rehearsed {
         while let Some(Reverse((now, cue, index))) = self.cues.pop() {
             if now > self.scenario.to {
                 break;
             }
+            tell(now);
             match cue {
                 Cue::DayEnds => self.day_ends(index, now),
                 Cue::Start(tick) => self.start(index, tick, now),

@@ -275,7 +275,8 @@ impl<'a> Completed<'a> {
     }
 }
 
-fn holder(snapshot: &Snapshot, policy: &Policy) -> Holder {
+#[must_use]
+pub fn holder(snapshot: &Snapshot, policy: &Policy) -> Holder {
     if policy.pinned.contains(&snapshot.id) {
         return Holder::Pinned;
     }

@@ -137,11 +137,11 @@ impl Admission {
 
     /// Waits for one's turn. May be dropped at any time; the turn then goes to the next one. `tell` is called
     /// with the uptime until which the provider has asked to wait, each time that this call is the one
-    /// that everybody else waits behind.
-    pub(super) async fn admit_telling(
+    /// that everybody else waits behind. What it gives is kept during the wait.
+    pub(super) async fn admit_telling<T>(
         &self,
         urgency: Urgency,
-        tell: impl Fn(Duration),
+        tell: impl Fn(Duration) -> T,
     ) -> Admitted {
         let _only_look = match urgency {
             Urgency::Look => Some(self.shared.looks.lock().await),
@@ -152,7 +152,7 @@ impl Admission {
             match self.step() {
                 Step::Go(admitted) => return admitted,
                 Step::Sleep(span) => {
-                    tell(self.closed_until());
+                    let _told = tell(self.closed_until());
                     self.clock.sleep(span).await;
                 }
                 Step::AwaitPlace => self.shared.freed.notified().await,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::activity::Activities;
 use crate::answer::Verdict;
 use crate::call::{CallError, Operation, Outcome};
 use crate::clock::Clock;
@@ -20,8 +21,8 @@ use crate::provider::body::{self, AccountServer, TokenInfo};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::Credentials;
+pub use crate::provider::exchange::Throttled;
 use crate::provider::exchange::{Call, Content, Exchange};
-pub use crate::provider::exchange::{LongWait, OnLongWait, Throttled};
 use crate::provider::last_seen::LastSeen;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::pagination;
@@ -72,18 +73,16 @@ impl Client {
         Self::over(self.exchange.in_place_of(&before.exchange), before.last_seen.clone())
     }
 
-    /// The same, for someone who wants to be told when a call waits long for what the provider asked.
+    /// The same account, with its calls and waits on this list.
     #[must_use]
-    pub fn telling_long_waits(self, on_long_wait: OnLongWait) -> Self {
-        Self::over(self.exchange.telling_long_waits(on_long_wait), self.last_seen)
+    pub fn watched_by(&self, activities: Activities) -> Self {
+        Self::over(self.exchange.clone().watched_by(activities), self.last_seen.clone())
     }
 
-    /// The same account, for a test that wants to know what is told.
-    #[cfg(test)]
-    pub(crate) fn clone_telling(&self, told: &Arc<std::sync::Mutex<Vec<LongWait>>>) -> Self {
-        let told = Arc::clone(told);
-        let tell = move |wait: &LongWait| told.lock().unwrap().push(wait.clone());
-        Self::over(self.exchange.clone().telling_long_waits(Arc::new(tell)), self.last_seen.clone())
+    /// The list of what is under way on behalf of those who use this client.
+    #[must_use]
+    pub fn activities(&self) -> &Activities {
+        self.exchange.activities()
     }
 
     /// What the provider has asked to wait for (429), as of now.

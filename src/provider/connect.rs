@@ -5,6 +5,7 @@ use std::path::Path;
 use rand::Rng;
 use rand::rngs::SysRng;
 
+use crate::activity::Activities;
 use crate::clock::Clock;
 use crate::paths::SERVICE_CREDENTIALS;
 use crate::provider::client::Client;
@@ -36,11 +37,15 @@ impl ConnectError {
     }
 }
 
-/// A client for the configured account. Nothing is sent yet.
+/// A client for the configured account, with its calls on a list of what is under way. Nothing is sent yet.
 ///
 /// # Errors
 /// When there is no usable token, a proxy that cannot be used, or TLS does not work.
-pub(crate) fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, ConnectError> {
+pub(crate) fn connect(
+    settings: &ApiSettings,
+    clock: Clock,
+    activities: Activities,
+) -> Result<Client, ConnectError> {
     let credentials = locate_credentials(settings);
     if let Err(problem) = credentials.token() {
         return Err(ConnectError::Token(explain(problem)));
@@ -56,7 +61,8 @@ pub(crate) fn connect(settings: &ApiSettings, clock: Clock) -> Result<Client, Co
         );
     }
     let transport = HttpTransport::new(settings.base_url.clone(), settings.timeout)?;
-    Ok(Client::new(Box::new(transport), settings, credentials, clock, seed()))
+    let client = Client::new(Box::new(transport), settings, credentials, clock, seed());
+    Ok(client.watched_by(activities))
 }
 
 /// Where this process gets the token from.

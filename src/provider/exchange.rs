@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use url::Url;
 
+use crate::activity::{Activities, Activity, Begun, Subject};
 use crate::answer::{self, Body, LISTING_MAX_AGE};
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::clock::Clock;
@@ -32,21 +33,6 @@ use crate::provider::transport::{Method, Request, Response, TornBody, Transport,
 
 /// How often the account is asked whether it is refused too, at most.
 const ASK_ACCOUNT_EVERY: Duration = Duration::from_mins(1);
-
-/// A wait that a person is told of.
-const LONG_WAIT: Duration = Duration::from_secs(30);
-
-/// A call waits for more than [`LONG_WAIT`], because the provider asked for it (429).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LongWait {
-    /// The server whose wait it is; `None` if it is the account's.
-    pub server: Option<(ServerId, String)>,
-    /// Its end.
-    pub until: Timestamp,
-}
-
-/// What is done when a call begins a long wait. Many calls can wait for one and the same.
-pub type OnLongWait = Arc<dyn Fn(&LongWait) + Send + Sync>;
 
 /// What the provider has asked to wait for, as of now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,7 +104,7 @@ pub(crate) struct Exchange {
     metrics: CallMetrics,
     pending_changes: PendingChanges,
     random: Arc<Mutex<StdRng>>,
-    on_long_wait: Option<OnLongWait>,
+    activities: Activities,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -150,13 +136,17 @@ impl Exchange {
             metrics: CallMetrics::default(),
             pending_changes: PendingChanges::default(),
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
-            on_long_wait: None,
+            activities: Activities::default(),
         }
     }
 
-    /// The same, for someone who wants to be told of long waits.
-    pub(crate) fn telling_long_waits(self, on_long_wait: OnLongWait) -> Self {
-        Self { on_long_wait: Some(on_long_wait), ..self }
+    /// The same, with its calls and waits on this list.
+    pub(crate) fn watched_by(self, activities: Activities) -> Self {
+        Self { activities, ..self }
+    }
+
+    pub(crate) fn activities(&self) -> &Activities {
+        &self.activities
     }
 
     /// What the provider has asked to wait for, as of now.
@@ -169,20 +159,10 @@ impl Exchange {
         }
     }
 
-    /// A call waits until then. If it will give up before, its error says why.
-    fn tell_of_wait(
-        &self,
-        server: Option<&(ServerId, String)>,
-        until: Duration,
-        scope: &CallContext,
-    ) {
-        let now = self.clock.now();
-        let is_long = until.saturating_sub(now.uptime) > LONG_WAIT;
-        if let Some(tell) = self.on_long_wait.as_ref().filter(|_| is_long)
-            && scope.give_up_at.is_none_or(|end| until <= end)
-        {
-            tell(&LongWait { server: server.cloned(), until: wall_at(until, now) });
-        }
+    /// A call waits until then.
+    fn throttled_until(&self, server: Option<&Subject>, until: Duration) -> Begun {
+        let until = wall_at(until, self.clock.now());
+        self.activities.begin(server, Activity::Throttled { until })
     }
 
     /// See [`Client::in_place_of`](crate::provider::client::Client::in_place_of).
@@ -283,18 +263,23 @@ impl Exchange {
             _ => Urgency::Look,
         };
         let held_until = || self.admission.held_until(caller(operation, scope));
-        let tell = |until| self.tell_of_wait(None, until, scope);
+        let _queues = self.activities.begin(scope.server.as_ref(), Activity::Queue);
+        // The account's wait: who waits for the pace of `requests_per_minute` stands in the line.
+        let closed = |until| {
+            let is_closed = until > self.clock.now().uptime;
+            is_closed.then(|| self.throttled_until(None, until))
+        };
         loop {
             self.time_allows(operation, scope)?;
             if let Some(until) = held_until() {
-                self.tell_of_wait(scope.server.as_ref(), until, scope);
+                let _waits = self.throttled_until(scope.server.as_ref(), until);
                 self.pause(scope, until.saturating_sub(self.clock.now().uptime)).await?;
             }
             let turn = tokio::select! {
                 biased;
                 () = scope.shutdown.cancelled() => return Err(CallError::Interrupted),
                 () = self.time_is_up(scope) => return Err(CallError::OutOfTime),
-                turn = self.admission.admit_telling(urgency, tell) => turn,
+                turn = self.admission.admit_telling(urgency, closed) => turn,
             };
             // The provider may have asked this caller to wait while it stood in the line.
             if held_until().is_none() {
@@ -347,7 +332,11 @@ impl Exchange {
         let _change = operation.changes().then(|| self.pending_changes.begin());
         let mut record = CallEvent::begin(operation, subject, attempt, &self.clock, &self.metrics);
         let request = Request { method, path, body, token };
+        let attempts = self.retries.saturating_add(1);
+        let activity = Activity::Call { attempt, attempts };
+        let asks = self.activities.begin(scope.server.as_ref(), activity);
         let answer = self.transport.exchange(request).await;
+        drop(asks);
         let mut failure = match answer {
             Err(error) => Failure {
                 operation,
@@ -558,7 +547,7 @@ fn caller(operation: Operation, scope: &CallContext) -> Caller {
 }
 
 /// The wall time of an uptime to come, in whole seconds, and not before it.
-fn wall_at(uptime: Duration, now: Moment) -> Timestamp {
+pub(super) fn wall_at(uptime: Duration, now: Moment) -> Timestamp {
     let wall = now.wall.checked_add(uptime.saturating_sub(now.uptime)).unwrap_or(Timestamp::MAX);
     let round = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
     wall.round(round).unwrap_or(wall)

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use crate::activity::Activity;
 use crate::backoff;
 use crate::call::CallError;
 use crate::patience::{LONGEST_WAIT, Patience};
 use crate::provider::call_context::CallContext;
-use crate::provider::exchange::Exchange;
+use crate::provider::exchange::{Exchange, wall_at};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -47,6 +48,13 @@ impl Tries {
             return Err(error);
         }
         self.attempt += 1;
+        let activity = Activity::Retry {
+            attempt: self.attempt,
+            attempts: exchange.retries().saturating_add(1),
+            at: wall_at(now.saturating_add(wait), exchange.clock().now()),
+            why: error.in_short(),
+        };
+        let _waits = exchange.activities().begin(scope.server.as_ref(), activity);
         exchange.pause(scope, wait).await
     }
 }

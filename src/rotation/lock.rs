@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
@@ -286,6 +287,17 @@ impl Busy {
                 format!("interrupted by a shutdown while it waited: {}", before.words(zone))
             }
             Self::Here | Self::Unknown(_) => self.to_string(),
+        }
+    }
+}
+
+impl Busy {
+    /// The same for one row of a terminal.
+    #[must_use]
+    pub(crate) fn in_short(&self, now: Timestamp, zone: &TimeZone) -> String {
+        match self {
+            Self::Elsewhere(owner) => owner.in_short(now, zone),
+            _ => self.words(zone),
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) async fn run_owed_hook_when_free(
     let tell =
         |busy: &Busy, wait: &Wait| event::waits(server, busy, &wait.until_words(clock, zone));
     // Who holds it has run the hook first, or will.
-    let claim = exclusion.claim_when_free(server.id, None, &wait, clock, tell).await;
+    let claim = exclusion.claim_when_free(server.id, None, &wait, clock, |_| (), tell).await;
     if let Ok(claim) = claim {
         run_owed_hook(hooks, server, &claim).await;
     }

@@ -100,6 +100,7 @@ impl Scene {
             statuses: Statuses::default(),
             completion_times: CompletionTimes::default(),
             memories: Memories::default(),
+            on_step: None,
             shutdown: CancellationToken::new(),
         };
         let server = Arc::clone(&settings.servers[0]);

@@ -2,6 +2,8 @@
 //!
 //! A stream can stop taking anything at any time: a pipe that is not read, a terminal after Ctrl-S. Only
 //! the thread waits for it. Lines that do not fit into the queue meanwhile are dropped and counted.
+//!
+//! On a terminal a footer may stand below the lines: text that is renewed in its place.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,6 +16,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::clock::monotonic_us;
 
 /// How much may wait: the events of some 2,000 rotations.
 const MAX_BYTES: usize = 8 << 20;
@@ -32,12 +36,17 @@ struct Shared {
     filled: Condvar,
     emptied: Condvar,
     lost: AtomicU64,
+    /// When the last line was queued, by the machine's monotonic clock.
+    last_put_us: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Box<[u8]>>,
     bytes: usize,
+    footer: Option<Box<str>>,
+    /// It is not on the screen as it is here.
+    is_footer_due: bool,
     /// A line has been taken out, and the thread is not done with it.
     is_writing: bool,
     /// A line did not fit. Until half of the queue is free, none is accepted: there is one gap with one
@@ -50,7 +59,7 @@ struct Queue {
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.lines.is_empty() && !self.is_writing
+        self.lines.is_empty() && !self.is_writing && !self.is_footer_due
     }
 
     /// A line of any length is accepted if nothing else waits.
@@ -80,6 +89,7 @@ impl LineWriter {
 
     /// Queues a line, which ends in a line break.
     pub(crate) fn put(&self, line: &[u8]) {
+        self.0.last_put_us.store(monotonic_us(), Ordering::Relaxed);
         let line = Box::<[u8]>::from(line);
         let cost = line.len() + OVERHEAD;
         let mut queue = self.0.queue();
@@ -92,6 +102,31 @@ impl LineWriter {
             queue.is_overflowing = true;
             self.0.lose_one(&mut queue);
         }
+    }
+
+    /// Renews the footer, or removes it. For terminals only: text that fits into one row.
+    pub(crate) fn set_footer(&self, footer: Option<&str>) {
+        let mut queue = self.0.queue();
+        if queue.footer.as_deref() == footer || queue.has_no_thread {
+            return;
+        }
+        queue.footer = footer.map(Box::from);
+        queue.is_footer_due = true;
+        drop(queue);
+        self.0.filled.notify_one();
+    }
+
+    /// Whether there is a footer.
+    #[must_use]
+    pub(crate) fn has_footer(&self) -> bool {
+        self.0.queue().footer.is_some()
+    }
+
+    /// For how long no line has been queued; since the start of the machine, if there was none.
+    #[must_use]
+    pub(crate) fn silent_for(&self) -> Duration {
+        let last = self.0.last_put_us.load(Ordering::Relaxed);
+        Duration::from_micros(monotonic_us().saturating_sub(last))
     }
 
     /// Waits until everything queued is written or lost; without a `patience`, for as long as that takes.
@@ -133,9 +168,21 @@ impl Shared {
     }
 
     fn write_all_to(&self, stream: &impl AsFd, report: impl Fn(u64)) {
-        let mut is_torn = false;
+        let (mut is_torn, mut has_footer) = (false, false);
         loop {
-            let line = self.next();
+            let line = match self.next() {
+                Next::Line(line) => line,
+                Next::Footer(footer) => {
+                    let _ = write_whole(stream, drawn(footer.as_deref()).as_bytes());
+                    has_footer = footer.is_some();
+                    self.finish();
+                    continue;
+                }
+            };
+            if std::mem::take(&mut has_footer) {
+                let _ = write_whole(stream, drawn(None).as_bytes());
+                self.redraw_footer();
+            }
             let is_written = write_line(stream, &line, &mut is_torn).is_ok();
             if let Some(lost) = self.account_for(is_written) {
                 // Queues a line: the queue must not count as empty before.
@@ -145,13 +192,17 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Box<[u8]> {
+    fn next(&self) -> Next {
         let mut queue = self.queue();
         loop {
             if let Some(line) = queue.lines.pop_front() {
                 queue.bytes = queue.bytes.saturating_sub(line.len() + OVERHEAD);
                 queue.is_writing = true;
-                return line;
+                return Next::Line(line);
+            }
+            if std::mem::take(&mut queue.is_footer_due) {
+                queue.is_writing = true;
+                return Next::Footer(queue.footer.clone());
             }
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -172,6 +223,11 @@ impl Shared {
         is_due.then(|| std::mem::take(&mut queue.unreported))
     }
 
+    fn redraw_footer(&self) {
+        let mut queue = self.queue();
+        queue.is_footer_due |= queue.footer.is_some();
+    }
+
     fn finish(&self) {
         let mut queue = self.queue();
         queue.is_writing = false;
@@ -180,6 +236,17 @@ impl Shared {
             self.emptied.notify_all();
         }
     }
+}
+
+/// What the thread does next.
+enum Next {
+    Line(Box<[u8]>),
+    Footer(Option<Box<str>>),
+}
+
+/// What puts a footer in the place of the one before.
+fn drawn(footer: Option<&str>) -> String {
+    format!("\r{}\u{1b}[K", footer.unwrap_or_default())
 }
 
 /// Writes a whole line, and first ends one of which only a part could be written.
@@ -280,6 +347,32 @@ mod tests {
         let read: Vec<_> = BufReader::new(reader).lines().take(10).map(Result::unwrap).collect();
         assert!((0..10).all(|nth| read[nth] == line(nth).trim_end()), "{read:?}");
         assert_eq!((lines.lost(), reported.try_iter().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_footer_is_renewed_in_its_place_and_stays_below_the_lines() {
+        let (lines, _reported, mut reader) = piped();
+        let put = |text: &str| {
+            lines.put(text.as_bytes());
+            assert!(lines.flush(Some(LONG)));
+        };
+        let footer = |text| {
+            lines.set_footer(text);
+            assert!(lines.flush(Some(LONG)));
+        };
+        put("one\n");
+        footer(Some("waiting 1s"));
+        footer(Some("waiting 1s"));
+        footer(Some("waiting 2s"));
+        put("two\n");
+        footer(None);
+        put("three\n");
+        drop(lines);
+        let mut read = vec![0; 200];
+        let length = reader.read(&mut read).unwrap();
+        let read = String::from_utf8(read[..length].to_vec()).unwrap();
+        let expected = "one\n\rwaiting 1s|\rwaiting 2s|\r|two\n\rwaiting 2s|\r|three\n";
+        assert_eq!(read, expected.replace('|', "\u{1b}[K"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::foreign::ForeignText;
-use crate::moment::shown;
+use crate::moment::{shown, shown_today};
 use crate::naming::ServerId;
 use crate::rotation::lock::open_creates::{Directory, NoteKind};
 use crate::rotation::lock::{Claim, Exclusion};
@@ -40,6 +40,17 @@ impl Owner {
         let known = known.join(", ");
         let colon = if known.is_empty() { "" } else { ": " };
         format!("another snapring process on this machine is working on it{colon}{known}")
+    }
+
+    /// The same for one row of a terminal.
+    pub(super) fn in_short(&self, now: Timestamp, zone: &TimeZone) -> String {
+        let command = self.command.as_ref().map(ToString::to_string);
+        let known: Vec<String> =
+            command.into_iter().chain(self.pid.map(|pid| format!("pid {pid}"))).collect();
+        let known =
+            if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };
+        let since = self.since.map(|since| format!(" since {}", shown_today(since, now, zone)));
+        format!("another snapring process{known} is working on it{}", since.unwrap_or_default())
     }
 
     /// Takes over what a note says, if it is about the same process.
@@ -127,6 +138,18 @@ mod tests {
         assert_eq!(words(Some(811)), known);
         assert!(words(Some(812)).ends_with("is working on it: pid 812"), "{}", words(Some(812)));
         assert!(words(None).ends_with("is working on it"), "{}", words(None));
+    }
+
+    #[test]
+    fn a_row_of_a_terminal_has_room_for_who_it_is_and_since_when() {
+        let owner = Owner::of_process(Some(811)).with_note("811 1795834812\ncreate\n");
+        let now = Timestamp::from_second(1_795_834_900).unwrap();
+        let words = owner.in_short(now, &TimeZone::UTC);
+        let expected =
+            "another snapring process (create, pid 811) is working on it since 03:00:12 UTC";
+        assert_eq!(words, expected);
+        let unknown = Owner::default().in_short(now, &TimeZone::UTC);
+        assert_eq!(unknown, "another snapring process is working on it");
     }
 
     #[test]

@@ -44,21 +44,22 @@ pub(crate) struct Wait {
 }
 
 impl Exclusion {
-    /// Claims a server once it is free. `claim`: if the caller already holds it. `tell` is called once
-    /// if it takes long.
+    /// Claims a server once it is free. `claim`: if the caller already holds it. What `show` gives is kept
+    /// while the server is busy; `tell` is called once if that takes long.
     ///
     /// # Errors
     /// When it did not become free in time, this process has it, or nobody can tell.
-    pub(crate) async fn claim_when_free(
+    pub(crate) async fn claim_when_free<T>(
         &self,
         server: ServerId,
         mut claim: Option<Claim>,
         wait: &Wait,
         clock: &Clock,
+        show: impl Fn(&Busy) -> T,
         tell: impl Fn(&Busy, &Wait),
     ) -> Result<Claim, Busy> {
         let begun = clock.now().uptime;
-        let mut is_told = false;
+        let (mut shown, mut is_told) = (None, false);
         loop {
             let tried = match claim.take().map_or_else(|| self.claim(server), Ok) {
                 Ok(claim) => signed_unless_restoring(claim, wait.on_restore, clock).await,
@@ -78,6 +79,7 @@ impl Exclusion {
                 }
                 _ => return Err(busy),
             };
+            shown.get_or_insert_with(|| show(&busy));
             let passed = clock.now().uptime.saturating_sub(begun);
             if passed >= SILENCE && !is_told {
                 let left = wait.left(clock, begun);

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::provider::client::{LongWait, Throttled};
+use crate::activity::{Activities, Activity, Subject};
+use crate::provider::client::Throttled;
 
 /// The next tick comes in 24 hours, and so would the provider's turn.
 #[rstest]
@@ -124,25 +125,36 @@ async fn a_call_that_waits_for_its_turn_heeds_what_the_provider_asks_meanwhile()
     assert_eq!(scene.calls(Operation::List), 1);
 }
 
+/// The waits for the provider that are under way.
+fn throttled(activities: &Activities) -> Vec<(Option<Subject>, Timestamp)> {
+    let under_way = activities.under_way().into_iter();
+    under_way
+        .filter_map(|it| match it.activity {
+            Activity::Throttled { until } => Some((it.server, until)),
+            _ => None,
+        })
+        .collect()
+}
+
 /// What a person at a terminal is told, and what status and page show meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_long_wait_of_the_account_is_told_with_its_end_and_shown_while_it_lasts() {
-    for (span, is_told) in [(120, true), (20, false)] {
+async fn a_wait_of_the_account_is_shown_with_its_end_while_it_lasts() {
+    for span in [120, 20] {
         let fault = format!("list:status=429,retry-after={span},times=1");
         let scene = Scene::new("").faults(&[&fault]);
         let notes = Notes::default();
         let _listening = notes.listen();
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let client = Client::clone_telling(&scene.context.client, &told);
+        let activities = Activities::watched(scene.clock.clone());
+        let client = scene.context.client.watched_by(activities.clone());
         let begun = scene.clock.now().wall;
         let scope = CallContext::of(&scene.server, CancellationToken::new());
         let other =
             CallContext::of_server(ServerId(102), "db".to_owned(), CancellationToken::new());
         let look = async {
             scene.clock.sleep(Duration::from_secs(5)).await;
-            client.throttled()
+            (client.throttled(), throttled(&activities))
         };
-        let (one, two, shown) =
+        let (one, two, (shown, watched)) =
             tokio::join!(client.list(WEB, &scope), client.list(ServerId(102), &other), look);
         assert!(one.is_ok() && two.is_ok());
         let until = begun + jiff::SignedDuration::from_secs(span);
@@ -150,36 +162,38 @@ async fn a_long_wait_of_the_account_is_told_with_its_end_and_shown_while_it_last
             |at: Timestamp| at.duration_since(until).abs() <= jiff::SignedDuration::from_secs(1);
         assert!(shown.account.is_some_and(is_it) && shown.servers.is_empty(), "{shown:?}");
         assert_eq!(client.throttled(), Throttled::default(), "it is over");
-        let told = told.lock().unwrap();
-        assert_eq!(told.iter().filter(|it: &&LongWait| it.server.is_none()).count(), told.len());
-        assert!(told.iter().all(|it| is_it(it.until)), "{told:?}");
-        assert_eq!(!told.is_empty(), is_told, "{told:?}");
+        assert!(matches!(watched[..], [(None, until)] if is_it(until)), "{watched:?}");
+        assert_eq!(activities.under_way(), []);
         let logged = notes.of("throttled");
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(is_it(logged[0].1["until"].parse().unwrap()), "{logged:?}");
     }
 }
 
-/// One server's wait is told with its name. A call that will not wait so long says so in its error only.
+/// A call that will not wait so long says so in its error only.
 #[tokio::test(start_paused = true)]
-async fn a_long_wait_of_a_server_is_told_with_its_name_unless_the_call_gives_up_before() {
+async fn a_long_wait_of_a_server_is_shown_with_its_name_unless_the_call_gives_up_before() {
     let scene = Scene::new("").faults(&["list:status=429,retry-after=3600,server=101,times=1"]);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let client = Client::clone_telling(&scene.context.client, &told);
+    let activities = Activities::watched(scene.clock.clone());
+    let client = scene.context.client.watched_by(activities.clone());
     let begun = scene.clock.now();
     let mut scope = CallContext::of(&scene.server, CancellationToken::new());
     scope.give_up_at = Some(begun.uptime + Duration::from_secs(60));
     assert!(client.list(WEB, &scope).await.is_err());
     let error = client.list(WEB, &scope).await.unwrap_err();
     assert!(matches!(error, CallError::Throttled(_)), "{error}");
-    assert_eq!(*told.lock().unwrap(), []);
+    assert_eq!(activities.under_way(), []);
     let until = client.throttled().servers[&WEB];
     assert_eq!(until.duration_since(begun.wall).as_secs() / 10, 360);
     scope.give_up_at = Some(begun.uptime + Duration::from_secs(7200));
-    assert!(client.list(WEB, &scope).await.is_ok());
-    let told = told.lock().unwrap();
-    let expected = LongWait { server: Some((WEB, "web-01".to_owned())), until };
-    assert_eq!(*told, [expected]);
+    let look = async {
+        scene.clock.sleep(Duration::from_secs(1800)).await;
+        throttled(&activities)
+    };
+    let (listed, watched) = tokio::join!(client.list(WEB, &scope), look);
+    assert!(listed.is_ok());
+    let Some((Some((WEB, name)), shown)) = watched.first() else { panic!("{watched:?}") };
+    assert_eq!((name.as_str(), *shown), ("web-01", until));
     assert_eq!(client.throttled(), Throttled::default());
 }
 
