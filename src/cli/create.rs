@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let progress = CreateProgress::default();
     by_hand::check_name(&setup, server, &name)?;
     let servers: Vec<_> = setup.server(server).cloned().into_iter().collect();
-    let _usual = usual::look_up(&setup, &servers);
+    usual::look_up(&setup, &servers);
     let create = async {
         let claim = by_hand::claim(&setup, "create", server, asked.clone()).await?;
         if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {

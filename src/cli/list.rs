@@ -7,6 +7,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan;
 use crate::readable::{age, size};
@@ -104,7 +105,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             server.name, server.id
         ));
         if taken > 0 {
-            let mut table = table(&["id", "name", "whose", "status", "size", "age", "kept"]);
+            let mut table =
+                table(&["id", "name", "whose", "status", "size", "created", "age", "kept"]);
             for slot in ring.slots() {
                 let Snapshot { id, name, status, size_mb, created_at, .. } = &slot.snapshot;
                 table.add_row([
@@ -113,6 +115,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                     whose(slot.holder, completed.duplicate(*id).map(|it| it.newest.id)),
                     status.to_string(),
                     size(*size_mb),
+                    shown(*created_at, &server.policy.time_zone),
                     age(*created_at, now),
                     reason(*id).map(|it| it.to_string()).unwrap_or_default(),
                 ]);

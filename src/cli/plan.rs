@@ -11,6 +11,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
+use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan::forecast::Plan;
 use crate::plan::{AskedBy, Blocked, Deletion, Step};
@@ -226,7 +227,13 @@ fn row<'a>(server: &'a Server, ring: &Ring, plan: &'a Plan, then: &'a [Plan]) ->
 }
 
 fn tell(server: &Server, ring: &Ring, plan: &Plan, then: &[Plan], now: Timestamp) -> String {
-    let mut text = format!("{} ({}), tick {}", server.name, server.id, plan.tick);
+    let zone = &server.policy.time_zone;
+    let tick = shown(plan.tick.instant(), zone);
+    let mut text = format!("{} ({}), tick {tick}", server.name, server.id);
+    let start = server.starts_at(plan.tick);
+    if start != plan.tick.instant() {
+        text.push_str(&format!(" (starts {})", start.to_zoned(zone.clone()).strftime("%H:%M:%S")));
+    }
     if !server.enabled {
         text.push_str(" (disabled: it will be skipped)");
     }
@@ -250,7 +257,7 @@ fn tell(server: &Server, ring: &Ring, plan: &Plan, then: &[Plan], now: Timestamp
         plan.after.taken()
     ));
     if !plan.fates.is_empty() {
-        let mut table = table(&["", "id", "name", "whose", "status", "age", "why"]);
+        let mut table = table(&["", "id", "name", "whose", "status", "created", "age", "why"]);
         for fate in &plan.fates {
             let snapshot = &fate.slot.snapshot;
             table.add_row([
@@ -259,6 +266,7 @@ fn tell(server: &Server, ring: &Ring, plan: &Plan, then: &[Plan], now: Timestamp
                 snapshot.name.to_string(),
                 fate.slot.holder.as_str().to_owned(),
                 snapshot.status.to_string(),
+                shown(snapshot.created_at, zone),
                 age(snapshot.created_at, now),
                 fate.why.clone(),
             ]);
@@ -269,7 +277,6 @@ fn tell(server: &Server, ring: &Ring, plan: &Plan, then: &[Plan], now: Timestamp
         text.push_str(&format!("warning: {warning}\n"));
     }
     for plan in then {
-        let zone = &server.policy.time_zone;
         let tick = plan.tick.instant().to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z");
         let deletes: Vec<&str> = plan.deletions().map(Deletion::name).collect();
         let deletes = match deletes.as_slice() {

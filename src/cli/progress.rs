@@ -10,6 +10,7 @@
 //!   `progress::activities().begin(Some(&subject), Activity::…)`. It is shown until it is dropped.
 //! - Many servers: `progress::count(servers.len())`, then `progress::counts(outcome)` for each that has ended.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use terminal_size::{Width, terminal_size_of};
 use tokio_util::task::AbortOnDropHandle;
 use unicode_width::UnicodeWidthChar;
 
-use crate::activity::{Activities, Activity, Begun, Subject, UnderWay};
+use crate::activity::{Activities, Activity, Begun, UnderWay};
 use crate::clock::{Clock, monotonic_us};
 use crate::moment::shown_today;
 use crate::naming::ServerId;
@@ -94,11 +95,6 @@ pub(super) fn activities() -> &'static Activities {
 /// Shows that this is being done until the result is dropped.
 pub(super) fn doing(what: impl Into<String>) -> Begun {
     activities().begin(None, Activity::Other(what.into()))
-}
-
-/// What entries about a server begin with.
-pub(super) fn subject(server: &Server) -> Subject {
-    (server.id, server.name.clone())
 }
 
 /// Shows times in the zones of these servers.
@@ -288,25 +284,24 @@ impl Line {
 }
 
 /// For each server, and for the account, the part that lasts, or else the whole that it belongs to.
-fn picked(under_way: &[UnderWay], now: Timestamp) -> Vec<&UnderWay> {
+fn picked<'a>(under_way: &'a [UnderWay], now: Timestamp) -> Vec<&'a UnderWay> {
     let mut of_subjects: Vec<(Option<ServerId>, Vec<&UnderWay>)> = Vec::new();
     for it in under_way {
         let id = it.server.as_ref().map(|(id, _)| *id);
+        let has_room = of_subjects.len() <= FEW + 1 || id.is_none();
         match of_subjects.iter_mut().find(|(known, _)| *known == id) {
             Some((_, entries)) => entries.push(it),
             // Of a fleet, only what concerns the account is told.
-            None if of_subjects.len() <= FEW + 1 || id.is_none() => {
-                of_subjects.push((id, vec![it]))
-            }
+            None if has_room => of_subjects.push((id, vec![it])),
             None => {}
         }
     }
     // The account comes first.
     of_subjects.sort_by_key(|(id, _)| id.is_some());
-    let pick = |(_, entries): &(_, Vec<&'_ UnderWay>)| {
+    let pick = |(_, entries): (Option<ServerId>, Vec<&'a UnderWay>)| {
         entries.iter().rev().find(|it| lasts(it, now)).or(entries.first()).copied()
     };
-    of_subjects.iter().filter_map(pick).collect()
+    of_subjects.into_iter().filter_map(pick).collect()
 }
 
 fn lasts(it: &UnderWay, now: Timestamp) -> bool {
@@ -329,8 +324,10 @@ impl Tally {
             .filter(|it| !matches!(it.activity, Activity::Queue | Activity::Step(_)))
             .filter_map(|it| it.server.as_ref().map(|(id, _)| *id))
             .collect();
+        let mut ended_like: Vec<_> = self.ended.iter().collect();
+        ended_like.sort_by_key(|(_, count)| Reverse(**count));
         let mut parts: Vec<String> =
-            self.ended.iter().map(|(how, count)| format!("{} {how}", grouped(*count))).collect();
+            ended_like.iter().map(|(how, count)| format!("{} {how}", grouped(**count))).collect();
         if !in_progress.is_empty() {
             parts.push(format!("{} in progress", grouped(in_progress.len())));
         }
@@ -494,7 +491,7 @@ mod tests {
         let mut under_way: Vec<UnderWay> =
             (1..=8).map(|id| of(Some(id), Activity::Call { attempt: 1, attempts: 5 }, 1)).collect();
         under_way.extend((9..=20).map(|id| of(Some(id), Activity::Queue, 9)));
-        let counts = "3,312 of 10,000 servers: 2 failed, 3,310 rotated, 8 in progress";
+        let counts = "3,312 of 10,000 servers: 3,310 rotated, 2 failed, 8 in progress";
         assert_eq!(shown(&under_way, &facts), counts);
         let until = "2026-11-23T02:20:15Z".parse().unwrap();
         under_way.push(of(None, Activity::Throttled { until }, 1));

@@ -1,5 +1,6 @@
 //! `snapring rotate`
 
+mod result;
 mod tell;
 
 use std::collections::HashMap;
@@ -12,10 +13,11 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use crate::cli::error::CommandError;
+use crate::cli::rotate::result::{Ended, FEW, story};
 use crate::cli::setup::{self, STORE_PATIENCE, Setup, Verbosity};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, progress, usual};
 use crate::clock::Clock;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, Tick};
@@ -24,6 +26,7 @@ use crate::report::{PastRotation, Report};
 use crate::rotation::memories::Memories;
 use crate::rotation::{Order, event, rotate};
 use crate::server::Server;
+use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
 
@@ -76,12 +79,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let stop = StopSignals::listen()?;
     let mut context = setup.context("rotate", stop.asked.clone())?;
+    let is_few = servers.len() <= FEW;
+    if is_few && !arguments.json && console::is_for_a_person(&arguments.config) {
+        context.on_step = Some(Arc::new(|step: &str| console::note(step)));
+    }
     let notices = tell::Run::begin(&setup, arguments.wish(), &context.exclusion).await;
     let recorder = Recorder::begin(&setup);
     context.memories = recorder.memories(&setup);
     // Only for the messages: each rotation draws its tick.
     let tick = Tick::at(setup.clock.now().wall);
     context.client.serves(servers.len());
+    usual::look_up(&setup, &servers);
+    progress::count(servers.len());
     let mut rotations = JoinSet::new();
     let mut under_way = HashMap::new();
     for server in &servers {
@@ -98,6 +107,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let mut reports = Vec::new();
     let mut take = |report: Report| {
         let ended = recorder.record(&report);
+        progress::counts(report.outcome.as_str());
+        if !is_few && !report.outcome.is_good() && !arguments.json {
+            console::note(&format!("{} {}", report.server, report.words()));
+        }
         reports.push((report, ended));
     };
     let broken_off = |server: &Server, broken: &JoinError| {
@@ -107,14 +120,23 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         rotations.abort_all();
         join(&mut rotations, &under_way, broken_off, &mut take).await;
     }
+    progress::stop_counting();
+    let writes = progress::doing("writing the result into the history");
     let is_recorded = recorder.end().await;
+    drop(writes);
+    let sends = progress::doing("sending notices");
     let is_told = notices.tell(&setup, &reports, is_recorded).await;
+    drop(sends);
     let mut reports: Vec<Report> = reports.into_iter().map(|(report, _)| report).collect();
     reports.sort_by(|one, other| one.server.cmp(&other.server));
     if arguments.json {
         console::print_json(&reports)?;
     } else {
-        console::print(&tell(&reports))?;
+        let text = match is_few {
+            true => stories(&reports, &servers, &context.statuses, setup.clock.now().wall),
+            false => tell(&reports),
+        };
+        console::print(text.trim_end())?;
     }
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());
@@ -238,6 +260,24 @@ async fn write(
     };
     console::warning(&format!("this is missing in the history: {place}: {words}"));
     false
+}
+
+/// What became of a few servers, with their rings.
+fn stories(
+    reports: &[Report],
+    servers: &[Arc<Server>],
+    statuses: &Statuses,
+    now: Timestamp,
+) -> String {
+    let mut stories = Vec::new();
+    for report in reports {
+        let Some(server) = servers.iter().find(|it| it.id == report.server_id) else { continue };
+        let left = statuses.of(server.id).left.unwrap_or_default();
+        statuses.ended(report, now);
+        let ring = statuses.of(server.id).ring;
+        stories.push(story(&Ended { report, server, left, ring }, now));
+    }
+    stories.join("\n")
 }
 
 fn tell(reports: &[Report]) -> String {

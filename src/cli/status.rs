@@ -9,14 +9,16 @@ use std::time::Duration;
 use clap::Args;
 use hyper::StatusCode;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::cli::error::CommandError;
 use crate::cli::setup::{Setup, Verbosity, locate, rings, rings_at_once};
 use crate::cli::table::{lines, table};
-use crate::cli::{ConfigArgument, Exit, console, parse_span};
+use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::clock::Clock;
 use crate::config;
 use crate::daemon::view::ServerView;
+use crate::moment::{shown, shown_today};
 use crate::naming::ServerId;
 use crate::observe::client::{NoAnswer, ask};
 use crate::observe::status_document::{
@@ -121,7 +123,10 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
     let servers = setup.select(&arguments.servers)?;
     let mut unanswered = Vec::new();
     if let Some(address) = setup.settings.http.listen {
-        match ask(address, "/api/v1/status", arguments.daemon_within(), &setup.clock).await {
+        let asks = progress::doing(format!("asking the daemon at {address}"));
+        let answer = ask(address, "/api/v1/status", arguments.daemon_within(), &setup.clock).await;
+        drop(asks);
+        match answer {
             Ok((status, body)) if status.is_success() => {
                 let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
                 let document = read(&body, |row| wanted.contains(&row.id))?;
@@ -160,11 +165,12 @@ async fn despite_a_bad_configuration(
 ) -> Result<Gathered, CommandError> {
     error.report();
     let told = |text: &str| CommandError::Told { exit: error.exit(), text: text.to_owned() };
-    let path = locate(&arguments.config);
+    let path = locate(&arguments.config.file);
     let Some(address) = config::listen_in(&path) else {
         return Err(told("the configuration is bad"));
     };
     let patience = arguments.daemon_within();
+    let _asks = progress::doing(format!("asking the daemon at {address}"));
     let answer = ask(address, "/api/v1/status", patience, &Clock::system()).await;
     let Ok((StatusCode::OK, body)) = answer else {
         return Err(told("the configuration is bad, and no daemon answers"));
@@ -257,6 +263,7 @@ async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String
     if place == Place::Memory {
         return Statuses::default();
     }
+    let _reads = progress::doing(format!("reading in {place} how rotations ended"));
     let last = store::read_last(&place, setup.clock.now().wall);
     let answer = setup.clock.timeout(within, last).await;
     let is_begun =
@@ -286,22 +293,52 @@ fn text(document: &StatusDocument) -> String {
         if let Some(until) = daemon.throttled_until {
             text.push_str(&format!(
                 "the provider is throttling the account (429): no calls are sent until {}\n",
-                readable::instant(until)
+                shown(until, &common_zone(&document.servers))
             ));
         }
         if let Some(problem) = daemon.store.problem() {
             text.push_str(&format!("{problem}\n"));
         }
     }
-    let mut table = table(&["server", "state", "last success", "next tick", "slots", "last error"]);
+    let header = ["server", "state", "last success", "next tick", "slots", "listed", "last error"];
+    let mut table = table(&header);
     for server in &document.servers {
         table.add_row(row(server, document.at));
     }
     text.push_str(&lines(&table));
+    for server in &document.servers {
+        text.push_str(&under_way(server, document.at));
+    }
     text
 }
 
-fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
+/// The time zone of what concerns the account.
+fn common_zone(servers: &[ServerRecord]) -> TimeZone {
+    let mut zones = servers.iter().map(|server| &server.timezone);
+    match (zones.next(), servers.first()) {
+        (Some(first), Some(server)) if zones.all(|zone| zone == first) => server.zone(),
+        _ => TimeZone::UTC,
+    }
+}
+
+/// What is going on with a server now.
+fn under_way(server: &ServerRecord, now: Timestamp) -> String {
+    let rotation = server.under_way.map(|rotation| {
+        let since = shown_today(rotation.since, now, &server.zone());
+        format!(
+            "a rotation has been running for {} since {since}",
+            readable::age(rotation.since, now)
+        )
+    });
+    let snapshot = server.in_progress().map(|it| {
+        let passed = readable::age(it.created_at, now);
+        format!("{} ({}) in progress for {passed}{}", it.name, it.id, server.usually_done())
+    });
+    let all: Vec<String> = rotation.into_iter().chain(snapshot).collect();
+    if all.is_empty() { String::new() } else { format!("{}: {}\n", server.name, all.join("; ")) }
+}
+
+fn row(server: &ServerRecord, now: Timestamp) -> [String; 7] {
     let none = || "-".to_owned();
     let ago = |at| format!("{} ago", readable::age(at, now));
     [
@@ -310,13 +347,19 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
         server.last_success_at.map_or_else(none, ago),
         server.next.map_or_else(none, |next| {
             let wait = readable::span(next.starts_at.duration_since(now));
-            format!("{} (in {wait})", readable::instant(next.tick))
+            let tick = shown(next.tick, &server.zone());
+            if next.starts_at == next.tick {
+                return format!("{tick} (in {wait})");
+            }
+            let start = next.starts_at.to_zoned(server.zone()).strftime("%H:%M:%S");
+            format!("{tick} (starts {start}, in {wait})")
         }),
         server.ring.as_ref().map_or_else(none, |ring| {
             let others = ring.foreign + ring.pinned;
             let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
+        server.ring.as_ref().map_or_else(none, |ring| ago(ring.seen_at)),
         throttled(server)
             .into_iter()
             .chain(last_error(server))
@@ -326,7 +369,7 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 6] {
 }
 
 fn throttled(server: &ServerRecord) -> Option<String> {
-    let until = readable::instant(server.throttled_until?);
+    let until = shown(server.throttled_until?, &server.zone());
     Some(format!("the provider is throttling this server (429) until {until}"))
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::task::AbortOnDropHandle;
+use tokio::runtime::Handle;
 
 use crate::cli::progress;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
+use crate::naming::ServerId;
 use crate::report::{PastRotation, RotationOutcome};
 use crate::server::Server;
 use crate::store::{self, HistoryFilter};
@@ -18,13 +19,13 @@ const FEW: usize = 8;
 const ROTATIONS: u32 = 20;
 
 /// Looks it up while the command goes on, and shows it with what is in progress.
-pub(super) fn look_up(setup: &Setup, servers: &[Arc<Server>]) -> Option<AbortOnDropHandle<()>> {
+pub(super) fn look_up(setup: &Setup, servers: &[Arc<Server>]) {
     let (place, clock) = (setup.store(), setup.clock.clone());
     if servers.len() > FEW || !place.may_be_there() {
-        return None;
+        return;
     }
-    let ids: Vec<_> = servers.iter().map(|server| server.id).collect();
-    Some(AbortOnDropHandle::new(tokio::spawn(async move {
+    let ids: Vec<ServerId> = servers.iter().map(|server| server.id).collect();
+    let read = async move || {
         for server in ids {
             let filter = HistoryFilter {
                 ids: vec![server],
@@ -32,14 +33,15 @@ pub(super) fn look_up(setup: &Setup, servers: &[Arc<Server>]) -> Option<AbortOnD
                 limit: Some(ROTATIONS),
                 ..HistoryFilter::default()
             };
-            let read = clock.timeout(STORE_PATIENCE, store::read(&place, &filter)).await;
-            if let Some(Ok(past)) = read
-                && let Some(usual) = usual(&past)
-            {
+            let past = clock.timeout(STORE_PATIENCE, store::read(&place, &filter)).await;
+            if let Some(usual) = past.and_then(Result::ok).as_deref().and_then(usual) {
                 progress::usually_takes(server, usual);
             }
         }
-    })))
+    };
+    // On a thread of its own: nobody waits for it.
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(read()));
 }
 
 /// The middle one of the waits for completion.
@@ -53,7 +55,7 @@ fn usual(past: &[PastRotation]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::naming::{ServerId, Tick};
+    use crate::naming::Tick;
 
     fn past(waits: &[u64]) -> Vec<PastRotation> {
         let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());

@@ -267,8 +267,11 @@ pub struct Blocked {
     pub cap: u32,
     /// The policy's reserve.
     pub reserve: u32,
-    /// Who holds the slots: each snapshot's name and holder.
+    /// Who holds the slots: each snapshot's name, id and holder.
     pub holders: Vec<String>,
+    /// Some of them are pinned.
+    #[serde(skip)]
+    pub has_pinned: bool,
     /// The policy itself asks for every slot.
     pub keep_fills_the_ring: bool,
     /// Snapshots that may be this server's own, under another name: each name and id.
@@ -281,8 +284,16 @@ pub struct Blocked {
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cap, reserve, holders, keep_fills_the_ring, strays, given_up, other_prefixes } =
-            self;
+        let Self {
+            cap,
+            reserve,
+            holders,
+            keep_fills_the_ring,
+            strays,
+            given_up,
+            other_prefixes,
+            ..
+        } = self;
         write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
         if *reserve > 0 {
             write!(out, " and {reserve} are reserved")?;
@@ -314,7 +325,24 @@ impl fmt::Display for Blocked {
                 "; keep and reserve ask for every slot: with one fewer there is always room for the next",
             )?;
         }
-        Ok(())
+        write!(out, "; to make room, {}", self.ways_out().join(", or "))
+    }
+}
+
+impl Blocked {
+    /// What a person can do.
+    fn ways_out(&self) -> Vec<&'static str> {
+        let mut ways = vec!["delete one that you do not need with `snapring delete ID`"];
+        if self.has_pinned {
+            ways.push("remove one from `pin`");
+        }
+        if self.keep_fills_the_ring {
+            ways.push("lower `keep`");
+        }
+        if self.reserve > 0 {
+            ways.push("lower `reserve`");
+        }
+        ways
     }
 }
 
@@ -484,15 +512,19 @@ fn restore_points_left(
 
 fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     let describe = |slot: &Slot| match (&slot.holder, &slot.snapshot.status) {
-        (holder, Status::Completed) => format!("{} ({})", slot.snapshot.name, holder.as_str()),
+        (holder, Status::Completed) => {
+            format!("{} ({}, {})", slot.snapshot.name, slot.snapshot.id, holder.as_str())
+        }
         (holder, status) => {
-            format!("{} ({}, {})", slot.snapshot.name, holder.as_str(), status)
+            let (name, id) = (&slot.snapshot.name, slot.snapshot.id);
+            format!("{name} ({id}, {}, {status})", holder.as_str())
         }
     };
     Blocked {
         cap: policy.cap,
         reserve: policy.reserve,
         holders: ring.slots().iter().map(describe).collect(),
+        has_pinned: ring.slots().iter().any(|slot| slot.holder == Holder::Pinned),
         keep_fills_the_ring: ring.held_by_others() <= policy.reserve
             && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
         strays: progress

@@ -38,9 +38,14 @@ impl CompletionTimes {
     /// How to wait for this server's snapshot; `None`: for one of which nothing is known.
     #[must_use]
     pub fn pace(&self, server: Option<ServerId>, hurried: bool) -> Pace {
-        let completion_times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = server.and_then(|server| completion_times.get(&server).copied());
+        let expected = server.and_then(|server| self.usual(server));
         Pace { expected, hurried }
+    }
+
+    /// How long this server's snapshots take, as far as that is known.
+    #[must_use]
+    pub fn usual(&self, server: ServerId) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&server).copied()
     }
 
     /// A look that was to come after `found` showed the snapshot as completed, and one after

@@ -1,6 +1,7 @@
 //! A running daemon as it is seen from outside: it can be looked at, and nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
@@ -43,6 +44,8 @@ pub struct ServerView {
     pub next: Option<(Tick, Timestamp)>,
     /// Until when the provider throttles this server alone.
     pub throttled_until: Option<Timestamp>,
+    /// How long its snapshots usually take.
+    pub usual: Option<Duration>,
 }
 
 impl ServerView {
@@ -58,7 +61,7 @@ impl ServerView {
         let age = status.age(&server, since);
         let health = status.history.health(&age, now);
         let is_stale = age.is_too_old(now);
-        Self { server, status, health, is_stale, next, throttled_until: None }
+        Self { server, status, health, is_stale, next, throttled_until: None, usual: None }
     }
 }
 
@@ -146,7 +149,9 @@ impl View {
             let since = Some(self.0.in_force_since(server));
             let next = timetable.next_of(server).filter(|_| server.enabled);
             let view = ServerView::of(Arc::clone(server), status, since, next, now);
-            ServerView { throttled_until: throttled.get(&server.id).copied(), ..view }
+            let throttled_until = throttled.get(&server.id).copied();
+            let usual = self.0.completion_times.usual(server.id);
+            ServerView { throttled_until, usual, ..view }
         };
         current.servers.values().map(row).collect()
     }

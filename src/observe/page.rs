@@ -8,10 +8,12 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use ring::digest::{SHA256, digest};
 use url::form_urlencoded;
 
 use crate::daemon::view::View;
+use crate::moment::shown;
 use crate::observe::query::Query;
 use crate::observe::status_document::{
     DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
@@ -112,9 +114,19 @@ struct ServerCard {
     last_outcome: String,
     last_end: Option<Time>,
     next: Option<Time>,
+    /// The tick of the next start, if jitter moves that.
+    tick: Option<String>,
     under_way: Option<Time>,
+    in_progress: Option<InProgress>,
     throttled: Option<Time>,
     ring: Option<RingCard>,
+}
+
+/// The snapshot that the provider is creating.
+struct InProgress {
+    name: String,
+    since: Time,
+    usual: String,
 }
 
 struct RingCard {
@@ -150,9 +162,9 @@ struct Time {
 }
 
 impl Time {
-    fn of(at: Timestamp, now: Timestamp) -> Self {
+    fn of(at: Timestamp, now: Timestamp, zone: &TimeZone) -> Self {
         let distance = readable::span(now.duration_since(at).abs());
-        Self { at, whole: readable::instant(at), distance }
+        Self { at, whole: shown(at, zone), distance }
     }
 }
 
@@ -282,12 +294,13 @@ impl Pages {
 
 impl ServerCard {
     fn of(server: &ServerRecord, now: Timestamp) -> Self {
-        let time = |at| Time::of(at, now);
+        let zone = server.zone();
+        let time = |at| Time::of(at, now, &zone);
         let last = server.last_rotation.as_ref();
         let error = server.trouble.as_ref().map(|trouble| {
             let times = match trouble.rotations {
                 0 | 1 => String::new(),
-                more => format!(" ({more} times since {})", readable::instant(trouble.since)),
+                more => format!(" ({more} times since {})", shown(trouble.since, &zone)),
             };
             let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
             format!("{reason}{times}")
@@ -310,9 +323,18 @@ impl ServerCard {
             error,
             last_end: last.map(|last| time(last.ended_at)),
             next: server.next.map(|next| time(next.starts_at)),
+            tick: server
+                .next
+                .filter(|next| next.tick != next.starts_at)
+                .map(|next| shown(next.tick, &zone)),
             under_way: server.under_way.map(|under_way| time(under_way.since)),
+            in_progress: server.in_progress().map(|it| InProgress {
+                name: it.name.clone(),
+                since: time(it.created_at),
+                usual: server.usually_done(),
+            }),
             throttled: server.throttled_until.map(time),
-            ring: server.ring.as_ref().map(|ring| RingCard::of(ring, now)),
+            ring: server.ring.as_ref().map(|ring| RingCard::of(ring, now, &zone)),
         }
     }
 }
@@ -328,7 +350,7 @@ fn key(server: &ServerRecord) -> String {
 }
 
 impl RingCard {
-    fn of(ring: &RingStatus, now: Timestamp) -> Self {
+    fn of(ring: &RingStatus, now: Timestamp, zone: &TimeZone) -> Self {
         let free = usize::try_from(ring.free).unwrap_or_default();
         let taken = ring
             .snapshots
@@ -350,7 +372,7 @@ impl RingCard {
             status: snapshot.status.replace('_', " "),
             class: class(snapshot),
             place: format!("{:.1}%", place(snapshot.created_at, oldest, now)),
-            time: Time::of(snapshot.created_at, now),
+            time: Time::of(snapshot.created_at, now, zone),
             size: snapshot.size_mb.map(|size| readable::size(Some(size)).replace(' ', "\u{a0}")),
         };
         Self {
@@ -360,7 +382,7 @@ impl RingCard {
             dash: format!("0.9 {}", f64::from(ring.cap) - 0.9),
             slots,
             snapshots: ring.snapshots.iter().map(mark).collect(),
-            seen: Time::of(ring.seen_at, now),
+            seen: Time::of(ring.seen_at, now, zone),
         }
     }
 }

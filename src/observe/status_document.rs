@@ -1,6 +1,7 @@
 //! How things are, as one document: for programs over HTTP and for `snapring status`.
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::view::{ServerView, View};
@@ -10,6 +11,7 @@ use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
 use crate::policy::Policy;
 use crate::provider::token_state::TokenState;
+use crate::readable;
 use crate::report::RotationOutcome;
 use crate::retention::Verdict;
 use crate::ring::Holder;
@@ -242,6 +244,12 @@ pub(crate) struct ServerRecord {
     /// Until when the provider has asked this server alone to wait (429).
     #[serde(default)]
     pub throttled_until: Option<Timestamp>,
+    /// The time zone of its policy.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// How many seconds its snapshots usually take, if that is known.
+    #[serde(default)]
+    pub snapshot_usually_takes_s: Option<u64>,
 }
 
 /// What is wrong with a server.
@@ -476,12 +484,40 @@ impl ServerRecord {
             next: next.map(|(tick, starts_at)| NextStatus { tick: tick.instant(), starts_at }),
             ring: status.ring.as_ref().map(|seen| RingStatus::of(seen, &server.policy)),
             throttled_until: row.throttled_until,
+            timezone: server.policy.time_zone.iana_name().map(str::to_owned),
+            snapshot_usually_takes_s: row.usual.map(|usual| usual.as_secs()),
         }
     }
 }
 
+impl ServerRecord {
+    /// The time zone for a person who looks at it.
+    #[must_use]
+    pub(crate) fn zone(&self) -> TimeZone {
+        let named = self.timezone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        named.unwrap_or(TimeZone::UTC)
+    }
+
+    /// The snapshot that the provider is creating for this server.
+    #[must_use]
+    pub(crate) fn in_progress(&self) -> Option<&SnapshotStatus> {
+        let snapshots = &self.ring.as_ref()?.snapshots;
+        snapshots.iter().rev().find(|it| it.holder == "managed" && it.status == "in_progress")
+    }
+
+    /// How long that usually takes, in words; nothing if it is not known.
+    #[must_use]
+    pub(crate) fn usually_done(&self) -> String {
+        let Some(seconds) = self.snapshot_usually_takes_s else { return String::new() };
+        let span = SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX));
+        format!(", usually done after {}", readable::span(span))
+    }
+}
+
 impl RingStatus {
-    fn of(seen: &RingSeen, policy: &Policy) -> Self {
+    /// A ring as it was seen, with what `keep` says of it.
+    #[must_use]
+    pub(crate) fn of(seen: &RingSeen, policy: &Policy) -> Self {
         let taken = seen.count(|_| true);
         let verdicts = seen.verdicts(policy);
         Self {

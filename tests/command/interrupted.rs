@@ -24,7 +24,7 @@ async fn interrupted_in_progress(machine: &Machine, command: &[&str]) -> (Daemon
     machine.until("the create", || machine.rows(WEB).len() > before).await;
     // Its answer has come, too.
     let answered = |it: &Daemon| {
-        it.log().contains("\"operation\":\"create\"") || it.log().contains("is being made")
+        it.log().contains("\"operation\":\"create\"") || it.log().contains("is being created")
     };
     machine.until("the answer", || answered(&running)).await;
     running.signal(Signal::SIGINT);

@@ -27,6 +27,7 @@ mod second_signal;
 mod service;
 mod simulate;
 mod status;
+mod terminal;
 mod timer;
 mod waits;
 mod wake;

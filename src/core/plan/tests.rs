@@ -375,7 +375,7 @@ fn blocked_says_who_holds_the_slots() {
     let Step::Blocked(blocked) = first_step(&ring("H c H H p", &policy), &policy) else {
         panic!("not blocked");
     };
-    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may be deleted now: by-hand-0 (foreign), snapring-20261119T030000Z (pinned), by-hand-2 (foreign), by-hand-3 (foreign), snapring-20261122T030000Z (managed, in_progress)");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may be deleted now: by-hand-0 (1, foreign), snapring-20261119T030000Z (2, pinned), by-hand-2 (3, foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); to make room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn a_ring_that_its_own_keep_fills_says_so() {
     let Step::Blocked(blocked) = first_step(&ring(&words, &policy), &policy) else {
         panic!("not blocked");
     };
-    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may be deleted now: snapring-20261028T030000Z (managed), snapring-20261122T030000Z (managed); keep and reserve ask for every slot: with one fewer there is always room for the next");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may be deleted now: snapring-20261028T030000Z (1, managed), snapring-20261122T030000Z (26, managed); keep and reserve ask for every slot: with one fewer there is always room for the next; to make room, delete one that you do not need with `snapring delete ID`, or lower `keep`");
 }
 
 #[test]

@@ -32,6 +32,13 @@ pub enum Left {
         /// Its tick.
         tick: Tick,
     },
+    /// It failed at the provider, and holds a slot.
+    Failed {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: SnapshotId,
+    },
     /// It is completed.
     Completed {
         /// Its name.
@@ -62,6 +69,9 @@ impl Left {
             (Self::InProgress { name, id, .. }, AskedBy::Schedule) => format!(
                 "{name} ({id}) is still in progress at the provider; the next start of the daemon \
                  continues with it"
+            ),
+            (Self::Failed { name, id }, _) => format!(
+                "{name} ({id}) cannot be used, and takes a slot until a later rotation deletes it"
             ),
             (Self::Completed { name, id }, _) => format!(
                 "{name} ({id}) is completed. Snapshots that `keep` drops may be left; the next rotation \

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::list::LookFor;
-use super::{End, Next, OwnSnapshot, Rotation};
+use super::{End, Left, Next, OwnSnapshot, Rotation};
 use crate::call::{CallError, Outcome};
 use crate::completion::{Observed, Watch};
 use crate::foreign::ForeignText;
@@ -115,14 +115,25 @@ impl Rotation {
             }
             Observed::Failed => {
                 let reason = format!("the provider failed to make {}", waiting.name);
+                self.own_has_not_come(Left::Failed {
+                    name: waiting.name.to_string(),
+                    id: waiting.own,
+                });
                 self.stop_waiting(End::failed(reason), now)
             }
             Observed::Gone => {
                 let reason = format!("{} has gone from the provider's listing", waiting.name);
+                self.own_has_not_come(Left::Nothing);
                 self.stop_waiting(End::failed(reason), now)
             }
             Observed::NotYet => self.look_for_completion(waiting, now),
         }
+    }
+
+    /// What the provider began is not among what this rotation has created.
+    fn own_has_not_come(&mut self, left: Left) {
+        self.created = None;
+        self.own_seen = Some(left);
     }
 
     fn stop_waiting(&mut self, end: impl Into<End>, now: Moment) -> Next {
