@@ -49,8 +49,8 @@ pub enum Activity {
         /// Until then.
         until: Timestamp,
     },
-    /// The provider is creating this snapshot.
-    Snapshot(String),
+    /// The provider is creating a snapshot.
+    Snapshot,
     /// A step of a rotation, which consists of calls and waits.
     Step(String),
     /// A long computation.
@@ -178,7 +178,7 @@ mod tests {
         let clock = clock();
         let activities = Activities::watched(clock.clone());
         let web = (ServerId(101), "web".to_owned());
-        let snapshot = activities.begin(Some(&web), Activity::Snapshot("one".to_owned()));
+        let snapshot = activities.begin(Some(&web), Activity::Snapshot);
         clock.sleep(Duration::from_secs(60)).await;
         let call = activities.begin(Some(&web), Activity::Call { attempt: 1, attempts: 5 });
         clock.sleep(Duration::from_secs(2)).await;

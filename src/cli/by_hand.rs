@@ -291,8 +291,7 @@ async fn create_and_wait(
     }
     let timeout =
         setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
-    let in_progress = Activity::Snapshot(made.name.to_string());
-    let _waits = progress::activities().begin(Some(&subject(setup, server)), in_progress);
+    let _waits = progress::activities().begin(Some(&subject(setup, server)), Activity::Snapshot);
     let completed = completed(client, made, timeout, spans.settle, &scope).await?;
     // Listings show it, so the next rotation need not wait for it.
     claim.create_is_settled(setup.clock.now().uptime).await;

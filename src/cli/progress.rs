@@ -383,13 +383,13 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
             let until = shown_today(*until, now, &zone(id, facts));
             format!("throttled by the provider until {until}")
         }
-        Activity::Snapshot(snapshot) => {
+        Activity::Snapshot => {
             let usual = id.and_then(|id| facts.usual.get(&id)).map(|span| {
                 let span = SignedDuration::try_from(*span).unwrap_or_default();
                 format!(", usually done after {}", readable::span(span))
             });
             let usual = usual.unwrap_or_default();
-            format!("snapshot {snapshot} in progress{lasting}{usual}")
+            format!("snapshot in progress{lasting}{usual}")
         }
         Activity::Percent { what, .. } if passed.is_none() => what.clone(),
         Activity::Percent { what, done } => format!("{what}: {done}% done"),
@@ -465,20 +465,20 @@ mod tests {
     #[test]
     fn a_snapshot_in_progress_is_shown_with_how_long_it_usually_takes_if_that_is_known() {
         let mut facts = facts();
-        let snapshot = [of(Some(1), Activity::Snapshot("s".into()), 240)];
-        assert_eq!(shown(&snapshot, &facts), "web-1: snapshot s in progress for 4m");
+        let snapshot = [of(Some(1), Activity::Snapshot, 240)];
+        assert_eq!(shown(&snapshot, &facts), "web-1: snapshot in progress for 4m");
         facts.usual.insert(ServerId(1), Duration::from_secs(360));
-        let expected = "web-1: snapshot s in progress for 4m, usually done after 6m";
+        let expected = "web-1: snapshot in progress for 4m, usually done after 6m";
         assert_eq!(shown(&snapshot, &facts), expected);
     }
 
     #[test]
     fn a_call_within_a_step_is_shown_once_it_lasts() {
         let within = |attempt, seconds| {
-            let step = of(Some(1), Activity::Snapshot("s".into()), 60);
+            let step = of(Some(1), Activity::Snapshot, 60);
             shown(&[step, of(Some(1), Activity::Call { attempt, attempts: 5 }, seconds)], &facts())
         };
-        assert_eq!(within(1, 1), "web-1: snapshot s in progress for 1m");
+        assert_eq!(within(1, 1), "web-1: snapshot in progress for 1m");
         assert_eq!(within(1, 2), "web-1: waiting for the provider for 2s, attempt 1 of 5");
         assert_eq!(within(2, 0), "web-1: waiting for the provider for 0s, attempt 2 of 5");
     }
@@ -505,12 +505,12 @@ mod tests {
             let what = "simulating".to_owned();
             let under_way = [
                 of(None, Activity::Percent { what, done }, seconds),
-                of(Some(1), Activity::Snapshot("s".into()), seconds),
+                of(Some(1), Activity::Snapshot, seconds),
             ];
             Line::of(&under_way, &facts(), now()).kind
         };
         assert_eq!(line(3, 1), line(90, 50));
-        let other = [of(Some(1), Activity::Snapshot("other".into()), 3)];
+        let other = [of(Some(1), Activity::Other("running the before hook".into()), 3)];
         assert_ne!(line(3, 1), Line::of(&other, &facts(), now()).kind);
     }
 

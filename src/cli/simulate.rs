@@ -251,15 +251,8 @@ async fn snapshots(
     };
     let patience =
         PATIENCE + PATIENCE_PER_SERVER * u32::try_from(servers.len()).unwrap_or(u32::MAX);
-    let asks = progress::doing(format!(
-        "asking the provider for the snapshots of {}, for {} s at most; --offline starts without any",
-        readable::servers(servers.len()),
-        patience.as_secs()
-    ));
-    let rings = rings_within(&client, servers, patience).await;
-    drop(asks);
     let mut listed = Snapshots::new();
-    for (server, ring) in rings {
+    for (server, ring) in rings_within(&client, servers, patience).await {
         match ring {
             Ok(ring) => listed.insert(server.id, ring.listing().snapshots.clone()),
             Err(error) => return nothing(format!("{}: {}", server.name, error.explained())),

@@ -76,9 +76,8 @@ impl<'a> Steps<'a> {
             _ => {}
         }
         self.in_progress = match left {
-            Left::InProgress { name, .. } => {
-                let activity = Activity::Snapshot(name.clone());
-                Some(self.activities.begin(Some(&self.subject), activity))
+            Left::InProgress { .. } => {
+                Some(self.activities.begin(Some(&self.subject), Activity::Snapshot))
             }
             _ => None,
         };
