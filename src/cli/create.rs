@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity};
+use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console, usual};
 use crate::naming::is_name_character;
@@ -48,7 +48,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let server = setup.find(&arguments.server)?.id;
     let client = setup.client()?;
     let Arguments { name, description, no_wait, json, .. } = arguments;

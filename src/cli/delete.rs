@@ -9,7 +9,7 @@ use crate::answer::Verdict;
 use crate::backoff;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity};
+use crate::cli::setup::Setup;
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
@@ -51,7 +51,7 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let client = setup.client()?;
     let id = arguments.id;
     let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity};
+use crate::cli::setup::Setup;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::naming::ServerId;
@@ -76,7 +76,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let place = setup.store();
     if let Some(text) = unreadable(&place) {
         return Err(CommandError::Failed(text));

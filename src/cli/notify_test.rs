@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::call::Outcome;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity};
+use crate::cli::setup::Setup;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::clock::Clock;
@@ -44,7 +44,7 @@ struct Row {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let targets = &setup.settings.notify;
     if targets.is_empty() {
         return Err(CommandError::Failed(format!(

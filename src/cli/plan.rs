@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::at::At;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity, rings_or_trouble};
+use crate::cli::setup::{Setup, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::foreign::ForeignText;
@@ -83,7 +83,7 @@ struct FateRow<'a> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
     let memories = setup.memories(&servers).await;

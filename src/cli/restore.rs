@@ -7,7 +7,7 @@ use crate::answer::Verdict;
 use crate::call::CallError;
 use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity};
+use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::foreign::ForeignText;
@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 }
 
 async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let client = setup.client()?;
     let snapshot = match (arguments.which, &arguments.server) {
         (Which::Id(id), None) => by_hand::find(&setup, &client, id).await?.0,

@@ -14,7 +14,7 @@ use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use crate::cli::error::CommandError;
 use crate::cli::rotate::result::{Ended, FEW, story};
-use crate::cli::setup::{self, STORE_PATIENCE, Setup, Verbosity};
+use crate::cli::setup::{self, STORE_PATIENCE, Setup};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, progress, usual};
@@ -72,7 +72,7 @@ pub(super) struct Arguments {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::AsConfigured)?;
+    let setup = Setup::read(&arguments.config)?;
     let mut servers = setup.select(&arguments.servers)?;
     if arguments.all {
         servers.retain(|server| server.enabled);

@@ -43,25 +43,12 @@ pub(super) struct Setup {
     pub clock: Clock,
 }
 
-/// How much a command says in the log. On a terminal it is shown with `--verbose` only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verbosity {
-    /// What the configuration says.
-    AsConfigured,
-    /// The same.
-    Quiet,
-}
-
 impl Setup {
     /// Reads the configuration and begins to log. Warnings are printed.
     ///
     /// # Errors
     /// As for [`load`] and [`begin_logging`].
-    pub(super) fn read(
-        argument: &ConfigArgument,
-        verbosity: Verbosity,
-    ) -> Result<Self, CommandError> {
-        let _ = verbosity;
+    pub(super) fn read(argument: &ConfigArgument) -> Result<Self, CommandError> {
         let (path, loaded) = load(&argument.file)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::activity::{Activity, Begun};
 use crate::cli::at::At;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity, rings_within};
+use crate::cli::setup::{Setup, rings_within};
 use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::naming::ServerId;
 use crate::policy::{Policy, Rule};
@@ -131,7 +131,7 @@ struct Group {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config, Verbosity::Quiet)?;
+    let setup = Setup::read(&arguments.config)?;
     let servers: Vec<Arc<Server>> =
         setup.select(&arguments.servers)?.into_iter().filter(|server| server.enabled).collect();
     let Some(first) = servers.first() else {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, Verbosity, locate, rings, rings_at_once};
+use crate::cli::setup::{Setup, locate, rings, rings_at_once};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::clock::Clock;
@@ -116,7 +116,7 @@ struct Gathered {
 }
 
 async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
-    let setup = match Setup::read(&arguments.config, Verbosity::Quiet) {
+    let setup = match Setup::read(&arguments.config) {
         Ok(setup) => setup,
         Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };

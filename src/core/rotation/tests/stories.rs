@@ -390,12 +390,12 @@ const WAIT: &[&str] = &[
      +1s listed c                   | look 1s+20s pages
      +29s listed c                  | look 30s+30s pages
      +30s listed c                  | look 20s+0s alone
-     +20s listed c                  | failed, made: snapring-20261123T030000Z has gone",
+     +20s listed c                  | failed: snapring-20261123T030000Z has gone",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
      created                        | look 1s+20s pages
-     +1s listed c own!              | failed, made: the provider failed to make snapring-20261123T030000Z",
+     +1s listed c own!              | failed: the provider failed to make snapring-20261123T030000Z",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
