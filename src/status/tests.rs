@@ -49,6 +49,36 @@ fn only_a_success_ends_trouble(#[case] outcome: RotationOutcome, #[case] ends: b
 }
 
 #[test]
+fn a_snapshot_is_shown_from_the_answer_to_its_create_on() {
+    let settings = settings("");
+    let (id, policy) = (settings.servers[0].id, &settings.servers[0].policy);
+    let statuses = Statuses::default();
+    let tick = Tick::at(time(NIGHT));
+    let created = Snapshot {
+        id: SnapshotId(7),
+        server: id,
+        name: policy.prefix.name(tick).as_str().into(),
+        status: Status::InProgress,
+        created_at: time(NIGHT),
+        size_mb: None,
+        description: None,
+    };
+    statuses.created(&created, policy);
+    assert_eq!(statuses.of(id).ring, None, "nothing is known of the others");
+    let moment = Moment { wall: time("2026-11-23T02:59:59Z"), uptime: Duration::ZERO };
+    statuses.saw(&Ring::of(Listing::complete(id, Vec::new(), moment), policy));
+    for _ in 0..2 {
+        statuses.created(&created, policy);
+        let ring = statuses.of(id).ring.unwrap();
+        assert_eq!(ring.slots.len(), 1);
+        assert_eq!(
+            (ring.slots[0].holder, &ring.slots[0].status),
+            (Holder::Managed(tick), &Status::InProgress)
+        );
+    }
+}
+
+#[test]
 fn without_a_rotation_the_newest_completed_managed_snapshot_was_the_last_success() {
     let foreign = slot(4, "by-hand", Holder::Foreign, Status::Completed, "2026-11-23T09:00:00Z");
     let slots = vec![

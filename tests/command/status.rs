@@ -104,6 +104,40 @@ async fn a_daemon_can_be_asked_though_its_file_is_bad_by_now(
     assert_eq!(machine.run(&["health"]).0, 1);
 }
 
+/// Before any listing shows the snapshot: the create's answer has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_under_way_and_its_snapshot_are_shown_in_the_zone_of_the_policy() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    machine.configure(&format!(
+        "[http]\nlisten = \"{address}\"\n[[server]]\nid = 101\nname = \"web\"\nkeep = 3\n\
+         schedule = \"0 3 1 1 *\"\ntimezone = \"Europe/Berlin\"\njitter = \"10m\"\n"
+    ));
+    let mut daemon = machine.daemon();
+    machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+    machine.fault("list:hang,after=1");
+    daemon.signal(Signal::SIGUSR1);
+    let created = |it: &Value| it["operation"] == "create" && it["outcome"] == "ok";
+    machine.until("the create", || daemon.events("api").iter().any(created)).await;
+    let name = machine.names(WEB).pop().unwrap();
+    let (_, out, _) = machine.run(&["status", "--json"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let server = &document["servers"][0];
+    let snapshot = &server["ring"]["snapshots"][0];
+    assert_eq!((&snapshot["name"], &snapshot["status"]), (&name.into(), &"in_progress".into()));
+    assert!(server["under_way"]["since"].is_string(), "{out}");
+    assert_eq!(server["timezone"], "Europe/Berlin");
+    assert!(get(address, "/").contains(" is in progress, for "));
+
+    let (_, out, _) = machine.run(&["status"]);
+    let web = line(&out, "web  ");
+    assert!(web.contains("-01-01 03:00:00 CET (starts 03:0"), "{out}");
+    assert!(web.contains("1 of 5") && web.contains("s ago"), "{out}");
+    let now = line(&out, "web: a rotation has been running for ");
+    assert!(now.contains(" since ") && now.contains(") in progress for "), "{out}");
+    daemon.kill();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_learns_of_what_a_person_rotated_by_hand() {
     let (machine, _) = machine().await;
