@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::error::CommandError;
 use crate::cli::setup::{load, locate};
-use crate::cli::{ConfigFile, Exit, console, parse_span};
+use crate::cli::{ConfigFile, Exit, console, parse_span, progress};
 use crate::clock::Clock;
 use crate::config;
 use crate::observe::client::ask;
@@ -42,7 +42,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         )));
     };
     let asked = if arguments.ready { "/readyz" } else { "/livez" };
+    let asks = progress::doing(format!("asking the daemon at {address}"));
     let (status, body) = ask(address, asked, arguments.timeout, &Clock::system()).await?;
+    drop(asks);
     console::print(String::from_utf8_lossy(&body).trim_end())?;
     Ok(if status.is_success() { Exit::Well } else { Exit::Trouble })
 }

@@ -8,7 +8,7 @@ use crate::call::Outcome;
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
 use crate::cli::table::{lines, table};
-use crate::cli::{ConfigArgument, Exit, console};
+use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
 use crate::notify::NotifySettings;
 use crate::notify::delivery::attempt;
@@ -54,7 +54,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         )));
     }
     let post = HttpPost::new(setup.clock.clone());
+    let sends = progress::doing("sending the test notices");
     let rows = join_all(targets.iter().map(|target| test(&post, &setup.clock, target))).await;
+    drop(sends);
     if arguments.json {
         console::print_json(&rows)?;
     } else {

@@ -80,7 +80,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let stop = StopSignals::listen()?;
     let mut context = setup.context("rotate", stop.asked.clone())?;
     let is_few = servers.len() <= FEW;
-    if is_few && !arguments.json && console::is_for_a_person(&arguments.config) {
+    let is_for_a_person = !arguments.json && console::is_for_a_person(&arguments.config);
+    if is_few && is_for_a_person {
         context.on_step = Some(Arc::new(|step: &str| console::note(step)));
     }
     let notices = tell::Run::begin(&setup, arguments.wish(), &context.exclusion).await;
@@ -108,7 +109,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let mut take = |report: Report| {
         let ended = recorder.record(&report);
         progress::counts(report.outcome.as_str());
-        if !is_few && !report.outcome.is_good() && !arguments.json {
+        if !is_few && is_for_a_person && !report.outcome.is_good() {
             console::note(&format!("{} {}", report.server, report.words()));
         }
         reports.push((report, ended));

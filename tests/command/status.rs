@@ -273,7 +273,7 @@ fn in_time(machine: &Machine, max_age: &str) -> (i32, String, String) {
 }
 
 /// Keeps the store's file to itself.
-async fn lock(file: &std::path::Path) -> sqlx::AnyConnection {
+pub async fn lock(file: &std::path::Path) -> sqlx::AnyConnection {
     sqlx::any::install_default_drivers();
     let address = format!("sqlite://{}?mode=rwc", file.display());
     let mut connection = sqlx::AnyConnection::connect(&address).await.unwrap();

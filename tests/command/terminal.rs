@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use snapring::clock::Clock;
 use snapring::naming::ServerId;
 
 use crate::machine::{Machine, SERVERS, WEB, json};
+use crate::status::lock;
 
 /// A command on a terminal or with pipes, and what it writes: each piece with its time.
 struct Watched {
@@ -63,6 +65,8 @@ impl Watched {
                 let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
                 pieces.push((of_reader.now().uptime, text));
             }
+            // A silence lasts until the end, too.
+            pieces.push((of_reader.now().uptime, String::new()));
             pieces
         });
         Self { child, reader, clock, begun }
@@ -165,6 +169,30 @@ async fn nothing_is_silent_on_a_terminal_for_more_than_three_seconds(
         let watched = Watched::on_a_terminal(&machine, &arguments);
         running.push((machine, command, watched));
     }
+    none_is_silent(running, says).await;
+}
+
+/// The same if what hangs is on this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_and_a_store_that_hang_are_not_silent_either() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("[http]\nlisten = \"{}\"\n{SERVERS}", silent.local_addr().unwrap());
+    let (mut running, mut locked) = (Vec::new(), Vec::new());
+    for command in ["status", "health --timeout 8s", "history", "list", "plan", "rotate web"] {
+        let machine = Machine::new().await;
+        machine.configure_api(API, &listen);
+        locked.push(lock(&machine.path("snapring.db")).await);
+        let words: Vec<&str> = command.split(' ').collect();
+        let watched = Watched::on_a_terminal(&machine, &words);
+        running.push((machine, vec![command.to_owned()], watched));
+    }
+    none_is_silent(running, &[]).await;
+}
+
+type Running = (Machine, Vec<String>, Watched);
+
+/// Lets them run for nine seconds at most. What they are told is in `says`, unless they end before.
+async fn none_is_silent(running: Vec<Running>, says: &[&str]) {
     let stalls = Stalls::measure(&running[0].0.clock);
     let mut seen = Vec::new();
     for (_machine, command, mut watched) in running {
@@ -182,7 +210,6 @@ async fn nothing_is_silent_on_a_terminal_for_more_than_three_seconds(
     }
 }
 
-/// The same of a database and a server that another process has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_another_process_works_on_is_named_with_that_process() {
     let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
