@@ -50,8 +50,9 @@ fn only_a_success_ends_trouble(#[case] outcome: RotationOutcome, #[case] ends: b
 
 #[test]
 fn a_snapshot_is_shown_from_the_answer_to_its_create_on() {
-    let settings = settings("");
-    let (id, policy) = (settings.servers[0].id, &settings.servers[0].policy);
+    let settings = settings(&server(101, "web-01", ""));
+    let server = &settings.servers[0];
+    let (id, policy) = (server.id, &server.policy);
     let statuses = Statuses::default();
     let tick = Tick::at(time(NIGHT));
     let created = Snapshot {

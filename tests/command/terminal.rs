@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -25,12 +27,17 @@ struct Watched {
     reader: JoinHandle<Vec<(Duration, String)>>,
     clock: Clock,
     begun: Duration,
+    ended: Duration,
 }
 
 impl Watched {
     /// Standard input, output and error are one terminal.
     fn on_a_terminal(machine: &Machine, arguments: &[&str]) -> Self {
         let pty = openpty(None, None).unwrap();
+        // Other tests start commands at the same time, which must not hold this one's terminal open.
+        for end in [&pty.master, &pty.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut command = machine.command(arguments);
         command.stdin(stdio()).stdout(stdio()).stderr(stdio());
@@ -65,21 +72,19 @@ impl Watched {
                 let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
                 pieces.push((of_reader.now().uptime, text));
             }
-            // A silence lasts until the end, too.
-            pieces.push((of_reader.now().uptime, String::new()));
             pieces
         });
-        Self { child, reader, clock, begun }
+        Self { child, reader, clock, begun, ended: begun }
     }
 
     /// Lets it run for this long at most, and ends it. Whether it had ended by then.
     async fn run_for(&mut self, span: Duration) -> bool {
-        let end = self.begun + span;
-        while self.clock.now().uptime < end {
+        while self.ended < self.begun + span {
             if self.child.try_wait().unwrap().is_some() {
                 return true;
             }
             self.clock.sleep(Duration::from_millis(50)).await;
+            self.ended = self.clock.now().uptime;
         }
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGKILL).unwrap();
         self.child.wait().unwrap();
@@ -91,9 +96,9 @@ impl Watched {
         let pieces = tokio::task::block_in_place(|| self.reader.join().unwrap());
         let mut last = self.begun;
         let mut longest = Duration::ZERO;
-        for (at, _) in &pieces {
+        for at in pieces.iter().map(|(at, _)| *at).chain([self.ended]) {
             longest = longest.max(at.saturating_sub(last));
-            last = *at;
+            last = at;
         }
         let text = pieces.into_iter().map(|(_, text)| text).collect();
         (text, longest)
@@ -194,14 +199,15 @@ type Running = (Machine, Vec<String>, Watched);
 /// Lets them run for nine seconds at most. What they are told is in `says`, unless they end before.
 async fn none_is_silent(running: Vec<Running>, says: &[&str]) {
     let stalls = Stalls::measure(&running[0].0.clock);
-    let mut seen = Vec::new();
-    for (_machine, command, mut watched) in running {
+    let run = async |(machine, command, mut watched): Running| {
         let has_ended = watched.run_for(Duration::from_secs(9)).await;
-        let (text, silence) = watched.seen();
-        seen.push((command, text, silence, has_ended));
-    }
+        drop(machine);
+        (command, watched, has_ended)
+    };
+    let ran = join_all(running.into_iter().map(run)).await;
     let limit = Duration::from_secs(3) + stalls.longest();
-    for (command, text, silence, has_ended) in seen {
+    for (command, watched, has_ended) in ran {
+        let (text, silence) = watched.seen();
         assert!(silence <= limit, "{command:?} was silent for {silence:?}:\n{text}");
         assert!(!text.contains("\"event\"") && !text.contains(" INFO "), "{command:?}:\n{text}");
         if !has_ended {
