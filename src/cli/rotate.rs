@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use crate::cli::error::CommandError;
-use crate::cli::rotate::result::{Ended, FEW, story};
+use crate::cli::rotate::result::{Ended, FEW, outcome, story};
 use crate::cli::setup::{self, STORE_PATIENCE, Setup};
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
@@ -109,8 +109,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let mut take = |report: Report| {
         let ended = recorder.record(&report);
         progress::counts(report.outcome.as_str());
-        if !is_few && is_for_a_person && !report.outcome.is_good() {
-            console::note(&format!("{} {}", report.server, report.words()));
+        if !is_few
+            && is_for_a_person
+            && !report.outcome.is_good()
+            && let Some(server) = servers.iter().find(|it| it.id == report.server_id)
+        {
+            let left = context.statuses.of(server.id).left.unwrap_or_default();
+            console::note(&format!("{}: {}", server.name, outcome(&report, &left, server)));
         }
         reports.push((report, ended));
     };

@@ -33,13 +33,7 @@ pub(super) fn story(ended: &Ended<'_>, now: Timestamp) -> String {
         1 => "1 call".to_owned(),
         calls => format!("{calls} calls"),
     };
-    let mut text = format!("{} ({}): {}", server.name, server.id, report.outcome.as_str());
-    if let Some(reason) = &report.reason {
-        text.push_str(&format!(": {reason}"));
-    }
-    if report.outcome == RotationOutcome::Failed {
-        text.push_str(&state(report, left, server));
-    }
+    let mut text = format!("{} ({}): {}", server.name, server.id, outcome(report, left, server));
     text.push_str(&format!(" ({}, {calls})\n", span(took)));
     if let Some(created) = report.created.as_ref().filter(|_| report.outcome.is_good()) {
         text.push_str(&format!("created {created}\n"));
@@ -49,6 +43,18 @@ pub(super) fn story(ended: &Ended<'_>, now: Timestamp) -> String {
     }
     if let Some(ring) = ring {
         text.push_str(&snapshots(ring, server, now));
+    }
+    text
+}
+
+/// How it ended, and why.
+pub(super) fn outcome(report: &Report, left: &Left, server: &Server) -> String {
+    let mut text = report.outcome.as_str().to_owned();
+    if let Some(reason) = &report.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    if report.outcome == RotationOutcome::Failed {
+        text.push_str(&state(report, left, server));
     }
     text
 }
