@@ -26,9 +26,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::document::{FileText, Problems, TomlDocument};
-pub use crate::config::effective::{EffectiveServer, Origin};
-use crate::config::problem::{Draft, Severity, SourceText, Sources};
+pub use crate::config::effective::{EffectiveServer, EffectiveValue, Origin};
 pub use crate::config::problem::{ConfigError, Problem};
+use crate::config::problem::{Draft, Severity, SourceText, Sources};
+pub(crate) use crate::config::reference::schema::schema;
 use crate::config::secret_files::SecretFiles;
 use crate::config::types::Settings;
 use crate::handed_over;
@@ -151,7 +152,11 @@ fn read_text(
     let bytes = bytes.map_err(|error| match error.kind() {
         kind @ ErrorKind::PermissionDenied if is_roots_alone(path) => {
             let hint = Some("run this command as root, for example with sudo");
-            FileError { kind, reason: "it may hold secrets, so only root can read it".to_owned(), hint }
+            FileError {
+                kind,
+                reason: "it may hold secrets, so only root can read it".to_owned(),
+                hint,
+            }
         }
         kind => FileError { kind, reason: error.to_string(), hint: None },
     })?;

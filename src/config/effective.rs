@@ -86,15 +86,11 @@ impl Reader<'_, '_> {
         let values = keys.map(|key| {
             let written = candidates.iter().find_map(|(table, name)| {
                 let (file, line) = self.problems.file_and_line(&table.place_of(key.name)?)?;
-                let origin = Origin::Written {
-                    table: presentable(name),
-                    file: presentable(file),
-                    line,
-                };
+                let origin =
+                    Origin::Written { table: presentable(name), file: presentable(file), line };
                 Some((of_toml(table.get(key.name)?.get_ref()), origin))
             });
-            let (value, origin) =
-                written.unwrap_or_else(|| (default(key.absent), Origin::Default));
+            let (value, origin) = written.unwrap_or_else(|| (default(key.absent), Origin::Default));
             EffectiveValue { key: key.name, value, origin }
         });
         EffectiveServer { group: group.map(presentable), values: values.collect() }

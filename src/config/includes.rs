@@ -118,7 +118,10 @@ fn expanded(
             let names = match handed_over::names_in(&path, variable) {
                 Err(error) if is_missing::<()>(Err(io::Error::from(error.kind()))) => continue,
                 Err(error) => {
-                    return Err(format!("the directory {} cannot be read: {error}", path.display()));
+                    return Err(format!(
+                        "the directory {} cannot be read: {error}",
+                        path.display()
+                    ));
                 }
                 Ok(names) => names,
             };

@@ -310,12 +310,8 @@ impl Reader {
         let at = header(table);
         let zone = keys.time_zone.or(|| Parsed::Good(TimeZone::UTC, 0..0)).good();
         // An expression's mistakes are told in any zone.
-        let schedules = self.parsed(
-            keys.schedules,
-            zone.as_ref().unwrap_or(&TimeZone::UTC),
-            &at,
-            problems,
-        );
+        let schedules =
+            self.parsed(keys.schedules, zone.as_ref().unwrap_or(&TimeZone::UTC), &at, problems);
         if matches!(keys.keep, Parsed::Absent) {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
             problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
@@ -343,12 +339,11 @@ impl Reader {
                 warn_of_seconds(span, problems);
             }
         }
-        let prefix = keys.prefix.or(|| {
-            match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
+        let prefix =
+            keys.prefix.or(|| match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
                 Ok(prefix) => Parsed::Good(prefix, 0..0),
                 Err(_) => Parsed::Mistaken,
-            }
-        });
+            });
         let prefix = managed_prefix(
             prefix.good(),
             keys.adopted.or(|| Parsed::Good(Vec::new(), 0..0)),

@@ -80,9 +80,8 @@ pub(super) fn pins(table: &Table<'_, '_>, problems: &mut Problems) -> Option<BTr
         let hint = Some("write pin = [801, 802]".to_owned());
         return mistake(value, "`pin` is a list of snapshot ids", hint, problems).good();
     };
-    let ids: Vec<Option<u64>> = items
-        .map(|item| integer(item, "pin", 1..=i64::MAX as u64, problems).good())
-        .collect();
+    let ids: Vec<Option<u64>> =
+        items.map(|item| integer(item, "pin", 1..=i64::MAX as u64, problems).good()).collect();
     ids.into_iter().map(|id| id.map(SnapshotId)).collect()
 }
 
