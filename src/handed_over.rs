@@ -133,6 +133,16 @@ mod tests {
             assert_eq!(found, Ok(("copy".to_owned(), Origin::Copy)));
             assert_eq!(said(&file, &|_| None), Err(ErrorKind::PermissionDenied));
         });
+        let included = directory.path().join("conf.d");
+        std::fs::create_dir(&included).unwrap();
+        std::fs::create_dir(credentials.join("conf.d")).unwrap();
+        std::fs::write(included.join("itself.toml"), "").unwrap();
+        std::fs::write(credentials.join("conf.d/copy.toml"), "").unwrap();
+        mode(&credentials.join("conf.d"), 0o755);
+        for (of_the_directory, names) in [(0o755, ["itself.toml"]), (0o700, ["copy.toml"])] {
+            mode(&included, of_the_directory);
+            as_nobody(|| assert_eq!(names_in(&included, variable).unwrap(), names));
+        }
         std::fs::remove_file(&file).unwrap();
         as_nobody(|| assert_eq!(said(&file, &variable), Err(ErrorKind::NotFound)));
     }

@@ -109,10 +109,10 @@ pub(crate) const ROOT: Section = Section {
         absent: Absent::Value("[]"),
         example: "[\"conf.d/*.toml\"]",
         text: "more files with [[server]] and [group.NAME] tables",
-        more: "A relative path starts at the directory of this file. `*`, `?` and `[abc]` stand for \
-               parts of a name; names that begin with a dot do not match. Files are read in the order \
-               of their names. They hold nothing but [[server]] and [group.NAME] tables, which may \
-               use each other's groups. A file without a wildcard in its name must be there.",
+        more: "A relative path starts at the directory of this file. `*`, `?` and `[abc]` match \
+               parts of a name, but not a dot at its beginning. The files are read in the order of \
+               their names. They can contain only [[server]] and [group.NAME] tables. A server can \
+               use a group from any file. A file that is named without a wildcard must exist.",
         off: true,
         ..KEY
     }],

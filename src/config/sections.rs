@@ -93,7 +93,7 @@ fn refuse_in_included(root: &Table<'_, '_>, problems: &mut Problems) {
     for (name, place, value) in misplaced {
         hide(value, &mut problems.secrets);
         let message = format!("`{name}` is not allowed in an included file");
-        let hint = "move it to the main file; an included file holds [[server]] and [group.NAME]";
+        let hint = "move it to the main file; an included file can contain only [[server]] and [group.NAME]";
         problems.error(place, message, "", Some(hint.to_owned()));
     }
     if !unknown.is_empty() {
