@@ -106,7 +106,8 @@ fn expanded(
                 path.push(component);
             }
             if is_wild {
-                found.retain(|path| !is_missing(path.symlink_metadata()));
+                found
+                    .retain(|path| path.symlink_metadata().err().is_none_or(|it| !is_missing(&it)));
             }
             continue;
         }
@@ -116,7 +117,7 @@ fn expanded(
         let mut deeper = Vec::new();
         for path in found {
             let names = match handed_over::names_in(&path, variable) {
-                Err(error) if is_missing::<()>(Err(io::Error::from(error.kind()))) => continue,
+                Err(error) if is_missing(&error) => continue,
                 Err(error) => {
                     return Err(format!(
                         "the directory {} cannot be read: {error}",
@@ -136,6 +137,6 @@ fn expanded(
 }
 
 /// Whether there is no such file, or something else where its directory would be.
-fn is_missing<T>(found: io::Result<T>) -> bool {
-    found.is_err_and(|it| matches!(it.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
