@@ -1,8 +1,8 @@
 //! TOML files in, valid settings out; or every mistake in them at once, each pointed at.
 //!
-//! [`document`] walks the TOML, [`includes`] finds further files, `servers`, `notify` and `sections` know its tables, [`problem`] shows
-//! what is wrong, [`mod@reference`] says what each key is for, and [`types`] is what the rest of the
-//! program sees.
+//! [`includes`] finds further files, [`document`] walks the TOML, `servers`, `notify` and `sections` know its
+//! tables, [`problem`] shows what is wrong, [`mod@reference`] says what each key is for, and [`types`] is what
+//! the rest of the program sees.
 
 mod document;
 mod effective;
@@ -84,7 +84,7 @@ pub(crate) fn read_files(path: &Path) -> Result<Files, ConfigError> {
     let variable = |name: &str| std::env::var_os(name);
     let name = path.display().to_string();
     let text = main_text(&name, path)?;
-    let mut includes = Vec::new();
+    let mut includes = None;
     let mut included = Vec::new();
     let mut secrets = SecretFiles::default();
     // To parse a fleet's text twice takes a while.
@@ -94,11 +94,11 @@ pub(crate) fn read_files(path: &Path) -> Result<Files, ConfigError> {
         secrets = SecretFiles::named_in(&document.root(), variable);
         let left = MAX_BYTES.saturating_sub(text.len() as u64);
         included = includes::read(path, &document.root(), left, variable, &mut problems);
-        includes = problems.drafts.split_off(problems.syntax_errors);
+        includes = Some(problems.drafts.split_off(problems.syntax_errors));
     }
     let mut texts = vec![(name, text)];
     texts.extend(included.into_iter().map(|it| (it.path.display().to_string(), it.text)));
-    Ok(Files { texts, includes: Some(includes), secrets })
+    Ok(Files { texts, includes, secrets })
 }
 
 /// Reads and checks a file, and says of each server which value holds and where it comes from.

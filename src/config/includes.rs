@@ -82,7 +82,9 @@ fn tell(item: Entry<'_, '_>, path: &Path, error: FileError, problems: &mut Probl
         }
         _ => error.reason,
     };
-    let hint = error.hint.map(str::to_owned);
+    let as_root = "run this command as root. If it is the service that says this, run `systemctl reload \
+                   snapring`: that gives it a copy of the file";
+    let hint = error.hint.map(|_| as_root.to_owned());
     let message = format!("the included file {} cannot be read: {reason}", path.display());
     problems.error(item.span(), message, "", hint);
 }

@@ -51,7 +51,12 @@ pub(crate) fn read(
         }
         (None, Some(value)) => {
             whole = false;
-            problems.error(value.span(), "the included files were not read", "", None);
+            problems.error(
+                value.span(),
+                "the included files were not read",
+                "",
+                Some("write the key as it is: include".to_owned()),
+            );
         }
         (None, None) => {}
     }
@@ -91,7 +96,9 @@ fn refuse_in_included(root: &Table<'_, '_>, problems: &mut Problems) {
     let (misplaced, unknown): (Vec<_>, Vec<_>) =
         others.partition(|(name, ..)| ROOT_KEYS.contains(name));
     for (name, place, value) in misplaced {
-        hide(value, &mut problems.secrets);
+        if ["api", "store", "notify"].contains(&name) {
+            hide(value, &mut problems.secrets);
+        }
         let message = format!("`{name}` is not allowed in an included file");
         let hint = "move it to the main file; an included file can contain only [[server]] and [group.NAME]";
         problems.error(place, message, "", Some(hint.to_owned()));

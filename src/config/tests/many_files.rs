@@ -94,6 +94,9 @@ fn included_files_are_read_in_the_order_of_their_names_each_once() {
     let seen: Vec<_> = servers.iter().map(|it| (it.id.0, it.policy.keep.last)).collect();
     assert_eq!(seen, [(1, 2), (2, 1), (3, 2), (4, 3)]);
     assert_eq!(place.shown(), "");
+    // A key that is written in an odd way would be overlooked.
+    place.write("config.toml", &format!("\"incl\\u0075de\" = [\"conf.d/*.toml\"]\n{GOOD}"));
+    assert!(place.shown().contains("the included files were not read"), "{}", place.shown());
     // What the main file's own directory has is not the main file again.
     place.write(
         "config.toml",
