@@ -238,11 +238,10 @@ impl<'i> TomlDocument<'i> {
             }
             let message = format!("this is not TOML: {}", error.message());
             let global = base + span.start..base + span.end;
-            match first_header(text, span.start) {
-                Some(first) if error.message() == "duplicate key" => {
-                    problems.error_like(&(base + first..base + first), global, message);
-                }
-                _ => problems.error(global, message, "", unquoted(text, error, &span)),
+            let is_twice = error.message() == "duplicate key";
+            match is_twice.then(|| first_header(text, span.start)).flatten() {
+                Some(first) => problems.error_like(&(base + first..base + first), global, message),
+                None => problems.error(global, message, "", unquoted(text, error, &span)),
             }
         }
         problems.doubtful.extend(shifted(regions.doubtful(), base));
