@@ -4,6 +4,7 @@ mod at;
 mod by_hand;
 mod check;
 mod completions;
+mod config_schema;
 mod console;
 mod create;
 mod delete;
@@ -79,6 +80,7 @@ enum Command {
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
+    ConfigSchema(config_schema::Arguments),
     Man(man::Arguments),
 }
 
@@ -140,6 +142,7 @@ impl Command {
             Self::Sandbox(arguments) => sandbox::run(arguments).await,
             Self::Demo(arguments) => demo::run(arguments).await,
             Self::Completions(arguments) => completions::run(arguments).await,
+            Self::ConfigSchema(arguments) => config_schema::run(arguments).await,
             Self::Man(arguments) => man::run(arguments).await,
         }
     }

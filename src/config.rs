@@ -1,10 +1,12 @@
-//! One TOML file in, valid settings out; or every mistake in it at once, each pointed at.
+//! TOML files in, valid settings out; or every mistake in them at once, each pointed at.
 //!
-//! [`document`] walks the TOML, `servers`, `notify` and `sections` know its tables, [`problem`] shows
-//! what is wrong, [`mod@reference`] says what each key is for, and [`types`] is what the rest of the
-//! program sees.
+//! [`includes`] finds further files, [`document`] walks the TOML, `servers`, `notify` and `sections` know its
+//! tables, [`problem`] shows what is wrong, [`mod@reference`] says what each key is for, and [`types`] is what
+//! the rest of the program sees.
 
 mod document;
+mod effective;
+mod includes;
 mod notify;
 pub(crate) mod problem;
 pub(crate) mod reference;
@@ -16,16 +18,18 @@ mod store;
 pub mod types;
 mod values;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::document::{Problems, TomlDocument};
+use crate::config::document::{FileText, Problems, TomlDocument};
+pub use crate::config::effective::{EffectiveServer, EffectiveValue, Origin};
 pub use crate::config::problem::{ConfigError, Problem};
-use crate::config::problem::{Severity, SourceText};
+use crate::config::problem::{Draft, Severity, SourceText, Sources};
+pub(crate) use crate::config::reference::schema::schema;
 use crate::config::secret_files::SecretFiles;
 use crate::config::types::Settings;
 use crate::handed_over;
@@ -60,64 +64,107 @@ pub fn locate(flag: Option<&Path>, variable: Option<&OsStr>) -> PathBuf {
 /// # Errors
 /// Every mistake in it, or why it cannot be read.
 pub fn read(path: &Path) -> Result<Loaded, ConfigError> {
-    parse_file(path, read_files(path)?)
+    parse_files(read_files(path)?)
 }
 
-/// A configuration as it is on the disk: its text, and the files with secrets that it names.
+/// A configuration as it is on the disk: its texts, and the files with secrets that it names.
 pub(crate) struct Files {
-    text: String,
+    /// The name and the text of each file, the main one first.
+    texts: Vec<(String, String)>,
+    /// What is wrong with `include`; `None`: no file was looked for.
+    includes: Option<Vec<Draft>>,
     secrets: SecretFiles,
 }
 
-/// Reads a file and those that it names, for [`parse_file`].
+/// Reads a file and those that it names, for [`parse_files`].
 ///
 /// # Errors
 /// Why it cannot be read.
 pub(crate) fn read_files(path: &Path) -> Result<Files, ConfigError> {
-    let text = text(&path.display().to_string(), path)?;
-    let secrets = SecretFiles::named_in(&text, |name| std::env::var_os(name));
-    Ok(Files { text, secrets })
+    let variable = |name: &str| std::env::var_os(name);
+    let name = path.display().to_string();
+    let text = main_text(&name, path)?;
+    let mut includes = None;
+    let mut included = Vec::new();
+    let mut secrets = SecretFiles::default();
+    // To parse a fleet's text twice takes a while.
+    if text.contains(includes::KEY) || text.contains(secret_files::KEY) {
+        let mut problems = Problems::default();
+        let document = TomlDocument::parse(&text, &mut problems);
+        secrets = SecretFiles::named_in(&document.root(), variable);
+        let left = MAX_BYTES.saturating_sub(text.len() as u64);
+        included = includes::read(path, &document.root(), left, variable, &mut problems);
+        includes = Some(problems.drafts.split_off(problems.syntax_errors));
+    }
+    let mut texts = vec![(name, text)];
+    texts.extend(included.into_iter().map(|it| (it.path.display().to_string(), it.text)));
+    Ok(Files { texts, includes, secrets })
 }
 
-/// Checks a configuration.
+/// Reads and checks a file, and says of each server which value holds and where it comes from.
 ///
 /// # Errors
-/// Every mistake in it.
-pub(crate) fn parse_file(path: &Path, files: Files) -> Result<Loaded, ConfigError> {
-    parse_with(&path.display().to_string(), &files.text, files.secrets)
+/// As for [`read`].
+pub fn read_with_origins(path: &Path) -> Result<(Loaded, Vec<EffectiveServer>), ConfigError> {
+    let files = read_files(path)?;
+    let texts = files.texts.clone();
+    let loaded = parse_files(files)?;
+    let origins = effective::of(&file_texts(&texts), &loaded.settings.servers);
+    Ok((loaded, origins))
 }
 
 /// Where a file has its daemon listen, however bad the rest of it is: a daemon that runs goes on
 /// with what it read when that was good.
 #[must_use]
 pub fn listen_in(path: &Path) -> Option<SocketAddr> {
-    let text = text("", path).ok()?;
+    let text = main_text("", path).ok()?;
     let mut problems = Problems::default();
     sections::listen(&TomlDocument::parse(&text, &mut problems), &mut problems)
 }
 
-fn text(name: &str, path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |reason: &str, hint: Option<&str>| {
-        ConfigError::whole_file(name, &format!("the configuration cannot be read: {reason}"), hint)
-    };
-    let variable = |name: &str| std::env::var_os(name);
+fn main_text(name: &str, path: &Path) -> Result<String, ConfigError> {
+    let text = read_text(path, MAX_BYTES, |name| std::env::var_os(name));
+    text.map_err(|FileError { kind, reason, hint }| {
+        let hint = match kind {
+            ErrorKind::NotFound => Some("name it with --config FILE or $SNAPRING_CONFIG"),
+            _ => hint,
+        };
+        let message = format!("the configuration cannot be read: {reason}");
+        ConfigError::whole_file(name, &message, hint)
+    })
+}
+
+/// Why there is no text.
+pub(crate) struct FileError {
+    kind: ErrorKind,
+    reason: String,
+    hint: Option<&'static str>,
+}
+
+/// The text of a file of the configuration, or of its copy.
+fn read_text(
+    path: &Path,
+    max_bytes: u64,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<String, FileError> {
     let opened = handed_over::open(path, variable);
-    let bytes = opened.and_then(|(file, _)| regular_file::read_opened(file, MAX_BYTES));
+    let bytes = opened.and_then(|(file, _)| regular_file::read_opened(file, max_bytes));
     let bytes = bytes.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            let hint = "name it with --config FILE or $SNAPRING_CONFIG";
-            unreadable(&error.to_string(), Some(hint))
+        kind @ ErrorKind::PermissionDenied if is_roots_alone(path) => {
+            let hint = Some("run this command as root, for example with sudo");
+            FileError {
+                kind,
+                reason: "it may hold secrets, so only root can read it".to_owned(),
+                hint,
+            }
         }
-        ErrorKind::PermissionDenied if is_roots_alone(path) => {
-            let hint = "run this command as root, for example with sudo";
-            unreadable("it may hold secrets, so only root can read it", Some(hint))
-        }
-        _ => unreadable(&error.to_string(), None),
+        kind => FileError { kind, reason: error.to_string(), hint: None },
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
-        unreadable(&format!("line {line} is not UTF-8"), None)
+        let reason = format!("line {line} is not UTF-8");
+        FileError { kind: ErrorKind::InvalidData, reason, hint: None }
     })
 }
 
@@ -131,25 +178,47 @@ fn is_roots_alone(path: &Path) -> bool {
 /// # Errors
 /// Every mistake in it.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
-    parse_with(name, text, SecretFiles::default())
+    let texts = vec![(name.to_owned(), text.to_owned())];
+    parse_files(Files { texts, includes: None, secrets: SecretFiles::default() })
 }
 
-fn parse_with(name: &str, text: &str, files: SecretFiles) -> Result<Loaded, ConfigError> {
-    let mut problems = Problems::with(files);
-    let document = TomlDocument::parse(text, &mut problems);
-    let read = sections::read(&document, &mut problems);
+/// The texts, one after the other.
+fn file_texts(texts: &[(String, String)]) -> Vec<FileText<'_>> {
+    let mut base = 0;
+    let mut files = Vec::with_capacity(texts.len());
+    for (name, text) in texts {
+        files.push(FileText { name, text, base });
+        // An error at the very end of a file is not in the next one.
+        base += text.len() + 1;
+    }
+    files
+}
+
+/// Checks a configuration.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn parse_files(files: Files) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::with(files.secrets);
+    let texts = file_texts(&files.texts);
+    let documents = TomlDocument::parse_all(&texts, &mut problems);
+    let read = sections::read(&documents, files.includes, &mut problems);
     let read = read.map(|(settings, span)| (apart(settings), span));
-    drop(document);
+    drop(documents);
     problems.forget_the_doubtful();
-    let Problems { drafts, secrets, .. } = problems;
-    let source = Arc::new(SourceText::new(name, text, &secrets));
+    let Problems { mut drafts, secrets, .. } = problems;
+    let sources = Sources::new(&texts, &secrets);
+    drafts.sort_by_key(|it| match it.severity {
+        Severity::Error => it.span.as_ref().map_or(usize::MAX, |span| span.start),
+        Severity::Warning => usize::MAX,
+    });
     let (errors, warnings): (Vec<_>, Vec<_>) = drafts
         .into_iter()
-        .map(|draft| Problem::new(draft, Arc::clone(&source)))
+        .map(|draft| sources.problem(draft))
         .partition(|problem| problem.severity() == Severity::Error);
     match read {
         Some((settings, token_file_span)) if errors.is_empty() => {
-            Ok(Loaded { settings, warnings, source, token_file_span })
+            Ok(Loaded { settings, warnings, source: sources.main(), token_file_span })
         }
         _ => Err(ConfigError::new(errors, warnings)),
     }

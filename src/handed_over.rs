@@ -32,6 +32,28 @@ pub(crate) fn open(
     copy.map(|file| (file, Origin::Copy)).ok_or(error)
 }
 
+/// The names in a directory, or those in the copy of it if this user may not read it.
+///
+/// # Errors
+/// When neither can be read; of the directory itself.
+pub(crate) fn names_in(
+    directory: &Path,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> io::Result<Vec<OsString>> {
+    let names = |path: &Path| -> io::Result<Vec<OsString>> {
+        // The empty path is the working directory, as it is for files.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    names(directory).or_else(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let copies = copies(directory, variable);
+            copies.iter().find_map(|copy| names(copy).ok()).ok_or(error)
+        }
+        _ => Err(error),
+    })
+}
+
 /// What was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -111,6 +133,16 @@ mod tests {
             assert_eq!(found, Ok(("copy".to_owned(), Origin::Copy)));
             assert_eq!(said(&file, &|_| None), Err(ErrorKind::PermissionDenied));
         });
+        let included = directory.path().join("conf.d");
+        std::fs::create_dir(&included).unwrap();
+        std::fs::create_dir(credentials.join("conf.d")).unwrap();
+        std::fs::write(included.join("itself.toml"), "").unwrap();
+        std::fs::write(credentials.join("conf.d/copy.toml"), "").unwrap();
+        mode(&credentials.join("conf.d"), 0o755);
+        for (of_the_directory, names) in [(0o755, ["itself.toml"]), (0o700, ["copy.toml"])] {
+            mode(&included, of_the_directory);
+            as_nobody(|| assert_eq!(names_in(&included, variable).unwrap(), names));
+        }
         std::fs::remove_file(&file).unwrap();
         as_nobody(|| assert_eq!(said(&file, &variable), Err(ErrorKind::NotFound)));
     }

@@ -1,5 +1,6 @@
 //! `snapring check`
 
+mod effective;
 mod online;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +19,7 @@ use serde_json::Value;
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::locate;
+use crate::cli::setup::{Setup, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
@@ -57,6 +58,12 @@ pub(super) struct Arguments {
     /// Check for a reload: the running daemon has its token, so none is needed here
     #[arg(long, conflicts_with = "online")]
     for_reload: bool,
+    /// Show which value holds for each key of each server, and where it was written
+    #[arg(long, conflicts_with_all = ["online", "quiet", "for_reload"])]
+    effective: bool,
+    /// With --effective: ids or names of servers; none: all
+    #[arg(value_name = "SERVER", requires = "effective")]
+    servers: Vec<String>,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -134,8 +141,17 @@ impl CheckFinding {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let path = locate(&arguments.config.file);
     let clock = Clock::system();
-    let loaded = match config::read(&path) {
-        Ok(loaded) => loaded,
+    let read = match arguments.effective {
+        true => config::read_with_origins(&path).map(|(loaded, it)| (loaded, Some(it))),
+        false => config::read(&path).map(|loaded| (loaded, None)),
+    };
+    let loaded = match read {
+        Ok((loaded, Some(origins))) => {
+            let setup = Setup { path, settings: loaded.settings, clock };
+            let Arguments { servers, json, .. } = arguments;
+            return effective::tell(&setup, &loaded.warnings, &origins, &servers, json);
+        }
+        Ok((loaded, None)) => loaded,
         Err(error) if arguments.json => {
             console::print_json(&CheckAnswer {
                 file: path.display().to_string(),

@@ -20,11 +20,21 @@ pub(crate) struct Problems {
     /// What is in the files that it names.
     pub(crate) files: SecretFiles,
     seen: HashSet<Draft>,
-    /// Where each line begins.
-    line_starts: Vec<usize>,
+    /// The files that were parsed, in their order.
+    sources: Vec<Source>,
     /// How many of the first ones are of the syntax, and where others may come of them.
-    syntax_errors: usize,
+    pub(crate) syntax_errors: usize,
     doubtful: Vec<Range<usize>>,
+}
+
+/// A file among all that were read. Their texts lie one after the other, so a place in any of them is one
+/// number.
+struct Source {
+    name: String,
+    /// Where its text begins.
+    base: usize,
+    /// Where each line of it begins.
+    line_starts: Vec<usize>,
 }
 
 impl Problems {
@@ -56,21 +66,41 @@ impl Problems {
         });
     }
 
+    /// Adds what was found while the files were read.
+    pub(crate) fn extend(&mut self, drafts: Vec<Draft>) {
+        self.drafts.extend(drafts);
+    }
+
     /// Of something that stands nowhere.
     pub(crate) fn error_of_the_whole(&mut self, message: &str, hint: &str) {
         let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
         self.add(Severity::Error, None, message, String::new(), hint);
     }
 
-    /// Of two that may not be alike the second is pointed at; the first's line is named beside it.
+    /// Of two that may not be alike the second is pointed at; the first's place is named beside it.
     pub(crate) fn error_like(
         &mut self,
         first: &Range<usize>,
         second: Range<usize>,
         message: String,
     ) {
-        let line = self.line_starts.partition_point(|start| *start <= first.start).max(1);
-        self.error(second, message, format!("line {line} has it already"), None);
+        let label = match (self.source_of(first), self.source_of(&second)) {
+            (Some(it), Some(other)) if it.base != other.base => {
+                format!("{}:{} has it already", it.name, it.line(first))
+            }
+            (it, _) => format!("line {} has it already", it.map_or(1, |it| it.line(first))),
+        };
+        self.error(second, message, label, None);
+    }
+
+    fn source_of(&self, span: &Range<usize>) -> Option<&Source> {
+        let nth = self.sources.partition_point(|it| it.base <= span.start);
+        self.sources.get(nth.checked_sub(1)?)
+    }
+
+    /// In which file and line a place is.
+    pub(crate) fn file_and_line(&self, span: &Range<usize>) -> Option<(&str, usize)> {
+        self.source_of(span).map(|it| (it.name.as_str(), it.line(span)))
     }
 
     pub(crate) fn warning(
@@ -95,6 +125,13 @@ impl Problems {
         if self.seen.insert(draft.clone()) {
             self.drafts.push(draft);
         }
+    }
+}
+
+impl Source {
+    fn line(&self, span: &Range<usize>) -> usize {
+        let at = span.start.saturating_sub(self.base);
+        self.line_starts.partition_point(|start| *start <= at).max(1)
     }
 }
 
@@ -143,35 +180,95 @@ impl<T> Parsed<T> {
     }
 }
 
+/// The text of a file, and where it begins among all that were read.
+#[derive(Clone, Copy)]
+pub(crate) struct FileText<'i> {
+    pub(crate) name: &'i str,
+    pub(crate) text: &'i str,
+    pub(crate) base: usize,
+}
+
 /// A parsed document: whatever could be understood of it.
 pub(crate) struct TomlDocument<'i> {
     root: Spanned<DeTable<'i>>,
+    base: usize,
     /// Whether all of it could be understood.
     pub(crate) whole: bool,
 }
 
 impl<'i> TomlDocument<'i> {
+    /// Parses files. What a broken table of one would have given to servers of another is not missed there.
+    pub(crate) fn parse_all(files: &[FileText<'i>], problems: &mut Problems) -> Vec<Self> {
+        let mut shared_is_broken = false;
+        let mut documents = Vec::with_capacity(files.len());
+        for file in files {
+            let (document, regions) = Self::parse_file(*file, problems);
+            shared_is_broken |= regions.shared_is_broken();
+            documents.push(document);
+        }
+        problems.syntax_errors = problems.drafts.len();
+        if shared_is_broken {
+            for file in files {
+                let regions = Regions::new(file.text, std::iter::empty());
+                problems.doubtful.extend(shifted(regions.server_headers(), file.base));
+            }
+        }
+        documents
+    }
+
+    /// Parses a single file.
     pub(crate) fn parse(text: &'i str, problems: &mut Problems) -> Self {
+        let (document, _) = Self::parse_file(FileText { name: "", text, base: 0 }, problems);
+        problems.syntax_errors = problems.drafts.len();
+        document
+    }
+
+    fn parse_file(file: FileText<'i>, problems: &mut Problems) -> (Self, Regions<'i>) {
+        let FileText { name, text, base } = file;
         let (root, errors) = DeTable::parse_recoverable(text);
         let whole = errors.is_empty();
-        problems.line_starts = line_starts(text);
+        let line_starts = line_starts(text);
+        problems.sources.push(Source { name: name.to_owned(), base, line_starts });
         let start = |it: &toml::de::Error| it.span().unwrap_or(0..0).start;
         let mut regions = Regions::new(text, errors.iter().map(start));
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
-            let hint = unquoted(text, error, &span);
-            if regions.take_first(span.start) {
-                problems.error(span, format!("this is not TOML: {}", error.message()), "", hint);
+            if !regions.take_first(span.start) {
+                continue;
+            }
+            let message = format!("this is not TOML: {}", error.message());
+            let global = base + span.start..base + span.end;
+            let is_twice = error.message() == "duplicate key";
+            match is_twice.then(|| first_header(text, span.start)).flatten() {
+                Some(first) => problems.error_like(&(base + first..base + first), global, message),
+                None => problems.error(global, message, "", unquoted(text, error, &span)),
             }
         }
-        problems.syntax_errors = problems.drafts.len();
-        problems.doubtful = regions.doubtful();
-        Self { root, whole }
+        problems.doubtful.extend(shifted(regions.doubtful(), base));
+        (Self { root, base, whole }, regions)
     }
 
     pub(crate) fn root(&self) -> Table<'_, 'i> {
-        Table { table: self.root.get_ref(), name: "the configuration", span: 0..0 }
+        let table = self.root.get_ref();
+        Table { table, name: "the configuration", span: self.base..self.base, base: self.base }
     }
+}
+
+fn shifted(ranges: Vec<Range<usize>>, base: usize) -> impl Iterator<Item = Range<usize>> {
+    ranges.into_iter().map(move |it| base + it.start..base + it.end)
+}
+
+/// Where the header of a table stands for the first time, if it stands at this place again.
+fn first_header(text: &str, at: usize) -> Option<usize> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |it| it + 1);
+    let header = text.get(start..)?.lines().next()?.trim();
+    let mut lines = text.get(..start)?.split_inclusive('\n').scan(0, |at, line| {
+        let start = *at;
+        *at += line.len();
+        Some((start, line))
+    });
+    let is_header = header.starts_with('[');
+    lines.find(|(_, line)| is_header && line.trim() == header).map(|(start, _)| start)
 }
 
 /// How the value of a key is written, where one stands at this place that needs quotes.
@@ -200,18 +297,46 @@ pub(crate) struct Table<'a, 'i> {
     /// As a message calls it: `[api]`.
     name: &'static str,
     pub(crate) span: Range<usize>,
+    /// Where its file begins.
+    base: usize,
 }
 
-/// A key with the value beside it.
-pub(crate) type Entry<'a, 'i> = &'a Spanned<DeValue<'i>>;
+/// A value, with its place among all files.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a, 'i> {
+    value: &'a Spanned<DeValue<'i>>,
+    base: usize,
+}
+
+impl<'a, 'i> Entry<'a, 'i> {
+    pub(crate) fn get_ref(self) -> &'a DeValue<'i> {
+        self.value.get_ref()
+    }
+
+    pub(crate) fn span(self) -> Range<usize> {
+        let span = self.value.span();
+        self.base + span.start..self.base + span.end
+    }
+
+    /// The items of a list.
+    pub(crate) fn items(self) -> Option<impl ExactSizeIterator<Item = Entry<'a, 'i>>> {
+        let base = self.base;
+        Some(self.get_ref().as_array()?.iter().map(move |value| Entry { value, base }))
+    }
+
+    /// The table that it is, which messages call by this name.
+    pub(crate) fn table(self, name: &'static str) -> Option<Table<'a, 'i>> {
+        let table = self.get_ref().as_table()?;
+        Some(Table { table, name, span: self.span(), base: self.base })
+    }
+}
 
 impl<'a, 'i> Table<'a, 'i> {
     /// Tells of every key that is not one of `known`.
     /// Whether there was none.
     pub(crate) fn refuse_others(&self, known: &[&str], problems: &mut Problems) -> bool {
         let before = problems.drafts.len();
-        for (key, value) in self.table {
-            let name: &str = key.get_ref();
+        for (name, key, value) in self.entries() {
             if known.contains(&name) {
                 continue;
             }
@@ -223,13 +348,13 @@ impl<'a, 'i> Table<'a, 'i> {
             // An address in the place of a key may be a webhook's, which is a secret.
             let address = name.contains('/');
             if address {
-                problems.secrets.push(key.span());
+                problems.secrets.push(key.clone());
             }
             // A key is anything in quotes, and a log line must stay one line.
             let name = if address { "…".to_owned() } else { name.escape_debug().to_string() };
             if secret && near.is_none() {
                 problems.error(
-                    key.span(),
+                    key,
                     format!("{} takes no `{name}`: a secret never stands in the configuration", self.name),
                     "",
                     Some("put the token into a file that only snapring can read, and name that file with `token_file` in [api]".to_owned()),
@@ -241,7 +366,7 @@ impl<'a, 'i> Table<'a, 'i> {
                 None => format!("it takes {}", known.join(", ")),
             };
             problems.error(
-                key.span(),
+                key,
                 format!("{} has no `{name}`", self.name),
                 "unknown key",
                 Some(hint),
@@ -250,8 +375,28 @@ impl<'a, 'i> Table<'a, 'i> {
         problems.drafts.len() == before
     }
 
+    /// The same table, which messages call by another name.
+    pub(crate) fn named(&self, name: &'static str) -> Self {
+        Self { name, ..self.clone() }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<Entry<'a, 'i>> {
-        self.table.get(key)
+        self.table.get(key).map(|value| Entry { value, base: self.base })
+    }
+
+    /// Every key, its place, and its value.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, Range<usize>, Entry<'a, 'i>)> {
+        let base = self.base;
+        self.table.iter().map(move |(key, value)| {
+            let span = key.span();
+            (key.get_ref().as_ref(), base + span.start..base + span.end, Entry { value, base })
+        })
+    }
+
+    /// The place of a key.
+    pub(crate) fn place_of(&self, key: &str) -> Option<Range<usize>> {
+        let span = self.table.get_key_value(key)?.0.span();
+        Some(self.base + span.start..self.base + span.end)
     }
 
     /// A table under a key.
@@ -262,8 +407,8 @@ impl<'a, 'i> Table<'a, 'i> {
         problems: &mut Problems,
     ) -> Parsed<Table<'a, 'i>> {
         let Some(value) = self.get(key) else { return Parsed::Absent };
-        match value.get_ref().as_table() {
-            Some(table) => Parsed::Good(Table { table, name, span: value.span() }, value.span()),
+        match value.table(name) {
+            Some(table) => Parsed::Good(table, value.span()),
             None => {
                 problems.error(
                     value.span(),
@@ -284,7 +429,7 @@ impl<'a, 'i> Table<'a, 'i> {
         problems: &mut Problems,
     ) -> Parsed<Vec<Table<'a, 'i>>> {
         let Some(value) = self.get(key) else { return Parsed::Absent };
-        let Some(items) = value.get_ref().as_array() else {
+        let Some(items) = value.items() else {
             problems.error(
                 value.span(),
                 format!("`{key}` must be a list of tables"),
@@ -294,9 +439,9 @@ impl<'a, 'i> Table<'a, 'i> {
             return Parsed::Mistaken;
         };
         let mut tables = Vec::with_capacity(items.len());
-        for item in items.iter() {
-            match item.get_ref().as_table() {
-                Some(table) => tables.push(Table { table, name, span: item.span() }),
+        for item in items {
+            match item.table(name) {
+                Some(table) => tables.push(table),
                 None => problems.error(
                     item.span(),
                     format!("an item of `{key}` must be a table"),
@@ -335,13 +480,14 @@ impl<'a, 'i> Table<'a, 'i> {
 /// Puts all that a value holds among what must not be shown.
 ///
 /// The span of a table is that of its header or its first key, so its values are hidden one by one.
-fn hide(value: Entry<'_, '_>, secrets: &mut Vec<Range<usize>>) {
-    let mut pending = vec![value];
+pub(crate) fn hide(value: Entry<'_, '_>, secrets: &mut Vec<Range<usize>>) {
+    let base = value.base;
+    let mut pending = vec![value.value];
     while let Some(value) = pending.pop() {
         match value.get_ref() {
             DeValue::Table(table) => pending.extend(table.values()),
             DeValue::Array(items) => pending.extend(items.iter()),
-            _ => secrets.push(value.span()),
+            _ => secrets.push(Entry { value, base }.span()),
         }
     }
 }

@@ -179,16 +179,16 @@ fn format(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Format> {
 fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Vec<NoticeKind>> {
     let Some(value) = table.get("on") else { return Parsed::Absent };
     let hint = || Some("write on = [\"failure\", \"recovery\"]".to_owned());
-    let Some(items) = value.get_ref().as_array() else {
+    let Some(items) = value.items() else {
         return mistake(value, "`on` is a list", hint(), problems);
     };
-    if items.is_empty() {
+    if items.len() == 0 {
         problems.error(value.span(), "`on` names nothing to tell of", "", hint());
         return Parsed::Mistaken;
     }
     let mut events = Vec::with_capacity(items.len());
     let mut all_good = true;
-    for item in items.iter() {
+    for item in items {
         let Parsed::Good(text, span) = string(item, "on", problems) else {
             all_good = false;
             continue;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use crate::config::document::FileText;
 use crate::foreign::is_shown;
 
 /// How many mistakes are shown; a generated file can have one a line.
@@ -92,6 +93,40 @@ impl SourceText {
     }
 }
 
+/// The texts of all files, one after the other.
+pub(crate) struct Sources(Vec<(usize, Arc<SourceText>)>);
+
+impl Sources {
+    /// Masks `secrets`, whose places are among all files, and whatever looks like a token.
+    pub(crate) fn new(files: &[FileText<'_>], secrets: &[Range<usize>]) -> Self {
+        let source = |FileText { name, text, base }: &FileText<'_>| {
+            let is_here = |it: &&Range<usize>| (*base..=base + text.len()).contains(&it.start);
+            let local = |it: &Range<usize>| it.start - base..it.end - base;
+            let secrets: Vec<_> = secrets.iter().filter(is_here).map(local).collect();
+            (*base, Arc::new(SourceText::new(name, text, &secrets)))
+        };
+        Self(files.iter().map(source).collect())
+    }
+
+    /// The file that includes the others.
+    pub(crate) fn main(&self) -> Arc<SourceText> {
+        self.of(0).1
+    }
+
+    /// A problem in the file where its place is.
+    pub(crate) fn problem(&self, mut draft: Draft) -> Problem {
+        let (base, source) = self.of(draft.span.as_ref().map_or(0, |span| span.start));
+        draft.span = draft.span.map(|it| it.start - base..it.end - base);
+        Problem::new(draft, source)
+    }
+
+    fn of(&self, at: usize) -> (usize, Arc<SourceText>) {
+        let nth = self.0.partition_point(|(base, _)| *base <= at).saturating_sub(1);
+        let found = self.0.get(nth).map(|(base, source)| (*base, Arc::clone(source)));
+        found.unwrap_or_else(|| (0, Arc::new(SourceText::new("", "", &[]))))
+    }
+}
+
 /// Puts stars in a range's place, each as long as what it hides, so that all positions stay, in
 /// bytes and in characters.
 fn mask(text: &mut String, secret: Range<usize>) {
@@ -166,7 +201,7 @@ fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 
 /// What may be shown of a message: nothing that looks like a token, and one line that controls no
 /// terminal, whatever a library says again of what stands in the file.
-fn presentable(message: &str) -> String {
+pub(super) fn presentable(message: &str) -> String {
     let escape = |it: char| if is_shown(it) { it.into() } else { it.escape_debug().to_string() };
     let message: String = message.chars().map(escape).collect();
     let mut shown = message.clone();
@@ -292,8 +327,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(mut errors: Vec<Problem>, warnings: Vec<Problem>) -> Self {
-        errors.sort_by_key(|it| it.draft.span.as_ref().map_or(usize::MAX, |span| span.start));
+    pub(crate) fn new(errors: Vec<Problem>, warnings: Vec<Problem>) -> Self {
         Self { errors, warnings }
     }
 
@@ -309,7 +343,7 @@ impl ConfigError {
         Self { errors: vec![Problem::new(draft, source)], warnings: Vec::new() }
     }
 
-    /// The mistakes, in the order of the file; last what is nowhere in it.
+    /// The mistakes, in the order of the files; last what is nowhere in them.
     #[must_use]
     pub fn errors(&self) -> &[Problem] {
         &self.errors

@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod example;
+pub(crate) mod schema;
+mod shapes;
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(crate) struct Section {
 pub(crate) struct KeyReference {
     /// As it is written.
     pub name: &'static str,
-    /// Which values it takes, in words.
-    pub form: &'static str,
+    /// Which values it takes.
+    pub form: Form,
     /// What applies if it is missing.
     pub absent: Absent,
     /// A value, as TOML; empty for a table of its own.
@@ -35,6 +37,31 @@ pub(crate) struct KeyReference {
     pub off: bool,
     /// Whether it is allowed in `[defaults]`.
     pub shared: bool,
+}
+
+/// Which values a key takes, for a person and for the JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A whole number: the least, and the most if there is one.
+    Whole(u64, Option<u64>),
+    /// A span of time: the shortest and the longest.
+    Span(Option<(&'static str, &'static str)>),
+    /// In words, and as a JSON Schema.
+    Words(&'static str, &'static str),
+}
+
+impl Form {
+    /// In words: `a whole number from 1 to 1024`.
+    #[must_use]
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Whole(least, Some(most)) => format!("a whole number from {least} to {most}"),
+            Self::Whole(least, None) => format!("a whole number from {least}"),
+            Self::Span(Some((least, most))) => format!("a span of time from {least} to {most}"),
+            Self::Span(None) => "a span of time".to_owned(),
+            Self::Words(words, _) => words.to_owned(),
+        }
+    }
 }
 
 /// What applies if a key is missing.
@@ -61,7 +88,7 @@ impl Absent {
 
 const KEY: KeyReference = KeyReference {
     name: "",
-    form: "",
+    form: Form::Words("", shapes::TEXT),
     absent: Absent::Refused,
     example: "",
     text: "",
@@ -72,6 +99,25 @@ const KEY: KeyReference = KeyReference {
 
 const SHARED: KeyReference = KeyReference { shared: true, ..KEY };
 
+/// What stands above all tables.
+pub(crate) const ROOT: Section = Section {
+    header: "include",
+    text: "More files, for example one per customer.",
+    keys: &[KeyReference {
+        name: "include",
+        form: Form::Words("a list of files", shapes::INCLUDE),
+        absent: Absent::Value("[]"),
+        example: "[\"conf.d/*.toml\"]",
+        text: "more files with [[server]] and [group.NAME] tables",
+        more: "A relative path starts at the directory of this file. `*`, `?` and `[abc]` match \
+               parts of a name, but not a dot at its beginning. The files are read in the order of \
+               their names. They can contain only [[server]] and [group.NAME] tables. A server can \
+               use a group from any file. A file that is named without a wildcard must exist.",
+        off: true,
+        ..KEY
+    }],
+};
+
 /// `[api]`.
 pub(crate) const API: Section = Section {
     header: "[api]",
@@ -79,7 +125,7 @@ pub(crate) const API: Section = Section {
     keys: &[
         KeyReference {
             name: "base_url",
-            form: "an https address, or an http one of loopback",
+            form: Form::Words("an https address, or an http one of loopback", shapes::BASE_URL),
             absent: Absent::Value("\"https://admin.vps.org/api/v1/\""),
             example: "\"https://admin.vps.org/api/v1/\"",
             text: "the address of the provider's API",
@@ -88,7 +134,7 @@ pub(crate) const API: Section = Section {
         },
         KeyReference {
             name: "token_file",
-            form: "an absolute path",
+            form: Form::Words("an absolute path", shapes::PATH),
             absent: Absent::Means("systemd's credential `snapring-token`, else $SNAPRING_TOKEN"),
             example: "\"/etc/snapring/token\"",
             text: "a file with the API token that snapring can read and others cannot",
@@ -101,7 +147,7 @@ pub(crate) const API: Section = Section {
         },
         KeyReference {
             name: "timeout",
-            form: "a span of time from 1s to 10m",
+            form: Form::Span(Some(("1s", "10m"))),
             absent: Absent::Value("\"30s\""),
             example: "\"30s\"",
             text: "for one request, including the connection",
@@ -111,7 +157,7 @@ pub(crate) const API: Section = Section {
         },
         KeyReference {
             name: "max_in_flight",
-            form: "a whole number from 1 to 1024",
+            form: Form::Whole(1, Some(1024)),
             absent: Absent::Value("8"),
             example: "8",
             text: "requests at the same time",
@@ -119,7 +165,7 @@ pub(crate) const API: Section = Section {
         },
         KeyReference {
             name: "requests_per_minute",
-            form: "0, or a whole number from 4",
+            form: Form::Words("0, or a whole number from 4", shapes::PER_MINUTE),
             absent: Absent::Value("0"),
             example: "0",
             text: "a limit of your own, at least 4; 0 means none",
@@ -129,7 +175,7 @@ pub(crate) const API: Section = Section {
         },
         KeyReference {
             name: "retries",
-            form: "a whole number from 0 to 20",
+            form: Form::Whole(0, Some(20)),
             absent: Absent::Value("4"),
             example: "4",
             text: "further attempts after the first one failed",
@@ -139,7 +185,7 @@ pub(crate) const API: Section = Section {
         },
         KeyReference {
             name: "settle",
-            form: "a span of time from 0s to 10m",
+            form: Form::Span(Some(("0s", "10m"))),
             absent: Absent::Value("\"20s\""),
             example: "\"20s\"",
             text: "how long a new snapshot may take to appear in a listing",
@@ -153,25 +199,28 @@ pub(crate) const API: Section = Section {
 };
 
 /// The description of `[defaults]`.
-pub(crate) const DEFAULTS: &str =
-    "Settings that most servers share. Any key of [[server]] can be here, except id, name and pin.";
+pub(crate) const DEFAULTS: &str = "Settings that most servers share. Any key of [[server]] can be here, except id, name, group and pin.";
+
+/// The description of `[group.NAME]`.
+pub(crate) const GROUP: &str = "Settings that the servers with `group = \"NAME\"` share; any key of [defaults] can be here. A \
+     server's own keys win over its group, and the group wins over [defaults].";
 
 /// `[[server]]`, and `[defaults]` with the keys that are shared.
 pub(crate) const SERVER: Section = Section {
     header: "[[server]]",
     text: "A server of the account; repeat the table for each one. Keys that are missing here \
-           come from [defaults].",
+           come from the server's group, else from [defaults].",
     keys: &[
         KeyReference {
             name: "id",
-            form: "a whole number from 1",
+            form: Form::Whole(1, None),
             example: "12346",
             text: "the provider's number of the server",
             ..KEY
         },
         KeyReference {
             name: "name",
-            form: "text of at most 100 characters, not a number",
+            form: Form::Words("text of at most 100 characters, not a number", shapes::NAME),
             absent: Absent::Means("\"server-<id>\""),
             example: "\"db-01\"",
             text: "used in logs, tables and commands",
@@ -179,8 +228,17 @@ pub(crate) const SERVER: Section = Section {
             ..KEY
         },
         KeyReference {
+            name: "group",
+            form: Form::Words("the name of a group", shapes::GROUP),
+            absent: Absent::Means("none"),
+            example: "\"databases\"",
+            text: "takes the keys of [group.databases]",
+            more: "The group may be in any of the files.",
+            ..KEY
+        },
+        KeyReference {
             name: "schedule",
-            form: "a cron expression, or a list of them",
+            form: Form::Words("a cron expression, or a list of them", shapes::SCHEDULES),
             example: "[\"0 */6 * * *\", \"30 22 * * fri\"]",
             text: "minute, hour, day, month, weekday; or 6 with seconds first",
             more: "See SCHEDULES.",
@@ -188,7 +246,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "timezone",
-            form: "an IANA name",
+            form: Form::Words("an IANA name", shapes::ZONE),
             absent: Absent::Value("\"Etc/UTC\""),
             example: "\"Etc/UTC\"",
             text: "also for the days, weeks and months of `keep`",
@@ -196,7 +254,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "keep",
-            form: "a whole number, or a table of rules",
+            form: Form::Words("a whole number, or a table of rules", shapes::KEEP),
             example: "{ last = 1, hourly = 0, daily = 1, weekly = 1, monthly = 0, yearly = 0 }",
             text: "how many snapshots to keep, and by which rules",
             more: "See RETENTION.",
@@ -204,7 +262,10 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "prefix",
-            form: "a letter, then letters, digits, hyphens and underscores, at most 23 in all",
+            form: Form::Words(
+                "a letter, then letters, digits, hyphens and underscores, at most 23 in all",
+                shapes::PREFIX,
+            ),
             absent: Absent::Value("\"snapring\""),
             example: "\"snapring\"",
             text: "gives names like snapring-20261123T030000Z",
@@ -216,7 +277,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "adopt_prefix",
-            form: "a list of prefixes",
+            form: Form::Words("a list of prefixes", shapes::PREFIXES),
             absent: Absent::Value("[]"),
             example: "[\"old\"]",
             text: "earlier prefixes of this server that are still managed",
@@ -229,7 +290,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "description",
-            form: "text of at most 500 characters",
+            form: Form::Words("text of at most 500 characters", shapes::DESCRIPTION),
             absent: Absent::Value("\"rotated by snapring\""),
             example: "\"rotated by snapring\"",
             text: "shown by the provider beside each snapshot",
@@ -237,7 +298,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "cap",
-            form: "a whole number from 1 to 1000",
+            form: Form::Whole(1, Some(1000)),
             absent: Absent::Value("5"),
             example: "5",
             text: "how many snapshots the provider allows for this server",
@@ -245,7 +306,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "reserve",
-            form: "a whole number from 0 to 1000",
+            form: Form::Whole(0, Some(1000)),
             absent: Absent::Value("0"),
             example: "1",
             text: "slots kept free for snapshots you create",
@@ -255,7 +316,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "jitter",
-            form: "a span of time",
+            form: Form::Span(None),
             absent: Absent::Value("\"0s\""),
             example: "\"10m\"",
             text: "a tick starts at a random point of this span",
@@ -264,7 +325,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "catch_up",
-            form: "a span of time",
+            form: Form::Span(None),
             absent: Absent::Value("\"24h\""),
             example: "\"24h\"",
             text: "a missed tick no older than this runs once; \"0s\": never",
@@ -272,7 +333,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "min_interval",
-            form: "a span of time",
+            form: Form::Span(None),
             absent: Absent::Value("\"10m\""),
             example: "\"10m\"",
             text: "a tick sooner than this after the last snapshot is skipped",
@@ -280,7 +341,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "completion_timeout",
-            form: "a span of time from 1s to 7days",
+            form: Form::Span(Some(("1s", "7days"))),
             absent: Absent::Value("\"45m\""),
             example: "\"45m\"",
             text: "how long a snapshot may be in progress",
@@ -289,7 +350,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "pin",
-            form: "a list of whole numbers",
+            form: Form::Words("a list of whole numbers", shapes::IDS),
             absent: Absent::Value("[]"),
             example: "[801]",
             text: "ids of snapshots that are never deleted",
@@ -297,7 +358,7 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "enabled",
-            form: "true or false",
+            form: Form::Words("true or false", shapes::FLAG),
             absent: Absent::Value("true"),
             example: "true",
             text: "false: this server is not rotated",
@@ -305,10 +366,11 @@ pub(crate) const SERVER: Section = Section {
         },
         KeyReference {
             name: "hooks",
-            form: "a table",
+            form: Form::Words("a table", shapes::HOOKS),
             absent: Absent::Means("none"),
             text: "programs that run before and after a create",
-            more: "See [server.hooks]. A server's own hooks replace all of those in [defaults].",
+            more: "See [server.hooks]. A server's own hooks replace all of those of its group, and these \
+                   replace all of those in [defaults].",
             ..SHARED
         },
     ],
@@ -323,7 +385,7 @@ pub(crate) const HOOKS: Section = Section {
     keys: &[
         KeyReference {
             name: "before",
-            form: "a list of texts: a program and its arguments",
+            form: Form::Words("a list of texts: a program and its arguments", shapes::ARGUMENTS),
             absent: Absent::Means("none"),
             example: "[\"/usr/local/bin/quiesce\", \"db-01\"]",
             text: "if it fails, no snapshot is created",
@@ -331,7 +393,7 @@ pub(crate) const HOOKS: Section = Section {
         },
         KeyReference {
             name: "after",
-            form: "a list of texts: a program and its arguments",
+            form: Form::Words("a list of texts: a program and its arguments", shapes::ARGUMENTS),
             absent: Absent::Means("none"),
             example: "[\"/usr/local/bin/resume\", \"db-01\"]",
             text: "runs whenever `before` was started, whatever happened",
@@ -339,7 +401,7 @@ pub(crate) const HOOKS: Section = Section {
         },
         KeyReference {
             name: "timeout",
-            form: "a span of time from 1s to 1day",
+            form: Form::Span(Some(("1s", "1day"))),
             absent: Absent::Value("\"2m\""),
             example: "\"2m\"",
             text: "for each of the two",
@@ -357,7 +419,7 @@ pub(crate) const HTTP: Section = Section {
     keys: &[
         KeyReference {
             name: "listen",
-            form: "an address with a port",
+            form: Form::Words("an address with a port", shapes::LISTEN),
             absent: Absent::Means("no listener"),
             example: "\"127.0.0.1:9187\"",
             text: "an address that serves /, /livez, /readyz, /metrics, /api/v1/status",
@@ -368,7 +430,7 @@ pub(crate) const HTTP: Section = Section {
         },
         KeyReference {
             name: "hosts",
-            form: "a list of host names",
+            form: Form::Words("a list of host names", shapes::HOSTS),
             absent: Absent::Means("localhost and IP addresses only"),
             example: "[\"snapring.example\"]",
             text: "further host names that the listener answers to",
@@ -388,7 +450,10 @@ pub(crate) const STORE: Section = Section {
     keys: &[
         KeyReference {
             name: "url",
-            form: "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
+            form: Form::Words(
+                "sqlite:///path, sqlite::memory:, or postgres://user:password@host/database",
+                shapes::STORE,
+            ),
             absent: Absent::Means("$STATE_DIRECTORY/snapring.db, else in memory"),
             example: "\"sqlite:///var/lib/snapring/snapring.db\"",
             text: "a file that only snapring writes to, or a PostgreSQL database",
@@ -403,7 +468,7 @@ pub(crate) const STORE: Section = Section {
         },
         KeyReference {
             name: "url_file",
-            form: "an absolute path",
+            form: Form::Words("an absolute path", shapes::PATH),
             absent: Absent::Means("none"),
             example: "\"/etc/snapring/store.url\"",
             text: "instead of `url`: a file that contains only the address",
@@ -422,7 +487,7 @@ pub(crate) const LOG: Section = Section {
     keys: &[
         KeyReference {
             name: "format",
-            form: "\"auto\", \"journald\", \"json\" or \"text\"",
+            form: Form::Words("\"auto\", \"journald\", \"json\" or \"text\"", shapes::LOG_FORMAT),
             absent: Absent::Value("\"auto\""),
             example: "\"auto\"",
             text: "journald under systemd, text on a terminal, otherwise json",
@@ -431,7 +496,7 @@ pub(crate) const LOG: Section = Section {
         },
         KeyReference {
             name: "level",
-            form: "a level, or a filter of levels by target",
+            form: Form::Words("a level, or a filter of levels by target", shapes::TEXT),
             absent: Absent::Value("\"info\""),
             example: "\"info\"",
             text: "$SNAPRING_LOG overrides it; a filter like \"warn,snapring=debug\" works too",
@@ -450,7 +515,7 @@ pub(crate) const NOTIFY: Section = Section {
     keys: &[
         KeyReference {
             name: "url",
-            form: "an https or http address",
+            form: Form::Words("an https or http address", shapes::WEBHOOK),
             absent: Absent::Means("the address in `url_file`"),
             example: "\"https://hooks.example/snapring\"",
             text: "where to POST notices",
@@ -461,7 +526,7 @@ pub(crate) const NOTIFY: Section = Section {
         },
         KeyReference {
             name: "url_file",
-            form: "an absolute path",
+            form: Form::Words("an absolute path", shapes::PATH),
             absent: Absent::Means("none"),
             example: "\"/etc/snapring/hook.url\"",
             text: "instead of `url`: a file that contains only the address",
@@ -472,7 +537,10 @@ pub(crate) const NOTIFY: Section = Section {
         },
         KeyReference {
             name: "format",
-            form: "\"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
+            form: Form::Words(
+                "\"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
+                shapes::NOTICE_FORMAT,
+            ),
             absent: Absent::Means("by host, else \"json\""),
             example: "\"json\"",
             text: "or \"ntfy\", \"healthchecks\", \"slack\"",
@@ -483,7 +551,10 @@ pub(crate) const NOTIFY: Section = Section {
         },
         KeyReference {
             name: "on",
-            form: "a list of \"failure\", \"recovery\" and \"success\"",
+            form: Form::Words(
+                "a list of \"failure\", \"recovery\" and \"success\"",
+                shapes::EVENTS,
+            ),
             absent: Absent::Means("these two, or all for healthchecks"),
             example: "[\"failure\", \"recovery\"]",
             text: "also \"success\"",
@@ -493,7 +564,7 @@ pub(crate) const NOTIFY: Section = Section {
         },
         KeyReference {
             name: "remind",
-            form: "a span of time, 1m or more; 0s: never",
+            form: Form::Words("a span of time, 1m or more; 0s: never", shapes::SPAN),
             absent: Absent::Value("\"24h\""),
             example: "\"24h\"",
             text: "how often to repeat a notice while trouble continues",
@@ -503,7 +574,7 @@ pub(crate) const NOTIFY: Section = Section {
         },
         KeyReference {
             name: "instance",
-            form: "1 to 64 characters",
+            form: Form::Words("1 to 64 characters", shapes::INSTANCE),
             absent: Absent::Means("the host name"),
             example: "\"backup-1\"",
             text: "the name of this machine in notices",

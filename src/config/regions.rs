@@ -96,28 +96,56 @@ impl<'t> Regions<'t> {
 
     /// Where a mistake may come of an error of the syntax: in its statement; at the header of its table,
     /// since that is where something that is missing is told; in all of the table, if it is the header that
-    /// is in error; and at each server's header, if it is in the defaults.
+    /// is in error; and at each server's header, if it is in the defaults or in a group.
     pub(super) fn doubtful(&self) -> Vec<Range<usize>> {
-        let begins = |nth: &usize, with: &str| {
-            let rest = self.statements.get(*nth).and_then(|start| self.text.get(*start..));
-            rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with(with))
-        };
-        let all = 0..self.statements.len();
-        let headers: Vec<usize> = all.filter(|nth| begins(nth, "[")).collect();
-        let start_of = |nth: usize| self.statements.get(nth).copied().unwrap_or(usize::MAX);
+        let headers = self.headers();
         let mut doubtful = Vec::new();
         for nth in self.broken.keys() {
-            doubtful.push(start_of(*nth)..start_of(nth + 1));
+            doubtful.push(self.start_of(*nth)..self.start_of(nth + 1));
             let next = headers.partition_point(|header| header <= nth);
             let Some(header) = next.checked_sub(1).and_then(|it| headers.get(it)) else { continue };
             let end = if header == nth { headers.get(next).copied() } else { Some(header + 1) };
-            doubtful.push(start_of(*header)..end.map_or(usize::MAX, start_of));
-            if begins(header, "[defaults") {
-                let servers = headers.iter().filter(|nth| begins(nth, "[[server"));
-                doubtful.extend(servers.map(|nth| start_of(*nth)..start_of(nth + 1)));
-            }
+            doubtful.push(self.start_of(*header)..end.map_or(self.end(), |it| self.start_of(it)));
+        }
+        if self.shared_is_broken() {
+            doubtful.extend(self.server_headers());
         }
         doubtful
+    }
+
+    /// Whether an error is in what servers, here or in another file, take from.
+    pub(super) fn shared_is_broken(&self) -> bool {
+        let headers = if self.broken.is_empty() { Vec::new() } else { self.headers() };
+        self.broken.keys().any(|nth| {
+            let next = headers.partition_point(|header| header <= nth);
+            let header = next.checked_sub(1).and_then(|it| headers.get(it));
+            header.is_some_and(|it| self.begins(*it, "[defaults") || self.begins(*it, "[group"))
+        })
+    }
+
+    /// Where the headers of servers are.
+    pub(super) fn server_headers(&self) -> Vec<Range<usize>> {
+        let headers = self.headers().into_iter().filter(|nth| self.begins(*nth, "[[server"));
+        headers.map(|nth| self.start_of(nth)..self.start_of(nth + 1)).collect()
+    }
+
+    /// Which statements are headers.
+    fn headers(&self) -> Vec<usize> {
+        (0..self.statements.len()).filter(|nth| self.begins(*nth, "[")).collect()
+    }
+
+    fn begins(&self, nth: usize, with: &str) -> bool {
+        let rest = self.statements.get(nth).and_then(|start| self.text.get(*start..));
+        rest.is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with(with))
+    }
+
+    fn start_of(&self, nth: usize) -> usize {
+        self.statements.get(nth).copied().unwrap_or(self.end())
+    }
+
+    /// Behind all of the text. An error can be at its very end.
+    fn end(&self) -> usize {
+        self.text.len() + 1
     }
 }
 

@@ -37,20 +37,18 @@ struct SecretFile {
 pub(crate) struct SecretFiles(BTreeMap<PathBuf, Found>);
 
 impl SecretFiles {
-    /// Reads all that a text names.
-    pub(crate) fn named_in(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        // To parse a fleet's text twice takes a while.
-        if !text.contains(KEY) {
-            return Self::default();
-        }
-        let (root, _) = DeTable::parse_recoverable(text);
-        let paths = paths(root.get_ref());
+    /// Reads all that a document names.
+    pub(crate) fn named_in(
+        root: &Table<'_, '_>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        let paths = paths(root);
         Self(paths.into_iter().map(|path| (path.clone(), read(&path, &variable))).collect())
     }
 }
 
 /// The absolute paths in `[store]` and each `[[notify]]`.
-fn paths(root: &DeTable<'_>) -> Vec<PathBuf> {
+fn paths(root: &Table<'_, '_>) -> Vec<PathBuf> {
     let mut tables = Vec::new();
     for section in ["store", "notify"] {
         match root.get(section).map(|it| it.get_ref()) {

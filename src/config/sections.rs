@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::document::{Entry, Parsed, Problems, Table, TomlDocument, nearest, refuse};
+use crate::config::document::{
+    Entry, Parsed, Problems, Table, TomlDocument, hide, nearest, refuse,
+};
+use crate::config::includes;
 use crate::config::notify;
+use crate::config::problem::{Draft, Severity};
 use crate::config::reference;
 use crate::config::servers;
 use crate::config::store;
@@ -19,19 +23,49 @@ use crate::provider::settings::ApiSettings;
 use crate::telemetry;
 use crate::telemetry::{LogFormat, LogSettings};
 
-const ROOT_KEYS: &[&str] = &["api", "defaults", "server", "http", "store", "log", "notify"];
+const ROOT_KEYS: &[&str] =
+    &["include", "api", "defaults", "group", "server", "http", "store", "log", "notify"];
+
+/// What may stand in an included file.
+const INCLUDED_KEYS: &[&str] = &["group", "server"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
 
-/// Reads the whole document, and where its `token_file` stands. `None` when there is a mistake in
-/// what cannot be done without.
+/// Reads the main document and those that it includes, and where its `token_file` stands. `None` when
+/// there is a mistake in what cannot be done without. `includes`: what was found when they were looked for.
 pub(crate) fn read(
-    document: &TomlDocument<'_>,
+    documents: &[TomlDocument<'_>],
+    includes: Option<Vec<Draft>>,
     problems: &mut Problems,
 ) -> Option<(Settings, Option<Range<usize>>)> {
+    let (document, included) = documents.split_first()?;
     let root = document.root();
     root.refuse_others(ROOT_KEYS, problems);
+    let is_error = |draft: &Draft| draft.severity == Severity::Error;
+    let mut whole = documents.iter().all(|it| it.whole);
+    match (includes, root.get(includes::KEY)) {
+        (Some(found), _) => {
+            whole &= !found.iter().any(is_error);
+            problems.extend(found);
+        }
+        (None, Some(value)) => {
+            whole = false;
+            problems.error(
+                value.span(),
+                "the included files were not read",
+                "",
+                Some("write the key as it is: include".to_owned()),
+            );
+        }
+        (None, None) => {}
+    }
+    let mut roots = vec![document.root()];
+    for document in included {
+        let root = document.root();
+        refuse_in_included(&root, problems);
+        roots.push(root);
+    }
     let api = match root.table("api", "[api]", problems) {
         Parsed::Good(table, _) => Some(table),
         Parsed::Absent | Parsed::Mistaken => None,
@@ -42,7 +76,7 @@ pub(crate) fn read(
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
     let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
-    let servers = servers::read(&root, document.whole, of_vps_org, problems)?;
+    let servers = servers::read(&roots, whole, of_vps_org, problems)?;
     let secrets_in_files = SecretsInFiles::of(&root);
     let settings = Settings {
         api: api?,
@@ -54,6 +88,24 @@ pub(crate) fn read(
         secrets_in_files,
     };
     Some((settings, token_file_span))
+}
+
+/// What belongs into the main file is told as such, everything else is unknown.
+fn refuse_in_included(root: &Table<'_, '_>, problems: &mut Problems) {
+    let others = root.entries().filter(|(name, ..)| !INCLUDED_KEYS.contains(name));
+    let (misplaced, unknown): (Vec<_>, Vec<_>) =
+        others.partition(|(name, ..)| ROOT_KEYS.contains(name));
+    for (name, place, value) in misplaced {
+        if ["api", "store", "notify"].contains(&name) {
+            hide(value, &mut problems.secrets);
+        }
+        let message = format!("`{name}` is not allowed in an included file");
+        let hint = "move it to the main file; an included file can contain only [[server]] and [group.NAME]";
+        problems.error(place, message, "", Some(hint.to_owned()));
+    }
+    if !unknown.is_empty() {
+        root.named("an included file").refuse_others(ROOT_KEYS, problems);
+    }
 }
 
 /// Where the daemon is to listen, as far as that can be read.
@@ -174,7 +226,7 @@ fn hosts(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<String>> 
         let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '.' | '_');
         (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
     };
-    let items = value.get_ref().as_array().map(|items| items.iter().map(name));
+    let items = value.items().map(|items| items.map(name));
     let hosts = items.and_then(Iterator::collect);
     if hosts.is_none() {
         let message = "`hosts` is not a list of host names without ports";

@@ -1,4 +1,4 @@
-//! `[[server]]` and `[defaults]`.
+//! `[[server]]`, `[group.NAME]` and `[defaults]`.
 
 mod values;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::document::{Parsed, Problems, Table};
+use crate::config::document::{Parsed, Problems, Table, nearest};
 use crate::config::reference;
 use crate::config::servers::values::{hooks, pins, plain_text, prefixes, schedules};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
@@ -21,27 +21,34 @@ use crate::schedule::{Schedule, ScheduleError};
 use crate::server::{CAP, Hooks, Server};
 
 /// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
-/// told than of another provider.
+/// told than of another provider. `roots`: of the main file, which has the defaults, and of those that it
+/// includes; `whole`: whether all of them could be understood.
 pub(crate) fn read(
-    root: &Table<'_, '_>,
+    roots: &[Table<'_, '_>],
     whole: bool,
     of_vps_org: bool,
     problems: &mut Problems,
 ) -> Option<Vec<Arc<Server>>> {
     let mut reader = Reader { of_vps_org, ..Reader::default() };
-    let defaults = match root.table("defaults", "[defaults]", problems) {
+    let defaults = roots.first()?.table("defaults", "[defaults]", problems);
+    let defaults = match defaults {
         Parsed::Good(table, _) => {
             table.refuse_others(&reference::shared_names(), problems);
             reader.shared(&table, problems)
         }
         Parsed::Absent | Parsed::Mistaken => CommonKeys::default(),
     };
-    let tables = match root.tables("server", "[[server]]", problems) {
-        Parsed::Good(tables, _) => tables,
-        Parsed::Mistaken => return None,
-        Parsed::Absent => Vec::new(),
-    };
-    if tables.is_empty() {
+    let groups = groups(roots, &defaults, whole, &mut reader, problems);
+    let mut all_good = true;
+    let mut tables = Vec::new();
+    for root in roots {
+        match root.tables("server", "[[server]]", problems) {
+            Parsed::Good(more, _) => tables.extend(more),
+            Parsed::Mistaken => all_good = false,
+            Parsed::Absent => {}
+        }
+    }
+    if tables.is_empty() && all_good {
         // It may stand in what could not be understood.
         if !whole {
             return None;
@@ -52,10 +59,10 @@ pub(crate) fn read(
     }
     let known = reference::names(reference::SERVER.keys);
     let mut servers = Vec::with_capacity(tables.len());
-    let mut all_good = true;
     for table in tables {
         table.refuse_others(&known, problems);
-        match reader.server(&table, &defaults, problems) {
+        let inherited = groups.of(&table, &defaults, problems);
+        match reader.server(&table, inherited, problems) {
             Some(server) => servers.push(Arc::new(server)),
             None => all_good = false,
         }
@@ -63,7 +70,86 @@ pub(crate) fn read(
     all_good.then_some(servers)
 }
 
-/// What may stand in `[defaults]` as well.
+/// The groups, each with what it takes from the defaults.
+struct Groups<'a> {
+    /// With the place of its name.
+    known: BTreeMap<&'a str, (CommonKeys<'a>, Range<usize>)>,
+    /// Of a group that is not there: what a server would take from it is not missed.
+    unknown: CommonKeys<'a>,
+    /// Whether all groups are here.
+    complete: bool,
+}
+
+fn groups<'a>(
+    roots: &[Table<'a, '_>],
+    defaults: &CommonKeys<'a>,
+    complete: bool,
+    reader: &mut Reader,
+    problems: &mut Problems,
+) -> Groups<'a> {
+    let shared = reference::shared_names();
+    let unknown = CommonKeys::mistaken();
+    let mut groups = Groups { known: BTreeMap::new(), unknown, complete };
+    for root in roots {
+        let Some(all) = root.table("group", "[group.NAME]", problems).good() else { continue };
+        for (name, place, value) in all.entries() {
+            let Some(table) = value.table("[group.NAME]") else {
+                let message = "a group must be a table";
+                let hint = "write [group.NAME], and the keys of the group below it";
+                problems.error(place, message, "", Some(hint.to_owned()));
+                continue;
+            };
+            table.refuse_others(&shared, problems);
+            let keys = reader.shared(&table, problems).or(defaults);
+            let Some(name) = group_name(name, place.clone(), problems) else { continue };
+            if let Some((_, first)) = groups.known.get(name) {
+                problems.error_like(first, place, format!("two groups have the name {name:?}"));
+                continue;
+            }
+            groups.known.insert(name, (keys, place));
+        }
+    }
+    groups
+}
+
+fn group_name<'a>(name: &'a str, place: Range<usize>, problems: &mut Problems) -> Option<&'a str> {
+    if name.trim() == name && !name.is_empty() {
+        return plain_text("group", name, 100, place, problems);
+    }
+    let hint = "write a name like [group.databases]";
+    let message = "the name of a group is empty, or begins or ends with a space";
+    problems.error(place, message, "", Some(hint.to_owned()));
+    None
+}
+
+impl<'a> Groups<'a> {
+    /// What a server takes from its group, and so from the defaults.
+    fn of<'s>(
+        &'s self,
+        server: &Table<'_, '_>,
+        defaults: &'s CommonKeys<'a>,
+        problems: &mut Problems,
+    ) -> &'s CommonKeys<'a> {
+        let (name, span) = match server.string("group", problems) {
+            Parsed::Absent => return defaults,
+            Parsed::Mistaken => return &self.unknown,
+            Parsed::Good(name, span) => (name, span),
+        };
+        if let Some((keys, _)) = self.known.get(name) {
+            return keys;
+        }
+        if self.complete {
+            let hint = match nearest(name, self.known.keys().copied()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "write its table, like [group.databases], or take `group` out".to_owned(),
+            };
+            problems.error(span, format!("there is no group {name:?}"), "", Some(hint));
+        }
+        &self.unknown
+    }
+}
+
+/// What may stand in `[defaults]` and in a group as well.
 #[derive(Clone, Default)]
 struct CommonKeys<'a> {
     schedules: Parsed<Vec<(&'a str, Range<usize>)>>,
@@ -80,6 +166,58 @@ struct CommonKeys<'a> {
     completion_timeout: Parsed<Duration>,
     enabled: Parsed<bool>,
     hooks: Parsed<Arc<Hooks>>,
+    /// The `cap` or `reserve` that stands nearer to the server than its `keep`. If they do not fit, it is
+    /// this number that is pointed at: the `keep` of a wider table may be right for all others.
+    narrower: Option<Range<usize>>,
+}
+
+impl<'a> CommonKeys<'a> {
+    /// What another table gives where this one says nothing.
+    fn or(self, other: &Self) -> Self {
+        let own_number = || self.cap.span().or_else(|| self.reserve.span());
+        let narrower = match self.keep {
+            Parsed::Absent => own_number().or_else(|| other.narrower.clone()),
+            _ => None,
+        };
+        Self {
+            narrower,
+            schedules: self.schedules.or(|| other.schedules.clone()),
+            time_zone: self.time_zone.or(|| other.time_zone.clone()),
+            keep: self.keep.or(|| other.keep.clone()),
+            prefix: self.prefix.or(|| other.prefix.clone()),
+            adopted: self.adopted.or(|| other.adopted.clone()),
+            description: self.description.or(|| other.description.clone()),
+            cap: self.cap.or(|| other.cap.clone()),
+            reserve: self.reserve.or(|| other.reserve.clone()),
+            jitter: self.jitter.or(|| other.jitter.clone()),
+            catch_up: self.catch_up.or(|| other.catch_up.clone()),
+            min_interval: self.min_interval.or(|| other.min_interval.clone()),
+            completion_timeout: self.completion_timeout.or(|| other.completion_timeout.clone()),
+            enabled: self.enabled.or(|| other.enabled.clone()),
+            hooks: self.hooks.or(|| other.hooks.clone()),
+        }
+    }
+
+    /// Each with a mistake that was told.
+    fn mistaken() -> Self {
+        Self {
+            narrower: None,
+            schedules: Parsed::Mistaken,
+            time_zone: Parsed::Mistaken,
+            keep: Parsed::Mistaken,
+            prefix: Parsed::Mistaken,
+            adopted: Parsed::Mistaken,
+            description: Parsed::Mistaken,
+            cap: Parsed::Mistaken,
+            reserve: Parsed::Mistaken,
+            jitter: Parsed::Mistaken,
+            catch_up: Parsed::Mistaken,
+            min_interval: Parsed::Mistaken,
+            completion_timeout: Parsed::Mistaken,
+            enabled: Parsed::Mistaken,
+            hooks: Parsed::Mistaken,
+        }
+    }
 }
 
 /// How close ticks come.
@@ -147,13 +285,14 @@ impl Reader {
             completion_timeout: duration(table, "completion_timeout", second..=7 * DAY, problems),
             enabled: table.boolean("enabled", problems),
             hooks: hooks(table, problems).and_then(|it, _| Some(self.hooks.one(it))),
+            narrower: None,
         }
     }
 
     fn server(
         &mut self,
         table: &Table<'_, '_>,
-        defaults: &CommonKeys<'_>,
+        inherited: &CommonKeys<'_>,
         problems: &mut Problems,
     ) -> Option<Server> {
         let id = match table.integer("id", 1..=i64::MAX as u64, problems) {
@@ -167,50 +306,31 @@ impl Reader {
         };
         let name = self.name(table, id, problems);
         let pinned = pins(table, problems);
-        let own = self.shared(table, problems);
+        let keys = self.shared(table, problems).or(inherited);
         let at = header(table);
-        let zone = own
-            .time_zone
-            .or(|| defaults.time_zone.clone())
-            .or(|| Parsed::Good(TimeZone::UTC, 0..0))
-            .good();
+        let zone = keys.time_zone.or(|| Parsed::Good(TimeZone::UTC, 0..0)).good();
         // An expression's mistakes are told in any zone.
-        let schedules = self.parsed(
-            own.schedules.or(|| defaults.schedules.clone()),
-            zone.as_ref().unwrap_or(&TimeZone::UTC),
-            &at,
-            problems,
-        );
-        // Where a server's own number meets a default's `keep`, it is the number that is pointed at:
-        // the default may be right for all others.
-        let narrower = match own.keep {
-            Parsed::Absent => own.cap.span().or_else(|| own.reserve.span()),
-            _ => None,
-        };
-        let keep = own.keep.or(|| defaults.keep.clone());
-        if matches!(keep, Parsed::Absent) {
+        let schedules =
+            self.parsed(keys.schedules, zone.as_ref().unwrap_or(&TimeZone::UTC), &at, problems);
+        if matches!(keys.keep, Parsed::Absent) {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
             problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
         }
-        let cap =
-            own.cap.or(|| defaults.cap.clone()).or(|| Parsed::Good(u64::from(CAP), 0..0)).good();
-        let reserve =
-            own.reserve.or(|| defaults.reserve.clone()).or(|| Parsed::Good(0, 0..0)).good();
-        let keep = keep.and_then(|keep, span| {
+        let cap = keys.cap.or(|| Parsed::Good(u64::from(CAP), 0..0)).good();
+        let reserve = keys.reserve.or(|| Parsed::Good(0, 0..0)).good();
+        let narrower = keys.narrower;
+        let keep = keys.keep.and_then(|keep, span| {
             let (cap, reserve) = (narrow(cap?), narrow(reserve?));
             let pins = pinned.as_ref().map_or(0, |it| u32::try_from(it.len()).unwrap_or(u32::MAX));
             let slots = Slots { cap, reserve, pins };
             fits(keep, slots, narrower.unwrap_or(span), problems).then_some(keep)
         });
-        let span = |own: Parsed<Duration>, default: &Parsed<Duration>, seconds: u64| {
-            own.or(|| default.clone())
-                .or(|| Parsed::Good(Duration::from_secs(seconds), 0..0))
-                .good()
+        let span = |given: Parsed<Duration>, seconds: u64| {
+            given.or(|| Parsed::Good(Duration::from_secs(seconds), 0..0)).good()
         };
-        let is_unset = |it: &Parsed<Duration>| matches!(it, Parsed::Absent);
-        let is_any_interval = is_unset(&own.min_interval) && is_unset(&defaults.min_interval);
-        let min_interval = span(own.min_interval, &defaults.min_interval, 600);
-        let jitter = span(own.jitter, &defaults.jitter, 0);
+        let is_any_interval = matches!(keys.min_interval, Parsed::Absent);
+        let min_interval = span(keys.min_interval, 600);
+        let jitter = span(keys.jitter, 0);
         if let (Some((_, density, span)), Some(min_interval), Some(jitter)) =
             (&schedules, min_interval, jitter)
         {
@@ -219,43 +339,33 @@ impl Reader {
                 warn_of_seconds(span, problems);
             }
         }
-        let prefix = own.prefix.or(|| defaults.prefix.clone()).or(|| {
-            match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
+        let prefix =
+            keys.prefix.or(|| match once(&mut self.prefixes, "snapring", str::parse::<Prefix>) {
                 Ok(prefix) => Parsed::Good(prefix, 0..0),
                 Err(_) => Parsed::Mistaken,
-            }
-        });
+            });
         let prefix = managed_prefix(
             prefix.good(),
-            own.adopted.or(|| defaults.adopted.clone()).or(|| Parsed::Good(Vec::new(), 0..0)),
+            keys.adopted.or(|| Parsed::Good(Vec::new(), 0..0)),
             problems,
         );
-        let hooks = match own.hooks.or(|| defaults.hooks.clone()) {
+        let hooks = match keys.hooks {
             Parsed::Absent => None,
             Parsed::Mistaken => return None,
             Parsed::Good(hooks, _) => Some(hooks),
         };
-        let description = own
+        let description = keys
             .description
-            .or(|| defaults.description.clone())
             .or(|| Parsed::Good(self.descriptions.one("rotated by snapring"), 0..0));
         Some(Server {
             id: ServerId(id?),
             name: name?,
-            enabled: own
-                .enabled
-                .or(|| defaults.enabled.clone())
-                .or(|| Parsed::Good(true, 0..0))
-                .good()?,
+            enabled: keys.enabled.or(|| Parsed::Good(true, 0..0)).good()?,
             schedules: schedules?.0,
             description: description.good()?,
             jitter: jitter?,
-            catch_up: span(own.catch_up, &defaults.catch_up, 24 * 3600)?,
-            completion_timeout: span(
-                own.completion_timeout,
-                &defaults.completion_timeout,
-                45 * 60,
-            )?,
+            catch_up: span(keys.catch_up, 24 * 3600)?,
+            completion_timeout: span(keys.completion_timeout, 45 * 60)?,
             hooks,
             policy: self.policies.one(Policy {
                 prefix: prefix?,

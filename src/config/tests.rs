@@ -1,5 +1,7 @@
 //! What a person sees of a configuration: mistakes, warnings, defaults.
 
+mod many_files;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

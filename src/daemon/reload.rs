@@ -74,7 +74,7 @@ impl Reload {
         let this = Arc::clone(self);
         let files = aside(clock, move || config::read_files(&this.configuration)).await??;
         // Here, not aside: memory that another thread has used is given back later.
-        let loaded = config::parse_file(&self.configuration, files)?;
+        let loaded = config::parse_files(files)?;
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
         let before = &self.started_with;

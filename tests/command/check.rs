@@ -266,3 +266,61 @@ async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
     assert!(errors.contains(&expected) && errors.contains("Connection refused"), "{errors}");
     assert!(!errors.contains("token") && out.contains(but), "{errors}{out}");
 }
+
+const IN_FILES: &str =
+    "include = [\"conf.d/*.toml\"]\n[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_effective_shows_each_value_and_where_it_was_written() {
+    let machine = Machine::new().await;
+    let directory = machine.path("conf.d");
+    std::fs::create_dir(&directory).unwrap();
+    let servers = "[group.databases]\nkeep = { last = 1, daily = 1 }\n[[server]]\nid = 101\nname = \"web\"\n\
+                   [[server]]\nid = 102\nname = \"db\"\ngroup = \"databases\"\ncap = 4\n";
+    std::fs::write(directory.join("servers.toml"), servers).unwrap();
+    std::fs::write(machine.path("config.toml"), IN_FILES).unwrap();
+    let path = |name: &str| machine.path(name).display().to_string();
+
+    let (code, out, errors) = machine.run(&["check", "--effective", "db"]);
+    assert_eq!((code, errors.as_str()), (0, ""), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "db (102), group \"databases\"");
+    let words = |key: &str| {
+        let line = lines.iter().find(|line| line.split_whitespace().next() == Some(key)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let (main, included) = (path("config.toml"), path("conf.d/servers.toml"));
+    assert_eq!(words("schedule"), format!("schedule \"0 3 * * *\" {main}:3 [defaults]"));
+    assert_eq!(
+        words("keep"),
+        format!("keep {{ daily = 1, last = 1 }} {included}:2 [group.databases]")
+    );
+    assert_eq!(words("cap"), format!("cap 4 {included}:10 [[server]]"));
+    assert_eq!(words("jitter"), "jitter \"0s\" default");
+    assert!(!out.contains("web"), "{out}");
+
+    let (code, out, _) = machine.run(&["check", "--effective", "--json"]);
+    let answer = json(&out);
+    assert_eq!((code, answer["servers"].as_array().unwrap().len()), (0, 2));
+    let keep = &answer["servers"][1]["values"][2];
+    assert_eq!((&keep["key"], &keep["value"]["daily"]), (&"keep".into(), &1.into()));
+    assert_eq!((&keep["from"], &keep["line"]), (&"[group.databases]".into(), &2.into()));
+    assert_eq!(answer["servers"][0]["values"][2]["value"], 3);
+
+    assert_eq!(machine.run(&["check", "--effective", "shop"]).0, 2);
+    assert_eq!(machine.run(&["check", "web"]).0, 2, "a server without --effective");
+    std::fs::write(directory.join("servers.toml"), servers.replace("cap = 4", "cap = 1")).unwrap();
+    let (code, _, errors) = machine.run(&["check", "--effective"]);
+    assert_eq!(code, 78);
+    assert!(errors.contains("servers.toml:10:7"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_is_json_and_needs_no_configuration() {
+    let machine = Machine::new().await;
+    let (code, out, errors) = machine.run(&["config-schema"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let schema = json(&out);
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["$defs"]["server"]["properties"]["cap"]["default"], 5);
+}

@@ -148,6 +148,33 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reads_the_included_files_again() {
+    let machine = Machine::new().await;
+    let directory = machine.path("conf.d");
+    std::fs::create_dir(&directory).unwrap();
+    let file = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    machine.configure("");
+    let main = std::fs::read_to_string(machine.path("config.toml")).unwrap();
+    let main = format!("include = [\"conf.d/*.toml\"]\n{main}[group.dense]\nkeep = 2\n");
+    std::fs::write(machine.path("config.toml"), main).unwrap();
+    file("a.toml", RARE);
+    let daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+
+    file("b.toml", "[[server]]\nid = 102\ngroup = \"sparse\"\n");
+    daemon.signal(Signal::SIGHUP);
+    machine.until("the refusal", || !daemon.events("reload").is_empty()).await;
+    let words = daemon.events("reload")[0]["message"].as_str().unwrap().to_owned();
+    assert!(words.contains("the old configuration stays in force"), "{words}");
+    assert!(words.contains("conf.d/b.toml:3:9: there is no group \"sparse\""), "{words}");
+
+    file("b.toml", &(DENSE.replace("101", "102").replace("web", "db") + "group = \"dense\"\n"));
+    daemon.signal(Signal::SIGHUP);
+    machine.until("the new server", || !machine.rows(ServerId(102)).is_empty()).await;
+    assert!(machine.rows(WEB).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_term_ends_at_once_and_what_it_breaks_off_is_told() {
     let machine = Machine::new().await;
     machine.configure(RARE);

@@ -6,7 +6,7 @@ use crate::cli::man::page::{
     MANUAL, ManPage, date, inlines, meanings, section, see_also, source, whole,
 };
 use crate::config::reference::{
-    API, Absent, DEFAULTS, HOOKS, HTTP, LOG, NOTIFY, SERVER, STORE, Section, sentence,
+    API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, LOG, NOTIFY, ROOT, SERVER, STORE, Section, sentence,
 };
 use crate::paths::CONFIGURATION;
 
@@ -67,6 +67,14 @@ is deleted before each new one is created; with one slot less, it is deleted aft
 `snapring simulate` shows what a policy keeps over weeks and how far back it reaches. `snapring plan`
 shows what the next rotation creates and deletes, and why each snapshot is kept or deleted.";
 
+const FILES: &[(&str, &str)] = &[
+    ("/usr/share/doc/snapring/examples/config.toml", "Every key, with a value and a comment."),
+    (
+        "/usr/share/snapring/config.schema.json",
+        "A JSON Schema for editors. The first line of the example refers to it.",
+    ),
+];
+
 /// The page.
 pub(super) fn page() -> ManPage {
     let mut roff = Roff::new();
@@ -74,17 +82,17 @@ pub(super) fn page() -> ManPage {
     section(&mut roff, "NAME", "snapring.toml - configuration of snapring(1)");
     section(&mut roff, "SYNOPSIS", CONFIGURATION);
     section(&mut roff, "DESCRIPTION", DESCRIPTION);
+    table(&mut roff, &ROOT);
     table(&mut roff, &API);
     section(&mut roff, "[defaults]", DEFAULTS);
+    section(&mut roff, "[group.NAME]", GROUP);
     for described in [&SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY] {
         table(&mut roff, described);
     }
     section(&mut roff, "SPANS OF TIME", SPANS);
     section(&mut roff, "SCHEDULES", SCHEDULES);
     section(&mut roff, "RETENTION", RETENTION);
-    let example = "Every key, with a value and a comment.";
-    let example = [("/usr/share/doc/snapring/examples/config.toml", example)];
-    meanings(&mut roff, "FILES", example);
+    meanings(&mut roff, "FILES", FILES.iter().copied());
     see_also(
         &mut roff,
         &[
@@ -101,13 +109,15 @@ fn table(roff: &mut Roff, described: &Section) {
     section(roff, described.header, described.text);
     for key in described.keys {
         let absent = match key.absent {
-            Absent::Refused if key.shared => "required, here or in [defaults]".to_owned(),
+            Absent::Refused if key.shared => {
+                "required, here, in the group or in [defaults]".to_owned()
+            }
             Absent::Refused => "required".to_owned(),
             other => other.words(),
         };
         roff.control("TP", []);
         let mut head = vec![bold(key.name)];
-        head.extend(inlines(&format!(" ({}; {absent})", key.form)));
+        head.extend(inlines(&format!(" ({}; {absent})", key.form.words())));
         roff.text(head);
         roff.text(inlines(format!("{} {}", sentence(key.text), key.more).trim_end()));
     }

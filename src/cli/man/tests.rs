@@ -1,7 +1,7 @@
 //! The text that man receives.
 
 use super::*;
-use crate::config::reference::{API, HOOKS, HTTP, LOG, NOTIFY, SERVER, STORE};
+use crate::config::reference::{API, HOOKS, HTTP, LOG, NOTIFY, ROOT, SERVER, STORE};
 
 fn text_of(name: &str) -> String {
     let page = pages().into_iter().find(|page| page.name == name);
@@ -35,7 +35,7 @@ fn a_page_is_dated_by_the_newest_change_which_is_of_this_version() {
 #[test]
 fn every_key_of_the_configuration_is_explained() {
     let page = text_of("snapring.toml");
-    for key in [&API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY]
+    for key in [&ROOT, &API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY]
         .iter()
         .flat_map(|section| section.keys)
     {

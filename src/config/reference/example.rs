@@ -1,7 +1,8 @@
 //! config.example.toml: every key with a value and a comment.
 
 use crate::config::reference::{
-    API, Absent, DEFAULTS, HOOKS, HTTP, KeyReference, LOG, NOTIFY, SERVER, STORE, sentence,
+    API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER, STORE,
+    sentence,
 };
 
 /// How wide a line may be.
@@ -9,6 +10,9 @@ const WIDTH: usize = 100;
 
 /// A longer setting has its comment above, so that the other comments stay near their settings.
 const LONG: usize = 36;
+
+/// For editors. The package installs the schema.
+const SCHEMA: &str = "#:schema file:///usr/share/snapring/config.schema.json";
 
 const HEAD: &str = "\
 Every key of snapring, with its default unless the comment says otherwise; see snapring.toml(5).
@@ -23,17 +27,22 @@ const IN_DEFAULTS: [(&str, &str); 3] =
 /// The whole text of config.example.toml.
 #[must_use]
 pub(super) fn render() -> String {
-    let mut lines: Vec<String> = HEAD.lines().map(as_comment).collect();
+    let mut lines = vec![SCHEMA.to_owned()];
+    lines.extend(HEAD.lines().map(as_comment));
     let all = |keys: &'static [KeyReference]| keys.iter().filter(|key| !key.example.is_empty());
     let explained =
         |keys: &'static [KeyReference]| all(keys).map(|key| Line::explained(key, key.example));
 
+    lines.push(String::new());
+    settings(&mut lines, explained(ROOT.keys));
     table(&mut lines, API.text, API.header, explained(API.keys));
     let defaults = IN_DEFAULTS.iter().filter_map(|(name, value)| {
         let key = SERVER.keys.iter().find(|key| key.name == *name)?;
         Some(Line::explained(key, value))
     });
     table(&mut lines, DEFAULTS, "[defaults]", defaults);
+    let group = [Line::plain("schedule", "\"0 */6 * * *\"")];
+    table(&mut lines, GROUP, "[group.databases]", group);
     let smallest = "The smallest server: everything else comes from [defaults].";
     table(&mut lines, smallest, SERVER.header, [Line::plain("id", "12345")]);
     let full = all(SERVER.keys).map(|key| {
@@ -86,12 +95,16 @@ impl Line {
 }
 
 fn table(lines: &mut Vec<String>, text: &str, header: &str, keys: impl IntoIterator<Item = Line>) {
-    let keys: Vec<Line> = keys.into_iter().collect();
-    let settings = keys.iter().filter(|key| matches!(key.comment, Comment::Beside(_)));
-    let column = settings.map(|key| key.setting.chars().count()).max().unwrap_or(0);
     lines.push(String::new());
     lines.extend(wrapped(text));
     lines.push(header.to_owned());
+    settings(lines, keys);
+}
+
+fn settings(lines: &mut Vec<String>, keys: impl IntoIterator<Item = Line>) {
+    let keys: Vec<Line> = keys.into_iter().collect();
+    let settings = keys.iter().filter(|key| matches!(key.comment, Comment::Beside(_)));
+    let column = settings.map(|key| key.setting.chars().count()).max().unwrap_or(0);
     for Line { setting, comment } in keys {
         match comment {
             Comment::None => lines.push(setting),

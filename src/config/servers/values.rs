@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use crate::config::document::{Entry, Parsed, Problems, Table, integer, mistake, refuse, string};
 use crate::config::reference;
 use crate::config::values::{DAY, duration};
@@ -36,16 +34,16 @@ pub(super) fn schedules<'a>(
     problems: &mut Problems,
 ) -> Parsed<Vec<(&'a str, Range<usize>)>> {
     let Some(value) = table.get("schedule") else { return Parsed::Absent };
-    match value.get_ref() {
-        DeValue::Array(items) if items.is_empty() => refuse(
+    match value.items() {
+        Some(items) if items.len() == 0 => refuse(
             value,
             "`schedule` is an empty list",
             Some("write at least one, like \"0 3 * * *\"".to_owned()),
             problems,
         ),
-        DeValue::Array(items) => texts(items.iter(), "schedule", problems)
+        Some(items) => texts(items, "schedule", problems)
             .map_or(Parsed::Mistaken, |texts| Parsed::Good(texts, value.span())),
-        _ => string(value, "schedule", problems).and_then(|text, span| Some(vec![(text, span)])),
+        None => string(value, "schedule", problems).and_then(|text, span| Some(vec![(text, span)])),
     }
 }
 
@@ -54,11 +52,11 @@ pub(super) fn prefixes<'a>(
     problems: &mut Problems,
 ) -> Parsed<Vec<(&'a str, Range<usize>)>> {
     let Some(value) = table.get("adopt_prefix") else { return Parsed::Absent };
-    let Some(items) = value.get_ref().as_array() else {
+    let Some(items) = value.items() else {
         let hint = Some("write adopt_prefix = [\"old\"]".to_owned());
         return mistake(value, "`adopt_prefix` is a list of prefixes", hint, problems);
     };
-    texts(items.iter(), "adopt_prefix", problems)
+    texts(items, "adopt_prefix", problems)
         .map_or(Parsed::Mistaken, |texts| Parsed::Good(texts, value.span()))
 }
 
@@ -78,14 +76,12 @@ fn texts<'a, 'i: 'a>(
 
 pub(super) fn pins(table: &Table<'_, '_>, problems: &mut Problems) -> Option<BTreeSet<SnapshotId>> {
     let Some(value) = table.get("pin") else { return Some(BTreeSet::new()) };
-    let Some(items) = value.get_ref().as_array() else {
+    let Some(items) = value.items() else {
         let hint = Some("write pin = [801, 802]".to_owned());
         return mistake(value, "`pin` is a list of snapshot ids", hint, problems).good();
     };
-    let ids: Vec<Option<u64>> = items
-        .iter()
-        .map(|item| integer(item, "pin", 1..=i64::MAX as u64, problems).good())
-        .collect();
+    let ids: Vec<Option<u64>> =
+        items.map(|item| integer(item, "pin", 1..=i64::MAX as u64, problems).good()).collect();
     ids.into_iter().map(|id| id.map(SnapshotId)).collect()
 }
 
@@ -115,7 +111,7 @@ fn argv(table: &Table<'_, '_>, key: &'static str, problems: &mut Problems) -> Op
     let hint = || {
         Some(format!("there is no shell; write {key} = [\"/usr/local/bin/program\", \"argument\"]"))
     };
-    let Some(items) = value.get_ref().as_array() else {
+    let Some(items) = value.items() else {
         return mistake(
             value,
             &format!("`{key}` is a program and its arguments"),
@@ -124,7 +120,7 @@ fn argv(table: &Table<'_, '_>, key: &'static str, problems: &mut Problems) -> Op
         )
         .good();
     };
-    let words = texts(items.iter(), key, problems)?;
+    let words = texts(items, key, problems)?;
     if words.first().is_none_or(|(program, _)| program.is_empty()) {
         return refuse(value, format!("`{key}` names no program"), hint(), problems).good();
     }
