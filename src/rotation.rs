@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod lock;
 pub mod memories;
 pub(crate) mod owed_hooks;
+pub(crate) mod restored;
 pub mod steps;
 
 use std::collections::BTreeSet;
@@ -145,6 +146,7 @@ pub(crate) async fn claim_for(
         let words = busy.in_short(clock.now().wall, zone);
         activities.begin(Some(&subject), Activity::Other(words))
     };
+    let clock = (clock, Some(&*context.client));
     context.exclusion.claim_when_free(server.id, claim, &wait, clock, show, tell).await
 }
 

@@ -15,6 +15,7 @@ use snapring_core::rotation::Left;
 
 use crate::foreign::ForeignText;
 use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
+use crate::manual::ManualAct;
 use crate::naming::{ManagedPrefix, ServerId, SnapshotId, Tick};
 use crate::policy::Policy;
 use crate::report::{LastOfServer, Report, RotationOutcome};
@@ -228,6 +229,8 @@ pub struct Statuses {
     servers: Arc<Mutex<BTreeMap<ServerId, Box<ServerStatus>>>>,
     durations: Histogram,
     counts: Counts,
+    /// What people did last by hand.
+    manual: Arc<Mutex<Arc<[ManualAct]>>>,
 }
 
 impl Default for Statuses {
@@ -236,6 +239,7 @@ impl Default for Statuses {
             servers: Arc::default(),
             durations: Histogram::new(DURATIONS),
             counts: Counts::default(),
+            manual: Arc::default(),
         }
     }
 }
@@ -339,6 +343,17 @@ impl Statuses {
     #[must_use]
     pub fn of(&self, server: ServerId) -> ServerStatus {
         self.lock().get(&server).map(|it| ServerStatus::clone(it)).unwrap_or_default()
+    }
+
+    /// People did this last by hand, the last act first.
+    pub fn set_manual(&self, acts: Vec<ManualAct>) {
+        *self.manual.lock().unwrap_or_else(PoisonError::into_inner) = acts.into();
+    }
+
+    /// What people did last by hand, as far as the store tells.
+    #[must_use]
+    pub fn manual(&self) -> Arc<[ManualAct]> {
+        Arc::clone(&self.manual.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How long rotations took.

@@ -1,4 +1,4 @@
-//! What has been: each rotation that ended, and since when each schedule counts.
+//! What has been: each rotation that ended, what people did by hand, and since when each schedule counts.
 //!
 //! The provider's listing stays the truth. A store that is damaged, full, locked or away costs
 //! history and never a rotation: the daemon hands over what it has, waits for nothing, and a task
@@ -8,6 +8,7 @@ pub mod connection;
 mod database;
 mod error;
 mod health;
+mod manual;
 pub(crate) mod place;
 mod quarantine;
 mod writer;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::manual::{ManualAct, ManualOutcome};
 use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation, Report, RotationOutcome};
@@ -32,6 +34,7 @@ use crate::store::connection::Connect;
 use crate::store::database::Database;
 pub use crate::store::error::StoreError;
 pub use crate::store::health::StoreHealth;
+pub use crate::store::manual::{add_manual, read_manual};
 use crate::store::place::{Access, Place};
 use crate::store::writer::{Memory, Order, Writer};
 
@@ -80,7 +83,7 @@ const MEMORY_WAIT: Duration = Duration::from_secs(3);
 /// How long a question may take.
 const QUESTION_WAIT: Duration = Duration::from_secs(10);
 
-/// Which rotations are asked for. What is empty leaves none out.
+/// Which rotations, or manual acts, are asked for. What is empty leaves none out.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryFilter {
     /// Of these servers, or of those in `names`.
@@ -89,6 +92,8 @@ pub struct HistoryFilter {
     pub names: Vec<String>,
     /// That ended so.
     pub outcomes: Vec<RotationOutcome>,
+    /// The same of manual acts.
+    pub manual_outcomes: Vec<ManualOutcome>,
     /// That ended then or later.
     pub since: Option<Timestamp>,
     /// The newest, at most so many.
@@ -201,6 +206,15 @@ impl Store {
     /// When the store does not work.
     pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<PastRotation>, StoreError> {
         let answer = self.ask(QUESTION_WAIT, |answer| Order::History(filter, answer)).await;
+        answer.unwrap_or_else(|| Err(StoreError::passing("the store gave no answer")))
+    }
+
+    /// What people did by hand, the last act first.
+    ///
+    /// # Errors
+    /// When the store does not work.
+    pub async fn manual(&self, filter: HistoryFilter) -> Result<Vec<ManualAct>, StoreError> {
+        let answer = self.ask(QUESTION_WAIT, |answer| Order::Manual(filter, answer)).await;
         answer.unwrap_or_else(|| Err(StoreError::passing("the store gave no answer")))
     }
 

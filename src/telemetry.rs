@@ -12,15 +12,16 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, registry};
 
 use crate::paths::JOURNAL_SOCKET;
-use crate::telemetry::journald::Journald;
+use crate::telemetry::journald::{JournalOnly, Journald};
 use crate::telemetry::line_writer::LineWriter;
 use crate::telemetry::lines::{json_lines, text_lines};
 use crate::telemetry::sentences::Sentences;
@@ -145,30 +146,47 @@ fn begin_for(format: LogFormat, level: &str, for_a_person: bool) -> Result<(), F
     // database says is told by the store's events, once.
     let filter = EnvFilter::try_new(format!("tokio_cron_scheduler=warn,sqlx=off,{text}"))
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let filtered = registry().with(filter);
     let lines = standard_error().clone();
-    if for_a_person && Form::of(format) != Form::Journald {
-        let registry = tracing_subscriber::registry().with(LevelFilter::INFO);
-        let _ = registry.with(Sentences(lines)).try_init();
+    let form = Form::of(format);
+    if for_a_person && form != Form::Journald {
+        let _ = registry().with(LevelFilter::INFO).with(Sentences(lines)).try_init();
         return Ok(());
     }
     let sentences = for_a_person.then(|| Sentences(lines.clone()));
-    let started = match Form::of(format) {
-        Form::Text => registry.with(text_lines(lines)).try_init(),
-        Form::Json => registry.with(json_lines(lines)).try_init(),
+    let started = match form {
+        Form::Text => filtered.with(text_lines(lines)).try_init(),
+        Form::Json => filtered.with(json_lines(lines)).try_init(),
         Form::Journald => match Socket::to(Path::new(JOURNAL_SOCKET)) {
             Ok(socket) => {
                 let layer = json_lines(lines.clone());
-                registry.with(sentences).with(Journald::new(socket, lines, layer)).try_init()
+                filtered.with(sentences).with(Journald::new(socket, lines, layer)).try_init()
             }
             // Without a single file more than the log will fail.
-            Err(_) => registry.with(json_lines(lines)).try_init(),
+            Err(_) => filtered.with(json_lines(lines)).try_init(),
         },
     };
     // Already begun: the one from before goes on.
-    let _ = started;
+    if started.is_ok() {
+        IS_IN_THE_JOURNAL.store(form == Form::Journald, Ordering::Relaxed);
+    }
     Ok(())
 }
+
+/// Says something in the log, and in the journal of this machine too if the log goes elsewhere: what a person did
+/// at a terminal is found there. Without a journal, the log has it.
+pub(crate) fn in_the_journal_too(say: impl Fn()) {
+    say();
+    if IS_IN_THE_JOURNAL.load(Ordering::Relaxed) {
+        return;
+    }
+    if let Ok(socket) = Socket::to(Path::new(JOURNAL_SOCKET)) {
+        tracing::subscriber::with_default(registry().with(JournalOnly(socket)), say);
+    }
+}
+
+/// Whether events go to the journal, as far as it takes them.
+static IS_IN_THE_JOURNAL: AtomicBool = AtomicBool::new(false);
 
 static STANDARD_ERROR: OnceLock<LineWriter> = OnceLock::new();
 

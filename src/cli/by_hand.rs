@@ -15,7 +15,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{PATIENCE, Setup};
 use crate::cli::{console, progress};
 use crate::completion::{Observed, Watch};
-use crate::foreign::ForeignText;
+use crate::manual::ManualOutcome;
 use crate::moment::shown_today;
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
@@ -23,17 +23,15 @@ use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{Busy, Claim, OnRestore, RestoreAnswer, Restoring, Wait};
+use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Restoring, Wait};
 use crate::rotation::owed_hooks::run_owed_hook;
+use crate::rotation::restored::has_ended;
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot};
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
-
-/// How long the list of servers may take. Nothing depends on it but a shorter wait.
-const STATUS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a person calls a server: its name, where it is configured, with its number.
 #[must_use]
@@ -69,7 +67,7 @@ pub(super) fn check_name(setup: &Setup, server: ServerId, name: &str) -> Result<
 }
 
 /// What is shown of a server while a command waits.
-fn subject(setup: &Setup, server: ServerId) -> Subject {
+pub(super) fn subject(setup: &Setup, server: ServerId) -> Subject {
     let name = setup.server(server).map(|server| server.name.clone());
     (server, name.unwrap_or_else(|| format!("server-{server}")))
 }
@@ -81,7 +79,7 @@ fn subject(setup: &Setup, server: ServerId) -> Subject {
 /// [`CommandError::Failed`] when it does not become free.
 pub(super) async fn claim(
     setup: &Setup,
-    command: &'static str,
+    exclusion: &Exclusion,
     server: ServerId,
     shutdown: CancellationToken,
 ) -> Result<Claim, CommandError> {
@@ -93,8 +91,8 @@ pub(super) async fn claim(
         let words = busy.in_short(setup.clock.now().wall, &zone);
         progress::activities().begin(Some(&subject(setup, server)), Activity::Other(words))
     };
-    let exclusion = setup.exclusion(command)?;
-    let claim = exclusion.claim_when_free(server, None, &wait, &setup.clock, show, |_, _| ()).await;
+    let clock = (&setup.clock, None);
+    let claim = exclusion.claim_when_free(server, None, &wait, clock, show, |_, _| ()).await;
     let claim =
         claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))?;
     if let Some(server) = setup.server(server) {
@@ -112,26 +110,18 @@ pub(super) async fn restoring(
     server: ServerId,
 ) -> Option<(Restoring, String)> {
     let restoring = claim.restoring(setup.clock.now().wall).await?;
-    if restoring.answer == RestoreAnswer::Listed
-        && status(client, server).await.is_some_and(|it| it == "active")
-    {
-        claim.restore_is_over().await;
+    if has_ended(client, claim, &restoring).await {
         console::note(&format!("{}: the restore has ended", called(setup, server)));
         return None;
     }
+    // The look may have shown it.
+    let restoring = claim.restoring(setup.clock.now().wall).await?;
     let words = Busy::Restoring(restoring.clone()).words(&zone(setup, server));
     Some((restoring, format!("{}: {words}", called(setup, server))))
 }
 
-/// The state of a server in the provider's words, where it gives one at once.
-pub(super) async fn status(client: &Client, server: ServerId) -> Option<ForeignText> {
-    let give_up_at = client.clock().now().uptime.saturating_add(STATUS_WITHIN);
-    let servers = client.servers(&CallContext::until(give_up_at)).await.ok()?;
-    servers.into_iter().find(|row| row.id == server)?.status
-}
-
 /// The time zone of a server's times.
-fn zone(setup: &Setup, server: ServerId) -> TimeZone {
+pub(super) fn zone(setup: &Setup, server: ServerId) -> TimeZone {
     setup.server(server).map_or(TimeZone::UTC, |server| server.policy.time_zone.clone())
 }
 
@@ -179,11 +169,24 @@ enum CreateStage {
     Perhaps,
     /// The provider creates it.
     InProgress(SnapshotId),
+    /// The provider failed to create it.
+    Failed(SnapshotId),
 }
 
 impl CreateProgress {
     fn is(&self, stage: CreateStage) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// What has become of the snapshot so far, and its id.
+    #[must_use]
+    pub(super) fn outcome(&self) -> (ManualOutcome, Option<SnapshotId>) {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            CreateStage::Nothing => (ManualOutcome::Failed, None),
+            CreateStage::Perhaps => (ManualOutcome::Unknown, None),
+            CreateStage::InProgress(id) => (ManualOutcome::Started, Some(id)),
+            CreateStage::Failed(id) => (ManualOutcome::Failed, Some(id)),
+        }
     }
 
     /// What an interruption leaves, and what to do next.
@@ -199,6 +202,7 @@ impl CreateProgress {
                 "{name} ({id}) is still in progress at the provider, which completes it without this \
                  command: `snapring list` shows when. Another `snapring create` creates one more"
             ),
+            CreateStage::Failed(id) => format!("the provider failed to create {name} ({id})"),
         }
     }
 }
@@ -216,12 +220,8 @@ pub(super) async fn create(
     shutdown: CancellationToken,
     progress: &CreateProgress,
 ) -> Result<Snapshot, CommandError> {
-    match create_and_wait(setup, client, claim, wanted, shutdown, progress).await {
-        Err(CommandError::Failed(text)) if text == CallError::Interrupted.to_string() => {
-            Err(CommandError::Failed(format!("interrupted: {}", progress.words(wanted.name))))
-        }
-        other => other,
-    }
+    let created = create_and_wait(setup, client, claim, wanted, shutdown, progress).await;
+    created.map_err(|problem| problem.interrupted_with(|| progress.words(wanted.name)))
 }
 
 async fn create_and_wait(
@@ -292,7 +292,7 @@ async fn create_and_wait(
     let timeout =
         setup.server(server).map_or(COMPLETION_TIMEOUT, |server| server.completion_timeout);
     let _waits = progress::activities().begin(Some(&subject(setup, server)), Activity::Snapshot);
-    let completed = completed(client, made, timeout, spans.settle, &scope).await?;
+    let completed = completed(client, made, timeout, spans.settle, &scope, progress).await?;
     // Listings show it, so the next rotation need not wait for it.
     claim.create_is_settled(setup.clock.now().uptime).await;
     Ok(completed)
@@ -343,6 +343,7 @@ async fn completed(
     timeout: Duration,
     settle: Duration,
     scope: &CallContext,
+    progress: &CreateProgress,
 ) -> Result<Snapshot, CommandError> {
     let since = client.clock().now().uptime;
     let mut watch = Watch::over_a_new_one(Pace::default(), timeout, settle);
@@ -369,6 +370,7 @@ async fn completed(
         match (watch.saw(row.as_ref().map(|row| &row.status), passed, asked_after), row) {
             (Observed::Completed, Some(row)) => return Ok(row),
             (Observed::Failed, _) => {
+                progress.is(CreateStage::Failed(made.id));
                 return Err(CommandError::Failed(format!(
                     "the provider failed to make {}",
                     made.name

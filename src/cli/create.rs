@@ -4,14 +4,17 @@ use clap::Args;
 
 use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
+use crate::cli::manual::Recording;
+use crate::cli::recorder::Recorder;
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console, usual};
+use crate::manual::{ManualAction, ManualOutcome};
 use crate::naming::is_name_character;
 
 /// Create a snapshot by hand and wait until it is completed.
 ///
-/// Rotations count it and never delete it.
+/// Rotations count it and never delete it. The history and the journal record who has created it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Id or name of a server in the configuration
@@ -58,18 +61,35 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     by_hand::check_name(&setup, server, &name)?;
     let servers: Vec<_> = setup.server(server).cloned().into_iter().collect();
     usual::look_up(&setup, &servers);
+    let recorder = Recorder::begin(&setup);
+    let wanted = (None, name.clone());
+    let recording = Recording::begin(&setup, &recorder, ManualAction::Create, server, wanted).await;
     let create = async {
-        let claim = by_hand::claim(&setup, "create", server, asked.clone()).await?;
+        let exclusion = setup.exclusion("create")?;
+        let claim = by_hand::claim(&setup, &exclusion, server, asked.clone()).await?;
         if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
             return Err(CommandError::Failed(text));
         }
         let wanted = Wanted { server, name: &name, description: &description, wait: !no_wait };
         by_hand::create(&setup, &client, &claim, &wanted, asked, &progress).await
     };
-    let made = stop
-        .unless_at_once(create)
-        .await
-        .inspect_err(|_| console::note(&format!("broken off: {}", progress.words(&name))))??;
+    let made = match stop.unless_at_once(create).await {
+        Ok(made) => made,
+        Err(broken_off) => {
+            console::note(&format!("broken off: {}", progress.words(&name)));
+            Err(broken_off)
+        }
+    };
+    let (outcome, id) = progress.outcome();
+    id.into_iter().for_each(|id| recording.is_of(id));
+    let (outcome, reason) = match &made {
+        Ok(_) if no_wait => (outcome, None),
+        Ok(_) => (ManualOutcome::Done, None),
+        Err(problem) => (outcome, problem.reason(|| progress.words(&name))),
+    };
+    recording.is(&setup, &recorder, outcome, reason);
+    recorder.end().await;
+    let made = made?;
     if json {
         console::print_json(&made)?;
     } else {

@@ -1,5 +1,6 @@
 //! `snapring delete`
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,8 +10,12 @@ use crate::answer::Verdict;
 use crate::backoff;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
+use crate::cli::manual::Recording;
+use crate::cli::recorder::Recorder;
 use crate::cli::setup::Setup;
+use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console, progress};
+use crate::manual::{ManualAction, ManualOutcome};
 use crate::naming::SnapshotId;
 use crate::plan::Deletion;
 use crate::provider::call_context::CallContext;
@@ -21,7 +26,7 @@ use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Delete a snapshot by hand: shows what is lost, and asks.
 ///
-/// A pinned one is refused.
+/// A pinned one is refused. The history and the journal record who has deleted it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The snapshot's id, as `snapring list` shows it
@@ -60,24 +65,84 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::note("nothing was deleted");
         return Ok(Exit::Trouble);
     }
-    let (server, shutdown) = (snapshot.server, CancellationToken::new());
-    let claim = by_hand::claim(&setup, "delete", server, shutdown.clone()).await?;
-    if let Some((restoring, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
+    let stop = StopSignals::listen()?;
+    let recorder = Recorder::begin(&setup);
+    let deleted = (Some(id), snapshot.name.to_string());
+    let recording =
+        Recording::begin(&setup, &recorder, ManualAction::Delete, snapshot.server, deleted).await;
+    let progress = Progress::default();
+    let delete = delete(&setup, &client, &snapshot, stop.asked.clone(), &progress);
+    let ended = stop.unless_at_once(delete).await.and_then(|ended| ended);
+    let ended = ended.map_err(|problem| problem.interrupted_with(|| progress.words().to_owned()));
+    let outcome = match &ended {
+        Ok(_) => ManualOutcome::Done,
+        Err(_) => progress.outcome(),
+    };
+    let reason = ended.as_ref().err().and_then(|it| it.reason(|| progress.words().to_owned()));
+    recording.is(&setup, &recorder, outcome, reason);
+    recorder.end().await;
+    if matches!(ended, Err(CommandError::Quiet(_))) {
+        console::note(&format!("broken off: {}", progress.words()));
+    }
+    console::print(&ended?)?;
+    Ok(Exit::Well)
+}
+
+/// Whether a delete may have been carried out.
+#[derive(Debug, Default)]
+struct Progress(AtomicBool);
+
+impl Progress {
+    fn may_be_deleted(&self, may_be: bool) {
+        self.0.store(may_be, Ordering::Relaxed);
+    }
+
+    /// Of a delete that has not come to its end.
+    fn outcome(&self) -> ManualOutcome {
+        match self.0.load(Ordering::Relaxed) {
+            true => ManualOutcome::Unknown,
+            false => ManualOutcome::Failed,
+        }
+    }
+
+    fn words(&self) -> &'static str {
+        match self.outcome() {
+            ManualOutcome::Unknown => {
+                "it is not known whether it was deleted: `snapring list` shows it within a minute"
+            }
+            _ => "nothing was deleted",
+        }
+    }
+}
+
+/// Deletes it, and waits until listings do not show it any more. Gives what to print.
+async fn delete(
+    setup: &Setup,
+    client: &Client,
+    snapshot: &Snapshot,
+    shutdown: CancellationToken,
+    progress: &Progress,
+) -> Result<String, CommandError> {
+    let (id, server) = (snapshot.id, snapshot.server);
+    let exclusion = setup.exclusion("delete")?;
+    let claim = by_hand::claim(setup, &exclusion, server, shutdown.clone()).await?;
+    if let Some((restoring, text)) = by_hand::restoring(setup, client, &claim, server).await {
         if restoring.needs(id) {
             return Err(CommandError::Failed(format!("{} is not deleted: {text}", snapshot.name)));
         }
         console::note(&text);
     }
-    let scope = by_hand::scope(&setup, server, shutdown);
+    let scope = by_hand::scope(setup, server, shutdown);
     // The person may have thought for long: look again.
-    let mut listing = client.list(snapshot.server, &scope).await?;
+    let mut listing = client.list(server, &scope).await?;
     if Deletion::by_hand(id, &listing).is_none() {
-        console::note(&format!("{} has gone already", snapshot.name));
-        return Ok(Exit::Well);
+        return Ok(format!("{} has gone already", snapshot.name));
     }
     let mut waits = backoff::doubling(FIRST_WAIT, LONGEST_WAIT).take(TRIES);
     while let Some(deletion) = Deletion::by_hand(id, &listing) {
+        progress.may_be_deleted(true);
         let Err(error) = client.delete(&deletion, &scope).await else { break };
+        progress.may_be_deleted(error.verdict() == Verdict::Unknown);
         let asked = error.retry_after().unwrap_or_default();
         let wait = waits.next().map(|wait| wait.max(asked)).filter(|wait| *wait <= LONGEST_WAIT);
         // It may have been deleted all the same, or be deleted later: only a listing shows.
@@ -87,11 +152,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::note(&format!("{error}; looking again in {}", humantime::format_duration(wait)));
         let _waits = progress::doing(format!("looking whether {} was deleted", snapshot.name));
         client.pause(&scope, wait).await?;
-        listing = client.list(snapshot.server, &scope).await?;
+        listing = client.list(server, &scope).await?;
     }
-    if is_gone(&setup, &client, &snapshot, &scope).await? {
-        console::print(&format!("deleted {id} {}", snapshot.name))?;
-        return Ok(Exit::Well);
+    if is_gone(setup, client, snapshot, &scope).await? {
+        return Ok(format!("deleted {id} {}", snapshot.name));
     }
     Err(CommandError::Failed(format!(
         "the provider says that it has deleted {}, but still lists it\n\

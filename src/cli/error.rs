@@ -18,14 +18,6 @@ pub(super) enum CommandError {
     /// Something failed or was blocked.
     #[error("{0}")]
     Failed(String),
-    /// A call failed, and the provider may have done what it asked for.
-    #[error("{text}")]
-    Unclear {
-        /// How it failed.
-        text: String,
-        /// What to do before another try.
-        advice: &'static str,
-    },
     /// Wrong usage.
     #[error("{0}")]
     Usage(String),
@@ -59,10 +51,30 @@ impl CommandError {
     #[must_use]
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Failed(_) | Self::Unclear { .. } => Exit::Trouble,
+            Self::Failed(_) => Exit::Trouble,
             Self::Usage(_) => Exit::Usage,
             Self::Configuration(_) | Self::Mistakes(_) => Exit::Configuration,
             Self::Told { exit, .. } | Self::Quiet(exit) => *exit,
+        }
+    }
+
+    /// The same, with what an interruption has left.
+    #[must_use]
+    pub(super) fn interrupted_with(self, left: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Failed(text) if text == CallError::Interrupted.to_string() => {
+                Self::Failed(format!("interrupted: {}", left()))
+            }
+            other => other,
+        }
+    }
+
+    /// Why it failed, for the history. `broken_off`: what is to be said where a second signal broke it off.
+    #[must_use]
+    pub(super) fn reason(&self, broken_off: impl FnOnce() -> String) -> Option<String> {
+        match self {
+            Self::Quiet(_) => Some(format!("broken off: {}", broken_off())),
+            other => other.to_string().lines().next().map(str::to_owned),
         }
     }
 
@@ -71,18 +83,14 @@ impl CommandError {
         if let Some(text) = self.printed(console::colours()) {
             console::mistake(&text);
         }
-        if let Self::Unclear { advice, .. } = self {
-            console::note(advice);
-        }
     }
 
     /// The mistake as it is printed, with its label.
     fn printed(&self, colours: bool) -> Option<String> {
         match self {
-            Self::Failed(text)
-            | Self::Unclear { text, .. }
-            | Self::Usage(text)
-            | Self::Configuration(text) => Some(console::labelled(text, colours)),
+            Self::Failed(text) | Self::Usage(text) | Self::Configuration(text) => {
+                Some(console::labelled(text, colours))
+            }
             Self::Mistakes(error) => Some(error.render(colours).trim_end().to_owned()),
             Self::Told { .. } | Self::Quiet(_) => None,
         }
@@ -133,7 +141,6 @@ mod tests {
 
     #[rstest]
     #[case::failed(CommandError::Failed("broke\nhint: x".into()), Exit::Trouble, Some("error: broke\nhint: x"))]
-    #[case::unclear(CommandError::Unclear { text: "broke".into(), advice: "look" }, Exit::Trouble, Some("error: broke"))]
     #[case::usage(CommandError::Usage("no such server".into()), Exit::Usage, Some("error: no such server"))]
     #[case::configuration(CommandError::Configuration("no token".into()), Exit::Configuration, Some("error: no token"))]
     #[case::told(CommandError::Told { exit: Exit::Configuration, text: "bad".into() }, Exit::Configuration, None)]

@@ -3,35 +3,44 @@
 use std::io;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 
+use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
+use crate::manual::{ManualAct, ManualAction, ManualOutcome};
+use crate::moment::shown;
 use crate::naming::ServerId;
 use crate::readable::span;
 use crate::regular_file;
 use crate::report::PastRotation;
 use crate::report::RotationOutcome;
 use crate::store::place::Place;
-use crate::store::{self, HistoryFilter};
+use crate::store::{self, HistoryFilter, StoreError};
 
 /// How long a person waits for a database that may be away.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// Show past rotations, the newest first.
+/// Show past rotations and what people did by hand, the newest first.
 ///
 /// Reads what the daemon keeps (see [store] in snapring.toml(5)), whether it runs or not, and asks
-/// the provider nothing. Rotations of the last 90 days are there.
+/// the provider nothing. It keeps 90 days. Creates, deletes and restores by hand are shown with who did them.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Ids or names of servers, of today's configuration or of the past; none: all
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
-    /// Only those that ended so: rotated, adopted, skipped, blocked or failed; may be given again
+    /// Only those that ended so: rotated, adopted, skipped, blocked or failed; by hand: done, started, failed or
+    /// unknown; may be given again
     #[arg(long, value_name = "OUTCOME", value_parser = parse_outcome, value_delimiter = ',')]
-    outcome: Vec<RotationOutcome>,
+    outcome: Vec<Ended>,
+    /// Only what people did by hand: creates, deletes and restores
+    #[arg(long)]
+    manual: bool,
     /// Only those that ended in this span of time, say 7d, or since this time, say
     /// 2026-11-24T03:00:00Z
     #[arg(long, value_name = "SPAN|TIME", value_parser = parse_since)]
@@ -53,11 +62,48 @@ enum Since {
     Instant(Timestamp),
 }
 
-fn parse_outcome(word: &str) -> Result<RotationOutcome, String> {
-    RotationOutcome::parse(word).ok_or_else(|| {
-        let known = RotationOutcome::ALL.map(RotationOutcome::as_str);
-        format!("a rotation ends as one of {}", known.join(", "))
-    })
+/// How a rotation, a manual act, or either ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ended {
+    rotation: Option<RotationOutcome>,
+    manual: Option<ManualOutcome>,
+}
+
+fn parse_outcome(word: &str) -> Result<Ended, String> {
+    let ended =
+        Ended { rotation: RotationOutcome::parse(word), manual: ManualOutcome::parse(word) };
+    if ended.rotation.is_none() && ended.manual.is_none() {
+        return Err(format!(
+            "a rotation ends as one of {}; what is done by hand as one of {}",
+            RotationOutcome::ALL.map(RotationOutcome::as_str).join(", "),
+            ManualOutcome::ALL.map(ManualOutcome::as_str).join(", ")
+        ));
+    }
+    Ok(ended)
+}
+
+/// One line of the past.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Past {
+    Rotation(PastRotation),
+    Manual(ManualAct),
+}
+
+impl Past {
+    fn server(&self) -> ServerId {
+        match self {
+            Self::Rotation(rotation) => rotation.server_id,
+            Self::Manual(act) => act.server_id,
+        }
+    }
+
+    fn ended_at(&self) -> Timestamp {
+        match self {
+            Self::Rotation(rotation) => rotation.ended_at,
+            Self::Manual(act) => act.ended_at,
+        }
+    }
 }
 
 fn parse_since(text: &str) -> Result<Since, String> {
@@ -82,23 +128,43 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         return Err(CommandError::Failed(text));
     }
     let filter = filter(&arguments, &setup);
-    let read = store::read(&place, &filter);
-    let answer = setup.clock.timeout(PATIENCE, read).await;
+    let answer = setup.clock.timeout(PATIENCE, read(&place, &filter, &arguments)).await;
     let read = answer.ok_or_else(|| CommandError::Failed(format!("{place} gave no answer")))?;
-    let rotations = read.map_err(|problem| {
+    let past = read.map_err(|problem| {
         CommandError::Failed(match problem.is_empty_store() {
             true => format!("{place} holds no history: neither the daemon nor `snapring rotate` has written to it yet"),
             false => format!("cannot read the history in {place}: {problem}"),
         })
     })?;
     if arguments.json {
-        console::print_json(&rotations)?;
-    } else if rotations.is_empty() {
-        console::note(&format!("no such rotation in {place}"));
+        console::print_json(&past)?;
+    } else if past.is_empty() {
+        let what = if arguments.manual { "nothing was done by hand" } else { "no such rotation" };
+        console::note(&format!("{what} in {place}"));
     } else {
-        console::print(&told(&rotations))?;
+        console::print(&told(&past, |server| by_hand::zone(&setup, server)))?;
     }
     Ok(Exit::Well)
+}
+
+/// Rotations and manual acts, the newest first.
+async fn read(
+    place: &Place,
+    filter: &HistoryFilter,
+    arguments: &Arguments,
+) -> Result<Vec<Past>, StoreError> {
+    // Where outcomes are asked for, those of the other kind are none.
+    let any = arguments.outcome.is_empty();
+    let mut past = Vec::new();
+    if !arguments.manual && (any || !filter.outcomes.is_empty()) {
+        past.extend(store::read(place, filter).await?.into_iter().map(Past::Rotation));
+    }
+    if any || !filter.manual_outcomes.is_empty() {
+        past.extend(store::read_manual(place, filter).await?.into_iter().map(Past::Manual));
+    }
+    past.sort_by_key(|it| std::cmp::Reverse(it.ended_at()));
+    past.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
+    Ok(past)
 }
 
 /// The names and ids that were given. One that is in the configuration is found under the names that
@@ -106,7 +172,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 fn filter(arguments: &Arguments, setup: &Setup) -> HistoryFilter {
     let now = setup.clock.now().wall;
     let mut filter = HistoryFilter {
-        outcomes: arguments.outcome.clone(),
+        outcomes: arguments.outcome.iter().filter_map(|it| it.rotation).collect(),
+        manual_outcomes: arguments.outcome.iter().filter_map(|it| it.manual).collect(),
         since: arguments.since.map(|since| match since {
             Since::Instant(instant) => instant,
             Since::Ago(ago) => now.saturating_sub(ago).unwrap_or(Timestamp::MIN),
@@ -153,20 +220,46 @@ fn unreadable(place: &Place) -> Option<String> {
     Some(format!("cannot read the history in {place}: {problem}{hint}"))
 }
 
-fn told(rotations: &[PastRotation]) -> String {
-    let header = ["when", "server", "tick", "outcome", "made", "deleted", "took", "reason"];
+fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
+    let header = ["when", "server", "what", "outcome", "made", "deleted", "took", "by", "reason"];
     let mut table = table(&header);
-    for it in rotations {
-        table.add_row([
-            it.ended_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            it.server.clone(),
-            it.tick.to_string(),
-            it.outcome.as_str().to_owned(),
-            it.created.clone().unwrap_or_else(|| "-".to_owned()),
-            if it.deleted.is_empty() { "-".to_owned() } else { it.deleted.join(" ") },
-            took(it.duration_ms),
-            it.reason.clone().unwrap_or_default(),
-        ]);
+    let dash = || "-".to_owned();
+    for it in past {
+        let zone = zone(it.server());
+        let when = shown(it.ended_at(), &zone);
+        table.add_row(match it {
+            Past::Rotation(it) => [
+                when,
+                it.server.clone(),
+                format!("tick {}", shown(it.tick.instant(), &zone)),
+                it.outcome.as_str().to_owned(),
+                it.created.clone().unwrap_or_else(dash),
+                if it.deleted.is_empty() { dash() } else { it.deleted.join(" ") },
+                took(it.duration_ms),
+                dash(),
+                it.reason.clone().unwrap_or_default(),
+            ],
+            Past::Manual(it) => {
+                let named = |action| it.snapshot.clone().filter(|_| it.action == action);
+                let made = named(ManualAction::Create).or_else(|| it.safety.clone());
+                let what = match named(ManualAction::Restore) {
+                    Some(source) => format!("restore from {source}"),
+                    None => it.action.as_str().to_owned(),
+                };
+                let took_ms = it.ended_at.duration_since(it.started_at).as_millis();
+                [
+                    when,
+                    it.server.clone(),
+                    what,
+                    it.outcome.as_str().to_owned(),
+                    made.unwrap_or_else(dash),
+                    named(ManualAction::Delete).unwrap_or_else(dash),
+                    took(u64::try_from(took_ms).unwrap_or_default()),
+                    it.by.to_string(),
+                    it.reason.clone().unwrap_or_default(),
+                ]
+            }
+        });
     }
     lines(&table)
 }
@@ -181,6 +274,8 @@ fn took(duration_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manual::Person;
+    use crate::naming::SnapshotId;
 
     #[test]
     fn the_past_begins_at_a_time_or_a_span_ago() {
@@ -189,6 +284,9 @@ mod tests {
         assert_eq!(parse_since(instant), Ok(Since::Instant(instant.parse().unwrap())));
         assert!(parse_since("yesterday").unwrap_err().contains("7d"));
         assert!(parse_outcome("faild").unwrap_err().contains("failed"));
+        let both = parse_outcome("failed").unwrap();
+        assert!(both.rotation.is_some() && both.manual.is_some());
+        assert!(parse_outcome("done").unwrap().rotation.is_none());
     }
 
     #[test]
@@ -200,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_is_one_line() {
+    fn a_rotation_is_one_line_and_so_is_what_a_person_did() {
         let rotation = PastRotation {
             ended_at: "2026-11-24T03:04:10.9Z".parse().unwrap(),
             server_id: ServerId(7),
@@ -215,11 +313,37 @@ mod tests {
             reason: Some("it did not complete".to_owned()),
             cause: None,
         };
-        let text = told(&[rotation]);
+        let act = ManualAct {
+            started_at: "2026-11-24T03:00:00Z".parse().unwrap(),
+            ended_at: "2026-11-24T03:08:10Z".parse().unwrap(),
+            server_id: ServerId(7),
+            server: "web".to_owned(),
+            action: ManualAction::Restore,
+            outcome: ManualOutcome::Done,
+            snapshot_id: Some(SnapshotId(801)),
+            snapshot: Some("good".to_owned()),
+            safety_id: Some(SnapshotId(805)),
+            safety: Some("snapring-20261124T030001Z".to_owned()),
+            by: Person {
+                uid: 0,
+                user: Some("root".to_owned()),
+                sudo_user: Some("anna".to_owned()),
+            },
+            reason: None,
+            pid: 1,
+        };
+        let zone = |_| TimeZone::get("Europe/Berlin").unwrap();
+        let text = told(&[Past::Rotation(rotation), Past::Manual(act)], zone);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
-            text.lines().nth(1).unwrap(),
-            "2026-11-24 03:04:10Z  web     2026-11-24T03:00:00Z  failed   \
-             snapring-20261124T030000Z  -        4m 10s  it did not complete"
+            lines[0],
+            "2026-11-24 04:04:10 CET  web     tick 2026-11-24 04:00:00 CET  failed   \
+             snapring-20261124T030000Z  -        4m 10s  -                  it did not complete"
+        );
+        assert_eq!(
+            lines[1].trim_end(),
+            "2026-11-24 04:08:10 CET  web     restore from good             done     \
+             snapring-20261124T030001Z  -        8m 10s  root (sudo: anna)"
         );
     }
 }

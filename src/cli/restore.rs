@@ -1,41 +1,68 @@
-//! `snapring restore`
+//! `snapring restore`: what is chosen, shown and asked. [`carry_out`] does it, [`follow`] waits for its end.
+
+mod carry_out;
+mod first;
+mod follow;
+mod stage;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clap::Args;
-use tokio_util::sync::CancellationToken;
+use jiff::Timestamp;
 
-use crate::answer::Verdict;
-use crate::call::CallError;
-use crate::cli::by_hand::{self, CreateProgress, Wanted};
+use crate::cli::at::At;
+use crate::cli::by_hand;
 use crate::cli::error::CommandError;
-use crate::cli::setup::Setup;
+use crate::cli::manual::Recording;
+use crate::cli::recorder::Recorder;
+use crate::cli::restore::carry_out::Task;
+use crate::cli::restore::first::First;
+use crate::cli::restore::stage::Progress;
+use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::cli::shutdown::StopSignals;
-use crate::cli::{ConfigArgument, Exit, console};
-use crate::foreign::ForeignText;
-use crate::naming::SnapshotId;
+use crate::cli::{ConfigArgument, Exit, console, progress, usual};
+use crate::manual::ManualAction;
+use crate::moment::shown;
+use crate::naming::{ServerId, SnapshotId};
+use crate::provider::client::Client;
 use crate::readable::{age, size};
-use crate::rotation::lock::{Claim, RestoreAnswer};
+use crate::restore::{Choice, latest, latest_before};
+use crate::server::Server;
 use crate::snapshot::{Listing, Snapshot, Status};
+use crate::store::{self, HistoryFilter};
 
-/// Overwrite a server with one of its snapshots: shows what is lost, and asks.
+/// Overwrite a server with one of its snapshots.
 ///
-/// The provider stops the server first; all its present data are lost, and it cannot be undone. It
-/// takes 5 to 15 minutes. For 30 minutes, no rotation of this server starts and the snapshots that the
-/// restore needs are not deleted.
+/// Shows which server and snapshot are meant and what is lost, and asks for the server's name. Then it waits
+/// until the provider's list of servers shows that the restore has ended: 5 to 15 minutes. The provider stops
+/// the server first. A restore cannot be undone.
+///
+/// Until the restore has ended, at most for 30 minutes, rotations of this server wait, and the snapshots that
+/// it needs are not deleted. The history and the journal record who has restored what.
 #[derive(Debug, Args)]
-#[command(
-    override_usage = "snapring restore [OPTIONS] <ID>\n       snapring restore [OPTIONS] latest <SERVER>"
-)]
+#[command(override_usage = "snapring restore [OPTIONS] <ID>\n       \
+                    snapring restore [OPTIONS] latest <SERVER>\n       \
+                    snapring restore [OPTIONS] --before <TIME> <SERVER>")]
 pub(super) struct Arguments {
-    /// The snapshot's id, or the word `latest`
-    #[arg(value_name = "ID|latest", value_parser = parse_which)]
-    which: Which,
-    /// After `latest`: id or name of a server, whose newest completed snapshot is meant; never one that
-    /// `--snapshot-first` has made
+    /// The snapshot's id, or the word `latest`: the newest completed snapshot of SERVER. Snapshots that
+    /// `--snapshot-first` has created are passed over
+    #[arg(value_name = "ID|latest")]
+    which: String,
+    /// Id or name of a server
     #[arg(value_name = "SERVER")]
     server: Option<String>,
-    /// Make a snapshot of the present state first, and wait for it
+    /// The newest completed managed snapshot of SERVER that is older than this, say 2026-11-24T03:00:00Z or, in
+    /// the server's own time zone, 2026-11-24T03:00
+    #[arg(long, value_name = "TIME", value_parser = At::parse)]
+    before: Option<At>,
+    /// Create a snapshot of the server as it is now first, and wait for it. It is one rotation: if there is no free
+    /// slot, the snapshot that `keep` needs least is deleted, and `keep` prunes the new one like any other
     #[arg(long)]
     snapshot_first: bool,
+    /// Return as soon as the provider has started
+    #[arg(long)]
+    no_wait: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -43,22 +70,40 @@ pub(super) struct Arguments {
     config: ConfigArgument,
 }
 
-/// What the names of snapshots begin with that `--snapshot-first` makes.
-const SAFETY_PREFIX: &str = "before-restore-";
-
-#[derive(Debug, Clone, Copy)]
-enum Which {
-    Latest,
+/// Which snapshot is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wish {
     Id(SnapshotId),
+    Latest(String),
+    Before(At, String),
 }
 
-fn parse_which(text: &str) -> Result<Which, String> {
-    if text == "latest" {
-        return Ok(Which::Latest);
+impl Arguments {
+    fn wish(&self) -> Result<Wish, CommandError> {
+        let usage = |text: &str| Err(CommandError::Usage(text.to_owned()));
+        match (self.before, self.which.as_str(), &self.server) {
+            (Some(at), "latest", Some(server)) => Ok(Wish::Before(at, server.clone())),
+            (Some(_), "latest", None) => {
+                usage("of which server? write `snapring restore --before TIME SERVER`")
+            }
+            (Some(at), server, None) => Ok(Wish::Before(at, server.to_owned())),
+            (Some(_), _, Some(_)) => {
+                usage("--before takes one server: `snapring restore --before TIME SERVER`")
+            }
+            (None, "latest", Some(server)) => Ok(Wish::Latest(server.clone())),
+            (None, "latest", None) => {
+                usage("of which server? write `snapring restore latest SERVER`")
+            }
+            (None, id, server) => match (id.parse().map(SnapshotId), server) {
+                (Ok(id), None) => Ok(Wish::Id(id)),
+                (Ok(_), Some(_)) => usage("an id says which server is meant; leave SERVER out"),
+                (Err(_), _) => Err(CommandError::Usage(format!(
+                    "{id:?} is neither a snapshot's id nor the word `latest`\n\
+                     hint: `snapring list` shows the ids; `snapring restore latest SERVER` takes the newest"
+                ))),
+            },
+        }
     }
-    text.parse()
-        .map(|id| Which::Id(SnapshotId(id)))
-        .map_err(|_| "neither a snapshot's id nor the word `latest`".to_owned())
 }
 
 /// Runs the command.
@@ -66,161 +111,210 @@ fn parse_which(text: &str) -> Result<Which, String> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let stop = StopSignals::listen()?;
-    stop.unless_at_once(restore(arguments, stop.asked.clone())).await?
-}
-
-async fn restore(arguments: Arguments, shutdown: CancellationToken) -> Result<Exit, CommandError> {
+    let wish = arguments.wish()?;
     let setup = Setup::read(&arguments.config)?;
     let client = setup.client()?;
-    let snapshot = match (arguments.which, &arguments.server) {
-        (Which::Id(id), None) => by_hand::find(&setup, &client, id).await?.0,
-        (Which::Latest, Some(name)) => {
-            let server = setup.find(name)?;
-            let scope = by_hand::scope(&setup, server.id, shutdown.clone());
-            let listing = client.list(server.id, &scope).await?;
-            let (latest, passed_over) = latest(listing).ok_or_else(|| {
-                CommandError::Failed(format!(
-                    "{} has no completed snapshot, but for those that earlier restores made first",
-                    server.name
-                ))
-            })?;
-            if !passed_over.is_empty() {
-                console::note(&format!(
-                    "{} is the latest that was not made by `restore --snapshot-first`; passed over: {}",
-                    latest.name,
-                    passed_over.join(", ")
-                ));
-            }
-            latest
-        }
-        (Which::Latest, None) => {
-            let text = "of which server? write `snapring restore latest SERVER`";
-            return Err(CommandError::Usage(text.to_owned()));
-        }
-        (Which::Id(_), Some(_)) => {
-            let text = "an id says which server is meant; leave SERVER out";
-            return Err(CommandError::Usage(text.to_owned()));
-        }
-    };
-    if snapshot.status != Status::Completed {
-        return Err(CommandError::Failed(format!(
-            "{} is {}, not completed",
-            snapshot.name, snapshot.status
-        )));
+    let (choice, listing) = choose(&setup, &client, &wish).await?;
+    let snapshot = choice.snapshot;
+    if !choice.passed_over.is_empty() {
+        console::note(&format!(
+            "passed over, because an earlier restore created it first: {}",
+            choice.passed_over.join(", ")
+        ));
     }
+    if snapshot.status != Status::Completed {
+        let Snapshot { name, status, .. } = snapshot;
+        return Err(CommandError::Failed(format!("{name} is {status}, not completed")));
+    }
+    let server = snapshot.server;
     let now = setup.clock.now().wall;
-    let server_name = setup
-        .server(snapshot.server)
-        .map_or_else(|| snapshot.server.to_string(), |server| server.name.clone());
     let first = match arguments.snapshot_first {
-        true => "; a snapshot of the present state is made first",
-        false => "",
+        true => Some(First::plan(&setup, &snapshot, &listing).await?),
+        false => None,
     };
-    console::note(&format!(
-        "Server {} will be stopped and overwritten with\n  {} {}, {}, made {} ago.\n\
-         Everything written since then is lost{}.",
-        by_hand::called(&setup, snapshot.server),
-        snapshot.id,
-        snapshot.name,
-        size(snapshot.size_mb),
-        age(snapshot.created_at, now),
-        first
-    ));
+    console::note(&what_is_lost(&setup, &snapshot, &listing, first.as_ref(), now));
+    let server_name =
+        setup.server(server).map_or_else(|| server.to_string(), |server| server.name.clone());
     let question = format!("To go on, type the server's name ({server_name}):");
     if !arguments.yes && !console::confirm(&question, &server_name)? {
         console::note("nothing was restored");
         return Ok(Exit::Trouble);
     }
-    let server = snapshot.server;
-    // The rotation that it may have to wait for must not delete what is to be restored.
-    let exclusion = setup.exclusion("restore")?;
-    exclusion.restore_is_wanted(server, snapshot.id).await;
-    let claim = by_hand::claim(&setup, "restore", server, shutdown.clone()).await;
-    exclusion.restore_waits_no_more(server).await;
-    let claim = claim?;
-    let before = by_hand::restoring(&setup, &client, &claim, server).await;
-    if let Some((restoring, text)) = &before {
-        // One that was not confirmed may not have begun. If it has, the provider refuses another.
-        if restoring.answer != RestoreAnswer::Unclear {
-            return Err(CommandError::Failed(text.clone()));
+    let stop = StopSignals::listen()?;
+    let recorder = Recorder::begin(&setup);
+    let mut context = setup.context("restore", stop.asked.clone())?;
+    context.memories = recorder.memories(&setup);
+    if first.is_some() {
+        if console::is_for_a_person(&arguments.config) {
+            context.on_step = Some(Arc::new(|step: &str| console::note(step)));
         }
-        console::note(text);
+        usual::look_up(&setup, &setup.server(server).cloned().into_iter().collect::<Vec<_>>());
     }
-    let mut safety = None;
-    if arguments.snapshot_first {
-        let name = format!("{SAFETY_PREFIX}{}", now.strftime("%Y%m%d-%H%M%S"));
-        let description = format!("before restoring {}", snapshot.id);
-        let wanted = Wanted { server, name: &name, description: &description, wait: true };
-        by_hand::check_name(&setup, server, &name)?;
-        let progress = CreateProgress::default();
-        let made =
-            by_hand::create(&setup, &client, &claim, &wanted, shutdown.clone(), &progress).await?;
-        safety = Some(made.id);
-        console::note(&format!("{name} is there"));
-    }
-    let scope = by_hand::scope(&setup, server, shutdown);
-    let source = (snapshot.id, &snapshot.name);
-    hold(&claim, source, safety, RestoreAnswer::Unclear).await;
-    if let Err(problem) = client.restore(&snapshot, &scope).await {
-        if !may_have_begun(&problem) {
-            claim.restore_is_over().await;
-            if let Some((source, name)) = before.as_ref().and_then(|it| it.0.source.as_ref()) {
-                let safety = before.as_ref().and_then(|(restoring, _)| restoring.safety);
-                hold(&claim, (*source, &name.as_str().into()), safety, RestoreAnswer::Unclear)
-                    .await;
-            }
-            return Err(problem.into());
-        }
-        let text = problem.to_string();
-        let advice = "the restore may have begun all the same: look at the server before you try \
-                      again. Rotations of this server wait for 30 minutes";
-        return Err(CommandError::Unclear { text, advice });
-    }
-    hold(&claim, source, safety, RestoreAnswer::Confirmed).await;
-    if by_hand::status(&client, server).await.is_some_and(|it| it == "restoring") {
-        hold(&claim, source, safety, RestoreAnswer::Listed).await;
-    }
-    console::print(&format!(
-        "server {server_name} is being restored from {}; this may take 5 to 15 minutes",
-        snapshot.name
-    ))?;
+    let source = (Some(snapshot.id), snapshot.name.to_string());
+    let task = Task {
+        recording: Recording::begin(&setup, &recorder, ManualAction::Restore, server, source).await,
+        setup: &setup,
+        context: &context,
+        recorder: &recorder,
+        progress: Progress::default(),
+        snapshot,
+        first: first.map(|first| if arguments.yes { first.whatever_it_deletes() } else { first }),
+        waits: !arguments.no_wait,
+    };
+    let ended = stop.unless_at_once(task.carry_out()).await.and_then(|ended| ended);
+    let ended = task.end(ended);
+    recorder.end().await;
+    console::print(&ended?)?;
     Ok(Exit::Well)
 }
 
-/// The newest completed snapshot, but for those that a restore has made first: they hold the state that
-/// was to be overwritten. Also their names.
-fn latest(listing: Listing) -> Option<(Snapshot, Vec<String>)> {
-    let mut passed_over = Vec::new();
-    let mut completed =
-        listing.snapshots.into_iter().rev().filter(|row| row.status == Status::Completed);
-    let latest = completed.find(|row| {
-        let is_safety = row.name.starts_with(SAFETY_PREFIX);
-        if is_safety {
-            passed_over.push(row.name.to_string());
+/// The snapshot that is wanted, with the listing that shows it.
+async fn choose(
+    setup: &Setup,
+    client: &Client,
+    wish: &Wish,
+) -> Result<(Choice, Listing), CommandError> {
+    let name = match wish {
+        Wish::Id(id) => {
+            let (snapshot, listing) = by_hand::find(setup, client, *id).await?;
+            return Ok((Choice { snapshot, passed_over: Vec::new() }, listing));
         }
-        !is_safety
+        Wish::Latest(name) | Wish::Before(_, name) => name,
+    };
+    let server = setup.find(name)?;
+    let scope = by_hand::scope(setup, server.id, tokio_util::sync::CancellationToken::new());
+    let listing = client.list(server.id, &scope).await?;
+    let noted = noted_as_safety(setup, server.id).await;
+    let (choice, none) = match wish {
+        Wish::Before(at, _) => {
+            let zone = &server.policy.time_zone;
+            let Some(instant) = at.within(zone) else {
+                return Err(CommandError::Usage("there is no such time".to_owned()));
+            };
+            let before = latest_before(&listing, &server.policy, instant, &noted);
+            (before, format!("no completed managed snapshot from before {}", shown(instant, zone)))
+        }
+        _ => (latest(&listing, &noted), "no completed snapshot".to_owned()),
+    };
+    let choice = choice.ok_or_else(|| {
+        CommandError::Failed(format!(
+            "{} has {none}, apart from those that earlier restores created first\n\
+             hint: `snapring list {}` shows what there is",
+            server.name, server.name
+        ))
     })?;
-    Some((latest, passed_over))
+    Ok((choice, listing))
 }
 
-/// Whether the provider may have begun a restore that it did not confirm.
-fn may_have_begun(problem: &CallError) -> bool {
-    problem.verdict() == Verdict::Unknown
+/// The snapshots that restores of a server have taken first, as far as the history tells. Their descriptions
+/// tell too.
+async fn noted_as_safety(setup: &Setup, server: ServerId) -> BTreeSet<SnapshotId> {
+    let place = setup.store();
+    if !place.may_be_there() {
+        return BTreeSet::new();
+    }
+    let _reads = progress::doing("reading the history");
+    let filter = HistoryFilter { ids: vec![server], ..HistoryFilter::default() };
+    let read = setup.clock.timeout(STORE_PATIENCE, store::read_manual(&place, &filter)).await;
+    let acts = read.and_then(Result::ok).unwrap_or_default();
+    acts.iter().filter_map(|act| act.safety_id).collect()
 }
 
-/// Keeps other snapring processes away from the server until the restore must have ended.
-async fn hold(
-    claim: &Claim,
-    source: (SnapshotId, &ForeignText),
-    safety: Option<SnapshotId>,
-    answer: RestoreAnswer,
-) {
-    let noted = claim.restore_begins(source, safety, answer).await;
-    if let Err(problem) = noted {
-        console::warning(&format!(
-            "warning: other snapring processes do not learn of this restore: {problem}\n\
-             hint: stop the daemon until the restore has ended"
-        ));
+fn what_is_lost(
+    setup: &Setup,
+    snapshot: &Snapshot,
+    listing: &Listing,
+    first: Option<&First>,
+    now: Timestamp,
+) -> String {
+    let zone = by_hand::zone(setup, snapshot.server);
+    let line = |it: &Snapshot| {
+        let created = shown(it.created_at, &zone);
+        let (size, age) = (size(it.size_mb), age(it.created_at, now));
+        format!("{} {}, {}, {size}, created {created} ({age} ago)", it.id, it.name, it.status)
+    };
+    let mut text = format!(
+        "Server {} will be stopped and overwritten with this snapshot:\n  {}\n\
+         Lost for good: everything written to the server in the last {}.\n",
+        by_hand::called(setup, snapshot.server),
+        line(snapshot),
+        age(snapshot.created_at, now)
+    );
+    let is_newer = |it: &&Snapshot| (it.created_at, it.id) > (snapshot.created_at, snapshot.id);
+    let newer: Vec<String> = listing
+        .snapshots
+        .iter()
+        .filter(|it| it.server == snapshot.server)
+        .filter(is_newer)
+        .map(line)
+        .collect();
+    match (newer.is_empty(), first) {
+        (false, _) => {
+            text.push_str(&format!("Newer snapshots of this server:\n  {}\n", newer.join("\n  ")));
+        }
+        (true, None) => text.push_str(
+            "No snapshot has it. With `--snapshot-first`, one of the present state is created first.\n",
+        ),
+        (true, Some(_)) => {}
+    }
+    if let Some(first) = first {
+        text.push_str(&first.words());
+    }
+    text.push_str("A restore takes 5 to 15 minutes and cannot be undone.");
+    text
+}
+
+/// The server that a policy is needed for.
+fn configured(setup: &Setup, server: ServerId) -> Result<&Arc<Server>, CommandError> {
+    let refused = |why: &str| {
+        CommandError::Usage(format!(
+            "--snapshot-first creates a managed snapshot, and {why}\n\
+             hint: create one with `snapring create`, and restore without --snapshot-first"
+        ))
+    };
+    match setup.server(server) {
+        None => Err(refused(&format!("server {server} is not in the configuration"))),
+        Some(it) if !it.enabled => Err(refused(&format!("{} is disabled", it.name))),
+        Some(it) => Ok(it),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn wish(arguments: &[&str]) -> Result<Wish, String> {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let all = [&["restore"], arguments].concat();
+        let parsed: Command = clap::Parser::try_parse_from(all).map_err(|it| it.to_string())?;
+        parsed.arguments.wish().map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn a_snapshot_is_wanted_by_its_id_as_the_latest_or_as_the_latest_before_a_time() {
+        let at = At::parse("2026-11-24T03:00").unwrap();
+        assert_eq!(wish(&["801"]), Ok(Wish::Id(SnapshotId(801))));
+        assert_eq!(wish(&["latest", "web"]), Ok(Wish::Latest("web".to_owned())));
+        let before = Wish::Before(at, "101".to_owned());
+        assert_eq!(wish(&["--before", "2026-11-24T03:00", "101"]), Ok(before.clone()));
+        assert_eq!(wish(&["latest", "101", "--before", "2026-11-24T03:00"]), Ok(before));
+    }
+
+    #[rstest]
+    #[case(&["latest"], "of which server?")]
+    #[case(&["801", "web"], "leave SERVER out")]
+    #[case(&["web"], "neither a snapshot's id nor the word `latest`")]
+    #[case(&["--before", "2026-11-24", "latest"], "of which server?")]
+    #[case(&["--before", "2026-11-24", "801", "web"], "takes one server")]
+    #[case(&["--before", "yesterday", "web"], "not a time")]
+    fn what_cannot_be_meant_is_explained(#[case] arguments: &[&str], #[case] expected: &str) {
+        let error = wish(arguments).unwrap_err();
+        assert!(error.contains(expected), "{error}");
     }
 }

@@ -7,31 +7,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
-use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
-use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::cli::error::CommandError;
+use crate::cli::recorder::Recorder;
 use crate::cli::rotate::result::{Ended, FEW, outcome, story};
-use crate::cli::setup::{self, STORE_PATIENCE, Setup};
+use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, progress, usual};
-use crate::clock::Clock;
-use crate::memory::RingMemory;
-use crate::naming::{ServerId, Tick};
+use crate::naming::Tick;
 use crate::plan::AskedBy;
-use crate::report::{PastRotation, Report};
-use crate::rotation::memories::Memories;
+use crate::report::Report;
 use crate::rotation::{Order, event, rotate};
 use crate::server::Server;
 use crate::status::Statuses;
-use crate::store::place::Place;
-use crate::store::{self, ServerMemories};
-
-/// The most that is written in one transaction.
-const AT_ONCE: usize = 1000;
 
 /// Rotate servers once, now, and wait for the end.
 ///
@@ -127,9 +118,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         join(&mut rotations, &under_way, broken_off, &mut take).await;
     }
     progress::stop_counting();
-    let writes = progress::doing("writing the result into the history");
     let is_recorded = recorder.end().await;
-    drop(writes);
     let sends = progress::doing("sending notices");
     let is_told = notices.tell(&setup, &reports, is_recorded).await;
     drop(sends);
@@ -177,95 +166,6 @@ async fn join(
             }
         }
     }
-}
-
-/// What comes into the store.
-enum ToWrite {
-    Rotation(PastRotation),
-    Memory(ServerId, RingMemory),
-}
-
-/// Writes rotations that ended, and what is to be remembered of their servers, into what the daemon keeps,
-/// as they end: `history` shows them, and a daemon that runs learns of them there.
-struct Recorder {
-    to_write: mpsc::UnboundedSender<ToWrite>,
-    /// Ends with whether all was written.
-    task: JoinHandle<bool>,
-    clock: Clock,
-}
-
-impl Recorder {
-    fn begin(setup: &Setup) -> Self {
-        let place = setup.store();
-        let (sender, mut to_write) = mpsc::unbounded_channel();
-        let clock = setup.clock.clone();
-        let task = tokio::spawn(async move {
-            let (mut portion, mut all_written) = (Vec::new(), true);
-            while to_write.recv_many(&mut portion, AT_ONCE).await > 0 {
-                let (mut rotations, mut memories) = (Vec::new(), ServerMemories::new());
-                for one in portion.drain(..) {
-                    match one {
-                        ToWrite::Rotation(rotation) => rotations.push(rotation),
-                        ToWrite::Memory(server, memory) => {
-                            memories.insert(server, memory);
-                        }
-                    }
-                }
-                all_written &= write(&place, &rotations, &memories, &clock).await;
-            }
-            all_written
-        });
-        Self { to_write: sender, task, clock: setup.clock.clone() }
-    }
-
-    /// When it ended.
-    fn record(&self, report: &Report) -> Timestamp {
-        // Fails only when the task was ended by a fault.
-        let ended = self.clock.now().wall;
-        let _ = self.to_write.send(ToWrite::Rotation(PastRotation::of(report, ended)));
-        ended
-    }
-
-    /// What is remembered of servers: read once each is claimed. What changes is written.
-    fn memories(&self, setup: &Setup) -> Memories {
-        // Weak, so that the task ends with the recorder.
-        let to_write = self.to_write.downgrade();
-        let keep = move |server, memory: &RingMemory| {
-            if let Some(to_write) = to_write.upgrade() {
-                let _ = to_write.send(ToWrite::Memory(server, memory.clone()));
-            }
-        };
-        let (place, clock) = (setup.store(), setup.clock.clone());
-        let recall = move |server| -> BoxFuture<'static, Option<RingMemory>> {
-            let (place, clock) = (place.clone(), clock.clone());
-            Box::pin(
-                async move { setup::memories(&place, &clock, &[server]).await.remove(&server) },
-            )
-        };
-        Memories::kept(ServerMemories::new(), Arc::new(keep)).recalled_by(Arc::new(recall))
-    }
-
-    /// Whether all is written.
-    async fn end(self) -> bool {
-        drop(self.to_write);
-        self.task.await.unwrap_or(false)
-    }
-}
-
-async fn write(
-    place: &Place,
-    rotations: &[PastRotation],
-    memories: &ServerMemories,
-    clock: &Clock,
-) -> bool {
-    let added = store::add(place, rotations, memories, clock.now().wall);
-    let words = match clock.timeout(STORE_PATIENCE, added).await {
-        Some(Ok(())) => return true,
-        Some(Err(trouble)) => trouble.to_string(),
-        None => "no answer".to_owned(),
-    };
-    console::warning(&format!("this is missing in the history: {place}: {words}"));
-    false
 }
 
 /// What became of a few servers, with their rings.

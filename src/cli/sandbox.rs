@@ -40,6 +40,9 @@ pub(super) struct Arguments {
     /// How long a snapshot takes: a span, or two of which it lies between
     #[arg(long, value_name = "SPAN[..SPAN]", default_value = "3s..10s", value_parser = parse_spans)]
     completion: RangeInclusive<Duration>,
+    /// How long a restore takes
+    #[arg(long, value_name = "SPAN", default_value = "20s", value_parser = parse_span)]
+    restore: Duration,
     /// Give listings in pages of so many rows
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     page_size: Option<u32>,
@@ -95,6 +98,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let options = Options {
         cap: arguments.cap,
         completion: arguments.completion,
+        restore: arguments.restore,
         page_size: arguments.page_size.and_then(|rows| usize::try_from(rows).ok()),
         bare_array: arguments.bare_array,
         ..Options::new(arguments.servers, token, seed)

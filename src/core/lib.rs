@@ -11,12 +11,14 @@
 //! - [`call`], [`answer`], [`patience`]: how a call to the provider ended, what that means, what is retried
 //! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
 //! - [`health`]: whether a server is in trouble
+//! - [`restore`], [`manual`]: what a restore reads and when it has ended; what people do by hand
 
 pub mod answer;
 pub mod call;
 pub mod completion;
 pub mod foreign;
 pub mod health;
+pub mod manual;
 pub mod memory;
 pub mod moment;
 pub mod naming;
@@ -28,6 +30,7 @@ pub mod policy;
 pub mod polling;
 pub mod rehearsal;
 pub mod report;
+pub mod restore;
 pub mod retention;
 pub mod ring;
 pub mod rotation;

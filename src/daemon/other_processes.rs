@@ -1,5 +1,5 @@
-//! Rotations that other processes have ended, as a person's `rotate` does: the daemon asks the store
-//! for them.
+//! Rotations that other processes have ended, as a person's `rotate` does, and what people did by hand: the daemon
+//! asks the store for them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long another process may take to write a rotation that has ended.
 const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
+/// How many manual acts are shown.
+const MANUAL_ACTS: u32 = 10;
+
 /// Asks the store for them, for as long as it is polled. A person who is not content with how the
 /// daemon's rotation ended may rotate the server again.
 pub(super) async fn hear_of_others(
@@ -38,6 +41,10 @@ pub(super) async fn hear_of_others(
         // While the store does not work nothing is known, and nothing is missed.
         let Ok(rotations) = listeners.store.history(filter).await else { continue };
         since = now;
+        let last = HistoryFilter { limit: Some(MANUAL_ACTS), ..HistoryFilter::default() };
+        if let Ok(acts) = listeners.store.manual(last).await {
+            daemon.shared.dependencies.statuses.set_manual(acts);
+        }
         for past in rotations.iter().rev().filter(|past| past.ended_at <= now) {
             if daemon.hear_of(past) {
                 listeners.notices.on_report(&past.report(), past.ended_at);

@@ -48,8 +48,9 @@ pub(super) async fn go_on_with_all(
 
 /// Runs the after hook that an earlier process owed, once the server is free.
 async fn wake(shared: &Shared, server: &Server) {
-    let Dependencies { hooks, exclusion, clock, .. } = &shared.dependencies;
-    run_owed_hook_when_free(hooks.as_ref(), exclusion, server, clock, &shared.shutdown).await;
+    let Dependencies { hooks, exclusion, .. } = &shared.dependencies;
+    let client = &shared.current().client;
+    run_owed_hook_when_free(hooks.as_ref(), exclusion, server, client, &shared.shutdown).await;
 }
 
 async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {

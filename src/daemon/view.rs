@@ -8,6 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::daemon::{Shared, lock};
 use crate::health::ServerHealth;
+use crate::manual::ManualAct;
 use crate::naming::Tick;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
@@ -112,6 +113,12 @@ impl View {
     #[must_use]
     pub fn durations(&self) -> Histogram {
         self.0.dependencies.statuses.durations().clone()
+    }
+
+    /// What people did last by hand, the last act first.
+    #[must_use]
+    pub fn manual(&self) -> Arc<[ManualAct]> {
+        self.0.dependencies.statuses.manual()
     }
 
     /// Hooks and notices, counted.

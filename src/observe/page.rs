@@ -13,6 +13,7 @@ use ring::digest::{SHA256, digest};
 use url::form_urlencoded;
 
 use crate::daemon::view::View;
+use crate::manual::{ManualAct, ManualOutcome};
 use crate::moment::shown;
 use crate::observe::query::Query;
 use crate::observe::status_document::{
@@ -75,6 +76,23 @@ struct Page {
     choices: Vec<Choice>,
     servers: Vec<ServerCard>,
     pages: Pages,
+    manual: Vec<ManualMark>,
+}
+
+/// One act of a person.
+struct ManualMark {
+    time: Time,
+    by: String,
+    words: String,
+    is_bad: bool,
+}
+
+impl ManualMark {
+    fn of(act: &ManualAct, now: Timestamp, zone: &TimeZone) -> Self {
+        let is_bad = matches!(act.outcome, ManualOutcome::Failed | ManualOutcome::Unknown);
+        let time = Time::of(act.ended_at, now, zone);
+        Self { time, by: act.by.to_string(), words: act.words(), is_bad }
+    }
 }
 
 /// The one sentence that matters.
@@ -180,6 +198,12 @@ impl Page {
                 ServerCard::of(&ServerRecord::of(row, *state, Some(daemon.started_at)), now)
             })
             .collect();
+        let zone_of = |act: &ManualAct| {
+            let row = rows.iter().find(|(_, row)| row.server.id == act.server_id);
+            row.map_or(TimeZone::UTC, |(_, row)| row.server.policy.time_zone.clone())
+        };
+        let acts = daemon.manual_acts.iter();
+        let manual = acts.map(|act| ManualMark::of(act, now, &zone_of(act))).collect();
         Self {
             now,
             now_whole: readable::instant(now),
@@ -200,6 +224,7 @@ impl Page {
                 .collect(),
             servers,
             pages,
+            manual,
         }
     }
 }

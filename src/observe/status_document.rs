@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::view::{ServerView, View};
 use crate::health::{ServerHealth, TroubleKind};
+use crate::manual::ManualAct;
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::observe::health::Obstacles;
@@ -60,6 +61,9 @@ pub(crate) struct DaemonStatus {
     /// Until when the provider has asked the whole account to wait (429): no calls are sent.
     #[serde(default)]
     pub throttled_until: Option<Timestamp>,
+    /// What people did last by hand, the last act first.
+    #[serde(default)]
+    pub manual_acts: Vec<ManualAct>,
 }
 
 /// Whether the store works.
@@ -435,6 +439,7 @@ impl DaemonStatus {
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
             store: StoreStatus::of(&view.store()),
             throttled_until: view.throttled_until(),
+            manual_acts: view.manual().to_vec(),
         }
     }
 }

@@ -36,6 +36,7 @@ pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{MemoryHeld, OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
 pub use crate::rotation::lock::presence::Presence;
+pub(crate) use crate::rotation::lock::restoring::LONGEST as LONGEST_RESTORE;
 pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
 use crate::server::Server;
@@ -217,6 +218,14 @@ impl Claims {
 
     fn busy(&self) -> MutexGuard<'_, HashSet<ServerId>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    /// Whose claim it is.
+    #[must_use]
+    pub(crate) fn server(&self) -> ServerId {
+        self.server
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::provider::client::Client;
 use crate::rotation::event;
 use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
@@ -42,9 +42,10 @@ pub(crate) async fn run_owed_hook_when_free(
     hooks: &dyn HookRunner,
     exclusion: &Exclusion,
     server: &Server,
-    clock: &Clock,
+    client: &Client,
     shutdown: &CancellationToken,
 ) {
+    let clock = client.clock();
     let wait = Wait {
         at_most: Duration::MAX,
         until: server.next_start_after(clock.now().wall),
@@ -55,6 +56,7 @@ pub(crate) async fn run_owed_hook_when_free(
     let tell =
         |busy: &Busy, wait: &Wait| event::waits(server, busy, &wait.until_words(clock, zone));
     // Who holds it has run the hook first, or will.
+    let clock = (clock, Some(client));
     let claim = exclusion.claim_when_free(server.id, None, &wait, clock, |_| (), tell).await;
     if let Ok(claim) = claim {
         run_owed_hook(hooks, server, &claim).await;

@@ -39,15 +39,15 @@ huge                 it is done; the body is larger than 8 MiB
 header=age:600       a read whose answer has this header too: age, link or content-range
 wrong-count          a listing whose `count` is not the number of its rows
 foreign-next         a listing whose `next` names another host; needs listings in pages
-fails                a create that will fail
-never-completes      a create that stays in progress
+fails                a create that will fail; a restore that leaves the server in the state `error`
+never-completes      a create that stays in progress, a restore that does not end
 vanishes             a create whose snapshot disappears instead of being completed
 stray=25s            the request reaches the provider that much later, even if the client has given up
 renames              a create whose snapshot gets its name in small letters
 skew=-10h            a create whose snapshot is dated so much later, or earlier
 reads-failed         a listing that shows what is completed as `error`
 ignored              a delete that is answered as done, and is not
-late=5s              a created snapshot is missing from listings that long
+late=5s              a created snapshot is missing from listings that long, a restore from the list of servers
 linger=5s            a deleted snapshot stays in listings that long";
 
 /// A header that a read's answer may have besides.
@@ -205,12 +205,10 @@ impl Effect {
         match self {
             Self::WrongCount | Self::ForeignNext | Self::ReadsFailed => &[Operation::List],
             Self::Header(..) => &[Operation::List, Operation::Servers, Operation::Account],
-            Self::Fails
-            | Self::NeverCompletes
-            | Self::Vanishes
-            | Self::Renames
-            | Self::Skew(_)
-            | Self::Late(_) => &[Operation::Create],
+            Self::Fails | Self::NeverCompletes | Self::Late(_) => {
+                &[Operation::Create, Operation::Restore]
+            }
+            Self::Vanishes | Self::Renames | Self::Skew(_) => &[Operation::Create],
             Self::Linger(_) | Self::Ignored => &[Operation::Delete],
             Self::Stray(_) => &[Operation::Create, Operation::Delete, Operation::Restore],
             _ => &[],
@@ -506,6 +504,8 @@ mod tests {
     #[case("delete:stray=50s")]
     #[case("restore:stray=1m10s,chance=0.5")]
     #[case("create:status-after=429,retry-after=30,times=1")]
+    #[case("restore:late=5s")]
+    #[case("restore:never-completes,times=1")]
     #[case("list:header=age:600,times=1")]
     #[case("list:header=link:<http://x/?page=2>; rel=next,chance=0.5")]
     fn a_fault_is_written_as_it_is_read(#[case] text: &str) {
@@ -521,7 +521,7 @@ mod tests {
     #[case("list:torn=5", "\"torn\" takes no value")]
     #[case("list:torn,times=0", "never happen")]
     #[case("list:torn,server=web", "not a server's id")]
-    #[case("any:fails", "goes with create only, as create:fails")]
+    #[case("any:fails", "goes with create, restore only, as create:fails")]
     #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a span of time")]

@@ -26,9 +26,6 @@ pub const BASE_PATH: &str = "/api/v1/";
 /// How many calls the journal keeps.
 const JOURNAL: usize = 100_000;
 
-/// How long a restore takes.
-const RESTORE: SignedDuration = SignedDuration::from_secs(600);
-
 /// How the provider is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -40,6 +37,8 @@ pub struct Options {
     pub token: SecretString,
     /// How long a snapshot takes, at the least and at the most.
     pub completion: RangeInclusive<Duration>,
+    /// How long a restore takes.
+    pub restore: Duration,
     /// Rows of a page; `None`: all on one.
     pub page_size: Option<usize>,
     /// Listings begin with the oldest snapshot.
@@ -72,6 +71,7 @@ impl Options {
             cap: 5,
             token,
             completion: Duration::from_secs(180)..=Duration::from_secs(600),
+            restore: Duration::from_secs(600),
             page_size: None,
             oldest_first: false,
             bare_array: false,
@@ -227,6 +227,17 @@ impl RequestFate {
     }
 }
 
+/// A restore under way.
+#[derive(Debug, Clone, Copy)]
+struct Restoring {
+    /// From when on the list of servers shows it.
+    shown_from: Timestamp,
+    /// `None`: it does not end by itself.
+    until: Option<Timestamp>,
+    /// Afterwards the server is in no state to be used.
+    fails: bool,
+}
+
 /// The provider.
 #[derive(Debug)]
 pub struct Provider {
@@ -235,7 +246,9 @@ pub struct Provider {
     origin: String,
     rows: Rows,
     names: BTreeMap<ServerId, String>,
-    restoring: BTreeMap<ServerId, Timestamp>,
+    restoring: BTreeMap<ServerId, Restoring>,
+    /// What the list of servers says of those that are not `active`.
+    states: BTreeMap<ServerId, String>,
     next_id: u64,
     random: StdRng,
     faults: Faults,
@@ -263,6 +276,7 @@ impl Provider {
             origin: "http://sandbox.invalid".to_owned(),
             rows: Rows::default(),
             restoring: BTreeMap::new(),
+            states: BTreeMap::new(),
             next_id: 801,
             random,
             faults: Faults::default(),
@@ -379,6 +393,11 @@ impl Provider {
         })
     }
 
+    /// From now on no listing shows what was written about the snapshots that there are.
+    pub fn forget_descriptions(&mut self) {
+        self.rows.forget_descriptions();
+    }
+
     /// Removes a snapshot by hand; whether it was there.
     pub fn remove_snapshot(&mut self, id: SnapshotId) -> bool {
         self.rows.remove(id)
@@ -452,12 +471,25 @@ impl Provider {
 
     /// A restore of a server begins, by whatever hand: while it lasts, nothing can be created.
     pub fn restore_begins(&mut self, server: ServerId, now: Timestamp) {
-        self.restoring.insert(server, now.checked_add(RESTORE).unwrap_or(now));
+        let until = now.checked_add(self.options.restore).unwrap_or(Timestamp::MAX);
+        let restoring = Restoring { shown_from: now, until: Some(until), fails: false };
+        self.restoring.insert(server, restoring);
     }
 
     /// The restore of a server ends now.
     pub fn restore_ends(&mut self, server: ServerId) {
         self.restoring.remove(&server);
+    }
+
+    /// Whether a server is being restored.
+    #[must_use]
+    pub fn is_restoring(&self, server: ServerId) -> bool {
+        self.restoring.contains_key(&server)
+    }
+
+    /// Gives a server another state than `active` by hand.
+    pub fn set_server_state(&mut self, server: ServerId, state: &str) {
+        self.states.insert(server, state.to_owned());
     }
 
     /// Lets everything happen that is due by `now`, each at its own time.
@@ -476,7 +508,14 @@ impl Provider {
 
     fn change_by_itself(&mut self, now: Timestamp) {
         self.rows.let_time_pass(now);
-        self.restoring.retain(|_, until| *until > now);
+        let states = &mut self.states;
+        self.restoring.retain(|server, restore| {
+            let goes_on = restore.until.is_none_or(|until| until > now);
+            if !goes_on && restore.fails {
+                states.insert(*server, "error".to_owned());
+            }
+            goes_on
+        });
     }
 
     fn carry_out(
@@ -564,7 +603,7 @@ impl Provider {
             (Some(Operation::List), _) => self.list(question, effects, now),
             (Some(Operation::Create), _) => self.create(&question.body, effects, now),
             (Some(Operation::Delete), Some(id)) => self.delete(id, effects, now),
-            (Some(Operation::Restore), Some(id)) => self.restore(id, now),
+            (Some(Operation::Restore), Some(id)) => self.restore(id, effects, now),
             (Some(Operation::Servers), _) => self.list_servers(now),
             (Some(Operation::Account), _) => Reply::json(
                 200,
@@ -657,10 +696,6 @@ impl Provider {
         let done = now
             .checked_add(SignedDuration::from_millis(i64::try_from(span).unwrap_or(i64::MAX)))
             .unwrap_or(Timestamp::MAX);
-        let late = effects.iter().find_map(|effect| match effect {
-            Effect::Late(span) => now.checked_add(*span).ok(),
-            _ => None,
-        });
         let becomes = if effects.contains(&Effect::NeverCompletes) {
             None
         } else if effects.contains(&Effect::Fails) {
@@ -683,7 +718,7 @@ impl Provider {
             created_at: skew.unwrap_or(now),
             description,
             becomes,
-            listed_from: late.unwrap_or(now),
+            listed_from: late(effects, now).unwrap_or(now),
             lingers_until: None,
         };
         self.insert(row.clone());
@@ -718,14 +753,21 @@ impl Provider {
         Reply::text(204, "")
     }
 
-    fn restore(&mut self, id: SnapshotId, now: Timestamp) -> Reply {
+    fn restore(&mut self, id: SnapshotId, effects: &[Effect], now: Timestamp) -> Reply {
         let Some(row) = self.real(id).cloned() else {
             return Reply::detail(404, "No such snapshot.");
         };
         if row.status != "completed" || self.restoring.contains_key(&row.server) {
             return Reply::detail(400, "The server is not in a state that can be restored.");
         }
-        self.restoring.insert(row.server, now.checked_add(RESTORE).unwrap_or(now));
+        self.restore_begins(row.server, now);
+        if let Some(restore) = self.restoring.get_mut(&row.server) {
+            restore.fails = effects.contains(&Effect::Fails);
+            if effects.contains(&Effect::NeverCompletes) {
+                restore.until = None;
+            }
+            restore.shown_from = late(effects, now).unwrap_or(now);
+        }
         Reply::json(
             200,
             &json!({
@@ -743,8 +785,11 @@ impl Provider {
             .servers
             .iter()
             .map(|(id, name)| {
-                let restoring = self.restoring.get(id).is_some_and(|until| *until > now);
-                let status = if restoring { "restoring" } else { "active" };
+                let is_shown = |it: &&Restoring| it.shown_from <= now;
+                let status = match self.restoring.get(id).filter(is_shown) {
+                    Some(_) => "restoring",
+                    None => self.states.get(id).map_or("active", String::as_str),
+                };
                 json!({ "id": id, "name": name, "status": status, "location": "sandbox" })
             })
             .collect();
@@ -810,6 +855,14 @@ impl Provider {
             description: row.description.as_deref(),
         }
     }
+}
+
+/// From when on the provider's lists show what was asked for, if that is later.
+fn late(effects: &[Effect], now: Timestamp) -> Option<Timestamp> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Late(span) => now.checked_add(*span).ok(),
+        _ => None,
+    })
 }
 
 /// A snapshot as an answer shows it.
@@ -956,6 +1009,28 @@ mod tests {
         #[case] status: u16,
     ) {
         assert_eq!(ask(&mut provider(), method, path, "").status, status);
+    }
+
+    #[rstest]
+    #[case("restore:late=5s", ["active", "restoring", "active"])]
+    #[case("restore:fails", ["restoring", "restoring", "error"])]
+    #[case("restore:never-completes", ["restoring", "restoring", "restoring"])]
+    #[case("restore:latency=1s", ["restoring", "restoring", "active"])]
+    fn a_restore_is_listed_until_it_ends(#[case] fault: &str, #[case] states: [&str; 3]) {
+        let mut provider = provider();
+        let id = provider.add_snapshot(ServerId(101), "by-hand", "completed", now());
+        provider.add_fault(fault.parse().unwrap());
+        let path = format!("/api/v1/snapshots/{id}/restore/");
+        assert_eq!(ask(&mut provider, "POST", &path, "").status, 200);
+        assert_eq!(ask(&mut provider, "POST", &path, "").status, 400, "one at a time");
+        let seen = [1, 10, 700].map(|seconds| {
+            let later = now() + SignedDuration::from_secs(seconds);
+            provider.let_time_pass(later);
+            let servers = provider.list_servers(later);
+            let body: Value = serde_json::from_slice(&servers.body).unwrap();
+            body["results"][0]["status"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(seen, states);
     }
 
     #[test]

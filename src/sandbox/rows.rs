@@ -89,6 +89,10 @@ impl Rows {
         true
     }
 
+    pub(super) fn forget_descriptions(&mut self) {
+        self.by_id.values_mut().for_each(|row| row.description = None);
+    }
+
     pub(super) fn let_time_pass(&mut self, now: Timestamp) {
         while let Some((_, id)) = self.changes.first().copied().filter(|(at, _)| *at <= now) {
             self.changes.pop_first();

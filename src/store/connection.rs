@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::manual::ManualAct;
 use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::FirstLoadedTimes;
@@ -50,6 +51,9 @@ pub trait Connection: Send {
     /// Past rotations, the newest first.
     fn history<'a>(&'a mut self, filter: &'a HistoryFilter) -> Answer<'a, Vec<PastRotation>>;
 
+    /// What people did by hand, the last act first.
+    fn manual<'a>(&'a mut self, filter: &'a HistoryFilter) -> Answer<'a, Vec<ManualAct>>;
+
     /// Deletes a portion of the rotations that ended before `limit`; gives how many went.
     fn prune(&mut self, limit: Timestamp) -> Answer<'_, u64>;
 
@@ -90,6 +94,10 @@ impl Connection for Database {
 
     fn history<'a>(&'a mut self, filter: &'a HistoryFilter) -> Answer<'a, Vec<PastRotation>> {
         Self::history(self, filter).boxed()
+    }
+
+    fn manual<'a>(&'a mut self, filter: &'a HistoryFilter) -> Answer<'a, Vec<ManualAct>> {
+        Self::manual(self, filter).boxed()
     }
 
     fn prune(&mut self, limit: Timestamp) -> Answer<'_, u64> {

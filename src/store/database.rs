@@ -24,6 +24,7 @@ use crate::store::{HistoryFilter, ServerMemories};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("migrations/1_history.sql")),
     (2, "memory", include_str!("migrations/2_memory.sql")),
+    (3, "manual", include_str!("migrations/3_manual.sql")),
 ];
 
 /// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
@@ -48,9 +49,9 @@ pub(super) struct Database {
     place: Place,
 }
 
-type Statement = Query<'static, Any, AnyArguments>;
+pub(super) type Statement = Query<'static, Any, AnyArguments>;
 
-fn statement(text: &'static str) -> Statement {
+pub(super) fn statement(text: &'static str) -> Statement {
     sqlx::query(text)
 }
 
@@ -115,11 +116,11 @@ impl Database {
         done.map_err(|error| StoreError::of_migration(&error, &self.place))
     }
 
-    fn trouble(&self, error: &sqlx::Error) -> StoreError {
+    pub(super) fn trouble(&self, error: &sqlx::Error) -> StoreError {
         StoreError::of(error, &self.place)
     }
 
-    async fn run(&mut self, statement: Statement) -> Result<(), StoreError> {
+    pub(super) async fn run(&mut self, statement: Statement) -> Result<(), StoreError> {
         let done = statement.execute(&mut self.connection).boxed().await;
         done.map(drop).map_err(|error| self.trouble(&error))
     }
@@ -212,7 +213,7 @@ impl Database {
     }
 
     /// Ends a transaction.
-    async fn end(&mut self, written: Result<(), StoreError>) -> Result<(), StoreError> {
+    pub(super) async fn end(&mut self, written: Result<(), StoreError>) -> Result<(), StoreError> {
         let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.run(statement(end)).await;
         written.and(ended)
@@ -313,7 +314,23 @@ impl Database {
         &mut self,
         filter: &HistoryFilter,
     ) -> Result<Vec<PastRotation>, StoreError> {
-        let mut text = format!("SELECT {COLUMNS} FROM snapring_rotation WHERE ended_at >= $1");
+        let outcomes: Vec<&str> = filter.outcomes.iter().map(|it| it.as_str()).collect();
+        let from = format!("SELECT {COLUMNS} FROM snapring_rotation");
+        let order = "ended_at DESC, server_id, tick DESC";
+        let rows = self.selected(&from, order, filter, &outcomes).await?;
+        let read: Result<Vec<_>, _> = rows.iter().map(rotation).collect();
+        read.map_err(|error| self.trouble(&error))
+    }
+
+    /// The rows of a table that a filter takes.
+    pub(super) async fn selected(
+        &mut self,
+        from: &str,
+        order: &str,
+        filter: &HistoryFilter,
+        outcomes: &[&str],
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let mut text = format!("{from} WHERE ended_at >= $1");
         let mut bound = 1;
         let mut places = |count: usize| {
             let places: Vec<String> =
@@ -321,8 +338,8 @@ impl Database {
             bound += count;
             places.join(", ")
         };
-        if !filter.outcomes.is_empty() {
-            text += &format!(" AND outcome IN ({})", places(filter.outcomes.len()));
+        if !outcomes.is_empty() {
+            text += &format!(" AND outcome IN ({})", places(outcomes.len()));
         }
         match (filter.ids.len(), filter.names.len()) {
             (0, 0) => {}
@@ -333,11 +350,11 @@ impl Database {
                 text += &format!(" AND (server_id IN ({ids}) OR server IN ({names}))");
             }
         }
-        text += &format!(" ORDER BY ended_at DESC, server_id, tick DESC LIMIT {}", places(1));
+        text += &format!(" ORDER BY {order} LIMIT {}", places(1));
         let since = filter.since.unwrap_or(Timestamp::UNIX_EPOCH);
         let mut query = built(text).bind(since.as_millisecond());
-        for outcome in &filter.outcomes {
-            query = query.bind(outcome.as_str().to_owned());
+        for outcome in outcomes {
+            query = query.bind((*outcome).to_owned());
         }
         for id in &filter.ids {
             query = query.bind(id.0.cast_signed());
@@ -346,9 +363,7 @@ impl Database {
             query = query.bind(name.clone());
         }
         let limit = filter.limit.map_or(i64::MAX, i64::from);
-        let rows = self.rows(query.bind(limit)).await?;
-        let read: Result<Vec<_>, _> = rows.iter().map(rotation).collect();
-        read.map_err(|error| self.trouble(&error))
+        self.rows(query.bind(limit)).await
     }
 
     /// The rotations up to `now` that each server's health depends on. What a clock that was ahead wrote
@@ -462,8 +477,12 @@ impl Database {
         let delete = statement(old).bind(limit.as_millisecond()).bind(PORTION);
         let done = delete.execute(&mut self.connection).boxed().await;
         let mut gone = done.map_err(|error| self.trouble(&error))?.rows_affected();
-        let forgotten = "DELETE FROM snapring_memory WHERE written_at < $1";
-        self.run(statement(forgotten).bind(limit.as_millisecond())).await?;
+        for forgotten in [
+            "DELETE FROM snapring_memory WHERE written_at < $1",
+            "DELETE FROM snapring_manual WHERE ended_at < $1",
+        ] {
+            self.run(statement(forgotten).bind(limit.as_millisecond())).await?;
+        }
         if self.place == Place::Memory {
             let surplus = "DELETE FROM snapring_rotation WHERE ended_at <
                              (SELECT ended_at FROM snapring_rotation
@@ -527,9 +546,12 @@ fn bind_key(query: Statement, (server, schedule, zone): &ScheduleKey) -> Stateme
     query.bind(server.0.cast_signed()).bind(schedule.to_string()).bind(zone.to_string())
 }
 
+/// PostgreSQL takes no text with a NUL in it.
+pub(super) fn text(text: &str) -> String {
+    text.replace('\0', " ")
+}
+
 fn bind_rotation(query: Statement, it: &PastRotation) -> Statement {
-    // PostgreSQL takes no text with a NUL in it.
-    let text = |text: &str| text.replace('\0', " ");
     let json = |value: serde_json::Result<String>| value.unwrap_or_else(|_| "[]".to_owned());
     query
         .bind(it.ended_at.as_millisecond())
@@ -569,7 +591,7 @@ fn rotation(row: &AnyRow) -> Result<PastRotation, sqlx::Error> {
     })
 }
 
-fn time(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn time(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_millisecond(row.try_get(column)?).map_err(unreadable)
 }
 
@@ -577,6 +599,6 @@ fn unreadable(problem: jiff::Error) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(problem))
 }
 
-fn server_id(row: &AnyRow, column: usize) -> Result<ServerId, sqlx::Error> {
+pub(super) fn server_id(row: &AnyRow, column: usize) -> Result<ServerId, sqlx::Error> {
     Ok(ServerId(row.try_get::<i64, _>(column)?.cast_unsigned()))
 }

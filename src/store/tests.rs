@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::config;
 use crate::health::{RotationHistory, TroubleKind};
+use crate::manual::{ManualAction, Person};
 use crate::naming::{SnapshotId, Tick};
 use crate::report::{KnownCause, Stretch};
 use crate::schedule::first_loaded::FirstLoaded;
@@ -808,6 +809,117 @@ async fn what_is_remembered_of_servers_outlives_the_daemon_and_is_shared_with_co
         );
         store.close(LONG).await;
     }
+}
+
+fn act(server: u64, minute: i64, outcome: ManualOutcome) -> ManualAct {
+    let started_at = at("2026-11-25T03:00:00.123Z") + SignedDuration::from_mins(minute);
+    ManualAct {
+        started_at,
+        ended_at: started_at + SignedDuration::from_secs(30),
+        server_id: ServerId(server),
+        server: format!("web-{server}"),
+        action: ManualAction::Restore,
+        outcome,
+        snapshot_id: Some(SnapshotId(u64::MAX)),
+        snapshot: Some("by-hand".to_owned()),
+        safety_id: None,
+        safety: None,
+        by: Person { uid: u32::MAX, user: None, sudo_user: Some("anna".to_owned()) },
+        reason: Some("the API said \"no\"".to_owned()),
+        pid: 4711,
+    }
+}
+
+#[tokio::test]
+async fn what_people_did_is_read_as_it_was_written_and_an_act_is_one_row() {
+    for ground in Ground::all().await {
+        let begun = act(1, 0, ManualOutcome::Unknown);
+        let done = ManualAct {
+            ended_at: begun.ended_at + SignedDuration::from_mins(9),
+            outcome: ManualOutcome::Done,
+            safety_id: Some(SnapshotId(7)),
+            safety: Some("snapring-x".to_owned()),
+            reason: None,
+            ..begun.clone()
+        };
+        let failed = act(2, 5, ManualOutcome::Failed);
+        let beside = ManualAct { pid: 4712, ..begun.clone() };
+        // No daemon has ever run here.
+        for acts in [vec![begun], vec![failed.clone(), done.clone()], vec![beside.clone()]] {
+            add_manual(&ground.place, &acts).await.unwrap();
+        }
+        let read = async |filter| read_manual(&ground.place, &filter).await.unwrap();
+        let none = HistoryFilter::default;
+        assert_eq!(read(none()).await, [done.clone(), failed.clone(), beside]);
+        let outcomes = vec![ManualOutcome::Failed, ManualOutcome::Started];
+        let filter = HistoryFilter { manual_outcomes: outcomes, ..none() };
+        assert_eq!(read(filter).await, vec![failed.clone()]);
+        let filter = HistoryFilter { names: vec!["web-2".to_owned()], ..none() };
+        assert_eq!(read(filter).await, [failed]);
+        let store = ground.open();
+        let filter = HistoryFilter { limit: Some(1), ..none() };
+        assert_eq!(store.manual(filter).await.unwrap(), [done]);
+        assert_eq!(store.history(none()).await.unwrap(), [], "none of them is a rotation");
+        store.close(LONG).await;
+        let limit = at("2026-11-25T03:06:00Z");
+        let mut database = ground.database().await;
+        database.prune(limit).await.unwrap();
+        database.close().await;
+        assert_eq!(read(none()).await.len(), 1, "what is old goes");
+    }
+}
+
+/// As the release before made it, and as a daemon of that release goes on using it.
+async fn older(ground: &Ground) {
+    let mut database = ground.database().await;
+    for text in ["DROP TABLE snapring_manual", "DELETE FROM snapring_migrations WHERE version = 3"]
+    {
+        database.execute(text).await.unwrap();
+    }
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_store_from_before_manual_acts_is_read_and_takes_them() {
+    for ground in Ground::all().await {
+        older(&ground).await;
+        let rotation = report(1, RotationOutcome::Rotated);
+        let past = PastRotation::of(&rotation, at("2026-11-25T03:00:00Z"));
+        let now = at("2026-11-25T05:00:00Z");
+        add(&ground.place, &[past], &ServerMemories::new(), now).await.unwrap();
+        let none = HistoryFilter::default;
+        assert_eq!(read(&ground.place, &none()).await.unwrap().len(), 1);
+        assert_eq!(read_manual(&ground.place, &none()).await.unwrap(), []);
+        let done = act(1, 0, ManualOutcome::Done);
+        add_manual(&ground.place, std::slice::from_ref(&done)).await.unwrap();
+        assert_eq!(read_manual(&ground.place, &none()).await.unwrap(), [done]);
+        assert_eq!(read(&ground.place, &none()).await.unwrap().len(), 1, "nothing is lost");
+    }
+}
+
+/// The service of the release before would not start with tables that it does not know, and could not write a
+/// file of root's.
+#[tokio::test]
+async fn a_command_changes_no_tables_and_makes_no_file_where_a_service_has_its_own() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let ground = Ground::file();
+    let done = act(1, 0, ManualOutcome::Done);
+    let add = async || add_manual(&ground.place, std::slice::from_ref(&done)).await;
+    std::os::unix::fs::chown(ground.directory.path(), Some(4711), None).unwrap();
+    assert!(add().await.is_err(), "it is said that it is missing");
+    assert_eq!(ground.files(), Vec::<String>::new());
+    older(&ground).await;
+    let files = ground.files();
+    let error = add().await.unwrap_err().to_string();
+    assert!(error.contains("restart it after an upgrade"), "{error}");
+    assert_eq!(ground.files(), files);
+    // The service has started anew.
+    ground.database().await.close().await;
+    add().await.unwrap();
+    assert_eq!(ground.files(), files);
+    assert_eq!(read_manual(&ground.place, &HistoryFilter::default()).await.unwrap(), [done]);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::clock::Clock;
+use crate::manual::ManualAct;
 use crate::naming::ServerId;
 use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::{FirstLoadedTimes, ScheduleKey};
@@ -59,6 +60,8 @@ pub(super) enum Order {
     Memories(Vec<ServerId>, oneshot::Sender<Result<ServerMemories, StoreError>>),
     /// Another question about the past.
     History(HistoryFilter, oneshot::Sender<Result<Vec<PastRotation>, StoreError>>),
+    /// What people did by hand.
+    Manual(HistoryFilter, oneshot::Sender<Result<Vec<ManualAct>, StoreError>>),
 }
 
 pub(super) struct Writer {
@@ -215,6 +218,10 @@ impl Writer {
             Order::History(filter, answer) => {
                 let _ = answer
                     .send(self.ask(|it| async move { it.history(&filter).await }.boxed()).await);
+            }
+            Order::Manual(filter, answer) => {
+                let _ = answer
+                    .send(self.ask(|it| async move { it.manual(&filter).await }.boxed()).await);
             }
         }
     }

@@ -109,7 +109,7 @@ async fn names_and_states_that_mislead_are_one_printable_bounded_line_wherever_t
         &["plan"],
         &["plan", "--json"],
         &["rotate", "--all"],
-        &["restore", "801", "--yes"],
+        &["restore", "801", "--yes", "--no-wait"],
         &["delete", "802"],
         &["create", "web", "--name", "one-more"],
         &["history"],

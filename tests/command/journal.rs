@@ -92,10 +92,9 @@ impl Journal {
     }
 }
 
-/// The daemon with standard error in a file that `JOURNAL_STREAM` calls the journal, and with the
-/// journal's socket in the machine's directory. `None` where a process may not have a mount
+/// A command with the journal's socket in the machine's directory. `None` where a process may not have a mount
 /// namespace (in some containers); CI must not be such a place.
-fn daemon_of_systemd(machine: &Machine) -> Option<Daemon> {
+fn beside_the_journal(machine: &Machine, arguments: &[&str]) -> Option<Command> {
     let may = Command::new("unshare").args(["-rm", "true"]).stderr(Stdio::null()).status();
     if !may.is_ok_and(|status| status.success()) {
         assert!(std::env::var_os("CI").is_none(), "CI can make no mount namespace");
@@ -104,15 +103,55 @@ fn daemon_of_systemd(machine: &Machine) -> Option<Daemon> {
     }
     let place = "mount -t tmpfs none /run && mkdir /run/systemd && ln -s \"$JOURNAL\" /run/systemd/journal \
                  && exec \"$0\" \"$@\"";
-    let plain = machine.command(&["run"]);
+    let plain = machine.command(arguments);
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", place]).arg(plain.get_program()).args(plain.get_args());
     command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("JOURNAL", machine.path("journal"));
+    Some(command)
+}
+
+/// The daemon with standard error in a file that `JOURNAL_STREAM` calls the journal.
+fn daemon_of_systemd(machine: &Machine) -> Option<Daemon> {
+    let command = beside_the_journal(machine, &["run"])?;
     Some(machine.start(command, |command, log| {
         let stream = log.metadata().unwrap();
         command.env("JOURNAL_STREAM", format!("{}:{}", stream.dev(), stream.ino()));
     }))
+}
+
+/// A person's standard error is not the journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_does_by_hand_is_in_the_journal_and_nothing_else_of_that_command() {
+    let machine = Machine::new().await;
+    let journal = Journal::of(&machine);
+    journal.begin();
+    machine.configure(BUSY);
+    let arguments = ["create", "web", "--name", "before-upgrade"];
+    let Some(command) = beside_the_journal(&machine, &arguments) else { return };
+    let mut create = machine.start(command, |_, _| {});
+    assert_eq!(create.ended().await.code(), Some(0), "{}", create.log());
+    machine.until("its entry", || journal.entries("manual").len() == 1).await;
+    let entry = journal.entries("manual").remove(0);
+    assert_eq!(journal.entries.lock().unwrap().len(), 1);
+    let id = machine.rows(crate::machine::WEB)[0].id.to_string();
+    for (field, value) in [
+        ("ACTION", "create"),
+        ("OUTCOME", "done"),
+        ("SERVER", "web"),
+        ("SNAPSHOT", "before-upgrade"),
+        ("SNAPSHOT_ID", &id),
+    ] {
+        assert_eq!(entry[&format!("SNAPRING_{field}")], value);
+    }
+    let says = format!("create before-upgrade ({id}) of web: done");
+    assert!(entry["MESSAGE"].ends_with(&says), "{entry:?}");
+    assert!(entry.contains_key("SNAPRING_UID"), "{entry:?}");
+    for field in entry.keys().filter_map(|name| name.strip_prefix("SNAPRING_")) {
+        let field = format!("`{}`", field.to_lowercase());
+        assert!(PAGE.contains(&field), "docs/LOGGING.md does not know {field}");
+    }
+    assert_eq!(create.told("manual"), 1, "{}", create.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,6 +133,14 @@ impl Machine {
         self.spawn(command.stderr(stderr), self.new_log().0)
     }
 
+    /// The same with the standard input that the command has.
+    #[allow(dead_code, reason = "not every test crate uses it")]
+    pub fn start_with_stdin(&self, mut command: Command) -> Daemon {
+        let (log, file) = self.new_log();
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Daemon { child, log, clock: self.clock.clone() }
+    }
+
     fn new_log(&self) -> (PathBuf, File) {
         let started = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("log-{started}"));

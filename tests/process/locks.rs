@@ -262,15 +262,21 @@ async fn a_restore_keeps_its_snapshots_and_its_server_until_it_is_over() {
         .collect();
     machine.configure(RARE);
     let source = made[0].to_string();
-    let (code, _, errors) = machine.run(&["restore", &source, "--snapshot-first", "--yes"]);
+    let (code, _, errors) =
+        machine.run(&["restore", &source, "--snapshot-first", "--yes", "--no-wait"]);
     assert_eq!(code, 0, "{errors}");
     let safety = machine.rows(WEB).last().unwrap().clone();
-    assert!(safety.name.starts_with("before-restore-"), "{}", safety.name);
+    let says = format!("created before restoring snapshot {source}");
+    assert_eq!(safety.description.as_deref(), Some(says.as_str()), "{}", safety.name);
 
     // The next rotation would delete the source: the ring has one place for a managed snapshot.
     let name = tick_in(&machine, 3);
     let text = std::fs::read_to_string(machine.path("config.toml")).unwrap();
-    std::fs::write(machine.path("config.toml"), text.replace("keep = 3", "keep = 1")).unwrap();
+    std::fs::write(
+        machine.path("config.toml"),
+        text.replace("keep = 3", "keep = 1\nmin_interval = \"0s\""),
+    )
+    .unwrap();
     let daemon = machine.daemon();
     let says = format!("the server is being restored from snapshot {source} (snapring-20260101T");
     machine.until("the tick's wait", || daemon.log().contains(&says)).await;
@@ -284,14 +290,17 @@ async fn a_restore_keeps_its_snapshots_and_its_server_until_it_is_over() {
         );
     }
     let create = ["create", "web", "--name", "another"];
-    for arguments in [&create[..], &["restore", &made[1].to_string(), "--yes"]] {
+    for arguments in [&create[..], &["restore", &made[1].to_string(), "--yes", "--no-wait"]] {
         let (code, _, errors) = machine.run(arguments);
         assert_eq!(code, 1, "{errors}");
-        assert!(errors.contains("nothing else starts before"), "{errors}");
+        assert!(errors.contains("nothing else starts until that has ended"), "{errors}");
     }
     let (code, out, _) = machine.run(&["rotate", "web"]);
     assert_eq!(code, 1);
-    assert!(out.contains("skipped") && out.contains("nothing else starts before"), "{out}");
+    assert!(
+        out.contains("skipped") && out.contains("nothing else starts until that has ended"),
+        "{out}"
+    );
     // What the restore does not need may go.
     let (code, _, errors) = machine.run(&["delete", &made[2].to_string(), "--yes"]);
     assert_eq!(code, 0, "{errors}");
@@ -323,7 +332,7 @@ async fn what_a_person_waits_to_restore_from_is_not_deleted_meanwhile() {
     let rotation = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
     machine.until("its create", || created(&machine).len() == 1).await;
     let source = made[0].to_string();
-    let (code, out, errors) = machine.run(&["restore", &source, "--yes"]);
+    let (code, out, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
     assert_eq!(code, 0, "{out} {errors} {}", rotation.log());
     assert!(errors.contains("is working on it"), "it has waited: {errors}");
     assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
@@ -345,12 +354,19 @@ async fn a_restore_that_was_not_answered_holds_its_server_and_one_that_was_refus
         machine.configure(RARE);
         let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
         machine.fault(&format!("{fault},times=1"));
-        let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+        // The list of servers does not tell either.
+        machine.fault("servers:status=403");
+        let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
         assert_eq!(code, 1, "{fault}: {errors}");
+        let left = match is_held {
+            true => "it is not known whether the restore has started",
+            false => "nothing was restored, the server was not changed",
+        };
+        assert!(errors.contains(left), "{fault}: {errors}");
         machine.sandbox.provider().restore_ends(WEB);
         let (code, out, errors) = machine.run(&["rotate", "web"]);
         assert_eq!(code, i32::from(is_held), "{fault}: {out} {errors}");
-        let says = "that the provider did not confirm; nothing else starts before";
+        let says = "that the provider did not confirm; nothing else starts until";
         assert_eq!(out.contains(says), is_held, "{fault}: {out}");
     }
 }
@@ -360,7 +376,7 @@ async fn a_restore_whose_end_the_provider_shows_holds_its_server_no_longer() {
     let machine = Machine::new().await;
     machine.configure(RARE);
     let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
-    let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+    let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
     assert_eq!(code, 0, "{errors}");
     let create = ["create", "web", "--name", "by-hand", "--no-wait"];
     let (code, _, errors) = machine.run(&create);
@@ -381,11 +397,11 @@ async fn a_restore_that_was_not_confirmed_can_be_asked_for_again() {
     machine.configure(RARE);
     let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
     machine.fault("restore:status=503,times=1");
-    assert_eq!(machine.run(&["restore", &source, "--yes"]).0, 1);
-    let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+    assert_eq!(machine.run(&["restore", &source, "--yes", "--no-wait"]).0, 1);
+    let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
     assert_eq!(code, 0, "{errors}");
     assert!(errors.contains("that the provider did not confirm"), "{errors}");
-    let (code, _, errors) = machine.run(&["restore", &source, "--yes"]);
+    let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains("the server is being restored from"), "{errors}");
     assert_eq!(machine.sandbox.provider().count(Operation::Restore), 2);
@@ -398,8 +414,9 @@ async fn a_second_restore_that_is_refused_does_not_hide_the_first_one() {
     let [first, second] = ["snapring-20260101T030000Z", "snapring-20260102T030000Z"]
         .map(|name| machine.add(WEB, name, 90).to_string());
     machine.fault("restore:drop-after,times=1");
-    assert_eq!(machine.run(&["restore", &first, "--yes"]).0, 1);
-    let (code, _, errors) = machine.run(&["restore", &second, "--yes"]);
+    machine.fault("servers:status=403");
+    assert_eq!(machine.run(&["restore", &first, "--yes", "--no-wait"]).0, 1);
+    let (code, _, errors) = machine.run(&["restore", &second, "--yes", "--no-wait"]);
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains("not in a state that can be restored"), "{errors}");
     let (code, _, errors) = machine.run(&["delete", &first, "--yes"]);
@@ -415,7 +432,8 @@ async fn a_restore_that_was_killed_holds_its_server() {
     machine.configure(RARE);
     let source = machine.add(WEB, "snapring-20260101T030000Z", 90).to_string();
     machine.fault("restore:hang");
-    let mut restore = machine.start(machine.command(&["restore", &source, "--yes"]), |_, _| {});
+    let mut restore =
+        machine.start(machine.command(&["restore", &source, "--yes", "--no-wait"]), |_, _| {});
     machine
         .until("the restore", || machine.sandbox.provider().count(Operation::Restore) == 1)
         .await;

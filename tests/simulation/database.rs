@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use snapring::clock::Clock;
+use snapring::manual::ManualAct;
 use snapring::memory::RingMemory;
 use snapring::naming::ServerId;
 use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
@@ -167,6 +168,10 @@ impl Connection for One {
             let wanted = |it: &&PastRotation| filter.since.is_none_or(|since| it.ended_at >= since);
             kept.rotations.iter().rev().filter(wanted).cloned().collect()
         }))
+    }
+
+    fn manual<'a>(&'a mut self, _: &'a HistoryFilter) -> Answer<'a, Vec<ManualAct>> {
+        Box::pin(self.read(|_| Vec::new()))
     }
 
     fn prune(&mut self, _: Timestamp) -> Answer<'_, u64> {

@@ -183,6 +183,46 @@ async fn no_rotation_starts_while_the_server_is_being_restored() {
     assert_eq!(early.count(), 0);
 }
 
+/// The command that has restored was killed: the daemon sees the end itself.
+#[tokio::test(start_paused = true)]
+async fn a_tick_waits_for_a_restore_only_until_the_list_of_servers_shows_its_end() {
+    let shared = Shared::at("2026-11-23T01:59:00Z", "0 3 * * *").await;
+    shared.seconds(30).await;
+    shared.restore().await;
+    let provider = || shared.stage.memory.provider.lock().unwrap();
+    provider().restore_begins(WEB, shared.stage.clock.now().wall);
+    // Looks come each 15 s from 02:00:00 on. The one at 02:05:15 gets a copy from before the restore, and the one
+    // that must confirm it does not.
+    shared.seconds(331).await;
+    provider().restore_ends(WEB);
+    shared.seconds(15).await;
+    provider().restore_begins(WEB, shared.stage.clock.now().wall);
+    shared.seconds(590).await;
+    assert_eq!(shared.stage.told(), Vec::<String>::new(), "it waits");
+    assert_eq!(provider().count(Operation::Create), 0);
+    shared.stage.pass(1).await;
+    assert_eq!(shared.stage.told(), ["101 rotated"]);
+    let created = shared.created();
+    // Restored until 02:15:16.
+    assert!(("02:15:16".."02:15:40").contains(&created[0].0.as_str()), "{created:?}");
+    assert_eq!(created[0].1, "snapring-20261123T020000Z", "its own tick");
+}
+
+/// Nothing of a rotation depends on it.
+#[tokio::test(start_paused = true)]
+async fn where_servers_cannot_be_listed_a_restore_holds_its_server_for_as_long_as_one_can_take() {
+    for fault in ["servers:status=403", "servers:hang", "servers:garbage"] {
+        let shared = Shared::at("2026-11-23T01:59:00Z", "0 3 * * *").await;
+        shared.seconds(30).await;
+        shared.restore().await;
+        shared.stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
+        shared.stage.pass(1).await;
+        assert_eq!(shared.stage.told(), ["101 rotated"], "{fault}");
+        let created = shared.created();
+        assert!(("02:29:30".."02:30:30").contains(&created[0].0.as_str()), "{fault}: {created:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tick_that_is_due_again_before_the_restore_is_over_is_skipped_and_says_why() {
     let shared = Shared::at("2026-11-23T01:59:00Z", "*/20 * * * *").await;
@@ -192,7 +232,7 @@ async fn a_tick_that_is_due_again_before_the_restore_is_over_is_skipped_and_says
     let told = shared.stage.told();
     assert_eq!(told[..2], ["101 skipped", "101 rotated"], "{told:?}");
     let expected = "the server is being restored from snapshot 801 (snapring-x); nothing else starts \
-                    before 2026-11-23 03:29:30 CET";
+                    until that has ended, at the latest at 2026-11-23 03:29:30 CET";
     assert_eq!(shared.reason(0), expected);
     assert_eq!(shared.created()[0].1, "snapring-20261123T022000Z");
 }

@@ -2,6 +2,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::daemon::view::ServerView;
+use crate::naming::SnapshotId;
 use crate::observe::status_document::{StatusFilter, StoreStatus};
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
@@ -18,6 +19,7 @@ fn daemon() -> DaemonStatus {
         configuration_refused: None,
         store: StoreStatus::default(),
         throttled_until: None,
+        manual_acts: Vec::new(),
     }
 }
 
@@ -70,6 +72,42 @@ fn what_comes_from_outside_is_text() {
     // Name, reason, slot, snapshot, and the search box.
     assert!(page.matches("&#60;script&#62;").count() >= 5);
     assert_eq!(between(&page, "name=\"q\" value=\"", "\"")[0].matches("&#34;").count(), 1);
+}
+
+#[test]
+fn what_people_did_by_hand_is_shown_with_who_and_bad_ends_stand_out() {
+    let act = |outcome, reason: Option<&str>| ManualAct {
+        started_at: time("2026-11-23T03:00:00Z"),
+        ended_at: noon() - jiff::SignedDuration::from_hours(1),
+        server_id: crate::naming::ServerId(101),
+        server: "web-01".to_owned(),
+        action: crate::manual::ManualAction::Delete,
+        outcome,
+        snapshot_id: Some(SnapshotId(801)),
+        snapshot: Some("<b>by-hand</b>".to_owned()),
+        safety_id: None,
+        safety: None,
+        by: crate::manual::Person { uid: 0, user: Some("root".to_owned()), sudo_user: None },
+        reason: reason.map(str::to_owned),
+        pid: 1,
+    };
+    let acts = vec![act(ManualOutcome::Done, None), act(ManualOutcome::Failed, Some("refused"))];
+    let shown = DaemonStatus { manual_acts: acts, ..daemon() };
+    let query = query("", None, 1);
+    let found = Found::among(vec![row("web-01", "", &[])], &query.filter);
+    let page = Page::of(found, &shown, &query, noon()).render().unwrap();
+    let section = between(&page, "<section id=\"manual\"", "</section>")[0];
+    let lines = between(section, "<li", "</li>");
+    assert!(
+        lines[0].ends_with(
+            "1h</time> ago, root: delete &#60;b&#62;by-hand&#60;/b&#62; (801) of web-01: done"
+        ),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with(" class=\"bad\">") && lines[1].ends_with(": failed: refused"),
+        "{lines:?}"
+    );
 }
 
 #[rstest]

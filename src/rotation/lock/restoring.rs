@@ -1,8 +1,9 @@
 //! A server that is being restored: its source must stay, and nothing else may start meanwhile.
 //!
-//! The provider does not say when a restore has ended, and the command that started it does not wait
-//! for that. So the restore is noted on the disk before it is sent, with a deadline that counts from
-//! the start of the machine: no clock that is set moves it.
+//! The provider does not answer when a restore has ended, and the command that started it may be killed. So the
+//! restore is noted on the disk before it is sent, with a deadline that counts from the start of the machine: no
+//! clock that is set moves it. Who sees in the list of servers that it has ended, ends the note
+//! ([`restored`](crate::rotation::restored)).
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::rotation::lock::open_creates::{NoteKind, Records};
 use crate::rotation::lock::{Claim, Exclusion};
 
 /// The provider says 5 to 15 minutes.
-const LONGEST: Duration = Duration::from_mins(30);
+pub(crate) const LONGEST: Duration = Duration::from_mins(30);
 
 /// The longest name that is noted.
 const NAME_MAX_CHARS: usize = 64;
@@ -82,7 +83,7 @@ impl Restoring {
                 "the server may be in the middle of a restore{from} that the provider did not confirm"
             ),
         };
-        format!("{what}; nothing else starts before {until}")
+        format!("{what}; nothing else starts until that has ended, at the latest at {until}")
     }
 }
 
@@ -197,6 +198,16 @@ impl Claim {
             answer,
         };
         self.write(&note).await
+    }
+
+    /// The provider's list of servers shows the restore that is noted.
+    pub(crate) async fn restore_is_listed(&self) {
+        let place = self.claims.place(self.server);
+        let text = self.claims.records().read_note(place, NoteKind::Restore).await;
+        if let Some(note) = text.and_then(|text| Note::parse(&text)) {
+            // If that cannot be noted, the restore holds its server until the deadline.
+            let _ = self.write(&Note { answer: RestoreAnswer::Listed, ..note }).await;
+        }
     }
 
     /// It is known that none is under way.
@@ -332,7 +343,7 @@ mod tests {
         assert!(restoring.needs(SOURCE) && !restoring.needs(SnapshotId(802)));
         let words = restoring.words(&TimeZone::UTC);
         assert!(words.contains("801 (two lines) that the provider did not confirm"), "{words}");
-        assert!(words.ends_with("before 2026-11-23 07:30:00 UTC"), "{words}");
+        assert!(words.ends_with("at the latest at 2026-11-23 07:30:00 UTC"), "{words}");
         clock.sleep(minutes(1)).await;
         assert!(process().claim(WEB).unwrap().restoring(clock.now().wall).await.is_none());
         let left = directory.path().join("lock.creates").read_dir().unwrap();

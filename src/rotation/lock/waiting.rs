@@ -9,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::moment::shown_today;
 use crate::naming::ServerId;
+use crate::provider::client::Client;
 use crate::rotation::lock::{Busy, Claim, Exclusion};
+use crate::rotation::restored::has_ended;
 
 /// Between two tries to get a claim that another process has.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// The same while the server is being restored: each try takes the claim for a moment.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The same while the server is being restored: each try takes the claim for a moment, and asks the provider.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// How long a wait stays silent.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -45,7 +47,8 @@ pub(crate) struct Wait {
 
 impl Exclusion {
     /// Claims a server once it is free. `claim`: if the caller already holds it. What `show` gives is kept
-    /// while the server is busy; `tell` is called once if that takes long.
+    /// while the server is busy; `tell` is called once if that takes long. `provider`: who may show that a
+    /// restore has ended.
     ///
     /// # Errors
     /// When it did not become free in time, this process has it, or nobody can tell.
@@ -54,7 +57,7 @@ impl Exclusion {
         server: ServerId,
         mut claim: Option<Claim>,
         wait: &Wait,
-        clock: &Clock,
+        (clock, provider): (&Clock, Option<&Client>),
         show: impl Fn(&Busy) -> T,
         tell: impl Fn(&Busy, &Wait),
     ) -> Result<Claim, Busy> {
@@ -62,7 +65,9 @@ impl Exclusion {
         let (mut shown, mut is_told) = (None, false);
         loop {
             let tried = match claim.take().map_or_else(|| self.claim(server), Ok) {
-                Ok(claim) => signed_unless_restoring(claim, wait.on_restore, clock).await,
+                Ok(claim) => {
+                    signed_unless_restoring(claim, wait.on_restore, (clock, provider)).await
+                }
                 Err(Busy::Elsewhere(owner)) => {
                     Err(Busy::Elsewhere(self.look_up(server, owner).await))
                 }
@@ -123,13 +128,19 @@ impl Wait {
 async fn signed_unless_restoring(
     mut claim: Claim,
     on_restore: OnRestore,
-    clock: &Clock,
+    (clock, provider): (&Clock, Option<&Client>),
 ) -> Result<Claim, Busy> {
     let now = clock.now().wall;
     if on_restore != OnRestore::Claim
         && let Some(restoring) = claim.restoring(now).await
     {
-        return Err(Busy::Restoring(restoring));
+        let has_ended = match provider {
+            Some(client) => has_ended(client, &claim, &restoring).await,
+            None => false,
+        };
+        if !has_ended {
+            return Err(Busy::Restoring(restoring));
+        }
     }
     claim.leave_note(now);
     Ok(claim)

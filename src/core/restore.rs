@@ -1,0 +1,181 @@
+//! What to restore from, and whether a restore has ended.
+//!
+//! A restore by hand may take a snapshot of the present state first: one rotation, whose snapshot is a managed
+//! one. It holds the state that a person wanted to leave, so no restore picks it by itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::naming::SnapshotId;
+use crate::policy::Policy;
+use crate::ring::Ring;
+use crate::server::Server;
+use crate::snapshot::{Listing, Snapshot, Status};
+
+/// How the description of a snapshot begins that was taken before a restore.
+const SAFETY_DESCRIPTION: &str = "created before restoring snapshot ";
+
+/// How the names of such snapshots began in earlier versions.
+const OLD_SAFETY_NAME: &str = "before-restore-";
+
+/// The server as the rotation sees it that takes a snapshot before a restore from `source`: that one is pinned,
+/// so the rotation deletes it neither to make room nor when it prunes.
+#[must_use]
+pub fn protecting(server: &Server, source: SnapshotId) -> Server {
+    let mut policy = Policy::clone(&server.policy);
+    policy.pinned.insert(source);
+    let description = format!("{SAFETY_DESCRIPTION}{source}").into();
+    Server { policy: Arc::new(policy), description, ..server.clone() }
+}
+
+/// Whether a snapshot was taken before a restore. `noted`: those that are known to be, whatever the provider
+/// has kept of their descriptions.
+#[must_use]
+pub fn is_safety(snapshot: &Snapshot, noted: &BTreeSet<SnapshotId>) -> bool {
+    let says_so =
+        snapshot.description.as_ref().is_some_and(|it| it.starts_with(SAFETY_DESCRIPTION));
+    says_so || snapshot.name.starts_with(OLD_SAFETY_NAME) || noted.contains(&snapshot.id)
+}
+
+/// What a restore reads.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// This snapshot.
+    pub snapshot: Snapshot,
+    /// The names of newer ones that were taken before restores.
+    pub passed_over: Vec<String>,
+}
+
+/// The newest completed snapshot, whoever made it.
+#[must_use]
+pub fn latest(listing: &Listing, noted: &BTreeSet<SnapshotId>) -> Option<Choice> {
+    let completed = listing.snapshots.iter().rev().filter(|it| it.status == Status::Completed);
+    choose(completed, noted)
+}
+
+/// The newest completed managed snapshot that is older than this, by its tick and by the provider's clock.
+#[must_use]
+pub fn latest_before(
+    listing: &Listing,
+    policy: &Policy,
+    at: Timestamp,
+    noted: &BTreeSet<SnapshotId>,
+) -> Option<Choice> {
+    let ring = Ring::of(listing.clone(), policy);
+    let is_older = |it: &&Snapshot| {
+        let tick = it.name.tick(&policy.prefix);
+        it.created_at < at && tick.is_some_and(|tick| tick.instant() < at)
+    };
+    let managed = ring.slots().iter().rev().map(|slot| &slot.snapshot);
+    choose(managed.filter(|it| it.status == Status::Completed).filter(is_older), noted)
+}
+
+fn choose<'a>(
+    newest_first: impl Iterator<Item = &'a Snapshot>,
+    noted: &BTreeSet<SnapshotId>,
+) -> Option<Choice> {
+    let mut passed_over = Vec::new();
+    for snapshot in newest_first {
+        if !is_safety(snapshot, noted) {
+            return Some(Choice { snapshot: snapshot.clone(), passed_over });
+        }
+        passed_over.push(snapshot.name.to_string());
+    }
+    None
+}
+
+/// What the provider's word for the state of a server says of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// It is being restored.
+    Restoring,
+    /// It is in one of the states that the provider documents for a server at rest.
+    AtRest,
+    /// Anything else: the server may still be on its way back.
+    Other,
+}
+
+impl ServerState {
+    /// Reads the provider's word.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "restoring" => Self::Restoring,
+            "active" | "stopped" | "suspended" => Self::AtRest,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A list of servers may be a copy from before: two looks in a row must agree.
+const LOOKS_THAT_AGREE: u32 = 2;
+
+/// How long the list may take to show a restore that has begun.
+const SHOWN_WITHIN: Duration = Duration::from_mins(1);
+
+/// How long a server may be in a state that says nothing.
+const ODD_FOR: Duration = Duration::from_mins(2);
+
+/// Follows a restore by what the list of servers says. Times are counted from when it was sent.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreWatch {
+    is_shown: bool,
+    at_rest: u32,
+    odd_since: Option<Duration>,
+}
+
+/// What a look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreSeen {
+    /// It goes on, as far as one can tell.
+    GoesOn,
+    /// It has ended: the server was shown as restoring, and now as at rest.
+    Ended,
+    /// The server was shown as restoring, and is in some other state since.
+    Odd,
+    /// The list shows the server, and never showed the restore: it does not tell when one ends.
+    NotShown,
+}
+
+impl RestoreWatch {
+    /// Whether the list has shown the restore.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.is_shown
+    }
+
+    /// Whether one more look like the last one shows that it has ended.
+    #[must_use]
+    pub fn is_confirming(&self) -> bool {
+        self.at_rest > 0
+    }
+
+    /// One look. `None`: it showed nothing of this server.
+    pub fn saw(&mut self, state: Option<ServerState>, passed: Duration) -> RestoreSeen {
+        let Some(state) = state else { return RestoreSeen::GoesOn };
+        if state == ServerState::Restoring {
+            *self = Self { is_shown: true, ..Self::default() };
+            return RestoreSeen::GoesOn;
+        }
+        if !self.is_shown {
+            let is_late = passed >= SHOWN_WITHIN;
+            return if is_late { RestoreSeen::NotShown } else { RestoreSeen::GoesOn };
+        }
+        if state == ServerState::AtRest {
+            self.odd_since = None;
+            self.at_rest += 1;
+            let ended = self.at_rest >= LOOKS_THAT_AGREE;
+            return if ended { RestoreSeen::Ended } else { RestoreSeen::GoesOn };
+        }
+        self.at_rest = 0;
+        let since = *self.odd_since.get_or_insert(passed);
+        let is_long = passed.saturating_sub(since) >= ODD_FOR;
+        if is_long { RestoreSeen::Odd } else { RestoreSeen::GoesOn }
+    }
+}
+
+#[cfg(test)]
+mod tests;

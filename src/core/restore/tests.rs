@@ -1,0 +1,119 @@
+use rstest::rstest;
+
+use super::*;
+use crate::moment::Moment;
+use crate::naming::ServerId;
+
+fn row(id: u64, name: &str, hour: i64, description: Option<&str>) -> Snapshot {
+    Snapshot {
+        id: SnapshotId(id),
+        server: ServerId(101),
+        name: name.into(),
+        status: Status::Completed,
+        size_mb: None,
+        created_at: Timestamp::from_second(hour * 3600).unwrap(),
+        description: description.map(Into::into),
+    }
+}
+
+fn listing(snapshots: Vec<Snapshot>) -> Listing {
+    let asked_at = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+    Listing::complete(ServerId(101), snapshots, asked_at)
+}
+
+fn chosen(choice: Option<Choice>) -> (Option<u64>, Vec<String>) {
+    let passed_over = choice.as_ref().map(|it| it.passed_over.clone()).unwrap_or_default();
+    (choice.map(|it| it.snapshot.id.0), passed_over)
+}
+
+const MANAGED: [&str; 3] =
+    ["snapring-19700102T000000Z", "snapring-19700103T000000Z", "snapring-19700104T000000Z"];
+
+#[test]
+fn what_was_taken_before_a_restore_is_known_by_its_description_its_old_name_or_a_note() {
+    let none = BTreeSet::new();
+    let says = row(3, MANAGED[2], 72, Some("created before restoring snapshot 1"));
+    let silent = row(3, MANAGED[2], 72, None);
+    let old = row(3, "before-restore-20261123-030000", 72, None);
+    let good = || row(1, "by-hand", 24, Some("rotated by snapring"));
+    for safety in [says, old] {
+        let listing = listing(vec![good(), safety.clone()]);
+        assert_eq!(chosen(latest(&listing, &none)), (Some(1), vec![safety.name.to_string()]));
+    }
+    let listing = listing(vec![good(), silent]);
+    assert_eq!(chosen(latest(&listing, &none)), (Some(3), vec![]));
+    let noted = BTreeSet::from([SnapshotId(3)]);
+    assert_eq!(chosen(latest(&listing, &noted)), (Some(1), vec![MANAGED[2].to_owned()]));
+    assert_eq!(chosen(latest(&listing, &[1, 3].map(SnapshotId).into())), (None, vec![]));
+}
+
+#[test]
+fn before_a_time_is_the_newest_completed_managed_one_that_is_older_by_both_clocks() {
+    let policy = &crate::testing::server(101, "").policy;
+    let none = BTreeSet::new();
+    let mut rows = vec![
+        row(1, MANAGED[0], 24, None),
+        // It started late: what it holds is newer than its tick.
+        row(2, MANAGED[1], 49, None),
+        row(3, "by-hand", 50, None),
+        row(4, MANAGED[2], 72, None),
+    ];
+    let before = |rows: &Vec<Snapshot>, hour: i64| {
+        let at = Timestamp::from_second(hour * 3600).unwrap();
+        chosen(latest_before(&listing(rows.clone()), policy, at, &none)).0
+    };
+    assert_eq!(before(&rows, 24), None, "not older");
+    assert_eq!(before(&rows, 25), Some(1));
+    assert_eq!(before(&rows, 49), Some(1), "by the provider's clock");
+    assert_eq!(before(&rows, 60), Some(2), "by hand is not managed");
+    assert_eq!(before(&rows, 100), Some(4));
+    rows[3].status = Status::InProgress;
+    assert_eq!(before(&rows, 100), Some(2), "not completed");
+    rows[1].description = Some("created before restoring snapshot 1".into());
+    assert_eq!(before(&rows, 100), Some(1), "taken before a restore");
+}
+
+#[test]
+fn the_source_is_pinned_while_a_snapshot_is_taken_first_and_the_description_says_what_for() {
+    let server = crate::testing::server(101, "");
+    let source = SnapshotId(801);
+    let protecting = protecting(&server, source);
+    assert!(protecting.policy.pinned.contains(&source));
+    assert_eq!(protecting.policy.keep, server.policy.keep);
+    let taken = row(9, MANAGED[0], 24, Some(&protecting.description));
+    assert!(is_safety(&taken, &BTreeSet::new()), "{}", protecting.description);
+}
+
+const RESTORING: Option<ServerState> = Some(ServerState::Restoring);
+const AT_REST: Option<ServerState> = Some(ServerState::AtRest);
+const OTHER: Option<ServerState> = Some(ServerState::Other);
+
+#[rstest]
+#[case::seen_to_the_end(&[(0, RESTORING), (300, RESTORING), (305, AT_REST), (310, AT_REST)], RestoreSeen::Ended)]
+#[case::one_look_is_not_enough(&[(0, RESTORING), (300, AT_REST)], RestoreSeen::GoesOn)]
+#[case::an_old_copy_in_between(&[(0, RESTORING), (5, AT_REST), (10, RESTORING), (15, AT_REST)], RestoreSeen::GoesOn)]
+#[case::looks_that_show_nothing(&[(0, RESTORING), (5, AT_REST), (10, None), (15, AT_REST)], RestoreSeen::Ended)]
+#[case::shown_late(&[(0, AT_REST), (30, AT_REST), (35, RESTORING)], RestoreSeen::GoesOn)]
+#[case::never_shown(&[(0, AT_REST), (30, AT_REST), (60, AT_REST)], RestoreSeen::NotShown)]
+#[case::never_listed(&[(0, None), (600, None)], RestoreSeen::GoesOn)]
+#[case::on_its_way_back(&[(0, RESTORING), (300, OTHER), (400, OTHER), (410, AT_REST), (415, AT_REST)], RestoreSeen::Ended)]
+#[case::stuck_in_another_state(&[(0, RESTORING), (300, OTHER), (420, OTHER)], RestoreSeen::Odd)]
+fn a_restore_has_ended_once_two_looks_agree(
+    #[case] looks: &[(u64, Option<ServerState>)],
+    #[case] last: RestoreSeen,
+) {
+    let mut watch = RestoreWatch::default();
+    let seen = looks.iter().map(|(at, state)| watch.saw(*state, Duration::from_secs(*at)));
+    assert_eq!(seen.last(), Some(last));
+}
+
+#[rstest]
+#[case("restoring", ServerState::Restoring)]
+#[case("Restoring", ServerState::Restoring)]
+#[case("active", ServerState::AtRest)]
+#[case("stopped", ServerState::AtRest)]
+#[case("error", ServerState::Other)]
+#[case("", ServerState::Other)]
+fn the_words_of_the_provider_are_read(#[case] word: &str, #[case] state: ServerState) {
+    assert_eq!(ServerState::of(word), state);
+}

@@ -1,0 +1,62 @@
+//! Whether a restore has ended, as the provider's list of servers shows it.
+//!
+//! No rotation depends on that list. Where it cannot be read, a restore holds its server for as long as one can
+//! take.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::call::CallError;
+use crate::naming::ServerId;
+use crate::provider::call_context::CallContext;
+use crate::provider::client::Client;
+use crate::restore::ServerState;
+use crate::rotation::lock::{Claim, RestoreAnswer, Restoring};
+
+/// How long the list of servers may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks that must agree.
+const CONFIRM_AFTER: Duration = Duration::from_secs(2);
+
+/// The state of a server in the provider's words. `None`: it gives none.
+///
+/// # Errors
+/// When the servers cannot be listed in time.
+pub(crate) async fn state_of(
+    client: &Client,
+    server: ServerId,
+    shutdown: &CancellationToken,
+) -> Result<Option<String>, CallError> {
+    let give_up_at = client.clock().now().uptime.saturating_add(WITHIN);
+    let mut scope = CallContext::until(give_up_at);
+    scope.shutdown = shutdown.clone();
+    let servers = client.servers(&scope).await?;
+    let row = servers.into_iter().find(|row| row.id == server);
+    Ok(row.and_then(|row| row.status).map(|status| status.to_string()))
+}
+
+/// Whether the restore of a claimed server has ended. Then its note is ended too. Only a restore that the list
+/// has shown can end there.
+pub(crate) async fn has_ended(client: &Client, claim: &Claim, restoring: &Restoring) -> bool {
+    let shutdown = CancellationToken::new();
+    let state = async || {
+        let word = state_of(client, claim.server(), &shutdown).await.ok().flatten();
+        word.map(|word| ServerState::of(&word))
+    };
+    let is_listed = restoring.answer == RestoreAnswer::Listed;
+    match state().await {
+        Some(ServerState::Restoring) if !is_listed => claim.restore_is_listed().await,
+        Some(ServerState::AtRest) if is_listed => {
+            // One answer may be a copy from before.
+            client.clock().sleep(CONFIRM_AFTER).await;
+            if state().await == Some(ServerState::AtRest) {
+                claim.restore_is_over().await;
+                return true;
+            }
+        }
+        _ => {}
+    }
+    false
+}

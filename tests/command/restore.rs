@@ -1,0 +1,381 @@
+//! `restore` from what it shows to the end of the restore, and what it leaves when something goes wrong.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use snapring::call::Operation;
+
+use crate::machine::{Machine, WEB};
+
+/// Once a year: nothing falls due by itself.
+const RARE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \"0s\"\n\
+                    timezone = \"Europe/Berlin\"\n";
+
+/// A machine whose restores take this long.
+async fn machine(restore: Duration) -> Machine {
+    let machine = Machine::with(|options| {
+        options.completion = Duration::from_millis(300)..=Duration::from_millis(300);
+        options.restore = restore;
+    })
+    .await;
+    machine.configure(RARE);
+    machine
+}
+
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_secs(2);
+
+/// A managed snapshot of so many hours ago: its id and its name.
+fn managed(machine: &Machine, hours: i64) -> (u64, String) {
+    let at = machine.clock.now().wall - SignedDuration::from_hours(hours);
+    let name = at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string();
+    (machine.add(WEB, &name, hours), name)
+}
+
+fn restores(machine: &Machine) -> usize {
+    machine.sandbox.provider().count(Operation::Restore)
+}
+
+fn creates(machine: &Machine) -> usize {
+    machine.sandbox.provider().count(Operation::Create)
+}
+
+fn deleted(machine: &Machine) -> Vec<u64> {
+    machine.sandbox.provider().deleted().map(|row| row.id.0).collect()
+}
+
+/// The command at a terminal where this is typed: exit code, and what the terminal shows.
+fn at_a_terminal(machine: &Machine, arguments: &[&str], typed: &str) -> (i32, String) {
+    let terminal = openpty(None, None).unwrap();
+    let mut command = machine.command(arguments);
+    let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
+    let mut child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+    drop(command);
+    let mut master = File::from(terminal.master);
+    master.write_all(typed.as_bytes()).unwrap();
+    drop(terminal.slave);
+    let mut shown = Vec::new();
+    // It ends with an error once nobody has the other side open.
+    tokio::task::block_in_place(|| _ = master.read_to_end(&mut shown));
+    let code = tokio::task::block_in_place(|| child.wait().unwrap()).code().unwrap();
+    (code, String::from_utf8_lossy(&shown).replace('\r', ""))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_what_is_lost_and_wants_the_servers_name() {
+    let machine = machine(LONG).await;
+    let (id, name) = managed(&machine, 50);
+    let newer = machine.add(WEB, "by-hand", 5);
+    let restore = ["restore", &id.to_string(), "--no-wait"];
+    let (code, shown) = at_a_terminal(&machine, &restore, "yes\n");
+    assert_eq!((code, restores(&machine)), (1, 0), "{shown}");
+    for expected in [
+        "Server web (101) will be stopped and overwritten with this snapshot:".to_owned(),
+        format!("  {id} {name}, completed, 4.7 GiB, created 2"),
+        " CET (2d 2h ago)".to_owned(),
+        "Lost for good: everything written to the server in the last 2d 2h.".to_owned(),
+        format!("Newer snapshots of this server:\n  {newer} by-hand, completed"),
+        "A restore takes 5 to 15 minutes and cannot be undone.".to_owned(),
+        "To go on, type the server's name (web):".to_owned(),
+        "nothing was restored".to_owned(),
+    ] {
+        let summer = expected.replace("CET", "CEST");
+        assert!(shown.contains(&expected) || shown.contains(&summer), "{expected}:\n{shown}");
+    }
+    let (code, shown) = at_a_terminal(&machine, &restore, "web\n");
+    assert_eq!((code, restores(&machine)), (0, 1), "{shown}");
+    assert!(shown.contains("server web (101) is being restored from"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_until_the_restore_has_ended_and_holds_the_server_no_longer() {
+    let machine = machine(Duration::from_secs(4)).await;
+    let (id, name) = managed(&machine, 50);
+    let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(!machine.sandbox.provider().is_restoring(WEB));
+    let says = format!("server web (101) was restored from {name} ({id}) in ");
+    assert!(out.starts_with(&says) && out.ends_with(": it is active\n"), "{out}");
+    let waits = "web: the provider shows it as restoring (3s)";
+    assert!(errors.contains(waits), "{errors}");
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+}
+
+/// The provider's lists are not always up to date.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_listed_late_is_followed_too() {
+    let machine = machine(Duration::from_secs(12)).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("restore:late=3s");
+    let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("was restored from"), "{out} {errors}");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0, "the note has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_servers_cannot_be_listed_it_says_how_long_it_takes_and_where_to_look() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("servers:status=403");
+    let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("server web (101) is being restored from"), "{out}");
+    for expected in [
+        "the servers cannot be listed: ",
+        "A restore takes 5 to 15 minutes: the provider's panel shows when",
+        "Rotations of this server wait until the restore has ended, at the latest until ",
+    ] {
+        assert!(errors.contains(expected), "{expected}: {errors}");
+    }
+    assert_eq!(machine.run(&["rotate", "web"]).0, 1, "it holds the server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_waiting_only_and_says_so() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 50);
+    let restore = ["restore", &id.to_string(), "--yes"];
+    let mut running = machine.start(machine.command(&restore), |_, _| {});
+    machine.until("the wait", || running.log().contains("shows it as restoring")).await;
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.ended().await.code(), Some(1));
+    let log = running.log();
+    assert!(log.contains("error: interrupted: the restore goes on at the provider"), "{log}");
+    let (code, out, _) = machine.run(&["rotate", "web"]);
+    assert!(code == 1 && out.contains("the server is being restored from snapshot"), "{out}");
+    // Whoever looks next sees the end.
+    machine.sandbox.provider().restore_ends(WEB);
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_is_no_reason_to_try_again_if_the_restore_has_begun() {
+    for fault in ["restore:drop-after", "restore:torn", "restore:status-after=502"] {
+        let machine = machine(SHORT).await;
+        let (id, _) = managed(&machine, 50);
+        machine.fault(&format!("{fault},times=1"));
+        let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+        assert_eq!((code, restores(&machine)), (0, 1), "{fault}: {out} {errors}");
+        assert!(
+            errors.contains("looking whether the restore has started all the same"),
+            "{errors}"
+        );
+        assert!(out.contains("was restored from"), "{fault}: {out}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_restore_says_that_the_server_was_not_changed_and_what_it_has_taken_first() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("restore:status=400");
+    let restore = ["restore", &id.to_string(), "--snapshot-first", "--yes"];
+    let (code, out, errors) = machine.run(&restore);
+    assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+    assert!(
+        errors.contains("error: nothing was restored, the server was not changed: "),
+        "{errors}"
+    );
+    let taken = machine.rows(WEB).pop().unwrap();
+    assert!(errors.contains(&format!("snapshot {} {} is completed", taken.id, taken.name)));
+    assert_eq!(machine.run(&["delete", &id.to_string(), "--yes"]).0, 0, "it holds nothing");
+}
+
+/// It holds the state that a person wants to leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_first_is_managed_and_neither_latest_nor_before_means_it() {
+    let machine = machine(SHORT).await;
+    let (_, oldest) = managed(&machine, 80);
+    let (id, _) = managed(&machine, 50);
+    machine.add(WEB, "good", 5);
+    machine.fault("restore:status=400,times=1");
+    let (code, _, errors) = machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    let taken = machine.rows(WEB).pop().unwrap();
+    assert!(taken.name.starts_with("snapring-2"), "{}", taken.name);
+    let description = taken.description.unwrap();
+    assert!(description.starts_with("created before restoring snapshot "), "{description}");
+
+    // Even if the provider forgets descriptions: the history knows.
+    machine.sandbox.provider().forget_descriptions();
+    let after = (machine.clock.now().wall + SignedDuration::from_hours(1)).to_string();
+    for (arguments, expected) in [
+        (&["latest", "web"][..], "is being restored from good ("),
+        (&["--before", &after, "web"], &format!("({id})")),
+        (&["latest", "web", "--before", &after], &format!("({id})")),
+    ] {
+        let arguments = [&["restore", "--yes", "--no-wait"], arguments].concat();
+        let (code, out, errors) = machine.run(&arguments);
+        assert_eq!(code, 0, "{errors}");
+        assert!(out.contains(expected), "{arguments:?}: {out}");
+        assert!(errors.contains(&format!("created it first: {}", taken.name)), "{errors}");
+        machine.sandbox.provider().restore_ends(WEB);
+    }
+    // Three are kept: rotations prune it like any other.
+    for _ in 0..3 {
+        let (code, out, errors) = machine.run(&["rotate", "web"]);
+        assert_eq!(code, 0, "{out} {errors}");
+    }
+    let names = machine.names(WEB);
+    assert!(!names.contains(&taken.name) && !names.contains(&oldest), "{names:?}");
+    assert!(names.contains(&"good".to_owned()), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_a_time_in_the_servers_zone_is_the_newest_managed_one_that_is_older() {
+    let machine = machine(LONG).await;
+    managed(&machine, 80);
+    let (id, name) = managed(&machine, 50);
+    managed(&machine, 10);
+    machine.add(WEB, "by-hand", 40);
+    let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    let at = machine.clock.now().wall - SignedDuration::from_hours(30);
+    let local = at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M").to_string();
+    for time in [at.to_string(), local] {
+        let (code, out, errors) =
+            machine.run(&["restore", "--before", &time, "web", "--yes", "--no-wait"]);
+        assert_eq!(code, 0, "{errors}");
+        assert!(out.contains(&format!("is being restored from {name} ({id})")), "{time}: {out}");
+        machine.sandbox.provider().restore_ends(WEB);
+        assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    }
+    let (code, _, errors) =
+        machine.run(&["restore", "--before", "2020-01-01", "web", "--yes", "--no-wait"]);
+    assert_eq!(code, 1);
+    assert!(
+        errors
+            .contains("web has no completed managed snapshot from before 2020-01-01 00:00:00 CET"),
+        "{errors}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_blocked_or_is_not_configured_is_said_before_anything_is_asked() {
+    let machine = machine(LONG).await;
+    let id = (0..5).map(|nth| machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth)).min().unwrap();
+    let restore = ["restore", &id.to_string(), "--snapshot-first"];
+    let (code, shown) = at_a_terminal(&machine, &restore, "web\n");
+    assert_eq!((code, creates(&machine), restores(&machine)), (1, 0, 0), "{shown}");
+    assert!(shown.contains("no snapshot can be created first, so nothing is restored"), "{shown}");
+    assert!(!shown.contains("type the server's name"), "{shown}");
+
+    for (lines, why) in [
+        ("[[server]]\nid = 102\nschedule = \"0 3 1 1 *\"\nkeep = 3\n", "server 101 is not in"),
+        (&format!("{RARE}enabled = false\n"), "web is disabled"),
+    ] {
+        machine.configure(lines);
+        let (code, _, errors) = machine.run(&[&restore[..], &["--yes"]].concat());
+        assert_eq!((code, creates(&machine), restores(&machine)), (2, 0, 0), "{errors}");
+        assert!(errors.contains(why), "{errors}");
+    }
+}
+
+/// The source is the oldest one, which any other rotation would delete.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_for_the_snapshot_that_is_taken_first_never_costs_the_source() {
+    let machine = machine(SHORT).await;
+    machine.configure(&RARE.replace("keep = 3", "keep = 5"));
+    let made: Vec<u64> = (0..5).map(|nth| managed(&machine, 100 - 10 * nth).0).collect();
+    let restore = ["restore", &made[0].to_string(), "--snapshot-first"];
+    let (code, shown) = at_a_terminal(&machine, &restore, "no\n");
+    assert_eq!((code, deleted(&machine).len()), (1, 0), "{shown}");
+    assert!(shown.contains(&format!("To make room, it deletes {} snapring-", made[1])), "{shown}");
+    let (code, shown) = at_a_terminal(&machine, &restore, "web\n");
+    assert_eq!((code, restores(&machine)), (0, 1), "{shown}");
+    assert_eq!(deleted(&machine), [made[1]], "{shown}");
+    let left: Vec<u64> = machine.rows(WEB).iter().map(|row| row.id.0).collect();
+    assert!(left.len() == 5 && left.contains(&made[0]), "{left:?}");
+}
+
+/// Nobody was asked about those.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_while_a_person_thinks_is_not_deleted_unasked() {
+    let machine = machine(LONG).await;
+    let made: Vec<u64> = (0..3).map(|nth| managed(&machine, 100 - 10 * nth).0).collect();
+    let terminal = openpty(None, None).unwrap();
+    let mut command =
+        machine.command(&["restore", &made[2].to_string(), "--snapshot-first", "--no-wait"]);
+    command.stdin(terminal.slave.try_clone().unwrap());
+    let mut running = machine.start_with_stdin(command);
+    machine.until("the question", || running.log().contains("type the server's name")).await;
+    // Two slots fewer.
+    for nth in 0..2 {
+        machine.add(WEB, &format!("by-hand-{nth}"), 1);
+    }
+    File::from(terminal.master.try_clone().unwrap()).write_all(b"web\n").unwrap();
+    assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());
+    assert!(running.log().contains("have changed since you were asked"), "{}", running.log());
+    assert_eq!((deleted(&machine).len(), creates(&machine), restores(&machine)), (0, 0, 0));
+}
+
+/// An earlier `rotate` was interrupted: its snapshot holds an older state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_an_earlier_rotation_has_begun_is_not_taken_for_the_present_state() {
+    let machine = machine(SHORT).await;
+    let (id, _) = managed(&machine, 50);
+    let slow = Duration::from_secs(8);
+    machine.sandbox.provider().options_mut().completion = slow..=slow;
+    let mut rotation = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    machine.until("the create", || creates(&machine) == 1).await;
+    rotation.signal(Signal::SIGINT);
+    assert_eq!(rotation.ended().await.code(), Some(1));
+    let quick = Duration::from_millis(300);
+    machine.sandbox.provider().options_mut().completion = quick..=quick;
+    let restore = ["restore", &id.to_string(), "--snapshot-first", "--yes", "--no-wait"];
+    let (code, _, errors) = machine.run(&restore);
+    assert_eq!((code, creates(&machine)), (0, 2), "{errors}");
+    let rows = machine.rows(WEB);
+    let says = |nth: usize| rows[nth].description.as_deref().unwrap_or_default().to_owned();
+    assert!(says(rows.len() - 1).starts_with("created before restoring"), "{rows:?}");
+    assert!(!says(rows.len() - 2).starts_with("created before restoring"), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_snapshot_is_said_to_be_and_nothing_is_restored() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 50);
+    machine.sandbox.provider().options_mut().completion = LONG..=LONG;
+    let restore = ["restore", &id.to_string(), "--snapshot-first", "--yes"];
+    for signals in [1, 2] {
+        let before = creates(&machine);
+        let mut running = machine.start(machine.command(&restore), |_, _| {});
+        let in_progress = || creates(&machine) > before || running.log().contains("continuing");
+        machine.until("the create", in_progress).await;
+        machine.until("its answer", || running.log().contains("\"operation\":\"list\"")).await;
+        running.signal(Signal::SIGINT);
+        if signals == 2 {
+            machine.until("the first", || running.log().contains("ending after")).await;
+            running.signal(Signal::SIGINT);
+        }
+        assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());
+        let log = running.log();
+        assert!(log.contains("nothing was restored, the server was not changed"), "{log}");
+        assert!(log.contains("is still in progress at the provider"), "{log}");
+        assert_eq!(restores(&machine), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_has_gone_meanwhile_is_not_asked_for() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 50);
+    // The look before the question shows it, the one after it does not.
+    let terminal = openpty(None, None).unwrap();
+    let mut command = machine.command(&["restore", &id.to_string()]);
+    command.stdin(terminal.slave.try_clone().unwrap());
+    let mut running = machine.start_with_stdin(command);
+    machine.until("the question", || running.log().contains("type the server's name")).await;
+    machine.sandbox.provider().remove_snapshot(snapring::naming::SnapshotId(id));
+    File::from(terminal.master.try_clone().unwrap()).write_all(b"web\n").unwrap();
+    assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());
+    assert!(running.log().contains("is not there any more"), "{}", running.log());
+    assert_eq!(restores(&machine), 0);
+}
