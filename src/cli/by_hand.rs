@@ -110,7 +110,7 @@ pub(super) async fn restoring(
     server: ServerId,
 ) -> Option<(Restoring, String)> {
     let restoring = claim.restoring(setup.clock.now().wall).await?;
-    if has_ended(client, claim, &restoring).await {
+    if has_ended(client, claim, &restoring, &CancellationToken::new()).await {
         console::note(&format!("{}: the restore has ended", called(setup, server)));
         return None;
     }

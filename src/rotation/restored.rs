@@ -32,17 +32,27 @@ pub(crate) async fn state_of(
     let give_up_at = client.clock().now().uptime.saturating_add(WITHIN);
     let mut scope = CallContext::until(give_up_at);
     scope.shutdown = shutdown.clone();
-    let servers = client.servers(&scope).await?;
+    // A look may be broken off: it changes nothing, and somebody waits.
+    let listed = client.clock().timeout(WITHIN, client.servers(&scope));
+    let servers = match shutdown.run_until_cancelled(listed).await {
+        None => return Err(CallError::Interrupted),
+        Some(None) => return Err(CallError::OutOfTime),
+        Some(Some(servers)) => servers?,
+    };
     let row = servers.into_iter().find(|row| row.id == server);
     Ok(row.and_then(|row| row.status).map(|status| status.to_string()))
 }
 
 /// Whether the restore of a claimed server has ended. Then its note is ended too. Only a restore that the list
 /// has shown can end there.
-pub(crate) async fn has_ended(client: &Client, claim: &Claim, restoring: &Restoring) -> bool {
-    let shutdown = CancellationToken::new();
+pub(crate) async fn has_ended(
+    client: &Client,
+    claim: &Claim,
+    restoring: &Restoring,
+    shutdown: &CancellationToken,
+) -> bool {
     let state = async || {
-        let word = state_of(client, claim.server(), &shutdown).await.ok().flatten();
+        let word = state_of(client, claim.server(), shutdown).await.ok().flatten();
         word.map(|word| ServerState::of(&word))
     };
     let is_listed = restoring.answer == RestoreAnswer::Listed;

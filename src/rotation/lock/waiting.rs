@@ -65,9 +65,7 @@ impl Exclusion {
         let (mut shown, mut is_told) = (None, false);
         loop {
             let tried = match claim.take().map_or_else(|| self.claim(server), Ok) {
-                Ok(claim) => {
-                    signed_unless_restoring(claim, wait.on_restore, (clock, provider)).await
-                }
+                Ok(claim) => signed_unless_restoring(claim, wait, (clock, provider)).await,
                 Err(Busy::Elsewhere(owner)) => {
                     Err(Busy::Elsewhere(self.look_up(server, owner).await))
                 }
@@ -127,15 +125,15 @@ impl Wait {
 
 async fn signed_unless_restoring(
     mut claim: Claim,
-    on_restore: OnRestore,
+    wait: &Wait,
     (clock, provider): (&Clock, Option<&Client>),
 ) -> Result<Claim, Busy> {
     let now = clock.now().wall;
-    if on_restore != OnRestore::Claim
+    if wait.on_restore != OnRestore::Claim
         && let Some(restoring) = claim.restoring(now).await
     {
         let has_ended = match provider {
-            Some(client) => has_ended(client, &claim, &restoring).await,
+            Some(client) => has_ended(client, &claim, &restoring, &wait.shutdown).await,
             None => false,
         };
         if !has_ended {
