@@ -158,8 +158,9 @@ impl Stage {
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
+        let told = ToldBook::none();
         let notices =
-            Notices::start(&notify, &servers, last_known, clock.clone(), post, Counts::default());
+            Notices::start(&notify, &servers, last_known, told, clock.clone(), post, Counts::default());
         let notes = Notes::default();
         let listening = notes.listen();
         Self { clock, services, notices, notes, _listening: listening }
@@ -600,7 +601,7 @@ async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
             settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let notices =
-            Notices::start(&notify, &servers, [web, db], clock.clone(), post, Counts::default());
+            Notices::start(&notify, &servers, [web, db], ToldBook::none(), clock.clone(), post, Counts::default());
         notices.on_report(&ended(WEB, Failed), clock.now().wall);
         notices.remind_since(&BTreeMap::from([(Some(WEB), before)]));
         notices.end().await;
@@ -622,7 +623,7 @@ async fn a_restart_neither_repeats_nor_forgets_a_reminder() {
     let Settings { notify, servers, .. } = settings(&to("day.example", ""));
     let start = || {
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        Notices::start(&notify, &servers, [last.clone()], clock.clone(), post, Counts::default())
+        Notices::start(&notify, &servers, [last.clone()], ToldBook::none(), clock.clone(), post, Counts::default())
     };
     for _ in 0..3 {
         let notices = start();

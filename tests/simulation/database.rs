@@ -10,6 +10,7 @@ use snapring::naming::ServerId;
 use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
 use snapring::store::connection::{Answer, Connect, Connection, Written};
+use snapring::store::told::Told;
 use snapring::store::{HistoryFilter, ServerMemories, StoreError};
 
 use crate::judge::Judge;
@@ -40,6 +41,7 @@ struct Kept {
     heard: Option<Timestamp>,
     rotations: Vec<PastRotation>,
     memories: HashMap<ServerId, RingMemory>,
+    told: Told,
 }
 
 /// Clones are the same one.
@@ -112,6 +114,12 @@ impl Connection for One {
                 }
             }
             kept.memories.extend(written.memories.iter().map(|(id, it)| (*id, it.clone())));
+            for (of, at) in written.told {
+                match at {
+                    Some(at) => kept.told.insert(of.clone(), *at),
+                    None => kept.told.remove(of),
+                };
+            }
             if let Some((_, after)) = written.schedules {
                 kept.schedules = after.clone();
             }
@@ -129,6 +137,10 @@ impl Connection for One {
             let memories = kept.memories.iter().filter(|(id, _)| wanted(id));
             memories.map(|(id, memory)| (*id, memory.clone())).collect()
         }))
+    }
+
+    fn told(&mut self) -> Answer<'_, Told> {
+        Box::pin(self.read(|kept| kept.told.clone()))
     }
 
     fn last_of_each_server(&mut self, now: Timestamp) -> Answer<'_, Vec<LastOfServer>> {

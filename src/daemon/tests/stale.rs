@@ -36,6 +36,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
             &[],
             &settings.servers,
             [],
+            ToldBook::none(),
             clock.clone(),
             hanging,
             Counts::default(),
