@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ use crate::notify::webhook::Webhook;
 use crate::report::{LastOfServer, Report};
 use crate::server::Server;
 use crate::status::counts::Counts;
+use crate::store::place::{Access, Place};
 use crate::store::told::TargetKey;
 
 /// `[[notify]]`.
@@ -275,6 +277,27 @@ impl Notices {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of which servers who is told, as one word: two processes with the same word tell the same of what they both
+/// learn from this store. `None`: it does not outlast a process.
+#[must_use]
+pub(crate) fn coverage(
+    targets: &[NotifySettings],
+    servers: &[Arc<Server>],
+    store: &Place,
+) -> Option<String> {
+    if *store == Place::Memory {
+        return None;
+    }
+    let mut servers: Vec<u64> = watched(servers).map(|id| id.0).collect();
+    servers.sort_unstable();
+    let targets = targets.iter().map(|it| (it.url.expose().as_str(), &it.on, it.format));
+    let targets: Vec<_> = targets.collect();
+    let store = store.to_url(Access::Read)?;
+    // A digest: the addresses are secrets.
+    let all = TargetKey::of(&format!("{servers:?} {targets:?} {}", store.expose_secret()));
+    Some(format!("{all:?}"))
 }
 
 /// A disabled server rotates nothing and fails at nothing.

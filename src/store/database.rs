@@ -13,6 +13,7 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, S
 use crate::interner::Interner;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, Tick};
+use crate::provider::certificates;
 use crate::report::{KnownCause, RotationOutcome};
 use crate::report::{LastOfServer, PastRotation, Stretch};
 use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
@@ -69,6 +70,10 @@ impl Database {
     /// Connects, and makes the tables where they are to be written.
     pub(super) async fn open(place: &Place, access: Access) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
+        if let Place::Server(_) = place {
+            // To encrypt the connection, the library reads them.
+            certificates::check(|name| std::env::var_os(name)).map_err(StoreError::passing)?;
+        }
         let url = place.to_url(access).ok_or_else(|| StoreError::passing("this is no path"))?;
         let trouble = |error: sqlx::Error| StoreError::of(&error, place);
         let options: AnyConnectOptions = url.expose_secret().parse().map_err(trouble)?;

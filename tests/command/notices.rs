@@ -98,6 +98,7 @@ async fn a_refused_token_is_one_notice_an_account_and_what_waits_goes_out_at_the
     let (first, second) = (service().await, service().await);
     let machine = Machine::new().await;
     machine.fault("list:status=401");
+    machine.fault("account:status=401");
     let servers: String = (101..=103)
         .map(|id| format!("[[server]]\nid = {id}\nschedule = \"*/2 * * * * *\"\nkeep = 2\n"))
         .collect();

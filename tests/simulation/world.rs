@@ -634,8 +634,8 @@ impl Simulation {
             _ => {
                 let fault = loop {
                     let fault = random_fault(&mut self.random);
-                    // These mean the whole account.
-                    if !["401", "429"].iter().any(|status| fault.contains(status)) {
+                    // This means the whole account.
+                    if !fault.contains("429") {
                         break format!("{fault},server={server}");
                     }
                 };

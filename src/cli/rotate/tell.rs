@@ -12,13 +12,12 @@ use jiff::Timestamp;
 use crate::cli::console;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::naming::ServerId;
-use crate::notify::Notices;
 use crate::notify::http::HttpPost;
 use crate::notify::told::ToldBook;
+use crate::notify::{Notices, coverage};
 use crate::report::{LastOfServer, Report};
 use crate::rotation::lock::Exclusion;
 use crate::status::counts::Counts;
-use crate::store::place::Place;
 use crate::store::told::{Told, ToldChanges};
 use crate::store::{self, StoreError};
 
@@ -47,7 +46,7 @@ impl Wish {
 pub(super) struct Run {
     /// How the servers stood before; `None`: nothing is told.
     before: Option<Before>,
-    /// A daemon learns of the run from the store, and tells.
+    /// A daemon learns of the run from the store, and tells the same targets of the same servers.
     by_daemon: bool,
 }
 
@@ -64,7 +63,9 @@ impl Run {
         if setup.settings.notify.is_empty() || !wish.is_granted() {
             return Self { before: None, by_daemon: false };
         }
-        let by_daemon = setup.store() != Place::Memory && exclusion.has_daemon();
+        let settings = &setup.settings;
+        let coverage = coverage(&settings.notify, &settings.servers, &setup.store());
+        let by_daemon = coverage.is_some_and(|coverage| exclusion.has_daemon(&coverage));
         Self { before: Some(known(setup).await), by_daemon }
     }
 
