@@ -34,7 +34,6 @@ use crate::naming::ServerId;
 use crate::notify::delivery::{Delivery, Destination};
 use crate::notify::format::Format;
 use crate::notify::http::Post;
-use crate::notify::instance::Instance;
 use crate::notify::reminders::Reminders;
 use crate::notify::told::{Record, ToldBook};
 use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};

@@ -26,7 +26,9 @@ impl Announcement {
         // Before the next one is taken: it may be the same place.
         drop(presence.take());
         // Without a history that lasts, the daemon hears nothing of other processes.
-        let Some(coverage) = coverage(&settings.notify, &settings.servers, &self.store) else { return };
+        let Some(coverage) = coverage(&settings.notify, &settings.servers, &self.store) else {
+            return;
+        };
         match self.exclusion.daemon_is_here(&coverage) {
             Ok(shown) => *presence = Some(shown),
             Err(problem) => tracing::warn!(

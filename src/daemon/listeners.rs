@@ -63,10 +63,8 @@ impl Listeners {
         let known = known.unwrap_or_default();
         let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
         let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
-        let told = ToldBook {
-            known: told.flatten().map(Arc::new),
-            keep: Arc::new(store.keeps_told()),
-        };
+        let told =
+            ToldBook { known: told.flatten().map(Arc::new), keep: Arc::new(store.keeps_told()) };
         let notices = Notices::start(
             &settings.notify,
             &settings.servers,

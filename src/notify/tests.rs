@@ -169,8 +169,15 @@ impl Stage {
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
-        let notices =
-            Notices::start(&notify, &servers, last_known, told, clock.clone(), post, Counts::default());
+        let notices = Notices::start(
+            &notify,
+            &servers,
+            last_known,
+            told,
+            clock.clone(),
+            post,
+            Counts::default(),
+        );
         let notes = Notes::default();
         let listening = notes.listen();
         Self { clock, services, notices, notes, _listening: listening }
@@ -610,8 +617,15 @@ async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
         let Settings { notify, servers, .. } =
             settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        let notices =
-            Notices::start(&notify, &servers, [web, db], ToldBook::none(), clock.clone(), post, Counts::default());
+        let notices = Notices::start(
+            &notify,
+            &servers,
+            [web, db],
+            ToldBook::none(),
+            clock.clone(),
+            post,
+            Counts::default(),
+        );
         notices.on_report(&ended(WEB, Failed), clock.now().wall);
         notices.remind_since(&BTreeMap::from([(Some(WEB), before)]));
         notices.end().await;
@@ -633,7 +647,15 @@ async fn a_restart_neither_repeats_nor_forgets_a_reminder() {
     let Settings { notify, servers, .. } = settings(&to("day.example", ""));
     let start = || {
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        Notices::start(&notify, &servers, [last.clone()], ToldBook::none(), clock.clone(), post, Counts::default())
+        Notices::start(
+            &notify,
+            &servers,
+            [last.clone()],
+            ToldBook::none(),
+            clock.clone(),
+            post,
+            Counts::default(),
+        )
     };
     for _ in 0..3 {
         let notices = start();
@@ -744,7 +766,7 @@ async fn a_recovery_that_was_not_told_is_told_with_the_next_good_rotation_also_a
     let kept = Kept::default();
     let notify = to("one.example", "on = [\"failure\", \"recovery\", \"success\"]");
     let gone = Reply::Status(410, None, "");
-    let stage = Stage::after(&notify, &[TAKEN, TAKEN, gone.clone(), gone], &[], kept.book());
+    let stage = Stage::after(&notify, &[TAKEN, gone], &[], kept.book());
     stage.notices.on_report(&refused(WEB, KnownCause::Token), at(0));
     stage.ended(DB, Failed);
     stage.pass(60).await;
@@ -766,7 +788,8 @@ async fn a_recovery_that_was_not_told_is_told_with_the_next_good_rotation_also_a
 #[tokio::test(start_paused = true)]
 async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() {
     // Nobody answers at the old address, and it is tried again and again.
-    let stage = Stage::new(&(to("other.example", "on = [\"success\"]") + &to("hangs.example", "")), &[]);
+    let stage =
+        Stage::new(&(to("other.example", "on = [\"success\"]") + &to("hangs.example", "")), &[]);
     stage.ended(WEB, Failed);
     stage.pass(40).await;
     let then = settings(&(to("other.example", "on = [\"success\"]") + &to("right.example", "")));

@@ -75,7 +75,8 @@ impl Record {
         is_watched: impl Fn(Subject) -> bool,
     ) {
         let mut state = self.lock();
-        let own = known.iter().filter(|((target, of), _)| *target == state.target && is_watched(*of));
+        let own =
+            known.iter().filter(|((target, of), _)| *target == state.target && is_watched(*of));
         state.told = own.map(|((_, of), at)| (*of, *at)).collect();
         let mut over = state.told.clone();
         for (of, since) in ongoing {

@@ -261,7 +261,9 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
         return Err(unusable("is JSON: write the token alone"));
     }
     if token.trim_end_matches('=').contains('=') {
-        return Err(unusable("holds `=`, as a line of a file with variables does: write the token alone"));
+        return Err(unusable(
+            "holds `=`, as a line of a file with variables does: write the token alone",
+        ));
     }
     if token.ends_with([';', ',']) {
         return Err(unusable("ends with a character that no token has: write the token alone"));

@@ -365,8 +365,7 @@ impl Exchange {
         if matches!(failure.outcome, Outcome::Forbidden | Outcome::Unauthorized)
             && let Some(is_refused) = self.account_is_refused(scope).await
         {
-            failure.outcome =
-                if is_refused { Outcome::Unauthorized } else { Outcome::Forbidden };
+            failure.outcome = if is_refused { Outcome::Unauthorized } else { Outcome::Forbidden };
         }
         self.tell(&failure, news, scope);
         Err(failure.into())

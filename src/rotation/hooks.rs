@@ -287,7 +287,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_words_are_shown_at_once_though_what_the_hook_left_running_keeps_its_output_open() {
+    async fn last_words_are_shown_at_once_though_what_the_hook_left_running_keeps_its_output_open()
+    {
         let script = "sleep 60 & echo one; echo no such database >&2; exit 3";
         let clock = Clock::system();
         let begun = clock.now().uptime;

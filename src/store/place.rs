@@ -131,14 +131,17 @@ impl Place {
     pub(crate) fn obstacle(&self) -> Option<String> {
         let Self::File(path) = self else { return None };
         let file = match regular_file::open(path) {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => return Some(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                return Some(error.to_string());
+            }
             Err(_) => return None,
             Ok(file) => file.metadata().ok()?,
         };
         if file.len() > 0 && !was_a_database(path) {
             return Some("it is not a database of SQLite".to_owned());
         }
-        let is_closed = file.mode() & 0o222 == 0 || access(path, AccessFlags::W_OK) == Err(Errno::EROFS);
+        let is_closed =
+            file.mode() & 0o222 == 0 || access(path, AccessFlags::W_OK) == Err(Errno::EROFS);
         is_closed.then(|| "it is read-only".to_owned())
     }
 
@@ -247,7 +250,9 @@ fn check_password_files() -> Result<(), NoAddress> {
     let default = std::env::home_dir().map(|home| home.join(".pgpass"));
     for path in [named, default].into_iter().flatten() {
         let reason = match regular_file::read(&path, MAX_PASSWORD_FILE) {
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::FileTooLarge) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::FileTooLarge) =>
+            {
                 error.to_string()
             }
             // One that is missing or closed is passed over, as by psql.
@@ -359,7 +364,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case("pw", "password \"pw\" of pwned pw: no upward-pw", "password \"***\" of pwned ***: no upward-***")]
+    #[case(
+        "pw",
+        "password \"pw\" of pwned pw: no upward-pw",
+        "password \"***\" of pwned ***: no upward-***"
+    )]
     #[case("s%20t", "no 's t', s%20t", "no '***', ***")]
     #[case("longer-one", "xlonger-onex", "x***x")]
     fn a_short_password_is_taken_out_where_it_is_a_word(

@@ -1,6 +1,6 @@
 //! The store on SQLite, and on PostgreSQL where SNAPRING_TEST_POSTGRES names a database.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::LazyLock;

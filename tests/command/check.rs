@@ -1,6 +1,7 @@
 //! What `check` says: of a configuration alone, and of what the provider knows of it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use snapring::naming::ServerId;
 
@@ -213,7 +214,8 @@ async fn without_ca_certificates_it_is_said_what_is_missing_and_where_it_was_loo
         assert!(errors.contains("warning: no https connection can be made"), "{errors}");
         assert!(errors.contains("looked in $SSL_CERT_FILE (/nowhere/roots.pem)"), "{errors}");
     }
-    let output = machine.command(&["notify-test"]).env("SSL_CERT_FILE", "/nowhere/roots.pem");
+    let mut output = machine.command(&["notify-test"]);
+    output.env("SSL_CERT_FILE", "/nowhere/roots.pem");
     let out = String::from_utf8(output.output().unwrap().stdout).unwrap();
     assert!(out.contains("looked in $SSL_CERT_FILE (/nowhere/roots.pem)"), "{out}");
 }

@@ -156,7 +156,8 @@ fn refusing_database(words: &'static str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_of_a_password_file_is_not_shown_though_it_is_short_and_the_database_repeats_it() {
+async fn a_password_of_a_password_file_is_not_shown_though_it_is_short_and_the_database_repeats_it()
+{
     let machine = Machine::new().await;
     let address = refusing_database("the password \"pw12\" of anna is wrong, pw12");
     let file = machine.path("pgpass");
@@ -179,6 +180,9 @@ async fn a_password_of_a_password_file_is_not_shown_though_it_is_short_and_the_d
     for odd in [pipe.as_os_str(), "/dev/zero".as_ref()] {
         let (code, said) = run("PGPASSFILE", odd);
         assert_eq!(code, 78, "{said}");
-        assert!(said.contains("the password file") && said.contains("not a regular file"), "{said}");
+        assert!(
+            said.contains("the password file") && said.contains("not a regular file"),
+            "{said}"
+        );
     }
 }

@@ -346,8 +346,9 @@ async fn output_that_cannot_be_written_is_an_error_unless_its_reader_has_gone() 
         &["rotate", "web", "--json"],
     ] {
         let run = |out: Stdio| {
-            let output = machine.command(arguments).stdout(out).stderr(Stdio::piped());
-            let output = output.spawn().unwrap().wait_with_output().unwrap();
+            let mut command = machine.command(arguments);
+            command.stdout(out).stderr(Stdio::piped());
+            let output = command.spawn().unwrap().wait_with_output().unwrap();
             (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();

@@ -210,7 +210,11 @@ async fn a_recovery_that_could_not_be_told_is_told_by_the_next_good_run() {
         hook.reset().await;
         let status = if is_up { 200 } else { 404 };
         Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&hook).await;
-        if is_well { heal(&machine) } else { fail(&machine) }
+        if is_well {
+            heal(&machine)
+        } else {
+            fail(&machine)
+        }
         let (code, _, errors) = machine.run(&["rotate", "web"]);
         assert_eq!(code, i32::from(!is_up || !is_well), "{errors}");
         let took = if is_up { told(&hook).await.concat() } else { String::new() };

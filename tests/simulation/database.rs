@@ -10,10 +10,12 @@ use snapring::naming::ServerId;
 use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
 use snapring::store::connection::{Answer, Connect, Connection, Written};
-use snapring::store::told::Told;
+use snapring::store::told::{TargetKey, Told};
 use snapring::store::{HistoryFilter, ServerMemories, StoreError};
 
 use crate::judge::Judge;
+use crate::judge::notices::WrittenDown;
+use crate::webhooks::SERVICES;
 
 /// What the database is like at present.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +53,16 @@ pub struct SimDatabase(Arc<Mutex<Kept>>);
 impl SimDatabase {
     pub fn is_from_now_on(&self, mood: Mood) {
         self.0.lock().unwrap().mood = mood;
+    }
+
+    /// Of whose trouble each service was told.
+    pub fn told(&self) -> WrittenDown {
+        let kept = self.0.lock().unwrap();
+        let host = |target: &TargetKey| {
+            let is_it = |host: &&str| TargetKey::of(&format!("https://{host}/hook")) == *target;
+            SERVICES.map(|(host, _)| host).into_iter().find(is_it).unwrap()
+        };
+        kept.told.keys().map(|(target, of)| (host(target), of.map(|id| id.0))).collect()
     }
 
     /// What a daemon connects to it with.

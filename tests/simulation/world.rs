@@ -507,7 +507,8 @@ impl Simulation {
             _ => Sure::No,
         };
         let mut judge = self.judge.lock().unwrap();
-        judge.life_begins(clock.now(), self.offset.is_zero(), reads, works);
+        let told = self.database.told();
+        judge.life_begins(clock.now(), self.offset.is_zero(), reads, works, &told);
     }
 
     /// The operator looks at the daemon.
