@@ -328,6 +328,7 @@ async fn packages_get_pages_and_completions_without_any_configuration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn output_that_cannot_be_written_is_an_error_unless_its_reader_has_gone() {
     let machine = Machine::with_servers().await;
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
     for arguments in [
         &["status"][..],
         &["status", "--json"],

@@ -190,10 +190,10 @@ async fn what_a_run_could_not_tell_is_told_by_the_next_or_its_recovery_admits_it
         assert_eq!(machine.run(&["rotate", "web"]).0, 0);
     }
     let took = told(&hook).await;
-    assert_eq!(took, ["failure web", "recovery db", "recovery web"], "each once");
+    assert_eq!(took[1..], ["failure web", "recovery db", "recovery web"], "each once: {took:?}");
     let requests = hook.received_requests().await.unwrap();
     let admits = |nth: usize| text(&requests[nth]).contains("No notice of the failure could be");
-    assert!(admits(1) && !admits(2), "{took:?}");
+    assert!(admits(2) && !admits(3), "{took:?}");
 }
 
 /// A recovery that no run could tell would leave the service believing in trouble for ever.
