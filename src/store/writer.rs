@@ -118,7 +118,7 @@ struct Borrowed<'a> {
 }
 
 impl Borrowed<'_> {
-    fn is_written(mut self) {
+    fn are_written(mut self) {
         self.all = Remembered::default();
     }
 }
@@ -328,7 +328,7 @@ impl Writer {
             at: now,
         };
         database.write(written).await?;
-        remembered.is_written();
+        remembered.are_written();
         if let Some(book) = schedules {
             memory.recorded = book.clone();
         }
