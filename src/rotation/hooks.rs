@@ -300,6 +300,14 @@ mod tests {
         assert!(took < Duration::from_secs(30), "{took:?}");
     }
 
+    /// As when the hook ends before the runtime has heard that it has written.
+    #[tokio::test]
+    async fn what_is_in_a_pipe_is_read_without_waiting_for_its_end() {
+        let (writer, reader) = tokio::net::unix::pipe::pipe().unwrap();
+        nix::unistd::write(&writer, b"no such database\n").unwrap();
+        assert_eq!(Output::of(Some(reader)).last_words(), "no such database");
+    }
+
     /// All of a full pipe that nobody had the time to read.
     #[tokio::test]
     async fn the_last_words_of_a_long_output_are_shown_too() {
