@@ -310,7 +310,9 @@ impl Judge {
             _ if self.visible.stopping => Says::Anything,
             "blocked" => Says::Bad("blocked"),
             "failed" => Says::Bad("failed"),
-            _ if !recent().any(is_tick) => Says::Nothing,
+            // What a person asked for is no tick. Once it has begun, a skip says what it would of a tick.
+            _ if !recent().any(is_tick) && report.api_calls == 0 => Says::Nothing,
+            _ if !recent().any(is_tick) => Says::PerhapsHindered,
             _ if recent().any(|policy| !policy.enabled) => Says::PerhapsHindered,
             _ if is_held && report.api_calls == 0 => Says::Hindered,
             _ if is_near => Says::PerhapsHindered,
