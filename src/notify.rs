@@ -367,8 +367,10 @@ impl Target {
     /// The failures that it is owed and that go on.
     fn tell_owed(&self, states: &States, now: Timestamp) {
         for of in self.record.failures() {
-            self.record.take_failure(of);
-            if let Some(failure) = states.of_ongoing(NoticeKind::Failure, of, now) {
+            // Of what is over by now, the recovery is on its way, and admits it.
+            if let Some(failure) = states.of_ongoing(NoticeKind::Failure, of, now)
+                && self.record.take_failure(of)
+            {
                 self.queue(failure);
             }
         }

@@ -810,4 +810,16 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.notices.reload(&then.notify, &then.servers);
     stage.pass(60).await;
     assert_eq!(said(&stage, "right.example"), ["web failed"], "not only at the next failing tick");
+
+    // It recovers, and the address is corrected before that goes out.
+    let ntfy = "format = \"ntfy\"";
+    let stage = Stage::new(&to("wrong.example", ntfy), &[Reply::Status(404, None, "")]);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    stage.ended(WEB, Rotated);
+    let then = settings(&to("right.example", ntfy));
+    stage.notices.reload(&then.notify, &then.servers);
+    stage.pass(60).await;
+    let [seen] = <[String; 1]>::try_from(stage.services.seen("right.example")).unwrap();
+    assert!(seen.contains("No notice of the failure could be delivered."), "{seen}");
 }
