@@ -145,14 +145,14 @@ async fn what_a_daemon_could_not_tell_the_next_one_tells_at_once_and_once() {
     daemon.kill();
 
     answers(200).await;
-    let daemon = machine.daemon();
+    let mut daemon = machine.daemon();
     got(&machine, &hook, 1).await;
     let told = documents(&hook).await;
     assert_eq!((told.len(), &told[0]["event"]), (1, &"failure".into()), "{told:#?}");
     assert_eq!(told[0]["subjects"][0]["failed_rotations"], 1);
     machine.until("that to be known", || daemon.log().contains("told http")).await;
     daemon.signal(Signal::SIGTERM);
-    drop(daemon);
+    assert_eq!(daemon.ended().await.code(), Some(0));
 
     let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
