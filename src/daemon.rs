@@ -6,6 +6,7 @@
 //!
 //! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
+mod announcement;
 mod heartbeat;
 pub mod listeners;
 mod other_processes;

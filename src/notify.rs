@@ -11,34 +11,38 @@ pub mod http;
 pub(crate) mod instance;
 pub(crate) mod message;
 mod reminders;
+pub(crate) mod told;
 pub(crate) mod transitions;
 pub(crate) mod webhook;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::health::Trouble;
 use crate::naming::ServerId;
-use crate::notify::delivery::Delivery;
+use crate::notify::delivery::{Delivery, Destination};
 use crate::notify::format::Format;
 use crate::notify::http::Post;
-use crate::notify::instance::Instance;
 use crate::notify::reminders::Reminders;
+use crate::notify::told::{Record, ToldBook};
 use crate::notify::transitions::{Notice, NoticeKind, NoticeSubject, States};
 use crate::notify::webhook::Webhook;
 use crate::report::{LastOfServer, Report};
 use crate::server::Server;
 use crate::status::counts::Counts;
+use crate::store::place::{Access, Place};
+use crate::store::told::TargetKey;
 
 /// `[[notify]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +77,7 @@ pub(crate) struct Notices {
     clock: Clock,
     post: Arc<dyn Post>,
     counts: Counts,
+    told: ToldBook,
     deliveries: TaskTracker,
     stop: CancellationToken,
 }
@@ -92,29 +97,11 @@ impl Inner {
 
 struct Target {
     settings: NotifySettings,
+    destination: watch::Sender<Destination>,
     queue: mpsc::Sender<Notice>,
     lost: Arc<AtomicU64>,
-    untold: Untold,
+    record: Record,
     reminders: Reminders,
-}
-
-/// Of whose failure a target could not be told; `None` stands for the account. Clones share it.
-#[derive(Debug, Clone, Default)]
-struct Untold(Arc<Mutex<BTreeSet<Option<ServerId>>>>);
-
-impl Untold {
-    fn add(&self, notice: &Notice) {
-        self.subjects().insert(notice.subject.server());
-    }
-
-    /// Whether it was there.
-    fn remove(&self, notice: &Notice) -> bool {
-        self.subjects().remove(&notice.subject.server())
-    }
-
-    fn subjects(&self) -> MutexGuard<'_, BTreeSet<Option<ServerId>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Notices {
@@ -124,6 +111,7 @@ impl Notices {
         targets: &[NotifySettings],
         servers: &[Arc<Server>],
         last_known: impl IntoIterator<Item = LastOfServer>,
+        told: ToldBook,
         clock: Clock,
         post: Arc<dyn Post>,
         counts: Counts,
@@ -134,22 +122,36 @@ impl Notices {
             clock,
             post,
             counts,
+            told,
             deliveries: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
         notices.reload(targets, servers);
-        notices.expect_reminders();
+        notices.recall();
         notices
     }
 
-    /// What failed before this process began was told by an earlier one.
-    fn expect_reminders(&self) {
+    /// What failed before this process began was told by an earlier one, as far as the store does not say
+    /// otherwise.
+    fn recall(&self) {
         let (inner, now) = (self.inner(), self.clock.now());
-        for target in inner.targets.iter().filter(|it| it.is_reminded()) {
+        for target in inner.targets.iter().filter(|it| it.wants(NoticeKind::Failure)) {
+            if let Some(known) = &self.told.known {
+                target.record.recall(known, inner.states.ongoing(), |of| inner.states.has(of));
+            }
             for (of, since) in inner.states.ongoing() {
-                target.reminders.told_before(of, since, target.settings.remind, now);
+                if target.record.may_know(of) {
+                    let is_sure = self.told.known.is_some();
+                    target.reminders.told_before(of, since, target.settings.remind, now, is_sure);
+                }
             }
         }
+    }
+
+    /// Tells each target at once of the failures that it is owed by an earlier process. Never waits.
+    pub(crate) fn tell_owed(&self) {
+        let (inner, now) = (self.inner(), self.clock.now().wall);
+        inner.targets.iter().for_each(|target| target.tell_owed(&inner.states, now));
     }
 
     /// Reminds each target of what it was told of and what goes on, where it is time to. Never waits.
@@ -157,7 +159,7 @@ impl Notices {
         let (inner, now) = (self.inner(), self.clock.now());
         for target in inner.targets.iter().filter(|it| it.is_reminded()) {
             for of in target.reminders.take_due(target.settings.remind, now.uptime) {
-                match inner.states.reminder(of, now.wall) {
+                match inner.states.of_ongoing(NoticeKind::Reminder, of, now.wall) {
                     Some(reminder) => target.queue(reminder),
                     None => target.reminders.over(of),
                 }
@@ -189,22 +191,33 @@ impl Notices {
         notice.inspect(|notice| inner.tell(notice)).is_some_and(|notice| !notice.goes_on)
     }
 
-    /// Puts another configuration in force. A target that stays keeps its queue; one that goes is
-    /// still told what was in it.
+    /// Puts another configuration in force. A target that stays keeps its queue. So does one in whose place there is
+    /// another address, where none has this one: it was corrected, and what waits goes to the new one. One that goes
+    /// is still told what was in its queue.
     pub(crate) fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
-        let mut inner = self.inner();
+        let (mut inner, now) = (self.inner(), self.clock.now().wall);
         inner.states.configure(watched(servers));
-        let mut before = std::mem::take(&mut inner.targets);
-        for settings in targets {
-            let same = |it: &Target| {
-                it.settings.url == settings.url
-                    && it.settings.format == settings.format
-                    && it.settings.instance == settings.instance
-            };
-            let target = match before.iter().position(same) {
-                Some(at) => Target { settings: settings.clone(), ..before.swap_remove(at) },
+        let mut before: Vec<Option<Target>> =
+            std::mem::take(&mut inner.targets).into_iter().map(Some).collect();
+        let mut stay: Vec<Option<Target>> = targets
+            .iter()
+            .map(|settings| {
+                let same = |it: &Option<Target>| {
+                    it.as_ref().is_some_and(|it| it.settings.url == settings.url)
+                };
+                before.iter().position(same).and_then(|at| before.get_mut(at)?.take())
+            })
+            .collect();
+        for (stays, before) in stay.iter_mut().zip(&mut before) {
+            *stays = stays.take().or_else(|| before.take());
+        }
+        before.iter().flatten().for_each(|target| target.record.ends());
+        for (settings, stays) in targets.iter().zip(stay) {
+            let target = match stays {
+                Some(target) => target.with(settings, &inner.states, now),
                 None => self.target(settings),
             };
+            target.record.watch_only(|of| inner.states.has(of));
             inner.targets.push(target);
         }
     }
@@ -215,9 +228,12 @@ impl Notices {
         let (inner, now) = (self.inner(), self.clock.now().wall);
         for (of, since) in inner.states.ongoing() {
             let (Some(since), Some(before)) = (since, before.get(&of)) else { continue };
-            let Some(reminder) = inner.states.reminder(of, now) else { continue };
+            let reminder = inner.states.of_ongoing(NoticeKind::Reminder, of, now);
+            let Some(reminder) = reminder else { continue };
             for target in inner.targets.iter().filter(|it| it.is_reminded()) {
-                if reminders::fell_due(target.settings.remind, since, *before, now) {
+                if target.record.may_know(of)
+                    && reminders::fell_due(target.settings.remind, since, *before, now)
+                {
                     target.queue(reminder.clone());
                 }
             }
@@ -238,22 +254,23 @@ impl Notices {
     fn target(&self, settings: &NotifySettings) -> Target {
         let (sender, queue) = mpsc::channel(QUEUE);
         let lost = Arc::<AtomicU64>::default();
-        let (untold, reminders) = (Untold::default(), Reminders::default());
+        let (destination, destinations) = watch::channel(Destination::of(settings));
+        let record = Record::new(key(settings), &self.told);
+        let reminders = Reminders::default();
         let delivery = Delivery {
-            to: settings.url.clone(),
-            format: settings.format,
-            instance: Instance::of(settings.instance.as_deref()),
+            destination: destinations,
             post: Arc::clone(&self.post),
             clock: self.clock.clone(),
             counts: self.counts.clone(),
             queue,
             lost: Arc::clone(&lost),
-            untold: untold.clone(),
+            record: record.clone(),
             reminders: reminders.clone(),
             stop: self.stop.clone(),
         };
         self.deliveries.spawn(delivery.run());
-        Target { settings: settings.clone(), queue: sender, lost, untold, reminders }
+        let settings = settings.clone();
+        Target { settings, destination, queue: sender, lost, record, reminders }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -261,26 +278,102 @@ impl Notices {
     }
 }
 
+/// Of which servers who is told, as one word: two processes with the same word tell the same of what they both
+/// learn from this store. `None`: it does not outlast a process.
+#[must_use]
+pub(crate) fn coverage(
+    targets: &[NotifySettings],
+    servers: &[Arc<Server>],
+    store: &Place,
+) -> Option<String> {
+    if *store == Place::Memory {
+        return None;
+    }
+    let mut servers: Vec<u64> = watched(servers).map(|id| id.0).collect();
+    servers.sort_unstable();
+    let targets = targets.iter().map(|it| (it.url.expose().as_str(), &it.on, it.format));
+    let targets: Vec<_> = targets.collect();
+    let store = store.to_url(Access::Read)?;
+    // A digest: the addresses are secrets.
+    let all = TargetKey::of(&format!("{servers:?} {targets:?} {}", store.expose_secret()));
+    Some(format!("{all:?}"))
+}
+
 /// A disabled server rotates nothing and fails at nothing.
 fn watched(servers: &[Arc<Server>]) -> impl Iterator<Item = ServerId> {
     servers.iter().filter(|server| server.enabled).map(|server| server.id)
 }
 
+/// How the store calls a target.
+fn key(settings: &NotifySettings) -> TargetKey {
+    TargetKey::of(settings.url.expose().as_str())
+}
+
 impl Target {
+    /// The same one with other settings: what waits, and what is owed, goes where they say.
+    fn with(self, settings: &NotifySettings, states: &States, now: Timestamp) -> Self {
+        self.record.moves(key(settings));
+        let is_moved = self.destination.send_if_modified(|destination| {
+            let before = std::mem::replace(destination, Destination::of(settings));
+            before != *destination
+        });
+        let target = Self { settings: settings.clone(), ..self };
+        if is_moved {
+            target.tell_owed(states, now);
+        }
+        target
+    }
+
+    fn wants(&self, event: NoticeKind) -> bool {
+        self.settings.on.contains(&event)
+    }
+
     /// Whether it wants to be reminded.
     fn is_reminded(&self) -> bool {
-        !self.settings.remind.is_zero() && self.settings.on.contains(&NoticeKind::Failure)
+        !self.settings.remind.is_zero() && self.wants(NoticeKind::Failure)
     }
 
     fn tell(&self, notice: &Notice) {
-        if matches!(notice.event, NoticeKind::Recovery | NoticeKind::Success) {
-            self.reminders.over(notice.subject.server());
+        let (of, mut notice) = (notice.subject.server(), notice.clone());
+        match notice.event {
+            NoticeKind::Recovery | NoticeKind::Success => {
+                self.reminders.over(of);
+                if self.record.take_recovery(None) {
+                    let (event, subject) = (NoticeKind::Recovery, NoticeSubject::Account);
+                    self.put(Notice { event, subject, trouble: None, ..notice.clone() });
+                }
+                if self.record.take_recovery(of) {
+                    notice.event = NoticeKind::Recovery;
+                }
+            }
+            NoticeKind::Failure if !notice.goes_on => self.record.begins(of),
+            _ => {}
         }
-        let Some(notice) = wanted(&self.settings, notice) else { return };
-        if notice.goes_on && !self.untold.remove(&notice) {
-            return;
+        self.put(notice);
+    }
+
+    /// Queues it, if it is wanted and not known.
+    fn put(&self, notice: Notice) {
+        let of = notice.subject.server();
+        if notice.event == NoticeKind::Recovery && !self.wants(NoticeKind::Recovery) {
+            self.record.over(of);
         }
-        self.queue(notice);
+        let Some(notice) = wanted(&self.settings, &notice) else { return };
+        if !notice.goes_on || self.record.take_failure(of) {
+            self.queue(notice);
+        }
+    }
+
+    /// The failures that it is owed and that go on.
+    fn tell_owed(&self, states: &States, now: Timestamp) {
+        for of in self.record.failures() {
+            // Of what is over by now, the recovery is on its way, and admits it.
+            if let Some(failure) = states.of_ongoing(NoticeKind::Failure, of, now)
+                && self.record.take_failure(of)
+            {
+                self.queue(failure);
+            }
+        }
     }
 
     fn queue(&self, notice: Notice) {
@@ -289,9 +382,7 @@ impl Target {
             // Reported by the delivery task, once it is free.
             Err(TrySendError::Full(notice)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
-                if notice.event == NoticeKind::Failure {
-                    self.untold.add(&notice);
-                }
+                self.record.is_untold(&notice);
             }
             Err(TrySendError::Closed(notice)) => {
                 let to = &self.settings.url;

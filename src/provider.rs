@@ -10,6 +10,7 @@ mod admission;
 pub mod body;
 pub mod call_context;
 mod call_event;
+pub(crate) mod certificates;
 pub mod client;
 pub(crate) mod connect;
 pub mod credentials;

@@ -11,6 +11,7 @@ mod health;
 mod manual;
 pub(crate) mod place;
 mod quarantine;
+pub mod told;
 mod writer;
 
 use std::collections::HashMap;
@@ -36,37 +37,45 @@ pub use crate::store::error::StoreError;
 pub use crate::store::health::StoreHealth;
 pub use crate::store::manual::{add_manual, read_manual};
 use crate::store::place::{Access, Place};
+use crate::store::told::{Told, ToldChanges, ToldOf};
 use crate::store::writer::{Memory, Order, Writer};
 
 /// What is remembered of servers.
 pub type ServerMemories = HashMap<ServerId, RingMemory>;
 
-/// What is remembered of servers and is to be written, the newest of each.
+/// What outlasts the process beside rotations.
+#[derive(Debug, Default)]
+struct Remembered {
+    memories: ServerMemories,
+    told: ToldChanges,
+}
+
+/// What is to be written of it, the newest of each.
 #[derive(Debug, Clone, Default)]
-struct ToRemember(Arc<Mutex<ServerMemories>>);
+struct ToRemember(Arc<Mutex<Remembered>>);
 
 impl ToRemember {
-    fn put(&self, server: ServerId, memory: RingMemory) {
-        self.lock().insert(server, memory);
-    }
-
-    fn take(&self) -> ServerMemories {
+    fn take(&self) -> Remembered {
         std::mem::take(&mut self.lock())
     }
 
     /// Puts back what could not be written, unless there is something newer.
-    fn put_back(&self, memories: ServerMemories) {
+    fn put_back(&self, unwritten: Remembered) {
         let mut waiting = self.lock();
-        for (server, memory) in memories {
-            waiting.entry(server).or_insert(memory);
+        for (server, memory) in unwritten.memories {
+            waiting.memories.entry(server).or_insert(memory);
+        }
+        for (of, told) in unwritten.told {
+            waiting.told.entry(of).or_insert(told);
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        let waiting = self.lock();
+        waiting.memories.is_empty() && waiting.told.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, ServerMemories> {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,8 +185,22 @@ impl Store {
 
     /// Keeps what is remembered of a server. Never waits; of several the last one counts.
     pub fn remember(&self, server: ServerId, memory: &RingMemory) {
-        self.to_remember.put(server, memory.clone());
+        self.to_remember.lock().memories.insert(server, memory.clone());
         self.remembers.notify_one();
+    }
+
+    /// Keeps what a target of notices was told of, and when, or `None` once it is over. Never waits.
+    pub fn keeps_told(&self) -> impl Fn(ToldOf, Option<Timestamp>) + Send + Sync + use<> {
+        let (to_remember, remembers) = (self.to_remember.clone(), Arc::clone(&self.remembers));
+        move |of, at| {
+            to_remember.lock().told.insert(of, at);
+            remembers.notify_one();
+        }
+    }
+
+    /// The trouble that the targets of notices were told of. `None` when the store does not work.
+    pub async fn told(&self) -> Option<Told> {
+        self.ask(QUESTION_WAIT, Order::Told).await?.ok()
     }
 
     /// What is remembered of these servers; of all if none is named. `None` when the store does not
@@ -187,7 +210,7 @@ impl Store {
         let answer = self.ask(MEMORY_WAIT, |answer| Order::Memories(servers, answer)).await;
         let mut memories = answer.and_then(Result::ok)?;
         // Each rotation asks: that must not cost a transaction each time.
-        let unwritten = self.to_remember.lock();
+        let unwritten = &self.to_remember.lock().memories;
         let is_asked_for = |id: &ServerId| asked_for.is_empty() || asked_for.contains(id);
         let unwritten = unwritten.iter().filter(|(id, _)| is_asked_for(id));
         memories.extend(unwritten.map(|(id, memory)| (*id, memory.clone())));
@@ -300,6 +323,24 @@ async fn add_with(
     }
 }
 
+/// Adds what targets of notices were told to what a daemon keeps, beside it or without it.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn add_told(place: &Place, told: &ToldChanges) -> Result<(), StoreError> {
+    if told.is_empty() || !place.may_be_there() {
+        return Ok(());
+    }
+    let mut database = Database::open(place, Access::Add).await?;
+    let added = database.add_told(told).await;
+    database.close().await;
+    match added {
+        // The daemon is of an older version, and will not ask for it.
+        Err(trouble) if trouble.is_empty_store() => Ok(()),
+        added => added,
+    }
+}
+
 /// Reads what a daemon keeps, beside it or without it; changes nothing and leaves no file behind.
 ///
 /// # Errors
@@ -314,6 +355,14 @@ pub async fn read(place: &Place, filter: &HistoryFilter) -> Result<Vec<PastRotat
 /// As for [`read`].
 pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer>, StoreError> {
     reading(place, async |database| database.last_of_each_server(now).await).await
+}
+
+/// The trouble that the targets of notices were told of, as [`read`] reads.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn read_told(place: &Place) -> Result<Told, StoreError> {
+    reading(place, async |database| database.told().await).await
 }
 
 /// What is remembered of these servers, beside a daemon or without it; changes nothing.

@@ -29,7 +29,7 @@ use crate::naming::{ServerId, Tick};
 use crate::paths::SERVICE_DIRECTORY;
 use crate::policy::Keep;
 use crate::provider::connect::{connect, explain, locate_credentials};
-use crate::provider::proxy;
+use crate::provider::{http, proxy};
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store::place::Place;
@@ -195,6 +195,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
     answer.remarks.extend(missing_hooks(&settings.servers));
     answer.remarks.extend(missing_directory(settings.store.as_ref()));
+    answer.remarks.extend(unfit_store(settings.store.as_ref()));
+    answer.remarks.extend(missing_certificates(settings));
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };
     if !arguments.json {
         for problem in in_the_file {
@@ -234,6 +236,27 @@ fn missing_directory(store: Option<&Place>) -> Option<CheckFinding> {
     Some(CheckFinding::warning(
         format!("[store]: the directory {} cannot be used: {problem}", folder.display()),
         "create it: without it, snapring keeps no history, and after a restart it remembers less",
+    ))
+}
+
+/// What stands where the store's file should be.
+fn unfit_store(store: Option<&Place>) -> Option<CheckFinding> {
+    let place = Place::of_command(store, |name| std::env::var_os(name));
+    let problem = place.obstacle()?;
+    Some(CheckFinding::warning(
+        format!("[store]: {place} cannot be used: {problem}"),
+        "name another file: without it, snapring keeps no history, and after a restart it remembers less",
+    ))
+}
+
+/// What TLS needs, if it is used.
+fn missing_certificates(settings: &Settings) -> Option<CheckFinding> {
+    let is_used = settings.api.base_url.scheme() == "https"
+        || settings.notify.iter().any(|target| target.url.expose().scheme() == "https");
+    let problem = is_used.then(|| http::build(http::client_builder()).err()).flatten()?;
+    Some(CheckFinding::warning(
+        format!("no https connection can be made on this machine: {problem}"),
+        "without one, snapring can neither reach the provider nor send notices",
     ))
 }
 

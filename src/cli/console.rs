@@ -1,6 +1,6 @@
 //! Talking to a person or a program: data on standard output, the rest on standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,10 +12,10 @@ use crate::telemetry;
 /// How long data waits for what was said before it, so that both stand in this order on a terminal.
 const ORDER: Duration = Duration::from_secs(1);
 
-/// Writes data. A reader that has gone (`| head`) ends the command quietly.
+/// Writes data; the only way to standard output. A reader that has gone (`| head`) ends the command quietly.
 ///
 /// # Errors
-/// [`CommandError::Quiet`] when nothing can be written any more.
+/// When it cannot be written: [`CommandError::Quiet`] if the reader has gone.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let _room = progress::pause();
     telemetry::flush(Some(ORDER));
@@ -23,7 +23,10 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
     out.write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
         .and_then(|()| out.flush())
-        .map_err(|_| CommandError::Quiet(Exit::Trouble))
+        .map_err(|problem| match problem.kind() {
+            ErrorKind::BrokenPipe => CommandError::Quiet(Exit::Trouble),
+            _ => CommandError::Failed(format!("standard output cannot be written: {problem}")),
+        })
 }
 
 /// Writes data for programs.

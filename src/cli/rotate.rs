@@ -34,8 +34,8 @@ use crate::status::Statuses;
 /// daemon's store, and the daemon learns of it there within seconds.
 ///
 /// Failures and recoveries are told to each `[[notify]]` at the end, by the rules of the daemon: once when trouble
-/// begins, again after `remind`, once when it is over. While a daemon runs, that is left to it. Also ends with 1 if a
-/// notice could not be delivered.
+/// begins, again after `remind`, once when it is over. While a daemon runs with the same servers, webhooks and store,
+/// that is left to it. Also ends with 1 if a notice could not be delivered.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").args(["servers", "all"]).required(true)))]
 pub(super) struct Arguments {

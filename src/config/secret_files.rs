@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::document::{Parsed, Problems, Table};
 use crate::config::types::SecretsInFiles;
+use crate::foreign::is_shown;
 use crate::handed_over::{self, Origin};
 use crate::regular_file;
 
@@ -85,6 +86,18 @@ fn read(path: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Found {
 
 /// What `url` or `url_file` of a table says, with the place that names it. The text is a secret either way.
 pub(crate) fn url_or_file(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<String> {
+    given(table, problems).and_then(|text, span| {
+        let is_good = text.chars().all(is_shown);
+        if !is_good {
+            let hint = "write it again: it may be cut, or of another encoding";
+            let message = "the address holds a character that cannot be shown";
+            problems.error(span, message, "", Some(hint.to_owned()));
+        }
+        is_good.then_some(text)
+    })
+}
+
+fn given(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<String> {
     if let Some(value) = table.get("url") {
         problems.secrets.push(value.span());
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::document::{Problems, Table};
 use crate::config::reference;
 use crate::config::secret_files;
-use crate::store::place::{Address, Place};
+use crate::store::place::{Address, NoAddress, Place};
 
 /// Where the configuration wants the store; `None` where it does not say, or says it wrongly.
 pub(crate) fn read(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Place> {
@@ -45,8 +45,12 @@ fn place(text: &str, span: Range<usize>, problems: &mut Problems) -> Option<Plac
             Some(Place::File(path))
         }
         "postgres" | "postgresql" => match Address::parse(text) {
-            Some(address) => Some(Place::Server(address)),
-            None => refuse(
+            Ok(address) => Some(Place::Server(address)),
+            Err(NoAddress::PasswordFile { path, reason }) => refuse(
+                &format!("the password file {} cannot be used: {reason}", path.display()),
+                "correct $PGPASSFILE or ~/.pgpass, or give the password otherwise",
+            ),
+            Err(NoAddress::NotAnAddress) => refuse(
                 "`url` is not the address of a PostgreSQL database",
                 "write \"postgres://user:password@host/database\"; letters that stand for \
                  something in an address are written as %40",

@@ -43,7 +43,8 @@ pub fn mask(secret: &str, mask: &'static str) {
 }
 
 /// With the characters that percent signs stand for in an address.
-fn decoded(text: &str) -> String {
+#[must_use]
+pub fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, after @ ..] = rest {

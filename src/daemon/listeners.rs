@@ -16,6 +16,7 @@ use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::notify::Notices;
 use crate::notify::http::Post;
+use crate::notify::told::ToldBook;
 use crate::report::Report;
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::Exclusion;
@@ -53,22 +54,27 @@ impl Listeners {
     /// Sets them going. Gives what a daemon with these settings needs, which tells them of each rotation.
     pub async fn start(settings: &Settings, outside: Outside) -> (Arc<Self>, Dependencies) {
         let Outside { clock, exclusion, hooks, post, store, service } = outside;
-        let (first_loaded, known, memories) = tokio::join!(
+        let (first_loaded, known, told, memories) = tokio::join!(
             store.begin(&settings.servers),
             clock.timeout(STORE_WAIT, store.last_of_each_server()),
+            clock.timeout(STORE_WAIT, store.told()),
             clock.timeout(STORE_WAIT, store.memories(Vec::new())),
         );
         let known = known.unwrap_or_default();
         let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
         let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
+        let told =
+            ToldBook { known: told.flatten().map(Arc::new), keep: Arc::new(store.keeps_told()) };
         let notices = Notices::start(
             &settings.notify,
             &settings.servers,
             known,
+            told,
             clock.clone(),
             post,
             statuses.counts().clone(),
         );
+        notices.tell_owed();
         let listeners = Arc::new(Self { service, store, notices });
         let memories = listeners.memories(memories.flatten());
         memories.keep_only(|id| ids.contains(&id));
@@ -113,8 +119,9 @@ impl Listeners {
         self.notices.on_report(report, at);
     }
 
-    /// Sends the notices that are queued, and writes what is queued for the store.
+    /// Sends the notices that are queued, and then writes what is queued for the store: what was told is among it.
     pub async fn drain(&self) {
-        tokio::join!(self.notices.end(), self.store.close(STORE_WAIT));
+        self.notices.end().await;
+        self.store.close(STORE_WAIT).await;
     }
 }

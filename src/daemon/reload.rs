@@ -11,6 +11,7 @@ use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, ConfigError};
 use crate::daemon::Daemon;
+use crate::daemon::announcement::Announcement;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::run::Connect;
 use crate::provider::client::Client;
@@ -46,6 +47,7 @@ pub(super) struct Reload {
     /// What the daemon started with, but for its servers: some of it holds until the next start.
     pub(super) started_with: Settings,
     pub(super) connect: Connect,
+    pub(super) announcement: Announcement,
 }
 
 impl Reload {
@@ -62,6 +64,7 @@ impl Reload {
             daemon.refuse(&reason.to_string());
         })?;
         listeners.reload(daemon, &settings, client);
+        self.announcement.show(&settings);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock::Clock;
 use crate::config::types::Settings;
 use crate::daemon::Daemon;
+use crate::daemon::announcement::Announcement;
 use crate::daemon::listeners::{Listeners, Outside};
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
@@ -103,14 +104,9 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let client = connect(&settings.api)?;
     let account = settings.api.base_url.as_str();
     let exclusion = Exclusion::of_this_machine(account, "run", &clock, variable)?;
-    // Until the end of the process: `rotate` leaves notices to a daemon that runs.
-    let _presence = exclusion.daemon_is_here().inspect_err(|problem| {
-        tracing::warn!(
-            event = "lock",
-            "commands cannot see that this daemon runs, so `rotate` may tell what it tells too: {problem}"
-        );
-    });
-    let store = Store::open(Place::of_daemon(settings.store.as_ref(), variable), clock.clone());
+    let place = Place::of_daemon(settings.store.as_ref(), variable);
+    let announcement = Announcement::new(exclusion.clone(), place.clone());
+    let store = Store::open(place, clock.clone());
     let service = ServiceStatus::new(
         ServiceManager::from_environment(variable),
         sd_notify::watchdog(variable),
@@ -127,6 +123,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let (listeners, dependencies) = Listeners::start(&settings, outside).await;
     let scheduler = Box::<CronScheduler>::default();
     let daemon = Daemon::start(&settings, client, dependencies, scheduler).await?;
+    announcement.show(&settings);
     // The daemon has them, until a reload: they are not to be kept beyond that.
     settings.servers = Vec::new();
     let _observed = settings.http.listen.map(|address| {
@@ -137,7 +134,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         )))
     });
     let configuration = process.configuration;
-    let reload = Arc::new(Reload { configuration, started_with: settings, connect });
+    let reload = Arc::new(Reload { configuration, started_with: settings, connect, announcement });
     listeners.service.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}

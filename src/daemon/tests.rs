@@ -619,6 +619,7 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
         &settings.notify,
         &settings.servers,
         [],
+        crate::notify::told::ToldBook::none(),
         stage.clock.clone(),
         post,
         crate::status::counts::Counts::default(),

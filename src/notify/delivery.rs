@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::call::Outcome;
 use crate::clock::Clock;
-use crate::notify::Untold;
+use crate::notify::NotifySettings;
 use crate::notify::format::Format;
 use crate::notify::http::{Message, Post};
 use crate::notify::instance::Instance;
 use crate::notify::message::{Bundle, bundles};
 use crate::notify::reminders::Reminders;
+use crate::notify::told::Record;
 use crate::notify::transitions::{Notice, NoticeKind};
 use crate::notify::webhook::Webhook;
 use crate::provider::retry_after::retry_after;
@@ -42,11 +43,28 @@ pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 /// The most notices that are put together at once.
 const TOGETHER: usize = 16 * 1024;
 
+/// Where notices go to, and in which form.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Destination {
+    to: Webhook,
+    format: Format,
+    instance: Instance,
+}
+
+impl Destination {
+    pub(super) fn of(settings: &NotifySettings) -> Self {
+        Self {
+            to: settings.url.clone(),
+            format: settings.format,
+            instance: Instance::of(settings.instance.as_deref()),
+        }
+    }
+}
+
 /// One target's way out.
 pub(super) struct Delivery {
-    pub(super) to: Webhook,
-    pub(super) format: Format,
-    pub(super) instance: Instance,
+    /// As the configuration in force says it.
+    pub(super) destination: watch::Receiver<Destination>,
     pub(super) post: Arc<dyn Post>,
     pub(super) clock: Clock,
     pub(super) counts: Counts,
@@ -54,8 +72,8 @@ pub(super) struct Delivery {
     pub(super) queue: mpsc::Receiver<Notice>,
     /// How many did not fit into the queue.
     pub(super) lost: Arc<AtomicU64>,
-    /// Of whose failure the target could not be told.
-    pub(super) untold: Untold,
+    /// What the target was told.
+    pub(super) record: Record,
     /// Of what it is to be reminded.
     pub(super) reminders: Reminders,
     /// Set when nothing is waited for any more.
@@ -116,58 +134,69 @@ impl Delivery {
             let lost = self.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 self.counts.notices_ended(lost, NoticeOutcome::Lost);
+                let Destination { to, format, .. } = &*self.destination.borrow();
                 tracing::warn!(
                     event = "notice",
-                    to = %self.to,
-                    format = self.format.as_str(),
+                    to = %to,
+                    format = format.as_str(),
                     lost,
-                    "{lost} notices to {} are lost: it takes them too slowly",
-                    self.to
+                    "{lost} notices to {to} are lost: it takes them too slowly"
                 );
             }
             for mut bundle in bundles(notices, self.clock.now().wall, lost) {
                 if matches!(bundle.event, NoticeKind::Recovery | NoticeKind::Success) {
                     for notice in &mut bundle.notices {
-                        notice.failure_untold = self.untold.remove(notice);
+                        notice.failure_untold = self.record.take_failure(notice.subject.server());
                     }
                 }
-                let is_failure = bundle.event == NoticeKind::Failure;
-                if !self.format.tells(&bundle) {
-                } else if self.deliver(&bundle).await {
-                    self.is_told(&bundle);
-                } else if is_failure {
-                    bundle.notices.iter().for_each(|notice| self.untold.add(notice));
+                let is_for_it = self.destination.borrow().format.tells(&bundle);
+                if !is_for_it || self.deliver(&bundle).await {
+                    bundle.notices.iter().for_each(|notice| self.is_told(notice));
+                } else {
+                    bundle.notices.iter().for_each(|notice| self.record.is_untold(notice));
                 }
             }
         }
     }
 
     /// From now on the target is reminded of what it was told goes on.
-    fn is_told(&self, bundle: &Bundle) {
-        if matches!(bundle.event, NoticeKind::Failure | NoticeKind::Reminder) {
-            let uptime = self.clock.now().uptime;
-            bundle.notices.iter().for_each(|it| self.reminders.told(it.subject.server(), uptime));
+    fn is_told(&self, notice: &Notice) {
+        let (of, now) = (notice.subject.server(), self.clock.now());
+        match notice.event {
+            NoticeKind::Failure | NoticeKind::Reminder => {
+                self.reminders.told(of, now.uptime);
+                self.record.told(of, now.wall);
+            }
+            NoticeKind::Recovery => self.record.over(of),
+            NoticeKind::Success | NoticeKind::Test => {}
         }
     }
 
     /// Whether the target has it.
-    async fn deliver(&self, bundle: &Bundle) -> bool {
-        let message = self.format.message(&self.to, bundle, &self.instance);
+    async fn deliver(&mut self, bundle: &Bundle) -> bool {
         let begun = self.clock.now().uptime;
-        let passed = || self.clock.now().uptime.saturating_sub(begun);
+        let clock = self.clock.clone();
+        let passed = || clock.now().uptime.saturating_sub(begun);
         let mut tries = 0;
         let mut waits = backoff::doubling(FIRST_WAIT, GIVE_UP_AFTER);
         let mut last = None;
+        let mut destination;
         let ending = "snapring ended before it could go out";
         let gave_up = loop {
-            let post = &*self.post;
-            let trying = attempt(post, &self.clock, self.format, &self.to, &message);
+            destination = self.destination.borrow_and_update().clone();
+            let Destination { to, format, instance } = &destination;
+            let message = format.message(to, bundle, instance);
+            let trying = attempt(&*self.post, &clock, *format, to, &message);
             let Some(tried) = self.unless_stopped(trying).await else { break ending };
             tries += 1;
             let tried = last.insert(tried);
             if tried.outcome == Outcome::Ok {
-                self.tell(bundle, last.as_ref(), tries, passed(), None);
+                self.tell(&destination, bundle, last.as_ref(), tries, passed(), None);
                 return true;
+            }
+            // What was tried has nothing to say of an address that was corrected meanwhile.
+            if self.destination.has_changed().unwrap_or(false) {
+                continue;
             }
             if !tried.outcome.may_pass() {
                 break "it will not pass";
@@ -180,12 +209,24 @@ impl Delivery {
             if passed() + wait > GIVE_UP_AFTER {
                 break "there is no time for another try";
             }
-            if self.unless_stopped(self.clock.sleep(wait)).await.is_none() {
+            if self.unless_stopped(self.wait(wait)).await.is_none() {
                 break ending;
             }
         };
-        self.tell(bundle, last.as_ref(), tries, passed(), Some(gave_up));
+        self.tell(&destination, bundle, last.as_ref(), tries, passed(), Some(gave_up));
         false
+    }
+
+    /// Waits before another try, unless there is another address meanwhile.
+    async fn wait(&self, span: Duration) {
+        let mut destination = self.destination.clone();
+        let changed = async {
+            if destination.changed().await.is_err() {
+                // The target is gone, and with it who could correct it.
+                std::future::pending::<()>().await;
+            }
+        };
+        let _ = self.clock.timeout(span, changed).await;
     }
 
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
@@ -194,6 +235,7 @@ impl Delivery {
 
     fn tell(
         &self,
+        Destination { to, format, .. }: &Destination,
         bundle: &Bundle,
         tried: Option<&Tried>,
         tries: u32,
@@ -207,8 +249,8 @@ impl Delivery {
                     outcome = tried.map(|it| it.outcome.as_str()),
                     status = tried.and_then(|it| it.status),
                     notice = bundle.event.as_str(),
-                    to = %self.to,
-                    format = self.format.as_str(),
+                    to = %to,
+                    format = format.as_str(),
                     about = bundle.notices.len(),
                     attempt = tries,
                     duration_ms = milliseconds(took),
@@ -219,7 +261,7 @@ impl Delivery {
         let outcome = if gave_up.is_none() { NoticeOutcome::Ok } else { NoticeOutcome::Failed };
         let count = u64::try_from(bundle.notices.len()).unwrap_or(u64::MAX);
         self.counts.notices_ended(count, outcome);
-        let (what, to) = (bundle.title(), &self.to);
+        let what = bundle.title();
         match (gave_up, tried) {
             (None, _) => event!(info, "told {to}: {what}"),
             (Some(why), Some(tried)) => {

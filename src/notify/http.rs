@@ -11,7 +11,7 @@ use reqwest::header::RETRY_AFTER;
 use crate::clock::Clock;
 use crate::foreign::ForeignText;
 use crate::notify::webhook::Webhook;
-use crate::provider::http::{chain, client_builder};
+use crate::provider::http::{build, chain, client_builder};
 use crate::provider::transport::TransportError;
 
 /// The most that is read of an answer, in bytes.
@@ -107,11 +107,8 @@ impl Post for HttpPost {
 }
 
 fn connect() -> Result<reqwest::Client, ForeignText> {
-    client_builder()
-        // Notices are rare, and a connection that was closed meanwhile costs a try.
-        .pool_max_idle_per_host(0)
-        .build()
-        .map_err(causes)
+    // Notices are rare, and a connection that was closed meanwhile costs a try.
+    build(client_builder().pool_max_idle_per_host(0))
 }
 
 fn connection(reason: &ForeignText) -> TransportError {

@@ -68,20 +68,21 @@ impl Reminders {
     }
 
     /// An earlier process told of it. The next reminder comes a whole number of intervals after `since`, so
-    /// that neither many restarts nor a single one changes when it comes. It is due at once where the trouble is so
-    /// fresh that the process may have ended before its notice was delivered.
+    /// that neither many restarts nor a single one changes when it comes. Unless it `is_sure` that it was told, it is
+    /// due at once where the trouble is so fresh that the process may have ended before its notice was delivered.
     pub(super) fn told_before(
         &self,
         of: Option<ServerId>,
         since: Option<Timestamp>,
         every: Duration,
         now: Moment,
+        is_sure: bool,
     ) {
         let lasted = since.map(|since| now.wall.duration_since(since));
         let lasted = lasted.and_then(|it| Duration::try_from(it).ok()).unwrap_or_default();
         let passed = match every.as_millis() {
             0 => 0,
-            every if since.is_some() && lasted < MAY_BE_UNTOLD => every,
+            every if !is_sure && since.is_some() && lasted < MAY_BE_UNTOLD => every,
             every => lasted.as_millis() % every,
         };
         let passed = Duration::from_millis(u64::try_from(passed).unwrap_or(0));
@@ -122,11 +123,13 @@ mod tests {
     fn what_a_process_may_not_have_told_before_it_ended_is_due_at_once() {
         let day = Duration::from_secs(24 * 3600);
         let now = Moment { wall: at(600), uptime: Duration::from_secs(5) };
-        let due = |since, every| {
+        let due_if = |since, every, is_sure| {
             let reminders = Reminders::default();
-            reminders.told_before(Some(ServerId(1)), Some(since), every, now);
+            reminders.told_before(Some(ServerId(1)), Some(since), every, now, is_sure);
             reminders.take_due(every, now.uptime)
         };
+        let due = |since, every| due_if(since, every, false);
+        assert_eq!(due_if(at(599), day, true), [], "it was told");
         assert_eq!(due(at(599), day), [Some(ServerId(1))]);
         assert_eq!(due(at(586), day), [Some(ServerId(1))]);
         assert_eq!(due(at(584), day), []);

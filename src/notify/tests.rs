@@ -12,6 +12,7 @@ use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
 use crate::report::{KnownCause, PastRotation, RotationOutcome, Stretch};
 use crate::status::counts::Counts;
+use crate::store::told::Told;
 use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId(101);
@@ -150,6 +151,16 @@ impl Stage {
         replies: &[Reply],
         last_known: &[(ServerId, RotationOutcome)],
     ) -> Self {
+        Self::after(notify, replies, last_known, ToldBook::none())
+    }
+
+    /// In a process that begins when others have told what is in the book.
+    fn after(
+        notify: &str,
+        replies: &[Reply],
+        last_known: &[(ServerId, RotationOutcome)],
+        told: ToldBook,
+    ) -> Self {
         let clock = Clock::simulated(at(0));
         let services = Services::new(&clock, replies);
         let last_known = last_known.iter().map(|(server_id, outcome)| {
@@ -158,8 +169,15 @@ impl Stage {
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
-        let notices =
-            Notices::start(&notify, &servers, last_known, clock.clone(), post, Counts::default());
+        let notices = Notices::start(
+            &notify,
+            &servers,
+            last_known,
+            told,
+            clock.clone(),
+            post,
+            Counts::default(),
+        );
         let notes = Notes::default();
         let listening = notes.listen();
         Self { clock, services, notices, notes, _listening: listening }
@@ -599,8 +617,15 @@ async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
         let Settings { notify, servers, .. } =
             settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        let notices =
-            Notices::start(&notify, &servers, [web, db], clock.clone(), post, Counts::default());
+        let notices = Notices::start(
+            &notify,
+            &servers,
+            [web, db],
+            ToldBook::none(),
+            clock.clone(),
+            post,
+            Counts::default(),
+        );
         notices.on_report(&ended(WEB, Failed), clock.now().wall);
         notices.remind_since(&BTreeMap::from([(Some(WEB), before)]));
         notices.end().await;
@@ -622,7 +647,15 @@ async fn a_restart_neither_repeats_nor_forgets_a_reminder() {
     let Settings { notify, servers, .. } = settings(&to("day.example", ""));
     let start = || {
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        Notices::start(&notify, &servers, [last.clone()], clock.clone(), post, Counts::default())
+        Notices::start(
+            &notify,
+            &servers,
+            [last.clone()],
+            ToldBook::none(),
+            clock.clone(),
+            post,
+            Counts::default(),
+        )
     };
     for _ in 0..3 {
         let notices = start();
@@ -655,4 +688,138 @@ async fn a_reload_keeps_reminders_and_takes_another_interval_up() {
     stage.notices.reload(&without.notify, servers);
     watched(&stage, 10 * HOUR).await;
     assert_eq!(said(&stage, "one.example").len(), before, "who left is not reminded of");
+}
+
+/// A store of memory: what one process has told is known to the next.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Told>>);
+
+impl Kept {
+    fn book(&self) -> ToldBook {
+        let kept = self.clone();
+        let keep = move |of, at: Option<Timestamp>| {
+            let mut kept = kept.0.lock().unwrap();
+            match at {
+                Some(at) => kept.insert(of, at),
+                None => kept.remove(&of),
+            };
+        };
+        let known = Some(Arc::new(self.0.lock().unwrap().clone()));
+        ToldBook { known, keep: Arc::new(keep) }
+    }
+}
+
+/// Without reminders there is nothing else that could make up for it.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_was_not_told_is_told_after_a_restart_and_one_that_was_is_not() {
+    let notify = to("one.example", "remind = \"0s\"") + &to("two.example", "remind = \"0s\"");
+    let kept = Kept::default();
+    let gone = Reply::Status(410, None, "");
+    let stage = Stage::after(&notify, &[TAKEN, gone], &[], kept.book());
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    stage.notices.end().await;
+    let took: Vec<_> = ["one.example", "two.example"].map(|it| stage.services.seen(it)).concat();
+    assert_eq!(took, ["10 /key web failed"; 2]);
+    let given_up = stage.told().iter().find(|it| it.contains("ERROR")).cloned().unwrap();
+    let (owed, told) = match given_up.contains("one.example") {
+        true => ("one.example", "two.example"),
+        false => ("two.example", "one.example"),
+    };
+
+    for expected in [&["10 /key web failed"][..], &[]] {
+        let stage = Stage::after(&notify, &[], &[(WEB, Failed)], kept.book());
+        stage.notices.tell_owed();
+        stage.pass(60).await;
+        stage.ended(WEB, Failed);
+        stage.pass(60).await;
+        stage.notices.end().await;
+        assert_eq!(stage.services.seen(owed), expected);
+        assert_eq!(stage.services.seen(told), Vec::<String>::new());
+    }
+    let stage = Stage::after(&notify, &[], &[(WEB, Failed)], kept.book());
+    stage.notices.tell_owed();
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    for host in [owed, told] {
+        assert_eq!(stage.services.seen(host), ["10 /key web recovered"]);
+    }
+    assert_eq!(*kept.0.lock().unwrap(), Told::new());
+}
+
+/// As a process does that is killed before its notice goes out.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_a_process_took_with_it_is_told_by_the_next_or_its_recovery_admits_it() {
+    let notify = to("one.example", "format = \"ntfy\"\nremind = \"0s\"");
+    for outcome in [Failed, Rotated] {
+        let stage = Stage::after(&notify, &[], &[(WEB, Failed)], Kept::default().book());
+        stage.ended(WEB, outcome);
+        stage.pass(60).await;
+        let [seen] = <[String; 1]>::try_from(stage.services.seen("one.example")).unwrap();
+        let admits = seen.contains("No notice of the failure could be delivered.");
+        assert_eq!(admits, outcome == Rotated, "{seen}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_was_not_told_is_told_with_the_next_good_rotation_also_after_a_restart() {
+    let kept = Kept::default();
+    let notify = to("one.example", "on = [\"failure\", \"recovery\", \"success\"]");
+    let gone = Reply::Status(410, None, "");
+    let stage = Stage::after(&notify, &[TAKEN, gone], &[], kept.book());
+    stage.notices.on_report(&refused(WEB, KnownCause::Token), at(0));
+    stage.ended(DB, Failed);
+    stage.pass(60).await;
+    stage.ended(DB, Rotated);
+    stage.pass(60).await;
+    stage.notices.end().await;
+    assert_eq!(stage.services.seen("one.example").len(), 2, "and the recoveries were refused");
+    let stage = Stage::after(&notify, &[], &[(DB, Rotated), (WEB, Rotated)], kept.book());
+    stage.ended(DB, Rotated);
+    stage.pass(60).await;
+    stage.ended(DB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(
+        said(&stage, "one.example"),
+        ["the API token is accepted again, db recovered", "db rotated"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() {
+    // Nobody answers at the old address, and it is tried again and again.
+    let stage =
+        Stage::new(&(to("other.example", "on = [\"success\"]") + &to("hangs.example", "")), &[]);
+    stage.ended(WEB, Failed);
+    stage.pass(40).await;
+    let then = settings(&(to("other.example", "on = [\"success\"]") + &to("right.example", "")));
+    stage.notices.reload(&then.notify, &then.servers);
+    stage.pass(30).await;
+    assert_eq!(said(&stage, "right.example"), ["web failed"]);
+    let tried = stage.services.seen("hangs.example").len();
+    stage.ended(WEB, Rotated);
+    stage.pass(600).await;
+    assert_eq!(said(&stage, "right.example"), ["web failed", "web recovered"]);
+    assert_eq!(stage.services.seen("hangs.example").len(), tried, "nothing more goes there");
+
+    // It was refused at once, and given up.
+    let stage = Stage::new(&to("wrong.example", ""), &[Reply::Status(404, None, "")]);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    let then = settings(&to("right.example", ""));
+    stage.notices.reload(&then.notify, &then.servers);
+    stage.pass(60).await;
+    assert_eq!(said(&stage, "right.example"), ["web failed"], "not only at the next failing tick");
+
+    // It recovers, and the address is corrected before that goes out.
+    let ntfy = "format = \"ntfy\"";
+    let stage = Stage::new(&to("wrong.example", ntfy), &[Reply::Status(404, None, "")]);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    stage.ended(WEB, Rotated);
+    let then = settings(&to("right.example", ntfy));
+    stage.notices.reload(&then.notify, &then.servers);
+    stage.pass(60).await;
+    let [seen] = <[String; 1]>::try_from(stage.services.seen("right.example")).unwrap();
+    assert!(seen.contains("No notice of the failure could be delivered."), "{seen}");
 }

@@ -186,13 +186,18 @@ impl States {
         states
     }
 
-    /// That the trouble of a server, or of the account, goes on; `None` if there is none.
-    pub(crate) fn reminder(&self, of: Option<ServerId>, now: Timestamp) -> Option<Notice> {
+    /// What is told of the trouble of a server, or of the account, that goes on; `None` if there is none.
+    pub(crate) fn of_ongoing(
+        &self,
+        event: NoticeKind,
+        of: Option<ServerId>,
+        now: Timestamp,
+    ) -> Option<Notice> {
         let ongoing = match of {
             Some(server) => self.failing.get(&server),
             None => self.account.as_ref(),
         };
-        Some(self.notice(NoticeKind::Reminder, ongoing?.clone(), now))
+        Some(self.notice(event, ongoing?.clone(), now))
     }
 
     /// What is told of trouble that goes on.
@@ -217,6 +222,11 @@ impl States {
     ) -> impl Iterator<Item = (Option<ServerId>, Option<Timestamp>)> + '_ {
         let all = self.failing.values().chain(&self.account);
         all.map(|it| (it.subject.server(), it.since.since))
+    }
+
+    /// Whether this is the account, or a server that is configured.
+    pub(crate) fn has(&self, of: Option<ServerId>) -> bool {
+        of.is_none_or(|server| self.configured.contains(&server))
     }
 
     /// From now on these are the servers. What is not among them is forgotten.

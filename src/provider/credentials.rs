@@ -257,6 +257,17 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
     if behind.is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t', ':'])) {
         return Err(unusable("begins with `Bearer`: write the token alone"));
     }
+    if token.starts_with(['{', '[']) {
+        return Err(unusable("is JSON: write the token alone"));
+    }
+    if token.trim_end_matches('=').contains('=') {
+        return Err(unusable(
+            "holds `=`, as a line of a file with variables does: write the token alone",
+        ));
+    }
+    if token.ends_with([';', ',']) {
+        return Err(unusable("ends with a character that no token has: write the token alone"));
+    }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(unusable("holds white space or characters that no token has"));
     }
@@ -397,7 +408,19 @@ mod tests {
             let told = problem(text);
             assert!(told.contains("`Bearer`") || told.contains("quotes"), "{text}: {told}");
         }
-        assert_eq!(problem("vps_bearer\n") + &problem("bearer_vps_x"), "");
+        for (text, says) in [
+            ("SNAPRING_TOKEN=vps_x\n", "holds `=`"),
+            ("export TOKEN=vps_x", "holds `=`"),
+            ("{\"token\": \"vps_x\"}", "is JSON"),
+            ("[\"vps_x\"]", "is JSON"),
+            ("vps_x;", "ends with a character"),
+            ("vps_x,\n", "ends with a character"),
+        ] {
+            assert!(problem(text).contains(says), "{text}: {}", problem(text));
+        }
+        for good in ["vps_bearer\n", "bearer_vps_x", "vps_aGk/+~.-_==", "vps_x==\n"] {
+            assert_eq!(problem(good), "", "{good}");
+        }
     }
 
     #[test]

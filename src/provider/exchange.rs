@@ -362,20 +362,22 @@ impl Exchange {
         let news = self.heed(&mut failure, attempt, scope);
         record.end(failure.outcome, failure.status, &failure.message);
         drop(turn);
-        if failure.outcome == Outcome::Forbidden && self.account_is_refused(scope).await {
-            failure.outcome = Outcome::Unauthorized;
+        if matches!(failure.outcome, Outcome::Forbidden | Outcome::Unauthorized)
+            && let Some(is_refused) = self.account_is_refused(scope).await
+        {
+            failure.outcome = if is_refused { Outcome::Unauthorized } else { Outcome::Forbidden };
         }
         self.tell(&failure, news, scope);
         Err(failure.into())
     }
 
-    /// A call on behalf of a server was forbidden: whether the account's own call is refused as well, which
-    /// every active token may make. Asked at most once a minute for all servers.
+    /// A call on behalf of a server was refused or forbidden: whether the account's own call is refused as well, which
+    /// every active token may make. Asked at most once a minute for all servers. `None`: it was not asked.
     fn account_is_refused<'a>(
         &'a self,
         scope: &'a CallContext,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        let Some(_) = &scope.server else { return Box::pin(std::future::ready(false)) };
+    ) -> Pin<Box<dyn Future<Output = Option<bool>> + Send + 'a>> {
+        let Some(_) = &scope.server else { return Box::pin(std::future::ready(None)) };
         let mut scope = scope.clone();
         (scope.server, scope.tick) = (None, None);
         Box::pin(async move {
@@ -396,9 +398,9 @@ impl Exchange {
             };
             tokio::select! {
                 biased;
-                () = scope.shutdown.cancelled() => false,
-                () = self.time_is_up(&scope) => false,
-                refused = ask => refused,
+                () = scope.shutdown.cancelled() => None,
+                () = self.time_is_up(&scope) => Some(false),
+                refused = ask => Some(refused),
             }
         })
     }

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::answer::Headers;
 use crate::foreign::ForeignText;
+use crate::provider::certificates;
 use crate::provider::transport::{
     MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
@@ -113,30 +114,22 @@ fn client(
         // Without TLS a proxy would read the token.
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| {
-        let reason = chain(&error);
-        // The library's words for it do not say where it has looked.
-        let is_without = base.scheme() == "https" && reason.contains("No CA certificates");
-        TransportError::NotSent(if is_without { no_certificates().into() } else { reason })
-    })
+    build(builder).map_err(TransportError::NotSent)
 }
 
-/// What is missing, and where it was looked for.
-fn no_certificates() -> String {
-    let named: Vec<String> = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .into_iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)))
-        .map(|(name, value)| format!("${name} ({})", value.to_string_lossy().escape_debug()))
-        .collect();
-    let (places, advice) = if named.is_empty() {
-        let places = "/etc/ssl/certs, /etc/pki and the other usual places".to_owned();
-        (places, "install the package ca-certificates, or set SSL_CERT_FILE")
-    } else {
-        (named.join(" and "), "correct or unset what is named")
-    };
-    format!(
-        "there are no CA certificates, without which no TLS connection can be trusted; looked in {places}: {advice}"
-    )
+/// Makes a client of a builder.
+///
+/// # Errors
+/// When there are no CA certificates, or what stands in their place cannot be read.
+pub(crate) fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ForeignText> {
+    let variable = |name: &str| std::env::var_os(name);
+    certificates::check(variable)?;
+    builder.build().map_err(|error| {
+        let reason = chain(&error.without_url());
+        // The library's words for it do not say where it has looked.
+        let is_without = reason.contains("No CA certificates");
+        if is_without { certificates::none_found(variable).into() } else { reason }
+    })
 }
 
 impl Transport for HttpTransport {

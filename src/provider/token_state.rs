@@ -27,7 +27,7 @@ pub(crate) struct TokenHistory {
     refused: Mutex<Option<Operation>>,
     /// Whether it was ever accepted.
     accepted: AtomicBool,
-    /// When the account's own call was last made because a server's was forbidden, in uptime, and whether
+    /// When the account's own call was last made because a server's was refused, in uptime, and whether
     /// that was refused too.
     pub(crate) account_was_refused: tokio::sync::Mutex<Option<(Duration, bool)>>,
 }
@@ -52,7 +52,7 @@ impl TokenHistory {
     }
 
     /// A token may be good for looking and too weak for creating: only what was refused clears it, or the
-    /// account's own call, which is made when a server's call is forbidden.
+    /// account's own call, which is made when a server's call is refused.
     pub(crate) fn accepted(&self, operation: Operation) {
         self.accepted.store(true, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,13 +6,14 @@ mod left_behind;
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, read};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
@@ -25,6 +26,9 @@ use crate::server::Server;
 /// How much of a hook's output is kept, in bytes from its end. More than is shown of it: masking secrets
 /// shortens it.
 const OUTPUT_TAIL: usize = 8192;
+
+/// As much as a pipe holds, unless root has allowed more.
+const LARGEST_PIPE: usize = 1 << 20;
 
 /// How long the search for what a killed process has left running may take.
 const LOOK_BEHIND: Duration = Duration::from_secs(5);
@@ -182,17 +186,16 @@ impl Processes {
             group.0 = awaited.pid;
             // Reading goes on beside the wait: a full pipe would stop the hook. It ends with the
             // hook, though, not with what the hook left in the background.
-            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            let output = async { tokio::join!(tail(stdout), tail(stderr)) };
-            tokio::pin!(output);
-            let (status, output) = tokio::select! {
+            let mut out = Output::of(child.stdout.take());
+            let mut err = Output::of(child.stderr.take());
+            let status = tokio::select! {
                 biased;
-                output = &mut output => (child.wait().await, Some(output)),
-                status = child.wait() => (status, None),
+                _ = async { tokio::join!(out.read(), err.read()) } => child.wait().await,
+                status = child.wait() => status,
             };
             let status =
                 status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
-            Ok((status, output))
+            Ok((status, [out.last_words(), err.last_words()]))
         });
         let Some(ended) = end.await else {
             return Err(failed(format!(
@@ -206,28 +209,55 @@ impl Processes {
             group.0 = None;
             return Ok(());
         }
-        let (out, err) = output.unwrap_or_default();
-        let said = [out, err].into_iter().filter(|it| !it.is_empty());
+        let said = output.into_iter().filter(|it| !it.is_empty());
         let said: String = said.map(|it| format!(": {it}")).collect();
         Err(failed(format!("ended with {status}{said}")))
     }
 }
 
-/// Reads to the end and keeps the last of it.
-async fn tail(stream: Option<impl AsyncRead + Unpin>) -> ForeignText {
-    let Some(mut stream) = stream else { return ForeignText::default() };
-    let mut kept = Vec::new();
-    let mut is_cut = false;
-    let mut buffer = [0; 1024];
-    while let Ok(read) = stream.read(&mut buffer).await
-        && read > 0
-    {
-        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let excess = kept.len().saturating_sub(OUTPUT_TAIL);
-        is_cut |= excess > 0;
-        kept.drain(..excess);
+/// The last that comes through a pipe.
+struct Output<S> {
+    stream: Option<S>,
+    kept: Vec<u8>,
+    is_cut: bool,
+}
+
+impl<S: AsyncRead + AsFd + Unpin> Output<S> {
+    fn of(stream: Option<S>) -> Self {
+        Self { stream, kept: Vec::new(), is_cut: false }
     }
-    ForeignText::end_of(&kept, is_cut)
+
+    /// Until all who could write have closed the pipe.
+    async fn read(&mut self) {
+        let mut buffer = [0; 1024];
+        while let Some(stream) = &mut self.stream
+            && let Ok(read) = stream.read(&mut buffer).await
+            && read > 0
+        {
+            self.keep(buffer.get(..read).unwrap_or_default());
+        }
+    }
+
+    /// What is in the pipe once the hook has ended is read without waiting: its children may keep the pipe open.
+    /// Asked of the system, since the runtime may not have heard yet that there is something to read.
+    fn last_words(mut self) -> ForeignText {
+        let mut buffer = [0; 1024];
+        for _ in 0..LARGEST_PIPE / buffer.len() {
+            // An error is also that nothing is there now: the runtime has made the pipe one that never waits.
+            let Some(Ok(read @ 1..)) = self.stream.as_ref().map(|it| read(it, &mut buffer)) else {
+                break;
+            };
+            self.keep(buffer.get(..read).unwrap_or_default());
+        }
+        ForeignText::end_of(&self.kept, self.is_cut)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        let excess = self.kept.len().saturating_sub(OUTPUT_TAIL);
+        self.is_cut |= excess > 0;
+        self.kept.drain(..excess);
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +284,36 @@ mod tests {
             run("echo no such database >&2; exit 3", LONG).await.unwrap_err(),
             "the before hook ended with exit status: 3: no such database"
         );
+    }
+
+    #[tokio::test]
+    async fn last_words_are_shown_at_once_though_what_the_hook_left_running_keeps_its_output_open()
+    {
+        let script = "sleep 60 & echo one; echo no such database >&2; exit 3";
+        let clock = Clock::system();
+        let begun = clock.now().uptime;
+        assert_eq!(
+            run(script, LONG).await.unwrap_err(),
+            "the before hook ended with exit status: 3: one: no such database"
+        );
+        let took = clock.now().uptime.saturating_sub(begun);
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+
+    /// As when the hook ends before the runtime has heard that it has written.
+    #[tokio::test]
+    async fn what_is_in_a_pipe_is_read_without_waiting_for_its_end() {
+        let (writer, reader) = tokio::net::unix::pipe::pipe().unwrap();
+        nix::unistd::write(&writer, b"no such database\n").unwrap();
+        assert_eq!(Output::of(Some(reader)).last_words(), "no such database");
+    }
+
+    /// All of a full pipe that nobody had the time to read.
+    #[tokio::test]
+    async fn the_last_words_of_a_long_output_are_shown_too() {
+        let script = "sleep 60 & yes | head -c 65000; echo the end; exit 3";
+        let said = run(script, LONG).await.unwrap_err();
+        assert!(said.ends_with("y the end"), "{said}");
     }
 
     #[tokio::test]

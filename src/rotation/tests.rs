@@ -493,21 +493,24 @@ async fn a_refused_token_ends_the_rotation_and_changes_nothing() {
     assert_eq!(report.outcome, RotationOutcome::Failed);
     assert_eq!(report.known_cause, Some(KnownCause::Token));
     assert!(reason(&report).contains("unauthorized (401)"), "{report:?}");
-    assert_eq!(report.api_calls, 1);
+    assert_eq!(report.api_calls, 2, "the account was asked, too");
 }
 
-/// A 403 is the server's, unless the account's own call is refused as well.
+/// A 403 and a 401 are the server's, unless the account's own call is refused as well.
 #[rstest]
-#[case::of_the_server(&[], None, "the provider does not allow this for this server: create forbidden (403)")]
-#[case::of_the_account(&["account:status=403"], Some(KnownCause::Token), "create unauthorized (403)")]
+#[case::of_the_server(&[], None, "the provider does not allow this for this server: create forbidden")]
+#[case::of_the_account(&["account:status=403"], Some(KnownCause::Token), "create unauthorized")]
+#[case::of_a_dead_token(&["account:status=401"], Some(KnownCause::Token), "create unauthorized")]
 #[case::of_an_account_that_hangs(&["account:hang"], None, "the provider does not allow")]
 #[tokio::test(start_paused = true)]
-async fn what_is_forbidden_is_the_servers_unless_the_account_is_refused_too(
+async fn what_is_refused_is_the_servers_unless_the_account_is_refused_too(
     #[case] faults: &[&str],
     #[case] cause: Option<KnownCause>,
     #[case] words: &str,
+    #[values("401", "403")] status: &str,
 ) {
-    let faults = [&["create:status=403"], faults].concat();
+    let refused = format!("create:status={status}");
+    let faults = [&[refused.as_str()], faults].concat();
     let scene = Scene::new("").holding("c c c").faults(&faults);
     let report = scene.rotate().await;
     assert_eq!((report.outcome, report.known_cause), (RotationOutcome::Failed, cause));

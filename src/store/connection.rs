@@ -13,6 +13,7 @@ use crate::report::{LastOfServer, PastRotation};
 use crate::schedule::first_loaded::FirstLoadedTimes;
 use crate::store::database::Database;
 use crate::store::place::{Access, Place};
+use crate::store::told::{Told, ToldChanges};
 use crate::store::{HistoryFilter, ServerMemories, StoreError};
 
 /// What a database answers, once it has.
@@ -28,6 +29,8 @@ pub struct Written<'a> {
     pub rotations: &'a [PastRotation],
     /// What is remembered of servers.
     pub memories: &'a ServerMemories,
+    /// What the targets of notices were told.
+    pub told: &'a ToldChanges,
     /// The schedules, before and after, if they have changed.
     pub schedules: Option<(&'a FirstLoadedTimes, &'a FirstLoadedTimes)>,
     /// When it is written.
@@ -44,6 +47,9 @@ pub trait Connection: Send {
 
     /// What is remembered of these servers; of all if none is named.
     fn memories<'a>(&'a mut self, servers: &'a [ServerId]) -> Answer<'a, ServerMemories>;
+
+    /// The trouble that the targets of notices were told of.
+    fn told(&mut self) -> Answer<'_, Told>;
 
     /// The rotations up to `now` that each server's health depends on.
     fn last_of_each_server(&mut self, now: Timestamp) -> Answer<'_, Vec<LastOfServer>>;
@@ -80,12 +86,15 @@ impl Connection for Database {
     }
 
     fn write<'a>(&'a mut self, written: Written<'a>) -> Answer<'a, ()> {
-        let Written { rotations, memories, schedules, at } = written;
-        Self::write(self, rotations, memories, schedules, at).boxed()
+        Self::write(self, written).boxed()
     }
 
     fn memories<'a>(&'a mut self, servers: &'a [ServerId]) -> Answer<'a, ServerMemories> {
         Self::memories(self, servers).boxed()
+    }
+
+    fn told(&mut self) -> Answer<'_, Told> {
+        Self::told(self).boxed()
     }
 
     fn last_of_each_server(&mut self, now: Timestamp) -> Answer<'_, Vec<LastOfServer>> {

@@ -13,18 +13,22 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, S
 use crate::interner::Interner;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, Tick};
+use crate::provider::certificates;
 use crate::report::{KnownCause, RotationOutcome};
 use crate::report::{LastOfServer, PastRotation, Stretch};
 use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
+use crate::store::connection::Written;
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
+use crate::store::told::{TargetKey, Told, ToldChanges};
 use crate::store::{HistoryFilter, ServerMemories};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("migrations/1_history.sql")),
     (2, "memory", include_str!("migrations/2_memory.sql")),
-    (3, "manual", include_str!("migrations/3_manual.sql")),
+    (3, "told", include_str!("migrations/3_told.sql")),
+    (4, "manual", include_str!("migrations/4_manual.sql")),
 ];
 
 /// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
@@ -42,6 +46,9 @@ pub(super) const PORTION: i64 = 1000;
 
 /// How many rotations are kept where they are in memory only: some 20 MB.
 const MOST_IN_MEMORY: i64 = 20_000;
+
+/// Stands for the account where others stand for servers. No server has it: numbers begin with 1.
+const ACCOUNT: ServerId = ServerId(0);
 
 /// One connection.
 pub(super) struct Database {
@@ -64,6 +71,10 @@ impl Database {
     /// Connects, and makes the tables where they are to be written.
     pub(super) async fn open(place: &Place, access: Access) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
+        if let Place::Server(_) = place {
+            // To encrypt the connection, the library reads them.
+            certificates::check(|name| std::env::var_os(name)).map_err(StoreError::passing)?;
+        }
         let url = place.to_url(access).ok_or_else(|| StoreError::passing("this is no path"))?;
         let trouble = |error: sqlx::Error| StoreError::of(&error, place);
         let options: AnyConnectOptions = url.expose_secret().parse().map_err(trouble)?;
@@ -136,17 +147,10 @@ impl Database {
         let _ = self.connection.close().await;
     }
 
-    /// Writes, all or nothing: rotations, what is remembered of servers, the book of schedules where it
-    /// has changed, and that the store was written at `heard`.
-    pub(super) async fn write(
-        &mut self,
-        rotations: &[PastRotation],
-        memories: &ServerMemories,
-        schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
-        heard: Timestamp,
-    ) -> Result<(), StoreError> {
+    /// Writes, all or nothing: what there is, and that the store was written then.
+    pub(super) async fn write(&mut self, written: Written<'_>) -> Result<(), StoreError> {
         self.run(statement("BEGIN")).await?;
-        let written = self.write_all(rotations, memories, schedules, heard).await;
+        let written = self.write_all(written).await;
         self.end(written).await
     }
 
@@ -166,6 +170,44 @@ impl Database {
         self.run(statement("BEGIN")).await?;
         let added = self.remember(memories, now).await;
         self.end(added).await
+    }
+
+    /// Writes what another process told, all or nothing.
+    pub(super) async fn add_told(&mut self, told: &ToldChanges) -> Result<(), StoreError> {
+        self.run(statement("BEGIN")).await?;
+        let added = self.tell(told).await;
+        self.end(added).await
+    }
+
+    async fn tell(&mut self, told: &ToldChanges) -> Result<(), StoreError> {
+        for ((target, of), told_at) in told {
+            let change = match told_at {
+                Some(told_at) => statement(
+                    "INSERT INTO snapring_told (target, subject, told_at) VALUES ($1, $2, $3)
+                     ON CONFLICT (target, subject) DO UPDATE SET told_at = excluded.told_at",
+                )
+                .bind(target.as_str().to_owned())
+                .bind(subject(*of))
+                .bind(told_at.as_millisecond()),
+                None => statement("DELETE FROM snapring_told WHERE target = $1 AND subject = $2")
+                    .bind(target.as_str().to_owned())
+                    .bind(subject(*of)),
+            };
+            self.run(change).await?;
+        }
+        Ok(())
+    }
+
+    /// The trouble that targets were told of.
+    pub(super) async fn told(&mut self) -> Result<Told, StoreError> {
+        let all = "SELECT target, subject, told_at FROM snapring_told";
+        let rows = self.rows(statement(all)).await?;
+        let read = |row: &AnyRow| {
+            let of = Some(server_id(row, 1)?).filter(|server| *server != ACCOUNT);
+            Ok(((TargetKey::from(row.try_get::<String, _>(0)?), of), time(row, 2)?))
+        };
+        let read: Result<Told, sqlx::Error> = rows.iter().map(read).collect();
+        read.map_err(|error| self.trouble(&error))
     }
 
     async fn remember(
@@ -230,21 +272,17 @@ impl Database {
         Ok(())
     }
 
-    async fn write_all(
-        &mut self,
-        rotations: &[PastRotation],
-        memories: &ServerMemories,
-        schedules: Option<(&FirstLoadedTimes, &FirstLoadedTimes)>,
-        heard: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn write_all(&mut self, written: Written<'_>) -> Result<(), StoreError> {
+        let Written { rotations, memories, told, schedules, at } = written;
         self.insert(rotations).await?;
-        self.remember(memories, heard).await?;
+        self.remember(memories, at).await?;
+        self.tell(told).await?;
         if let Some((before, now)) = schedules {
             self.write_schedules(before, now).await?;
         }
         let upsert = "INSERT INTO snapring_heard (one, at) VALUES (1, $1)
                       ON CONFLICT (one) DO UPDATE SET at = excluded.at";
-        self.run(statement(upsert).bind(heard.as_millisecond())).await
+        self.run(statement(upsert).bind(at.as_millisecond())).await
     }
 
     async fn write_schedules(
@@ -479,6 +517,7 @@ impl Database {
         let mut gone = done.map_err(|error| self.trouble(&error))?.rows_affected();
         for forgotten in [
             "DELETE FROM snapring_memory WHERE written_at < $1",
+            "DELETE FROM snapring_told WHERE told_at < $1",
             "DELETE FROM snapring_manual WHERE ended_at < $1",
         ] {
             self.run(statement(forgotten).bind(limit.as_millisecond())).await?;
@@ -597,6 +636,10 @@ pub(super) fn time(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error
 
 fn unreadable(problem: jiff::Error) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(problem))
+}
+
+fn subject(of: Option<ServerId>) -> i64 {
+    of.unwrap_or(ACCOUNT).0.cast_signed()
 }
 
 pub(super) fn server_id(row: &AnyRow, column: usize) -> Result<ServerId, sqlx::Error> {

@@ -2,20 +2,31 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access, geteuid};
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::foreign;
 use crate::paths::{SERVICE_DIRECTORY, state_directory};
+use crate::regular_file;
+use crate::store::quarantine::was_a_database;
 
 /// What the file is called in a state directory.
 const FILE_NAME: &str = "snapring.db";
+
+/// A larger file is none with passwords.
+const MAX_PASSWORD_FILE: u64 = 1 << 20;
+
+/// A password of fewer characters may be part of an ordinary word.
+const WORD: usize = 6;
 
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +45,26 @@ pub enum Place {
 pub struct Address {
     whole: SecretString,
     shown: String,
-    password: Option<SecretString>,
+    /// Whether it says the password itself.
+    has_password: bool,
+    /// Each form of the password that connects, the longest first.
+    passwords: Vec<SecretString>,
+}
+
+/// Why a text is no address that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// It is none of PostgreSQL.
+    #[error("it is not the address of a PostgreSQL database")]
+    NotAnAddress,
+    /// The file that would have the password.
+    #[error("{path} cannot be used: {reason}")]
+    PasswordFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl Place {
@@ -96,14 +126,31 @@ impl Place {
         }
     }
 
+    /// Why what is at its path by now is no file that a history can be kept in; `None` as well where nothing is there.
+    #[must_use]
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        let Self::File(path) = self else { return None };
+        let file = match regular_file::open(path) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                return Some(error.to_string());
+            }
+            Err(_) => return None,
+            Ok(file) => file.metadata().ok()?,
+        };
+        if file.len() > 0 && !was_a_database(path) {
+            return Some("it is not a database of SQLite".to_owned());
+        }
+        let is_closed =
+            file.mode() & 0o222 == 0 || access(path, AccessFlags::W_OK) == Err(Errno::EROFS);
+        is_closed.then(|| "it is read-only".to_owned())
+    }
+
     /// What may be shown of an error: not the address, should a library tell it again.
     pub(crate) fn redact(&self, words: &str) -> String {
         let Self::Server(address) = self else { return words.to_owned() };
-        let mut words = words.replace(address.whole.expose_secret(), &address.shown);
-        if let Some(password) = &address.password {
-            words = words.replace(password.expose_secret(), "***");
-        }
-        words
+        let words = words.replace(address.whole.expose_secret(), &address.shown);
+        let passwords = address.passwords.iter().map(ExposeSecret::expose_secret);
+        passwords.fold(words, |words, password| without(&words, password))
     }
 
     /// As sqlx takes it.
@@ -150,35 +197,87 @@ impl fmt::Display for Place {
 }
 
 impl Address {
-    /// Of a `postgres://` URL; `None` when it is not one.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut url = Url::parse(text).ok()?;
+    /// Of a `postgres://` URL.
+    ///
+    /// # Errors
+    /// When it is none, or the file that would have its password is no such file.
+    pub fn parse(text: &str) -> Result<Self, NoAddress> {
+        let mut url = Url::parse(text).map_err(|_| NoAddress::NotAnAddress)?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return None;
+            return Err(NoAddress::NotAnAddress);
+        }
+        let given = url.query_pairs().find(|(name, _)| name == "password");
+        let given = given.map(|(_, value)| value.into_owned());
+        let given = given.or_else(|| url.password().map(str::to_owned));
+        if given.is_none() && std::env::var_os("PGPASSWORD").is_none() {
+            check_password_files()?;
         }
         // What it says of TLS, and the like, must be understood too.
-        let options: PgConnectOptions = text.parse().ok()?;
+        let options: PgConnectOptions = text.parse().map_err(|_| NoAddress::NotAnAddress)?;
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let shown = format!("postgres://{host}{port}{}", url.path());
-        let given = url.query_pairs().find(|(name, _)| name == "password");
-        let password = url.password().map(str::to_owned);
-        let password = given.map(|(_, value)| value.into_owned()).or(password);
         foreign::mask(text, "[database]");
         if is_elsewhere(&options) && !says_how_to_encrypt(&url) {
             url.query_pairs_mut().append_pair("sslmode", "verify-full");
             foreign::mask(url.as_str(), "[database]");
         }
-        if let Some(secret) = &password {
-            foreign::mask(secret, "[password]");
-        }
-        Some(Self {
+        let effective = effective_password(&options);
+        let all = given.iter().chain(&effective).flat_map(|it| [it.clone(), foreign::decoded(it)]);
+        let mut passwords: Vec<String> = all.filter(|it| !it.is_empty()).collect();
+        passwords.sort_by_key(|it| std::cmp::Reverse(it.len()));
+        passwords.dedup();
+        passwords.iter().for_each(|secret| foreign::mask(secret, "[password]"));
+        Ok(Self {
             shown,
             whole: String::from(url).into(),
-            password: password.filter(|it| !it.is_empty()).map(SecretString::from),
+            has_password: given.is_some(),
+            passwords: passwords.into_iter().map(SecretString::from).collect(),
         })
     }
+}
+
+/// The password that connects, which may be the environment's or of a file; encoded as in an address.
+fn effective_password(options: &PgConnectOptions) -> Option<String> {
+    // Other names and hosts than these may not fit an address, and nothing else has the password.
+    let options = options.clone().host("host").username("user");
+    options.to_url_lossy().password().map(str::to_owned)
+}
+
+/// The library that reads them would wait for a pipe, and read a device for ever.
+fn check_password_files() -> Result<(), NoAddress> {
+    let named = std::env::var_os("PGPASSFILE").map(PathBuf::from);
+    let default = std::env::home_dir().map(|home| home.join(".pgpass"));
+    for path in [named, default].into_iter().flatten() {
+        let reason = match regular_file::read(&path, MAX_PASSWORD_FILE) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::FileTooLarge) =>
+            {
+                error.to_string()
+            }
+            // One that is missing or closed is passed over, as by psql.
+            _ => continue,
+        };
+        return Err(NoAddress::PasswordFile { path, reason });
+    }
+    Ok(())
+}
+
+/// A text without a password. A short one is taken out only where it is a word: within others it is chance, and the text
+/// could not be read any more.
+fn without(text: &str, password: &str) -> String {
+    let is_part_of_a_word = |it: Option<char>| it.is_some_and(char::is_alphanumeric);
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(password) {
+        let is_within = password.chars().count() < WORD
+            && (is_part_of_a_word(before.chars().next_back().or(shown.chars().next_back()))
+                || is_part_of_a_word(after.chars().next()));
+        shown.push_str(before);
+        shown.push_str(if is_within { password } else { "***" });
+        rest = after;
+    }
+    shown + rest
 }
 
 /// Whether a password and the history would cross a network.
@@ -199,7 +298,7 @@ impl Address {
     /// Whether a password is in it.
     #[must_use]
     pub fn has_password(&self) -> bool {
-        self.password.is_some()
+        self.has_password
     }
 }
 
@@ -262,6 +361,23 @@ mod tests {
         let given = "postgres:///rings?host=/run/postgresql&password=s3cret";
         let place = Place::Server(Address::parse(given).unwrap());
         assert!(!format!("{place:?} {}", place.redact("no s3cret")).contains("s3cret"));
+    }
+
+    #[rstest]
+    #[case(
+        "pw",
+        "password \"pw\" of pwned pw: no upward-pw",
+        "password \"***\" of pwned ***: no upward-***"
+    )]
+    #[case("s%20t", "no 's t', s%20t", "no '***', ***")]
+    #[case("longer-one", "xlonger-onex", "x***x")]
+    fn a_short_password_is_taken_out_where_it_is_a_word(
+        #[case] password: &str,
+        #[case] said: &str,
+        #[case] shown: &str,
+    ) {
+        let url = format!("postgres://anna:{password}@localhost/rings");
+        assert_eq!(Place::Server(Address::parse(&url).unwrap()).redact(said), shown);
     }
 
     #[rstest]

@@ -1,8 +1,9 @@
 //! The store on SQLite, and on PostgreSQL where SNAPRING_TEST_POSTGRES names a database.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -15,8 +16,9 @@ use crate::manual::{ManualAction, Person};
 use crate::naming::{SnapshotId, Tick};
 use crate::report::{KnownCause, Stretch};
 use crate::schedule::first_loaded::FirstLoaded;
-use crate::store::connection::{Answer, Connection};
+use crate::store::connection::{Answer, Connection, Written};
 use crate::store::place::Address;
+use crate::store::told::TargetKey;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -352,7 +354,7 @@ async fn a_large_fleets_schedules_come_and_go_within_one_transaction_each() {
         let few = FirstLoadedTimes::found((5000..=5002).map(key), at("2026-11-25T13:00:00Z"));
         let mut database = ground.database().await;
         for (before, after) in [(&none, &many), (&many, &few)] {
-            database.write(&[], &ServerMemories::new(), Some((before, after)), now).await.unwrap();
+            database.write(of(&[], Some((before, after)), now)).await.unwrap();
             let (recorded, heard) = database.schedules().await.unwrap();
             assert_eq!((recorded.all().len(), heard), (after.all().len(), Some(now)));
             assert_eq!(recorded.all()[&key(5001)].by, after.all()[&key(5001)].by);
@@ -391,6 +393,17 @@ impl Write for Told {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// What is written in one transaction, but for what is remembered.
+fn of<'a>(
+    rotations: &'a [PastRotation],
+    schedules: Option<(&'a FirstLoadedTimes, &'a FirstLoadedTimes)>,
+    at: Timestamp,
+) -> Written<'a> {
+    static NONE: (LazyLock<ServerMemories>, ToldChanges) =
+        (LazyLock::new(ServerMemories::new), ToldChanges::new());
+    Written { rotations, memories: &NONE.0, told: &NONE.1, schedules, at }
 }
 
 async fn until(what: &str, so: impl Fn() -> bool) {
@@ -569,8 +582,8 @@ async fn what_is_old_goes_in_portions_and_the_rest_stays() {
                 PastRotation::of(&report(1, RotationOutcome::Rotated), ended)
             })
             .collect();
-        database.write(&rows, &ServerMemories::new(), None, now).await.unwrap();
-        database.write(&rows, &ServerMemories::new(), None, now).await.unwrap();
+        database.write(of(&rows, None, now)).await.unwrap();
+        database.write(of(&rows, None, now)).await.unwrap();
         let limit = now - SignedDuration::from_mins(299);
         let mut gone = Vec::new();
         for _ in 0..3 {
@@ -597,7 +610,7 @@ async fn a_store_in_memory_works_as_long_as_it_lives_and_does_not_grow_for_ever(
         PastRotation::of(&report(1, RotationOutcome::Rotated), ended)
     };
     let rows: Vec<_> = (0..20_100).map(row).collect();
-    database.write(&rows, &ServerMemories::new(), None, now).await.unwrap();
+    database.write(of(&rows, None, now)).await.unwrap();
     assert_eq!(database.prune(Timestamp::MIN).await.unwrap(), 99);
 }
 
@@ -872,7 +885,7 @@ async fn what_people_did_is_read_as_it_was_written_and_an_act_is_one_row() {
 /// As the release before made it, and as a daemon of that release goes on using it.
 async fn older(ground: &Ground) {
     let mut database = ground.database().await;
-    for text in ["DROP TABLE snapring_manual", "DELETE FROM snapring_migrations WHERE version = 3"]
+    for text in ["DROP TABLE snapring_manual", "DELETE FROM snapring_migrations WHERE version = 4"]
     {
         database.execute(text).await.unwrap();
     }
@@ -934,4 +947,32 @@ async fn what_is_to_be_remembered_waits_for_a_store_that_does_not_work() {
     until("well again", || store.health().is_up()).await;
     assert_eq!(store.memories(Vec::new()).await.unwrap().len(), 1);
     store.close(LONG).await;
+}
+
+#[tokio::test]
+async fn what_targets_were_told_outlives_the_daemon_and_is_shared_with_commands() {
+    for ground in Ground::all().await {
+        let (one, two) = (TargetKey::of("https://one.example/key"), TargetKey::of("https://two/"));
+        let web = Some(ServerId(101));
+        let (then, later) = (at("2026-11-25T03:00:10Z"), at("2026-11-26T03:00:10Z"));
+        let store = ground.open();
+        assert_eq!(store.told().await, Some(BTreeMap::new()));
+        let keep = store.keeps_told();
+        keep((one.clone(), web), Some(then));
+        keep((one.clone(), None), Some(then));
+        keep((two.clone(), web), Some(then));
+        store.close(LONG).await;
+
+        let changes = BTreeMap::from([((one.clone(), web), Some(later)), ((two, web), None)]);
+        add_told(&ground.place, &changes).await.unwrap();
+        let known = BTreeMap::from([((one.clone(), None), then), ((one.clone(), web), later)]);
+        assert_eq!(read_told(&ground.place).await.unwrap(), known);
+
+        let store = ground.open();
+        assert_eq!(store.told().await, Some(known));
+        store.keeps_told()((one.clone(), web), None);
+        store.close(LONG).await;
+        let known = BTreeMap::from([((one, None), then)]);
+        assert_eq!(read_told(&ground.place).await.unwrap(), known);
+    }
 }

@@ -24,7 +24,8 @@ use crate::store::error::{ErrorKind, StoreError};
 use crate::store::health::StoreHealth;
 use crate::store::place::Place;
 use crate::store::quarantine::{put_aside, was_a_database};
-use crate::store::{HistoryFilter, ServerMemories, ToRemember};
+use crate::store::told::{Told, ToldChanges};
+use crate::store::{HistoryFilter, Remembered, ServerMemories, ToRemember};
 
 /// The most rotations in one transaction.
 const BATCH: usize = 1000;
@@ -58,6 +59,8 @@ pub(super) enum Order {
     LastOfEach(oneshot::Sender<Result<Vec<LastOfServer>, StoreError>>),
     /// What is remembered of these servers; of all if none is named.
     Memories(Vec<ServerId>, oneshot::Sender<Result<ServerMemories, StoreError>>),
+    /// The trouble that the targets of notices were told of.
+    Told(oneshot::Sender<Result<Told, StoreError>>),
     /// Another question about the past.
     History(HistoryFilter, oneshot::Sender<Result<Vec<PastRotation>, StoreError>>),
     /// What people did by hand.
@@ -114,18 +117,18 @@ impl Memory {
 /// What is being written of what is to be remembered.
 struct Borrowed<'a> {
     from: &'a ToRemember,
-    memories: ServerMemories,
+    all: Remembered,
 }
 
 impl Borrowed<'_> {
     fn are_written(mut self) {
-        self.memories.clear();
+        self.all = Remembered::default();
     }
 }
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        self.from.put_back(std::mem::take(&mut self.memories));
+        self.from.put_back(std::mem::take(&mut self.all));
     }
 }
 
@@ -214,6 +217,10 @@ impl Writer {
             Order::Memories(servers, answer) => {
                 let _ = answer
                     .send(self.ask(|it| async move { it.memories(&servers).await }.boxed()).await);
+            }
+            Order::Told(answer) => {
+                let told = self.ask(|it| it.told()).await;
+                let _ = answer.send(told);
             }
             Order::History(filter, answer) => {
                 let _ = answer
@@ -311,22 +318,24 @@ impl Writer {
         }
         let change = schedules.map(|book| (&memory.recorded, book));
         // Handed back if the write fails, or is broken off.
-        let mut memories = Borrowed { from: &self.to_remember, memories: self.to_remember.take() };
-        if is_new && !memories.memories.is_empty() {
+        let mut remembered = Borrowed { from: &self.to_remember, all: self.to_remember.take() };
+        let memories = &mut remembered.all.memories;
+        if is_new && !memories.is_empty() {
             // What was written before this connection may be news to this process.
-            let servers: Vec<ServerId> = memories.memories.keys().copied().collect();
+            let servers: Vec<ServerId> = memories.keys().copied().collect();
             for (server, older) in database.memories(&servers).await? {
-                memories.memories.entry(server).or_default().merge(older);
+                memories.entry(server).or_default().merge(older);
             }
         }
         let written = Written {
             rotations: &memory.pending,
-            memories: &memories.memories,
+            memories: &remembered.all.memories,
+            told: &remembered.all.told,
             schedules: change,
             at: now,
         };
         database.write(written).await?;
-        memories.are_written();
+        remembered.are_written();
         if let Some(book) = schedules {
             memory.recorded = book.clone();
         }
@@ -344,9 +353,9 @@ impl Writer {
                 self.memory.pending.push(rotation);
                 continue;
             };
-            let none = ServerMemories::new();
             let rotations = std::slice::from_ref(&rotation);
-            let written = Written { rotations, memories: &none, schedules: None, at: now };
+            let (memories, told) = (&ServerMemories::new(), &ToldChanges::new());
+            let written = Written { rotations, memories, told, schedules: None, at: now };
             let one = database.write(written);
             match self.clock.timeout(PATIENCE, one).await {
                 Some(Ok(())) => {}
@@ -508,8 +517,8 @@ impl Writer {
         // Rows of the ring that were made before now are known.
         let now = self.now();
         if let Some(mut database) = self.memory.database.take() {
-            let none = ServerMemories::new();
-            let written = Written { rotations: &[], memories: &none, schedules: None, at: now };
+            let (memories, told) = (&ServerMemories::new(), &ToldChanges::new());
+            let written = Written { rotations: &[], memories, told, schedules: None, at: now };
             let _ = database.write(written).await;
             database.close().await;
         }

@@ -1,6 +1,7 @@
 //! What `check` says: of a configuration alone, and of what the provider knows of it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use snapring::naming::ServerId;
 
@@ -196,6 +197,88 @@ async fn without_ca_certificates_it_is_said_what_is_missing_and_where_it_was_loo
         let expected = "there are no CA certificates, without which no TLS connection can be trusted; \
                         looked in $SSL_CERT_FILE (/nowhere/roots.pem) and $SSL_CERT_DIR (";
         assert!(errors.contains(expected), "{errors}");
+    }
+    // Without asking the provider, too; also if it is a webhook alone that needs them.
+    let config = std::fs::read_to_string(machine.path("config.toml")).unwrap();
+    let webhook = "[[notify]]\nurl = \"https://hooks.example/x\"\nformat = \"json\"\n";
+    for text in [config, format!("{text}{webhook}")] {
+        std::fs::write(machine.path("config.toml"), text).unwrap();
+        let check = || {
+            let mut command = machine.command(&["check"]);
+            command.env("SSL_CERT_FILE", "/nowhere/roots.pem");
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(0));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let errors = check();
+        assert!(errors.contains("warning: no https connection can be made"), "{errors}");
+        assert!(errors.contains("looked in $SSL_CERT_FILE (/nowhere/roots.pem)"), "{errors}");
+    }
+    let mut output = machine.command(&["notify-test"]);
+    output.env("SSL_CERT_FILE", "/nowhere/roots.pem");
+    let out = String::from_utf8(output.output().unwrap().stdout).unwrap();
+    assert!(out.contains("looked in $SSL_CERT_FILE (/nowhere/roots.pem)"), "{out}");
+}
+
+/// A pipe would be waited for, and a device read for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn ca_certificates_are_read_from_regular_files_only() {
+    let machine = Machine::with_servers().await;
+    let pipe = machine.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for odd in [pipe.as_os_str(), "/dev/zero".as_ref()] {
+        for command in [&["run"][..], &["list"]] {
+            let mut command = assert_cmd::Command::from_std(machine.command(command));
+            command.env("SSL_CERT_FILE", odd).timeout(Duration::from_secs(20));
+            let output = tokio::task::block_in_place(|| command.output().unwrap());
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            assert!(errors.contains("the CA certificates of $SSL_CERT_FILE ("), "{errors}");
+            assert!(errors.contains("not a regular file"), "{errors}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_can_hold_no_history_is_warned_of() {
+    let machine = Machine::new().await;
+    let store = machine.path("history.db");
+    machine.configure(&format!("[store]\nurl = \"sqlite://{}\"\n{SERVERS}", store.display()));
+    let warned = || {
+        let (code, _, errors) = machine.run(&["check"]);
+        assert_eq!(code, 0, "{errors}");
+        errors
+    };
+    assert!(!warned().contains("[store]"), "nothing is there yet");
+    std::fs::create_dir(&store).unwrap();
+    assert!(warned().contains("history.db cannot be used: it is a directory"), "{}", warned());
+    std::fs::remove_dir(&store).unwrap();
+    nix::unistd::mkfifo(&store, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(warned().contains("history.db cannot be used: it is a pipe"), "{}", warned());
+    std::fs::remove_file(&store).unwrap();
+    std::fs::write(&store, "dear to somebody").unwrap();
+    assert!(warned().contains("cannot be used: it is not a database of SQLite"), "{}", warned());
+    std::fs::remove_file(&store).unwrap();
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    assert!(!warned().contains("[store]"), "{}", warned());
+    std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o444)).unwrap();
+    assert!(warned().contains("history.db cannot be used: it is read-only"), "{}", warned());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_a_file_that_was_written_badly_is_refused() {
+    let machine = Machine::new().await;
+    let file = machine.path("hook.url");
+    machine.configure(&format!(
+        "{SERVERS}[[notify]]\nurl_file = \"{}\"\nformat = \"json\"\n",
+        file.display()
+    ));
+    for bad in ["https://hooks.example/s3cret\0", "\u{feff}https://hooks.example/s3cret"] {
+        std::fs::write(&file, bad).unwrap();
+        let (code, out, errors) = machine.run(&["check"]);
+        assert_eq!(code, 78, "{out}");
+        assert!(errors.contains("the address holds a character that cannot be shown"), "{errors}");
+        assert!(!errors.contains("s3cret"), "{errors}");
     }
 }
 

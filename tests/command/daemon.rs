@@ -7,6 +7,8 @@ use nix::sys::signal::Signal;
 use snapring::call::Operation;
 use snapring::naming::{Prefix, ServerId, Tick};
 
+use rstest::rstest;
+
 use crate::machine::{Daemon, Machine, WEB};
 
 /// Every three seconds, three kept.
@@ -244,10 +246,16 @@ async fn a_daemon_and_a_person_never_rotate_one_server_at_once() {
     assert_eq!(machine.sandbox.provider().count(Operation::Create), 1);
 }
 
+#[rstest]
+#[case(403, "forbidden")]
+#[case(401, "unauthorized")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_for_one_server_is_its_own_trouble_and_not_the_accounts() {
+async fn what_is_refused_for_one_server_is_its_own_trouble_and_not_the_accounts(
+    #[case] status: u16,
+    #[case] class: &str,
+) {
     let machine = Machine::new().await;
-    machine.fault("create:status=403,server=102");
+    machine.fault(&format!("create:status={status},server=102"));
     machine.configure(&format!("{DENSE}{}", DENSE.replace("101", "102").replace("web", "db")));
     let daemon = machine.daemon();
     machine
@@ -257,11 +265,13 @@ async fn what_is_forbidden_for_one_server_is_its_own_trouble_and_not_the_account
     for rotation in failed {
         assert_eq!(rotation["server"], "db");
         let reason = rotation["reason"].as_str().unwrap();
-        assert!(
-            reason.contains("does not allow this for this server: create forbidden (403)"),
-            "{reason}"
-        );
+        let says = format!("does not allow this for this server: create forbidden ({status})");
+        assert!(reason.contains(&says), "{reason}");
     }
+    let calls = daemon.events("api");
+    assert!(calls.iter().any(|it| it["outcome"] == class && it["server"] == "db"), "{calls:#?}");
+    let asked = calls.iter().filter(|it| it["operation"] == "account").count();
+    assert_eq!(asked, 1, "once a minute at most");
     assert_eq!(daemon.events("alarm").len(), 0, "the token is good");
     machine.fault("list:status=404,times=1");
     machine

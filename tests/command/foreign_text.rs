@@ -1,6 +1,8 @@
 //! What others say: secrets that they repeat, and text that is made to mislead.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,4 +127,62 @@ async fn names_and_states_that_mislead_are_one_printable_bounded_line_wherever_t
     }
     assert!(shown.iter().any(|text| text.contains("\u{fffd}[2J")), "{shown:#?}");
     assert_eq!(machine.rows(WEB).iter().filter(|row| names.contains(&row.name)).count(), 4);
+}
+
+/// A PostgreSQL server that refuses each connection with these words.
+fn refusing_database(words: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut length = [0; 4];
+            while stream.read_exact(&mut length).is_ok() {
+                let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+                stream.read_exact(&mut rest).unwrap();
+                // The question for TLS, or the startup.
+                if rest == 80_877_103_u32.to_be_bytes() {
+                    stream.write_all(b"N").unwrap();
+                    continue;
+                }
+                let fields = format!("SFATAL\0C28P01\0M{words}\0\0");
+                let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+                stream.write_all(&[b"E", &length[..], fields.as_bytes()].concat()).unwrap();
+                break;
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_of_a_password_file_is_not_shown_though_it_is_short_and_the_database_repeats_it()
+{
+    let machine = Machine::new().await;
+    let address = refusing_database("the password \"pw12\" of anna is wrong, pw12");
+    let file = machine.path("pgpass");
+    std::fs::write(&file, "*:*:*:anna:pw12\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    machine.configure(&format!("{SERVER}[store]\nurl = \"postgres://anna@{address}/rings\"\n"));
+    let run = |variable: &str, value: &std::ffi::OsStr| {
+        let output = machine.command(&["history"]).env(variable, value).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    for (variable, value) in [("PGPASSFILE", file.as_os_str()), ("PGPASSWORD", "pw12".as_ref())] {
+        let (code, said) = run(variable, value);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("the password \"***\" of anna is wrong, ***"), "{said}");
+    }
+    // Neither is waited for, nor read for ever.
+    let pipe = machine.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for odd in [pipe.as_os_str(), "/dev/zero".as_ref()] {
+        let (code, said) = run("PGPASSFILE", odd);
+        assert_eq!(code, 78, "{said}");
+        assert!(
+            said.contains("the password file") && said.contains("not a regular file"),
+            "{said}"
+        );
+    }
 }

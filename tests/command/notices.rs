@@ -98,6 +98,7 @@ async fn a_refused_token_is_one_notice_an_account_and_what_waits_goes_out_at_the
     let (first, second) = (service().await, service().await);
     let machine = Machine::new().await;
     machine.fault("list:status=401");
+    machine.fault("account:status=401");
     let servers: String = (101..=103)
         .map(|id| format!("[[server]]\nid = {id}\nschedule = \"*/2 * * * * *\"\nkeep = 2\n"))
         .collect();
@@ -122,6 +123,48 @@ async fn a_refused_token_is_one_notice_an_account_and_what_waits_goes_out_at_the
     assert_eq!((&told[0]["event"], &told[0]["more"]), (&"recovery".into(), &0.into()));
     assert_eq!(told[0]["subjects"][0]["subject"], "account");
     assert_eq!(daemon.events("notice").len(), 3);
+}
+
+/// No tick is near, and there are no reminders: nothing else would make up for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_daemon_could_not_tell_the_next_one_tells_at_once_and_once() {
+    let (machine, hook) = (Machine::new().await, MockServer::start().await);
+    let target = notify(&hook, "format = \"json\"\nremind = \"0s\"");
+    let rare = DENSE.replace("*/2 * * * * *", "0 3 1 1 *");
+    machine.configure_api("retries = 0\nsettle = \"0s\"", &format!("{rare}{target}"));
+    let answers = async |status| {
+        hook.reset().await;
+        Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&hook).await;
+    };
+    answers(404).await;
+    machine.fault("list:status=503");
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("it to be given up", || daemon.log().contains("could not tell")).await;
+    daemon.kill();
+
+    answers(200).await;
+    let mut daemon = machine.daemon();
+    got(&machine, &hook, 1).await;
+    let told = documents(&hook).await;
+    assert_eq!((told.len(), &told[0]["event"]), (1, &"failure".into()), "{told:#?}");
+    assert_eq!(told[0]["subjects"][0]["failed_rotations"], 1);
+    machine.until("that to be known", || daemon.log().contains("told http")).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    machine.sandbox.provider().faults().clear();
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the end", || daemon.rotations("rotated") == 1).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    let told = documents(&hook).await;
+    assert_eq!((told.len(), &told[1]["event"]), (2, &"recovery".into()), "{told:#?}");
+    let text = told[1]["text"].as_str().unwrap();
+    assert!(!text.contains("No notice of the failure"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! The commands that run once.
 
+use std::process::Stdio;
+
 use snapring::call::Operation;
 
 use crate::machine::{Machine, SERVERS, TOKEN, WEB, json};
@@ -298,4 +300,45 @@ async fn packages_get_pages_and_completions_without_any_configuration() {
     assert_eq!(std::fs::read_to_string(pages.join("snapring.toml.5")).unwrap(), printed);
     let (code, _, rest) = machine.run(&["man", "chekc"]);
     assert!(code == 2 && rest.contains("snapring-check"), "{rest}");
+}
+
+/// A script that keeps the output must learn that it has none; a pager that was left need not.
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_cannot_be_written_is_an_error_unless_its_reader_has_gone() {
+    let machine = Machine::with_servers().await;
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["plan"],
+        &["plan", "--json"],
+        &["history"],
+        &["history", "--json"],
+        &["check"],
+        &["check", "--json"],
+        &["list"],
+        &["list", "--json"],
+        &["simulate", "--days", "3"],
+        &["man"],
+        &["completions", "bash"],
+        &["rotate", "web"],
+        &["rotate", "web", "--json"],
+    ] {
+        let run = |out: Stdio| {
+            let mut command = machine.command(arguments);
+            command.stdout(out).stderr(Stdio::piped());
+            let output = command.spawn().unwrap().wait_with_output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, errors) = run(full.into());
+        assert_eq!(code, Some(1), "{arguments:?}: {errors}");
+        let says = "error: standard output cannot be written: No space left on device";
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (code, errors) = run(writer.into());
+        assert_eq!(code, Some(1), "{arguments:?}: {errors}");
+        assert!(!errors.contains("standard output"), "{arguments:?}: {errors}");
+    }
 }

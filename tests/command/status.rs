@@ -272,6 +272,25 @@ fn in_time(machine: &Machine, max_age: &str) -> (i32, String, String) {
     answer
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_work_is_in_the_exit_code_though_all_servers_are_well() {
+    let (machine, address) = machine().await;
+    for (store, expected) in [("sqlite::memory:", 0), ("sqlite:///nonexistent/x.db", 1)] {
+        let http = format!("[http]\nlisten = \"{address}\"\n");
+        machine.configure(&format!("[store]\nurl = \"{store}\"\n{http}{SERVERS}"));
+        let mut daemon = machine.daemon();
+        machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+        daemon.signal(Signal::SIGUSR1);
+        machine.until("both to end", || daemon.rotations("rotated") == 2).await;
+        let broken = usize::from(expected == 1);
+        machine.until("the store", || daemon.told("store") == broken).await;
+        let (code, out, errors) = machine.run(&["status"]);
+        assert_eq!(code, expected, "{out}{errors}");
+        daemon.signal(Signal::SIGTERM);
+        daemon.ended().await;
+    }
+}
+
 /// Keeps the store's file to itself.
 pub async fn lock(file: &std::path::Path) -> sqlx::AnyConnection {
     sqlx::any::install_default_drivers();

@@ -4,12 +4,14 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use rstest::rstest;
 use serde_json::Value;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::machine::{Machine, WEB};
-use crate::notices::{KEY, got, notify, service};
+use crate::notices::{KEY, got, notify, service, text};
 
 const YEARLY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 2\n\
                       [[server]]\nid = 102\nname = \"db\"\nschedule = \"0 3 1 1 *\"\nkeep = 2\n";
@@ -163,4 +165,106 @@ async fn without_a_store_that_lasts_each_run_tells_its_failures() {
     heal(&machine);
     assert_eq!(machine.run(&["rotate", "web"]).0, 0);
     assert_eq!(told(&hook).await.len(), 2, "a recovery of what nobody knows");
+}
+
+/// `remind` would tell of it a day later; this timer has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_could_not_tell_is_told_by_the_next_or_its_recovery_admits_it() {
+    let (machine, hook) = (Machine::new().await, MockServer::start().await);
+    let down = Mock::given(any()).respond_with(ResponseTemplate::new(404)).mount_as_scoped(&hook);
+    let down = down.await;
+    configure(&machine, &notify(&hook, "format = \"json\"\nremind = \"0s\""));
+    fail(&machine);
+    let (code, _, errors) = machine.run(&["rotate", "--all"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("could not tell"), "{errors}");
+    drop(down);
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&hook).await;
+    // One goes on failing, the other one recovers.
+    for _ in 0..2 {
+        assert_eq!(machine.run(&["rotate", "web"]).0, 1);
+    }
+    heal(&machine);
+    for _ in 0..2 {
+        assert_eq!(machine.run(&["rotate", "db"]).0, 0);
+        assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    }
+    let took = told(&hook).await;
+    assert_eq!(took[1..], ["failure web", "recovery db", "recovery web"], "each once: {took:?}");
+    let requests = hook.received_requests().await.unwrap();
+    let admits = |nth: usize| text(&requests[nth]).contains("No notice of the failure could be");
+    assert!(admits(2) && !admits(3), "{took:?}");
+}
+
+/// A recovery that no run could tell would leave the service believing in trouble for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_that_could_not_be_told_is_told_by_the_next_good_run() {
+    let (machine, hook) = (Machine::new().await, MockServer::start().await);
+    configure(&machine, &notify(&hook, "format = \"json\""));
+    for (is_up, is_well, expected) in [
+        (true, false, "failure web"),
+        (false, true, ""),
+        (true, true, "recovery web"),
+        (true, true, ""),
+    ] {
+        hook.reset().await;
+        let status = if is_up { 200 } else { 404 };
+        Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&hook).await;
+        if is_well {
+            heal(&machine)
+        } else {
+            fail(&machine)
+        }
+        let (code, _, errors) = machine.run(&["rotate", "web"]);
+        assert_eq!(code, i32::from(!is_up || !is_well), "{errors}");
+        let took = if is_up { told(&hook).await.concat() } else { String::new() };
+        assert_eq!(took, expected);
+    }
+}
+
+/// Told twice is better than never.
+#[rstest]
+#[case::has_another_server("id = 102", "id = 103")]
+#[case::has_it_disabled("id = 102", "id = 102\nenabled = false")]
+#[case::tells_somebody_else(KEY, "another")]
+#[case::tells_other_things("instance =", "on = [\"recovery\"]\ninstance =")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_does_not_surely_tell_the_same_is_not_relied_on(
+    #[case] here: &str,
+    #[case] there: &str,
+) {
+    let (machine, hook) = (Machine::new().await, service().await);
+    let target = notify(&hook, "format = \"json\"");
+    let text = format!("{YEARLY}{target}");
+    assert!(text.contains(here));
+    let api = "settle = \"0s\"\nretries = 0";
+    machine.configure_api(api, &text.replace(here, there));
+    let daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    machine.configure_api(api, &text);
+    fail(&machine);
+    let (code, _, errors) = machine.run(&["rotate", "db"]);
+    assert_eq!(code, 1, "{errors}");
+    let requests = hook.received_requests().await.unwrap();
+    assert!(requests.iter().any(|it| it.url.path() == format!("/{KEY}")), "{errors}");
+    // Once it has the same configuration, it tells.
+    daemon.signal(Signal::SIGHUP);
+    machine.until("the reload", || !daemon.events("reload").is_empty()).await;
+    heal(&machine);
+    let (_, _, errors) = machine.run(&["rotate", "db"]);
+    assert!(errors.contains("notices are left to the daemon that runs"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_to_a_daemon_that_is_stopped() {
+    let (machine, hook) = (Machine::new().await, service().await);
+    configure(&machine, &notify(&hook, "format = \"json\""));
+    let daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    fail(&machine);
+    daemon.signal(Signal::SIGSTOP);
+    let (code, _, errors) = machine.run(&["rotate", "web"]);
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(code, 1, "{errors}");
+    assert_eq!(told(&hook).await, ["failure web"]);
 }

@@ -11,9 +11,12 @@ use snapring::naming::ServerId;
 use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
 use snapring::store::connection::{Answer, Connect, Connection, Written};
+use snapring::store::told::{TargetKey, Told};
 use snapring::store::{HistoryFilter, ServerMemories, StoreError};
 
 use crate::judge::Judge;
+use crate::judge::notices::WrittenDown;
+use crate::webhooks::SERVICES;
 
 /// What the database is like at present.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,6 +44,7 @@ struct Kept {
     heard: Option<Timestamp>,
     rotations: Vec<PastRotation>,
     memories: HashMap<ServerId, RingMemory>,
+    told: Told,
 }
 
 /// Clones are the same one.
@@ -50,6 +54,16 @@ pub struct SimDatabase(Arc<Mutex<Kept>>);
 impl SimDatabase {
     pub fn is_from_now_on(&self, mood: Mood) {
         self.0.lock().unwrap().mood = mood;
+    }
+
+    /// Of whose trouble each service was told.
+    pub fn told(&self) -> WrittenDown {
+        let kept = self.0.lock().unwrap();
+        let host = |target: &TargetKey| {
+            let is_it = |host: &&str| TargetKey::of(&format!("https://{host}/hook")) == *target;
+            SERVICES.map(|(host, _)| host).into_iter().find(is_it).unwrap()
+        };
+        kept.told.keys().map(|(target, of)| (host(target), of.map(|id| id.0))).collect()
     }
 
     /// What a daemon connects to it with.
@@ -113,6 +127,12 @@ impl Connection for One {
                 }
             }
             kept.memories.extend(written.memories.iter().map(|(id, it)| (*id, it.clone())));
+            for (of, at) in written.told {
+                match at {
+                    Some(at) => kept.told.insert(of.clone(), *at),
+                    None => kept.told.remove(of),
+                };
+            }
             if let Some((_, after)) = written.schedules {
                 kept.schedules = after.clone();
             }
@@ -130,6 +150,10 @@ impl Connection for One {
             let memories = kept.memories.iter().filter(|(id, _)| wanted(id));
             memories.map(|(id, memory)| (*id, memory.clone())).collect()
         }))
+    }
+
+    fn told(&mut self) -> Answer<'_, Told> {
+        Box::pin(self.read(|kept| kept.told.clone()))
     }
 
     fn last_of_each_server(&mut self, now: Timestamp) -> Answer<'_, Vec<LastOfServer>> {

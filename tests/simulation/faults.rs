@@ -75,11 +75,12 @@ pub fn exchange(
 /// The token may not work on one server, or the account refuses all that it is asked.
 pub fn forbidden(servers: &[u64], random: &mut StdRng) -> Vec<String> {
     let condition = pick(random, &[",times=2", ",times=30", ",chance=0.7", ""]);
+    let status = pick(random, &["401", "403"]);
     if random.random_bool(0.3) {
-        return ["any", "account"].map(|it| format!("{it}:status=403,times=25")).to_vec();
+        return ["any", "account"].map(|it| format!("{it}:status={status},times=25")).to_vec();
     }
     let server = pick(random, servers);
-    vec![format!("any:status=403,server={server}{condition}")]
+    vec![format!("any:status={status},server={server}{condition}")]
 }
 
 /// A fault of the provider, as a person would write it.

@@ -1,7 +1,7 @@
 //! The independent judge: sees every request and answer, every change at the provider and every
 //! report, and knows nothing of how the product decides.
 
-mod notices;
+pub mod notices;
 mod peace;
 mod unclear;
 pub mod visible;

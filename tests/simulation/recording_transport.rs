@@ -100,9 +100,9 @@ fn operation(request: &Request) -> &'static str {
     }
 }
 
-/// Whether the account's token is refused: a 403 of a server is that server's alone.
+/// Whether the account's token is refused: a 401 or 403 of a server is that server's alone.
 fn is_refusal(request: &Request, status: Option<u16>) -> bool {
-    status == Some(401) || (operation(request) == "account" && status == Some(403))
+    operation(request) == "account" && matches!(status, Some(401 | 403))
 }
 
 /// A request under way is over however its future ends.

@@ -507,7 +507,8 @@ impl Simulation {
             _ => Sure::No,
         };
         let mut judge = self.judge.lock().unwrap();
-        judge.life_begins(clock.now(), self.offset.is_zero(), reads, works);
+        let told = self.database.told();
+        judge.life_begins(clock.now(), self.offset.is_zero(), reads, works, &told);
     }
 
     /// The operator looks at the daemon.
@@ -634,8 +635,8 @@ impl Simulation {
             _ => {
                 let fault = loop {
                     let fault = random_fault(&mut self.random);
-                    // These mean the whole account.
-                    if !["401", "429"].iter().any(|status| fault.contains(status)) {
+                    // This means the whole account.
+                    if !fault.contains("429") {
                         break format!("{fault},server={server}");
                     }
                 };

@@ -1,24 +1,25 @@
 //! Notices of a single run, as a timer starts it without a daemon.
 //!
-//! What is news follows from how the servers stood before, as the store knows it. Without a store that lasts,
-//! nothing is known: then each failing run tells its failures, and no recovery is told.
+//! What is news follows from how the servers stood before and from what each target was told, as the store knows it.
+//! Without a store that lasts, nothing is known: then each failing run tells its failures, and no recovery is told.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
 use crate::cli::console;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::naming::ServerId;
-use crate::notify::Notices;
 use crate::notify::http::HttpPost;
+use crate::notify::told::ToldBook;
+use crate::notify::{Notices, coverage};
 use crate::report::{LastOfServer, Report};
 use crate::rotation::lock::Exclusion;
 use crate::status::counts::Counts;
-use crate::store;
-use crate::store::place::Place;
+use crate::store::told::{Told, ToldChanges};
+use crate::store::{self, StoreError};
 
 /// Whether notices are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +45,16 @@ impl Wish {
 /// The notices of a run.
 pub(super) struct Run {
     /// How the servers stood before; `None`: nothing is told.
-    before: Option<Vec<LastOfServer>>,
-    /// A daemon learns of the run from the store, and tells.
+    before: Option<Before>,
+    /// A daemon learns of the run from the store, and tells the same targets of the same servers.
     by_daemon: bool,
+}
+
+/// What the store knows from before the run.
+#[derive(Default)]
+struct Before {
+    servers: Vec<LastOfServer>,
+    told: Option<Told>,
 }
 
 impl Run {
@@ -55,7 +63,9 @@ impl Run {
         if setup.settings.notify.is_empty() || !wish.is_granted() {
             return Self { before: None, by_daemon: false };
         }
-        let by_daemon = setup.store() != Place::Memory && exclusion.has_daemon();
+        let settings = &setup.settings;
+        let coverage = coverage(&settings.notify, &settings.servers, &setup.store());
+        let by_daemon = coverage.is_some_and(|coverage| exclusion.has_daemon(&coverage));
         Self { before: Some(known(setup).await), by_daemon }
     }
 
@@ -73,13 +83,22 @@ impl Run {
             return true;
         }
         let counts = Counts::default();
-        let looked_at = looked_at(&before, reports);
+        let looked_at = looked_at(&before.servers, reports);
+        let changes = Arc::new(Mutex::new(ToldChanges::new()));
+        let changing = Arc::clone(&changes);
+        let told = ToldBook {
+            known: before.told.map(Arc::new),
+            keep: Arc::new(move |of, at| {
+                changing.lock().unwrap_or_else(PoisonError::into_inner).insert(of, at);
+            }),
+        };
         let post = Arc::new(HttpPost::new(setup.clock.clone()));
         let settings = &setup.settings;
         let notices = Notices::start(
             &settings.notify,
             &settings.servers,
-            before,
+            before.servers,
+            told,
             setup.clock.clone(),
             post,
             counts.clone(),
@@ -89,8 +108,23 @@ impl Run {
         }
         notices.remind_since(&looked_at);
         notices.end().await;
+        let changes = std::mem::take(&mut *changes.lock().unwrap_or_else(PoisonError::into_inner));
+        keep(setup, &changes).await;
         counts.undelivered() == 0
     }
+}
+
+/// Keeps what was told for the next run.
+async fn keep(setup: &Setup, changes: &ToldChanges) {
+    let place = setup.store();
+    let words = match setup.clock.timeout(STORE_PATIENCE, store::add_told(&place, changes)).await {
+        Some(Ok(())) => return,
+        Some(Err(trouble)) => trouble.to_string(),
+        None => "no answer".to_owned(),
+    };
+    console::warning(&format!(
+        "the store could not record which notices were sent, so they may be sent again: {place}: {words}"
+    ));
 }
 
 /// When each server of this run, and the account, was last looked at before it.
@@ -107,20 +141,32 @@ fn looked_at(
     looked_at
 }
 
-async fn known(setup: &Setup) -> Vec<LastOfServer> {
+async fn known(setup: &Setup) -> Before {
     let place = setup.store();
     if !place.may_be_there() {
-        return Vec::new();
+        return Before::default();
     }
-    let last = store::read_last(&place, setup.clock.now().wall);
-    let words = match setup.clock.timeout(STORE_PATIENCE, last).await {
-        Some(Ok(last)) => return last,
-        Some(Err(trouble)) if trouble.is_empty_store() => return Vec::new(),
-        Some(Err(trouble)) => trouble.to_string(),
+    let read = async {
+        let servers = store::read_last(&place, setup.clock.now().wall).await?;
+        // A daemon of an older version has kept nothing of it.
+        let told = store::read_told(&place).await;
+        let told = told.map(Some).or_else(|trouble| unless_empty(trouble, None))?;
+        Ok(Before { servers, told })
+    };
+    let words = match setup.clock.timeout(STORE_PATIENCE, read).await {
+        Some(read) => match read.or_else(|trouble| unless_empty(trouble, Before::default())) {
+            Ok(before) => return before,
+            Err(trouble) => trouble.to_string(),
+        },
         None => "no answer".to_owned(),
     };
     console::warning(&format!(
         "what failed before is not known, so each failure is told: {place}: {words}"
     ));
-    Vec::new()
+    Before::default()
+}
+
+/// A store in which nothing was ever written knows nothing, and that is no trouble.
+fn unless_empty<T>(trouble: StoreError, nothing: T) -> Result<T, StoreError> {
+    if trouble.is_empty_store() { Ok(nothing) } else { Err(trouble) }
 }

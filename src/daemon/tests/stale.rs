@@ -4,6 +4,7 @@ use super::*;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::stale::tell_of_stale_servers;
 use crate::health::{ServerHealth, TroubleKind};
+use crate::notify::told::ToldBook;
 use crate::status::counts::Counts;
 use crate::store::Store;
 use crate::store::place::Place;
@@ -36,6 +37,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
             &[],
             &settings.servers,
             [],
+            ToldBook::none(),
             clock.clone(),
             hanging,
             Counts::default(),

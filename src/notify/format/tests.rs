@@ -33,7 +33,7 @@ fn reminder() -> Bundle {
         states.take(&failed(), at(minute));
     }
     let day = at(24 * 60);
-    let reminder = states.reminder(Some(WEB), day).unwrap();
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Some(WEB), day).unwrap();
     bundles(vec![reminder], day + jiff::SignedDuration::from_secs(10), 0).pop().unwrap()
 }
 

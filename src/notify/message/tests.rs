@@ -53,7 +53,10 @@ fn one_server_alone_reads_as_a_message() {
             states.take(report, at(i64::try_from(minute).unwrap()));
         }
         let of: Vec<Option<ServerId>> = of;
-        let notices = of.into_iter().map(|it| states.reminder(it, at(24 * 60)).unwrap()).collect();
+        let notices = of
+            .into_iter()
+            .map(|it| states.of_ongoing(NoticeKind::Reminder, it, at(24 * 60)).unwrap())
+            .collect();
         let bundle = bundles(notices, at(24 * 60), 0).pop().unwrap();
         format!("{}\n{}", bundle.title(), bundle.text())
     };

@@ -89,13 +89,17 @@ fn a_restart_knows_since_when_servers_and_the_token_are_in_trouble() {
     let db = LastOfServer { refused: stretch(-8, 3), ..last_of(DB, "rttt") };
     let states = States::new([WEB, DB], [web, db]);
     assert_eq!(states.failing(), Failing { servers: 1, account: true });
-    let reminder = states.reminder(Some(WEB), at(9)).unwrap();
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Some(WEB), at(9)).unwrap();
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-500)), failed: 7 }));
     assert_eq!((reminder.event, reminder.words.as_str()), (NoticeKind::Reminder, "why"));
-    let reminder = states.reminder(None, at(9)).unwrap();
+    let reminder = states.of_ongoing(NoticeKind::Reminder, None, at(9)).unwrap();
     assert_eq!(reminder.subject, NoticeSubject::Account);
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-8)), failed: 3 }));
-    assert_eq!(states.reminder(Some(DB), at(9)), None, "its own rotations are well");
+    assert_eq!(
+        states.of_ongoing(NoticeKind::Reminder, Some(DB), at(9)),
+        None,
+        "its own rotations are well"
+    );
 
     let mut after = States::new([WEB, DB], [last_of(WEB, "tr"), last_of(DB, "t")]);
     assert!(!after.failing().account, "a later success of any server ends the account's trouble");
@@ -109,11 +113,11 @@ fn a_reminder_has_the_last_reason_and_all_failed_rotations() {
         |reason| crate::notify::tests::because(ended(WEB, RotationOutcome::Failed), reason);
     states.take(&failed("one"), at(1));
     states.take(&failed("two"), at(2));
-    let reminder = states.reminder(Some(WEB), at(3)).unwrap();
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Some(WEB), at(3)).unwrap();
     assert_eq!((reminder.words.as_str(), reminder.at), ("two", at(3)));
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(1)), failed: 2 }));
     states.take(&ended(WEB, RotationOutcome::Rotated), at(4));
-    assert_eq!(states.reminder(Some(WEB), at(5)), None);
+    assert_eq!(states.of_ongoing(NoticeKind::Reminder, Some(WEB), at(5)), None);
 }
 
 /// What was skipped since, and a shutdown, hide no failure that came before them.

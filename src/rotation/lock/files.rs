@@ -87,6 +87,7 @@ pub(super) struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.file.mark(self.place, libc::F_UNLCK);
         let _ = self.file.lock(self.place, libc::F_UNLCK);
     }
 }
@@ -146,6 +147,7 @@ impl LockFiles {
         let slot = self.slot(place).ok_or(Errno::EBADF)?;
         let file = slot.file();
         file.lock(place, libc::F_RDLCK)?;
+        file.mark(place, libc::F_RDLCK);
         Ok(Shared { file, place })
     }
 
@@ -311,6 +313,14 @@ fn marks(table: &str) -> Marks {
         marks.entry(place).or_default().push(pid);
     }
     marks
+}
+
+/// Whether a process goes on: it is neither stopped nor ended.
+pub(super) fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its name may hold anything, and ends with the last bracket.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
 /// Whether a process runs as this one's user, or as root.

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::naming::ServerId;
-use crate::rotation::lock::files::Shared;
+use crate::rotation::lock::files::{self, Shared};
 use crate::rotation::lock::{Exclusion, MachineLock, place};
 
 /// Stands for daemons where others stand for servers. No server has it: numbers begin with 1.
@@ -17,30 +17,41 @@ pub struct Presence {
 }
 
 impl Exclusion {
-    /// Shows other processes that a daemon runs. Several may.
+    /// Shows other processes that a daemon with this coverage runs. Several may.
     ///
     /// # Errors
     /// When the lock file does not work.
-    pub fn daemon_is_here(&self) -> io::Result<Presence> {
+    pub fn daemon_is_here(&self, coverage: &str) -> io::Result<Presence> {
         let shared = match &self.0.machine {
             Some(MachineLock::Files { files, account }) => {
-                Some(files.share(place(account, DAEMON))?)
+                Some(files.share(of_daemon(account, coverage))?)
             }
             Some(MachineLock::Memory(_)) | None => None,
         };
         Ok(Presence { _shared: shared })
     }
 
-    /// Whether a daemon of the same account and the same lock files runs, in another process.
+    /// Whether a daemon of the same account, lock files and coverage surely runs, in another process: one that is stopped,
+    /// or that the kernel does not show, tells nothing for certain.
     #[must_use]
-    pub fn has_daemon(&self) -> bool {
+    pub fn has_daemon(&self, coverage: &str) -> bool {
+        let Some(MachineLock::Files { files, account }) = &self.0.machine else { return false };
+        let holder = files.holder(of_daemon(account, coverage));
+        self.shows_daemon(coverage) && holder.is_some_and(files::is_running)
+    }
+
+    fn shows_daemon(&self, coverage: &str) -> bool {
         match &self.0.machine {
             Some(MachineLock::Files { files, account }) => {
-                files.is_taken(place(account, DAEMON)).unwrap_or(false)
+                files.is_taken(of_daemon(account, coverage)).unwrap_or(false)
             }
             Some(MachineLock::Memory(_)) | None => false,
         }
     }
+}
+
+fn of_daemon(account: &str, coverage: &str) -> i64 {
+    place(&format!("{account} {coverage}"), DAEMON)
 }
 
 #[cfg(test)]
@@ -54,16 +65,18 @@ mod tests {
         let file = directory.path().join("lock");
         let open = |account| Exclusion::on_machine(&file, account, &Clock::system()).unwrap();
         let (daemon, second, person) = (open("https://a/"), open("https://a/"), open("https://a/"));
-        assert!(!person.has_daemon());
-        let presence = daemon.daemon_is_here().unwrap();
-        assert!(person.has_daemon());
-        assert!(!open("https://b/").has_daemon(), "another account's");
-        let other = second.daemon_is_here().unwrap();
+        assert!(!person.shows_daemon("x"));
+        let presence = daemon.daemon_is_here("x").unwrap();
+        assert!(person.shows_daemon("x"));
+        assert!(!open("https://b/").shows_daemon("x"), "another account's");
+        assert!(!person.shows_daemon("y"), "of another configuration");
+        assert!(!person.has_daemon("x"), "the kernel names no process but another one");
+        let other = second.daemon_is_here("x").unwrap();
         drop(presence);
-        assert!(person.has_daemon(), "the second one is there");
+        assert!(person.shows_daemon("x"), "the second one is there");
         drop(other);
-        assert!(!person.has_daemon());
-        assert!(!Exclusion::in_process().has_daemon());
-        assert!(Exclusion::in_process().daemon_is_here().is_ok());
+        assert!(!person.shows_daemon("x"));
+        assert!(!Exclusion::in_process().shows_daemon("x"));
+        assert!(Exclusion::in_process().daemon_is_here("x").is_ok());
     }
 }

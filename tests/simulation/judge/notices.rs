@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(25 * 60);
 /// A server, or the account.
 type Subject = Option<u64>;
 
+/// Of whose trouble each service was told, as the store has it.
+pub type WrittenDown = BTreeSet<(&'static str, Subject)>;
+
 /// What a service believes of a subject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum State {
@@ -94,8 +97,16 @@ impl Default for Told {
 }
 
 impl Told {
-    pub fn life_begins(&mut self) {
-        for service in self.services.values_mut() {
+    /// `written`: `None` if the process may know something else of it.
+    pub fn life_begins(&mut self, written: Option<&WrittenDown>) {
+        for (host, service) in &mut self.services {
+            for (subject, state) in &mut service.subjects {
+                // What was told and could not be written down any more is told again.
+                let is_written = written.map(|it| it.contains(&(*host, *subject)));
+                if is_written.is_some_and(|it| it != (*state == State::Failing)) {
+                    *state = State::Unknown;
+                }
+            }
             service.well_since = service.well_since.map(|_| Duration::ZERO);
             (service.taken, service.given_up, service.open) = (0, 0, None);
             service.last_post = Duration::ZERO;
@@ -109,13 +120,18 @@ impl Told {
         (self.refused_at, self.account_well_at, self.account_is_bad) = Default::default();
     }
 
-    /// What a process that begins knows of a server.
-    pub fn server_begins(&mut self, server: u64, known: &Standing) {
+    /// What a process that begins knows of a server. `is_sure`: it also knows what was told.
+    pub fn server_begins(&mut self, server: u64, known: &Standing, is_sure: bool) {
+        if is_sure && known.trouble == Sure::Yes {
+            // Whoever was not told of it is told now.
+            self.bad_at.insert(server, vec![Duration::ZERO]);
+        }
         for service in self.services.values_mut() {
             let state = match (service.state(Some(server)), known.trouble) {
                 (State::Failing, Sure::Yes) => State::Failing,
                 // It has forgotten, or has it from a process that could not say it any more.
                 (State::Well, Sure::No) => State::Well,
+                (State::Well, Sure::Yes) if is_sure => State::Well,
                 _ => State::Unknown,
             };
             service.subjects.insert(Some(server), state);

@@ -14,7 +14,7 @@ use snapring::moment::Moment;
 use snapring::report::{PastRotation, Report};
 
 use crate::judge::Judge;
-use crate::judge::notices::Told;
+use crate::judge::notices::{Told, WrittenDown};
 use crate::policy::SimPolicy;
 
 /// How long after a store is well again a try may come.
@@ -124,6 +124,8 @@ struct Stored {
     tick: Timestamp,
     ended_at: Timestamp,
     says: Says,
+    /// As notices have it: a refused token is the account's trouble.
+    tells: Says,
 }
 
 #[derive(Debug, Default)]
@@ -139,7 +141,7 @@ pub struct Visible {
     pub persists: bool,
     stored: BTreeMap<u64, Vec<Stored>>,
     /// How the rotations of this life ended, of which the store has not been told yet.
-    unstored: BTreeMap<(u64, Timestamp, Timestamp), Says>,
+    unstored: BTreeMap<(u64, Timestamp, Timestamp), (Says, Says)>,
     /// Since when the store is as it is (uptime), and whether it works.
     store: (Duration, Sure),
     /// When something was last to be written.
@@ -178,8 +180,16 @@ fn class(status: u16) -> Option<&'static str> {
 }
 
 impl Judge {
-    /// A process begins. `reads`: whether it can read what earlier ones have written.
-    pub fn life_begins(&mut self, at: Moment, clock_is_right: bool, reads: Sure, store: Sure) {
+    /// A process begins. `reads`: whether it can read what earlier ones have written; `told`: what they have written of
+    /// what each service was told.
+    pub fn life_begins(
+        &mut self,
+        at: Moment,
+        clock_is_right: bool,
+        reads: Sure,
+        store: Sure,
+        told: &WrittenDown,
+    ) {
         let visible = &mut self.visible;
         visible.stopping = false;
         visible.life_began = Some(at);
@@ -197,8 +207,10 @@ impl Judge {
         }
         let ids: Vec<u64> = self.rings.keys().copied().collect();
         let odd_clock = self.clock_went_back || visible.clock_was_set;
-        visible.told.life_begins();
+        let told = (reads == Sure::Yes && !odd_clock).then_some(told);
+        visible.told.life_begins(told);
         for id in ids {
+            let mut tells = Standing::default();
             let mut opinion = Opinion::default();
             let mut known: Vec<Stored> = visible.stored.get(&id).cloned().unwrap_or_default();
             match reads {
@@ -206,6 +218,7 @@ impl Judge {
                     known.sort_by_key(|it| (it.ended_at, it.tick));
                     for stored in known {
                         opinion.shown.hears(stored.says, Duration::ZERO);
+                        tells.hears(stored.tells, Duration::ZERO);
                         if stored.says == Says::Well {
                             opinion.success = Some((stored.tick, stored.ended_at));
                         }
@@ -214,9 +227,12 @@ impl Judge {
                 }
                 Sure::No => {}
                 _ if known.is_empty() => {}
-                _ => opinion.shown.hears(Says::Anything, Duration::ZERO),
+                _ => {
+                    opinion.shown.hears(Says::Anything, Duration::ZERO);
+                    tells.hears(Says::Anything, Duration::ZERO);
+                }
             }
-            visible.told.server_begins(id, &opinion.shown);
+            visible.told.server_begins(id, &tells, told.is_some());
             visible.servers.insert(id, opinion);
         }
     }
@@ -240,14 +256,14 @@ impl Judge {
             let (server, tick) = (rotation.server_id.0, rotation.tick.instant());
             let ended_at = Timestamp::from_millisecond(rotation.ended_at.as_millisecond()).unwrap();
             let key = (server, tick, ended_at);
-            let Some(says) = self.visible.unstored.remove(&key) else {
+            let Some((says, tells)) = self.visible.unstored.remove(&key) else {
                 if !self.visible.stopping {
                     self.violated("S8", format!("the history has what did not happen: {key:?}"));
                 }
                 continue;
             };
             let stored = self.visible.stored.entry(server).or_default();
-            stored.push(Stored { tick, ended_at, says });
+            stored.push(Stored { tick, ended_at, says, tells });
         }
     }
 
@@ -294,7 +310,9 @@ impl Judge {
             _ if self.visible.stopping => Says::Anything,
             "blocked" => Says::Bad("blocked"),
             "failed" => Says::Bad("failed"),
-            _ if !recent().any(is_tick) => Says::Nothing,
+            // What a person asked for is no tick. Once it has begun, a skip says what it would of a tick.
+            _ if !recent().any(is_tick) && report.api_calls == 0 => Says::Nothing,
+            _ if !recent().any(is_tick) => Says::PerhapsHindered,
             _ if recent().any(|policy| !policy.enabled) => Says::PerhapsHindered,
             _ if is_held && report.api_calls == 0 => Says::Hindered,
             _ if is_near => Says::PerhapsHindered,
@@ -320,7 +338,11 @@ impl Judge {
         let visible = &mut self.visible;
         visible.wrote_at = now.uptime;
         let millisecond = Timestamp::from_millisecond(at.as_millisecond()).unwrap();
-        visible.unstored.insert((server, report.tick.instant(), millisecond), says);
+        let tells = match says {
+            Says::Bad(_) if refused => Says::Anything,
+            says => says,
+        };
+        visible.unstored.insert((server, report.tick.instant(), millisecond), (says, tells));
         let opinion = visible.servers.entry(server).or_default();
         opinion.shown.hears(says, now.uptime);
         opinion.last = Some(at);

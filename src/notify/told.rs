@@ -1,0 +1,176 @@
+//! What a target was told and what it is still owed, also by processes before this one.
+//!
+//! A target believes that trouble goes on from the failure that it took until it takes the recovery. What it
+//! believes is kept in the store; what it is owed follows from that and from how the servers stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::naming::ServerId;
+use crate::notify::transitions::{Notice, NoticeKind};
+use crate::store::told::{TargetKey, Told, ToldOf};
+
+/// Where it is kept what targets were told of, and when, or `None` once it is over.
+pub(crate) type Keep = Arc<dyn Fn(ToldOf, Option<Timestamp>) + Send + Sync>;
+
+/// What targets were told before this process began, and where it is kept from now on.
+#[derive(Clone)]
+pub(crate) struct ToldBook {
+    /// `None`: it is not known. Then all that failed before counts as told.
+    pub(crate) known: Option<Arc<Told>>,
+    pub(crate) keep: Keep,
+}
+
+impl ToldBook {
+    /// Nothing is known, and nothing is kept.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { known: None, keep: Arc::new(|_, _| {}) }
+    }
+}
+
+/// A server, or `None` for the account.
+type Subject = Option<ServerId>;
+
+/// Of one target. Clones share it.
+#[derive(Clone)]
+pub(super) struct Record {
+    state: Arc<Mutex<State>>,
+    keep: Keep,
+}
+
+struct State {
+    target: TargetKey,
+    /// Whether it is known what earlier processes told.
+    is_known: bool,
+    /// The trouble that it believes in.
+    told: BTreeMap<Subject, Timestamp>,
+    /// It could not be told of these failures.
+    failure_untold: BTreeSet<Subject>,
+    /// It could not be told that this trouble is over.
+    recovery_untold: BTreeSet<Subject>,
+}
+
+impl Record {
+    /// Of a target that was told of nothing.
+    pub(super) fn new(target: TargetKey, book: &ToldBook) -> Self {
+        let state = State {
+            target,
+            is_known: book.known.is_some(),
+            told: BTreeMap::new(),
+            failure_untold: BTreeSet::new(),
+            recovery_untold: BTreeSet::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), keep: Arc::clone(&book.keep) }
+    }
+
+    /// Takes over what earlier processes told it. `ongoing`: all that fails, and since when. What was told before
+    /// that was told of earlier trouble.
+    pub(super) fn recall(
+        &self,
+        known: &Told,
+        ongoing: impl IntoIterator<Item = (Subject, Option<Timestamp>)>,
+        is_watched: impl Fn(Subject) -> bool,
+    ) {
+        let mut state = self.lock();
+        let own =
+            known.iter().filter(|((target, of), _)| *target == state.target && is_watched(*of));
+        state.told = own.map(|((_, of), at)| (*of, *at)).collect();
+        let mut over = state.told.clone();
+        for (of, since) in ongoing {
+            match over.remove(&of) {
+                Some(told) if since.is_none_or(|since| told >= since) => {}
+                _ => {
+                    state.told.remove(&of);
+                    state.failure_untold.insert(of);
+                }
+            }
+        }
+        state.recovery_untold = over.into_keys().collect();
+    }
+
+    /// Trouble begins: what was told of earlier trouble says nothing of it.
+    pub(super) fn begins(&self, of: Subject) {
+        self.lock().recovery_untold.remove(&of);
+        self.over(of);
+    }
+
+    /// It has the failure, or a reminder of it.
+    pub(super) fn told(&self, of: Subject, at: Timestamp) {
+        let mut state = self.lock();
+        state.told.insert(of, at);
+        (self.keep)((state.target.clone(), of), Some(at));
+    }
+
+    /// It knows that the trouble is over, or does not want to.
+    pub(super) fn over(&self, of: Subject) {
+        let mut state = self.lock();
+        if state.told.remove(&of).is_some() || !state.is_known {
+            (self.keep)((state.target.clone(), of), None);
+        }
+    }
+
+    /// Whether it may believe in this trouble.
+    pub(super) fn may_know(&self, of: Subject) -> bool {
+        let state = self.lock();
+        state.told.contains_key(&of) || !state.is_known
+    }
+
+    /// It could not be told this. A recovery of what it was not told either is not owed.
+    pub(super) fn is_untold(&self, notice: &Notice) {
+        let (of, mut state) = (notice.subject.server(), self.lock());
+        match notice.event {
+            NoticeKind::Failure => state.failure_untold.insert(of),
+            NoticeKind::Recovery if !notice.failure_untold => state.recovery_untold.insert(of),
+            _ => false,
+        };
+    }
+
+    /// Whether the failure was owed; not any more after this.
+    pub(super) fn take_failure(&self, of: Subject) -> bool {
+        self.lock().failure_untold.remove(&of)
+    }
+
+    /// Whether the recovery was owed; not any more after this.
+    pub(super) fn take_recovery(&self, of: Subject) -> bool {
+        self.lock().recovery_untold.remove(&of)
+    }
+
+    /// The failures that it is owed.
+    pub(super) fn failures(&self) -> Vec<Subject> {
+        self.lock().failure_untold.iter().copied().collect()
+    }
+
+    /// It has another address from now on, and knows there what it knew.
+    pub(super) fn moves(&self, to: TargetKey) {
+        let mut state = self.lock();
+        if state.target == to {
+            return;
+        }
+        let from = std::mem::replace(&mut state.target, to.clone());
+        for (of, at) in &state.told {
+            (self.keep)((from.clone(), *of), None);
+            (self.keep)((to.clone(), *of), Some(*at));
+        }
+    }
+
+    /// It is not a target any more.
+    pub(super) fn ends(&self) {
+        let told: Vec<Subject> = self.lock().told.keys().copied().collect();
+        told.into_iter().for_each(|of| self.over(of));
+    }
+
+    /// Forgets what is not watched any more.
+    pub(super) fn watch_only(&self, is_watched: impl Fn(Subject) -> bool) {
+        let gone: Vec<Subject> =
+            self.lock().told.keys().copied().filter(|of| !is_watched(*of)).collect();
+        gone.into_iter().for_each(|of| self.begins(of));
+        self.lock().failure_untold.retain(|of| is_watched(*of));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

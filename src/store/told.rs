@@ -1,0 +1,49 @@
+//! What the targets of notices were told, kept so that it outlasts the process that told them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
+
+use crate::naming::ServerId;
+
+/// A target, by a digest of its address: the address is a secret.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey(Arc<str>);
+
+impl TargetKey {
+    /// The target at this address.
+    #[must_use]
+    pub fn of(address: &str) -> Self {
+        Self::from(URL_SAFE_NO_PAD.encode(digest(&SHA256, address.as_bytes())))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for TargetKey {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for TargetKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Whose trouble a target was told of. `None` stands for the account.
+pub type ToldOf = (TargetKey, Option<ServerId>);
+
+/// The trouble that targets were told of, and when; not any more once they were told of its end.
+pub type Told = BTreeMap<ToldOf, Timestamp>;
+
+/// What is to be written: when it was told, or `None` if it is over.
+pub type ToldChanges = BTreeMap<ToldOf, Option<Timestamp>>;
