@@ -48,11 +48,11 @@ use crate::foreign;
 use crate::provider::proxy;
 use crate::telemetry;
 
-/// Keeps a ring of snapshots for every server of a VPS.org account.
+/// Takes snapshots of VPS.org servers on a schedule and deletes its own old ones.
 ///
-/// On each tick of a server's schedule snapring creates a named snapshot, waits until it is really
-/// there, and prunes the oldest so that the count stays under the provider's cap. It deletes only
-/// what it made itself.
+/// At each tick of a server's schedule, snapring creates a named snapshot, waits until it is complete, and
+/// deletes the oldest so that the server stays under the provider's limit. It deletes only snapshots that it
+/// created.
 #[derive(Debug, Parser)]
 #[command(
     name = "snapring",
@@ -88,7 +88,7 @@ enum Command {
 
 /// What a newcomer types first.
 const EXAMPLES: &[(&str, &str)] = &[
-    ("snapring demo", "see rings turn within seconds, nothing needed"),
+    ("snapring demo", "watch three servers rotate within seconds; nothing needed"),
     ("snapring check", "read the configuration, show the next ticks"),
     ("snapring plan", "what the next rotation would create and delete, and why"),
     ("snapring simulate", "what your policies keep over the next 90 days"),
@@ -104,7 +104,8 @@ fn after_help() -> String {
 
 /// A span of time in an argument.
 fn parse_span(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a span like 26h or 90s"))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{text:?} is not a duration; write for example 26h or 90s"))
 }
 
 /// Which configuration.
@@ -182,8 +183,8 @@ fn report_panics() {
     }));
 }
 
-/// Masks the secrets that snapring, or a library of it, takes from the environment. Hooks have the environment too, and
-/// may show it. The token is masked where it is read.
+/// Masks the secrets that snapring, or a library of it, takes from the environment. Hooks have the
+/// environment too, and may show it. The token is masked where it is read.
 fn mask_the_environment(variable: impl Fn(&str) -> Option<OsString>) {
     if let Some(password) = variable("PGPASSWORD").and_then(|it| it.into_string().ok()) {
         foreign::mask(&password, "[password]");

@@ -1,8 +1,8 @@
 //! The daemon: from a settled configuration to rotations, until it is asked to end.
 //!
-//! The [`scheduler`] wakes it twice a second, and when a start is due. The [`timetable`](crate::timetable) says whose time has come, and each
-//! such start becomes a task of its own, so that no server's trouble holds another's up. A claim
-//! keeps two rotations of one server apart, across reloads too.
+//! The [`scheduler`] wakes it twice a second, and when a start is due. The [`timetable`](crate::timetable)
+//! says whose time has come, and each such start becomes a task of its own, so that no server's trouble holds
+//! another's up. A claim keeps two rotations of one server apart, across reloads too.
 //!
 //! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
@@ -212,9 +212,9 @@ impl Daemon {
         (self.shared.current().servers.len(), lock(&self.shared.timetable).upcoming())
     }
 
-    /// Puts another configuration in force. Rotations under way end under the one they began with,
-    /// but for its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `client`: where the account's settings
-    /// have changed.
+    /// Puts another configuration in force. Rotations under way end under the one they began with, but for
+    /// its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `client`: where
+    /// the account's settings have changed.
     pub fn reload(&self, settings: &Settings, client: Option<Client>) {
         let before = Arc::clone(&self.shared.current().client);
         let client =
@@ -232,7 +232,7 @@ impl Daemon {
         tracing::info!(
             event = "reload",
             servers = settings.servers.len(),
-            "the configuration was read again and is in force"
+            "the configuration was reloaded"
         );
     }
 
@@ -334,14 +334,14 @@ impl DueWork for Shared {
                 event = "clock",
                 step_s = step.as_secs(),
                 next_tick = timetable.earliest().map(tracing::field::display),
-                "the wall clock was stepped, or the machine slept; ticks that have been are not repeated"
+                "the clock was changed, or the machine slept; past ticks are not repeated"
             );
         }
         for (schedule, missed) in news.coalesced {
             tracing::warn!(
                 event = "missed",
                 missed,
-                "several ticks of {:?} in {} came at once: the latest runs",
+                "several ticks of {:?} in {} are due at once: only the latest runs",
                 schedule.text(),
                 schedule.zone().iana_name().unwrap_or_default()
             );
@@ -357,12 +357,10 @@ impl DueWork for Shared {
             let why = match why {
                 DropReason::TooLate(late) => {
                     let late = humantime::format_duration(Duration::from_secs(late.as_secs()));
-                    format!(
-                        "was missed {late} ago, and catch_up does not allow that: it will not run"
-                    )
+                    format!("was missed {late} ago, longer than catch_up allows: it will not run")
                 }
                 DropReason::Overtaken(newer) => {
-                    format!("does not run: that of {newer} runs in its place")
+                    format!("does not run: the tick of {newer} runs instead")
                 }
             };
             tracing::warn!(

@@ -191,9 +191,9 @@ impl Notices {
         notice.inspect(|notice| inner.tell(notice)).is_some_and(|notice| !notice.goes_on)
     }
 
-    /// Puts another configuration in force. A target that stays keeps its queue. So does one in whose place there is
-    /// another address, where none has this one: it was corrected, and what waits goes to the new one. One that goes
-    /// is still told what was in its queue.
+    /// Puts another configuration in force. A target that stays keeps its queue. So does one in whose place
+    /// there is another address, where none has this one: it was corrected, and what waits goes to the new
+    /// one. One that goes is still told what was in its queue.
     pub(crate) fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
         let (mut inner, now) = (self.inner(), self.clock.now().wall);
         inner.states.configure(watched(servers));
@@ -391,7 +391,7 @@ impl Target {
                     event = "notice",
                     to = %to,
                     notice,
-                    "a fault in snapring ended what carries notices to {to}"
+                    "a bug in snapring stopped the delivery of notices to {to}"
                 );
             }
         }

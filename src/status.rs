@@ -42,7 +42,7 @@ pub struct ServerStatus {
     pub left: Option<Left>,
 }
 
-/// Rotations by how they ended.
+/// Rotations by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Endings([u32; RotationOutcome::ALL.len()]);
 

@@ -159,8 +159,8 @@ impl Store {
         Self { reports, orders, to_remember, remembers, health, closing, task, clock }
     }
 
-    /// Tells which schedules are in force, and gives what is known of their beginnings. Takes a few
-    /// seconds at most; where the store gave no answer by then, they are known to be in force now, so that a later
+    /// Tells which schedules are in force, and gives what is known of their beginnings. Takes a few seconds
+    /// at most; where the store did not answer by then, they are known to be in force now, so that a later
     /// reload does not take them for new.
     pub async fn begin(&self, servers: &[Arc<Server>]) -> FirstLoadedTimes {
         let now = self.clock.now().wall;
@@ -229,7 +229,7 @@ impl Store {
     /// When the store does not work.
     pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<PastRotation>, StoreError> {
         let answer = self.ask(QUESTION_WAIT, |answer| Order::History(filter, answer)).await;
-        answer.unwrap_or_else(|| Err(StoreError::passing("the store gave no answer")))
+        answer.unwrap_or_else(|| Err(StoreError::passing("the store did not answer")))
     }
 
     /// What people did by hand, the last act first.
@@ -238,7 +238,7 @@ impl Store {
     /// When the store does not work.
     pub async fn manual(&self, filter: HistoryFilter) -> Result<Vec<ManualAct>, StoreError> {
         let answer = self.ask(QUESTION_WAIT, |answer| Order::Manual(filter, answer)).await;
-        answer.unwrap_or_else(|| Err(StoreError::passing("the store gave no answer")))
+        answer.unwrap_or_else(|| Err(StoreError::passing("the store did not answer")))
     }
 
     async fn ask<T>(
@@ -266,7 +266,8 @@ impl Store {
             task.abort();
             tracing::warn!(
                 event = "store",
-                "ending: the store did not take the last rotations in time; the history lacks them"
+                "stopping: the store did not take the last rotations in time; they are missing from the \
+                     history"
             );
         }
     }

@@ -59,7 +59,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn check_name(setup: &Setup, server: ServerId, name: &str) -> Result<(), CommandError> {
     if setup.server(server).is_some_and(|server| server.policy.prefix.tick_of(name).is_some()) {
         return Err(CommandError::Usage(format!(
-            "{name} is the name of a managed snapshot: rotations would delete it in time\n\
+            "{name} is named like a managed snapshot, so a rotation would delete it at some point\n\
              hint: choose another, or use `snapring rotate` for a managed one"
         )));
     }
@@ -138,7 +138,7 @@ pub(super) async fn find(
     let (snapshots, asked_at) = client.list_account(&scope).await?;
     let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
         return Err(CommandError::Failed(format!(
-            "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those there are",
+            "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those it has",
             setup.path.display()
         )));
     };
@@ -255,7 +255,7 @@ async fn create_and_wait(
     let made = match created {
         Ok(made) if made.name != name => {
             return Err(CommandError::Failed(format!(
-                "{name} was asked for, and the provider made {} ({})",
+                "{name} was requested, but the provider created {} ({})",
                 made.name, made.id
             )));
         }
@@ -272,9 +272,9 @@ async fn create_and_wait(
             let end = now.wall.checked_add(left).unwrap_or(now.wall);
             let until = shown_today(end, now.wall, &zone(setup, server));
             console::note(&format!(
-                "{problem}; looking until {until} at the latest whether it was created all the same"
+                "{problem}; checking until {until} whether it was created anyway"
             ));
-            let looks = Activity::Other(format!("looking whether {name} was created"));
+            let looks = Activity::Other(format!("checking whether {name} was created"));
             let _looks = progress::activities().begin(Some(&subject(setup, server)), looks);
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;
@@ -372,7 +372,7 @@ async fn completed(
             (Observed::Failed, _) => {
                 progress.is(CreateStage::Failed(made.id));
                 return Err(CommandError::Failed(format!(
-                    "the provider failed to make {}",
+                    "the provider failed to create {}",
                     made.name
                 )));
             }

@@ -41,21 +41,23 @@ const POLICIES_SHOWN: usize = 20;
 /// How many of each server's next ticks are shown.
 const TICKS_SHOWN: usize = 3;
 
-/// Read the configuration: every mistake and warning, each server's schedule in words and its next ticks.
+/// Check the configuration: show every mistake and warning, and each server's schedule in words with its next
+/// ticks.
 ///
-/// Ends with 78 when the configuration is bad, or `snapring run` would not start for want of a token.
+/// Exits with 78 if the configuration is invalid or the token is missing, because `snapring run` would not
+/// start.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ask the provider too: what the token may do, and each server's slots
+    /// Also ask the provider what the token may do, and how many slots of each server are taken
     #[arg(long)]
     online: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Say nothing but what is wrong
+    /// Print only mistakes and warnings
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
-    /// Check for a reload: the running daemon has its token, so none is needed here
+    /// Check before a reload: the running daemon already has its token, so none is needed here
     #[arg(long, conflicts_with = "online")]
     for_reload: bool,
     /// Show which value holds for each key of each server, and where it was written
@@ -395,7 +397,7 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
             cells.push(match online {
                 Slots { error: Some(error), .. } => error.clone(),
                 Slots { taken, free, others, .. } => format!(
-                    "{} taken ({} not the ring's), {} free",
+                    "{} taken ({} not managed), {} free",
                     taken.unwrap_or_default(),
                     others.unwrap_or_default(),
                     free.unwrap_or_default()

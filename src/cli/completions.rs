@@ -6,9 +6,9 @@ use clap_complete::{Shell, generate};
 use crate::cli::error::CommandError;
 use crate::cli::{Cli, Exit, console};
 
-/// Print what a shell needs to complete commands and options; for packages.
+/// Print the completion script for a shell.
 ///
-/// Packages have it installed already. By hand, for bash:
+/// The Debian package installs it. By hand, for bash:
 /// snapring completions bash >~/.local/share/bash-completion/completions/snapring
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

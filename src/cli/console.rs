@@ -89,8 +89,7 @@ pub(super) fn colours() -> bool {
 pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(CommandError::Usage(
-            "this needs an answer, and nobody is at the terminal; say --yes if you are sure"
-                .to_owned(),
+            "confirmation required, but stdin is not a terminal; pass --yes".to_owned(),
         ));
     }
     let _room = progress::pause();

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// What it is for
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
-    /// Return as soon as the provider has begun
+    /// Do not wait until it is completed
     #[arg(long)]
     no_wait: bool,
     /// Print JSON
@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let made = match stop.unless_at_once(create).await {
         Ok(made) => made,
         Err(broken_off) => {
-            console::note(&format!("broken off: {}", progress.words(&name)));
+            console::note(&format!("interrupted: {}", progress.words(&name)));
             Err(broken_off)
         }
     };

@@ -26,7 +26,7 @@ use crate::snapshot::{Listing, Snapshot, Status};
 
 /// Delete a snapshot by hand: shows what is lost, and asks.
 ///
-/// A pinned one is refused. The history and the journal record who has deleted it.
+/// Pinned snapshots are refused. The history and the journal record who has deleted it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The snapshot's id, as `snapring list` shows it
@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     recording.is(&setup, &recorder, outcome, reason);
     recorder.end().await;
     if matches!(ended, Err(CommandError::Quiet(_))) {
-        console::note(&format!("broken off: {}", progress.words()));
+        console::note(&format!("interrupted: {}", progress.words()));
     }
     console::print(&ended?)?;
     Ok(Exit::Well)
@@ -136,7 +136,7 @@ async fn delete(
     // The person may have thought for long: look again.
     let mut listing = client.list(server, &scope).await?;
     if Deletion::by_hand(id, &listing).is_none() {
-        return Ok(format!("{} has gone already", snapshot.name));
+        return Ok(format!("{} is already deleted", snapshot.name));
     }
     let mut waits = backoff::doubling(FIRST_WAIT, LONGEST_WAIT).take(TRIES);
     while let Some(deletion) = Deletion::by_hand(id, &listing) {
@@ -149,8 +149,8 @@ async fn delete(
         let (Verdict::Unknown, Some(wait)) = (error.verdict(), wait) else {
             return Err(error.into());
         };
-        console::note(&format!("{error}; looking again in {}", humantime::format_duration(wait)));
-        let _waits = progress::doing(format!("looking whether {} was deleted", snapshot.name));
+        console::note(&format!("{error}; checking again in {}", humantime::format_duration(wait)));
+        let _waits = progress::doing(format!("checking whether {} was deleted", snapshot.name));
         client.pause(&scope, wait).await?;
         listing = client.list(server, &scope).await?;
     }
@@ -158,7 +158,7 @@ async fn delete(
         return Ok(format!("deleted {id} {}", snapshot.name));
     }
     Err(CommandError::Failed(format!(
-        "the provider says that it has deleted {}, but still lists it\n\
+        "the provider confirmed the deletion of {}, but still lists it\n\
          hint: `snapring list` shows whether it disappears; if not, delete it again",
         snapshot.name
     )))
@@ -181,18 +181,18 @@ async fn is_gone(
         }
         if !is_told && listing.asked_at.uptime < settled_at {
             let settle = humantime::format_duration(settle);
-            console::note(&format!("deleted, but still listed; looking again for up to {settle}"));
+            console::note(&format!("deleted, but still listed; checking again for up to {settle}"));
             is_told = true;
         }
         None
     };
-    let _looks = progress::doing(format!("looking whether {} is gone", snapshot.name));
+    let _looks = progress::doing(format!("checking whether {} is gone", snapshot.name));
     let looked =
         by_hand::look_until_settled(client, snapshot.server, (since, settled_at), scope, gone)
             .await;
     let gone = looked.map_err(|error| {
         CommandError::Failed(format!(
-            "the provider says that it has deleted {}; looking whether it is gone: {error}",
+            "the provider confirmed the deletion of {}; checking whether it disappears: {error}",
             snapshot.name
         ))
     })?;
@@ -206,7 +206,7 @@ fn what_is_lost(
 ) -> Result<String, CommandError> {
     let now = setup.clock.now().wall;
     let mut text = format!(
-        "{} {} of server {}: {}, {}, made {} ago",
+        "{} {} of server {}: {}, {}, created {} ago",
         snapshot.id,
         snapshot.name,
         by_hand::called(setup, snapshot.server),
@@ -220,7 +220,7 @@ fn what_is_lost(
     match slot.map(|slot| slot.holder) {
         Some(Holder::Pinned) => {
             return Err(CommandError::Usage(format!(
-                "{} is pinned\nhint: take {} out of `pin` in {} first",
+                "{} is pinned\nhint: remove {} from `pin` in {} first",
                 snapshot.name,
                 snapshot.id,
                 setup.path.display()

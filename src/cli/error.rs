@@ -73,7 +73,7 @@ impl CommandError {
     #[must_use]
     pub(super) fn reason(&self, broken_off: impl FnOnce() -> String) -> Option<String> {
         match self {
-            Self::Quiet(_) => Some(format!("broken off: {}", broken_off())),
+            Self::Quiet(_) => Some(format!("interrupted: {}", broken_off())),
             other => other.to_string().lines().next().map(str::to_owned),
         }
     }

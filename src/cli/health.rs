@@ -11,14 +11,13 @@ use crate::clock::Clock;
 use crate::config;
 use crate::observe::client::ask;
 
-/// Ask the running daemon whether it lives, as a container's health check does.
+/// Ask the running daemon whether it is alive, as a container's health check does.
 ///
-/// The daemon is the one that listens where the configuration's `[http] listen` says; what else is
-/// in there does not matter. Prints its answer, and ends with 0 if it is well, else with 1; with 2 or
-/// 78 where the configuration names no address to ask.
+/// Asks at `[http] listen` of the configuration, even if the rest of it has become invalid. Prints the answer
+/// and exits with 0 if all is well, else with 1; with 2 or 78 if the configuration has no address to ask.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ask whether it can do its work too: token accepted, configuration in force
+    /// Ask whether it is ready, too: token accepted, last reload successful
     #[arg(long)]
     ready: bool,
     /// How long to wait for the answer
@@ -37,7 +36,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let (path, _) = load(&arguments.config)?;
         return Err(CommandError::Usage(format!(
             "[http] of {} has no `listen`, so there is no address to ask\n\
-             hint: set `listen` in [http], and restart it",
+             hint: set `listen` in [http], and restart the daemon",
             path.display()
         )));
     };

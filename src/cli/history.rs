@@ -31,21 +31,20 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 /// the provider nothing. It keeps 90 days. Creates, deletes and restores by hand are shown with who did them.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers, of today's configuration or of the past; none: all
+    /// Ids or names of servers, earlier ones too [default: all]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
-    /// Only those that ended so: rotated, adopted, skipped, blocked or failed; by hand: done, started, failed or
-    /// unknown; may be given again
+    /// Only those that ended so: rotated, adopted, skipped, blocked or failed; by hand: done, started, failed
+    /// or unknown; may be given again
     #[arg(long, value_name = "OUTCOME", value_parser = parse_outcome, value_delimiter = ',')]
     outcome: Vec<Ended>,
     /// Only what people did by hand: creates, deletes and restores
     #[arg(long)]
     manual: bool,
-    /// Only those that ended in this span of time, say 7d, or since this time, say
-    /// 2026-11-24T03:00:00Z
+    /// Only rotations that ended within this duration (7d) or since this time (2026-11-24T03:00:00Z)
     #[arg(long, value_name = "SPAN|TIME", value_parser = parse_since)]
     since: Option<Since>,
-    /// At most so many; 0: all
+    /// At most this many; 0: all
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: u32,
     /// Print JSON
@@ -74,7 +73,7 @@ fn parse_outcome(word: &str) -> Result<Ended, String> {
         Ended { rotation: RotationOutcome::parse(word), manual: ManualOutcome::parse(word) };
     if ended.rotation.is_none() && ended.manual.is_none() {
         return Err(format!(
-            "a rotation ends as one of {}; what is done by hand as one of {}",
+            "the outcome must be one of: {}; what is done by hand as one of {}",
             RotationOutcome::ALL.map(RotationOutcome::as_str).join(", "),
             ManualOutcome::ALL.map(ManualOutcome::as_str).join(", ")
         ));
@@ -112,7 +111,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
     }
     let ago = humantime::parse_duration(text).ok();
     ago.and_then(|ago| SignedDuration::try_from(ago).ok()).map(Since::Ago).ok_or_else(|| {
-        "neither a span of time nor a time; write 90m, 26h or 7d, or 2026-11-24T03:00:00Z"
+        "not a duration or a time; write for example 90m, 26h, 7d or 2026-11-24T03:00:00Z"
             .to_owned()
     })
 }
@@ -129,10 +128,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let filter = filter(&arguments, &setup);
     let answer = setup.clock.timeout(PATIENCE, read(&place, &filter, &arguments)).await;
-    let read = answer.ok_or_else(|| CommandError::Failed(format!("{place} gave no answer")))?;
+    let read = answer.ok_or_else(|| CommandError::Failed(format!("{place} did not answer")))?;
     let past = read.map_err(|problem| {
         CommandError::Failed(match problem.is_empty_store() {
-            true => format!("{place} holds no history: neither the daemon nor `snapring rotate` has written to it yet"),
+            true => format!(
+                "{place} holds no history: neither the daemon nor `snapring rotate` has \
+                 written to it yet"
+            ),
             false => format!("cannot read the history in {place}: {problem}"),
         })
     })?;
@@ -199,8 +201,8 @@ fn unreadable(place: &Place) -> Option<String> {
         Place::Server(_) => return None,
         Place::Memory => {
             return Some(
-                "the history is in the daemon's memory only, and ends with it\n\
-                 hint: to keep it, put this into the configuration and start the daemon again:\n\
+                "the history is only in the memory of the daemon and is lost when it stops\n\
+                 hint: to keep it, add this to the configuration and restart the daemon:\n\
                  [store]\n\
                  url = \"sqlite:///var/lib/snapring/snapring.db\""
                     .to_owned(),
@@ -210,10 +212,13 @@ fn unreadable(place: &Place) -> Option<String> {
     };
     let problem = regular_file::open(file).err()?;
     let hint = match problem.kind() {
-        io::ErrorKind::PermissionDenied => "\nhint: run this as root, or as the service's user",
+        io::ErrorKind::PermissionDenied => {
+            "\nhint: run this as root, or as the user of the service"
+        }
         io::ErrorKind::NotFound => {
-            "\nhint: the daemon creates it when it starts, `snapring rotate` with its first rotation; with \
-             another configuration, or without systemd, it is elsewhere: see [store] in snapring.toml(5)"
+            "\nhint: the daemon creates it when it starts, and `snapring rotate` creates it at the first \
+                 rotation. With another configuration, or without systemd, it is somewhere else: see \
+                 [store] in snapring.toml(5)"
         }
         _ => "",
     };
@@ -221,7 +226,8 @@ fn unreadable(place: &Place) -> Option<String> {
 }
 
 fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
-    let header = ["when", "server", "what", "outcome", "made", "deleted", "took", "by", "reason"];
+    let header =
+        ["when", "server", "what", "outcome", "created", "deleted", "took", "by", "reason"];
     let mut table = table(&header);
     let dash = || "-".to_owned();
     for it in past {

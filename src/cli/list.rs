@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 /// List snapshots: whose they are, how old, why each is kept, and the free slots.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers; none: all
+    /// Ids or names of servers [default: all]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
     /// Print JSON

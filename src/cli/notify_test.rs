@@ -16,10 +16,10 @@ use crate::notify::http::HttpPost;
 use crate::notify::instance::Instance;
 use crate::notify::message::Bundle;
 
-/// Send each `[[notify]]` of the configuration a test notice, now, and show what it answered.
+/// Send a test notice to each `[[notify]]` of the configuration, and show the answers.
 ///
-/// Of addresses only the host is shown. A check of healthchecks notes the test without a change of
-/// its state. Ends with 1 unless every one of them took it.
+/// Only the host of an address is shown. A healthchecks check logs the test without changing its state. Exits
+/// with 1 unless every notice was accepted.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Print JSON

@@ -22,14 +22,14 @@ use crate::snapshot::Status;
 
 /// Show what the next rotation would create and delete, and why; changes nothing.
 ///
-/// It is the very plan that `rotate` and `run` carry out. Ends with 1 when a ring is blocked.
+/// This is the plan that `rotate` and `run` carry out. Exits with 1 if a rotation would be blocked.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers; none: all
+    /// Ids or names of servers [default: all]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
-    /// Plan the first tick at or after this time, say 2026-11-24T03:00:00Z or, in the server's own
-    /// time zone, 2026-11-24T03:00 [default: now]
+    /// Plan the first tick at or after this time: 2026-11-24T03:00:00Z, or 2026-11-24T03:00 in the time zone
+    /// of the server [default: now]
     #[arg(long, value_name = "TIME", value_parser = At::parse)]
     at: Option<At>,
     /// Print JSON

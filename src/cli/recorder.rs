@@ -130,7 +130,7 @@ impl Missing {
             None => "no answer".to_owned(),
         };
         if self.told.as_ref() != Some(&words) {
-            console::warning(&format!("this is missing in the history: {place}: {words}"));
+            console::warning(&format!("this is missing from the history: {place}: {words}"));
             self.told = Some(words);
         }
     }

@@ -24,18 +24,17 @@ use crate::rotation::{Order, event, rotate};
 use crate::server::Server;
 use crate::status::Statuses;
 
-/// Rotate servers once, now, and wait for the end.
+/// Rotate servers once, now, and wait for the result.
 ///
-/// A person asks, so the tick is the present second, and neither jitter nor `min_interval` applies.
-/// If another snapring process works on a server, the command waits for it, at most for an hour.
-/// If an earlier `rotate` was interrupted and its snapshot is still in progress, the command continues
-/// with that one and creates no other. It does so until `completion_timeout` after its start.
-/// Ends with 1 unless every one of them has its new snapshot. It comes into the history of the
-/// daemon's store, and the daemon learns of it there within seconds.
+/// The tick is the current second; jitter and `min_interval` do not apply. If another snapring process works
+/// on a server, the command waits for it, for at most an hour. If an earlier `rotate` was interrupted and its
+/// snapshot is still in progress, the command continues with that one and creates no other. It does so until
+/// `completion_timeout` after its start. Exits with 1 unless every server has its new snapshot. The result is
+/// added to the history, and the daemon picks it up within seconds.
 ///
-/// Failures and recoveries are told to each `[[notify]]` at the end, by the rules of the daemon: once when trouble
-/// begins, again after `remind`, once when it is over. While a daemon runs with the same servers, webhooks and store,
-/// that is left to it. Also ends with 1 if a notice could not be delivered.
+/// Run by a timer, it sends notices at the end, by the rules of the daemon: once when trouble begins, again
+/// after `remind`, once when it is over. While a daemon runs with the same servers, webhooks and store, that
+/// is left to it. Also ends with 1 if a notice could not be delivered.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").args(["servers", "all"]).required(true)))]
 pub(super) struct Arguments {
@@ -48,10 +47,10 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Send notices although a person runs this at a terminal
+    /// Send notices even at a terminal
     #[arg(long, conflicts_with = "no_notify")]
     notify: bool,
-    /// Send no notices, though no terminal is there
+    /// Never send notices
     #[arg(long)]
     no_notify: bool,
     #[command(flatten)]

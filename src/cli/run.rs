@@ -19,9 +19,9 @@ use crate::rotation::hooks::Processes;
 
 /// Run the daemon: rotate each server on its schedule.
 ///
-/// TERM or INT: start nothing new, let API calls under way end, exit 0; a second one exits at once.
-/// HUP: read the configuration again, and keep the old one if the new one is bad. USR1: rotate
-/// every enabled server now.
+/// TERM or INT: start nothing new, let API calls under way finish, exit with 0; a second signal exits at
+/// once. HUP: reload the configuration, and keep the old one if the new one is invalid. USR1: rotate every
+/// enabled server now.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -18,10 +18,10 @@ use crate::sandbox::faults::{EFFECTS, Fault};
 use crate::sandbox::http::{HELP, Sandbox, show_token};
 use crate::sandbox::provider::{Options, Provider};
 
-/// Run a stand-in for the provider's API on loopback, to rehearse on.
+/// Run a simulated provider on loopback, to practise on.
 ///
-/// It has state, keeps the provider's rules, and makes go wrong what you ask it to. Prints its
-/// address and the token to use, and ends with Ctrl-C.
+/// It keeps state, follows the provider's rules, and fails in the ways that you ask for. Prints its address
+/// and a token. Stop it with Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(super) struct Arguments {
@@ -31,28 +31,28 @@ pub(super) struct Arguments {
     /// How many servers the account has; their ids begin at 101
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     servers: u64,
-    /// Snapshots a server may have
+    /// Snapshots per server
     #[arg(long, value_name = "N", default_value_t = 5)]
     cap: u32,
-    /// Snapshots that each server has already, one a day, named as snapring names them
+    /// Managed snapshots that each server already has, one per day
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     filled: u32,
-    /// How long a snapshot takes: a span, or two of which it lies between
+    /// How long a snapshot takes: a duration, or a range
     #[arg(long, value_name = "SPAN[..SPAN]", default_value = "3s..10s", value_parser = parse_spans)]
     completion: RangeInclusive<Duration>,
     /// How long a restore takes
     #[arg(long, value_name = "SPAN", default_value = "20s", value_parser = parse_span)]
     restore: Duration,
-    /// Give listings in pages of so many rows
+    /// Rows per page of a listing
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     page_size: Option<u32>,
     /// Give listings as a bare array
     #[arg(long)]
     bare_array: bool,
-    /// Make something go wrong (several times: several things); --help explains
+    /// Inject a fault (can be repeated); --help explains
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
-    /// Draw the same spans and chances as the last time
+    /// Seed of random durations and chances, to repeat a run
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 }
@@ -71,7 +71,7 @@ fn parse_spans(text: &str) -> Result<RangeInclusive<Duration>, String> {
     let (least, most) = text.split_once("..").unwrap_or((text, text));
     let (least, most) = (parse_span(least)?, parse_span(most)?);
     if most < least {
-        return Err("the second span is the shorter one".to_owned());
+        return Err("the second duration is shorter than the first".to_owned());
     }
     Ok(least..=most)
 }

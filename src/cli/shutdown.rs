@@ -33,7 +33,7 @@ impl StopSignals {
                     Clock::system().sleep(LAST_WORDS).await;
                     std::process::exit(1);
                 } else if signal == Signal::End {
-                    console::note("ending after what is under way; a second signal ends at once");
+                    console::note("stopping after the current step; a second signal stops at once");
                     asked.cancel();
                 }
             }

@@ -33,15 +33,16 @@ use crate::snapshot::Snapshot;
 
 /// Run the configuration in virtual time: which snapshots exist each day, and how far back one could go.
 ///
-/// Nothing is changed anywhere. It starts from the snapshots that the servers have now; where the provider cannot be
-/// asked, and with --offline or --from, from none. Servers with equal policies are shown once.
+/// Nothing is changed anywhere. It starts from the snapshots that the servers have now; if the provider
+/// cannot be asked, or with --offline or --from, it starts from none. Servers with equal policies are shown
+/// once.
 ///
-/// Exits with 1 when a policy cannot keep what it promises: a rule of `keep` is never filled, rotations are blocked,
-/// or there is no new snapshot for more than twice the interval of the schedule.
+/// Exits with 1 when a policy cannot keep what it promises: a rule of `keep` is never filled, rotations are
+/// blocked, or there is no new snapshot for more than twice the interval of the schedule.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Ids or names of servers; none: all
+    /// Ids or names of servers [default: all]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
     /// How many days, from 1 to 3660

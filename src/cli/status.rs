@@ -34,28 +34,28 @@ use crate::store::place::Place;
 /// How long the daemon, or the store, may take to answer a person.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long each may take to answer a check: the daemon, else the store, else the provider. Monitoring systems give
-/// up after 10 seconds, and then nobody knows why.
+/// How long each may take to answer a check: the daemon, else the store, else the provider. Monitoring
+/// systems give up after 10 seconds, and then nobody knows why.
 const DAEMON_WITHIN: Duration = Duration::from_secs(3);
 const STORE_WITHIN: Duration = Duration::from_secs(2);
 const PROVIDER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Show how each server stands: last success, next tick, slots, last error.
+/// Show how each server is doing: last success, next tick, slots, last error.
 ///
-/// Asks the running daemon where the configuration has it listen (`[http] listen`), even if the rest
-/// of that is bad by now; without one, asks the provider, and the store for how rotations ended. Ends
-/// with 1 when any server is in trouble.
+/// Asks the running daemon at `[http] listen`, even if the rest of the configuration has become invalid.
+/// Without a daemon, asks the provider for snapshots and the store for past rotations. Exits with 1 if any
+/// server is in trouble.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers; none: all
+    /// Ids or names of servers [default: all]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
     /// Print JSON
     #[arg(long, conflicts_with = "max_age")]
     json: bool,
-    /// Be a check for Nagios and its kin: a line with performance data, more where more is wrong, and
-    /// 0 OK, 1 WARNING when a server is in trouble, 2 CRITICAL when a last success is older than this, 3 UNKNOWN.
-    /// Answers within 10 seconds: asks the daemon, else the store, else the provider once
+    /// Act as a Nagios check: print a line with performance data, one more line per further problem, and exit
+    /// with 0 OK, 1 WARNING if a server is in trouble, 2 CRITICAL if a last success is older than this, 3
+    /// UNKNOWN. Answers within 10 seconds: asks the daemon, else the store, else the provider once
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     max_age: Option<Duration>,
     #[command(flatten)]
@@ -133,8 +133,8 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
                 let told = document.servers.len();
                 if told < servers.len() {
                     console::warning(&format!(
-                        "the daemon knows {told} of {} servers; reload it after a change of the \
-                         configuration",
+                        "the daemon knows only {told} of {} servers; reload it after you change the \
+                             configuration",
                         servers.len()
                     ));
                 }
@@ -206,8 +206,8 @@ fn read(
     Ok(document)
 }
 
-/// What the provider says, and what the store remembers. For a check the provider is asked only about servers whose
-/// last success the store does not know.
+/// What the provider says, and what the store remembers. For a check the provider is asked only about servers
+/// whose last success the store does not know.
 async fn without_daemon(
     setup: &Setup,
     servers: &[Arc<Server>],
@@ -263,7 +263,7 @@ async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String
     if place == Place::Memory {
         return Statuses::default();
     }
-    let _reads = progress::doing(format!("reading in {place} how rotations ended"));
+    let _reads = progress::doing(format!("reading past rotations from {place}"));
     let last = store::read_last(&place, setup.clock.now().wall);
     let answer = setup.clock.timeout(within, last).await;
     let is_begun =
@@ -273,7 +273,7 @@ async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String
         Some(Err(problem)) => problem.to_string(),
         None => "no answer".to_owned(),
     };
-    let text = format!("how rotations ended is not known: {place}: {words}");
+    let text = format!("past rotations are unknown: {place}: {words}");
     console::warning(&text);
     if is_begun {
         unanswered.push(text);
@@ -285,10 +285,10 @@ fn text(document: &StatusDocument) -> String {
     let mut text = String::new();
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
-            text.push_str("the daemon's scheduler stands still\n");
+            text.push_str("the scheduler of the daemon has stalled\n");
         }
         if let Some(reason) = &daemon.configuration_refused {
-            text.push_str(&format!("the configuration was read again and is bad: {reason}\n"));
+            text.push_str(&format!("the last reload was rejected: {reason}\n"));
         }
         if let Some(until) = daemon.throttled_until {
             text.push_str(&format!(
@@ -356,7 +356,7 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 7] {
         }),
         server.ring.as_ref().map_or_else(none, |ring| {
             let others = ring.foreign + ring.pinned;
-            let others = if others > 0 { format!(", {others} not ours") } else { String::new() };
+            let others = if others > 0 { format!(", {others} not managed") } else { String::new() };
             format!("{} of {}{others}", ring.snapshots.len(), ring.cap)
         }),
         server.ring.as_ref().map_or_else(none, |ring| ago(ring.seen_at)),
@@ -377,7 +377,7 @@ fn last_error(server: &ServerRecord) -> Option<String> {
     let Some(trouble) = &server.trouble else {
         return server.waiting.as_ref().map(|waiting| waiting.reason.clone());
     };
-    let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+    let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
     Some(match trouble.rotations {
         0 | 1 => reason.to_owned(),
         more => format!("{reason} ({more} times)"),

@@ -355,9 +355,11 @@ impl<'a, 'i> Table<'a, 'i> {
             if secret && near.is_none() {
                 problems.error(
                     key,
-                    format!("{} takes no `{name}`: a secret never stands in the configuration", self.name),
+                    format!("{} does not accept `{name}`: never put a secret into the \
+                         configuration", self.name),
                     "",
-                    Some("put the token into a file that only snapring can read, and name that file with `token_file` in [api]".to_owned()),
+                    Some("put the token into a file that only snapring can read, and name that file with \
+                         `token_file` in [api]".to_owned()),
                 );
                 continue;
             }

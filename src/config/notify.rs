@@ -70,7 +70,7 @@ fn target(
     {
         problems.warning(
             span,
-            "a check that hears of no success goes down by itself",
+            "a check that is never pinged goes down",
             "",
             Some("leave `on` out, or add \"success\"".to_owned()),
         );
@@ -98,8 +98,7 @@ fn format_of(
         if known.is_none() {
             problems.warning(
                 span.clone(),
-                "`format` is not set, so snapring's own JSON is sent: other services may take it for \
-                 something else",
+                "`format` is not set, so snapring sends its own JSON, which other services may misread",
                 "",
                 Some(
                     "if that is right, add format = \"json\"; Discord takes \"slack\" at …/slack"
@@ -134,7 +133,7 @@ fn remind(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Duration> {
     let span = duration(table, "remind", Duration::ZERO..=MOST_REMIND, problems);
     span.and_then(|span, place| {
         if !span.is_zero() && span < LEAST_REMIND {
-            let message = "`remind` is too short: a reminder comes again and again".to_owned();
+            let message = "`remind` is too short: reminders would never stop".to_owned();
             let hint = "write \"1m\" or more, or \"0s\" for none";
             problems.error(place, message, "", Some(hint.to_owned()));
             return None;
@@ -152,8 +151,8 @@ fn instance(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Option<Str
         if !is_fine {
             let message =
                 format!("`instance` must be 1 to {MAX_NAME} characters that can be shown");
-            let hint = "a short name of this machine, like \"backup-1\"; without one it is the \
-                        host's";
+            let hint =
+                "a short name of this machine, like \"backup-1\"; the default is the host name";
             problems.error(span, message, "", Some(hint.to_owned()));
         }
         is_fine.then(|| name.trim().to_owned())
@@ -183,7 +182,7 @@ fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Vec<NoticeKind>>
         return mistake(value, "`on` is a list", hint(), problems);
     };
     if items.len() == 0 {
-        problems.error(value.span(), "`on` names nothing to tell of", "", hint());
+        problems.error(value.span(), "`on` is empty, so nothing would be reported", "", hint());
         return Parsed::Mistaken;
     }
     let mut events = Vec::with_capacity(items.len());

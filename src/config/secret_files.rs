@@ -75,7 +75,7 @@ fn read(path: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Found {
     match text {
         "" => Err("is empty".to_owned()),
         _ if text.contains(char::is_whitespace) => {
-            Err("holds more than one word: it holds the address and nothing else".to_owned())
+            Err("holds more than one word; it must hold only the address".to_owned())
         }
         _ => Ok(SecretFile {
             text: text.to_owned(),
@@ -109,8 +109,8 @@ fn given(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<String> {
     };
     let (path, span) = path;
     if !matches!(url, Parsed::Absent) {
-        let hint = "take one of them out";
-        let message = "`url` and `url_file` stand beside each other";
+        let hint = "remove one of them";
+        let message = "both `url` and `url_file` are set";
         problems.error(span, message, "", Some(hint.to_owned()));
         return Parsed::Mistaken;
     }

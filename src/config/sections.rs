@@ -161,8 +161,10 @@ fn read_api(
     let per_minute =
         table.integer("requests_per_minute", 0..=1_000_000, problems).and_then(|number, span| {
             if (1..LEAST_PER_MINUTE).contains(&number) {
-                let message = format!("`requests_per_minute` must be 0 (none) or at least {LEAST_PER_MINUTE}");
-                let hint = "nothing is deleted on a listing older than a minute, so there must be time for a listing and what rests on it";
+                let message = format!("`requests_per_minute` must be 0 (none) or at least \
+                     {LEAST_PER_MINUTE}");
+                let hint = "a listing older than a minute is not used for a delete, so there must be time \
+                     for the listing and the delete after it";
                 problems.error(span, message, "", Some(hint.to_owned()));
                 return None;
             }

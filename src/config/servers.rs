@@ -141,7 +141,7 @@ impl<'a> Groups<'a> {
         if self.complete {
             let hint = match nearest(name, self.known.keys().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => "write its table, like [group.databases], or take `group` out".to_owned(),
+                None => "write its table, like [group.databases], or remove `group`".to_owned(),
             };
             problems.error(span, format!("there is no group {name:?}"), "", Some(hint));
         }
@@ -441,7 +441,7 @@ impl Reader {
                 let message = if text.trim() != text || text.is_empty() {
                     Some("`name` is empty, or begins or ends with a space")
                 } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
-                    Some("`name` could be taken for an id")
+                    Some("`name` looks like an id")
                 } else {
                     None
                 };
@@ -475,8 +475,7 @@ impl Reader {
             Parsed::Mistaken => return None,
             Parsed::Good(texts, _) => texts,
             Parsed::Absent => {
-                let hint =
-                    "write schedule = \"0 3 * * *\" for each night at three, here or in [defaults]";
+                let hint = "write schedule = \"0 3 * * *\" for every night at three, here or in [defaults]";
                 problems.error(at.clone(), "a server has no `schedule`", "", Some(hint.to_owned()));
                 return None;
             }
@@ -492,7 +491,7 @@ impl Reader {
                     if parsed.contains(&schedule) {
                         problems.warning(
                             span.clone(),
-                            "the same schedule stands here twice",
+                            "the same schedule is listed twice",
                             "",
                             None,
                         );
@@ -504,10 +503,12 @@ impl Reader {
                     let hint = match &error {
                         ScheduleError::Never => "no date fits it, like 30 February",
                         ScheduleError::Fields(_) => {
-                            "minute, hour, day of month, month, day of week: \"0 3 * * *\" is each night at three"
+                            "minute, hour, day of month, month, day of week: \"0 3 * * *\" means every \
+                                 night at three"
                         }
                         ScheduleError::Syntax(_) => {
-                            "minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, day of week 0-7 or sun-sat"
+                            "minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, day of week 0-7 or \
+                                 sun-sat"
                         }
                     };
                     let hint = nickname(text)
@@ -553,19 +554,18 @@ fn warn_of_tight(
     problems: &mut Problems,
 ) {
     if SignedDuration::try_from(min_interval).is_ok_and(|least| tightest < least) {
-        let message = "ticks come closer together than `min_interval`: some will be skipped";
+        let message = "ticks are closer together than `min_interval`: some will be skipped";
         let label = format!(
-            "{} apart at the least, min_interval is {}",
+            "as little as {} apart, and min_interval is {}",
             humantime::format_duration(tightest.unsigned_abs()),
             humantime::format_duration(min_interval)
         );
         problems.warning(span.clone(), message, label, None);
     }
     if SignedDuration::try_from(jitter).is_ok_and(|jitter| tightest < jitter) {
-        let message =
-            "ticks come closer together than `jitter`: some will be overtaken by the next";
+        let message = "ticks are closer together than `jitter`: some will be overtaken by the next";
         let label = format!(
-            "{} apart at the least, jitter is {}",
+            "as little as {} apart, and jitter is {}",
             humantime::format_duration(tightest.unsigned_abs()),
             humantime::format_duration(jitter)
         );
@@ -575,7 +575,8 @@ fn warn_of_tight(
 
 /// A star too many turns each night at three into each hour at three minutes past.
 fn warn_of_seconds(span: &Range<usize>, problems: &mut Problems) {
-    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" is each night at three. If this \
+    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" means every night at three. \
+         If this \
                 is intended, set `min_interval`";
     let message = "this schedule has six fields and runs every hour, or more often";
     problems.warning(span.clone(), message, "", Some(hint.to_owned()));
@@ -624,8 +625,8 @@ fn managed_prefix(
 ) -> Option<ManagedPrefix> {
     let (own, adopted) = (own?, adopted.good()?);
     if let Some((_, span)) = adopted.iter().find(|(other, _)| *other == own) {
-        let hint = "`adopt_prefix` is for the prefixes that a server had before; its own one needs no \
-                    adoption. A server can have another list than [defaults], or none: adopt_prefix = []";
+        let hint = "`adopt_prefix` is for earlier prefixes of a server; its own prefix is always managed. \
+             A server can have another list than [defaults], or none: adopt_prefix = []";
         problems.error(
             span.clone(),
             format!("`adopt_prefix` has the server's own prefix \"{own}\""),
@@ -686,16 +687,20 @@ fn fits(keep: Keep, slots: Slots, span: Range<usize>, problems: &mut Problems) -
     } else if room <= 1 {
         problems.warning(
             span,
-            "there is one slot for this server's own snapshots, so its rotations will be blocked: the newest is \
+            "there is one slot for this server's own snapshots, so its rotations will be blocked: the \
+                 newest is \
              never deleted before a new one is complete",
             sum,
             Some("raise `cap`, or lower `reserve`, so that two slots are left".to_owned()),
         );
     } else if wanted == cap {
-        let hint = "with one slot to spare, the old one is deleted after the new one is complete";
+        let hint = "leave one slot free, and the old one is deleted after the new one is complete";
         problems.warning(
             span,
-            format!("all {cap} slots are planned for: before each create the oldest snapshot must be deleted"),
+            format!(
+                "`keep` and `reserve` use all {cap} slots, so the oldest snapshot must be deleted \
+                 before each create"
+            ),
             sum,
             Some(hint.to_owned()),
         );

@@ -32,11 +32,13 @@ fn mistakes_are_pointed_at_and_explained() {
         ("not TOML, twice", "[api\nretries = = 3\n".to_owned()),
         (
             "three commas missing, and one key unknown",
-            "[[server]]\nid = 1\nschedule = [\"0 3 * * *\" \"0 4 * * *\"]\nkeep = { last = 2 daily = 1, weekly = 1 }\n\
+            "[[server]]\nid = 1\nschedule = [\"0 3 * * *\" \"0 4 * * *\"]\nkeep = { last = 2 daily = 1, \
+                 weekly = 1 }\n\
              pin = [801 802, 803]\nnmae = \"web\"\n"
                 .to_owned(),
         ),
-        ("what is missing may be what is broken", "[defaults]\nschedule \"0 3 * * *\"\nkeep = 3\n[[server]]\nid = 1\n".to_owned()),
+        ("what is missing may be what is broken", "[defaults]\nschedule \"0 3 * * *\"\nkeep = \
+             3\n[[server]]\nid = 1\n".to_owned()),
         ("a list that is not closed", format!("{GOOD}pin = [1, 2\ncap = 5\n[[server]]\nid = \n")),
         ("a token in the file", format!("[api]\ntoken = \"vps_secret123\"\n{GOOD}")),
         (
@@ -120,11 +122,14 @@ fn mistakes_are_pointed_at_and_explained() {
         ("thirty February", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 0 30 2 *\"".to_owned()),
         ("four fields", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * *\"".to_owned()),
         ("a word of other crons", "[[server]]\nid = 1\nkeep = 1\nschedule = \"@daily\"".to_owned()),
-        ("hour twenty-five, in a list", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3,25 * * *\"".to_owned()),
-        ("a step beyond its field", "[[server]]\nid = 1\nkeep = 4\nschedule = [\"*/90 * * * *\", \"0 */36 * * *\", \"0 0 */40 * *\"]\n".to_owned()),
+        ("hour twenty-five, in a list", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3,25 * * \
+             *\"".to_owned()),
+        ("a step beyond its field", "[[server]]\nid = 1\nkeep = 4\nschedule = [\"*/90 * * * *\", \"0 */36 \
+             * * *\", \"0 0 */40 * *\"]\n".to_owned()),
         ("a star too many", "[[server]]\nid = 1\nkeep = 4\nschedule = \"0 3 * * * *\"\n".to_owned()),
         ("an unheard-of month", "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * foo *\"".to_owned()),
-        ("texts without quotes", "[[server]]\nid = 1\nkeep = 1\nschedule = 0 3 * * *\ntimezone = Europe/Berlin\n[log]\nlevel = info\n[x]\ny = z".to_owned()),
+        ("texts without quotes", "[[server]]\nid = 1\nkeep = 1\nschedule = 0 3 * * *\ntimezone = \
+             Europe/Berlin\n[log]\nlevel = info\n[x]\ny = z".to_owned()),
         ("numbers in quotes", GOOD.replace("id = 1", "id = \"101\"\npin = [\"801\"]\ncap = \"x\"")),
         ("a table misspelt", GOOD.replace("[[server]]", "[[servers]]")),
         ("more than VPS.org gives", format!("{GOOD}cap = 6")),
@@ -317,7 +322,8 @@ fn what_is_not_said_has_the_documented_default() {
 
 #[test]
 fn a_server_overrides_the_defaults_key_by_key() {
-    let text = "[defaults]\nkeep = 2\njitter = \"5m\"\nschedule = \"0 3 * * *\"\nhooks = { before = [\"a\"], after = [\"b\"] }\n\
+    let text = "[defaults]\nkeep = 2\njitter = \"5m\"\nschedule = \"0 3 * * *\"\nhooks = { before = \
+         [\"a\"], after = [\"b\"] }\n\
                 [[server]]\nid = 1\nkeep = 1\n[[server]]\nid = 2\nhooks = { after = [\"c\"] }\n";
     let servers = parse("config.toml", text).unwrap().settings.servers;
     assert_eq!((servers[0].policy.keep.last, servers[1].policy.keep.last), (1, 2));
@@ -329,7 +335,8 @@ fn a_server_overrides_the_defaults_key_by_key() {
 #[test]
 fn adopted_prefixes_are_a_servers_own_list_or_the_defaults() {
     let text = format!(
-        "[defaults]\nadopt_prefix = [\"old\"]\n{GOOD}{}adopt_prefix = [\"older\", \"web\"]\n{}adopt_prefix = []\n",
+        "[defaults]\nadopt_prefix = [\"old\"]\n{GOOD}{}adopt_prefix = [\"older\", \
+             \"web\"]\n{}adopt_prefix = []\n",
         GOOD.replace("id = 1", "id = 2"),
         GOOD.replace("id = 1", "id = 3")
     );
@@ -557,7 +564,8 @@ fn no_mistake_in_a_file_shows_a_webhook_or_a_password() {
         "[store]\nurll = \"postgres://anna:SECRETPART@db/x\"\n",
         "store = \"postgres://anna:SECRETPART@db/x\"\n",
         "[http]\nlisten = \"https://hooks.example/SECRETPART\"\n",
-        "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n[store]\nurl = \"host=db password=SECRETPART\"\n",
+        "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n[store]\nurl = \"host=db \
+             password=SECRETPART\"\n",
         "[store]\nurl = \"postgres://anna:SECRETPART\n",
         "[store]\nurl = postgres://anna:SECRETPART@db/x\n",
         "[store]\nurl = \"postgres://db/x?password=SECRETPART&sslmode=odd\"\n",
@@ -596,5 +604,5 @@ fn slots_that_a_policy_cannot_use_are_warned_of() {
         warned("keep = 4\npin = [1, 2]"),
         ["2 pinned snapshots leave 3 of 5 slots, and `keep` asks for 4"]
     );
-    assert!(warned("keep = 5")[0].starts_with("all 5 slots are planned for"));
+    assert!(warned("keep = 5")[0].starts_with("`keep` and `reserve` use all 5 slots"));
 }

@@ -40,7 +40,7 @@ pub(crate) fn duration(
         _ => {
             return mistake(
                 value,
-                &format!("`{key}` must be a span of time"),
+                &format!("`{key}` must be a duration"),
                 with_unit("90"),
                 problems,
             );
@@ -53,13 +53,13 @@ pub(crate) fn duration(
         } else {
             Some(format!("write {key} = \"90s\", \"10m\", \"1h 30m\" or \"2d\""))
         };
-        return refuse(value, format!("`{key}` is not a span of time"), hint, problems);
+        return refuse(value, format!("`{key}` is not a duration"), hint, problems);
     };
     // humantime takes a capital M for a month of 30.44 days.
     if text.contains('M') {
         problems.warning(
             value.span(),
-            format!("`{key}` is told in months"),
+            format!("`{key}` is given in months"),
             "a capital M is a month",
             Some("minutes are \"m\"".to_owned()),
         );
@@ -97,7 +97,7 @@ pub(crate) fn base_url(text: &str, span: Range<usize>, problems: &mut Problems) 
         "http" if loopback => {}
         "http" => {
             return refuse(
-                "`base_url` must be https: the token would be readable on its way",
+                "`base_url` must be https: others could read the token on its way",
                 "http is for loopback addresses only",
             );
         }

@@ -172,10 +172,10 @@ pub enum CallError {
     #[error("{0}")]
     Failed(#[from] Failure),
     /// It was not sent: the listing that it rests on has become too old.
-    #[error("the listing that this rests on is {} s old; look again", .0.as_secs())]
+    #[error("the listing is {} s old, which is too old to act on; list again", .0.as_secs())]
     Stale(Duration),
-    /// It was not sent: the snapshot is pinned or foreign by now, or a restore needs it.
-    #[error("the snapshot is pinned or foreign by now, or a restore needs it")]
+    /// It was not sent: the snapshot is now pinned or foreign, or a restore needs it.
+    #[error("the snapshot is now pinned or foreign, or a restore needs it")]
     Pinned,
     /// It was not sent: snapring is shutting down.
     #[error("interrupted by a shutdown")]
@@ -212,7 +212,7 @@ impl CallError {
         let Self::Failed(failure) = self else { return self.to_string() };
         match (failure.operation, failure.outcome) {
             (Operation::Create, Outcome::NotFound) => {
-                format!("the server is gone at the provider: {failure}")
+                format!("the server no longer exists at the provider: {failure}")
             }
             // Says nothing of the server: one that does not exist has an empty listing.
             (Operation::List | Operation::Servers | Operation::Account, Outcome::NotFound) => {

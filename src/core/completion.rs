@@ -1,4 +1,4 @@
-//! The wait for a snapshot that is being made: when to look for it, and what the looks come to.
+//! The wait for a snapshot that is being created: when to look for it, and what the looks come to.
 //!
 //! Nothing is asked here, and no clock is read. All times are spans since the wait began.
 

@@ -288,8 +288,7 @@ impl Age<'_> {
             rotations: 0,
             reason: Some(
                 format!(
-                    "no rotation has ended well since {shown}: that is longer than two intervals \
-                     of the schedule"
+                    "no rotation has succeeded since {shown}, for more than two intervals of the schedule"
                 )
                 .into(),
             ),

@@ -86,13 +86,13 @@ pub enum PrefixError {
     #[error("is empty")]
     Empty,
     /// Longer than [`Prefix::MAX_LEN`], so that names would pass 40 characters.
-    #[error("has more than {} characters, so that names would have more than 40", Prefix::MAX_LEN)]
+    #[error("has more than {} characters, so names would have more than 40", Prefix::MAX_LEN)]
     TooLong,
     /// Begins with something else than an ASCII letter.
     #[error("does not begin with a letter")]
     FirstCharacter,
     /// Holds a character that the provider refuses in names.
-    #[error("holds {0:?}; only letters, digits, hyphens and underscores are allowed")]
+    #[error("contains {0:?}; only letters, digits, hyphens and underscores are allowed")]
     Character(char),
 }
 

@@ -47,7 +47,7 @@ pub enum DeleteReason {
     /// Retention would keep it, and drop an older one that is the newest by id or by the provider's
     /// time.
     InsteadOfNewest,
-    /// Retention would keep it, but snapshots that are not the ring's own hold the slots.
+    /// Retention would keep it, but snapshots that are not managed own hold the slots.
     Squeezed,
     /// A person asked for it.
     ByHand,
@@ -69,11 +69,11 @@ impl fmt::Display for DeleteReason {
         out.write_str(match self {
             Self::Failed => "it failed",
             Self::Duplicate => "a newer snapshot of the same tick exists",
-            Self::Retention => "retention does not keep it",
+            Self::Retention => "`keep` does not need it",
             Self::InsteadOfNewest => {
                 "in place of an older one that may be the newest (highest id or latest date)"
             }
-            Self::Squeezed => "squeezed: others hold the slots",
+            Self::Squeezed => "squeezed: foreign or pinned snapshots hold the slots",
             Self::ByHand => "asked for by hand",
         })
     }
@@ -245,15 +245,17 @@ impl fmt::Display for Skip {
                 let min_interval = humantime::format_duration(*min_interval);
                 write!(out, "too soon after {last}: min_interval is {min_interval}")
             }
-            Self::Overtaken { by } => write!(out, "overtaken: {by}, of a later tick, is there"),
+            Self::Overtaken { by } => write!(out, "a snapshot of a later tick exists: {by}"),
             Self::OtherName { name, id } => write!(
                 out,
-                "{name} ({id}) may be the snapshot of this tick, under another name, so no second one is made"
+                "{name} ({id}) may be the snapshot of this tick, under another name, so no second one is \
+                     created"
             ),
             Self::HasRun { last } => {
                 write!(
                     out,
-                    "the tick of {last} has already run; unless you rotated the server by hand, check the clock"
+                    "the tick of {last} has already run; unless you rotated the server by hand, check the \
+                         clock"
                 )
             }
         }
@@ -302,7 +304,8 @@ impl fmt::Display for Blocked {
         if !strays.is_empty() {
             return write!(
                 out,
-                "; {} may be snapring's own, under another name: it was made by snapring, or it appeared when \
+                "; {} may be snapring's own, under another name: it was made by snapring, or it appeared \
+                     when \
                  snapring asked for a snapshot. Until you decide, no older snapshot is deleted: delete it with \
                  `snapring delete ID`, or list its id under `pin`",
                 strays.join(", ")
@@ -559,10 +562,10 @@ fn completed<'a>(ring: &'a Ring, progress: &Progress) -> Completed<'a> {
     )
 }
 
-/// The newest completed ones by every measure, see [`Completed::newest`]. They stay. One that was completed and has
-/// just been listed as failed may be completed or not: it stays where it would be the newest if it were, and so
-/// does the one that would be if it were not. Where none at all is listed as completed, any that ever was may be
-/// the only good one, however long it has been listed as failed.
+/// The newest completed ones by every measure, see [`Completed::newest`]. They stay. One that was completed
+/// and has just been listed as failed may be completed or not: it stays where it would be the newest if it
+/// were, and so does the one that would be if it were not. Where none at all is listed as completed, any that
+/// ever was may be the only good one, however long it has been listed as failed.
 fn newest(ring: &Ring, progress: &Progress) -> BTreeSet<SnapshotId> {
     let none_is_sure = !remaining(ring, progress).any(|(it, _)| it.status == Status::Completed);
     let doubtful: Vec<SnapshotId> = listed_as_failed(ring, progress)
@@ -759,8 +762,8 @@ pub fn warnings(
         && victims.iter().any(|victim| victim.why() == DeleteReason::Squeezed)
     {
         warnings.push(format!(
-            "the ring is squeezed: {} snapshots that are not its own hold slots of {}, so one that \
-             `keep` asks for goes",
+            "the ring is squeezed: {} foreign or pinned snapshots hold slots of {}, so one that `keep` \
+                 asks for is deleted",
             ring.held_by_others(),
             policy.cap
         ));
@@ -779,7 +782,7 @@ pub fn warnings(
             ));
         }
         if tick.instant() > now.saturating_add(FUTURE_TICK_TOLERANCE).unwrap_or(now) {
-            warnings.push(format!("{} lies in the future: is a clock wrong?", snapshot.name));
+            warnings.push(format!("{} is dated in the future; check the clocks", snapshot.name));
         }
     }
     let completed = ring.completed();

@@ -1,10 +1,10 @@
 //! A configuration in virtual time: what its policies do over weeks, before they have run for one.
 //!
-//! [`rehearse`] drives the [rotations](crate::rotation) of all servers against a provider in memory. Nothing waits,
-//! no clock is read, and the same scenario always comes to the same end.
+//! [`rehearse`] drives the [rotations](crate::rotation) of all servers against a provider in memory. Nothing
+//! waits, no clock is read, and the same scenario always comes to the same end.
 //!
-//! Calls take no time here, and hooks succeed at once. The ceilings of the account are not applied: the busiest minute
-//! shows whether they would matter.
+//! Calls take no time here, and hooks succeed at once. The ceilings of the account are not applied: the
+//! busiest minute shows whether they would matter.
 
 mod course;
 mod ideal;
@@ -253,7 +253,7 @@ impl<'a> Stage<'a> {
         self.schedule_tick(index, &server, tick.instant());
         let Some(actor) = self.actors.get_mut(index) else { return };
         if actor.rotation.is_some() {
-            let reason = "the rotation of the tick before was still running".to_owned();
+            let reason = "the previous rotation was still running".to_owned();
             let outcome = RotationOutcome::Skipped;
             let run = Run { tick, ended: now, outcome, reason: Some(reason) };
             let ring = Ring::of(actor.provider.list(moment), &server.policy);

@@ -160,11 +160,11 @@ impl Report {
     pub fn broken_off(server_id: ServerId, server: &str, tick: Tick, by: BrokenOffBy) -> Self {
         let (reason, known_cause) = match by {
             BrokenOffBy::Request(left) => {
-                let reason = format!("broken off, as asked a second time: {left}");
+                let reason = format!("interrupted by a second signal: {left}");
                 (reason, Some(KnownCause::Shutdown))
             }
             BrokenOffBy::Fault(fault) => {
-                (format!("a fault in snapring broke the rotation off: {fault}"), None)
+                (format!("a bug in snapring interrupted the rotation: {fault}"), None)
             }
         };
         let outcome = RotationOutcome::Failed;
@@ -176,7 +176,7 @@ impl Report {
     pub fn words(&self) -> String {
         let mut words = self.outcome.as_str().to_owned();
         if let Some(created) = &self.created {
-            words.push_str(&format!(", made {created}"));
+            words.push_str(&format!(", created {created}"));
         }
         if !self.deleted.is_empty() {
             words.push_str(&format!(", deleted {}", self.deleted.join(" ")));

@@ -353,7 +353,7 @@ impl Rotation {
             }
             (State::Waking(made), Event::HookEnded(end)) => self.woken(made, end, now),
             (_, _) => {
-                let fault = "a fault in snapring: this is not the result of the last action";
+                let fault = "a bug in snapring: this is not the result of the last action";
                 self.give_up(End::failed(fault), now)
             }
         }
@@ -422,7 +422,7 @@ impl Rotation {
             Ok(()) => {
                 let reason = self.continued.take().map(|snapshot| {
                     format!(
-                        "continued with {snapshot}, which an earlier rotation by hand had begun; no other \
+                        "continued with {snapshot}, which an earlier `rotate` had started; no other \
                          snapshot was created"
                     )
                 });

@@ -34,7 +34,8 @@ struct Expression {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// Neither 5 nor 6 fields.
-    #[error("has {0} field{s}; a schedule has 5, or 6 with seconds first", s = if *.0 == 1 { "" } else { "s" })]
+    #[error("has {0} field{s}; a schedule has 5, or 6 with seconds \
+         first", s = if *.0 == 1 { "" } else { "s" })]
     Fields(usize),
     /// A field that cannot be read.
     #[error("cannot be read: {0}")]
@@ -57,9 +58,7 @@ impl Schedule {
             return Err(ScheduleError::Fields(fields.len()));
         }
         if fields.iter().any(|field| field.split(',').any(str::is_empty)) {
-            return Err(ScheduleError::Syntax(
-                "a comma stands without a value beside it".to_owned(),
-            ));
+            return Err(ScheduleError::Syntax("a comma has no value next to it".to_owned()));
         }
         if let Some(step) = step_out_of_range(&fields) {
             return Err(ScheduleError::Syntax(step));

@@ -98,8 +98,7 @@ impl Listeners {
         if known.is_none() && self.store.health().is_up() {
             tracing::warn!(
                 event = "store",
-                "what earlier processes remembered of the servers cannot be read yet; until it can, \
-                 rules that need it are more cautious"
+                "the store cannot be read yet; until it can, rotations are more cautious"
             );
         }
         let keeping = Arc::clone(self);
@@ -119,7 +118,8 @@ impl Listeners {
         self.notices.on_report(report, at);
     }
 
-    /// Sends the notices that are queued, and then writes what is queued for the store: what was told is among it.
+    /// Sends the notices that are queued, and then writes what is queued for the store: what was told is
+    /// among it.
     pub async fn drain(&self) {
         self.notices.end().await;
         self.store.close(STORE_WAIT).await;

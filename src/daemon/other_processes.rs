@@ -1,5 +1,5 @@
-//! Rotations that other processes have ended, as a person's `rotate` does, and what people did by hand: the daemon
-//! asks the store for them.
+//! Rotations that other processes have ended, as a person's `rotate` does, and what people did by hand: the
+//! daemon asks the store for them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Daemon {
             tick = %past.tick,
             outcome = past.outcome.as_str(),
             created = past.created.as_deref(),
-            "{}: another process has rotated it, which ended as {}",
+            "{}: rotated by another process: {}",
             server.name,
             past.outcome.as_str()
         );

@@ -27,7 +27,7 @@ pub(super) enum ReloadError {
     #[error(transparent)]
     Configuration(#[from] ConfigError),
     /// The claims between processes are made in its name.
-    #[error("a new `base_url` takes effect with the next start")]
+    #[error("a new `base_url` takes effect after a restart")]
     BaseUrl,
     #[error("the new [api] does not work: {0}")]
     Connect(#[from] ConnectError),
@@ -98,7 +98,7 @@ impl Reload {
             if changed {
                 tracing::warn!(
                     event = "reload",
-                    "changes of {section} take effect with the next start"
+                    "changes of {section} take effect after a restart"
                 );
             }
         }

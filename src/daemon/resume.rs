@@ -117,7 +117,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
         server_id = server.id.0,
         server = server.name.as_str(),
         tick = %tick,
-        "{}: goes on with the tick of {tick}, which was missed or left in progress",
+        "{}: continues with the tick of {tick}, which was missed or left in progress",
         server.name
     );
     let order = Ordered { server, tick, asked_by: AskedBy::Schedule, claim };

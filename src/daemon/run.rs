@@ -200,7 +200,10 @@ async fn shut_down(
     clock: &Clock,
 ) -> Shutdown {
     listeners.service.stopping();
-    tracing::info!(event = "daemon", "ending: nothing new starts, calls under way end");
+    tracing::info!(
+        event = "daemon",
+        "stopping: nothing new starts; API calls under way may finish"
+    );
     let broken_off = daemon.break_off();
     let done = CancellationToken::new();
     let ended = done.clone();
@@ -213,7 +216,7 @@ async fn shut_down(
         tokio::select! {
             () = done.cancelled() => return Shutdown::Whole,
             signal = signals.next() => if signal == Some(Signal::End) {
-                tracing::warn!(event = "daemon", "asked a second time: ending at once");
+                tracing::warn!(event = "daemon", "second signal: stopping at once");
                 broken_off.cancel();
                 let _ = clock.timeout(LAST_WORDS, done.cancelled()).await;
                 return Shutdown::BrokenOff;

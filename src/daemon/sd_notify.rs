@@ -110,7 +110,7 @@ impl ServiceManager {
                 if !self.failed.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         event = "service_manager",
-                        "the service manager cannot be told how things are: {error}"
+                        "cannot send the status to the service manager: {error}"
                     );
                 }
             }

@@ -76,7 +76,7 @@ impl ServiceStatus {
 
     /// The daemon is about to end. No sign of life is owed from here on.
     pub(super) fn stopping(&self) {
-        let status = "ending: nothing new starts, calls under way end".to_owned();
+        let status = "stopping: nothing new starts; API calls under way may finish".to_owned();
         self.manager.tell(&[Notification::Stopping, Notification::Status(status)]);
     }
 
@@ -106,7 +106,7 @@ impl ServiceStatus {
             }
             self.manager.tell(&states);
             if was_alive && !alive {
-                tracing::error!(event = "heartbeat", "the scheduler stands still");
+                tracing::error!(event = "heartbeat", "the scheduler has stalled");
             }
             self.clock.sleep(PAUSE.min(span)).await;
             let left = span.saturating_sub(PAUSE);

@@ -473,7 +473,7 @@ async fn a_panic_in_one_servers_rotation_is_a_failure_of_that_one_only() {
     stage.pass(1).await;
     assert_eq!(stage.told(), ["102 failed", "101 rotated"]);
     let reason = stage.reports.lock().unwrap()[0].reason.clone().unwrap();
-    assert!(reason.contains("a fault in snapring broke the rotation off"), "{reason}");
+    assert!(reason.contains("a bug in snapring interrupted the rotation"), "{reason}");
     // Its claim is free again.
     stage.pass(24).await;
     assert_eq!(stage.told()[2..], ["102 failed", "101 rotated"]);

@@ -140,7 +140,7 @@ impl Delivery {
                     to = %to,
                     format = format.as_str(),
                     lost,
-                    "{lost} notices to {to} are lost: it takes them too slowly"
+                    "{lost} notices to {to} were lost because it is too slow"
                 );
             }
             for mut bundle in bundles(notices, self.clock.now().wall, lost) {
@@ -181,7 +181,7 @@ impl Delivery {
         let mut waits = backoff::doubling(FIRST_WAIT, GIVE_UP_AFTER);
         let mut last = None;
         let mut destination;
-        let ending = "snapring ended before it could go out";
+        let ending = "snapring stopped before it could be sent";
         let gave_up = loop {
             destination = self.destination.borrow_and_update().clone();
             let Destination { to, format, instance } = &destination;
@@ -199,15 +199,15 @@ impl Delivery {
                 continue;
             }
             if !tried.outcome.may_pass() {
-                break "it will not pass";
+                break "retrying would not help";
             }
             if tries == TRIES {
-                break "it was tried often enough";
+                break "it was tried often enough already";
             }
             let own = waits.next().unwrap_or(GIVE_UP_AFTER);
             let wait = own.max(tried.wait.unwrap_or_default());
             if passed() + wait > GIVE_UP_AFTER {
-                break "there is no time for another try";
+                break "there is no time for another attempt";
             }
             if self.unless_stopped(self.wait(wait)).await.is_none() {
                 break ending;
@@ -265,9 +265,15 @@ impl Delivery {
         match (gave_up, tried) {
             (None, _) => event!(info, "told {to}: {what}"),
             (Some(why), Some(tried)) => {
-                event!(error, "could not tell {to} ({}; {why}): {what}", tried.words);
+                event!(
+                    error,
+                    "could not deliver a notice to {to} ({}; {why}): {what}",
+                    tried.words
+                );
             }
-            (Some(why), None) => event!(error, "could not tell {to} ({why}): {what}"),
+            (Some(why), None) => {
+                event!(error, "could not deliver a notice to {to} ({why}): {what}")
+            }
         }
     }
 }

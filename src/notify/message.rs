@@ -106,7 +106,7 @@ impl Bundle {
         let others = self.failing.servers;
         match self.event {
             NoticeKind::Failure | NoticeKind::Reminder if self.notices.len() == 1 && others > 1 => {
-                let _ = write!(text, " In all {others} servers fail now.");
+                let _ = write!(text, " {others} servers are failing in total.");
             }
             NoticeKind::Recovery if others > 0 => {
                 let (s, verb) = if others == 1 { ("", "fails") } else { ("s", "fail") };
@@ -182,7 +182,8 @@ fn sentences(notice: &Notice) -> String {
     let words = cut(&notice.words, REASON_ALONE);
     match (notice.event, &notice.subject) {
         (NoticeKind::Failure, NoticeSubject::Account) => format!(
-            "{words}. No server is rotated until there is a token that is accepted; this is told once, not for each server."
+            "{words}. No server is rotated until the provider accepts a token. This is reported once, not \
+                 per server."
         ),
         (NoticeKind::Failure, NoticeSubject::Server { .. }) => {
             let what = match notice.rotation {
@@ -194,7 +195,7 @@ fn sentences(notice: &Notice) -> String {
                 }
                 None => format!("The last success is too old: {words}"),
             };
-            format!("{what}. This is told once, not at each tick.")
+            format!("{what}. Further failures are not reported.")
         }
         (NoticeKind::Reminder, subject) => {
             let subject = match subject {
@@ -203,13 +204,13 @@ fn sentences(notice: &Notice) -> String {
             };
             let lasts = notice.trouble.map_or_else(String::new, |it| lasts(it, notice.at));
             let effect = match notice.subject {
-                NoticeSubject::Account => " Meanwhile no server is rotated.",
+                NoticeSubject::Account => " No server is rotated until then.",
                 NoticeSubject::Server { .. } => "",
             };
             format!("{subject} {lasts}. The last reason: {words}.{effect}")
         }
         (NoticeKind::Recovery, NoticeSubject::Account) => {
-            format!("Rotations go on. {}", over(notice)).trim_end().to_owned()
+            format!("Rotations continue. {}", over(notice)).trim_end().to_owned()
         }
         (NoticeKind::Recovery, NoticeSubject::Server { .. }) => {
             format!("{} {}", went_well(notice, &words), over(notice)).trim_end().to_owned()
@@ -220,7 +221,7 @@ fn sentences(notice: &Notice) -> String {
 
 fn went_well(notice: &Notice, words: &str) -> String {
     let tick = notice.rotation.map(|(tick, _)| format!(" for {tick}")).unwrap_or_default();
-    format!("The rotation{tick} went well: {words}.")
+    format!("The rotation{tick} succeeded: {words}.")
 }
 
 /// What a server in trouble does, after its name.
@@ -275,11 +276,11 @@ fn broken(trouble: FailingSince, now: Timestamp) -> String {
         more => format!("; {more} rotations failed"),
     };
     match trouble.since {
-        Some(since) => format!("It was broken for {}{failed}.", span(since, now)),
+        Some(since) => format!("It was in trouble for {}{failed}.", span(since, now)),
         None if trouble.failed == 0 => {
-            "It was broken since before snapring last started.".to_owned()
+            "It was in trouble since before snapring last started.".to_owned()
         }
-        None => format!("It was broken since before snapring last started{failed} since then."),
+        None => format!("It was in trouble since before snapring last started{failed} since then."),
     }
 }
 

@@ -310,8 +310,10 @@ async fn what_may_pass_is_tried_again_when_the_service_says_and_what_will_not_is
     assert_eq!(stage.services.seen("one.example").len(), 1);
     assert_eq!(
         stage.told(),
-        ["ERROR not_found could not tell https://one.example (404: no team […]; it will not \
-             pass): snapring: web failed"]
+        [
+            "ERROR not_found could not deliver a notice to https://one.example (404: no team […]; retrying would not \
+                 help): snapring: web failed"
+        ]
     );
 }
 
@@ -330,7 +332,7 @@ async fn tries_and_time_are_bounded_and_the_next_notice_has_its_own() {
     stage.pass(60).await;
     assert_eq!(stage.services.seen("one.example").last().unwrap(), "1210 /key web recovered");
     let told = stage.told();
-    assert!(told[0].contains("(500; it was tried often enough)"), "{told:?}");
+    assert!(told[0].contains("(500; it was tried often enough already)"), "{told:?}");
     assert_eq!(told.len(), 2);
 
     // An hour is longer than anything waits for.
@@ -339,7 +341,7 @@ async fn tries_and_time_are_bounded_and_the_next_notice_has_its_own() {
     stage.ended(WEB, Failed);
     stage.pass(7200).await;
     assert_eq!(stage.services.seen("one.example").len(), 1);
-    assert!(stage.told()[0].contains("there is no time for another try"), "{:?}", stage.told());
+    assert!(stage.told()[0].contains("there is no time for another attempt"), "{:?}", stage.told());
 }
 
 /// The service is away for longer than anything is tried.
@@ -391,8 +393,8 @@ async fn a_body_that_says_no_is_not_delivered_whatever_the_status_says() {
     assert_eq!(
         stage.told(),
         [
-            "ERROR rejected could not tell https://one.example (200: {\"ok\":false,\"msg\":\"Monitor not \
-             found\"}; it will not pass): snapring: web failed"
+            "ERROR rejected could not deliver a notice to https://one.example (200: {\"ok\":false,\"msg\":\"Monitor not \
+             found\"}; retrying would not help): snapring: web failed"
         ]
     );
     stage.ended(WEB, Failed);
@@ -409,7 +411,10 @@ async fn healthchecks_says_ok_to_what_it_ignores() {
     stage.pass(60).await;
     assert_eq!(stage.services.seen("hc.example").len(), 2);
     let told = stage.told();
-    assert!(told[0].starts_with("ERROR not_found could not tell https://hc.example"), "{told:?}");
+    assert!(
+        told[0].starts_with("ERROR not_found could not deliver a notice to https://hc.example"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,7 +446,7 @@ async fn what_does_not_fit_is_counted_and_told() {
     }
     stage.pass(1200).await;
     let told = stage.told();
-    let lost = "WARN - 7 notices to https://hangs.example are lost: it takes them too slowly";
+    let lost = "WARN - 7 notices to https://hangs.example were lost because it is too slow";
     assert_eq!(told.iter().filter(|it| *it == lost).count(), 1, "{told:?}");
     assert_eq!(told.len(), 3, "one rotation, and then the last of all the others: {told:?}");
 }
@@ -459,7 +464,7 @@ async fn the_end_waits_for_no_window_and_a_few_seconds_for_a_slow_service() {
     assert_eq!(
         told,
         [
-            "ERROR - could not tell https://hangs.example (snapring ended before it could go out): \
+            "ERROR - could not deliver a notice to https://hangs.example (snapring stopped before it could be sent): \
              snapring: web failed",
             "INFO ok told https://one.example: snapring: web failed"
         ]

@@ -20,7 +20,7 @@ const MOST: usize = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
     /// Nobody listens there.
-    #[error("nobody listens on {0}")]
+    #[error("connection refused: {0}")]
     Nobody(SocketAddr),
     /// There was no whole answer in time.
     #[error("{0} did not answer within {wait}", wait = humantime::format_duration(*.1))]

@@ -11,7 +11,7 @@ impl Obstacles {
     /// What says that the daemon is to be started anew.
     #[must_use]
     pub(super) fn to_life(view: &View) -> Self {
-        let stuck = (!view.is_alive()).then(|| "the scheduler stands still".to_owned());
+        let stuck = (!view.is_alive()).then(|| "the scheduler has stalled".to_owned());
         Self(stuck.into_iter().collect())
     }
 
@@ -28,7 +28,7 @@ impl Obstacles {
             TokenState::Untried => {}
         }
         if let Some((reason, _)) = view.configuration().refused {
-            obstacles.push(format!("the configuration that was read last is bad: {reason}"));
+            obstacles.push(format!("the last reload was rejected: {reason}"));
         }
         Self(obstacles)
     }

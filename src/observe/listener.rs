@@ -139,7 +139,7 @@ fn tell(address: SocketAddr, problem: &io::Error, again: Duration) {
     let taken = problem.kind() == io::ErrorKind::AddrInUse;
     tracing::error!(
         event = "http",
-        "cannot listen on {address}: {problem}{}; rotations go on, and it is tried again every {}",
+        "cannot listen on {address}: {problem}{}; rotations continue, and snapring tries again every {}",
         if taken { " (is another snapring running?)" } else { "" },
         humantime::format_duration(again)
     );

@@ -33,7 +33,7 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
     view.counts().register(&mut registry);
     registry.register_collector(Box::new(Process::started_at(view.started_at())));
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("snapring_build", "Which snapring this is", version);
+    registry.register("snapring_build", "Version of snapring", version);
     let fleet = Fleet {
         rows: view.rows(),
         reloaded: view.configuration().refused.is_none(),
@@ -58,7 +58,7 @@ struct Fleet {
 impl Collector for Fleet {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let name = "snapring_config_last_reload_successful";
-        let help = "Whether the configuration that was read last is in force";
+        let help = "Whether the last reload succeeded";
         encoder
             .encode_descriptor(name, help, None, MetricType::Gauge)?
             .encode_gauge(&i64::from(self.reloaded))?;
@@ -66,12 +66,12 @@ impl Collector for Fleet {
         encoder
             .encode_descriptor("snapring_store_up", help, None, MetricType::Gauge)?
             .encode_gauge(&i64::from(self.store_is_up))?;
-        let help = "Lines of the log that standard error did not take";
+        let help = "Log lines lost because standard error was stuck or failed";
         encoder
             .encode_descriptor("snapring_log_lost_lines", help, None, MetricType::Counter)?
             .encode_counter::<[(&str, &str); 0], _, f64>(&self.lost_lines, None)?;
 
-        let help = "Rotations by how they ended";
+        let help = "Rotations by outcome";
         let mut rotations =
             encoder.encode_descriptor("snapring_rotations", help, None, MetricType::Counter)?;
         for row in &self.rows {
@@ -108,25 +108,22 @@ impl Collector for Fleet {
         self.times(
             &mut encoder,
             "snapring_last_success_timestamp",
-            "When a rotation last ended well",
+            "When a rotation last succeeded",
             |row| row.status.last_success().map(|success| success.at),
         )?;
         self.times(
             &mut encoder,
             "snapring_last_rotation_timestamp",
-            "When a rotation last ended, however it did",
+            "When a rotation last ended, whatever its outcome",
             |row| row.status.last.as_ref().map(|ended| ended.at),
         )?;
-        self.times(
-            &mut encoder,
-            "snapring_next_tick_timestamp",
-            "The tick that is rotated for next",
-            |row| row.next.map(|(tick, _)| tick.instant()),
-        )?;
+        self.times(&mut encoder, "snapring_next_tick_timestamp", "The next tick", |row| {
+            row.next.map(|(tick, _)| tick.instant())
+        })?;
         self.times(
             &mut encoder,
             "snapring_snapshot_newest_timestamp",
-            "When the newest completed managed snapshot was begun",
+            "When the newest completed managed snapshot was started",
             |row| Some(row.status.ring.as_ref()?.newest()?.created_at),
         )
     }

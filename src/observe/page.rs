@@ -245,18 +245,18 @@ impl Headline {
             format!("{count} of {} {words}", readable::servers(totals.servers))
         };
         if !daemon.alive {
-            return bad("The scheduler stands still".to_owned());
+            return bad("The scheduler has stalled".to_owned());
         }
         match (totals.in_trouble(), totals.waiting) {
             (0, _) if daemon.token == TokenState::Refused => {
                 bad("The provider refuses the token".to_owned())
             }
             (0, _) if daemon.configuration_refused.is_some() => {
-                bad("The new configuration is not in force".to_owned())
+                bad("The last reload was rejected".to_owned())
             }
             (0, _) if !daemon.store.up => bad("The store is not working".to_owned()),
             (0, 0) if totals.servers == totals.disabled => {
-                Self { words: "No server is switched on".to_owned(), class: "" }
+                Self { words: "No server is enabled".to_owned(), class: "" }
             }
             (0, 0) => Self { words: "All is well".to_owned(), class: "good" },
             (0, waiting) => Self { words: of(waiting, "not rotated since the start"), class: "" },
@@ -276,8 +276,10 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
     });
     let read_at = readable::instant(daemon.configuration_read_at);
     facts.push(match &daemon.configuration_refused {
-        None => good(format!("Configuration of {read_at}")),
-        Some(reason) => bad(format!("The configuration of {read_at} stays in force: {reason}")),
+        None => good(format!("Configuration read at {read_at}")),
+        Some(reason) => {
+            bad(format!("The configuration read at {read_at} stays in force: {reason}"))
+        }
     });
     if let Some(until) = daemon.throttled_until {
         let until = readable::instant(until);
@@ -327,7 +329,7 @@ impl ServerCard {
                 0 | 1 => String::new(),
                 more => format!(" ({more} times since {})", shown(trouble.since, &zone)),
             };
-            let reason = trouble.reason.as_deref().unwrap_or("no reason is known");
+            let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
             format!("{reason}{times}")
         });
         Self {

@@ -32,10 +32,10 @@ pub(super) fn router(view: View, hosts: Hosts) -> Router {
         .with_state(view)
 }
 
-const OTHER_HOST: &str = "this host name is not known here: use an IP address or localhost, or add the \
+const OTHER_HOST: &str = "unknown host name: use an IP address or localhost, or add the \
                           name to `hosts` in [http]\n";
 
-const PATHS: &str = "there is /, /livez, /readyz, /metrics and /api/v1/status\n";
+const PATHS: &str = "not found; there are /, /livez, /readyz, /metrics and /api/v1/status\n";
 
 async fn refuse_other_hosts(
     Shared(hosts): Shared<Hosts>,

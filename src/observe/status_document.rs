@@ -92,10 +92,10 @@ impl StoreStatus {
     pub(crate) fn problem(&self) -> Option<String> {
         (!self.up).then(|| match self.lost {
             0 => {
-                "the store is not working; rotations go on, but `history` is out of date".to_owned()
+                "the store is not working; rotations continue, but `history` is out of date".to_owned()
             }
             lost => format!(
-                "the store is not working; rotations go on, but {lost} are missing from `history`"
+                "the store is not working; rotations continue, but {lost} are missing from `history`"
             ),
         })
     }
@@ -229,7 +229,7 @@ pub(crate) struct ServerRecord {
     pub name: String,
     /// How it is.
     pub state: ServerState,
-    /// When a rotation last ended well, as far as that is remembered; else the newest completed
+    /// When a rotation last succeeded, as far as that is remembered; else the newest completed
     /// managed snapshot's time.
     pub last_success_at: Option<Timestamp>,
     /// What is wrong with it, even if it is disabled.

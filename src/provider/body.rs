@@ -86,7 +86,7 @@ fn kind(value: Option<&Value>) -> &'static str {
         None => "missing",
         Some(Value::Null) => "null",
         Some(Value::Bool(_)) => "true or false",
-        Some(Value::Number(_)) => "a number that cannot be",
+        Some(Value::Number(_)) => "an impossible number",
         Some(Value::String(_)) => "a text",
         Some(Value::Array(_)) => "a list",
         Some(Value::Object(_)) => "an object",
@@ -186,7 +186,7 @@ pub fn token_info(body: &[u8]) -> Result<TokenInfo, String> {
     }
     // Not `parse`: its message would show an excerpt, and this body holds personal data.
     let Raw { token } = serde_json::from_slice(body)
-        .map_err(|error| format!("the answer says nothing of a token (line {})", error.line()))?;
+        .map_err(|error| format!("the answer has no token (line {})", error.line()))?;
     let permissions = token.permissions.into_iter().map(ForeignText::from).collect();
     Ok(TokenInfo { name: token.name.into(), permissions })
 }
@@ -336,10 +336,10 @@ mod tests {
 
     #[rstest]
     #[case("id", "null", "a row's `id` is null")]
-    #[case("id", "-1", "a row's `id` is a number that cannot be")]
+    #[case("id", "-1", "a row's `id` is an impossible number")]
     #[case("server", "{\"id\": \"7\"}", "snapshot 801: `server.id` is a text")]
     #[case("server", "null", "snapshot 801: `server.id` is missing")]
-    #[case("name", "7", "snapshot 801: `name` is a number that cannot be")]
+    #[case("name", "7", "snapshot 801: `name` is an impossible number")]
     #[case("status", "null", "snapshot 801: `status` is null")]
     #[case("created_at", "\"yesterday\"", "snapshot 801: `created_at` is not a time")]
     fn what_is_wrong_with_a_row_is_told_with_id_and_field(

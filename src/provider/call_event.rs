@@ -119,7 +119,7 @@ impl<'a> CallEvent<'a> {
 impl Drop for CallEvent<'_> {
     fn drop(&mut self) {
         if !self.told {
-            self.tell(Outcome::Transport, None, "abandoned before the answer came");
+            self.tell(Outcome::Transport, None, "cancelled before the answer came");
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn connect(
     if let Some(file) = settings.token_file.as_ref().filter(|_| credentials.are_systemds()) {
         tracing::info!(
             event = "token",
-            "{} is not for this user to read: systemd's credential stands in for it",
+            "{} cannot be read by this user, so systemd's credential is used",
             file.display()
         );
     }
@@ -76,8 +76,8 @@ pub(crate) fn locate_credentials(settings: &ApiSettings) -> Credentials {
 pub(crate) fn explain(problem: CredentialError) -> String {
     let service = Path::new(SERVICE_CREDENTIALS);
     let hint = format!(
-        "\nhint: the service's is at hand while it runs: put CREDENTIALS_DIRECTORY={} before the \
-         command",
+        "\nhint: while the service runs, you can use its token: put CREDENTIALS_DIRECTORY={} before the \
+             command",
         service.display()
     );
     match problem {

@@ -213,7 +213,7 @@ impl Credentials {
                  service"
             }
             TokenSource::Environment(_) | TokenSource::Nowhere => {
-                "a new one takes effect with the next start"
+                "a new one takes effect after a restart"
             }
         }
     }

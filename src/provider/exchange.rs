@@ -207,7 +207,7 @@ impl Exchange {
     /// Reads the token again. If that fails, the one from before stays in use.
     pub(crate) async fn refresh_token(&self) {
         if let Err(error) = Arc::clone(&self.credentials).refresh_in_time(&self.clock).await {
-            tracing::warn!(event = "token", "the token could not be read again: {error}");
+            tracing::warn!(event = "token", "cannot read the token again: {error}");
         }
     }
 
@@ -371,8 +371,9 @@ impl Exchange {
         Err(failure.into())
     }
 
-    /// A call on behalf of a server was refused or forbidden: whether the account's own call is refused as well, which
-    /// every active token may make. Asked at most once a minute for all servers. `None`: it was not asked.
+    /// A call on behalf of a server was refused or forbidden: whether the account's own call is refused as
+    /// well, which every active token may make. Asked at most once a minute for all servers. `None`: it was
+    /// not asked.
     fn account_is_refused<'a>(
         &'a self,
         scope: &'a CallContext,

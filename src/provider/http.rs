@@ -158,8 +158,12 @@ async fn read_body(answer: &mut reqwest::Response) -> Result<Vec<u8>, TornBody> 
 }
 
 fn bearer(token: &SecretString) -> Result<HeaderValue, TransportError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| TransportError::NotSent("the token does not fit a header".into()))?;
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
+            TransportError::NotSent(
+                "the token contains characters that an HTTP header cannot carry".into(),
+            )
+        })?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -46,9 +46,9 @@ impl CallMetrics {
 
     /// Shows it among the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Calls to the provider by how they ended";
+        let help = "API calls by outcome";
         registry.register("snapring_api_requests", help, self.calls.clone());
-        let help = "How long calls to the provider took";
+        let help = "How long API calls took";
         let name = "snapring_api_request_duration";
         registry.register_with_unit(name, help, Unit::Seconds, self.durations.clone());
     }

@@ -110,8 +110,8 @@ pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
         Remark::Continues(snapshot) => event!(
             info,
             event = "ring",
-            "{server}: continuing with {snapshot}, which an earlier rotation by hand has begun and which is \
-             still in progress; no other snapshot is created"
+            "{server}: continuing with {snapshot}, which an earlier `rotate` started and which is still \
+                 in progress; no other snapshot is created"
         ),
         Remark::NotAwake(problem) => event!(error, event = "hook", "{server}: {problem}"),
     }

@@ -121,7 +121,7 @@ pub struct Claim {
 #[derive(Debug, thiserror::Error)]
 pub enum Busy {
     /// By this process.
-    #[error("the rotation before it is still running")]
+    #[error("the previous rotation is still running")]
     Here,
     /// By another process on this machine.
     #[error("{}", .0.words(&TimeZone::UTC))]

@@ -1,4 +1,5 @@
-//! A rotation's steps for a person who watches it: what is under way, and a sentence once something has happened.
+//! A rotation's steps for a person who watches it: what is under way, and a sentence once something has
+//! happened.
 
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ impl<'a> Steps<'a> {
         let (activity, what) = match action {
             Action::Look(_) => match &self.left {
                 Left::Perhaps { name } => {
-                    (step(&format!("looking whether {name} was created")), What::Nothing)
+                    (step(&format!("checking whether {name} was created")), What::Nothing)
                 }
                 _ => (step("listing the snapshots"), What::Nothing),
             },

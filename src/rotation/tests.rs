@@ -258,7 +258,8 @@ async fn a_provider_that_changes_names_is_not_asked_again_and_again() {
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
     assert!(
-        reason(&report).contains("snapring-20261123t030000z has appeared meanwhile"),
+        reason(&report)
+            .contains("snapring-20261123t030000z has appeared and may be the requested snapshot"),
         "{report:?}"
     );
     assert_eq!(scene.calls(Operation::Create), 1);
@@ -324,9 +325,9 @@ async fn a_listing_is_tried_again(#[case] fault: &str) {
 }
 
 #[rstest]
-#[case::it_fails("create:fails", "the provider failed to make snapring-20261123T030000Z")]
+#[case::it_fails("create:fails", "the provider failed to create snapring-20261123T030000Z")]
 #[case::it_stays_in_progress("create:never-completes", "was not completed within 45m")]
-#[case::it_disappears("create:vanishes", "has gone from the provider's listing")]
+#[case::it_disappears("create:vanishes", "disappeared from the provider's listing")]
 #[tokio::test(start_paused = true)]
 async fn when_the_new_one_is_not_completed_nothing_is_pruned(
     #[case] fault: &str,
@@ -527,7 +528,10 @@ async fn a_server_that_is_gone_is_said_to_be() {
     let scene =
         Scene::with("", |options| drop(options.servers.remove(0)), RecordedHooks::default());
     let report = scene.rotate().await;
-    assert!(reason(&report).starts_with("the server is gone at the provider"), "{report:?}");
+    assert!(
+        reason(&report).starts_with("the server no longer exists at the provider"),
+        "{report:?}"
+    );
 }
 
 const HOOKS: &str = "hooks = { before = [\"quiesce\"], after = [\"resume\"] }";

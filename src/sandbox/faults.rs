@@ -322,7 +322,7 @@ impl FromStr for Fault {
         };
         let span = |value: &str| {
             humantime::parse_duration(value)
-                .map_err(|_| explain(&format!("{value:?} is not a span of time like 5s")))
+                .map_err(|_| explain(&format!("{value:?} is not a duration like 5s")))
         };
         let effect = match word {
             "latency" => Effect::Latency(span(value)?),
@@ -524,10 +524,10 @@ mod tests {
     #[case("any:fails", "goes with create, restore only, as create:fails")]
     #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
-    #[case("list:late=soon", "not a span of time")]
+    #[case("list:late=soon", "not a duration")]
     #[case("list:header=etag:x", "not a header (age, link, content-range)")]
     #[case("create:header=age:5", "goes with list, servers, account only")]
-    #[case("create:stray", "not a span of time")]
+    #[case("create:stray", "not a duration")]
     #[case("list:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]
     #[case("any:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]
     #[case("list:torn,chance=2", "from 0 to 1")]

@@ -31,7 +31,7 @@ const JOURNAL: usize = 100_000;
 pub struct Options {
     /// The account's servers.
     pub servers: Vec<(ServerId, String)>,
-    /// Snapshots a server may have.
+    /// Snapshots per server.
     pub cap: u32,
     /// The one good token.
     pub token: SecretString,

@@ -76,9 +76,9 @@ impl Counts {
 
     /// Shows it among the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Hooks by how they ended";
+        let help = "Hooks by outcome";
         registry.register("snapring_hooks", help, self.hooks.clone());
-        let help = "Notices by what became of them, one for each service they are for";
+        let help = "Notices by outcome, one per service";
         registry.register("snapring_notices", help, self.notices.clone());
     }
 }

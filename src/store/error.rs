@@ -58,7 +58,7 @@ impl StoreError {
                 Self::of(cause, place)
             }
             MigrateError::VersionMissing(_) => {
-                Self::passing("it was made by a newer snapring, and is left as it is")
+                Self::passing("it was created by a newer version of snapring and is left unchanged")
             }
             other => Self::passing(ForeignText::from(place.redact(&other.to_string())).to_string()),
         }

@@ -432,7 +432,7 @@ async fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     assert_eq!(ground.files(), ["snapring.db", damaged]);
     let kept = std::fs::read(ground.directory.path().join(damaged)).unwrap();
     assert!(kept.starts_with(b"SQLite format 3"));
-    assert_eq!(told.lines().iter().filter(|line| line.contains("put aside")).count(), 1);
+    assert_eq!(told.lines().iter().filter(|line| line.contains("was renamed")).count(), 1);
     assert!(
         ground.database().await.schedules().await.unwrap().0.all().len() == 1,
         "the book is in it"
@@ -486,7 +486,7 @@ async fn a_locked_file_costs_nothing_once_it_is_free_again_and_is_told_of_twice(
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     until("broken", || !store.health().is_up()).await;
     let trouble = store.history(HistoryFilter::default()).await.unwrap_err();
-    assert!(trouble.to_string().contains("does not work"), "{trouble}");
+    assert!(trouble.to_string().contains("not working"), "{trouble}");
     assert!(store.last_of_each_server().await.is_empty());
     holder.execute("ROLLBACK").await.unwrap();
     until("well again", || store.health().is_up()).await;
@@ -755,7 +755,11 @@ async fn a_file_of_a_newer_snapring_is_left_as_it_is() {
     let store = ground.open();
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
     store.close(LONG).await;
-    assert!(told.lines()[0].contains("made by a newer snapring"), "{:?}", told.lines());
+    assert!(
+        told.lines()[0].contains("created by a newer version of snapring"),
+        "{:?}",
+        told.lines()
+    );
     until("it is left as it is", || ground.files() == ["snapring.db"]).await;
 }
 
@@ -788,7 +792,7 @@ async fn a_database_that_hangs_holds_a_start_up_for_a_moment_only() {
     );
     assert!(told.lines().is_empty(), "it has not even been given up");
     store.record(&report(1, RotationOutcome::Rotated), at("2026-11-25T03:00:01Z"));
-    until("it is told", || told.lines().iter().any(|it| it.contains("gave no answer"))).await;
+    until("it is told", || told.lines().iter().any(|it| it.contains("did not answer"))).await;
     store.close(LONG).await;
     assert_eq!(store.health().lost(), 1);
 }

@@ -252,7 +252,7 @@ impl Writer {
         question: impl for<'d> FnOnce(&'d mut dyn Connection) -> BoxFuture<'d, Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let Some(database) = &mut self.memory.database else {
-            return Err(StoreError::passing("the store does not work at present"));
+            return Err(StoreError::passing("the store is not working"));
         };
         let answer = self.clock.timeout(PATIENCE, question(&mut **database)).await;
         let answer = answer.unwrap_or_else(|| Err(too_slow()));
@@ -384,15 +384,15 @@ impl Writer {
                 event = "store",
                 store,
                 lost = newly,
-                "the store works again: {newly} rotations are missing in the history"
+                "the store works again: {newly} rotations are missing from the history"
             );
         } else if newly > 0 {
             tracing::warn!(
                 event = "store",
                 store,
                 lost = newly,
-                "{newly} rotations are missing in the history: they came faster than the store \
-                 takes them, or it refused them"
+                "{newly} rotations are missing from the history: they came too fast for the store, or it \
+                     refused them"
             );
         }
     }
@@ -442,8 +442,8 @@ impl Writer {
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),
-                    "the store does not work: {}: {trouble}; rotations go on, and what the history \
-                     lacks is told once it works again",
+                    "the store does not work: {}: {trouble}; rotations continue. When it works again, the \
+                         log says what is missing from the history",
                     self.place
                 );
             }
@@ -465,7 +465,7 @@ impl Writer {
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),
-                    "{} is damaged ({trouble}); it was put aside as {}, and a new history begins",
+                    "{} is damaged ({trouble}); it was renamed to {}, and a new history was started",
                     self.place,
                     aside.display()
                 );
@@ -475,7 +475,7 @@ impl Writer {
                 tracing::error!(
                     event = "store",
                     store = self.place.to_string(),
-                    "{} is damaged, and cannot be put aside: {problem}",
+                    "{} is damaged, and cannot be renamed: {problem}",
                     self.place
                 );
                 false
@@ -529,7 +529,7 @@ impl Writer {
                 event = "store",
                 store = self.place.to_string(),
                 lost = unwritten,
-                "ending: {unwritten} rotations could not be written into the history"
+                "stopping: {unwritten} rotations could not be written to the history"
             );
         }
     }
@@ -537,7 +537,7 @@ impl Writer {
 
 fn too_slow() -> StoreError {
     let patience = humantime::format_duration(PATIENCE);
-    StoreError::passing(format!("it gave no answer within {patience}"))
+    StoreError::passing(format!("it did not answer within {patience}"))
 }
 
 /// Which file stands at a path. `None` if the file system does not answer.

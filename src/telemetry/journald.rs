@@ -37,15 +37,15 @@ impl<L> Journald<L> {
             tracing::info!(
                 event = "journal",
                 missed,
-                "the journal takes events again; {missed} went to standard error meanwhile"
+                "the journal accepts entries again; {missed} went to standard error"
             );
         } else {
             tracing::warn!(
                 event = "journal",
                 missed,
                 lost,
-                "the journal takes events again; of {missed} that it did not take, {lost} are lost: \
-                 standard error did not take them either"
+                "the journal accepts entries again; of {missed} that it did not accept, {lost} are lost \
+                     because standard error failed too"
             );
         }
     }
@@ -67,8 +67,8 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Journald<L> {
             Sent::Refused(reason) => {
                 tracing::warn!(
                     event = "journal",
-                    "the journal at {} takes no events ({reason}): they go to standard error until \
-                     it does",
+                    "the journal at {} accepts no entries ({reason}); they go to standard error until it \
+                         does",
                     self.socket.path().display()
                 );
                 self.layer.on_event(event, context);

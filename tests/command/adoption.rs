@@ -78,7 +78,7 @@ async fn adoption_takes_exactly_the_names_of_the_listed_prefixes() {
     // A name that rotations would delete is nobody's to give.
     let name = "old-20261101T030000Z";
     let (code, _, errors) = machine.run(&["create", "web", "--name", name]);
-    assert!(code == 2 && errors.contains("is the name of a managed snapshot"), "{errors}");
+    assert!(code == 2 && errors.contains("is named like a managed snapshot"), "{errors}");
 }
 
 /// The daemon heeds it from the reload on, and shows the names as they are.

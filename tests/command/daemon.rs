@@ -190,7 +190,7 @@ async fn a_second_term_ends_at_once_and_what_it_breaks_off_is_told() {
     daemon.signal(Signal::SIGTERM);
     let ending = |daemon: &Daemon| {
         let says =
-            |event: &serde_json::Value| event["message"].as_str().unwrap().starts_with("ending");
+            |event: &serde_json::Value| event["message"].as_str().unwrap().starts_with("stopping");
         daemon.events("daemon").iter().any(says)
     };
     machine.until("the first one to be heard", || ending(&daemon)).await;
@@ -199,7 +199,7 @@ async fn a_second_term_ends_at_once_and_what_it_breaks_off_is_told() {
     let rotations = daemon.events("rotation");
     assert_eq!((rotations.len(), daemon.rotations("failed")), (1, 1), "{rotations:?}");
     let reason = rotations[0]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("broken off, as asked a second time"), "{reason}");
+    assert!(reason.starts_with("interrupted by a second signal"), "{reason}");
     assert_eq!(daemon.events("api").len(), machine.sandbox.provider().calls().len());
 }
 
@@ -219,7 +219,7 @@ async fn a_rotation_by_hand_that_is_broken_off_leaves_its_events_and_none_of_its
     let looked = || machine.sandbox.provider().count(Operation::List) == 2;
     machine.until("both looks", looked).await;
     rotation.signal(Signal::SIGINT);
-    let heard = "ending after what is under way";
+    let heard = "stopping after the current step";
     machine.until("the first one to be heard", || rotation.log().contains(heard)).await;
     rotation.signal(Signal::SIGINT);
     assert_eq!(rotation.ended().await.code(), Some(1));

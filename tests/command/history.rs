@@ -92,7 +92,10 @@ async fn history_in_memory_only_says_what_to_do() {
     machine.configure(&format!("[store]\nurl = \"sqlite::memory:\"\n{RARE}"));
     let (code, out, errors) = machine.run(&["history"]);
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(errors.contains("memory only") && errors.contains("[store]"), "{errors}");
+    assert!(
+        errors.contains("only in the memory of the daemon") && errors.contains("[store]"),
+        "{errors}"
+    );
     let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGTERM);
@@ -180,6 +183,6 @@ async fn a_damaged_store_costs_no_rotation_and_is_put_aside() {
     assert_eq!(daemon.ended().await.code(), Some(0));
     let told = daemon.events("store");
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0]["message"].as_str().unwrap().contains("was put aside as"), "{told:?}");
+    assert!(told[0]["message"].as_str().unwrap().contains("was renamed to"), "{told:?}");
     assert_eq!(json(&machine.run(&["history", "--json", "--outcome", "rotated"]).1).len(), 1);
 }

@@ -7,7 +7,8 @@ use snapring::call::Operation;
 
 use crate::machine::{Daemon, Machine, WEB};
 
-const SERVER: &str = "[log]\nformat = \"json\"\n[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\n\
+const SERVER: &str = "[log]\nformat = \"json\"\n[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 \
+     1 *\"\n\
                       timezone = \"Europe/Berlin\"\nkeep = 3\n";
 
 /// A machine whose snapshots are completed by the test.
@@ -160,14 +161,14 @@ async fn a_second_ctrl_c_says_what_is_left_and_speaks_of_configured_hooks_only()
         }
         rotation.signal(Signal::SIGINT);
         machine
-            .until("the first one to be heard", || rotation.log().contains("ending after"))
+            .until("the first one to be heard", || rotation.log().contains("stopping after"))
             .await;
         rotation.signal(Signal::SIGINT);
         assert_eq!(rotation.ended().await.code(), Some(1));
         let row = machine.rows(WEB).pop().unwrap();
         let told = rotation.events("rotation");
         let reason = told[0]["reason"].as_str().unwrap();
-        assert!(reason.starts_with("broken off, as asked a second time"), "{reason}");
+        assert!(reason.starts_with("interrupted by a second signal"), "{reason}");
         assert!(
             reason.contains(&format!("{} ({}) is still in progress", row.name, row.id)),
             "{reason}"
@@ -197,9 +198,9 @@ async fn a_create_by_hand_that_is_interrupted_says_what_is_left() {
     let mut third = machine.start(machine.command(&create), |_, _| {});
     machine.until("the create", || machine.rows(WEB).len() == 2).await;
     third.signal(Signal::SIGINT);
-    machine.until("the first one to be heard", || third.log().contains("ending after")).await;
+    machine.until("the first one to be heard", || third.log().contains("stopping after")).await;
     third.signal(Signal::SIGINT);
     assert_eq!(third.ended().await.code(), Some(1));
-    let says = "broken off: it is not known whether before-upgrade was created";
+    let says = "interrupted: it is not known whether before-upgrade was created";
     assert!(third.log().contains(says), "{}", third.log());
 }

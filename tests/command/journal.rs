@@ -214,7 +214,7 @@ async fn every_call_and_rotation_is_one_entry_with_its_fields() {
         .find(|it| it.contains_key("SNAPRING_DELETED"))
         .unwrap();
     let (made, gone) = (&rotated["SNAPRING_CREATED"], &rotated["SNAPRING_DELETED"]);
-    assert_eq!(rotated["MESSAGE"], format!("web rotated, made {made}, deleted {gone}"));
+    assert_eq!(rotated["MESSAGE"], format!("web rotated, created {made}, deleted {gone}"));
     assert_eq!(
         (rotated["PRIORITY"].as_str(), rotated["SNAPRING_OUTCOME"].as_str()),
         ("5", "rotated")
@@ -237,7 +237,7 @@ async fn without_a_journal_events_go_to_standard_error_and_come_back_to_it() {
     assert_eq!(daemon.events("journal").len(), 1, "said once");
     let words = daemon.events("journal")[0]["message"].as_str().unwrap().to_owned();
     assert!(
-        words.contains("the journal at /run/systemd/journal/socket takes no events"),
+        words.contains("the journal at /run/systemd/journal/socket accepts no entries"),
         "{words}"
     );
 
@@ -288,5 +288,5 @@ async fn elsewhere_a_log_is_one_json_object_a_line_from_the_first_to_the_last() 
     let warning = &daemon.events("config")[0];
     assert_eq!(warning["level"], "WARN");
     let words = warning["message"].as_str().unwrap();
-    assert!(words.contains("config.toml:10:8: all 5 slots are planned for"), "{words}");
+    assert!(words.contains("config.toml:10:8: `keep` and `reserve` use all 5 slots"), "{words}");
 }

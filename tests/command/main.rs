@@ -24,6 +24,7 @@ mod machine;
 mod manual;
 mod notices;
 mod one_shot;
+mod plain_english;
 mod restore;
 mod second_signal;
 mod service;

@@ -121,7 +121,7 @@ async fn a_delete_that_is_interrupted_says_and_records_what_is_left() {
     let id = machine.add(WEB, "by-hand", 30).to_string();
     machine.fault("delete:status=409");
     let mut delete = machine.start(machine.command(&["delete", &id, "--yes"]), |_, _| {});
-    machine.until("a wait", || delete.log().contains("looking again in")).await;
+    machine.until("a wait", || delete.log().contains("checking again in")).await;
     delete.signal(Signal::SIGINT);
     assert_eq!(delete.ended().await.code(), Some(1));
     let says = "interrupted: it is not known whether it was deleted";

@@ -141,7 +141,9 @@ async fn what_a_daemon_could_not_tell_the_next_one_tells_at_once_and_once() {
     let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGUSR1);
-    machine.until("it to be given up", || daemon.log().contains("could not tell")).await;
+    machine
+        .until("it to be given up", || daemon.log().contains("could not deliver a notice to"))
+        .await;
     daemon.kill();
 
     answers(200).await;

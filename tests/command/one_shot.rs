@@ -55,7 +55,7 @@ async fn plan_says_what_rotate_then_does() {
     assert_eq!(plan[0]["deletes"][0]["name"], "snapring-20260101T030000Z");
     let (_, text, _) = machine.run(&["plan", "web", "--at", "2027-01-01T12:00"]);
     assert!(text.contains("create snapring-20270102T030000Z, delete 1"), "{text}");
-    assert!(text.contains("foreign: never deleted"), "{text}");
+    assert!(text.contains("foreign, never deleted"), "{text}");
     assert_eq!(machine.rows(WEB).len(), 4, "a plan changes nothing");
 
     let (code, out, errors) = machine.run(&["rotate", "101", "--json"]);
@@ -72,7 +72,7 @@ async fn rotate_ends_with_1_when_one_of_them_fails() {
     machine.fault("create:fails,server=102");
     let (code, out, _) = machine.run(&["rotate", "--all"]);
     assert_eq!(code, 1);
-    assert!(out.contains("rotated") && out.contains("the provider failed to make"), "{out}");
+    assert!(out.contains("rotated") && out.contains("the provider failed to create"), "{out}");
     assert_eq!(machine.rows(WEB).len(), 1);
 }
 
@@ -118,7 +118,7 @@ async fn by_hand_create_delete_and_restore() {
     let (code, _, errors) = machine.run(&["delete", &id]);
     assert_eq!(code, 2);
     assert!(errors.contains("before-upgrade of server web (101): completed"), "{errors}");
-    assert!(errors.contains("say --yes"), "{errors}");
+    assert!(errors.contains("pass --yes"), "{errors}");
     assert_eq!(machine.rows(WEB).len(), 1);
 
     let (code, out, errors) =
@@ -147,7 +147,7 @@ async fn a_delete_by_hand_is_believed_once_listings_do_not_show_it() {
     machine.fault("delete:ignored,times=1");
     let (code, out, errors) = machine.run(&["delete", &id, "--yes"]);
     assert_eq!((code, out.as_str(), machine.rows(WEB).len()), (1, "", 1), "{errors}");
-    assert!(errors.contains("says that it has deleted by-hand, but still lists it"), "{errors}");
+    assert!(errors.contains("confirmed the deletion of by-hand, but still lists it"), "{errors}");
     let (code, out, errors) = machine.run(&["delete", &id, "--yes"]);
     assert_eq!((code, machine.rows(WEB).len()), (0, 0), "{errors}");
     assert_eq!(out, format!("deleted {id} by-hand\n"));
@@ -193,7 +193,7 @@ async fn wrong_usage_is_explained_and_ends_with_2() {
         (&["rotate"], "required"),
         (&["plan", "--at", "tomorrow"], "write 2026-11-24T03:00:00Z"),
         (&["create", "web", "--name", "with space"], "' ' is not allowed"),
-        (&["create", "web", "--name", "snapring-20260101T030000Z"], "rotations would delete it"),
+        (&["create", "web", "--name", "snapring-20260101T030000Z"], "a rotation would delete it"),
         (&["delete", "-5"], "unexpected argument"),
         (&["delete", "abc"], "not a snapshot's id, see `snapring list`"),
         (&["restore", "newest"], "neither a snapshot's id nor the word"),
@@ -228,7 +228,7 @@ async fn the_demo_shows_a_bad_night_and_tells_why_each_snapshot_is_there() {
         "web-01   rotated",
         "db-01    rotated",
         "before-the-upgrade",
-        "foreign: never deleted",
+        "foreign, never deleted",
         "ever had more than",
     ] {
         assert!(out.contains(expected), "{expected} is missing:\n{out}");

@@ -13,7 +13,8 @@ use snapring::call::Operation;
 use crate::machine::{Machine, WEB};
 
 /// Once a year: nothing falls due by itself.
-const RARE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \"0s\"\n\
+const RARE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \
+     \"0s\"\n\
                     timezone = \"Europe/Berlin\"\n";
 
 /// A machine whose restores take this long.
@@ -147,7 +148,7 @@ async fn ctrl_c_ends_the_waiting_only_and_says_so() {
     running.signal(Signal::SIGINT);
     assert_eq!(running.ended().await.code(), Some(1));
     let log = running.log();
-    assert!(log.contains("error: interrupted: the restore goes on at the provider"), "{log}");
+    assert!(log.contains("error: interrupted: the restore continues at the provider"), "{log}");
     let (code, out, _) = machine.run(&["rotate", "web"]);
     assert!(code == 1 && out.contains("the server is being restored from snapshot"), "{out}");
     // Whoever looks next sees the end.
@@ -164,10 +165,7 @@ async fn an_answer_that_is_lost_is_no_reason_to_try_again_if_the_restore_has_beg
         machine.fault(&format!("{fault},times=1"));
         let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
         assert_eq!((code, restores(&machine)), (0, 1), "{fault}: {out} {errors}");
-        assert!(
-            errors.contains("looking whether the restore has started all the same"),
-            "{errors}"
-        );
+        assert!(errors.contains("checking whether the restore has started anyway"), "{errors}");
         assert!(out.contains("was restored from"), "{fault}: {out}");
     }
 }
@@ -352,7 +350,7 @@ async fn an_interrupted_snapshot_is_said_to_be_and_nothing_is_restored() {
         machine.until("its answer", || running.log().contains("\"operation\":\"list\"")).await;
         running.signal(Signal::SIGINT);
         if signals == 2 {
-            machine.until("the first", || running.log().contains("ending after")).await;
+            machine.until("the first", || running.log().contains("stopping after")).await;
             running.signal(Signal::SIGINT);
         }
         assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());

@@ -33,7 +33,7 @@ async fn second_signal(first: &str, rotate: bool) {
         .until("a call under way", || machine.sandbox.provider().count(Operation::List) > 0)
         .await;
     daemon.signal(Signal::SIGTERM);
-    machine.until("the first one to be heard", || daemon.log().contains("ending")).await;
+    machine.until("the first one to be heard", || daemon.log().contains("stopping")).await;
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(1));
     assert_eq!(

@@ -102,7 +102,7 @@ async fn it_is_told_of_the_start_of_rotations_of_reloads_and_of_the_end() {
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
     machine.until("the end", || manager.count("STOPPING=1") == 1).await;
-    assert!(manager.status().starts_with("ending"), "{}", manager.status());
+    assert!(manager.status().starts_with("stopping"), "{}", manager.status());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,7 @@ async fn with_a_daemon_it_is_asked() {
     assert_eq!((code, errors.as_str()), (1, ""), "one has failed");
     assert!(line(&out, "web").contains(" ok "), "{out}");
     let db = line(&out, "db");
-    assert!(db.contains(" failed ") && db.contains("the provider failed to make"), "{out}");
+    assert!(db.contains(" failed ") && db.contains("the provider failed to create"), "{out}");
     assert!(out.find("\ndb") < out.find("\nweb"), "trouble first: {out}");
 
     assert_eq!(machine.run(&["status", "web"]).0, 0, "that one is well");
@@ -60,7 +60,7 @@ async fn with_a_daemon_it_is_asked() {
     assert!(out.starts_with("SNAPRING OK - 1 server, the oldest success "), "{out}");
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert_eq!(code, 2);
-    assert!(out.starts_with("SNAPRING CRITICAL - db: never had a success (the provider"), "{out}");
+    assert!(out.starts_with("SNAPRING CRITICAL - db: no success yet (the provider"), "{out}");
     assert!(out.contains(" | servers=2 trouble=1;0 oldest_success="), "{out}");
 
     machine.fault("any:status=401");
@@ -92,7 +92,7 @@ async fn a_daemon_can_be_asked_though_its_file_is_bad_by_now(
     assert!(line(&out, "web").contains(" ok ") && !out.contains("\ndb"), "{out}");
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert_eq!(code, 1);
-    assert!(out.starts_with("SNAPRING WARNING - the new configuration is bad: `snapring"), "{out}");
+    assert!(out.starts_with("SNAPRING WARNING - the last reload was rejected: `snapring"), "{out}");
 
     drop(daemon);
     let (code, out, errors) = machine.run(&["status"]);
@@ -193,7 +193,7 @@ async fn a_server_that_another_process_holds_for_two_ticks_is_in_trouble_everywh
     assert!(web.contains(" skipped ") && web.contains(&pid), "{out}");
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert_eq!(code, 2, "{out}");
-    assert!(out.contains("never had a success") && out.contains(&pid), "{out}");
+    assert!(out.contains("no success yet") && out.contains(&pid), "{out}");
     let (_, out, _) = machine.run(&["status", "--json"]);
     let document: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(document["servers"][0]["state"], "skipped");
@@ -231,7 +231,7 @@ async fn without_a_daemon_the_provider_is_asked() {
     machine.add(WEB, "snapring-20261101T030000Z", 30);
     let (code, out, errors) = machine.run(&["status"]);
     assert_eq!(code, 0);
-    let expected = format!("no daemon is running: nobody listens on {address}");
+    let expected = format!("no daemon is running: connection refused: {address}");
     assert!(errors.contains(&expected), "{errors}");
     let web = line(&out, "web");
     assert!(web.contains("1d 6h ago") && web.contains("1 of 5"), "{out}");
@@ -248,7 +248,7 @@ async fn without_a_daemon_the_provider_is_asked() {
 
     let (code, out, errors) = machine.run(&["health"]);
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(errors.contains(&format!("nobody listens on {address}")), "{errors}");
+    assert!(errors.contains(&format!("connection refused: {address}")), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,12 +345,12 @@ async fn a_check_answers_in_time_though_daemon_store_and_provider_hang() {
     let (code, out, errors) = in_time(&machine, "26h");
     assert_eq!(code, 1, "{out}{errors}");
     assert!(out.contains("did not answer within 3s, and 1 more"), "{out}");
-    assert!(out.contains("how rotations ended is not known"), "{out}");
+    assert!(out.contains("past rotations are unknown"), "{out}");
 
     machine.fault("any:hang");
     let (code, out, errors) = in_time(&machine, "26h");
     assert_eq!(code, 3, "{out}{errors}");
-    let expected = "SNAPRING UNKNOWN - how the servers stand cannot be told: ";
+    let expected = "SNAPRING UNKNOWN - the state of the servers is unknown: ";
     assert!(out.starts_with(expected), "{out}");
     assert!(out.contains("web: ") || out.contains("db: "), "{out}");
     assert!(errors.contains(&format!("{address} did not answer within 3s")), "{errors}");
@@ -368,7 +368,7 @@ async fn without_a_place_to_ask_health_says_how_to_make_one() {
     machine.configure(SERVERS);
     let (code, _, errors) = machine.run(&["health"]);
     assert_eq!(code, 2);
-    assert!(errors.contains("hint: set `listen` in [http], and restart it"), "{errors}");
+    assert!(errors.contains("hint: set `listen` in [http], and restart the daemon"), "{errors}");
     // `status` has another way, and nothing to warn of.
     let (code, _, errors) = machine.run(&["status"]);
     assert_eq!(code, 0);
@@ -382,11 +382,11 @@ async fn a_check_that_cannot_be_made_is_unknown() {
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert_eq!(code, 3);
     let expected =
-        "SNAPRING UNKNOWN - how the servers stand cannot be told: web: list server_error (500)";
+        "SNAPRING UNKNOWN - the state of the servers is unknown: web: list server_error (500)";
     assert!(out.starts_with(expected), "{out}");
     let (code, out, errors) = machine.run(&["status", "--max-age", "26h", "nobody"]);
     assert_eq!((code, out.lines().count()), (3, 1), "{out}");
-    assert!(out.contains("cannot be told: there is no server \"nobody\""), "{out}");
+    assert!(out.contains("is unknown: there is no server \"nobody\""), "{out}");
     assert!(errors.starts_with("error: there is no server \"nobody\""), "{errors}");
     machine.configure("nonsense");
     assert_eq!(machine.run(&["status", "--max-age", "26h"]).0, 3);

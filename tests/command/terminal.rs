@@ -281,7 +281,7 @@ async fn a_rotation_on_a_terminal_tells_its_steps_and_ends_with_the_ring() {
         ", waiting until it is completed".to_owned(),
         format!("web: {made} is completed"),
         "web: deleted snapring-20260101T030000Z (".to_owned(),
-        "retention does not keep it".to_owned(),
+        "`keep` does not need it".to_owned(),
         "web (101): rotated".to_owned(),
         "4 of 5 slots taken, 1 free".to_owned(),
         "last (1 of 3)".to_owned(),

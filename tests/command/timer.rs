@@ -84,8 +84,11 @@ async fn what_could_not_be_told_is_in_the_log_and_in_the_exit_code_and_takes_sec
     configure(&machine, &notify(&refuses, "on = [\"success\"]\nformat = \"json\""));
     let (code, out, errors) = machine.run(&["rotate", "web"]);
     assert_eq!(code, 1, "{errors}");
-    assert!(out.contains("rotated"), "the rotation went well: {out}");
-    assert!(errors.contains("could not tell") && errors.contains("no such monitor"), "{errors}");
+    assert!(out.contains("rotated"), "the rotation succeeded: {out}");
+    assert!(
+        errors.contains("could not deliver a notice to") && errors.contains("no such monitor"),
+        "{errors}"
+    );
 
     // A service that takes connections, and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -99,7 +102,7 @@ async fn what_could_not_be_told_is_in_the_log_and_in_the_exit_code_and_takes_sec
     assert_eq!(code, 1, "{errors}");
     let took = machine.clock.now().uptime.saturating_sub(begun);
     assert!(took < Duration::from_secs(20), "{took:?}");
-    assert!(errors.contains("could not tell") && !errors.contains(KEY), "{errors}");
+    assert!(errors.contains("could not deliver a notice to") && !errors.contains(KEY), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,7 +180,7 @@ async fn what_a_run_could_not_tell_is_told_by_the_next_or_its_recovery_admits_it
     fail(&machine);
     let (code, _, errors) = machine.run(&["rotate", "--all"]);
     assert_eq!(code, 1);
-    assert!(errors.contains("could not tell"), "{errors}");
+    assert!(errors.contains("could not deliver a notice to"), "{errors}");
     drop(down);
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&hook).await;
     // One goes on failing, the other one recovers.

@@ -97,7 +97,7 @@ async fn a_provider_that_renames_costs_one_restore_point(#[case] by_daemon: bool
         let (outcome, reason) = rotated(&machine, &daemon).await;
         assert!(
             outcome == "failed"
-                && reason.contains("was asked for, and the answer is about snapring-"),
+                && reason.contains("was requested, but the answer is about snapring-"),
             "{reason}"
         );
         for _ in 0..3 {

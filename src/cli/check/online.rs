@@ -127,8 +127,8 @@ fn blocked(
     };
     Some(CheckFinding::warning(
         format!("{}: its next rotation would be blocked: {blocked}", server.name),
-        "delete one of them (`snapring delete ID` shows what is lost, and asks), take one out of \
-         `pin`, or lower `keep` or `reserve`",
+        "delete one of them (`snapring delete ID` shows what is lost, and asks), remove one from `pin`, \
+             or lower `keep` or `reserve`",
     ))
 }
 

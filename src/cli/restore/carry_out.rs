@@ -95,10 +95,8 @@ impl Task<'_> {
                 }
                 return Err(self.refused(&problem));
             }
-            console::note(&format!(
-                "{problem}; looking whether the restore has started all the same"
-            ));
-            let looks = Activity::Other("looking whether the restore has started".to_owned());
+            console::note(&format!("{problem}; checking whether the restore has started anyway"));
+            let looks = Activity::Other("checking whether the restore has started".to_owned());
             let _looks = activities().begin(Some(&by_hand::subject(setup, server)), looks);
             if !self.has_begun().await {
                 return Err(self.unclear(&problem));
@@ -118,7 +116,8 @@ impl Task<'_> {
         Ok(format!("{}. This may take 5 to 15 minutes", self.begun()))
     }
 
-    /// After an answer that is not clear: whether the list of servers shows the restore, before it would have to.
+    /// After an answer that is not clear: whether the list of servers shows the restore, before it would have
+    /// to.
     async fn has_begun(&self) -> bool {
         let clock = self.context.client.clock();
         let since = clock.now().uptime;
@@ -182,7 +181,8 @@ impl Task<'_> {
         let zone = by_hand::zone(self.setup, self.snapshot.server);
         let until = shown_today(self.progress.held_until().unwrap_or(now), now, &zone);
         format!(
-            "Rotations of this server wait until the restore has ended, at the latest until {until}; until then \
+            "Rotations of this server wait until the restore has ended, at the latest until {until}; \
+                 until then \
              {} cannot be deleted",
             self.source()
         )
@@ -194,7 +194,7 @@ impl Task<'_> {
         let broken_off = matches!(ended, Err(CommandError::Quiet(_)));
         let left = if broken_off { self.left(stage) } else { String::new() };
         if broken_off {
-            console::note(&format!("broken off: {left}"));
+            console::note(&format!("interrupted: {left}"));
         }
         let reason = ended.as_ref().err().and_then(|it| it.reason(|| left));
         self.recording.is(self.setup, self.recorder, stage.outcome(), reason);
@@ -212,12 +212,14 @@ impl Task<'_> {
                 format!("nothing was restored, the server was not changed. Of the snapshot: {left}")
             }
             (Stage::Perhaps, _) => format!(
-                "it is not known whether the restore has started: look at the server in the provider's panel before \
+                "it is not known whether the restore has started: look at the server in the provider's \
+                     panel before \
                  you try again. {}",
                 self.held()
             ),
             (Stage::Begun, _) => format!(
-                "the restore goes on at the provider, and takes 5 to 15 minutes in all: the provider's panel shows \
+                "the restore continues at the provider, and takes 5 to 15 minutes in all: the provider's \
+                     panel shows \
                  when the server is active again. {}",
                 self.held()
             ),

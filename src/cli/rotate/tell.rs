@@ -1,7 +1,8 @@
 //! Notices of a single run, as a timer starts it without a daemon.
 //!
-//! What is news follows from how the servers stood before and from what each target was told, as the store knows it.
-//! Without a store that lasts, nothing is known: then each failing run tells its failures, and no recovery is told.
+//! What is news follows from how the servers stood before and from what each target was told, as the store
+//! knows it. Without a store that lasts, nothing is known: then each failing run tells its failures, and no
+//! recovery is told.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -161,7 +162,7 @@ async fn known(setup: &Setup) -> Before {
         None => "no answer".to_owned(),
     };
     console::warning(&format!(
-        "what failed before is not known, so each failure is told: {place}: {words}"
+        "earlier failures are unknown, so every failure is reported: {place}: {words}"
     ));
     Before::default()
 }

@@ -73,7 +73,7 @@ impl Check {
     #[must_use]
     pub(crate) fn unknown(error: &CommandError) -> Self {
         let reason = one_line(&error.to_string());
-        let words = format!("SNAPRING UNKNOWN - how the servers stand cannot be told: {reason}");
+        let words = format!("SNAPRING UNKNOWN - the state of the servers is unknown: {reason}");
         Self { level: Level::Unknown, words }
     }
 }
@@ -93,10 +93,10 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
     findings.extend(unanswered.iter().map(|problem| (Level::Warning, problem.clone())));
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
-            findings.push((Level::Critical, "the daemon's scheduler stands still".to_owned()));
+            findings.push((Level::Critical, "the scheduler of the daemon has stalled".to_owned()));
         }
         if let Some(reason) = &daemon.configuration_refused {
-            findings.push((Level::Warning, format!("the new configuration is bad: {reason}")));
+            findings.push((Level::Warning, format!("the last reload was rejected: {reason}")));
         }
         if let Some(problem) = daemon.store.problem() {
             findings.push((Level::Warning, problem));
@@ -154,7 +154,7 @@ fn judge(server: &ServerRecord, now: Timestamp, max_age: Duration) -> Option<(Le
             Some((Level::Critical, words))
         }
         None if server.state.is_trouble() => {
-            Some((Level::Critical, format!("{name}: never had a success{reason}")))
+            Some((Level::Critical, format!("{name}: no success yet{reason}")))
         }
         None => {
             let waiting = server.waiting.as_ref().map(|waiting| waiting.reason.as_str());

@@ -123,7 +123,7 @@ fn a_server_waits_for_its_first_rotation_and_no_longer_than_two_intervals() {
     assert_eq!(history.health(&age, time("2026-11-22T14:02:00Z")), ServerHealth::Waiting);
     let health = history.health(&age, time("2026-11-22T14:02:01Z"));
     let reason = health.trouble().unwrap().reason.as_deref().unwrap();
-    let words = "no rotation has ended well since 2026-11-20 15:02:00 CET: that is longer than two \
+    let words = "no rotation has succeeded since 2026-11-20 15:02:00 CET, for more than two \
                  intervals of the schedule";
     assert_eq!(reason, words);
     let nobody_watches = Age { since: None, ..age };

@@ -175,24 +175,24 @@ fn fates(
             (why, _) => why.to_string(),
         };
         if let Some(victim) = victims.iter().find(|victim| victim.snapshot() == id) {
-            let why = format!("makes room before the create: {}", cause(victim));
+            let why = format!("before the create, to make room: {}", cause(victim));
             return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
         if let Some(pruned) = prunes.iter().find(|pruned| pruned.snapshot() == id) {
-            let why = format!("pruned after the new one is there: {}", cause(pruned));
+            let why = format!("after the new snapshot is complete: {}", cause(pruned));
             return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
         let verdict = verdicts.iter().find(|verdict| verdict.id == id);
         let reason = verdict.and_then(|verdict| verdict.reason.as_ref());
         let why = match (slot.holder, &slot.snapshot.status) {
-            (Holder::Foreign, _) => "foreign: never deleted".to_owned(),
-            (Holder::Pinned, _) => "pinned: never deleted".to_owned(),
+            (Holder::Foreign, _) => "foreign, never deleted".to_owned(),
+            (Holder::Pinned, _) => "pinned, never deleted".to_owned(),
             (Holder::Managed(_), Status::Completed) => match (reason, duplicate) {
                 (Some(reason), _) => reason.to_string(),
                 (None, Some(newest)) => format!(
-                    "{newest} is a newer snapshot of the same tick; stays until a rotation succeeds"
+                    "{newest} is a newer snapshot of the same tick; deleted once a rotation succeeds"
                 ),
-                (None, None) => "stays until a new snapshot is there".to_owned(),
+                (None, None) => "until a new snapshot is complete".to_owned(),
             },
             (Holder::Managed(_), status) => match memory.failed(&slot.snapshot, ring) {
                 Some(Failed::WasCompleted) => {
@@ -200,8 +200,7 @@ fn fates(
                         .to_owned()
                 }
                 Some(Failed::Broken) => {
-                    "listed as failed, but it was completed once: stays while there is room"
-                        .to_owned()
+                    "listed as failed, but it was completed once; while there is room".to_owned()
                 }
                 Some(Failed::Surely | Failed::Perhaps(_)) | None => format!("{status}: left alone"),
             },

@@ -250,7 +250,10 @@ fn a_name_that_is_years_off_counts_by_the_providers_clock_and_stays_as_the_newes
     let plan =
         Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, &RingMemory::default(), now());
     assert_eq!(plan.deletions().map(|it| it.snapshot().0).collect::<Vec<_>>(), [1, 3]);
-    assert_eq!(plan.warnings[0], "snapring-20361123T030000Z lies in the future: is a clock wrong?");
+    assert_eq!(
+        plan.warnings[0],
+        "snapring-20361123T030000Z is dated in the future; check the clocks"
+    );
     let first = "there is no free slot, so snapring-20261118T030000Z is deleted before";
     assert!(plan.warnings[1].starts_with(first), "{:?}", plan.warnings);
     assert_eq!(plan.warnings.len(), 2);
@@ -375,7 +378,10 @@ fn blocked_says_who_holds_the_slots() {
     let Step::Blocked(blocked) = first_step(&ring("H c H H p", &policy), &policy) else {
         panic!("not blocked");
     };
-    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may be deleted now: by-hand-0 (1, foreign), snapring-20261119T030000Z (2, pinned), by-hand-2 (3, foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); to make room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may \
+         be deleted now: by-hand-0 (1, foreign), snapring-20261119T030000Z (2, pinned), by-hand-2 (3, \
+         foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); to make \
+         room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
 }
 
 #[test]
@@ -387,7 +393,10 @@ fn a_ring_that_its_own_keep_fills_says_so() {
     let Step::Blocked(blocked) = first_step(&ring(&words, &policy), &policy) else {
         panic!("not blocked");
     };
-    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may be deleted now: snapring-20261028T030000Z (1, managed), snapring-20261122T030000Z (26, managed); keep and reserve ask for every slot: with one fewer there is always room for the next; to make room, delete one that you do not need with `snapring delete ID`, or lower `keep`");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may \
+         be deleted now: snapring-20261028T030000Z (1, managed), snapring-20261122T030000Z (26, managed); \
+         keep and reserve ask for every slot: with one fewer there is always room for the next; to make \
+         room, delete one that you do not need with `snapring delete ID`, or lower `keep`");
 }
 
 #[test]
@@ -468,7 +477,8 @@ fn a_squeeze_is_warned_of_and_other_victims_are_not() {
     assert_eq!(
         said("H H H c c"),
         [
-            "the ring is squeezed: 3 snapshots that are not its own hold slots of 5, so one that `keep` asks for goes"
+            "the ring is squeezed: 3 foreign or pinned snapshots hold slots of 5, so one that `keep` \
+                 asks for is deleted"
         ]
     );
 }

@@ -118,7 +118,7 @@ impl Rotation {
         }
         let asked = creation.name();
         let message =
-            format!("{asked} was asked for, and the answer is about {} ({})", other.name, other.id);
+            format!("{asked} was requested, but the answer is about {} ({})", other.name, other.id);
         let (operation, outcome) = (Operation::Create, Outcome::Malformed);
         Failure { operation, outcome, status: None, message, retry_after: None, was_sent: true }
             .into()
@@ -167,8 +167,8 @@ impl Rotation {
             // If the provider had changed the name, each further attempt would create one more.
             Some(newcomer) => {
                 let end = End::failed(format!(
-                    "{}; {newcomer} has appeared meanwhile and could be what was asked for, so it \
-                     is not asked for again",
+                    "{}; {newcomer} has appeared and may be the requested snapshot, so it is not \
+                         requested again",
                     create.error
                 ));
                 self.give_up(end, now)
@@ -220,7 +220,7 @@ impl Rotation {
         self.progress.memory.strayed(came.id);
         self.give_up(
             End::failed(format!(
-                "{asked_for} was asked for, and the provider made {} ({}): snapring cannot tell such \
+                "{asked_for} was requested, but the provider created {} ({}): snapring cannot tell such \
                  a snapshot from one made by hand, and does not delete it",
                 came.name, came.id
             )),

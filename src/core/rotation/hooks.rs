@@ -118,7 +118,9 @@ impl Rotation {
         let problem = match end {
             HookEnd::Done => return self.awake(made, Ok(()), now),
             HookEnd::Failed(problem) => problem,
-            HookEnd::Interrupted | HookEnd::NotStarted => "the after hook did not end".to_owned(),
+            HookEnd::Interrupted | HookEnd::NotStarted => {
+                "the after hook did not finish".to_owned()
+            }
         };
         // Logged at once: a server that stays quiesced is worse than a failed rotation.
         self.remarks.push(Remark::NotAwake(problem.clone()));

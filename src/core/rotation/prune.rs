@@ -43,7 +43,7 @@ impl Rotation {
         let OwnSnapshot { own, ring } = &pruning.made;
         if !plan::has_own(ring, *own) {
             let reason =
-                "the new snapshot is not listed as completed any more; nothing more was pruned";
+                "the new snapshot is not listed as completed any more; nothing more was deleted";
             return self.stop_pruning(End::failed(reason), now);
         }
         let doomed = plan::prune(ring, &self.server().policy, *own, &self.progress)

@@ -114,7 +114,7 @@ impl Rotation {
                 self.completed(OwnSnapshot { own: waiting.own, ring }, now)
             }
             Observed::Failed => {
-                let reason = format!("the provider failed to make {}", waiting.name);
+                let reason = format!("the provider failed to create {}", waiting.name);
                 self.own_has_not_come(Left::Failed {
                     name: waiting.name.to_string(),
                     id: waiting.own,
@@ -122,7 +122,7 @@ impl Rotation {
                 self.stop_waiting(End::failed(reason), now)
             }
             Observed::Gone => {
-                let reason = format!("{} has gone from the provider's listing", waiting.name);
+                let reason = format!("{} disappeared from the provider's listing", waiting.name);
                 self.own_has_not_come(Left::Nothing);
                 self.stop_waiting(End::failed(reason), now)
             }

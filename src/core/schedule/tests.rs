@@ -141,7 +141,7 @@ fn what_is_wrong_with_a_field_is_said_in_plain_words() {
     let long = format!("0 {} * * *", "x".repeat(10_000));
     assert!(words(&long).len() < 100, "{}", words(&long));
     assert_eq!(words("@daily"), "has 1 field; a schedule has 5, or 6 with seconds first");
-    assert_eq!(words("0,, 3 * * *"), "cannot be read: a comma stands without a value beside it");
+    assert_eq!(words("0,, 3 * * *"), "cannot be read: a comma has no value next to it");
 }
 
 /// The limit is there for the memory that each of them takes.
@@ -300,10 +300,14 @@ fn around_a_change(change: &Change) -> Vec<String> {
 
 /// A schedule without a next tick would never run again.
 #[rstest]
-#[case::samoa("0 3 * * *", "Pacific/Apia", "2011-12-28T13:00:00Z", &["12-29 03:00 -10", "12-31 03:00 +14", "01-01 03:00 +14"])]
-#[case::at_its_end("0 0 * * *", "Pacific/Apia", "2011-12-29T00:00:00Z", &["12-29 00:00 -10", "12-31 00:00 +14", "01-01 00:00 +14"])]
-#[case::weekly("0 3 * * fri", "Pacific/Apia", "2011-12-24T00:00:00Z", &["01-06 03:00 +14", "01-13 03:00 +14", "01-20 03:00 +14"])]
-#[case::kwajalein("0 3 * * *", "Pacific/Kwajalein", "1993-08-19T16:00:00Z", &["08-20 03:00 -12", "08-22 03:00 +12", "08-23 03:00 +12"])]
+#[case::samoa("0 3 * * *", "Pacific/Apia", "2011-12-28T13:00:00Z", &["12-29 03:00 -10", "12-31 03:00 \
+     +14", "01-01 03:00 +14"])]
+#[case::at_its_end("0 0 * * *", "Pacific/Apia", "2011-12-29T00:00:00Z", &["12-29 00:00 -10", "12-31 00:00 \
+     +14", "01-01 00:00 +14"])]
+#[case::weekly("0 3 * * fri", "Pacific/Apia", "2011-12-24T00:00:00Z", &["01-06 03:00 +14", "01-13 03:00 \
+     +14", "01-20 03:00 +14"])]
+#[case::kwajalein("0 3 * * *", "Pacific/Kwajalein", "1993-08-19T16:00:00Z", &["08-20 03:00 -12", "08-22 \
+     03:00 +12", "08-23 03:00 +12"])]
 fn a_day_that_a_zone_leaves_out_ends_no_schedule(
     #[case] text: &str,
     #[case] zone: &str,

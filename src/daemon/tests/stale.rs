@@ -59,7 +59,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
         assert_eq!((trouble.kind, trouble.rotations), (TroubleKind::Stale, 0));
         assert!(daemon.view().rows()[0].is_stale);
         let reason = trouble.reason.as_deref().unwrap();
-        assert!(reason.starts_with("no rotation has ended well since 2026-11-23 03:0"), "{reason}");
+        assert!(reason.starts_with("no rotation has succeeded since 2026-11-23 03:0"), "{reason}");
     };
     tokio::select! {
         never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
@@ -67,7 +67,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
     }
     let (level, fields) = notes.of("stale").remove(0);
     assert_eq!(level.to_string(), "WARN");
-    assert!(fields["message"].starts_with("server-101: no rotation has ended well since"));
+    assert!(fields["message"].starts_with("server-101: no rotation has succeeded since"));
     daemon.shutdown().await;
 }
 

@@ -145,7 +145,7 @@ fn a_success_that_is_too_old_is_told_once_and_so_is_the_recovery() {
     let news = states.take_stale(&server, stale, at(9)).unwrap();
     assert_eq!((news.event, news.rotation), (NoticeKind::Failure, None));
     assert_eq!(news.trouble, Some(FailingSince { since: Some(stale.since), failed: 0 }));
-    assert!(news.words.starts_with("no rotation has ended well since"), "{}", news.words);
+    assert!(news.words.starts_with("no rotation has succeeded since"), "{}", news.words);
     assert!(states.take_stale(&server, stale, at(10)).unwrap().goes_on);
     assert_eq!(told(&mut states, "sf r"), ["web recovery"], "a failure is no news any more");
     states.configure([DB]);

@@ -183,7 +183,7 @@ async fn a_taken_port_is_told_once_and_tried_until_it_is_free() {
     let told = said.0.lock().unwrap().clone();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with(&format!("cannot listen on {address}: ")), "{told:?}");
-    assert!(told[0].contains("(is another snapring running?); rotations go on"), "{told:?}");
+    assert!(told[0].contains("(is another snapring running?); rotations continue"), "{told:?}");
 
     drop(taken);
     assert!(listening.ask("GET", "/livez").await.starts_with("HTTP/1.1 200 "));

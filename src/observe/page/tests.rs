@@ -147,12 +147,13 @@ fn a_page_shows_its_part_and_its_links_keep_what_was_asked_for() {
 #[case::well(&["ok"], |_: &mut DaemonStatus| {}, "All is well", "good")]
 #[case::fresh(&["ok", "fresh"], |_: &mut DaemonStatus| {}, "1 of 2 servers not rotated since the start", "")]
 #[case::failed(&["ok", "failed"], |_: &mut DaemonStatus| {}, "1 of 2 servers in trouble", "bad")]
-#[case::none(&[], |_: &mut DaemonStatus| {}, "No server is switched on", "")]
-#[case::stuck(&["failed"], |it: &mut DaemonStatus| it.alive = false, "The scheduler stands still", "bad")]
-#[case::token(&["ok"], |it: &mut DaemonStatus| it.token = TokenState::Refused, "The provider refuses the token", "bad")]
+#[case::none(&[], |_: &mut DaemonStatus| {}, "No server is enabled", "")]
+#[case::stuck(&["failed"], |it: &mut DaemonStatus| it.alive = false, "The scheduler has stalled", "bad")]
+#[case::token(&["ok"], |it: &mut DaemonStatus| it.token = TokenState::Refused, "The provider refuses the \
+     token", "bad")]
 #[case::store(&["ok"], |it: &mut DaemonStatus| it.store.up = false, "The store is not working", "bad")]
 #[case::configuration(&["ok"], |it: &mut DaemonStatus| it.configuration_refused = Some("line 3".to_owned()),
-    "The new configuration is not in force", "bad")]
+    "The last reload was rejected", "bad")]
 fn the_headline_is_the_one_thing_to_know(
     #[case] servers: &[&str],
     #[case] change: fn(&mut DaemonStatus),

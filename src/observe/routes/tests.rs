@@ -56,7 +56,7 @@ async fn each_path_answers_get_and_head_and_nothing_that_could_change_anything(
 }
 
 #[rstest]
-#[case("/favicon.ico", StatusCode::NOT_FOUND, "there is /, /livez")]
+#[case("/favicon.ico", StatusCode::NOT_FOUND, "there are /, /livez")]
 #[case("/api/v1/status/", StatusCode::NOT_FOUND, "/api/v1/status\n")]
 #[case(
     "/?state=odd",
@@ -119,7 +119,7 @@ async fn a_configuration_that_is_not_in_force_is_told_and_the_daemon_lives_on() 
     stage.daemon.refuse("line 3: no such key");
     let (status, _, body) = ask(&stage, Method::GET, "/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(body, "the configuration that was read last is bad: line 3: no such key\n");
+    assert_eq!(body, "the last reload was rejected: line 3: no such key\n");
     assert_eq!(ask(&stage, Method::GET, "/livez").await.0, StatusCode::OK);
     let (.., page) = ask(&stage, Method::GET, "/").await;
     assert!(page.contains("stays in force: line 3: no such key"));
@@ -150,7 +150,7 @@ async fn a_scheduler_that_stands_still_does_not_live() {
     stage.clock.sleep(Duration::from_secs(3600)).await;
     let (status, _, body) = ask(&stage, Method::GET, "/livez").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(body, "the scheduler stands still\n");
+    assert_eq!(body, "the scheduler has stalled\n");
     let (.., page) = ask(&stage, Method::GET, "/").await;
-    assert!(page.contains("The scheduler stands still"));
+    assert!(page.contains("The scheduler has stalled"));
 }

@@ -199,7 +199,7 @@ async fn a_snapshot_is_gone_when_two_looks_miss_it_that_are_settle_apart(
         });
     }
     let report = scene.rotate().await;
-    assert!(reason(&report).contains("has gone from the provider's listing"), "{report:?}");
+    assert!(reason(&report).contains("disappeared from the provider's listing"), "{report:?}");
     assert_eq!((report.api_calls, report.duration_ms / 1000), (calls, seconds), "{report:?}");
     let waited = report.steps.iter().find(|(step, _)| *step == "wait");
     assert_eq!(waited, Some(&("wait", report.duration_ms)));
@@ -265,7 +265,7 @@ async fn hooks_are_told_what_they_are_run_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_report_says_in_words_what_was_done() {
-    let made = "rotated, made snapring-20261123T030000Z";
+    let made = "rotated, created snapring-20261123T030000Z";
     let first = Scene::new("").rotate().await;
     assert_eq!(first.words(), made);
     let report = Scene::new("").holding("c c c c").rotate().await;

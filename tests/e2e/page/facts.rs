@@ -31,7 +31,7 @@ async fn tells_all(browser: &Browser) {
 
     // Why, in words.
     let error = browser.text("#server-102 .error").await;
-    assert!(error.starts_with("the provider failed to make snapring-"), "{error}");
+    assert!(error.starts_with("the provider failed to create snapring-"), "{error}");
     let error = browser.text("#server-103 .error").await;
     assert!(error.starts_with("no room: 5 of 5 slots are taken"), "{error}");
     assert!(error.contains("by-hand-<i>3</i> (foreign)"), "{error}");

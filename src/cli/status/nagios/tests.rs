@@ -35,22 +35,28 @@ fn document(servers: &[(&str, &str)]) -> StatusDocument {
 
 #[rstest]
 #[case::all_well(&[("web", "ok 3h"), ("db", "ok 25h")], Level::Ok,
-    "SNAPRING OK - 2 servers, the oldest success 1d 1h ago (db) | servers=2 trouble=0;0 oldest_success=90000s;;93600;0")]
+    "SNAPRING OK - 2 servers, the oldest success 1d 1h ago (db) | servers=2 trouble=0;0 \
+         oldest_success=90000s;;93600;0")]
 #[case::as_old_as_allowed(&[("web", "ok 26h")], Level::Ok,
-    "SNAPRING OK - 1 server, the oldest success 1d 2h ago (web) | servers=1 trouble=0;0 oldest_success=93600s;;93600;0")]
+    "SNAPRING OK - 1 server, the oldest success 1d 2h ago (web) | servers=1 trouble=0;0 \
+         oldest_success=93600s;;93600;0")]
 #[case::none_at_all(&[], Level::Ok, "SNAPRING OK - 0 servers | servers=0 trouble=0;0")]
 #[case::one_failed_lately(&[("web", "failed 1h ok 25h")], Level::Warning,
-    "SNAPRING WARNING - web: failed (broke   off at once) | servers=1 trouble=1;0 oldest_success=90000s;;93600;0")]
+    "SNAPRING WARNING - web: failed (broke   off at once) | servers=1 trouble=1;0 \
+         oldest_success=90000s;;93600;0")]
 #[case::too_old(&[("web", "failed 1h ok 27h")], Level::Critical,
-    "SNAPRING CRITICAL - web: the last success was 1d 3h ago (broke   off at once) | servers=1 trouble=1;0 oldest_success=97200s;;93600;0")]
+    "SNAPRING CRITICAL - web: the last success was 1d 3h ago (broke   off at once) | servers=1 \
+         trouble=1;0 oldest_success=97200s;;93600;0")]
 #[case::too_old_and_nothing_told(&[("web", "ok 27h")], Level::Critical,
-    "SNAPRING CRITICAL - web: the last success was 1d 3h ago | servers=1 trouble=0;0 oldest_success=97200s;;93600;0")]
+    "SNAPRING CRITICAL - web: the last success was 1d 3h ago | servers=1 trouble=0;0 \
+         oldest_success=97200s;;93600;0")]
 #[case::never(&[("web", "blocked 1h")], Level::Critical,
-    "SNAPRING CRITICAL - web: never had a success (no room) | servers=1 trouble=1;0")]
+    "SNAPRING CRITICAL - web: no success yet (no room) | servers=1 trouble=1;0")]
 #[case::nothing_known(&[("web", "")], Level::Unknown,
     "SNAPRING UNKNOWN - web: no rotation is known | servers=1 trouble=0;0")]
 #[case::disabled_ones_do_not_count(&[("web", "ok 1h"), ("old", "disabled")], Level::Ok,
-    "SNAPRING OK - 1 server, the oldest success 1h ago (web) | servers=1 trouble=0;0 oldest_success=3600s;;93600;0")]
+    "SNAPRING OK - 1 server, the oldest success 1h ago (web) | servers=1 trouble=0;0 \
+         oldest_success=3600s;;93600;0")]
 fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[case] line: &str) {
     let check = check(&document(servers), &[], DAY);
     assert_eq!(check, Check { level, words: line.to_owned() });
@@ -59,7 +65,7 @@ fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[ca
 #[test]
 fn a_check_that_could_not_be_made_says_why_in_one_line() {
     let check = Check::unknown(&CommandError::Usage("there is no server x\nhint: y | z".into()));
-    let words = "SNAPRING UNKNOWN - how the servers stand cannot be told: there is no server x \
+    let words = "SNAPRING UNKNOWN - the state of the servers is unknown: there is no server x \
                  hint: y   z";
     assert_eq!(check, Check { level: Level::Unknown, words: words.to_owned() });
 }
@@ -99,13 +105,13 @@ fn of_thousands_in_trouble_some_are_told() {
 }
 
 #[rstest]
-#[case::scheduler(false, None, true, Level::Critical, "the daemon's scheduler stands still")]
+#[case::scheduler(false, None, true, Level::Critical, "the scheduler of the daemon has stalled")]
 #[case::configuration(
     true,
     Some("line 3"),
     true,
     Level::Warning,
-    "the new configuration is bad: line 3"
+    "the last reload was rejected: line 3"
 )]
 #[case::store(true, None, false, Level::Warning, "2 are missing from `history`")]
 fn a_daemon_in_trouble_is_told_though_all_servers_are_well(

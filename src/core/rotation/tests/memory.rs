@@ -85,7 +85,7 @@ fn one_restore_point_is_given_up_for_a_snapshot_that_comes_under_another_name_an
         ]);
         assert_eq!(done[1], "delete 1");
         assert!(
-            last(&done).contains("was asked for, and the answer is about other-name (99)"),
+            last(&done).contains("was requested, but the answer is about other-name (99)"),
             "{done:?}"
         );
         nights.stay_blocked("listed - c c c c y", "other-name (99) may be snapring", restarts);
@@ -107,7 +107,7 @@ fn one_that_is_seen_under_another_name_while_it_is_made_is_not_taken_for_the_tic
     let mut nights = Nights::default();
     let done = nights.night(&["listed c c c", "recorded", "created", "+1m listed c c c x~"]);
     assert!(
-        last(&done).starts_with("failed") && last(&done).contains("the provider made SNAPRING-"),
+        last(&done).starts_with("failed") && last(&done).contains("the provider created SNAPRING-"),
         "{done:?}"
     );
 }

@@ -26,10 +26,10 @@ const LIST: &[&str] = &[
      +1m listed own                 | adopted",
     "begin                          | look 0s+200ms pages
      listed c own!                  | look 1s+20s pages
-     +1s listed c own!              | failed: the provider failed to make",
+     +1s listed c own!              | failed: the provider failed to create",
     // A result that belongs to no action ends the rotation, and nothing is done.
     "begin                          | look 0s+200ms pages
-     deleted                        | failed: a fault in snapring",
+     deleted                        | failed: a bug in snapring",
     // An earlier create may still arrive: one look at once, one when it must be there.
     "begin earlier=54s              | look 0s+200ms one answer
      listed c                       | look 54s+200ms one answer
@@ -184,7 +184,7 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 1
      uncreated transport            | look 1s+200ms one answer
-     +54s listed c H                | failed: create transport: so it is; by-hand-1 has appeared meanwhile",
+     +54s listed c H                | failed: create transport: so it is; by-hand-1 has appeared and may be the requested snapshot",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -272,7 +272,7 @@ const CREATE: &[&str] = &[
      uncreated stale                | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
-     uncreated not-found            | failed: the server is gone at the provider: create not_found",
+     uncreated not-found            | failed: the server no longer exists at the provider: create not_found",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -390,12 +390,12 @@ const WAIT: &[&str] = &[
      +1s listed c                   | look 1s+20s pages
      +29s listed c                  | look 30s+30s pages
      +30s listed c                  | look 20s+0s alone
-     +20s listed c                  | failed: snapring-20261123T030000Z has gone",
+     +20s listed c                  | failed: snapring-20261123T030000Z disappeared",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
      created                        | look 1s+20s pages
-     +1s listed c own!              | failed: the provider failed to make snapring-20261123T030000Z",
+     +1s listed c own!              | failed: the provider failed to create snapring-20261123T030000Z",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -490,7 +490,7 @@ const BY_HAND: &[&str] = &[
      listed c c c ~10m              | look 1s+20s pages
      +1m listed c c c ~10m          | look
      +1m listed c c c =10m          | delete 1
-     deleted                        | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier rotation by hand had begun; no other snapshot was created",
+     deleted                        | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier `rotate` had started; no other snapshot was created",
     "begin person before after      | look 0s+200ms alone
      listed c ~10m                  | look 1s+20s
      +1m listed c =10m              | adopted: continued with",

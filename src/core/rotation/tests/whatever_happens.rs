@@ -168,6 +168,6 @@ proptest! {
         if begin.contains("before") && begin.contains("after") {
             prop_assert_eq!(seen.before_ran, seen.after_ran, "what was quiesced must wake");
         }
-        prop_assert!(!report.reason.is_some_and(|reason| reason.contains("a fault in snapring")));
+        prop_assert!(!report.reason.is_some_and(|reason| reason.contains("a bug in snapring")));
     }
 }
