@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     ready: bool,
     /// How long to wait for the answer
-    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_span)]
     timeout: Duration,
     #[command(flatten)]
     config: ConfigFile,

@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     manual: bool,
     /// Only rotations that ended within this duration (7d) or since this time (2026-11-24T03:00:00Z)
-    #[arg(long, value_name = "SPAN|TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "DURATION|TIME", value_parser = parse_since)]
     since: Option<Since>,
     /// At most this many; 0: all
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]

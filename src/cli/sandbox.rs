@@ -38,10 +38,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     filled: u32,
     /// How long a snapshot takes: a duration, or a range
-    #[arg(long, value_name = "SPAN[..SPAN]", default_value = "3s..10s", value_parser = parse_spans)]
+    #[arg(long, value_name = "DURATION[..DURATION]", default_value = "3s..10s", value_parser = parse_spans)]
     completion: RangeInclusive<Duration>,
     /// How long a restore takes
-    #[arg(long, value_name = "SPAN", default_value = "20s", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = parse_span)]
     restore: Duration,
     /// Rows per page of a listing
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]

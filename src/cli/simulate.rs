@@ -56,7 +56,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     offline: bool,
     /// What if a snapshot takes this long to complete?
-    #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "10m")]
     snapshot_takes: Duration,
     /// What if snapshots made by hand hold this many slots of each server?
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]

@@ -56,7 +56,7 @@ pub(super) struct Arguments {
     /// Act as a Nagios check: print a line with performance data, one more line per further problem, and exit
     /// with 0 OK, 1 WARNING if a server is in trouble, 2 CRITICAL if a last success is older than this, 3
     /// UNKNOWN. Answers within 10 seconds: asks the daemon, else the store, else the provider once
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
     max_age: Option<Duration>,
     #[command(flatten)]
     config: ConfigArgument,

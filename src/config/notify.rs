@@ -195,8 +195,10 @@ fn on(table: &Table<'_, '_>, problems: &mut Problems) -> Parsed<Vec<NoticeKind>>
         match EVENTS.into_iter().find(|it| it.as_str() == text) {
             Some(event) => events.push(event),
             None => {
-                let message =
-                    format!("there is no event{} to be told of", quoted(text, &span, problems));
+                let message = format!(
+                    "there is no event{} that can be reported",
+                    quoted(text, &span, problems)
+                );
                 problems.error(
                     span,
                     message,

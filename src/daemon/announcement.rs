@@ -33,7 +33,7 @@ impl Announcement {
             Ok(shown) => *presence = Some(shown),
             Err(problem) => tracing::warn!(
                 event = "lock",
-                "commands cannot see that this daemon runs, so `rotate` may tell what it tells too: {problem}"
+                "commands cannot see that this daemon runs, so `rotate` may send the same notices: {problem}"
             ),
         }
     }

@@ -83,7 +83,7 @@ async fn what_cannot_be_simulated_is_wrong_usage() {
         (&["--fail", "often"], "is not a share from 0% to 100%"),
         (&["--fail", "5"], "write 5% or 0.5%"),
         (&["--from", "tomorrow"], "not a time"),
-        (&["--snapshot-takes", "long"], "is not a span like 26h or 90s"),
+        (&["--snapshot-takes", "long"], "is not a duration; write for example 26h or 90s"),
         (&["nobody"], "there is no server \"nobody\""),
     ] {
         let (code, _, errors) = machine.run(&[&["simulate", "--offline"], arguments].concat());
