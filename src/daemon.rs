@@ -220,7 +220,19 @@ impl Daemon {
         let client =
             client.map_or_else(|| Arc::clone(&before), |it| Arc::new(it.in_place_of(&before)));
         self.shared.pins.set(&settings.servers);
-        *lock(&self.shared.current) = Arc::new(Current::of(settings, client));
+        let current = Arc::new(Current::of(settings, client));
+        for (id, server) in &self.shared.current().servers {
+            if !current.servers.contains_key(id) {
+                tracing::warn!(
+                    event = "reload",
+                    server_id = id.0,
+                    server = server.name.as_str(),
+                    "{} ({id}) is no longer in the configuration, so it is not rotated any more",
+                    server.name
+                );
+            }
+        }
+        *lock(&self.shared.current) = current;
         let now = self.shared.dependencies.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
         lock(&self.shared.in_force).reload(store::keys(&settings.servers), now.wall);

@@ -92,8 +92,10 @@ fn choose<'a>(
 pub enum ServerState {
     /// It is being restored.
     Restoring,
-    /// It is in one of the states that the provider documents for a server at rest.
-    AtRest,
+    /// It runs.
+    Active,
+    /// It is stopped or suspended. A restore stops the server first, so early this says nothing.
+    Off,
     /// Anything else: the server may still be on its way back.
     Other,
 }
@@ -104,14 +106,28 @@ impl ServerState {
     pub fn of(word: &str) -> Self {
         match word.to_ascii_lowercase().as_str() {
             "restoring" => Self::Restoring,
-            "active" | "stopped" | "suspended" => Self::AtRest,
+            "active" => Self::Active,
+            "stopped" | "suspended" => Self::Off,
             _ => Self::Other,
+        }
+    }
+
+    /// Whether a server that was restoring has come to rest. `passed`: since the restore was sent.
+    #[must_use]
+    pub fn is_at_rest(self, passed: Duration) -> bool {
+        match self {
+            Self::Active => true,
+            Self::Off => passed >= SHORTEST_RESTORE,
+            Self::Restoring | Self::Other => false,
         }
     }
 }
 
 /// A list of servers may be a copy from before: two looks in a row must agree.
 const LOOKS_THAT_AGREE: u32 = 2;
+
+/// A restore takes 5 to 15 minutes, as the provider says.
+const SHORTEST_RESTORE: Duration = Duration::from_mins(5);
 
 /// How long the list may take to show a restore that has begun.
 const SHOWN_WITHIN: Duration = Duration::from_mins(1);
@@ -164,13 +180,16 @@ impl RestoreWatch {
             let is_late = passed >= SHOWN_WITHIN;
             return if is_late { RestoreSeen::NotShown } else { RestoreSeen::GoesOn };
         }
-        if state == ServerState::AtRest {
+        if state.is_at_rest(passed) {
             self.odd_since = None;
             self.at_rest += 1;
             let ended = self.at_rest >= LOOKS_THAT_AGREE;
             return if ended { RestoreSeen::Ended } else { RestoreSeen::GoesOn };
         }
         self.at_rest = 0;
+        if state == ServerState::Off {
+            return RestoreSeen::GoesOn;
+        }
         let since = *self.odd_since.get_or_insert(passed);
         let is_long = passed.saturating_sub(since) >= ODD_FOR;
         if is_long { RestoreSeen::Odd } else { RestoreSeen::GoesOn }

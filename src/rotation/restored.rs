@@ -12,7 +12,7 @@ use crate::naming::ServerId;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::restore::ServerState;
-use crate::rotation::lock::{Claim, RestoreAnswer, Restoring};
+use crate::rotation::lock::{Claim, LONGEST_RESTORE, RestoreAnswer, Restoring};
 
 /// How long the list of servers may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -56,12 +56,15 @@ pub(crate) async fn has_ended(
         word.map(|word| ServerState::of(&word))
     };
     let is_listed = restoring.answer == RestoreAnswer::Listed;
+    let ends_at = client.clock().now().uptime.saturating_add(restoring.left);
+    let passed =
+        || LONGEST_RESTORE.saturating_sub(ends_at.saturating_sub(client.clock().now().uptime));
     match state().await {
         Some(ServerState::Restoring) if !is_listed => claim.restore_is_listed().await,
-        Some(ServerState::AtRest) if is_listed => {
+        Some(seen) if is_listed && seen.is_at_rest(passed()) => {
             // One answer may be a copy from before.
             client.clock().sleep(CONFIRM_AFTER).await;
-            if state().await == Some(ServerState::AtRest) {
+            if state().await.is_some_and(|it| it.is_at_rest(passed())) {
                 claim.restore_is_over().await;
                 return true;
             }

@@ -147,6 +147,11 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
     daemon.signal(Signal::SIGHUP);
     machine.until("the new server", || !machine.rows(ServerId(102)).is_empty()).await;
     assert!(machine.rows(WEB).is_empty());
+    // A server that a lost file held must not stop being rotated without a word.
+    let gone = daemon.events("reload").into_iter().find(|it| it["server_id"] == 101).unwrap();
+    assert_eq!(gone["level"], "WARN");
+    let words = "web (101) is no longer in the configuration, so it is not rotated any more";
+    assert_eq!(gone["message"], words);
 }
 
 #[tokio::test(flavor = "multi_thread")]

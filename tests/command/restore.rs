@@ -138,6 +138,22 @@ async fn where_servers_cannot_be_listed_it_says_how_long_it_takes_and_where_to_l
     assert_eq!(machine.run(&["rotate", "web"]).0, 1, "it holds the server");
 }
 
+/// The rotation before a second restore could delete what the first one may still read.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_an_earlier_restore_may_run_no_snapshot_is_taken_before_another() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("servers:status=403");
+    machine.fault("restore:drop-after,times=1");
+    let (code, _, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    let before = (machine.names(WEB), restores(&machine));
+    let (code, _, errors) = machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("restore without `--snapshot-first`"), "{errors}");
+    assert_eq!((machine.names(WEB), restores(&machine)), before, "{errors}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_the_waiting_only_and_says_so() {
     let machine = machine(LONG).await;

@@ -61,6 +61,12 @@ impl Task<'_> {
             if restoring.answer != RestoreAnswer::Unclear {
                 return Err(CommandError::Failed(text.clone()));
             }
+            if self.first.is_some() {
+                return Err(CommandError::Failed(format!(
+                    "nothing was restored: {text}. Until then, no snapshot of the present state can be created. \
+                     Wait, or restore without `--snapshot-first`"
+                )));
+            }
             console::note(text);
         }
         // The person may have thought for long.

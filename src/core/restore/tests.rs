@@ -85,7 +85,8 @@ fn the_source_is_pinned_while_a_snapshot_is_taken_first_and_the_description_says
 }
 
 const RESTORING: Option<ServerState> = Some(ServerState::Restoring);
-const AT_REST: Option<ServerState> = Some(ServerState::AtRest);
+const AT_REST: Option<ServerState> = Some(ServerState::Active);
+const OFF: Option<ServerState> = Some(ServerState::Off);
 const OTHER: Option<ServerState> = Some(ServerState::Other);
 
 #[rstest]
@@ -93,6 +94,8 @@ const OTHER: Option<ServerState> = Some(ServerState::Other);
 #[case::one_look_is_not_enough(&[(0, RESTORING), (300, AT_REST)], RestoreSeen::GoesOn)]
 #[case::an_old_copy_in_between(&[(0, RESTORING), (5, AT_REST), (10, RESTORING), (15, AT_REST)], RestoreSeen::GoesOn)]
 #[case::looks_that_show_nothing(&[(0, RESTORING), (5, AT_REST), (10, None), (15, AT_REST)], RestoreSeen::Ended)]
+#[case::stopped_for_the_restore(&[(0, RESTORING), (12, OFF), (14, OFF), (200, OFF)], RestoreSeen::GoesOn)]
+#[case::stopped_afterwards(&[(0, RESTORING), (12, OFF), (300, OFF), (302, OFF)], RestoreSeen::Ended)]
 #[case::shown_late(&[(0, AT_REST), (30, AT_REST), (35, RESTORING)], RestoreSeen::GoesOn)]
 #[case::never_shown(&[(0, AT_REST), (30, AT_REST), (60, AT_REST)], RestoreSeen::NotShown)]
 #[case::never_listed(&[(0, None), (600, None)], RestoreSeen::GoesOn)]
@@ -110,8 +113,8 @@ fn a_restore_has_ended_once_two_looks_agree(
 #[rstest]
 #[case("restoring", ServerState::Restoring)]
 #[case("Restoring", ServerState::Restoring)]
-#[case("active", ServerState::AtRest)]
-#[case("stopped", ServerState::AtRest)]
+#[case("active", ServerState::Active)]
+#[case("stopped", ServerState::Off)]
 #[case("error", ServerState::Other)]
 #[case("", ServerState::Other)]
 fn the_words_of_the_provider_are_read(#[case] word: &str, #[case] state: ServerState) {
