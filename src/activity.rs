@@ -1,4 +1,4 @@
-//! What is under way and takes time, so that a person who watches a command can be told.
+//! What is under way and takes time, for the person who runs a command.
 //!
 //! Code that waits, or works for long, says so and keeps what it gets until it is done:
 //!
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Calls to the provider are on the list by themselves: no client of a command can be made without one
-//! (`provider::connect`). `cli::progress` shows the list. Nobody watches the daemon's, which stays empty.
+//! (`provider::connect`). `cli::progress` shows the list. The daemon's list is not shown, and stays empty.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,13 +104,13 @@ struct Entry {
 pub struct Begun(Option<(Arc<Watched>, u64)>);
 
 impl Activities {
-    /// A list that somebody looks at. The default is one that nobody does, which stays empty.
+    /// A list that is shown. The default list is not, and stays empty.
     #[must_use]
     pub fn watched(clock: Clock) -> Self {
         Self(Some(Arc::new(Watched { clock, state: Mutex::default() })))
     }
 
-    /// Whether somebody looks at it.
+    /// Whether it is shown.
     #[must_use]
     pub fn are_watched(&self) -> bool {
         self.0.is_some()

@@ -28,7 +28,7 @@ const NO_END: &str = "the command did not report how it ended";
 pub(super) struct Recording(Arc<Mutex<ManualAct>>);
 
 impl Recording {
-    /// It is confirmed. From here on it stands in the history, whatever becomes of the command.
+    /// The person has confirmed it. It is written to the history now, in case the command is killed.
     pub(super) async fn begin(
         setup: &Setup,
         recorder: &Recorder,

@@ -46,7 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A part of something else is shown in its place once it lasts.
 const LASTS: Duration = Duration::from_secs(2);
 
-/// So many servers are named.
+/// At most this many servers are named.
 const FEW: usize = 3;
 
 /// The width of a terminal that does not say how wide it is.
@@ -108,7 +108,7 @@ pub(super) fn usually_takes(server: ServerId, span: Duration) {
     PROGRESS.facts().usual.insert(server, span);
 }
 
-/// From now on, so many servers are counted.
+/// From now on, the line counts this many servers.
 pub(super) fn count(servers: usize) {
     PROGRESS.facts().tally = Some(Tally { servers, ..Tally::default() });
 }

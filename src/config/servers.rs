@@ -575,9 +575,8 @@ fn warn_of_tight(
 
 /// A star too many turns each night at three into each hour at three minutes past.
 fn warn_of_seconds(span: &Range<usize>, problems: &mut Problems) {
-    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" means every night at three. \
-         If this \
-                is intended, set `min_interval`";
+    let hint = "with six fields, the first one is for seconds: \"0 3 * * *\" means every night at \
+        three. If this is intended, set `min_interval`";
     let message = "this schedule has six fields and runs every hour, or more often";
     problems.warning(span.clone(), message, "", Some(hint.to_owned()));
 }
@@ -687,9 +686,8 @@ fn fits(keep: Keep, slots: Slots, span: Range<usize>, problems: &mut Problems) -
     } else if room <= 1 {
         problems.warning(
             span,
-            "there is one slot for this server's own snapshots, so its rotations will be blocked: the \
-                 newest is \
-             never deleted before a new one is complete",
+            "there is one slot for this server's own snapshots, so its rotations will be blocked: \
+             the newest is never deleted before a new one is complete",
             sum,
             Some("raise `cap`, or lower `reserve`, so that two slots are left".to_owned()),
         );

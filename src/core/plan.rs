@@ -304,10 +304,9 @@ impl fmt::Display for Blocked {
         if !strays.is_empty() {
             return write!(
                 out,
-                "; {} may be snapring's own, under another name: it was made by snapring, or it appeared \
-                     when \
-                 snapring asked for a snapshot. Until you decide, no older snapshot is deleted: delete it with \
-                 `snapring delete ID`, or list its id under `pin`",
+                "; {} may be snapring's own, under another name: it was made by snapring, or it \
+                 appeared when snapring asked for a snapshot. Until you decide, no older snapshot is \
+                 deleted: delete it with `snapring delete ID`, or list its id under `pin`",
                 strays.join(", ")
             );
         }

@@ -56,15 +56,13 @@ pub(crate) async fn has_ended(
         word.map(|word| ServerState::of(&word))
     };
     let is_listed = restoring.answer == RestoreAnswer::Listed;
-    let ends_at = client.clock().now().uptime.saturating_add(restoring.left);
-    let passed =
-        || LONGEST_RESTORE.saturating_sub(ends_at.saturating_sub(client.clock().now().uptime));
+    let passed = LONGEST_RESTORE.saturating_sub(restoring.left);
     match state().await {
         Some(ServerState::Restoring) if !is_listed => claim.restore_is_listed().await,
-        Some(seen) if is_listed && seen.is_at_rest(passed()) => {
+        Some(seen) if is_listed && seen.is_at_rest(passed) => {
             // One answer may be a copy from before.
             client.clock().sleep(CONFIRM_AFTER).await;
-            if state().await.is_some_and(|it| it.is_at_rest(passed())) {
+            if state().await.is_some_and(|it| it.is_at_rest(passed)) {
                 claim.restore_is_over().await;
                 return true;
             }

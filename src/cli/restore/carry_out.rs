@@ -188,8 +188,7 @@ impl Task<'_> {
         let until = shown_today(self.progress.held_until().unwrap_or(now), now, &zone);
         format!(
             "Rotations of this server wait until the restore has ended, at the latest until {until}; \
-                 until then \
-             {} cannot be deleted",
+             until then {} cannot be deleted",
             self.source()
         )
     }
@@ -218,15 +217,13 @@ impl Task<'_> {
                 format!("nothing was restored, the server was not changed. Of the snapshot: {left}")
             }
             (Stage::Perhaps, _) => format!(
-                "it is not known whether the restore has started: look at the server in the provider's \
-                     panel before \
-                 you try again. {}",
+                "it is not known whether the restore has started: look at the server in the \
+                 provider's panel before you try again. {}",
                 self.held()
             ),
             (Stage::Begun, _) => format!(
-                "the restore continues at the provider, and takes 5 to 15 minutes in all: the provider's \
-                     panel shows \
-                 when the server is active again. {}",
+                "the restore continues at the provider, and takes 5 to 15 minutes in all: the \
+                 provider's panel shows when the server is active again. {}",
                 self.held()
             ),
             (Stage::Ended, _) => "the restore has ended".to_owned(),

@@ -57,7 +57,7 @@ impl First {
         Ok(Self { server, memory, plan, may_delete })
     }
 
-    /// Nobody was asked what it may delete.
+    /// It may delete what the rotation asks for, because the question was skipped (`--yes`).
     pub(super) fn whatever_it_deletes(self) -> Self {
         Self { may_delete: None, ..self }
     }
