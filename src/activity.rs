@@ -177,7 +177,7 @@ mod tests {
     async fn what_has_begun_is_listed_with_its_age_until_it_is_dropped() {
         let clock = clock();
         let activities = Activities::watched(clock.clone());
-        let web = (ServerId(101), "web".to_owned());
+        let web = (ServerId::new(101), "web".to_owned());
         let snapshot = activities.begin(Some(&web), Activity::Snapshot);
         clock.sleep(Duration::from_secs(60)).await;
         let call = activities.begin(Some(&web), Activity::Call { attempt: 1, attempts: 5 });

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use snapring_core::rotation::CreateSpans;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -37,12 +38,13 @@ use crate::daemon::heartbeat::Heartbeat;
 pub use crate::daemon::run::{Connect, Observe, Process, Shutdown, StartError, run};
 use crate::daemon::scheduler::{DueWork, Scheduler, SchedulerError};
 use crate::daemon::view::{Configuration, View};
-use crate::naming::{ServerId, Tick};
+use crate::naming::{Account, ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
 use crate::polling::{CompletionTimes, GATHER};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::provider::clients::Clients;
 use crate::provider::settings::ApiSettings;
 use crate::provider::shared_listing::When;
 use crate::report::Report;
@@ -132,9 +134,17 @@ struct Shared {
 /// The configuration in force.
 struct Current {
     /// In order, so that what is done for all of them can be replayed.
-    servers: BTreeMap<ServerId, Arc<Server>>,
-    api: ApiSettings,
+    servers: BTreeMap<ServerId, Managed>,
+    accounts: BTreeMap<Account, ApiSettings>,
+    clients: Clients,
+}
+
+/// A server with what its account is reached through.
+#[derive(Clone)]
+struct Managed {
+    server: Arc<Server>,
     client: Arc<Client>,
+    spans: CreateSpans,
 }
 
 /// A rotation that is to begin.
@@ -153,7 +163,7 @@ impl Daemon {
     /// When the scheduler does not start.
     pub async fn start(
         settings: &Settings,
-        client: Client,
+        clients: impl Into<Clients>,
         mut dependencies: Dependencies,
         mut scheduler: Box<dyn Scheduler>,
     ) -> Result<Self, SchedulerError> {
@@ -163,7 +173,7 @@ impl Daemon {
         let now = dependencies.clock.now();
         let shared = Arc::new(Shared {
             timetable: Mutex::new(Timetable::new(&settings.servers, now)),
-            current: Mutex::new(Arc::new(Current::of(settings, Arc::new(client)))),
+            current: Mutex::new(Arc::new(Current::of(settings, clients.into()))),
             pins: Pins::default(),
             completion_times: CompletionTimes::default(),
             queue,
@@ -194,10 +204,10 @@ impl Daemon {
         Ok(Self { shared, scheduler, orders })
     }
 
-    /// The configuration of the account in force.
+    /// How an account is reached at present; `None`: it is not in use.
     #[must_use]
-    pub fn api_settings(&self) -> ApiSettings {
-        self.shared.current().api.clone()
+    pub fn account(&self, account: Account) -> Option<ApiSettings> {
+        self.shared.current().accounts.get(&account).cloned()
     }
 
     /// Whether its scheduler lives.
@@ -213,19 +223,19 @@ impl Daemon {
     }
 
     /// Puts another configuration in force. Rotations under way end under the one they began with, but for
-    /// its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `client`: where
-    /// the account's settings have changed.
-    pub fn reload(&self, settings: &Settings, client: Option<Client>) {
-        let before = Arc::clone(&self.shared.current().client);
-        let client =
-            client.map_or_else(|| Arc::clone(&before), |it| Arc::new(it.in_place_of(&before)));
+    /// its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `clients`: of the
+    /// accounts that are new or whose settings have changed.
+    pub fn reload(&self, settings: &Settings, clients: impl IntoIterator<Item = Client>) {
+        let in_use = |account| settings.accounts().any(|it| it.account == account);
+        let clients = self.shared.current().clients.with(clients, in_use);
         self.shared.pins.set(&settings.servers);
-        let current = Arc::new(Current::of(settings, client));
-        for (id, server) in &self.shared.current().servers {
+        self.shared.dependencies.exclusion.serves(&settings.more_accounts);
+        let current = Arc::new(Current::of(settings, clients));
+        for (id, Managed { server, .. }) in &self.shared.current().servers {
             if !current.servers.contains_key(id) {
                 tracing::warn!(
                     event = "reload",
-                    server_id = id.0,
+                    server_id = id.number,
                     server = server.name.as_str(),
                     "{} ({id}) is no longer in the configuration, so it is not rotated any more",
                     server.name
@@ -239,7 +249,9 @@ impl Daemon {
         let current = self.shared.current();
         self.shared.dependencies.statuses.keep_only(|id| current.servers.contains_key(&id));
         self.shared.completion_times.keep_only(|id| current.servers.contains_key(&id));
-        current.client.keep_only(|id| current.servers.contains_key(&id));
+        for client in current.clients.all() {
+            client.keep_only(|id| current.servers.contains_key(&id));
+        }
         *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
         tracing::info!(
             event = "reload",
@@ -265,7 +277,7 @@ impl Daemon {
         let current = self.shared.current();
         // Only for the messages: each rotation draws its tick.
         let tick = Tick::at(self.shared.dependencies.clock.now().wall);
-        for server in current.servers.values().filter(|server| server.enabled) {
+        for Managed { server, .. } in current.servers.values().filter(|it| it.server.enabled) {
             let order = Ordered {
                 server: Arc::clone(server),
                 tick,
@@ -301,11 +313,23 @@ impl Daemon {
 }
 
 impl Current {
-    fn of(settings: &Settings, client: Arc<Client>) -> Self {
-        let servers: BTreeMap<_, _> =
-            settings.servers.iter().map(|server| (server.id, Arc::clone(server))).collect();
-        client.serves(servers.values().filter(|server| server.enabled).count());
-        Self { servers, api: settings.api.clone(), client }
+    fn of(settings: &Settings, clients: Clients) -> Self {
+        let accounts: BTreeMap<Account, ApiSettings> =
+            settings.accounts().map(|it| (it.account, it.clone())).collect();
+        let managed = |server: &Arc<Server>| {
+            let (account, client) =
+                accounts.get(&server.id.account).zip(clients.of(server.id.account))?;
+            let (spans, client) = (account.create_spans(), Arc::clone(client));
+            Some((server.id, Managed { server: Arc::clone(server), client, spans }))
+        };
+        let servers: BTreeMap<_, _> = settings.servers.iter().filter_map(managed).collect();
+        debug_assert_eq!(servers.len(), settings.servers.len(), "each account in use has a client");
+        for client in clients.all() {
+            let is_its = |id: &ServerId| id.account == client.whose();
+            let own = servers.iter().filter(|(id, it)| is_its(id) && it.server.enabled);
+            client.serves(own.count());
+        }
+        Self { servers, accounts, clients }
     }
 }
 
@@ -324,7 +348,7 @@ impl DueWork for Shared {
     }
 
     fn next_start_in(&self) -> Option<Duration> {
-        let is_shared = self.current().client.shares_listings();
+        let is_shared = self.current().clients.all().any(|it| it.shares_listings());
         let timetable = lock(&self.timetable);
         // The starts that jitter spreads over a fleet wait for the poll: together they share a
         // listing, one by one each would need its own.
@@ -377,7 +401,7 @@ impl DueWork for Shared {
             };
             tracing::warn!(
                 event = "missed",
-                server_id = server.id.0,
+                server_id = server.id.number,
                 server = server.name.as_str(),
                 tick = %tick,
                 "{}: the tick of {tick} {why}",
@@ -393,12 +417,17 @@ impl Shared {
         Arc::clone(&lock(&self.current))
     }
 
-    fn context(&self, current: &Current) -> Context {
+    /// A server as it is configured at present.
+    fn managed(&self, server: ServerId) -> Option<Managed> {
+        self.current().servers.get(&server).cloned()
+    }
+
+    fn context(&self, managed: &Managed) -> Context {
         Context {
-            client: Arc::clone(&current.client),
+            client: Arc::clone(&managed.client),
             exclusion: self.dependencies.exclusion.clone(),
             hooks: Arc::clone(&self.dependencies.hooks),
-            spans: current.api.create_spans(),
+            spans: managed.spans,
             pins: self.pins.clone(),
             statuses: self.dependencies.statuses.clone(),
             completion_times: self.completion_times.clone(),
@@ -422,8 +451,12 @@ impl Shared {
     }
 
     /// What a server holds, beside its rotations; those who ask about it are told.
-    async fn look(&self, server: &Server, sharing: Sharing) -> Result<Ring, CallError> {
-        let client = Arc::clone(&self.current().client);
+    async fn look(
+        &self,
+        client: &Client,
+        server: &Server,
+        sharing: Sharing,
+    ) -> Result<Ring, CallError> {
         let scope = CallContext::of(server, self.shutdown.clone());
         let now = self.dependencies.clock.now().uptime;
         let when = When { earliest: now, latest: now.saturating_add(GATHER) };
@@ -438,18 +471,17 @@ impl Shared {
     async fn rotate(&self, order: Ordered) {
         let Ordered { server, tick, asked_by, claim } = order;
         // The policy in force now, not the one when the tick fell.
-        let current = self.current();
-        let Some(server) = current.servers.get(&server.id).cloned() else { return };
+        let Some(managed) = self.managed(server.id) else { return };
         let order = |server| Order { server, tick, asked_by, claim: None, by_daemon: true };
-        let context = self.context(&current);
-        let claim = match claim_for(&context, &order(Arc::clone(&server)), claim).await {
+        let context = self.context(&managed);
+        let claim = match claim_for(&context, &order(Arc::clone(&managed.server)), claim).await {
             Ok(claim) => claim,
-            Err(busy) => return self.tell(&busy.report(&server, tick, asked_by)),
+            Err(busy) => return self.tell(&busy.report(&managed.server, tick, asked_by)),
         };
         // The wait may have been long: a reload may have changed the policy, or taken the server out.
-        let current = self.current();
-        let Some(server) = current.servers.get(&server.id).cloned() else { return };
-        let report = rotate_claimed(&self.context(&current), order(server), &claim).await;
+        let Some(managed) = self.managed(server.id) else { return };
+        let order = order(Arc::clone(&managed.server));
+        let report = rotate_claimed(&self.context(&managed), order, &claim).await;
         drop(claim);
         self.tell(&report);
     }

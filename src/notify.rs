@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::health::Trouble;
-use crate::naming::ServerId;
+use crate::naming::{ServerId, Subject};
 use crate::notify::delivery::{Delivery, Destination};
 use crate::notify::format::Format;
 use crate::notify::http::Post;
@@ -224,7 +224,7 @@ impl Notices {
 
     /// Reminds of what failed before and after a single run, if a reminder fell due since the run before it.
     /// `before`: when each subject was last looked at; nobody is reminded of one that this run did not look at.
-    pub(crate) fn remind_since(&self, before: &BTreeMap<Option<ServerId>, Timestamp>) {
+    pub(crate) fn remind_since(&self, before: &BTreeMap<Subject, Timestamp>) {
         let (inner, now) = (self.inner(), self.clock.now().wall);
         for (of, since) in inner.states.ongoing() {
             let (Some(since), Some(before)) = (since, before.get(&of)) else { continue };
@@ -289,7 +289,7 @@ pub(crate) fn coverage(
     if *store == Place::Memory {
         return None;
     }
-    let mut servers: Vec<u64> = watched(servers).map(|id| id.0).collect();
+    let mut servers: Vec<ServerId> = watched(servers).collect();
     servers.sort_unstable();
     let targets = targets.iter().map(|it| (it.url.expose().as_str(), &it.on, it.format));
     let targets: Vec<_> = targets.collect();
@@ -334,12 +334,13 @@ impl Target {
     }
 
     fn tell(&self, notice: &Notice) {
-        let (of, mut notice) = (notice.subject.server(), notice.clone());
+        let (of, mut notice) = (notice.subject.of(), notice.clone());
         match notice.event {
             NoticeKind::Recovery | NoticeKind::Success => {
                 self.reminders.over(of);
-                if self.record.take_recovery(None) {
-                    let (event, subject) = (NoticeKind::Recovery, NoticeSubject::Account);
+                let account = of.account();
+                if self.record.take_recovery(Subject::Account(account)) {
+                    let (event, subject) = (NoticeKind::Recovery, NoticeSubject::Account(account));
                     self.put(Notice { event, subject, trouble: None, ..notice.clone() });
                 }
                 if self.record.take_recovery(of) {
@@ -354,7 +355,7 @@ impl Target {
 
     /// Queues it, if it is wanted and not known.
     fn put(&self, notice: Notice) {
-        let of = notice.subject.server();
+        let of = notice.subject.of();
         if notice.event == NoticeKind::Recovery && !self.wants(NoticeKind::Recovery) {
             self.record.over(of);
         }
@@ -405,7 +406,7 @@ fn wanted(settings: &NotifySettings, notice: &Notice) -> Option<Notice> {
         return Some(notice.clone());
     }
     let as_success = notice.event == NoticeKind::Recovery
-        && notice.subject != NoticeSubject::Account
+        && matches!(notice.subject, NoticeSubject::Server { .. })
         && settings.on.contains(&NoticeKind::Success);
     as_success.then(|| Notice { event: NoticeKind::Success, trouble: None, ..notice.clone() })
 }

@@ -1,7 +1,7 @@
 //! The provider's API: what is asked, what the answers mean, what is tried again.
 //!
 //! [`client`] is the whole of it for the rest of the program, with a [`call_context`] that says on whose
-//! behalf; its [`shared_listing`] lets servers that are looked at together share one listing. Below it,
+//! behalf; [`clients`] are those of all accounts. Its [`shared_listing`] lets servers that are looked at together share one listing. Below it,
 //! [`exchange`] makes one call, [`transport`] is the seam to the network, [`body`] and
 //! [`retry_after`] give bytes a meaning, [`pagination`] puts pages together, [`admission`]
 //! and [`throttle`] say who may send when, and [`call_event`] writes the one event that each call leaves.
@@ -12,6 +12,7 @@ pub mod call_context;
 mod call_event;
 pub(crate) mod certificates;
 pub mod client;
+pub mod clients;
 pub(crate) mod connect;
 pub mod credentials;
 mod exchange;

@@ -37,7 +37,7 @@ fn snapshot(policy: &Policy, age: u64) -> Snapshot {
     let created_at = now() - SignedDuration::from_hours(6 * i64::try_from(age).expect("few"));
     Snapshot {
         id: SnapshotId(100_000 - age),
-        server: ServerId(101),
+        server: ServerId::new(101),
         name: policy.prefix.name(Tick::at(created_at)).into(),
         status: Status::Completed,
         size_mb: Some(4096),
@@ -61,7 +61,7 @@ fn policy(keep: Keep, cap: u32) -> Policy {
 fn ring(policy: &Policy, snapshots: u64) -> Ring {
     let rows = (1..=snapshots).map(|age| snapshot(policy, age)).collect();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    Ring::of(Listing::complete(ServerId(101), rows, asked_at), policy)
+    Ring::of(Listing::complete(ServerId::new(101), rows, asked_at), policy)
 }
 
 fn retention(criterion: &mut Criterion) {

@@ -201,7 +201,7 @@ async fn start_sandbox(clock: &Clock) -> Result<Sandbox, CommandError> {
     let before = |hours: i64| now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
     let mut provider = sandbox.provider();
     for (name, hours) in [("before-the-upgrade", 60), ("pre-migration", 20)] {
-        provider.add_snapshot(ServerId(101), name, "completed", before(hours));
+        provider.add_snapshot(ServerId::new(101), name, "completed", before(hours));
     }
     drop(provider);
     Ok(sandbox)

@@ -185,7 +185,7 @@ fn filter(arguments: &Arguments, setup: &Setup) -> HistoryFilter {
     };
     for given in &arguments.servers {
         let servers = &setup.settings.servers;
-        let number = given.parse().map(ServerId).ok();
+        let number = given.parse().map(ServerId::new).ok();
         let known = servers.iter().find(|server| server.name == *given).map(|server| server.id);
         match known.or(number) {
             Some(id) => filter.ids.push(id),
@@ -307,7 +307,7 @@ mod tests {
     fn a_rotation_is_one_line_and_so_is_what_a_person_did() {
         let rotation = PastRotation {
             ended_at: "2026-11-24T03:04:10.9Z".parse().unwrap(),
-            server_id: ServerId(7),
+            server_id: ServerId::new(7),
             server: "web".to_owned(),
             tick: crate::naming::Tick::at("2026-11-24T03:00:00Z".parse().unwrap()),
             outcome: RotationOutcome::Failed,
@@ -322,7 +322,7 @@ mod tests {
         let act = ManualAct {
             started_at: "2026-11-24T03:00:00Z".parse().unwrap(),
             ended_at: "2026-11-24T03:08:10Z".parse().unwrap(),
-            server_id: ServerId(7),
+            server_id: ServerId::new(7),
             server: "web".to_owned(),
             action: ManualAction::Restore,
             outcome: ManualOutcome::Done,

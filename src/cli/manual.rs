@@ -101,7 +101,7 @@ fn log(act: &ManualAct) {
                 event = "manual",
                 action = act.action.as_str(),
                 outcome = act.outcome.as_str(),
-                server_id = act.server_id.0,
+                server_id = act.server_id.number,
                 server = act.server.as_str(),
                 snapshot_id = act.snapshot_id.map(|id| id.0),
                 snapshot = act.snapshot.as_deref(),

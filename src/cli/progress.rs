@@ -430,14 +430,14 @@ mod tests {
     }
 
     fn of(server: Option<u64>, activity: Activity, seconds: u64) -> UnderWay {
-        let server = server.map(|id| (ServerId(id), format!("web-{id}")));
+        let server = server.map(|id| (ServerId::new(id), format!("web-{id}")));
         UnderWay { server, activity, passed: Duration::from_secs(seconds) }
     }
 
     fn facts() -> Facts {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         let mut facts = Facts::default();
-        facts.zones.insert(ServerId(1), berlin);
+        facts.zones.insert(ServerId::new(1), berlin);
         facts
     }
 
@@ -467,7 +467,7 @@ mod tests {
         let mut facts = facts();
         let snapshot = [of(Some(1), Activity::Snapshot, 240)];
         assert_eq!(shown(&snapshot, &facts), "web-1: snapshot in progress for 4m");
-        facts.usual.insert(ServerId(1), Duration::from_secs(360));
+        facts.usual.insert(ServerId::new(1), Duration::from_secs(360));
         let expected = "web-1: snapshot in progress for 4m, usually done after 6m";
         assert_eq!(shown(&snapshot, &facts), expected);
     }

@@ -142,7 +142,7 @@ mod tests {
         let mut provider = Provider::new(Options::new(2, token, 1));
         let now = "2026-11-23T03:00:00.5Z".parse().unwrap();
         fill(&mut provider, 2, now);
-        for server in [ServerId(101), ServerId(102)] {
+        for server in [ServerId::new(101), ServerId::new(102)] {
             let rows = provider.snapshots(server, now);
             let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
             assert_eq!(names, ["snapring-20261121T030000Z", "snapring-20261122T030000Z"]);

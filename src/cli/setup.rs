@@ -205,7 +205,7 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
 }
 
 fn answers_to(server: &Server, name: &str) -> bool {
-    server.name == name || name.parse() == Ok(server.id.0)
+    server.name == name || name.parse() == Ok(server.id.number)
 }
 
 /// The configuration that the argument or the environment names.

@@ -61,7 +61,7 @@ mod tests {
         let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
         let rotation = |wait: &u64| PastRotation {
             ended_at: tick.instant(),
-            server_id: ServerId(101),
+            server_id: ServerId::new(101),
             server: "web".to_owned(),
             tick,
             outcome: RotationOutcome::Rotated,

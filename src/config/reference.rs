@@ -108,11 +108,11 @@ pub(crate) const ROOT: Section = Section {
         form: Form::Words("a list of files", shapes::INCLUDE),
         absent: Absent::Value("[]"),
         example: "[\"conf.d/*.toml\"]",
-        text: "more files with [[server]] and [group.NAME] tables",
+        text: "more files with [[server]], [group.NAME] and [[account]] tables",
         more: "A relative path starts at the directory of this file. `*`, `?` and `[abc]` match \
                parts of a name, but not a dot at its beginning. The files are read in the order of \
-               their names. They can contain only [[server]] and [group.NAME] tables. A server can \
-               use a group from any file. A file that is named without a wildcard must exist.",
+               their names. They can contain only [[server]], [group.NAME] and [[account]] tables. A \
+               server can use a group and an account from any file. A file that is named without a wildcard must exist.",
         off: true,
         ..KEY
     }],
@@ -205,10 +205,30 @@ pub(crate) const DEFAULTS: &str = "Settings that most servers share. Any key of 
 pub(crate) const GROUP: &str = "Settings that the servers with `group = \"NAME\"` share; any key of [defaults] can be here. A \
      server's own keys win over its group, and the group wins over [defaults].";
 
+/// `[[account]]`: what it has besides the keys of `[api]`.
+pub(crate) const ACCOUNT: Section = Section {
+    header: "[[account]]",
+    text: "A further account of the provider, with its own token, limits and health; repeat the table for each \
+           one. It takes `name` and the keys of [api], and nothing from [api] itself. If `token_file` is \
+           missing, the token is systemd's credential `snapring-token-NAME`. Servers name their account; \
+           the others belong to the account of [api].",
+    keys: &[KeyReference {
+        name: "name",
+        form: Form::Words(
+            "a letter, then letters, digits, hyphens, underscores; at most 24 characters",
+            shapes::ACCOUNT,
+        ),
+        example: "\"customer-b\"",
+        text: "used in logs, tables and by the servers' `account`",
+        more: "Must be unique. \"default\" is the account of [api].",
+        ..KEY
+    }],
+};
+
 /// `[[server]]`, and `[defaults]` with the keys that are shared.
 pub(crate) const SERVER: Section = Section {
     header: "[[server]]",
-    text: "A server of the account; repeat the table for each one. Keys that are missing here \
+    text: "A server; repeat the table for each one. Keys that are missing here \
            come from the server's group, else from [defaults].",
     keys: &[
         KeyReference {
@@ -235,6 +255,16 @@ pub(crate) const SERVER: Section = Section {
             text: "takes the keys of [group.databases]",
             more: "The group may be in any of the files.",
             ..KEY
+        },
+        KeyReference {
+            name: "account",
+            form: Form::Words("the name of an account", shapes::ACCOUNT),
+            absent: Absent::Value("\"default\""),
+            example: "\"customer-b\"",
+            text: "the [[account]] that the server belongs to",
+            more: "The default is the account of [api].",
+            off: true,
+            ..SHARED
         },
         KeyReference {
             name: "schedule",
@@ -611,7 +641,7 @@ pub(crate) fn shared_names() -> Vec<&'static str> {
 #[must_use]
 pub(crate) fn example_of(header: &str, name: &str) -> Option<&'static str> {
     let header = if header == "[defaults]" { SERVER.header } else { header };
-    let sections = [&API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
+    let sections = [&API, &ACCOUNT, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
     let section = sections.into_iter().find(|section| section.header == header)?;
     let key = section.keys.iter().find(|key| key.name == name)?;
     Some(key.example).filter(|example| !example.is_empty())

@@ -1,5 +1,6 @@
 //! `[api]`, `[http]`, `[log]`, and the document as a whole.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -19,15 +20,16 @@ use crate::config::servers;
 use crate::config::store;
 use crate::config::types::{HttpSettings, SecretsInFiles, Settings};
 use crate::config::values::{base_url, duration, narrow};
+use crate::naming::Account;
 use crate::provider::settings::ApiSettings;
 use crate::telemetry;
 use crate::telemetry::{LogFormat, LogSettings};
 
 const ROOT_KEYS: &[&str] =
-    &["include", "api", "defaults", "group", "server", "http", "store", "log", "notify"];
+    &["include", "api", "account", "defaults", "group", "server", "http", "store", "log", "notify"];
 
 /// What may stand in an included file.
-const INCLUDED_KEYS: &[&str] = &["group", "server"];
+const INCLUDED_KEYS: &[&str] = &["account", "group", "server"];
 
 /// The provider's documented address.
 const BASE_URL: &str = "https://admin.vps.org/api/v1/";
@@ -70,16 +72,26 @@ pub(crate) fn read(
         Parsed::Good(table, _) => Some(table),
         Parsed::Absent | Parsed::Mistaken => None,
     };
-    let (api, token_file_span) = read_api(api, problems);
+    let (api, token_file_span) = match api {
+        Some(table) => {
+            table.refuse_others(&reference::names(reference::API.keys), problems);
+            read_api(&table, Account::API, problems)
+        }
+        None => (defaults(Account::API), None),
+    };
+    let accounts = read_accounts(&roots, problems);
     let http = http(document, problems);
     let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
     let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
-    let servers = servers::read(&roots, whole, of_vps_org, problems)?;
+    let names = accounts.as_ref().map(|accounts| accounts.iter().map(|it| it.account).collect());
+    let names = names.filter(|_| whole);
+    let servers = servers::read(&roots, whole, of_vps_org, names, problems)?;
     let secrets_in_files = SecretsInFiles::of(&root);
     let settings = Settings {
         api: api?,
+        more_accounts: accounts?,
         servers,
         http: http?,
         store,
@@ -100,7 +112,7 @@ fn refuse_in_included(root: &Table<'_, '_>, problems: &mut Problems) {
             hide(value, &mut problems.secrets);
         }
         let message = format!("`{name}` is not allowed in an included file");
-        let hint = "move it to the main file; an included file can contain only [[server]] and [group.NAME]";
+        let hint = "move it to the main file; an included file can contain only [[server]], [group.NAME] and [[account]]";
         problems.error(place, message, "", Some(hint.to_owned()));
     }
     if !unknown.is_empty() {
@@ -117,24 +129,93 @@ fn http(document: &TomlDocument<'_>, problems: &mut Problems) -> Option<HttpSett
     read_http(document.root().table("http", "[http]", problems).good(), problems)
 }
 
+fn default_url() -> Option<Url> {
+    Url::parse(BASE_URL).ok()
+}
+
+fn defaults(account: Account) -> Option<ApiSettings> {
+    default_url().map(|base_url| ApiSettings {
+        account,
+        base_url,
+        token_file: None,
+        timeout: TIMEOUT,
+        max_in_flight: IN_FLIGHT,
+        requests_per_minute: 0,
+        retries: RETRIES,
+        settle: SETTLE,
+    })
+}
+
+/// Each `[[account]]`; `None` when one of them is mistaken.
+fn read_accounts(roots: &[Table<'_, '_>], problems: &mut Problems) -> Option<Vec<ApiSettings>> {
+    let mut known = reference::names(reference::API.keys);
+    known.extend(reference::names(reference::ACCOUNT.keys));
+    let mut accounts = Vec::new();
+    let mut places: HashMap<Account, Range<usize>> = HashMap::new();
+    let mut all_good = true;
+    for root in roots {
+        let tables = match root.tables("account", "[[account]]", problems) {
+            Parsed::Good(tables, _) => tables,
+            Parsed::Absent => continue,
+            Parsed::Mistaken => {
+                all_good = false;
+                continue;
+            }
+        };
+        for table in tables {
+            table.refuse_others(&known, problems);
+            let name = account_name(&table, problems);
+            let first = name.as_ref().and_then(|(account, _)| places.get(account));
+            if let (Some((account, place)), Some(first)) = (&name, first) {
+                problems.error_like(first, place.clone(), format!("two accounts have the name \"{account}\""));
+                all_good = false;
+            }
+            // Its other mistakes are told even without a name.
+            let account = name.as_ref().map_or(Account::API, |(account, _)| *account);
+            match (read_api(&table, account, problems).0, name) {
+                (Some(settings), Some((account, place))) => {
+                    places.entry(account).or_insert(place);
+                    accounts.push(settings);
+                }
+                _ => all_good = false,
+            }
+        }
+    }
+    all_good.then_some(accounts)
+}
+
+fn account_name(table: &Table<'_, '_>, problems: &mut Problems) -> Option<(Account, Range<usize>)> {
+    let hint = || Some("write a name like name = \"customer-b\"".to_owned());
+    match table.string("name", problems) {
+        Parsed::Mistaken => None,
+        Parsed::Absent => {
+            problems.error(table.span.clone(), "an account has no `name`", "", hint());
+            None
+        }
+        Parsed::Good(text, span) => match Account::named(text) {
+            Some(Account::API) => {
+                let message = format!("{text:?} is the name of the account of [api]");
+                problems.error(span, message, "", Some("choose another name".to_owned()));
+                None
+            }
+            Some(account) => Some((account, span)),
+            None => {
+                let most = Account::LONGEST_NAME;
+                let message = format!(
+                    "`name` is not a letter, then letters, digits, hyphens and underscores, at most {most} in all"
+                );
+                problems.error(span, message, "", hint());
+                None
+            }
+        },
+    }
+}
+
 fn read_api(
-    table: Option<Table<'_, '_>>,
+    table: &Table<'_, '_>,
+    account: Account,
     problems: &mut Problems,
 ) -> (Option<ApiSettings>, Option<Range<usize>>) {
-    let default_url = || Url::parse(BASE_URL).ok();
-    let Some(table) = table else {
-        let defaults = default_url().map(|base_url| ApiSettings {
-            base_url,
-            token_file: None,
-            timeout: TIMEOUT,
-            max_in_flight: IN_FLIGHT,
-            requests_per_minute: 0,
-            retries: RETRIES,
-            settle: SETTLE,
-        });
-        return (defaults, None);
-    };
-    table.refuse_others(&reference::names(reference::API.keys), problems);
     let token_file = table.string("token_file", problems).and_then(|text, span| {
         let path = PathBuf::from(text);
         if !path.is_absolute() {
@@ -155,8 +236,8 @@ fn read_api(
         .or(|| default_url().map_or(Parsed::Mistaken, |url| Parsed::Good(url, 0..0)));
     let second = Duration::from_secs(1);
     let minute = Duration::from_secs(60);
-    let timeout = duration(&table, "timeout", second..=10 * minute, problems);
-    let settle = duration(&table, "settle", Duration::ZERO..=10 * minute, problems);
+    let timeout = duration(table, "timeout", second..=10 * minute, problems);
+    let settle = duration(table, "settle", Duration::ZERO..=10 * minute, problems);
     let max_in_flight = table.integer("max_in_flight", 1..=1024, problems);
     let per_minute =
         table.integer("requests_per_minute", 0..=1_000_000, problems).and_then(|number, span| {
@@ -175,6 +256,7 @@ fn read_api(
     let settings = (|| {
         let in_flight = or(max_in_flight, IN_FLIGHT.get() as u64)?;
         Some(ApiSettings {
+            account,
             base_url: url.good()?,
             token_file: token_file.or(|| Parsed::Absent).good(),
             timeout: timeout.or(|| Parsed::Good(TIMEOUT, 0..0)).good()?,

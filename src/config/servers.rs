@@ -15,21 +15,23 @@ use crate::config::reference;
 use crate::config::servers::values::{hooks, pins, plain_text, prefixes, schedules};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
 use crate::interner::Interner;
-use crate::naming::{ManagedPrefix, Prefix, PrefixError, ServerId};
+use crate::naming::{Account, ManagedPrefix, Prefix, PrefixError, ServerId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::server::{CAP, Hooks, Server};
 
 /// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
 /// told than of another provider. `roots`: of the main file, which has the defaults, and of those that it
-/// includes; `whole`: whether all of them could be understood.
+/// includes; `whole`: whether all of them could be understood; `accounts`: each `[[account]]`, `None` if not all
+/// of them are known.
 pub(crate) fn read(
     roots: &[Table<'_, '_>],
     whole: bool,
     of_vps_org: bool,
+    accounts: Option<Vec<Account>>,
     problems: &mut Problems,
 ) -> Option<Vec<Arc<Server>>> {
-    let mut reader = Reader { of_vps_org, ..Reader::default() };
+    let mut reader = Reader { of_vps_org, accounts, ..Reader::default() };
     let defaults = roots.first()?.table("defaults", "[defaults]", problems);
     let defaults = match defaults {
         Parsed::Good(table, _) => {
@@ -166,6 +168,7 @@ struct CommonKeys<'a> {
     completion_timeout: Parsed<Duration>,
     enabled: Parsed<bool>,
     hooks: Parsed<Arc<Hooks>>,
+    account: Parsed<Account>,
     /// The `cap` or `reserve` that stands nearer to the server than its `keep`. If they do not fit, it is
     /// this number that is pointed at: the `keep` of a wider table may be right for all others.
     narrower: Option<Range<usize>>,
@@ -195,6 +198,7 @@ impl<'a> CommonKeys<'a> {
             completion_timeout: self.completion_timeout.or(|| other.completion_timeout.clone()),
             enabled: self.enabled.or(|| other.enabled.clone()),
             hooks: self.hooks.or(|| other.hooks.clone()),
+            account: self.account.or(|| other.account.clone()),
         }
     }
 
@@ -216,6 +220,7 @@ impl<'a> CommonKeys<'a> {
             completion_timeout: Parsed::Mistaken,
             enabled: Parsed::Mistaken,
             hooks: Parsed::Mistaken,
+            account: Parsed::Mistaken,
         }
     }
 }
@@ -233,6 +238,7 @@ struct Density {
 #[derive(Default)]
 struct Reader {
     of_vps_org: bool,
+    accounts: Option<Vec<Account>>,
     zones: HashMap<String, Result<TimeZone, String>>,
     /// By zone, and in it by expression.
     schedules: HashMap<String, HashMap<String, Result<Schedule, ScheduleError>>>,
@@ -243,7 +249,7 @@ struct Reader {
     hooks: Interner<Hooks>,
     policies: Interner<Policy>,
     /// Where each stands first.
-    ids: HashMap<u64, Range<usize>>,
+    ids: HashMap<ServerId, Range<usize>>,
     names: HashMap<String, Range<usize>>,
 }
 
@@ -285,6 +291,9 @@ impl Reader {
             completion_timeout: duration(table, "completion_timeout", second..=7 * DAY, problems),
             enabled: table.boolean("enabled", problems),
             hooks: hooks(table, problems).and_then(|it, _| Some(self.hooks.one(it))),
+            account: table
+                .string("account", problems)
+                .and_then(|name, span| self.account(name, span, problems)),
             narrower: None,
         }
     }
@@ -302,11 +311,16 @@ impl Reader {
                 None
             }
             Parsed::Mistaken => None,
-            Parsed::Good(id, span) => self.unique_id(id, span, problems),
+            Parsed::Good(id, span) => Some((id, span)),
         };
-        let name = self.name(table, id, problems);
-        let pinned = pins(table, problems);
         let keys = self.shared(table, problems).or(inherited);
+        let account = keys.account.or(|| Parsed::Good(Account::API, 0..0)).good();
+        let number = id.as_ref().map(|(number, _)| *number);
+        let id = id.zip(account).and_then(|((number, span), account)| {
+            self.unique_id(ServerId { account, number }, span, problems)
+        });
+        let name = self.name(table, number, problems);
+        let pinned = pins(table, problems);
         let at = header(table);
         let zone = keys.time_zone.or(|| Parsed::Good(TimeZone::UTC, 0..0)).good();
         // An expression's mistakes are told in any zone.
@@ -358,7 +372,7 @@ impl Reader {
             .description
             .or(|| Parsed::Good(self.descriptions.one("rotated by snapring"), 0..0));
         Some(Server {
-            id: ServerId(id?),
+            id: id?,
             name: name?,
             enabled: keys.enabled.or(|| Parsed::Good(true, 0..0)).good()?,
             schedules: schedules?.0,
@@ -418,12 +432,41 @@ impl Reader {
         all_good.then_some(adopted)
     }
 
-    fn unique_id(&mut self, id: u64, span: Range<usize>, problems: &mut Problems) -> Option<u64> {
+    fn account(
+        &self,
+        name: &str,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<Account> {
+        let account = Account::named(name);
+        let Some(known) = &self.accounts else { return account };
+        if let Some(account) = account.filter(|it| *it == Account::API || known.contains(it)) {
+            return Some(account);
+        }
+        let names = known.iter().map(Account::name).chain([Account::API_NAME]);
+        let hint = match nearest(name, names) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("write its table: [[account]] with name = {name:?}, or remove `account`"),
+        };
+        problems.error(span, format!("there is no account {name:?}"), "", Some(hint));
+        None
+    }
+
+    fn unique_id(
+        &mut self,
+        id: ServerId,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<ServerId> {
         let Some(first) = self.ids.get(&id) else {
             self.ids.insert(id, span);
             return Some(id);
         };
-        problems.error_like(first, span, format!("two servers have the id {id}"));
+        let of_account = match id.account {
+            Account::API => String::new(),
+            account => format!(" of account {account}"),
+        };
+        problems.error_like(first, span, format!("two servers{of_account} have the id {id}"));
         None
     }
 

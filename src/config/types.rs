@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::naming::{Account, ServerId};
 use crate::notify::NotifySettings;
 use crate::provider::settings::ApiSettings;
 use crate::server::Server;
@@ -12,9 +13,11 @@ use crate::telemetry::LogSettings;
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How the provider is reached.
+    /// The account of `[api]`, whether it has servers or not.
     pub api: ApiSettings,
-    /// The servers, in the order of the file; ids and names are unique.
+    /// Each `[[account]]`, in the order of the files; names are unique.
+    pub more_accounts: Vec<ApiSettings>,
+    /// The servers, in the order of the file; ids and names are unique, and each one's account is one of these.
     pub servers: Vec<Arc<Server>>,
     /// Who may look.
     pub http: HttpSettings,
@@ -26,6 +29,28 @@ pub struct Settings {
     pub notify: Vec<NotifySettings>,
     /// Which of the secrets are in files of their own.
     pub secrets_in_files: SecretsInFiles,
+}
+
+impl Settings {
+    /// The accounts that are in use: each `[[account]]`, and that of `[api]` unless only those have servers.
+    pub fn accounts(&self) -> impl Iterator<Item = &ApiSettings> {
+        let has_servers = || self.servers.iter().any(|it| it.id.account == Account::API);
+        let api = Some(&self.api).filter(|_| self.more_accounts.is_empty() || has_servers());
+        api.into_iter().chain(&self.more_accounts)
+    }
+
+    /// How the account of a server is reached.
+    #[must_use]
+    pub fn account_of(&self, server: ServerId) -> &ApiSettings {
+        let named = self.more_accounts.iter().find(|it| it.account == server.account);
+        named.unwrap_or(&self.api)
+    }
+
+    /// Whether there is more than one account, so that they must be told apart.
+    #[must_use]
+    pub fn has_several_accounts(&self) -> bool {
+        self.accounts().nth(1).is_some()
+    }
 }
 
 /// Which secrets a configuration keeps in files of their own.

@@ -168,7 +168,7 @@ mod tests {
         let act = ManualAct {
             started_at: Timestamp::UNIX_EPOCH,
             ended_at: Timestamp::UNIX_EPOCH,
-            server_id: ServerId(101),
+            server_id: ServerId::new(101),
             server: "web".to_owned(),
             action: ManualAction::Restore,
             outcome: ManualOutcome::Failed,

@@ -10,21 +10,148 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The provider's number for a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServerId(pub u64);
+/// One of the provider's accounts, by the name that the configuration gives it. The account of `[api]` has
+/// no name of its own, and is the default.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Account {
+    /// Padded with zeros, so that an account costs no allocation and orders as its name does.
+    name: [u8; Self::LONGEST_NAME],
+}
+
+impl Account {
+    /// The account of `[api]`.
+    pub const API: Self = Self { name: [0; Self::LONGEST_NAME] };
+
+    /// How the account of `[api]` is called where several are told apart.
+    pub const API_NAME: &'static str = "default";
+
+    /// The most bytes of a name.
+    pub const LONGEST_NAME: usize = 24;
+
+    /// The account of this name. `None`: it is not a letter, then letters, digits, hyphens and underscores,
+    /// at most [`Account::LONGEST_NAME`] in all. [`Account::API_NAME`] is the account of `[api]`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        if name == Self::API_NAME {
+            return Some(Self::API);
+        }
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let first = name.bytes().next()?;
+        if !first.is_ascii_alphabetic() || !name.bytes().all(is_good) {
+            return None;
+        }
+        let mut padded = [0; Self::LONGEST_NAME];
+        padded.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        Some(Self { name: padded })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        if *self == Self::API { Self::API_NAME } else { self.key() }
+    }
+
+    /// Its name in logs, metrics and documents. None for the account of `[api]`, as if it were the only one.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        (*self != Self::API).then(|| self.key())
+    }
+
+    /// Its name as it is stored: nothing for the account of `[api]`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        std::str::from_utf8(&self.name).unwrap_or_default().trim_end_matches('\0')
+    }
+
+    /// The account that is stored so.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        if key.is_empty() { Some(Self::API) } else { Self::named(key) }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name().fmt(out)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Account({})", self.name())
+    }
+}
+
+/// A server: its account, and the provider's number, which is unique within the account.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    /// Whose server it is.
+    pub account: Account,
+    /// The provider's number.
+    pub number: u64,
+}
+
+impl ServerId {
+    /// A server of the account of `[api]`.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self { account: Account::API, number }
+    }
+}
 
 /// The provider's number for a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SnapshotId(pub u64);
 
+/// What trouble is of, and notices are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// An account: its token is refused.
+    Account(Account),
+    /// One server.
+    Server(ServerId),
+}
+
+impl Subject {
+    /// The account, or that of the server.
+    #[must_use]
+    pub fn account(self) -> Account {
+        match self {
+            Self::Account(account) => account,
+            Self::Server(server) => server.account,
+        }
+    }
+}
+
+/// The provider's number: what a person types, and what the provider understands.
 impl fmt::Display for ServerId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
+        self.number.fmt(out)
+    }
+}
+
+/// The provider's number, as in the API.
+impl Serialize for ServerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.number.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::new)
+    }
+}
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.account {
+            Account::API => write!(out, "ServerId({})", self.number),
+            account => write!(out, "ServerId({account}/{})", self.number),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ mod tests {
     fn a_name_is_foreign_as_soon_as_its_prefix_is_not_in_the_configuration() {
         let (new, old) = ("new-20261123T030000Z", "old-20261123T030000Z");
         let pins = Pins::default();
-        let foreign = |id| [new, old].map(|name| pins.make_foreign(ServerId(id), name));
+        let foreign = |id| [new, old].map(|name| pins.make_foreign(ServerId::new(id), name));
         assert_eq!(foreign(2), [false, false], "nothing is known of it");
         pins.set(&[server(2, "prefix = \"old\""), server(3, "")]);
         assert_eq!((foreign(2), foreign(3)), ([true, false], [true, true]));

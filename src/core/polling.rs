@@ -121,7 +121,7 @@ pub fn until_settled(since: Duration, settled_at: Duration, now: Duration) -> Du
 mod tests {
     use super::*;
 
-    const WEB: ServerId = ServerId(101);
+    const WEB: ServerId = ServerId::new(101);
 
     /// When a snapshot that takes `took` is looked for.
     fn looks(pace: Pace, took: Duration) -> Vec<Duration> {
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn the_habits_of_servers_that_are_gone_are_forgotten() {
         let completion_times = CompletionTimes::default();
-        let other = ServerId(102);
+        let other = ServerId::new(102);
         for server in [WEB, other] {
             completion_times.learn(server, None, Duration::from_secs(600));
         }

@@ -460,7 +460,7 @@ fn ends(scenario: &Scenario, server: ServerId, now: Timestamp) -> (Timestamp, St
     let takes = course::signed(scenario.snapshot_takes);
     let at = now.saturating_add(takes).unwrap_or(scenario.to);
     let second = now.as_second().cast_unsigned();
-    let drawn = mix(scenario.seed ^ mix(server.0 ^ mix(second)));
+    let drawn = mix(scenario.seed ^ mix(server.number ^ mix(second)));
     let fails = drawn % 10_000 < u64::from(scenario.fail_per_10_000);
     (at, if fails { Status::Failed } else { Status::Completed })
 }

@@ -69,7 +69,7 @@ impl Server {
 fn jitter_offset(server: ServerId, tick: Tick, span: Duration) -> Duration {
     let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let second = tick.instant().as_second().cast_unsigned();
-    let drawn = mix(mix(server.0) ^ second);
+    let drawn = mix(mix(server.number) ^ second);
     Duration::from_millis(drawn.checked_rem(span_ms).unwrap_or(0))
 }
 
@@ -100,7 +100,7 @@ mod tests {
     fn jitter_is_stable_and_spreads_a_fleet_evenly_over_its_span() {
         let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
         let span = Duration::from_secs(600);
-        let offset = |id| jitter_offset(ServerId(id), tick, span);
+        let offset = |id| jitter_offset(ServerId::new(id), tick, span);
         assert_eq!(offset(12345), offset(12345));
         let mut minutes = [0_u32; 10];
         for id in 0..100_000 {
@@ -108,7 +108,7 @@ mod tests {
             minutes[(offset(id).as_secs() / 60) as usize] += 1;
         }
         assert!(minutes.iter().all(|count| (9_500..10_500).contains(count)), "{minutes:?}");
-        assert_eq!(jitter_offset(ServerId(1), tick, Duration::ZERO), Duration::ZERO);
+        assert_eq!(jitter_offset(ServerId::new(1), tick, Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
@@ -116,6 +116,6 @@ mod tests {
         let first = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
         let next = Tick::at("2026-11-24T03:00:00Z".parse().unwrap());
         let span = Duration::from_secs(3600);
-        assert_ne!(jitter_offset(ServerId(1), first, span), jitter_offset(ServerId(1), next, span));
+        assert_ne!(jitter_offset(ServerId::new(1), first, span), jitter_offset(ServerId::new(1), next, span));
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {
     let adopted = table.get("adopt_prefix").and_then(|it| it.as_array()).into_iter().flatten();
     let adopted = adopted.map(|it| it.as_str().unwrap().parse().unwrap());
     Arc::new(Server {
-        id: ServerId(id),
+        id: ServerId::new(id),
         name: text("name").map_or_else(|| format!("server-{id}"), str::to_owned),
         enabled: true,
         schedules,

@@ -304,11 +304,11 @@ mod tests {
         let mut dropped = Vec::new();
         let start = timetable.take(now, &mut dropped).unwrap();
         assert_eq!(
-            (start.server.id.0, start.tick.to_string().as_str()),
+            (start.server.id.number, start.tick.to_string().as_str()),
             (1, "2026-11-23T03:00:00Z")
         );
         assert!(timetable.take(now, &mut dropped).is_none());
-        let dropped: Vec<u64> = dropped.iter().map(|it| it.server.id.0).collect();
+        let dropped: Vec<u64> = dropped.iter().map(|it| it.server.id.number).collect();
         assert_eq!(dropped, [2, 3]);
     }
 
@@ -393,7 +393,7 @@ mod tests {
     fn a_hundred_thousand_servers_on_one_tick_all_start_and_leave_nothing_behind() {
         let template = servers(&["schedule = \"0 3 * * *\""]).remove(0);
         let fleet: Vec<Arc<Server>> = (1..=100_000)
-            .map(|id| Arc::new(Server { id: ServerId(id), ..Server::clone(&template) }))
+            .map(|id| Arc::new(Server { id: ServerId::new(id), ..Server::clone(&template) }))
             .collect();
         let mut timetable = Timetable::new(&fleet, moment("2026-11-23T02:59:59Z", 0));
         let now = moment("2026-11-23T03:00:00Z", 1);

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use crate::clock::Clock;
 use crate::completion::Sharing;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Managed};
 use crate::daemon::listeners::Listeners;
 use crate::report::PastRotation;
 use crate::store::HistoryFilter;
@@ -61,7 +61,7 @@ impl Daemon {
     #[must_use]
     pub fn hear_of(&self, past: &PastRotation) -> bool {
         let shared = &self.shared;
-        let Some(server) = shared.current().servers.get(&past.server_id).cloned() else {
+        let Some(Managed { server, client, .. }) = shared.managed(past.server_id) else {
             return false;
         };
         let is_own = server.has_tick(past.tick);
@@ -70,7 +70,7 @@ impl Daemon {
         }
         tracing::info!(
             event = "heard",
-            server_id = server.id.0,
+            server_id = server.id.number,
             server = server.name.as_str(),
             tick = %past.tick,
             outcome = past.outcome.as_str(),
@@ -82,7 +82,7 @@ impl Daemon {
         let looking = Arc::clone(shared);
         shared.spawn(async move {
             // Where it fails the call's event says so, and the next rotation looks anyway.
-            let _ = looking.look(&server, Sharing::OneAnswer).await;
+            let _ = looking.look(&client, &server, Sharing::OneAnswer).await;
         });
         true
     }

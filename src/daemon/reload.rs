@@ -29,7 +29,7 @@ pub(super) enum ReloadError {
     /// The claims between processes are made in its name.
     #[error("a new `base_url` takes effect after a restart")]
     BaseUrl,
-    #[error("the new [api] does not work: {0}")]
+    #[error("an account of the new configuration does not work: {0}")]
     Connect(#[from] ConnectError),
     #[error(
         "it could not be read within {}; is its file system available?",
@@ -59,21 +59,21 @@ impl Reload {
         clock: &Clock,
     ) -> Result<(), ReloadError> {
         let read = self.read(daemon, clock).await;
-        let (settings, client) = read.inspect_err(|reason| {
+        let (settings, clients) = read.inspect_err(|reason| {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
-        listeners.reload(daemon, &settings, client);
+        listeners.reload(daemon, &settings, clients);
         self.announcement.show(&settings);
         Ok(())
     }
 
-    /// What the file says now, with a client if the account's settings have changed.
+    /// What the file says now, with clients of the accounts that are new or whose settings have changed.
     async fn read(
         self: &Arc<Self>,
         daemon: &Daemon,
         clock: &Clock,
-    ) -> Result<(Settings, Option<Client>), ReloadError> {
+    ) -> Result<(Settings, Vec<Client>), ReloadError> {
         let this = Arc::clone(self);
         let files = aside(clock, move || config::read_files(&this.configuration)).await??;
         // Here, not aside: memory that another thread has used is given back later.
@@ -81,15 +81,20 @@ impl Reload {
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
         let before = &self.started_with;
+        let mut changed = Vec::new();
+        for new in settings.accounts() {
+            match daemon.account(new.account) {
+                Some(old) if old.base_url != new.base_url => return Err(ReloadError::BaseUrl),
+                Some(old) if old == *new => {}
+                _ => changed.push(new.clone()),
+            }
+        }
         if settings.api.base_url != before.api.base_url {
             return Err(ReloadError::BaseUrl);
         }
-        let client = if settings.api == daemon.api_settings() {
-            None
-        } else {
-            let (this, api) = (Arc::clone(self), settings.api.clone());
-            Some(aside(clock, move || (this.connect)(&api)).await??)
-        };
+        let this = Arc::clone(self);
+        let connect = move || changed.iter().map(|it| (this.connect)(it)).collect::<Result<_, _>>();
+        let clients = aside(clock, connect).await??;
         for (section, changed) in [
             ("[http]", settings.http != before.http),
             ("[store]", settings.store != before.store),
@@ -102,15 +107,15 @@ impl Reload {
                 );
             }
         }
-        Ok((settings, client))
+        Ok((settings, clients))
     }
 }
 
 impl Listeners {
     /// Puts other settings in force, for the daemon and for those who hear of its rotations.
-    pub fn reload(&self, daemon: &Daemon, settings: &Settings, client: Option<Client>) {
+    pub fn reload(&self, daemon: &Daemon, settings: &Settings, clients: Vec<Client>) {
         self.notices.reload(&settings.notify, &settings.servers);
-        daemon.reload(settings, client);
+        daemon.reload(settings, clients);
         self.store.reload(&settings.servers);
     }
 }

@@ -9,10 +9,11 @@ use jiff::SignedDuration;
 use crate::backoff;
 use crate::call::CallError;
 use crate::completion::Sharing;
-use crate::daemon::{Dependencies, Ordered, Shared};
+use crate::daemon::{Dependencies, Managed, Ordered, Shared};
 use crate::moment::Moment;
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
+use crate::provider::client::Client;
 use crate::ring::Ring;
 use crate::rotation::lock::Busy;
 use crate::rotation::owed_hooks::run_owed_hook_when_free;
@@ -49,23 +50,24 @@ pub(super) async fn go_on_with_all(
 /// Runs the after hook that an earlier process owed, once the server is free.
 async fn wake(shared: &Shared, server: &Server) {
     let Dependencies { hooks, exclusion, .. } = &shared.dependencies;
-    let client = &shared.current().client;
-    run_owed_hook_when_free(hooks.as_ref(), exclusion, server, client, &shared.shutdown).await;
+    let Some(Managed { client, .. }) = shared.managed(server.id) else { return };
+    run_owed_hook_when_free(hooks.as_ref(), exclusion, server, &client, &shared.shutdown).await;
 }
 
 async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     // Until then a create of a process that was killed may still arrive, if it was not recorded: a
     // snapshot that is not listed may be there all the same. One that was recorded is waited for by
     // the rotation.
-    let span = shared.current().api.create_spans().shows_up_within;
+    let Some(Managed { client, spans, .. }) = shared.managed(server.id) else { return };
+    let span = spans.shows_up_within;
     let settled_at = shared.dependencies.exclusion.unrecorded_creates_settled_at(span);
     // A fleet is looked at together. Pages may lack a row, so before anything is done for a server it is
     // listed alone.
     let mut sharing = Sharing::Pages;
     let (tick, begun) = loop {
-        let Some(ring) = look(&shared, &server, started, sharing).await else { return };
+        let Some(ring) = look(&shared, &client, &server, started, sharing).await else { return };
         let owed = owed(&shared, &server, &ring, started);
-        let was_whole = shared.current().client.has_seen(server.id);
+        let was_whole = client.has_seen(server.id);
         // Without a managed snapshot its missed ticks cannot be determined.
         if sharing == Sharing::Pages
             && !was_whole
@@ -77,7 +79,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
         let Some(tick) = owed else {
             tracing::debug!(
                 event = "resume",
-                server_id = server.id.0,
+                server_id = server.id.number,
                 server = server.name.as_str(),
                 "nothing was missed or left in progress"
             );
@@ -114,7 +116,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     };
     tracing::info!(
         event = "resume",
-        server_id = server.id.0,
+        server_id = server.id.number,
         server = server.name.as_str(),
         tick = %tick,
         "{}: continues with the tick of {tick}, which was missed or left in progress",
@@ -146,7 +148,13 @@ fn may_catch_up(server: &Server, tick: Tick, started: Moment) -> bool {
 
 /// A complete listing, however long the provider takes to give one; `None` once the server's next
 /// tick has come (its rotation sees to everything) or the daemon ends.
-async fn look(shared: &Shared, server: &Server, started: Moment, sharing: Sharing) -> Option<Ring> {
+async fn look(
+    shared: &Shared,
+    client: &Client,
+    server: &Server,
+    started: Moment,
+    sharing: Sharing,
+) -> Option<Ring> {
     let clock = &shared.dependencies.clock;
     let mut waits = backoff::doubling(FIRST_WAIT, PATIENCE);
     let mut wait = Duration::ZERO;
@@ -160,11 +168,11 @@ async fn look(shared: &Shared, server: &Server, started: Moment, sharing: Sharin
         if next.is_some_and(|next| next <= clock.now().wall) {
             return None;
         }
-        match shared.look(server, sharing).await {
+        match shared.look(client, server, sharing).await {
             Ok(ring) => return Some(ring),
             Err(CallError::Interrupted) => return None,
             Err(_) => {
-                shared.current().client.refresh_token().await;
+                client.refresh_token().await;
                 wait = waits.next().unwrap_or(PATIENCE);
             }
         }

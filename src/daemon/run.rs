@@ -26,6 +26,7 @@ use crate::daemon::stale::tell_of_stale_servers;
 use crate::daemon::view::View;
 use crate::notify::http::Post;
 use crate::provider::client::Client;
+use crate::provider::clients::Clients;
 use crate::provider::connect::ConnectError;
 use crate::provider::settings::ApiSettings;
 use crate::rotation::hooks::HookRunner;
@@ -101,9 +102,10 @@ pub enum Shutdown {
 /// When it does not start. Nothing has been rotated then.
 pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, StartError> {
     let Process { clock, variable, mut signals, connect, .. } = process;
-    let client = connect(&settings.api)?;
-    let account = settings.api.base_url.as_str();
-    let exclusion = Exclusion::of_this_machine(account, "run", &clock, variable)?;
+    let clients = settings.accounts().map(&connect).collect::<Result<Vec<_>, _>>()?;
+    let address = settings.api.base_url.as_str();
+    let exclusion = Exclusion::of_this_machine(address, "run", &clock, variable)?;
+    exclusion.serves(&settings.more_accounts);
     let place = Place::of_daemon(settings.store.as_ref(), variable);
     let announcement = Announcement::new(exclusion.clone(), place.clone());
     let store = Store::open(place, clock.clone());
@@ -122,7 +124,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     };
     let (listeners, dependencies) = Listeners::start(&settings, outside).await;
     let scheduler = Box::<CronScheduler>::default();
-    let daemon = Daemon::start(&settings, client, dependencies, scheduler).await?;
+    let daemon = Daemon::start(&settings, Clients::new(clients), dependencies, scheduler).await?;
     announcement.show(&settings);
     // The daemon has them, until a reload: they are not to be kept beyond that.
     settings.servers = Vec::new();

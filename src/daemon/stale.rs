@@ -34,7 +34,7 @@ impl Listeners {
             if trouble.kind == TroubleKind::Stale && self.notices.on_stale(server, trouble, now) {
                 tracing::warn!(
                     event = "stale",
-                    server_id = server.id.0,
+                    server_id = server.id.number,
                     server = server.name.as_str(),
                     "{}: {}",
                     server.name,

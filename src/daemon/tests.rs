@@ -119,7 +119,7 @@ async fn nights_around_the_spring_gap_each_have_one_snapshot_at_the_right_time()
         .provider
         .lock()
         .unwrap()
-        .snapshots(ServerId(101), now)
+        .snapshots(ServerId::new(101), now)
         .into_iter()
         .map(|row| row.name)
         .collect();
@@ -185,7 +185,7 @@ async fn five_hundred_reloads_leave_nothing_behind_and_fire_nothing() {
 async fn a_start_right_after_a_crash_does_not_make_again_what_is_not_listed_yet() {
     let stage = Stage::at("2026-11-23T03:00:05Z");
     let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
-    let web = ServerId(101);
+    let web = ServerId::new(101);
     let yesterday = stage.clock.now().wall - SignedDuration::from_hours(24);
     {
         let mut provider = stage.memory.provider.lock().unwrap();
@@ -208,7 +208,7 @@ async fn what_a_crash_left_in_progress_is_not_made_again_after_a_later_tick_has_
     let stage = Stage::at("2026-11-23T04:03:00Z");
     let line = "schedule = \"*/5 * * * *\"\njitter = \"4m\"\nmin_interval = \"0s\"";
     let settings = settings(&server(101, line).replace("keep = 3", "keep = 1"));
-    let web = ServerId(101);
+    let web = ServerId::new(101);
     {
         let mut provider = stage.memory.provider.lock().unwrap();
         let begun = stage.clock.now().wall - SignedDuration::from_mins(3);
@@ -247,10 +247,10 @@ async fn ticks_after_a_start(
     {
         let mut provider = stage.memory.provider.lock().unwrap();
         let then = now - SignedDuration::from_mins(450);
-        provider.add_snapshot(ServerId(101), "snapring-20261123T030000Z", "completed", then);
+        provider.add_snapshot(ServerId::new(101), "snapring-20261123T030000Z", "completed", then);
     }
     let settings = settings(&server(101, &format!("schedule = {schedule:?}")));
-    let named = |text: &str| (ServerId(101), text.into(), "Etc/UTC".into());
+    let named = |text: &str| (ServerId::new(101), text.into(), "Etc/UTC".into());
     let recorded: FirstLoadedTimes =
         recorded.iter().map(|(text, loaded)| (named(text), *loaded)).collect();
     stage.first_loaded = FirstLoadedTimes::found([named(schedule)], now);
@@ -315,8 +315,8 @@ async fn a_lone_servers_first_request_leaves_at_its_tick_and_at_the_start_that_j
     stage.pass(2).await;
     let four = Tick::at("2026-11-23T04:00:00Z".parse().unwrap());
     let starts = [
-        (ServerId(101), "2026-11-23T03:00:00Z".parse().unwrap()),
-        (ServerId(102), settings.servers[1].starts_at(four)),
+        (ServerId::new(101), "2026-11-23T03:00:00Z".parse().unwrap()),
+        (ServerId::new(102), settings.servers[1].starts_at(four)),
     ];
     for (server, start) in starts {
         let provider = stage.memory.provider.lock().unwrap();
@@ -440,7 +440,7 @@ async fn a_timetable_that_is_never_let_go_stops_the_heart() {
 async fn a_person_who_asks_again_within_the_second_of_a_crash_gets_a_tick_of_its_own() {
     let stage = Stage::at("2026-11-23T12:00:00Z");
     let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
-    let web = ServerId(101);
+    let web = ServerId::new(101);
     let late = "create:late=15s,times=1".parse().unwrap();
     stage.memory.provider.lock().unwrap().add_fault(late);
     stage.create_and_die(&settings, web, "snapring-20261123T120000Z").await;
@@ -495,7 +495,7 @@ async fn after_faults_end_every_server_is_back_to_its_policy_within_one_tick() {
     let now = stage.clock.now().wall;
     let mut provider = stage.memory.provider.lock().unwrap();
     for id in 101..=103 {
-        let rows = provider.snapshots(ServerId(id), now);
+        let rows = provider.snapshots(ServerId::new(id), now);
         assert_eq!(rows.len(), 3, "{rows:?}");
         assert!(rows.iter().all(|row| row.status == "completed"));
         assert_eq!(rows[2].name, "snapring-20261123T070000Z");
@@ -509,7 +509,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     let settings = settings(&server(101, "schedule = \"0 3 * * *\""));
     let yesterday = stage.clock.now().wall - SignedDuration::from_hours(24);
     stage.memory.provider.lock().unwrap().add_snapshot(
-        ServerId(101),
+        ServerId::new(101),
         "snapring-20261122T030000Z",
         "completed",
         yesterday,
@@ -518,7 +518,7 @@ async fn an_owed_tick_that_cannot_be_claimed_is_told_of() {
     let directory = tempfile::tempdir().unwrap();
     let lock_file = directory.path().join("lock");
     let person = Exclusion::on_machine(&lock_file, "account", &stage.clock).unwrap();
-    let claim = person.claim(ServerId(101)).unwrap();
+    let claim = person.claim(ServerId::new(101)).unwrap();
     let client = Client::new(
         Box::new(stage.memory.clone()),
         &settings.api,
@@ -564,7 +564,7 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
     assert_eq!(stage.told(), ["101 failed"]);
     let own = stage.reports.lock().unwrap()[0].clone();
 
-    stage.create_and_die(&settings, ServerId(101), "snapring-20261123T035900Z").await;
+    stage.create_and_die(&settings, ServerId::new(101), "snapring-20261123T035900Z").await;
     stage.pass(1).await;
     let now = stage.clock.now().wall;
     let by_hand = PastRotation {
@@ -577,7 +577,7 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
     assert!(!daemon.hear_of(&own), "though it is later: the clock was set back since");
     assert!(daemon.hear_of(&by_hand));
     assert!(!daemon.hear_of(&by_hand), "no news any more");
-    assert!(!daemon.hear_of(&PastRotation { server_id: ServerId(103), ..by_hand }));
+    assert!(!daemon.hear_of(&PastRotation { server_id: ServerId::new(103), ..by_hand }));
     let calls = || stage.memory.provider.lock().unwrap().calls().len();
     let before = calls();
     stage.clock.sleep(Duration::from_secs(10)).await;

@@ -1,15 +1,17 @@
 //! A running daemon as it is seen from outside: it can be looked at, and nothing else.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::daemon::{Shared, lock};
+use crate::daemon::{Managed, Shared, lock};
 use crate::health::ServerHealth;
 use crate::manual::ManualAct;
-use crate::naming::Tick;
+use crate::naming::{Account, ServerId, Tick};
+use crate::provider::client::Client;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
 use crate::server::Server;
@@ -20,6 +22,36 @@ use crate::store::StoreHealth;
 /// Looks at a daemon. Clones look at the same one.
 #[derive(Clone)]
 pub struct View(pub(super) Arc<Shared>);
+
+/// An account, as calls have shown it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountView {
+    /// Which.
+    pub account: Account,
+    /// What the provider makes of its token.
+    pub token: TokenState,
+    /// Until when the provider throttles the whole account.
+    pub throttled_until: Option<Timestamp>,
+    /// Whether any of its servers is to be rotated.
+    pub has_work: bool,
+}
+
+impl AccountView {
+    /// What keeps its servers from being rotated.
+    #[must_use]
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let of = self.account.label().map(|name| format!(" of account {name}")).unwrap_or_default();
+        match self.token {
+            TokenState::Accepted => None,
+            TokenState::Refused => Some(format!("the provider refuses the token{of}")),
+            TokenState::Untried if self.has_work => {
+                let about = self.account.label().map(|name| format!(" for account {name}"));
+                Some(format!("the provider has not answered yet{}", about.unwrap_or_default()))
+            }
+            TokenState::Untried => None,
+        }
+    }
+}
 
 /// What became of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,22 +123,27 @@ impl View {
         self.0.heartbeat.is_beating(self.0.dependencies.clock.now())
     }
 
-    /// What the provider makes of the account's token.
+    /// Each account in use.
     #[must_use]
-    pub fn token(&self) -> TokenState {
-        self.0.current().client.token_state()
-    }
-
-    /// Until when the provider throttles the whole account.
-    #[must_use]
-    pub fn throttled_until(&self) -> Option<Timestamp> {
-        self.0.current().client.throttled().account
+    pub fn accounts(&self) -> Vec<AccountView> {
+        let current = self.0.current();
+        let work = |account| {
+            current.servers.iter().any(|(id, it)| id.account == account && it.server.enabled)
+        };
+        let account = |client: &Arc<Client>| AccountView {
+            account: client.whose(),
+            token: client.token_state(),
+            throttled_until: client.throttled().account,
+            has_work: work(client.whose()),
+        };
+        current.clients.all().map(account).collect()
     }
 
     /// All calls to the provider.
     #[must_use]
     pub fn call_metrics(&self) -> CallMetrics {
-        self.0.current().client.metrics().clone()
+        let current = self.0.current();
+        current.clients.all().next().map(|it| it.metrics().clone()).unwrap_or_default()
     }
 
     /// How long rotations took.
@@ -127,12 +164,6 @@ impl View {
         self.0.dependencies.statuses.counts().clone()
     }
 
-    /// Whether any server is to be rotated.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        self.0.current().servers.values().any(|server| server.enabled)
-    }
-
     /// Whether the store works.
     #[must_use]
     pub fn store(&self) -> StoreHealth {
@@ -149,9 +180,10 @@ impl View {
     #[must_use]
     pub fn rows(&self) -> Vec<ServerView> {
         let (current, now) = (self.0.current(), self.now());
-        let throttled = current.client.throttled().servers;
+        let throttled: HashMap<ServerId, Timestamp> =
+            current.clients.all().flat_map(|it| it.throttled().servers).collect();
         let timetable = lock(&self.0.timetable);
-        let row = |server: &Arc<Server>| {
+        let row = |Managed { server, .. }: &Managed| {
             let status = self.0.dependencies.statuses.of(server.id);
             let since = Some(self.0.in_force_since(server));
             let next = timetable.next_of(server).filter(|_| server.enabled);

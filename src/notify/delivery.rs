@@ -146,7 +146,7 @@ impl Delivery {
             for mut bundle in bundles(notices, self.clock.now().wall, lost) {
                 if matches!(bundle.event, NoticeKind::Recovery | NoticeKind::Success) {
                     for notice in &mut bundle.notices {
-                        notice.failure_untold = self.record.take_failure(notice.subject.server());
+                        notice.failure_untold = self.record.take_failure(notice.subject.of());
                     }
                 }
                 let is_for_it = self.destination.borrow().format.tells(&bundle);
@@ -161,7 +161,7 @@ impl Delivery {
 
     /// From now on the target is reminded of what it was told goes on.
     fn is_told(&self, notice: &Notice) {
-        let (of, now) = (notice.subject.server(), self.clock.now());
+        let (of, now) = (notice.subject.of(), self.clock.now());
         match notice.event {
             NoticeKind::Failure | NoticeKind::Reminder => {
                 self.reminders.told(of, now.uptime);

@@ -177,6 +177,9 @@ struct NoticeJson<'a> {
 #[derive(Serialize)]
 struct Entry<'a> {
     subject: &'static str,
+    /// Not of the account of `[api]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
     server_id: Option<ServerId>,
     server: Option<&'a str>,
     at: Timestamp,
@@ -198,7 +201,7 @@ fn document(bundle: &Bundle, instance: &Instance) -> String {
         subjects: bundle.notices.iter().take(SUBJECTS).map(entry).collect(),
         more: bundle.notices.len().saturating_sub(SUBJECTS),
         failing_servers: bundle.failing.servers,
-        token_refused: bundle.failing.account,
+        token_refused: bundle.failing.accounts > 0,
         lost: bundle.lost,
     };
     // Numbers and texts always have a JSON.
@@ -207,11 +210,16 @@ fn document(bundle: &Bundle, instance: &Instance) -> String {
 
 fn entry(notice: &Notice) -> Entry<'_> {
     let (subject, server_id, server) = match &notice.subject {
-        NoticeSubject::Account => ("account", None, None),
+        NoticeSubject::Account(_) => ("account", None, None),
         NoticeSubject::Server { id, name } => ("server", Some(*id), Some(name.as_str())),
+    };
+    let account = match &notice.subject {
+        NoticeSubject::Account(account) => account,
+        NoticeSubject::Server { id, .. } => &id.account,
     };
     Entry {
         subject,
+        account: account.label(),
         server_id,
         server,
         at: notice.at,

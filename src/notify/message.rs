@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::foreign::is_shown;
+use crate::naming::Account;
 use crate::notify::instance::Instance;
 use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
 use crate::report::RotationOutcome;
@@ -62,11 +63,19 @@ impl Bundle {
 
     fn news(&self) -> String {
         let mut subjects = Vec::new();
-        if self.accounts().next().is_some() {
+        let mut accounts = self.accounts();
+        if let Some(first) = accounts.next() {
+            let more = accounts.count();
+            let (tokens, is) = match (more, first) {
+                (0, Account::API) => ("the API token".to_owned(), ["was", "is"]),
+                (0, account) => (format!("the API token of {account}"), ["was", "is"]),
+                (more, _) => (format!("the API tokens of {} accounts", more + 1), ["were", "are"]),
+            };
+            let [was, is] = is;
             subjects.push(match self.event {
-                NoticeKind::Failure => "the API token was refused".to_owned(),
-                NoticeKind::Reminder => "the API token is still refused".to_owned(),
-                _ => "the API token is accepted again".to_owned(),
+                NoticeKind::Failure => format!("{tokens} {was} refused"),
+                NoticeKind::Reminder => format!("{tokens} {is} still refused"),
+                _ => format!("{tokens} {is} accepted again"),
             });
         }
         let verb = match self.event {
@@ -124,14 +133,17 @@ impl Bundle {
         if self.notices.len() > 1 { "\n" } else { " " }
     }
 
-    fn accounts(&self) -> impl Iterator<Item = &Notice> {
-        self.notices.iter().filter(|it| it.subject == NoticeSubject::Account)
+    fn accounts(&self) -> impl Iterator<Item = Account> {
+        self.notices.iter().filter_map(|it| match it.subject {
+            NoticeSubject::Account(account) => Some(account),
+            NoticeSubject::Server { .. } => None,
+        })
     }
 
     fn servers(&self) -> impl Iterator<Item = (&Notice, &str)> {
         self.notices.iter().filter_map(|it| match &it.subject {
             NoticeSubject::Server { name, .. } => Some((it, name.as_str())),
-            NoticeSubject::Account => None,
+            NoticeSubject::Account(_) => None,
         })
     }
 }
@@ -181,9 +193,9 @@ pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec
 fn sentences(notice: &Notice) -> String {
     let words = cut(&notice.words, REASON_ALONE);
     match (notice.event, &notice.subject) {
-        (NoticeKind::Failure, NoticeSubject::Account) => format!(
-            "{words}. No server is rotated until the provider accepts a token. This is reported once, not \
-                 per server."
+        (NoticeKind::Failure, NoticeSubject::Account(_)) => format!(
+            "{words}. No server of the account is rotated until the provider accepts a token. This is reported \
+             once, not per server."
         ),
         (NoticeKind::Failure, NoticeSubject::Server { .. }) => {
             let what = match notice.rotation {
@@ -199,17 +211,17 @@ fn sentences(notice: &Notice) -> String {
         }
         (NoticeKind::Reminder, subject) => {
             let subject = match subject {
-                NoticeSubject::Account => "The token has been refused",
+                NoticeSubject::Account(_) => "The token has been refused",
                 NoticeSubject::Server { .. } => "It has been in trouble",
             };
             let lasts = notice.trouble.map_or_else(String::new, |it| lasts(it, notice.at));
             let effect = match notice.subject {
-                NoticeSubject::Account => " No server is rotated until then.",
+                NoticeSubject::Account(_) => " No server of the account is rotated until then.",
                 NoticeSubject::Server { .. } => "",
             };
             format!("{subject} {lasts}. The last reason: {words}.{effect}")
         }
-        (NoticeKind::Recovery, NoticeSubject::Account) => {
+        (NoticeKind::Recovery, NoticeSubject::Account(_)) => {
             format!("Rotations continue. {}", over(notice)).trim_end().to_owned()
         }
         (NoticeKind::Recovery, NoticeSubject::Server { .. }) => {
@@ -315,7 +327,8 @@ fn list(notices: &[Notice]) -> String {
 
 fn line(notice: &Notice) -> String {
     let name = match &notice.subject {
-        NoticeSubject::Account => "the account",
+        NoticeSubject::Account(Account::API) => "the account",
+        NoticeSubject::Account(account) => &format!("the account {account}"),
         NoticeSubject::Server { name, .. } => name,
     };
     let said = match (notice.event, notice.trouble) {

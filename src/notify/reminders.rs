@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::moment::Moment;
-use crate::naming::ServerId;
+use crate::naming::Subject;
 
 /// The longest time until a reminder that could not be delivered is due again.
 const AGAIN_AFTER: Duration = Duration::from_secs(3600);
@@ -36,10 +36,10 @@ pub(super) fn fell_due(
     count(now) > count(before)
 }
 
-/// What a target was told of, and when. `None` stands for the account. Clones share it. Times are uptimes: a
+/// What a target was told of, and when. Clones share it. Times are uptimes: a
 /// clock that is set neither hurries nor delays a reminder.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reminders(Arc<Mutex<BTreeMap<Option<ServerId>, Told>>>);
+pub(super) struct Reminders(Arc<Mutex<BTreeMap<Subject, Told>>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Told {
@@ -62,7 +62,7 @@ impl Told {
 
 impl Reminders {
     /// The target has the failure, or a reminder of it.
-    pub(super) fn told(&self, of: Option<ServerId>, uptime: Duration) {
+    pub(super) fn told(&self, of: Subject, uptime: Duration) {
         let told = Told { at: uptime, passed: Duration::ZERO, queued: None };
         self.lock().insert(of, told);
     }
@@ -72,7 +72,7 @@ impl Reminders {
     /// due at once where the trouble is so fresh that the process may have ended before its notice was delivered.
     pub(super) fn told_before(
         &self,
-        of: Option<ServerId>,
+        of: Subject,
         since: Option<Timestamp>,
         every: Duration,
         now: Moment,
@@ -90,12 +90,12 @@ impl Reminders {
     }
 
     /// It is over.
-    pub(super) fn over(&self, of: Option<ServerId>) {
+    pub(super) fn over(&self, of: Subject) {
         self.lock().remove(&of);
     }
 
     /// Of whom the target is to be reminded now.
-    pub(super) fn take_due(&self, every: Duration, uptime: Duration) -> Vec<Option<ServerId>> {
+    pub(super) fn take_due(&self, every: Duration, uptime: Duration) -> Vec<Subject> {
         let mut all = self.lock();
         if every.is_zero() || !all.values().any(|told| told.due(every) <= uptime) {
             return Vec::new();
@@ -109,7 +109,7 @@ impl Reminders {
         .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<ServerId>, Told>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Told>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,7 +117,10 @@ impl Reminders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::naming::ServerId;
     use crate::notify::tests::at;
+
+    const WEB: Subject = Subject::Server(ServerId::new(1));
 
     #[test]
     fn what_a_process_may_not_have_told_before_it_ended_is_due_at_once() {
@@ -125,13 +128,13 @@ mod tests {
         let now = Moment { wall: at(600), uptime: Duration::from_secs(5) };
         let due_if = |since, every, is_sure| {
             let reminders = Reminders::default();
-            reminders.told_before(Some(ServerId(1)), Some(since), every, now, is_sure);
+            reminders.told_before(WEB, Some(since), every, now, is_sure);
             reminders.take_due(every, now.uptime)
         };
         let due = |since, every| due_if(since, every, false);
         assert_eq!(due_if(at(599), day, true), [], "it was told");
-        assert_eq!(due(at(599), day), [Some(ServerId(1))]);
-        assert_eq!(due(at(586), day), [Some(ServerId(1))]);
+        assert_eq!(due(at(599), day), [WEB]);
+        assert_eq!(due(at(586), day), [WEB]);
         assert_eq!(due(at(584), day), []);
         assert_eq!(due(at(599), Duration::ZERO), [], "never");
     }

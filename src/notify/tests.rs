@@ -15,8 +15,8 @@ use crate::status::counts::Counts;
 use crate::store::told::Told;
 use crate::testing::notes::Notes;
 
-pub(crate) const WEB: ServerId = ServerId(101);
-pub(crate) const DB: ServerId = ServerId(102);
+pub(crate) const WEB: ServerId = ServerId::new(101);
+pub(crate) const DB: ServerId = ServerId::new(102);
 
 /// So many minutes after three.
 pub(crate) fn at(minute: i64) -> Timestamp {
@@ -495,7 +495,7 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     let without = to("stays.example", on) + "[[server]]\nid = 103\nenabled = false\n";
     let without = settings(&without);
     stage.notices.reload(&without.notify, &without.servers);
-    stage.ended(ServerId(103), Failed);
+    stage.ended(ServerId::new(103), Failed);
     stage.pass(20).await;
     assert_eq!(seen("stays.example"), stays, "what is disabled fails at nothing");
 }
@@ -632,7 +632,7 @@ async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
             Counts::default(),
         );
         notices.on_report(&ended(WEB, Failed), clock.now().wall);
-        notices.remind_since(&BTreeMap::from([(Some(WEB), before)]));
+        notices.remind_since(&BTreeMap::from([(Subject::Server(WEB), before)]));
         notices.end().await;
         let expected = if reminded { vec!["0 /key web still fails"] } else { Vec::new() };
         assert_eq!(services.seen("day.example"), expected, "{hours}");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::naming::ServerId;
+use crate::naming::Subject;
 use crate::notify::transitions::{Notice, NoticeKind};
 use crate::store::told::{TargetKey, Told, ToldOf};
 
@@ -30,9 +30,6 @@ impl ToldBook {
         Self { known: None, keep: Arc::new(|_, _| {}) }
     }
 }
-
-/// A server, or `None` for the account.
-type Subject = Option<ServerId>;
 
 /// Of one target. Clones share it.
 #[derive(Clone)]
@@ -120,7 +117,7 @@ impl Record {
 
     /// It could not be told this. A recovery of what it was not told either is not owed.
     pub(super) fn is_untold(&self, notice: &Notice) {
-        let (of, mut state) = (notice.subject.server(), self.lock());
+        let (of, mut state) = (notice.subject.of(), self.lock());
         match notice.event {
             NoticeKind::Failure => state.failure_untold.insert(of),
             NoticeKind::Recovery if !notice.failure_untold => state.recovery_untold.insert(of),

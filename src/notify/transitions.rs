@@ -1,7 +1,7 @@
 //! Which reports are news: a change for the worse or the better, not each tick of a long trouble.
 //!
-//! A server is in trouble or it is not, as [`RotationHistory`] has it; the account's token is refused or
-//! it is not. A refused token fails the rotations of every server, and it is the account's trouble, told
+//! A server is in trouble or it is not, as [`RotationHistory`] has it; an account's token is refused or it is
+//! not. A refused token fails the rotations of all servers of the account, and it is the account's trouble, told
 //! once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::health::{Ended, Evidence, RotationHistory, Trouble, TroubleKind};
-use crate::naming::{ServerId, Tick};
+use crate::naming::{Account, ServerId, Subject, Tick};
 use crate::report::{KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, Stretch};
 use crate::server::Server;
 
@@ -47,8 +47,8 @@ impl NoticeKind {
 /// Whose state has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoticeSubject {
-    /// The account: its token.
-    Account,
+    /// An account: its token.
+    Account(Account),
     /// One server.
     Server {
         /// The provider's number.
@@ -59,12 +59,12 @@ pub enum NoticeSubject {
 }
 
 impl NoticeSubject {
-    /// The server; none of the account.
+    /// The same without a name.
     #[must_use]
-    pub fn server(&self) -> Option<ServerId> {
+    pub fn of(&self) -> Subject {
         match self {
-            Self::Account => None,
-            Self::Server { id, .. } => Some(*id),
+            Self::Account(account) => Subject::Account(*account),
+            Self::Server { id, .. } => Subject::Server(*id),
         }
     }
 }
@@ -83,8 +83,8 @@ pub struct FailingSince {
 pub struct Failing {
     /// How many servers.
     pub servers: usize,
-    /// Whether the account's token is refused.
-    pub account: bool,
+    /// How many accounts' tokens are refused.
+    pub accounts: usize,
 }
 
 impl Failing {
@@ -148,7 +148,7 @@ pub(crate) struct States {
     configured: BTreeSet<ServerId>,
     histories: BTreeMap<ServerId, RotationHistory>,
     failing: BTreeMap<ServerId, Ongoing>,
-    account: Option<Ongoing>,
+    accounts: BTreeMap<Account, Ongoing>,
 }
 
 impl States {
@@ -162,7 +162,13 @@ impl States {
         let mut states = Self { configured: configured.into_iter().collect(), ..Self::default() };
         let is_configured = |it: &LastOfServer| states.configured.contains(&it.server_id);
         let last_known: Vec<LastOfServer> = last_known.into_iter().filter(is_configured).collect();
-        states.account = account_of(&last_known);
+        let of_account = |it: &LastOfServer| it.server_id.account;
+        let accounts: BTreeSet<Account> = last_known.iter().map(of_account).collect();
+        for account in accounts {
+            let own = last_known.iter().filter(|it| it.server_id.account == account);
+            let ongoing = account_of(account, &own.collect::<Vec<_>>());
+            states.accounts.extend(ongoing.map(|it| (account, it)));
+        }
         for last in last_known {
             // Rotations that were only refused with the token say nothing of their server.
             let last = last.own();
@@ -186,16 +192,16 @@ impl States {
         states
     }
 
-    /// What is told of the trouble of a server, or of the account, that goes on; `None` if there is none.
+    /// What is told of the trouble of a server, or of an account, that goes on; `None` if there is none.
     pub(crate) fn of_ongoing(
         &self,
         event: NoticeKind,
-        of: Option<ServerId>,
+        of: Subject,
         now: Timestamp,
     ) -> Option<Notice> {
         let ongoing = match of {
-            Some(server) => self.failing.get(&server),
-            None => self.account.as_ref(),
+            Subject::Server(server) => self.failing.get(&server),
+            Subject::Account(account) => self.accounts.get(&account),
         };
         Some(self.notice(event, ongoing?.clone(), now))
     }
@@ -216,17 +222,24 @@ impl States {
         }
     }
 
-    /// All that fails, and since when; `None` stands for the account.
-    pub(crate) fn ongoing(
-        &self,
-    ) -> impl Iterator<Item = (Option<ServerId>, Option<Timestamp>)> + '_ {
-        let all = self.failing.values().chain(&self.account);
-        all.map(|it| (it.subject.server(), it.since.since))
+    /// All that fails, and since when.
+    pub(crate) fn ongoing(&self) -> impl Iterator<Item = (Subject, Option<Timestamp>)> + '_ {
+        let all = self.failing.values().chain(self.accounts.values());
+        all.map(|it| (it.subject.of(), it.since.since))
     }
 
-    /// Whether this is the account, or a server that is configured.
-    pub(crate) fn has(&self, of: Option<ServerId>) -> bool {
-        of.is_none_or(|server| self.configured.contains(&server))
+    /// Whether this is a server that is configured, or the account of one.
+    pub(crate) fn has(&self, of: Subject) -> bool {
+        match of {
+            Subject::Server(server) => self.configured.contains(&server),
+            Subject::Account(account) => self.has_account(account),
+        }
+    }
+
+    fn has_account(&self, account: Account) -> bool {
+        // Servers are in order, those of one account together.
+        let first = self.configured.range(ServerId { account, number: 0 }..).next();
+        first.is_some_and(|it| it.account == account)
     }
 
     /// From now on these are the servers. What is not among them is forgotten.
@@ -234,12 +247,15 @@ impl States {
         self.configured = configured.into_iter().collect();
         self.histories.retain(|server, _| self.configured.contains(server));
         self.failing.retain(|server, _| self.configured.contains(server));
+        let mut accounts = std::mem::take(&mut self.accounts);
+        accounts.retain(|account, _| self.has_account(*account));
+        self.accounts = accounts;
     }
 
     /// What fails now.
     #[must_use]
     pub(crate) fn failing(&self) -> Failing {
-        Failing { servers: self.failing.len(), account: self.account.is_some() }
+        Failing { servers: self.failing.len(), accounts: self.accounts.len() }
     }
 
     /// That a server's last success is too old.
@@ -269,20 +285,22 @@ impl States {
             return Vec::new();
         }
         let server = || NoticeSubject::Server { id: report.server_id, name: report.server.clone() };
+        let account = report.server_id.account;
         let (mut news, mut goes_on) = (Vec::new(), false);
         let evidence = Evidence::of(report.outcome, report.known_cause);
         let reason = || report.reason.clone().unwrap_or_else(|| report.words());
         let rotation = Some((report.tick, report.outcome));
         let ongoing = |since, subject| Ongoing { since, subject, rotation, words: reason() };
         if evidence == Evidence::TokenRefused {
-            let failed = self.account.as_ref().map_or(0, |it| it.since.failed);
+            let known = self.accounts.get(&account).map(|it| it.since);
             let since = FailingSince {
-                since: self.account.as_ref().map_or(Some(now), |it| it.since.since),
-                failed: failed.saturating_add(1),
+                since: known.map_or(Some(now), |it| it.since),
+                failed: known.map_or(0, |it| it.failed).saturating_add(1),
             };
-            goes_on = self.account.is_some();
-            self.account = Some(ongoing(since, NoticeSubject::Account));
-            news.push((NoticeKind::Failure, NoticeSubject::Account, Some(since)));
+            goes_on = known.is_some();
+            let subject = NoticeSubject::Account(account);
+            self.accounts.insert(account, ongoing(since, subject.clone()));
+            news.push((NoticeKind::Failure, subject, Some(since)));
         } else {
             let history = self.histories.entry(report.server_id).or_default();
             let before = history.trouble().map_or(0, |trouble| trouble.rotations);
@@ -307,8 +325,8 @@ impl States {
             }
         }
         if evidence == Evidence::Good {
-            if let Some(over) = self.account.take() {
-                news.push((NoticeKind::Recovery, NoticeSubject::Account, Some(over.since)));
+            if let Some(over) = self.accounts.remove(&account) {
+                news.push((NoticeKind::Recovery, NoticeSubject::Account(account), Some(over.since)));
             }
             news.push(match self.failing.remove(&report.server_id) {
                 Some(over) => (NoticeKind::Recovery, server(), Some(over.since)),
@@ -334,9 +352,9 @@ impl States {
     }
 }
 
-/// The account's trouble as past rotations show it: the token was refused after the last good rotation of
-/// any server.
-fn account_of(last_known: &[LastOfServer]) -> Option<Ongoing> {
+/// An account's trouble as past rotations of its servers show it: the token was refused after the last good
+/// rotation of any of them.
+fn account_of(account: Account, last_known: &[&LastOfServer]) -> Option<Ongoing> {
     let all = || last_known.iter().flat_map(|it| &it.rotations);
     let well = all().filter(|it| it.outcome.is_good()).map(|it| it.ended_at).max();
     let is_after = |at: Timestamp| well.is_none_or(|well| at > well);
@@ -345,7 +363,7 @@ fn account_of(last_known: &[LastOfServer]) -> Option<Ongoing> {
     let stretches = || last_known.iter().filter_map(|it| it.refused);
     let since = stretches().map(|it: Stretch| it.since).filter(|at| is_after(*at)).min();
     let failed = stretches().map(|it| it.rotations).fold(0, u32::saturating_add);
-    Some(Ongoing::known(FailingSince { since, failed }, NoticeSubject::Account, past))
+    Some(Ongoing::known(FailingSince { since, failed }, NoticeSubject::Account(account), past))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Whether a daemon lives, and whether it can do its work.
 
-use crate::daemon::view::View;
-use crate::provider::token_state::TokenState;
+use crate::daemon::view::{AccountView, View};
 
 /// What stands in the way; nothing: all is well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,13 +18,11 @@ impl Obstacles {
     #[must_use]
     pub(super) fn to_work(view: &View) -> Self {
         let Self(mut obstacles) = Self::to_life(view);
-        match view.token() {
-            TokenState::Accepted => {}
-            TokenState::Refused => obstacles.push("the provider refuses the token".to_owned()),
-            TokenState::Untried if view.has_work() => {
-                obstacles.push("the provider has not answered yet".to_owned());
-            }
-            TokenState::Untried => {}
+        let accounts = view.accounts();
+        let in_trouble: Vec<String> = accounts.iter().filter_map(AccountView::trouble).collect();
+        // As long as one account can be worked for, a new start would only interrupt that.
+        if in_trouble.len() == accounts.len() {
+            obstacles.extend(in_trouble);
         }
         if let Some((reason, _)) = view.configuration().refused {
             obstacles.push(format!("the last reload was rejected: {reason}"));

@@ -17,6 +17,7 @@ use crate::manual::{ManualAct, ManualOutcome};
 use crate::moment::shown;
 use crate::observe::query::Query;
 use crate::observe::status_document::{
+    AccountStatus,
     DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
 };
 use crate::provider::token_state::TokenState;
@@ -269,11 +270,20 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
     let good = |words: String| Fact { words, is_bad: false };
     let bad = |words: String| Fact { words, is_bad: true };
     let mut facts = vec![good(format!("Running since {}", readable::instant(daemon.started_at)))];
-    facts.push(match daemon.token {
-        TokenState::Accepted => good("Token accepted".to_owned()),
-        TokenState::Untried => good("Token not tried yet".to_owned()),
-        TokenState::Refused => bad("The provider refuses the token".to_owned()),
-    });
+    let several = &daemon.accounts;
+    match daemon.token {
+        TokenState::Accepted if several.is_empty() => facts.push(good("Token accepted".to_owned())),
+        TokenState::Accepted => {
+            facts.push(good(format!("The tokens of {} accounts are accepted", several.len())));
+        }
+        TokenState::Untried => facts.push(good("Token not tried yet".to_owned())),
+        TokenState::Refused if several.is_empty() => {
+            facts.push(bad("The provider refuses the token".to_owned()));
+        }
+        // Each account says it for itself.
+        TokenState::Refused => {}
+    }
+    facts.extend(several.iter().flat_map(AccountStatus::problems).map(bad));
     let read_at = readable::instant(daemon.configuration_read_at);
     facts.push(match &daemon.configuration_refused {
         None => good(format!("Configuration read at {read_at}")),
@@ -281,7 +291,9 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
             bad(format!("The configuration read at {read_at} stays in force: {reason}"))
         }
     });
-    if let Some(until) = daemon.throttled_until {
+    if let Some(until) = daemon.throttled_until
+        && several.is_empty()
+    {
         let until = readable::instant(until);
         facts.push(bad(format!(
             "The provider is throttling the account (429): no calls are sent until {until}"
@@ -333,7 +345,7 @@ impl ServerCard {
             format!("{reason}{times}")
         });
         Self {
-            id: server.id.0,
+            id: server.id.number,
             name: server.name.clone(),
             state: server.state.as_str(),
             key: key(server),

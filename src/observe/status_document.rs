@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::view::{ServerView, View};
+use crate::daemon::view::{AccountView, ServerView, View};
 use crate::health::{ServerHealth, TroubleKind};
 use crate::manual::ManualAct;
 use crate::moment::shown;
@@ -49,7 +49,7 @@ pub(crate) struct DaemonStatus {
     pub alive: bool,
     /// Whether it can do its work.
     pub ready: bool,
-    /// What the provider makes of the token.
+    /// What the provider makes of the token; of several accounts, the worst.
     pub token: TokenState,
     /// When the configuration in force was read.
     pub configuration_read_at: Timestamp,
@@ -64,6 +64,20 @@ pub(crate) struct DaemonStatus {
     /// What people did last by hand, the last act first.
     #[serde(default)]
     pub manual_acts: Vec<ManualAct>,
+    /// Each account, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<AccountStatus>,
+}
+
+/// How an account is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccountStatus {
+    /// Its name; "default" is the account of `[api]`.
+    pub name: String,
+    /// What the provider makes of its token.
+    pub token: TokenState,
+    /// Until when the provider has asked it to wait (429): no calls are sent.
+    pub throttled_until: Option<Timestamp>,
 }
 
 /// Whether the store works.
@@ -430,17 +444,53 @@ impl DaemonStatus {
     #[must_use]
     pub(crate) fn of(view: &View) -> Self {
         let configuration = view.configuration();
+        let accounts = view.accounts();
         Self {
             started_at: view.started_at(),
             alive: view.is_alive(),
             ready: Obstacles::to_work(view).are_none(),
-            token: view.token(),
+            token: worst(accounts.iter().map(|it| it.token)),
             configuration_read_at: configuration.read_at,
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
             store: StoreStatus::of(&view.store()),
-            throttled_until: view.throttled_until(),
+            throttled_until: accounts.iter().filter_map(|it| it.throttled_until).max(),
             manual_acts: view.manual().to_vec(),
+            accounts: match accounts.as_slice() {
+                [_] => Vec::new(),
+                several => several.iter().map(AccountStatus::of).collect(),
+            },
         }
+    }
+}
+
+fn worst(tokens: impl Iterator<Item = TokenState>) -> TokenState {
+    let badness = |it: &TokenState| match it {
+        TokenState::Accepted => 0,
+        TokenState::Untried => 1,
+        TokenState::Refused => 2,
+    };
+    tokens.max_by_key(badness).unwrap_or(TokenState::Untried)
+}
+
+impl AccountStatus {
+    fn of(view: &AccountView) -> Self {
+        Self {
+            name: view.account.name().to_owned(),
+            token: view.token,
+            throttled_until: view.throttled_until,
+        }
+    }
+
+    /// What to tell a person, when something is wrong with it.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> + use<> {
+        let name = &self.name;
+        let refused = (self.token == TokenState::Refused)
+            .then(|| format!("The provider refuses the token of account {name}"));
+        let throttled = self.throttled_until.map(|until| {
+            let until = readable::instant(until);
+            format!("The provider is throttling account {name} (429): no calls are sent until {until}")
+        });
+        refused.into_iter().chain(throttled)
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::foreign::ForeignText;
-use crate::naming::{ServerId, SnapshotId};
+use crate::naming::{Account, ServerId, SnapshotId};
 use crate::snapshot::{Snapshot, Status};
 
 /// How much of an answer that is not JSON is shown in a message, in characters.
@@ -55,7 +55,7 @@ struct RawServer {
 const NO_NAME: &str = "(no name)";
 
 /// A row of a listing, or the answer to a create. What is wrong is told with id and field.
-fn snapshot(row: &Value) -> Result<Snapshot, String> {
+fn snapshot(row: &Value, account: Account) -> Result<Snapshot, String> {
     let id = row.get("id");
     let id = id.and_then(Value::as_u64).ok_or_else(|| format!("a row's `id` is {}", kind(id)))?;
     let wrong = |field: &str, what: &str| format!("snapshot {id}: `{field}` is {what}");
@@ -72,7 +72,7 @@ fn snapshot(row: &Value) -> Result<Snapshot, String> {
     let created_at = text("created_at")?.parse().map_err(|_| wrong("created_at", "not a time"))?;
     Ok(Snapshot {
         id: SnapshotId(id),
-        server: ServerId(server),
+        server: ServerId { account, number: server },
         name: name.into(),
         status: Status::from_word(text("status")?),
         size_mb: row.get("size_mb").and_then(Value::as_u64),
@@ -131,39 +131,43 @@ fn parse(body: &[u8]) -> Result<Value, String> {
         .map_err(|error| format!("not the JSON that was expected: {error}: {}", excerpt(body)))
 }
 
-/// Reads one page of `GET /snapshots/`.
+/// Reads one page of an account's `GET /snapshots/`.
 ///
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
-pub fn page(body: &[u8], base: &Url) -> Result<ListingPage, String> {
+pub fn page(body: &[u8], base: &Url, account: Account) -> Result<ListingPage, String> {
     let Envelope { rows, count, next_query } = envelope(body, base)?;
-    let snapshots = rows.iter().map(snapshot).collect::<Result<_, _>>()?;
+    let snapshots = rows.iter().map(|row| snapshot(row, account)).collect::<Result<_, _>>()?;
     Ok(ListingPage { snapshots, count, next_query })
 }
 
-/// Reads the answer to `POST /snapshots/`.
+/// Reads an account's answer to `POST /snapshots/`.
 ///
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
-pub fn created(body: &[u8]) -> Result<Snapshot, String> {
+pub fn created(body: &[u8], account: Account) -> Result<Snapshot, String> {
     let row = parse(body)?;
     if row.get("name").is_some_and(Value::is_null) {
         return Err("the answer's `name` is null".to_owned());
     }
-    snapshot(&row)
+    snapshot(&row, account)
 }
 
-/// Reads the first page of `GET /servers/`, and whether there are more.
+/// Reads a page of an account's `GET /servers/`, and whether there are more.
 ///
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
-pub fn servers(body: &[u8], base: &Url) -> Result<(Vec<AccountServer>, Option<String>), String> {
+pub fn servers(
+    body: &[u8],
+    base: &Url,
+    account: Account,
+) -> Result<(Vec<AccountServer>, Option<String>), String> {
     let Envelope { rows, next_query, .. } = envelope(body, base)?;
     let read = |row| {
         let RawServer { id, name, status } =
             serde_json::from_value(row).map_err(|error| unlike("a row is not a server", &error))?;
         let status = status.as_str().map(ForeignText::from);
-        Ok(AccountServer { id: ServerId(id), name: name.unwrap_or_default().into(), status })
+        Ok(AccountServer { id: ServerId { account, number: id }, name: name.unwrap_or_default().into(), status })
     };
     Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
 }
@@ -252,11 +256,11 @@ mod tests {
     #[test]
     fn a_page_is_read_from_an_object_and_from_a_bare_array() {
         let object = format!(r#"{{"count": 1, "next": null, "results": [{ROW}]}}"#);
-        let from_object = page(object.as_bytes(), &base()).unwrap();
+        let from_object = page(object.as_bytes(), &base(), Account::API).unwrap();
         assert_eq!(from_object.count, Some(1));
         let row = &from_object.snapshots[0];
-        assert_eq!((row.id.0, row.server.0, row.size_mb), (801, 12345, Some(5120)));
-        let from_array = page(format!("[{ROW}]").as_bytes(), &base()).unwrap();
+        assert_eq!((row.id.0, row.server.number, row.size_mb), (801, 12345, Some(5120)));
+        let from_array = page(format!("[{ROW}]").as_bytes(), &base(), Account::API).unwrap();
         assert_eq!(from_array.snapshots, from_object.snapshots);
         assert_eq!(from_array.count, None);
     }
@@ -265,7 +269,7 @@ mod tests {
     fn missing_and_null_fields_and_other_time_forms_are_taken() {
         let row = r#"[{"id": 1, "server": {"id": 2}, "name": "n", "status": "archived",
             "size_mb": null, "created_at": "2025-01-15T19:30:00.250+01:00"}]"#;
-        let page = page(row.as_bytes(), &base()).unwrap();
+        let page = page(row.as_bytes(), &base(), Account::API).unwrap();
         assert_eq!(page.snapshots[0].created_at.to_string(), "2025-01-15T18:30:00.25Z");
         assert_eq!(page.snapshots[0].status, Status::Other("archived".into()));
         assert_eq!(page.snapshots[0].description, None);
@@ -278,7 +282,7 @@ mod tests {
     #[case::a_query_only("?page=2&server_id=7")]
     fn of_the_next_link_only_the_query_is_taken(#[case] link: &str) {
         let body = format!(r#"{{"results": [], "next": "{link}"}}"#);
-        let page = page(body.as_bytes(), &base()).unwrap();
+        let page = page(body.as_bytes(), &base(), Account::API).unwrap();
         assert_eq!(page.next_query.as_deref(), Some("page=2&server_id=7"));
     }
 
@@ -296,7 +300,7 @@ mod tests {
     #[case::a_count_in_words(r#"{"count": "two", "results": []}"#)]
     #[case::a_next_without_query(r#"{"results": [], "next": "https://api.example/"}"#)]
     fn anything_less_than_every_row_is_no_page(#[case] body: &str) {
-        assert!(page(body.as_bytes(), &base()).is_err());
+        assert!(page(body.as_bytes(), &base(), Account::API).is_err());
     }
 
     #[rstest]
@@ -321,9 +325,9 @@ mod tests {
     fn a_reason_is_short_however_long_the_wrong_value_is() {
         let body = format!(r#"[{{"id": "{}"}}]"#, "x".repeat(100_000));
         let reasons = [
-            page(body.as_bytes(), &base()).unwrap_err(),
-            servers(body.as_bytes(), &base()).unwrap_err(),
-            created(body.trim_matches(['[', ']']).as_bytes()).unwrap_err(),
+            page(body.as_bytes(), &base(), Account::API).unwrap_err(),
+            servers(body.as_bytes(), &base(), Account::API).unwrap_err(),
+            created(body.trim_matches(['[', ']']).as_bytes(), Account::API).unwrap_err(),
         ];
         for reason in reasons {
             // Some begin with what it is that cannot be read.
@@ -350,21 +354,21 @@ mod tests {
         let mut row: Value = serde_json::from_str(ROW).unwrap();
         row[field] = serde_json::from_str(value).unwrap();
         let body = serde_json::to_vec(&[&row]).unwrap();
-        assert_eq!(page(&body, &base()).unwrap_err(), told);
+        assert_eq!(page(&body, &base(), Account::API).unwrap_err(), told);
         let body = serde_json::to_vec(&row).unwrap();
-        assert_eq!(created(&body).unwrap_err(), told);
+        assert_eq!(created(&body, Account::API).unwrap_err(), told);
     }
 
     #[test]
     fn a_row_without_a_name_is_foreign_and_counts_and_no_create_is_answered_so() {
         let mut row: Value = serde_json::from_str(ROW).unwrap();
         row["name"] = Value::Null;
-        let read = page(&serde_json::to_vec(&[&row]).unwrap(), &base()).unwrap().snapshots;
+        let read = page(&serde_json::to_vec(&[&row]).unwrap(), &base(), Account::API).unwrap().snapshots;
         assert_eq!((read[0].id.0, &read[0].name), (801, &"(no name)".into()));
         for prefix in ["snapring", "no", "name"] {
             assert!(read[0].name.tick(&prefix.parse::<ManagedPrefix>().unwrap()).is_none());
         }
-        assert!(created(&serde_json::to_vec(&row).unwrap()).is_err());
+        assert!(created(&serde_json::to_vec(&row).unwrap(), Account::API).is_err());
     }
 
     #[test]
@@ -376,9 +380,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_a_value_or_a_reason(body in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = page(&body, &base());
-            let _ = created(&body);
-            let _ = servers(&body, &base());
+            let _ = page(&body, &base(), Account::API);
+            let _ = created(&body, Account::API);
+            let _ = servers(&body, &base(), Account::API);
             let _ = token_info(&body);
             let message = error_message(&body).to_string();
             prop_assert!(message.chars().count() <= EXCERPT_CHARACTERS + 1);

@@ -95,7 +95,7 @@ impl<'a> CallEvent<'a> {
                     operation = self.operation.as_str(),
                     outcome = outcome.as_str(),
                     status,
-                    server_id = server_id.map(|id| id.0),
+                    server_id = server_id.map(|id| id.number),
                     server = server.as_deref(),
                     snapshot_id = snapshot_id.map(|id| id.0),
                     snapshot = snapshot.as_deref(),

@@ -15,7 +15,7 @@ use crate::call::{CallError, Operation, Outcome};
 use crate::clock::Clock;
 use crate::completion::Sharing;
 use crate::moment::Moment;
-use crate::naming::ServerId;
+use crate::naming::{Account, ServerId};
 use crate::plan::{Creation, Deletion};
 use crate::provider::body::{self, AccountServer, TokenInfo};
 use crate::provider::call_context::CallContext;
@@ -77,6 +77,18 @@ impl Client {
     #[must_use]
     pub fn watched_by(&self, activities: Activities) -> Self {
         Self::over(self.exchange.clone().watched_by(activities), self.last_seen.clone())
+    }
+
+    /// Whose client it is.
+    #[must_use]
+    pub fn whose(&self) -> Account {
+        self.exchange.whose()
+    }
+
+    /// The same, with its calls counted beside those of another account's client.
+    #[must_use]
+    pub fn counted_beside(self, other: &Self) -> Self {
+        Self::over(self.exchange.counted_beside(other.metrics()), self.last_seen)
     }
 
     /// The list of what is under way on behalf of those who use this client.
@@ -207,7 +219,8 @@ impl Client {
         let (snapshot, _) = self
             .exchange
             .send(call, |body, record| {
-                let snapshot = body::created(&body.map_err(|torn| torn.to_string())?)?;
+                let body = body.map_err(|torn| torn.to_string())?;
+                let snapshot = body::created(&body, self.whose())?;
                 if snapshot.server != creation.server() {
                     return Err("the answer is about another server".to_owned());
                 }

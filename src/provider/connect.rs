@@ -68,7 +68,7 @@ pub(crate) fn connect(
 /// Where this process gets the token from.
 #[must_use]
 pub(crate) fn locate_credentials(settings: &ApiSettings) -> Credentials {
-    Credentials::locate(settings.token_file.as_deref(), |name| std::env::var_os(name))
+    Credentials::locate(settings.account, settings.token_file.as_deref(), |name| std::env::var_os(name))
 }
 
 /// Why there is no token, with what to do if the service has one: only root can see that.
@@ -81,7 +81,7 @@ pub(crate) fn explain(problem: CredentialError) -> String {
         service.display()
     );
     match problem {
-        CredentialError::Missing if service.exists() => problem.to_string() + &hint,
+        CredentialError::Missing(_) if service.exists() => problem.to_string() + &hint,
         _ => problem.to_string(),
     }
 }

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
 use crate::foreign;
+use crate::naming::Account;
 use crate::regular_file;
 
 /// Longer than any token; a larger file is not one.
@@ -21,18 +22,34 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a rotation waits for the file. A file system that hangs may take for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The file that systemd's `LoadCredential=snapring-token:…` makes.
-const SYSTEMD_CREDENTIAL: &str = "snapring-token";
+/// The file that systemd's `LoadCredential=snapring-token:…` makes, or that of a further account.
+fn systemd_credential(account: Account) -> String {
+    match account.label() {
+        None => "snapring-token".to_owned(),
+        Some(name) => format!("snapring-token-{name}"),
+    }
+}
+
+fn missing(account: &Account) -> String {
+    let credential = systemd_credential(*account);
+    match account.label() {
+        None => format!(
+            "there is no API token: set `token_file` in [api], or $SNAPRING_TOKEN, or start with systemd's \
+             LoadCredential={credential}:…"
+        ),
+        Some(name) => format!(
+            "there is no API token for account {name}: set its `token_file`, or start with systemd's \
+             LoadCredential={credential}:…"
+        ),
+    }
+}
 
 /// Why there is no usable token. Never shows a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// No source has one.
-    #[error(
-        "there is no API token: set `token_file` in [api], or $SNAPRING_TOKEN, or start with \
-         systemd's LoadCredential=snapring-token:…"
-    )]
-    Missing,
+    #[error("{}", missing(.0))]
+    Missing(Account),
     /// The file cannot be read.
     #[error("the token file {path} cannot be read: {reason}")]
     Unreadable {
@@ -58,7 +75,7 @@ enum TokenSource {
     /// A copy of systemd's; the file that it was made of is not known.
     Credential(PathBuf),
     Environment(SecretString),
-    Nowhere,
+    Nowhere(Account),
 }
 
 /// Holds the token and reads it again when asked. `Debug` shows no token.
@@ -78,34 +95,41 @@ impl std::fmt::Debug for Credentials {
                 write!(out, "Credentials({})", path.display())
             }
             TokenSource::Environment(_) => out.write_str("Credentials($SNAPRING_TOKEN)"),
-            TokenSource::Nowhere => out.write_str("Credentials(none)"),
+            TokenSource::Nowhere(_) => out.write_str("Credentials(none)"),
         }
     }
 }
 
 impl Credentials {
     /// The contract's order: `token_file`, else `$CREDENTIALS_DIRECTORY/snapring-token`, else
-    /// `$SNAPRING_TOKEN`. `variable` reads the environment.
+    /// `$SNAPRING_TOKEN`; of an account with a name `token_file`, else
+    /// `$CREDENTIALS_DIRECTORY/snapring-token-NAME`. `variable` reads the environment.
     ///
     /// The credential also stands in for a `token_file` that this user may not read: the shipped unit
     /// makes it of root's file for a user who cannot, and one configuration serves both.
     #[must_use]
-    pub fn locate(token_file: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub fn locate(
+        account: Account,
+        token_file: Option<&Path>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
         let from_systemd = || {
-            let path = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?).join(SYSTEMD_CREDENTIAL);
+            let directory = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?);
+            let path = directory.join(systemd_credential(account));
             path.exists().then_some(TokenSource::Credential(path))
         };
         let source = match (token_file, from_systemd()) {
             (Some(path), Some(credential)) if is_closed_to_this_user(path) => credential,
             (Some(path), _) => TokenSource::File(path.to_path_buf()),
             (None, Some(credential)) => credential,
+            (None, None) if account != Account::API => TokenSource::Nowhere(account),
             (None, None) => match variable("SNAPRING_TOKEN").map(OsString::into_string) {
                 Some(Ok(token)) if !token.trim().is_empty() => {
                     TokenSource::Environment(token.into())
                 }
                 // Not even text: shows up as unusable when it is asked for.
                 Some(Err(_)) => TokenSource::Environment(SecretString::from("\0")),
-                _ => TokenSource::Nowhere,
+                _ => TokenSource::Nowhere(account),
             },
         };
         Self::of(source)
@@ -212,7 +236,7 @@ impl Credentials {
                 "after the file behind systemd's credential was replaced, reload or restart the \
                  service"
             }
-            TokenSource::Environment(_) | TokenSource::Nowhere => {
+            TokenSource::Environment(_) | TokenSource::Nowhere(_) => {
                 "a new one takes effect after a restart"
             }
         }
@@ -224,7 +248,7 @@ impl Credentials {
                 usable(&read_file(path)?, &path.display().to_string())
             }
             TokenSource::Environment(token) => usable(token.expose_secret(), "$SNAPRING_TOKEN"),
-            TokenSource::Nowhere => Err(CredentialError::Missing),
+            TokenSource::Nowhere(account) => Err(CredentialError::Missing(*account)),
         }
     }
 }

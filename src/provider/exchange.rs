@@ -15,7 +15,7 @@ use crate::answer::{self, Body, LISTING_MAX_AGE};
 use crate::call::{CallError, Failure, Operation, Outcome};
 use crate::clock::Clock;
 use crate::moment::Moment;
-use crate::naming::ServerId;
+use crate::naming::{Account, ServerId};
 use crate::patience::LONGEST_WAIT;
 use crate::provider::admission::{Admission, Admitted, Urgency};
 use crate::provider::body::{self, TokenInfo};
@@ -94,6 +94,7 @@ impl<'a> Call<'a> {
 /// The way to one account: everything that one call needs. Clones are the same way.
 #[derive(Clone)]
 pub(crate) struct Exchange {
+    account: Account,
     transport: Arc<dyn Transport>,
     base: Url,
     clock: Clock,
@@ -126,6 +127,7 @@ impl Exchange {
     ) -> Self {
         let ApiSettings { max_in_flight, requests_per_minute, .. } = *settings;
         Self {
+            account: settings.account,
             transport: transport.into(),
             base: settings.base_url.clone(),
             admission: Admission::new(clock.clone(), max_in_flight, requests_per_minute),
@@ -133,11 +135,21 @@ impl Exchange {
             credentials: credentials.into(),
             token: Arc::default(),
             retries: settings.retries,
-            metrics: CallMetrics::default(),
+            metrics: CallMetrics::default().of_account(settings.account),
             pending_changes: PendingChanges::default(),
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
             activities: Activities::default(),
         }
+    }
+
+    /// Whose it is.
+    pub(crate) fn whose(&self) -> Account {
+        self.account
+    }
+
+    /// The same, with its calls counted beside those of another account.
+    pub(crate) fn counted_beside(self, other: &CallMetrics) -> Self {
+        Self { metrics: other.of_account(self.account), ..self }
     }
 
     /// The same, with its calls and waits on this list.
@@ -507,7 +519,7 @@ impl Exchange {
             let whose = subject.server.as_deref().unwrap_or("the account");
             tracing::warn!(
                 event = "throttled",
-                server_id = subject.server_id.map(|id| id.0),
+                server_id = subject.server_id.map(|id| id.number),
                 server = subject.server.as_deref(),
                 until = %wall_at(until, now),
                 "{whose}: the provider is throttling {} until {}. Other servers go on, with one \

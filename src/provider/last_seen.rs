@@ -70,7 +70,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::snapshot::{Snapshot, Status};
 
-    const WEB: ServerId = ServerId(101);
+    const WEB: ServerId = ServerId::new(101);
 
     fn listing(server: ServerId, ids: &[u64]) -> Listing {
         let clock = Clock::system();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn servers_that_are_not_configured_any_more_are_forgotten_and_the_others_are_not() {
-        let (last_seen, other) = (LastSeen::default(), ServerId(102));
+        let (last_seen, other) = (LastSeen::default(), ServerId::new(102));
         last_seen.saw(&listing(WEB, &[1]), true);
         last_seen.saw(&listing(other, &[2]), true);
         last_seen.keep_only(|server| server == WEB);

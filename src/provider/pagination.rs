@@ -217,7 +217,7 @@ pub(super) async fn read_page(
     let call = Call::get(Operation::List, path, attempt, scope);
     let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
         let body = body.map_err(|torn| torn.to_string())?;
-        let next = reader.take(body::page(&body, exchange.base())?, body.len())?;
+        let next = reader.take(body::page(&body, exchange.base(), exchange.whose())?, body.len())?;
         Ok(Content { has_next: next.is_some(), value: next })
     };
     exchange.send_in_turn(turn, call, read).await
@@ -250,7 +250,7 @@ async fn servers_once(
         let call = Call::get(Operation::Servers, path, attempt, scope);
         let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
             let body = body.map_err(|torn| torn.to_string())?;
-            let (rows, next) = body::servers(&body, exchange.base())?;
+            let (rows, next) = body::servers(&body, exchange.base(), exchange.whose())?;
             let known = servers.len();
             servers.extend(rows.into_iter().map(|server| (server.id, server)));
             (pages, bytes) = (pages + 1, bytes + body.len());
@@ -274,7 +274,7 @@ mod tests {
 
     use crate::snapshot::Status;
 
-    const WEB: ServerId = ServerId(101);
+    const WEB: ServerId = ServerId::new(101);
 
     fn rows(ids: std::ops::Range<u64>, server: ServerId) -> Vec<Snapshot> {
         ids.map(|id| Snapshot {
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn pages_that_do_not_end_are_no_listing() {
-        const OTHER: ServerId = ServerId(102);
+        const OTHER: ServerId = ServerId::new(102);
         let cases = [
             (Some(WEB), 1, WEB, 1000, 50, "the pages do not end after 50"),
             (Some(WEB), 100, WEB, 1000, 11, "more than 1000 rows"),

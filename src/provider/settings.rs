@@ -7,14 +7,18 @@ use std::time::Duration;
 use snapring_core::rotation::CreateSpans;
 use url::Url;
 
+use crate::naming::Account;
 use crate::provider::transport::arrives_within;
 
-/// `[api]`.
+/// `[api]`, or one `[[account]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiSettings {
+    /// Which account it is.
+    pub account: Account,
     /// Ends in a slash; https, or http to a loopback address.
     pub base_url: Url,
-    /// Where the token stands; `None`: `$CREDENTIALS_DIRECTORY/snapring-token`, else `$SNAPRING_TOKEN`.
+    /// Where the token stands; `None`: where [`Credentials::locate`](super::credentials::Credentials::locate)
+    /// finds it.
     pub token_file: Option<PathBuf>,
     /// One request, connect included.
     pub timeout: Duration,

@@ -136,7 +136,7 @@ mod tests {
 
     fn caller(operation: Operation, server: u64, tick: &str) -> Caller {
         let tick = Some(Tick::at(tick.parse().unwrap()));
-        Caller { operation, server: Some(ServerId(server)), tick }
+        Caller { operation, server: Some(ServerId::new(server)), tick }
     }
 
     fn seconds(span: u64) -> Duration {
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(throttle.held_until(web, seconds(86_410)), None);
         let waits = throttle.waits(seconds(10));
         assert_eq!(waits.account, Some(seconds(11)));
-        assert_eq!(waits.servers, HashMap::from([(ServerId(101), seconds(86_410))]));
+        assert_eq!(waits.servers, HashMap::from([(ServerId::new(101), seconds(86_410))]));
         assert_eq!(throttle.waits(seconds(11)).account, None);
         assert_eq!(throttle.waits(seconds(86_410)), Waits::default());
         let again = throttle.throttled(web, Some(DAY), seconds(1), seconds(20));

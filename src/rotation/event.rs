@@ -26,7 +26,7 @@ pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
             tracing::$level!(
                 event = "rotation",
                 outcome = report.outcome.as_str(),
-                server_id = report.server_id.0,
+                server_id = report.server_id.number,
                 server = report.server.as_str(),
                 tick = %report.tick,
                 created = report.created.as_deref(),
@@ -57,7 +57,7 @@ pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
         ($level:ident, event = $event:literal, $($message:tt)+) => {
             tracing::$level!(
                 event = $event,
-                server_id = job.server.id.0,
+                server_id = job.server.id.number,
                 server = job.server.name.as_str(),
                 tick = %job.tick,
                 $($message)+
@@ -121,7 +121,7 @@ pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
 pub(super) fn waits(server: &Server, busy: &Busy, until: &str) {
     tracing::info!(
         event = "lock",
-        server_id = server.id.0,
+        server_id = server.id.number,
         server = server.name.as_str(),
         "{}: waiting{until}: {}",
         server.name,
@@ -135,14 +135,14 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
     match problem {
         None => tracing::warn!(
             event = "hook",
-            server_id = server.id.0,
+            server_id = server.id.number,
             server = name,
             snapshot,
             "{name}: snapring was killed after the before hook of {snapshot}; the after hook has run now"
         ),
         Some(problem) => tracing::error!(
             event = "hook",
-            server_id = server.id.0,
+            server_id = server.id.number,
             server = name,
             snapshot,
             "{name}: snapring was killed after the before hook of {snapshot}, and the after hook failed now: \
@@ -155,7 +155,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
 pub(super) fn not_noted(server: &Server, problem: &str) {
     tracing::warn!(
         event = "hook",
-        server_id = server.id.0,
+        server_id = server.id.number,
         server = server.name.as_str(),
         "{}: cannot write the note for the after hook ({problem}). If snapring is killed now, the hook does \
          not run at the next start, and the server stays quiesced",

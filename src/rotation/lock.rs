@@ -16,7 +16,7 @@ mod quiesced;
 mod restoring;
 mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +26,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
-use crate::naming::{ServerId, Tick};
+use crate::naming::{Account, ServerId, Tick};
 use crate::plan::AskedBy;
+use crate::provider::settings::ApiSettings;
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
@@ -59,11 +60,26 @@ enum MachineLock {
     /// Of this machine.
     Files {
         files: LockFiles,
-        /// The provider's address: one server number at two providers is two servers.
-        account: String,
+        addresses: Addresses,
     },
     /// Of a simulated one.
     Memory(MemoryRecords),
+}
+
+/// The provider's address of each account: one server number at two providers is two servers.
+#[derive(Debug)]
+struct Addresses {
+    /// Of the account of `[api]`.
+    api: String,
+    /// Of the others. A reload may add some.
+    more: Mutex<BTreeMap<Account, String>>,
+}
+
+impl Addresses {
+    fn of(&self, account: Account) -> String {
+        let more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        more.get(&account).unwrap_or(&self.api).clone()
+    }
 }
 
 /// What keeps other processes out.
@@ -75,13 +91,6 @@ enum HeldLock {
 }
 
 impl MachineLock {
-    fn account(&self) -> &str {
-        match self {
-            Self::Files { account, .. } => account,
-            Self::Memory(_) => "",
-        }
-    }
-
     /// `held`: how many claims this process has already.
     fn take(&self, place: i64, held: usize) -> Result<HeldLock, Busy> {
         match self {
@@ -152,7 +161,8 @@ impl Exclusion {
     /// When the files cannot be opened or made.
     pub fn on_machine(lock_file: &Path, account: &str, clock: &Clock) -> io::Result<Self> {
         let files = LockFiles::open(lock_file, clock)?;
-        let machine = Some(MachineLock::Files { files, account: account.to_owned() });
+        let addresses = Addresses { api: account.to_owned(), more: Mutex::default() };
+        let machine = Some(MachineLock::Files { files, addresses });
         let records = Records::in_directory(lock_file.with_extension("creates"), clock);
         Ok(Self::new(machine, OpenCreates::recorded_in(records, clock.now().uptime)))
     }
@@ -188,6 +198,17 @@ impl Exclusion {
         self.0.open_creates.unknown_until(span)
     }
 
+    /// Learns where the provider of further accounts is, before their servers are claimed. An account keeps the
+    /// address that it had first, as its claims are made in the name of that.
+    pub(crate) fn serves(&self, accounts: &[ApiSettings]) {
+        let Some(MachineLock::Files { addresses, .. }) = &self.0.machine else { return };
+        let mut more = addresses.more.lock().unwrap_or_else(PoisonError::into_inner);
+        for it in accounts {
+            let address = || location::one_address(it.base_url.as_str());
+            more.entry(it.account).or_insert_with(address);
+        }
+    }
+
     /// Claims a server, whether it is being restored or not.
     ///
     /// # Errors
@@ -197,7 +218,7 @@ impl Exclusion {
         if busy.contains(&server) {
             return Err(Busy::Here);
         }
-        let place = self.0.place(server);
+        let place = self.0.lock_place(server);
         let taken = self.0.machine.as_ref().map(|machine| machine.take(place, busy.len()));
         let held = taken.transpose()?;
         busy.insert(server);
@@ -206,10 +227,22 @@ impl Exclusion {
 }
 
 impl Claims {
-    /// A number that stands for the server, among all accounts.
+    /// The byte that is locked for the server. The account's name has no part in it: another configuration may
+    /// call the account by another name, and must be kept out all the same.
+    fn lock_place(&self, server: ServerId) -> i64 {
+        place(&self.address(server.account), server.number)
+    }
+
+    /// A number that stands for the server in what is recorded of it, among all accounts.
     fn place(&self, server: ServerId) -> i64 {
-        let account = self.machine.as_ref().map_or("", MachineLock::account);
-        place(account, server)
+        place(&(self.address(server.account) + server.account.key()), server.number)
+    }
+
+    fn address(&self, account: Account) -> String {
+        match &self.machine {
+            Some(MachineLock::Files { addresses, .. }) => addresses.of(account),
+            Some(MachineLock::Memory(_)) | None => String::new(),
+        }
     }
 
     fn records(&self) -> &Records {
@@ -323,8 +356,8 @@ impl Drop for Claim {
 }
 
 /// The byte that stands for a server: FNV-1a over the address and the number, within an `off_t`.
-fn place(account: &str, server: ServerId) -> i64 {
-    let bytes = account.bytes().chain(server.0.to_le_bytes());
+fn place(address: &str, server: u64) -> i64 {
+    let bytes = address.bytes().chain(server.to_le_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -339,11 +372,11 @@ mod tests {
     #[test]
     fn a_server_is_claimed_once_until_the_claim_is_dropped() {
         let exclusion = Exclusion::in_process();
-        let claim = exclusion.claim(ServerId(1)).unwrap();
-        assert!(matches!(exclusion.clone().claim(ServerId(1)), Err(Busy::Here)));
-        let other = exclusion.claim(ServerId(2)).unwrap();
+        let claim = exclusion.claim(ServerId::new(1)).unwrap();
+        assert!(matches!(exclusion.clone().claim(ServerId::new(1)), Err(Busy::Here)));
+        let other = exclusion.claim(ServerId::new(2)).unwrap();
         drop(claim);
-        drop((exclusion.claim(ServerId(1)).unwrap(), other));
+        drop((exclusion.claim(ServerId::new(1)).unwrap(), other));
     }
 
     #[test]
@@ -351,11 +384,11 @@ mod tests {
         let exclusion = Exclusion::in_process();
         let theirs = exclusion.clone();
         let died = std::thread::spawn(move || {
-            let _claim = theirs.claim(ServerId(1)).unwrap();
+            let _claim = theirs.claim(ServerId::new(1)).unwrap();
             panic!("in the middle of a rotation");
         });
         assert!(died.join().is_err());
-        assert!(exclusion.claim(ServerId(1)).is_ok());
+        assert!(exclusion.claim(ServerId::new(1)).is_ok());
     }
 
     #[test]
@@ -366,12 +399,15 @@ mod tests {
         let (daemon, person) = (open("https://a/"), open("https://a/"));
         // More servers than files: each file has several.
         for id in 0..100 {
-            let claim = daemon.claim(ServerId(id)).unwrap();
-            assert!(matches!(person.claim(ServerId(id)), Err(Busy::Elsewhere(_))));
-            assert!(person.claim(ServerId(id + 1)).is_ok());
-            assert!(open("https://b/").claim(ServerId(id)).is_ok(), "another provider's server");
+            let claim = daemon.claim(ServerId::new(id)).unwrap();
+            assert!(matches!(person.claim(ServerId::new(id)), Err(Busy::Elsewhere(_))));
+            assert!(person.claim(ServerId::new(id + 1)).is_ok());
+            let renamed = ServerId { account: Account::named("b").unwrap(), number: id };
+            let busy = person.claim(renamed);
+            assert!(matches!(busy, Err(Busy::Elsewhere(_))), "the account is only called otherwise");
+            assert!(open("https://b/").claim(ServerId::new(id)).is_ok(), "another provider's server");
             drop(claim);
-            assert!(person.claim(ServerId(id)).is_ok());
+            assert!(person.claim(ServerId::new(id)).is_ok());
         }
         // And the directory with the creates.
         assert_eq!(dir.path().read_dir().unwrap().count(), files::FILES + 1);

@@ -29,7 +29,7 @@ mod late;
 mod limits;
 mod throttled;
 
-const WEB: ServerId = ServerId(101);
+const WEB: ServerId = ServerId::new(101);
 
 /// A provider, a client, and one server's policy; 2026-11-23 03:00 and counting.
 struct Scene {
@@ -479,7 +479,7 @@ async fn pages_foreign_links_bare_arrays_and_ignored_filters_make_no_difference(
             .faults(&["list:foreign-next"]);
         let now = scene.clock.now().wall;
         let name = "snapring-20200101T030000Z";
-        scene.memory.provider.lock().unwrap().add_snapshot(ServerId(102), name, "completed", now);
+        scene.memory.provider.lock().unwrap().add_snapshot(ServerId::new(102), name, "completed", now);
         let report = scene.rotate().await;
         assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
         assert_eq!(scene.deleted(), [801]);
@@ -600,7 +600,7 @@ async fn a_shutdown_in_the_middle_loses_nothing_and_the_next_start_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn one_servers_hanging_requests_do_not_hold_another_server_up() {
     let scene = Scene::new("").holding("c c c").faults(&["any:hang,server=102"]);
-    let other = Arc::new(Server { id: ServerId(102), ..Server::clone(&scene.server) });
+    let other = Arc::new(Server { id: ServerId::new(102), ..Server::clone(&scene.server) });
     let stuck = Job { server: other, ..scene.job() };
     let context = scene.context.clone();
     let claim = scene.exclusion.claim(stuck.server.id).unwrap();

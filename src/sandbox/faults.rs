@@ -408,7 +408,7 @@ impl FromStr for Fault {
                     let id = value
                         .parse()
                         .map_err(|_| explain(&format!("{value:?} is not a server's id")))?;
-                    fault.server = Some(ServerId(id));
+                    fault.server = Some(ServerId::new(id));
                 }
                 ("chance", _) => {
                     fault.chance = value
@@ -562,7 +562,7 @@ mod tests {
         faults.add("list:torn,after=1,times=2,server=7".parse().unwrap());
         let mut random = StdRng::seed_from_u64(1);
         let mut list = |server| {
-            faults.befall(Some(Operation::List), Some(ServerId(server)), &mut random).len()
+            faults.befall(Some(Operation::List), Some(ServerId::new(server)), &mut random).len()
         };
         assert_eq!([list(7), list(8), list(7), list(7), list(7)], [0, 0, 1, 1, 0]);
     }

@@ -346,7 +346,7 @@ async fn state(State(shared): State<Shared>) -> Response<Body> {
 
 async fn add_snapshot(State(shared): State<Shared>, body: String) -> Answer {
     let body: Value = serde_json::from_str(&body).map_err(|error| refused(error.to_string()))?;
-    let server = body.get("server_id").and_then(Value::as_u64).map(ServerId);
+    let server = body.get("server_id").and_then(Value::as_u64).map(ServerId::new);
     let name = body.get("name").and_then(Value::as_str);
     let (Some(server), Some(name)) = (server, name) else {
         return Err(refused("say which: {\"server_id\": 101, \"name\": \"by-hand\"}"));
@@ -417,7 +417,7 @@ mod tests {
         let listen = "127.0.0.1:0".parse().unwrap();
         let sandbox = Sandbox::start(options, Clock::system(), listen).await.unwrap();
         let then = "2026-11-23T12:00:00Z".parse().unwrap();
-        sandbox.provider().add_snapshot(ServerId(101), "by-hand", "completed", then);
+        sandbox.provider().add_snapshot(ServerId::new(101), "by-hand", "completed", then);
         sandbox.provider().add_fault(fault.parse().unwrap());
         sandbox
     }
@@ -459,7 +459,7 @@ mod tests {
         let answer = transport(&sandbox).exchange(request).await;
         assert!(matches!(answer, Err(TransportError::Connection(_))), "{answer:?}");
         let now = "2026-11-23T12:00:01Z".parse().unwrap();
-        assert_eq!(sandbox.provider().snapshots(ServerId(101), now).len(), left);
+        assert_eq!(sandbox.provider().snapshots(ServerId::new(101), now).len(), left);
     }
 
     #[rstest]

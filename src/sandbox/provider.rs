@@ -67,7 +67,7 @@ impl Options {
             None => format!("server-{}", 101 + nth),
         };
         Self {
-            servers: (0..servers).map(|nth| (ServerId(101 + nth), name(nth))).collect(),
+            servers: (0..servers).map(|nth| (ServerId::new(101 + nth), name(nth))).collect(),
             cap: 5,
             token,
             completion: Duration::from_secs(180)..=Duration::from_secs(600),
@@ -564,11 +564,11 @@ impl Provider {
         match (question.method.as_str(), segments.as_slice()) {
             ("GET", ["snapshots"]) => {
                 let server = parameter(&question.query, "server_id");
-                (Some(Operation::List), server.and_then(|id| id.parse().ok()).map(ServerId), None)
+                (Some(Operation::List), server.and_then(|id| id.parse().ok()).map(ServerId::new), None)
             }
             ("POST", ["snapshots"]) => {
                 let body: Value = serde_json::from_slice(&question.body).unwrap_or_default();
-                let server = body.get("server_id").and_then(Value::as_u64).map(ServerId);
+                let server = body.get("server_id").and_then(Value::as_u64).map(ServerId::new);
                 let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
                 (Some(Operation::Create), server, name)
             }
@@ -622,7 +622,7 @@ impl Provider {
             Some(Err(_)) => {
                 return Reply::json(400, &json!({ "server_id": ["Enter a number."] }));
             }
-            Some(Ok(id)) => Some(ServerId(id)),
+            Some(Ok(id)) => Some(ServerId::new(id)),
             None => None,
         };
         let wanted = asked.filter(|_| !self.options.ignore_filter);
@@ -667,7 +667,7 @@ impl Provider {
         let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
             return Reply::detail(400, "JSON parse error.");
         };
-        let Some(server) = body.get("server_id").and_then(Value::as_u64).map(ServerId) else {
+        let Some(server) = body.get("server_id").and_then(Value::as_u64).map(ServerId::new) else {
             return Reply::json(400, &json!({ "server_id": ["A valid integer is required."] }));
         };
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -1018,7 +1018,7 @@ mod tests {
     #[case("restore:latency=1s", ["restoring", "restoring", "active"])]
     fn a_restore_is_listed_until_it_ends(#[case] fault: &str, #[case] states: [&str; 3]) {
         let mut provider = provider();
-        let id = provider.add_snapshot(ServerId(101), "by-hand", "completed", now());
+        let id = provider.add_snapshot(ServerId::new(101), "by-hand", "completed", now());
         provider.add_fault(fault.parse().unwrap());
         let path = format!("/api/v1/snapshots/{id}/restore/");
         assert_eq!(ask(&mut provider, "POST", &path, "").status, 200);
@@ -1036,7 +1036,7 @@ mod tests {
     #[test]
     fn a_filter_that_is_no_number_is_refused_instead_of_listing_every_server() {
         let mut provider = provider();
-        provider.add_snapshot(ServerId(102), "by-hand", "completed", now());
+        provider.add_snapshot(ServerId::new(102), "by-hand", "completed", now());
         let reply = ask(&mut provider, "GET", "/api/v1/snapshots/", "server_id=web-01");
         assert_eq!(reply.status, 400);
     }
@@ -1056,7 +1056,7 @@ mod tests {
         let mut provider = provider();
         provider.options.page_size = Some(2);
         for nth in 0..5 {
-            provider.add_snapshot(ServerId(101 + nth % 2), "by-hand", "completed", now());
+            provider.add_snapshot(ServerId::new(101 + nth % 2), "by-hand", "completed", now());
         }
         let mut page = |query: &str| -> Value {
             let reply = ask(&mut provider, "GET", "/api/v1/snapshots/", query);
@@ -1078,9 +1078,9 @@ mod tests {
     #[test]
     fn an_empty_word_for_a_status_is_kept_like_any_other() {
         let mut provider = provider();
-        let id = provider.add_snapshot(ServerId(101), "by-hand", "completed", now());
+        let id = provider.add_snapshot(ServerId::new(101), "by-hand", "completed", now());
         assert!(provider.set_status(id, ""));
-        assert_eq!(provider.snapshots(ServerId(101), now()).len(), 1);
+        assert_eq!(provider.snapshots(ServerId::new(101), now()).len(), 1);
     }
 
     #[test]

@@ -113,7 +113,7 @@ mod tests {
     use crate::sandbox::in_memory::InMemory;
     use crate::sandbox::provider::Options;
 
-    const SERVER: ServerId = ServerId(101);
+    const SERVER: ServerId = ServerId::new(101);
 
     fn noon() -> Timestamp {
         "2026-11-23T12:00:00Z".parse().unwrap()

@@ -10,7 +10,7 @@ const NIGHT: &str = "2026-11-23T03:00:00Z";
 const BAD: RotationOutcome = RotationOutcome::Failed;
 
 fn report(tick: &str, outcome: RotationOutcome) -> Report {
-    Report::without_steps(outcome, ServerId(101), "web-01", Tick::at(time(tick)), "why".to_owned())
+    Report::without_steps(outcome, ServerId::new(101), "web-01", Tick::at(time(tick)), "why".to_owned())
 }
 
 fn status(remembered: &[Ended]) -> ServerStatus {
@@ -158,32 +158,32 @@ fn a_rotation_is_under_way_until_it_ends_whatever_is_skipped_because_of_it() {
     let statuses = Statuses::default();
     let tick = Tick::at(time("2026-11-23T03:00:00Z"));
     let began = time("2026-11-23T03:00:01Z");
-    let under_way = statuses.begun(ServerId(101), tick, began);
+    let under_way = statuses.begun(ServerId::new(101), tick, began);
     // The same tick asked for a second time, and another one.
     for skipped in ["2026-11-23T03:00:00Z", "2026-11-23T04:00:00Z"] {
         statuses.ended(&report(skipped, RotationOutcome::Skipped), began);
-        assert_eq!(statuses.of(ServerId(101)).under_way, Some((tick, began)));
+        assert_eq!(statuses.of(ServerId::new(101)).under_way, Some((tick, began)));
     }
     drop(under_way);
-    assert_eq!(statuses.of(ServerId(101)).under_way, None);
+    assert_eq!(statuses.of(ServerId::new(101)).under_way, None);
 }
 
 #[test]
 fn each_end_is_counted_by_how_it_was_but_not_those_remembered_from_before() {
     let statuses = Statuses::default();
     let at = time("2026-11-23T03:00:00Z");
-    statuses.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", BAD, "why"));
+    statuses.remember(ServerId::new(101), &ended("2026-11-22T03:00:00Z", BAD, "why"));
     for outcome in [GOOD, BAD, BAD] {
         statuses.ended(&report("2026-11-23T03:00:00Z", outcome), at);
     }
     let counts: Vec<(RotationOutcome, u32)> =
-        statuses.of(ServerId(101)).ended.each().filter(|(_, count)| *count > 0).collect();
+        statuses.of(ServerId::new(101)).ended.each().filter(|(_, count)| *count > 0).collect();
     assert_eq!(counts, [(GOOD, 1), (BAD, 2)]);
 }
 
 #[test]
 fn what_ended_elsewhere_is_news_when_it_is_later_than_what_is_known() {
-    let (statuses, web) = (Statuses::default(), ServerId(101));
+    let (statuses, web) = (Statuses::default(), ServerId::new(101));
     let at = time("2026-11-23T03:00:00.123456Z");
     statuses.ended(&report("2026-11-23T03:00:00Z", BAD), at);
     // Its own row, as it was written down.
@@ -196,17 +196,17 @@ fn what_ended_elsewhere_is_news_when_it_is_later_than_what_is_known() {
     assert!(!statuses.hear_of(web, &ended("2026-11-23T03:00:00Z", BAD, "late")));
     assert_eq!(statuses.of(web).last.unwrap().outcome, GOOD);
     assert_eq!(statuses.of(web).ended.each().map(|(_, count)| count).sum::<u32>(), 1);
-    assert!(statuses.hear_of(ServerId(102), &own), "of one of which nothing is known");
+    assert!(statuses.hear_of(ServerId::new(102), &own), "of one of which nothing is known");
 }
 
 #[test]
 fn a_server_that_left_the_configuration_is_forgotten() {
     let statuses = Statuses::default();
-    statuses.remember(ServerId(101), &ended("2026-11-22T03:00:00Z", GOOD, ""));
-    statuses.remember(ServerId(102), &ended("2026-11-22T03:00:00Z", GOOD, ""));
-    statuses.keep_only(|id| id == ServerId(102));
-    assert_eq!(statuses.of(ServerId(101)), ServerStatus::default());
-    assert!(statuses.of(ServerId(102)).last_success().is_some());
+    statuses.remember(ServerId::new(101), &ended("2026-11-22T03:00:00Z", GOOD, ""));
+    statuses.remember(ServerId::new(102), &ended("2026-11-22T03:00:00Z", GOOD, ""));
+    statuses.keep_only(|id| id == ServerId::new(102));
+    assert_eq!(statuses.of(ServerId::new(101)), ServerStatus::default());
+    assert!(statuses.of(ServerId::new(102)).last_success().is_some());
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn names_are_shown_as_they_are_whatever_prefix_they_have() {
     let names = ["new-20261123T030000Z", "old-20261123T030000Z", "other-20261123T030000Z"];
     let row = |(id, name): (u64, &str)| Snapshot {
         id: SnapshotId(id),
-        server: ServerId(101),
+        server: ServerId::new(101),
         name: name.into(),
         status: Status::Completed,
         size_mb: None,
@@ -225,7 +225,7 @@ fn names_are_shown_as_they_are_whatever_prefix_they_have() {
     };
     let asked_at = Moment { wall: time(NIGHT), uptime: Duration::ZERO };
     let rows = (1..).zip(names).map(row).collect();
-    let seen = RingSeen::of(&Ring::of(Listing::complete(ServerId(101), rows, asked_at), &policy));
+    let seen = RingSeen::of(&Ring::of(Listing::complete(ServerId::new(101), rows, asked_at), &policy));
     let shown: Vec<String> = seen.slots.iter().map(|slot| seen.name(slot)).collect();
     assert_eq!(shown, names);
     assert_eq!(seen.count(|it| matches!(it, Holder::Managed(_))), 2);

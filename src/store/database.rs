@@ -12,7 +12,7 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, S
 
 use crate::interner::Interner;
 use crate::memory::RingMemory;
-use crate::naming::{ServerId, Tick};
+use crate::naming::{Account, ServerId, Subject, Tick};
 use crate::provider::certificates;
 use crate::report::{KnownCause, RotationOutcome};
 use crate::report::{LastOfServer, PastRotation, Stretch};
@@ -29,14 +29,15 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "memory", include_str!("migrations/2_memory.sql")),
     (3, "told", include_str!("migrations/3_told.sql")),
     (4, "manual", include_str!("migrations/4_manual.sql")),
+    (5, "account", include_str!("migrations/5_account.sql")),
 ];
 
 /// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
 const MIGRATIONS_TABLE: &str = "snapring_migrations";
 
-const COLUMNS: &str = "ended_at, server_id, server, tick, outcome, created, deleted, api_calls, \
+const COLUMNS: &str = "ended_at, account, server_id, server, tick, outcome, created, deleted, api_calls, \
                        duration_ms, steps, reason, cause";
-const WIDTH: usize = 12;
+const WIDTH: usize = 13;
 
 /// How many rows one statement takes: PostgreSQL is asked over a network.
 const AT_ONCE: usize = 50;
@@ -48,7 +49,7 @@ pub(super) const PORTION: i64 = 1000;
 const MOST_IN_MEMORY: i64 = 20_000;
 
 /// Stands for the account where others stand for servers. No server has it: numbers begin with 1.
-const ACCOUNT: ServerId = ServerId(0);
+const ACCOUNT: u64 = 0;
 
 /// One connection.
 pub(super) struct Database {
@@ -182,29 +183,43 @@ impl Database {
     async fn tell(&mut self, told: &ToldChanges) -> Result<(), StoreError> {
         for ((target, of), told_at) in told {
             let change = match told_at {
-                Some(told_at) => statement(
-                    "INSERT INTO snapring_told (target, subject, told_at) VALUES ($1, $2, $3)
-                     ON CONFLICT (target, subject) DO UPDATE SET told_at = excluded.told_at",
-                )
-                .bind(target.as_str().to_owned())
-                .bind(subject(*of))
-                .bind(told_at.as_millisecond()),
-                None => statement("DELETE FROM snapring_told WHERE target = $1 AND subject = $2")
-                    .bind(target.as_str().to_owned())
-                    .bind(subject(*of)),
+                Some(_) => statement(
+                    "INSERT INTO snapring_told (target, account, subject, told_at)
+                     VALUES ($1, $2, $3, $4)
+                     ON CONFLICT (target, account, subject) DO UPDATE SET told_at = excluded.told_at",
+                ),
+                None => statement(
+                    "DELETE FROM snapring_told WHERE target = $1 AND account = $2 AND subject = $3",
+                ),
             };
-            self.run(change).await?;
+            let (account, number) = match of {
+                Subject::Account(account) => (account, ACCOUNT),
+                Subject::Server(server) => (&server.account, server.number),
+            };
+            let change = change
+                .bind(target.as_str().to_owned())
+                .bind(account.key().to_owned())
+                .bind(number.cast_signed());
+            self.run(match told_at {
+                Some(told_at) => change.bind(told_at.as_millisecond()),
+                None => change,
+            })
+            .await?;
         }
         Ok(())
     }
 
     /// The trouble that targets were told of.
     pub(super) async fn told(&mut self) -> Result<Told, StoreError> {
-        let all = "SELECT target, subject, told_at FROM snapring_told";
+        let all = "SELECT target, account, subject, told_at FROM snapring_told";
         let rows = self.rows(statement(all)).await?;
         let read = |row: &AnyRow| {
-            let of = Some(server_id(row, 1)?).filter(|server| *server != ACCOUNT);
-            Ok(((TargetKey::from(row.try_get::<String, _>(0)?), of), time(row, 2)?))
+            let server = server_id(row, 1)?;
+            let of = match server.number {
+                ACCOUNT => Subject::Account(server.account),
+                _ => Subject::Server(server),
+            };
+            Ok(((TargetKey::from(row.try_get::<String, _>(0)?), of), time(row, 3)?))
         };
         let read: Result<Told, sqlx::Error> = rows.iter().map(read).collect();
         read.map_err(|error| self.trouble(&error))
@@ -218,14 +233,14 @@ impl Database {
         let rows: Vec<_> = memories.iter().collect();
         for rows in at_once(&rows) {
             let text = format!(
-                "INSERT INTO snapring_memory (server_id, written_at, memory) VALUES {}
-                 ON CONFLICT (server_id) DO UPDATE
+                "INSERT INTO snapring_memory (account, server_id, written_at, memory) VALUES {}
+                 ON CONFLICT (account, server_id) DO UPDATE
                    SET written_at = excluded.written_at, memory = excluded.memory",
-                repeated(rows.len(), 3, ", ", |places| format!("({})", places.join(", ")))
+                repeated(rows.len(), 4, ", ", |places| format!("({})", places.join(", ")))
             );
             let bind = |query: Statement, (server, memory): &(&ServerId, &RingMemory)| {
                 let memory = serde_json::to_string(memory).unwrap_or_else(|_| "{}".to_owned());
-                query.bind(server.0.cast_signed()).bind(now.as_millisecond()).bind(memory)
+                bind_server(query, **server).bind(now.as_millisecond()).bind(memory)
             };
             self.run(rows.iter().fold(built(text), bind)).await?;
         }
@@ -237,15 +252,13 @@ impl Database {
         &mut self,
         servers: &[ServerId],
     ) -> Result<ServerMemories, StoreError> {
-        let mut text = "SELECT server_id, memory FROM snapring_memory".to_owned();
+        let mut text = "SELECT account, server_id, memory FROM snapring_memory".to_owned();
         if !servers.is_empty() {
-            let places: Vec<String> = (1..=servers.len()).map(|nth| format!("${nth}")).collect();
-            text += &format!(" WHERE server_id IN ({})", places.join(", "));
+            text += &format!(" WHERE {}", any_server(servers.len(), 1));
         }
-        let query =
-            servers.iter().fold(built(text), |query, server| query.bind(server.0.cast_signed()));
+        let query = servers.iter().fold(built(text), |query, server| bind_server(query, *server));
         let read = |row: AnyRow| {
-            let memory: String = row.try_get(1)?;
+            let memory: String = row.try_get(2)?;
             // One that a later version wrote says nothing to this one.
             Ok((server_id(&row, 0)?, serde_json::from_str(&memory).unwrap_or_default()))
         };
@@ -295,10 +308,11 @@ impl Database {
         for keys in at_once(&gone) {
             let text = format!(
                 "DELETE FROM snapring_schedule WHERE {}",
-                repeated(keys.len(), 3, " OR ", |place| {
-                    let [server, schedule, zone] = place else { return String::new() };
+                repeated(keys.len(), 4, " OR ", |place| {
+                    let [account, server, schedule, zone] = place else { return String::new() };
                     format!(
-                        "(server_id = {server} AND schedule = {schedule} AND timezone = {zone})"
+                        "(account = {account} AND server_id = {server} AND schedule = {schedule} \
+                          AND timezone = {zone})"
                     )
                 })
             );
@@ -310,11 +324,11 @@ impl Database {
         for rows in at_once(&new) {
             let text = format!(
                 "INSERT INTO snapring_schedule
-                   (server_id, schedule, timezone, loaded_after, loaded_by)
+                   (account, server_id, schedule, timezone, loaded_after, loaded_by)
                  VALUES {}
-                 ON CONFLICT (server_id, schedule, timezone) DO UPDATE
+                 ON CONFLICT (account, server_id, schedule, timezone) DO UPDATE
                    SET loaded_after = excluded.loaded_after, loaded_by = excluded.loaded_by",
-                repeated(rows.len(), 5, ", ", |places| format!("({})", places.join(", ")))
+                repeated(rows.len(), 6, ", ", |places| format!("({})", places.join(", ")))
             );
             let bind = |query: Statement, (key, loaded): &(&ScheduleKey, &FirstLoaded)| {
                 let FirstLoaded { after, by } = loaded;
@@ -329,13 +343,13 @@ impl Database {
     pub(super) async fn schedules(
         &mut self,
     ) -> Result<(FirstLoadedTimes, Option<Timestamp>), StoreError> {
-        let all = "SELECT server_id, schedule, timezone, loaded_after, loaded_by
+        let all = "SELECT account, server_id, schedule, timezone, loaded_after, loaded_by
                    FROM snapring_schedule";
         let mut texts = Interner::<str>::default();
         let mut read = |row: AnyRow| {
             let mut text = |column| row.try_get(column).map(|text: &str| texts.one(text));
-            let key = (server_id(&row, 0)?, text(1)?, text(2)?);
-            Ok((key, FirstLoaded { after: time(&row, 3)?, by: time(&row, 4)? }))
+            let key = (server_id(&row, 0)?, text(2)?, text(3)?);
+            Ok((key, FirstLoaded { after: time(&row, 4)?, by: time(&row, 5)? }))
         };
         // Row by row: all at once they take many times the room of what they say.
         let rows = statement(all).fetch(&mut self.connection);
@@ -354,7 +368,7 @@ impl Database {
     ) -> Result<Vec<PastRotation>, StoreError> {
         let outcomes: Vec<&str> = filter.outcomes.iter().map(|it| it.as_str()).collect();
         let from = format!("SELECT {COLUMNS} FROM snapring_rotation");
-        let order = "ended_at DESC, server_id, tick DESC";
+        let order = "ended_at DESC, account, server_id, tick DESC";
         let rows = self.selected(&from, order, filter, &outcomes).await?;
         let read: Result<Vec<_>, _> = rows.iter().map(rotation).collect();
         read.map_err(|error| self.trouble(&error))
@@ -379,14 +393,16 @@ impl Database {
         if !outcomes.is_empty() {
             text += &format!(" AND outcome IN ({})", places(outcomes.len()));
         }
-        match (filter.ids.len(), filter.names.len()) {
-            (0, 0) => {}
-            (ids, 0) => text += &format!(" AND server_id IN ({})", places(ids)),
-            (0, names) => text += &format!(" AND server IN ({})", places(names)),
-            (ids, names) => {
-                let (ids, names) = (places(ids), places(names));
-                text += &format!(" AND (server_id IN ({ids}) OR server IN ({names}))");
-            }
+        let mut servers = Vec::new();
+        if !filter.ids.is_empty() {
+            servers.push(any_server(filter.ids.len(), 2 + outcomes.len()));
+            places(2 * filter.ids.len());
+        }
+        if !filter.names.is_empty() {
+            servers.push(format!("server IN ({})", places(filter.names.len())));
+        }
+        if !servers.is_empty() {
+            text += &format!(" AND ({})", servers.join(" OR "));
         }
         text += &format!(" ORDER BY {order} LIMIT {}", places(1));
         let since = filter.since.unwrap_or(Timestamp::UNIX_EPOCH);
@@ -395,7 +411,7 @@ impl Database {
             query = query.bind((*outcome).to_owned());
         }
         for id in &filter.ids {
-            query = query.bind(id.0.cast_signed());
+            query = bind_server(query, *id);
         }
         for name in &filter.names {
             query = query.bind(name.clone());
@@ -425,9 +441,10 @@ impl Database {
         for condition in ["1 = 1".to_owned(), good, bad.clone(), bad_of_its_own] {
             let last = format!(
                 "SELECT {COLUMNS} FROM snapring_rotation
-                 JOIN (SELECT server_id AS id, MAX(ended_at) AS last FROM snapring_rotation
-                       WHERE {condition} AND ended_at <= $1 GROUP BY server_id) AS newest
-                 ON server_id = id AND ended_at = last
+                 JOIN (SELECT account AS whose, server_id AS id, MAX(ended_at) AS last
+                       FROM snapring_rotation
+                       WHERE {condition} AND ended_at <= $1 GROUP BY account, server_id) AS newest
+                 ON account = whose AND server_id = id AND ended_at = last
                  WHERE {condition}"
             );
             rotations.extend(self.rotations_until(last, now).await?);
@@ -436,7 +453,7 @@ impl Database {
         let skips = format!(
             "SELECT {COLUMNS} FROM
                (SELECT {COLUMNS}, ROW_NUMBER() OVER
-                  (PARTITION BY server_id ORDER BY ended_at DESC, tick DESC) AS nth
+                  (PARTITION BY account, server_id ORDER BY ended_at DESC, tick DESC) AS nth
                 FROM snapring_rotation WHERE cause = '{}' AND ended_at <= $1) AS skips
              WHERE nth <= 2",
             KnownCause::Hindered.as_str()
@@ -469,26 +486,30 @@ impl Database {
     ) -> Result<HashMap<(ServerId, bool), Stretch>, StoreError> {
         let mut stretches = HashMap::new();
         for servers in at_once(&last_good_of_failing(rotations)) {
-            let places: Vec<String> = (1..=servers.len())
-                .map(|nth| format!("(server_id = ${} AND ended_at > ${})", 2 * nth, 2 * nth + 1))
+            let places: Vec<String> = (0..servers.len())
+                .map(|nth| 2 + 3 * nth)
+                .map(|at| {
+                    let (id, ended) = (at + 1, at + 2);
+                    format!("(account = ${at} AND server_id = ${id} AND ended_at > ${ended})")
+                })
                 .collect();
             let text = format!(
-                "SELECT server_id, CAST(CASE WHEN cause = '{}' THEN 1 ELSE 0 END AS BIGINT) AS token,
+                "SELECT account, server_id, CAST(CASE WHEN cause = '{}' THEN 1 ELSE 0 END AS BIGINT) AS token,
                         MIN(ended_at), COUNT(*)
                  FROM snapring_rotation WHERE {bad} AND ended_at <= $1 AND ({})
-                 GROUP BY server_id, token",
+                 GROUP BY account, server_id, token",
                 KnownCause::Token.as_str(),
                 places.join(" OR ")
             );
             let bind = |query: Statement, (server, good): &(ServerId, i64)| {
-                query.bind(server.0.cast_signed()).bind(*good)
+                bind_server(query, *server).bind(*good)
             };
             let query = built(text).bind(now.as_millisecond());
             let rows = self.rows(servers.iter().fold(query, bind)).await?;
             let read = |row: &AnyRow| {
-                let is_token = row.try_get::<i64, _>(1)? == 1;
-                let rotations = u32::try_from(row.try_get::<i64, _>(3)?).unwrap_or(u32::MAX);
-                Ok(((server_id(row, 0)?, is_token), Stretch { since: time(row, 2)?, rotations }))
+                let is_token = row.try_get::<i64, _>(2)? == 1;
+                let rotations = u32::try_from(row.try_get::<i64, _>(4)?).unwrap_or(u32::MAX);
+                Ok(((server_id(row, 0)?, is_token), Stretch { since: time(row, 3)?, rotations }))
             };
             let read: Result<Vec<_>, sqlx::Error> = rows.iter().map(read).collect();
             stretches.extend(read.map_err(|error| self.trouble(&error))?);
@@ -582,7 +603,21 @@ fn repeated(rows: usize, width: usize, between: &str, one: impl Fn(&[String]) ->
 }
 
 fn bind_key(query: Statement, (server, schedule, zone): &ScheduleKey) -> Statement {
-    query.bind(server.0.cast_signed()).bind(schedule.to_string()).bind(zone.to_string())
+    bind_server(query, *server).bind(schedule.to_string()).bind(zone.to_string())
+}
+
+/// Binds what [`server_id`] reads.
+pub(super) fn bind_server(query: Statement, server: ServerId) -> Statement {
+    query.bind(server.account.key().to_owned()).bind(server.number.cast_signed())
+}
+
+/// The condition that a row is of one of so many servers, whose first parameter is the `first`.
+fn any_server(servers: usize, first: usize) -> String {
+    let pairs: Vec<String> = (0..servers)
+        .map(|nth| first + 2 * nth)
+        .map(|at| format!("(${at}, ${})", at + 1))
+        .collect();
+    format!("(account, server_id) IN (VALUES {})", pairs.join(", "))
 }
 
 /// PostgreSQL takes no text with a NUL in it.
@@ -594,7 +629,8 @@ fn bind_rotation(query: Statement, it: &PastRotation) -> Statement {
     let json = |value: serde_json::Result<String>| value.unwrap_or_else(|_| "[]".to_owned());
     query
         .bind(it.ended_at.as_millisecond())
-        .bind(it.server_id.0.cast_signed())
+        .bind(it.server_id.account.key().to_owned())
+        .bind(it.server_id.number.cast_signed())
         .bind(text(&it.server))
         .bind(it.tick.instant().as_second())
         .bind(it.outcome.as_str().to_owned())
@@ -609,24 +645,24 @@ fn bind_rotation(query: Statement, it: &PastRotation) -> Statement {
 
 fn rotation(row: &AnyRow) -> Result<PastRotation, sqlx::Error> {
     let decode = |problem: serde_json::Error| sqlx::Error::Decode(Box::new(problem));
-    let outcome: String = row.try_get(4)?;
+    let outcome: String = row.try_get(5)?;
     let outcome = RotationOutcome::parse(&outcome)
         .ok_or_else(|| sqlx::Error::Decode(format!("no such outcome: {outcome:?}").into()))?;
-    let (deleted, steps): (String, String) = (row.try_get(6)?, row.try_get(9)?);
-    let tick = Timestamp::from_second(row.try_get(3)?).map_err(unreadable)?;
+    let (deleted, steps): (String, String) = (row.try_get(7)?, row.try_get(10)?);
+    let tick = Timestamp::from_second(row.try_get(4)?).map_err(unreadable)?;
     Ok(PastRotation {
         ended_at: time(row, 0)?,
         server_id: server_id(row, 1)?,
-        server: row.try_get(2)?,
+        server: row.try_get(3)?,
         tick: Tick::at(tick),
         outcome,
-        created: row.try_get(5)?,
+        created: row.try_get(6)?,
         deleted: serde_json::from_str(&deleted).map_err(decode)?,
-        api_calls: u32::try_from(row.try_get::<i64, _>(7)?).unwrap_or(u32::MAX),
-        duration_ms: u64::try_from(row.try_get::<i64, _>(8)?).unwrap_or_default(),
+        api_calls: u32::try_from(row.try_get::<i64, _>(8)?).unwrap_or(u32::MAX),
+        duration_ms: u64::try_from(row.try_get::<i64, _>(9)?).unwrap_or_default(),
         steps: serde_json::from_str(&steps).map_err(decode)?,
-        reason: row.try_get(10)?,
-        cause: row.try_get::<Option<String>, _>(11)?.and_then(|word| KnownCause::parse(&word)),
+        reason: row.try_get(11)?,
+        cause: row.try_get::<Option<String>, _>(12)?.and_then(|word| KnownCause::parse(&word)),
     })
 }
 
@@ -638,10 +674,9 @@ fn unreadable(problem: jiff::Error) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(problem))
 }
 
-fn subject(of: Option<ServerId>) -> i64 {
-    of.unwrap_or(ACCOUNT).0.cast_signed()
-}
-
+/// A server, from its account's column and the one after it.
 pub(super) fn server_id(row: &AnyRow, column: usize) -> Result<ServerId, sqlx::Error> {
-    Ok(ServerId(row.try_get::<i64, _>(column)?.cast_unsigned()))
+    let account = Account::of_key(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::Decode("no name of an account".into()))?;
+    Ok(ServerId { account, number: row.try_get::<i64, _>(column + 1)?.cast_unsigned() })
 }

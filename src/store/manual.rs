@@ -10,16 +10,16 @@ use crate::store::database::{Database, Statement, server_id, statement, text, ti
 use crate::store::place::{Access, Place};
 use crate::store::{HistoryFilter, StoreError, reading};
 
-const COLUMNS: &str = "started_at, ended_at, server_id, server, action, outcome, snapshot_id, snapshot, \
+const COLUMNS: &str = "started_at, ended_at, account, server_id, server, action, outcome, snapshot_id, snapshot, \
                        safety_id, safety, uid, user_name, sudo_user, reason, pid";
 
 /// A row that is there already is of the same act, and gets its end.
 const UPSERT: &str = "
     INSERT INTO snapring_manual
-      (started_at, ended_at, server_id, server, action, outcome, snapshot_id, snapshot,
+      (started_at, ended_at, account, server_id, server, action, outcome, snapshot_id, snapshot,
        safety_id, safety, uid, user_name, sudo_user, reason, pid)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-    ON CONFLICT (started_at, server_id, action, pid) DO UPDATE
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    ON CONFLICT (started_at, account, server_id, action, pid) DO UPDATE
       SET ended_at = excluded.ended_at, outcome = excluded.outcome,
           snapshot_id = excluded.snapshot_id, snapshot = excluded.snapshot,
           safety_id = excluded.safety_id, safety = excluded.safety, reason = excluded.reason";
@@ -44,7 +44,7 @@ impl Database {
     ) -> Result<Vec<ManualAct>, StoreError> {
         let outcomes: Vec<&str> = filter.manual_outcomes.iter().map(|it| it.as_str()).collect();
         let from = format!("SELECT {COLUMNS} FROM snapring_manual");
-        let order = "ended_at DESC, server_id, action, pid";
+        let order = "ended_at DESC, account, server_id, action, pid";
         match self.selected(&from, order, filter, &outcomes).await {
             Ok(rows) => {
                 let read: Result<Vec<_>, _> = rows.iter().map(manual).collect();
@@ -103,7 +103,8 @@ fn bind(query: Statement, act: &ManualAct) -> Statement {
     query
         .bind(act.started_at.as_millisecond())
         .bind(act.ended_at.as_millisecond())
-        .bind(act.server_id.0.cast_signed())
+        .bind(act.server_id.account.key().to_owned())
+        .bind(act.server_id.number.cast_signed())
         .bind(text(&act.server))
         .bind(act.action.as_str().to_owned())
         .bind(act.outcome.as_str().to_owned())
@@ -121,7 +122,7 @@ fn bind(query: Statement, act: &ManualAct) -> Statement {
 fn manual(row: &AnyRow) -> Result<ManualAct, sqlx::Error> {
     let unknown =
         |what: &str, word: &str| sqlx::Error::Decode(format!("no such {what}: {word:?}").into());
-    let (action, outcome): (String, String) = (row.try_get(4)?, row.try_get(5)?);
+    let (action, outcome): (String, String) = (row.try_get(5)?, row.try_get(6)?);
     let id = |column: usize| -> Result<Option<SnapshotId>, sqlx::Error> {
         let id: Option<i64> = row.try_get(column)?;
         Ok(id.map(|id| SnapshotId(id.cast_unsigned())))
@@ -134,15 +135,15 @@ fn manual(row: &AnyRow) -> Result<ManualAct, sqlx::Error> {
         started_at: at(0)?,
         ended_at: at(1)?,
         server_id: server_id(row, 2)?,
-        server: row.try_get(3)?,
+        server: row.try_get(4)?,
         action: ManualAction::parse(&action).ok_or_else(|| unknown("action", &action))?,
         outcome: ManualOutcome::parse(&outcome).ok_or_else(|| unknown("outcome", &outcome))?,
-        snapshot_id: id(6)?,
-        snapshot: row.try_get(7)?,
-        safety_id: id(8)?,
-        safety: row.try_get(9)?,
-        by: Person { uid: number(10)?, user: row.try_get(11)?, sudo_user: row.try_get(12)? },
-        reason: row.try_get(13)?,
-        pid: number(14)?,
+        snapshot_id: id(7)?,
+        snapshot: row.try_get(8)?,
+        safety_id: id(9)?,
+        safety: row.try_get(10)?,
+        by: Person { uid: number(11)?, user: row.try_get(12)?, sudo_user: row.try_get(13)? },
+        reason: row.try_get(14)?,
+        pid: number(15)?,
     })
 }

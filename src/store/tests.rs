@@ -13,7 +13,7 @@ use super::*;
 use crate::config;
 use crate::health::{RotationHistory, TroubleKind};
 use crate::manual::{ManualAction, Person};
-use crate::naming::{SnapshotId, Tick};
+use crate::naming::{Account, SnapshotId, Subject, Tick};
 use crate::report::{KnownCause, Stretch};
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::connection::{Answer, Connection, Written};
@@ -85,7 +85,7 @@ impl Ground {
 fn report(server: u64, outcome: RotationOutcome) -> Report {
     Report {
         outcome,
-        server_id: ServerId(server),
+        server_id: ServerId::new(server),
         server: format!("web-{server}"),
         tick: Tick::at(at("2026-11-25T03:00:00Z")),
         created: outcome.is_good().then(|| "snapring-20261125T030000Z".to_owned()),
@@ -141,26 +141,26 @@ async fn what_was_recorded_is_read_again_whole_newest_first_and_as_asked_for() {
 
         let ids = async |filter| {
             let rows = store.history(filter).await.unwrap();
-            rows.iter().map(|it| it.server_id.0).collect::<Vec<_>>()
+            rows.iter().map(|it| it.server_id.number).collect::<Vec<_>>()
         };
         let none = HistoryFilter::default;
         assert_eq!(ids(HistoryFilter { limit: Some(2), ..none() }).await, [1, u64::MAX]);
         let since = Some(ended + SignedDuration::from_mins(2));
         assert_eq!(ids(HistoryFilter { since, ..none() }).await, [1, u64::MAX]);
         assert_eq!(
-            ids(HistoryFilter { ids: vec![ServerId(u64::MAX)], ..none() }).await,
+            ids(HistoryFilter { ids: vec![ServerId::new(u64::MAX)], ..none() }).await,
             [u64::MAX]
         );
         let names = vec!["web-2".to_owned()];
         assert_eq!(ids(HistoryFilter { names: names.clone(), ..none() }).await, [2]);
-        let both = HistoryFilter { ids: vec![ServerId(1)], names, ..none() };
+        let both = HistoryFilter { ids: vec![ServerId::new(1)], names, ..none() };
         assert_eq!(ids(both.clone()).await, [1, 2, 1]);
         let outcomes = vec![RotationOutcome::Failed, RotationOutcome::Blocked];
         assert_eq!(ids(HistoryFilter { outcomes, ..both }).await, [1, 2]);
 
         let last = store.last_of_each_server().await;
         let found = |id: u64| {
-            let of_server = last.iter().find(|it| it.server_id.0 == id).unwrap();
+            let of_server = last.iter().find(|it| it.server_id.number == id).unwrap();
             let outcomes = of_server.rotations.iter().map(|it| it.outcome.as_str());
             outcomes.collect::<Vec<_>>().join(" ")
         };
@@ -211,7 +211,7 @@ async fn a_start_finds_since_when_and_how_often_rotations_have_failed() {
                 store.record(&well, begin + SignedDuration::from_hours(hour));
             }
             let all = store.last_of_each_server().await;
-            let last = all.iter().find(|it| it.server_id == ServerId(1)).unwrap();
+            let last = all.iter().find(|it| it.server_id == ServerId::new(1)).unwrap();
             assert_eq!((last.failed, last.refused), (failed, refused), "{story}");
             let trouble = RotationHistory::known(last);
             let expected =
@@ -323,7 +323,7 @@ async fn a_schedule_is_dated_when_it_comes_and_forgotten_when_it_goes() {
             }
             store.close(LONG).await;
             let of = |servers: Vec<Arc<Server>>| {
-                let loaded = known.of(ServerId(1), &servers[0].schedules[0]);
+                let loaded = known.of(ServerId::new(1), &servers[0].schedules[0]);
                 let minute =
                     |it: Timestamp| it.duration_since(at("2026-11-25T00:00:00Z")).as_mins();
                 (loaded.after != Timestamp::MIN).then(|| (minute(loaded.after), minute(loaded.by)))
@@ -347,7 +347,7 @@ async fn a_schedule_is_dated_when_it_comes_and_forgotten_when_it_goes() {
 #[tokio::test]
 async fn a_large_fleets_schedules_come_and_go_within_one_transaction_each() {
     for ground in Ground::all().await {
-        let key = |id| (ServerId(id), "0 3 * * *".into(), "Etc/UTC".into());
+        let key = |id| (ServerId::new(id), "0 3 * * *".into(), "Etc/UTC".into());
         let now = at("2026-11-25T12:00:00Z");
         let none = FirstLoadedTimes::default();
         let many = FirstLoadedTimes::found((1..=10_030).map(key), now);
@@ -548,7 +548,7 @@ async fn a_place_where_no_file_can_be_is_told_of_and_the_store_goes_on_without()
     let place = Place::File(directory.path().join("no such directory/snapring.db"));
     let store = Store::open(place, clock());
     let book = store.begin(&servers(&["0 3 * * *"])).await;
-    let loaded = book.of(ServerId(1), &servers(&["0 3 * * *"])[0].schedules[0]);
+    let loaded = book.of(ServerId::new(1), &servers(&["0 3 * * *"])[0].schedules[0]);
     assert_eq!(loaded.after, Timestamp::MIN, "the ring tells, as without a store");
     store.close(LONG).await;
     assert!(told.lines()[0].contains("unable to open database file"), "{:?}", told.lines());
@@ -710,7 +710,7 @@ async fn a_file_that_is_removed_or_replaced_under_the_daemon_is_opened_again() {
     store.record(&report(3, RotationOutcome::Rotated), at("2026-11-25T03:00:03Z"));
     store.close(LONG).await;
     let rows = read(&ground.place, &HistoryFilter::default()).await.unwrap();
-    assert_eq!(rows[0].server_id, ServerId(3), "{rows:?}");
+    assert_eq!(rows[0].server_id, ServerId::new(3), "{rows:?}");
     let warned = told.lines().iter().filter(|it| it.contains("removed or replaced")).count();
     assert_eq!(warned, 2, "{:?}", told.lines());
 }
@@ -769,10 +769,10 @@ fn a_disabled_servers_schedule_is_not_in_force() {
     let parse = |text: &str| config::parse("test.toml", text).unwrap().settings.servers;
     assert!(keys(&parse(text)).is_empty());
     let enabled = keys(&parse(&text.replace("false", "true")));
-    assert_eq!(enabled, [(ServerId(1), "0 3 * * fri".into(), "Etc/UTC".into())]);
+    assert_eq!(enabled, [(ServerId::new(1), "0 3 * * fri".into(), "Etc/UTC".into())]);
     let known = FirstLoadedTimes::found(enabled, at("2026-11-25T12:00:00Z"));
     let loaded = FirstLoaded { after: Timestamp::MIN, by: at("2026-11-25T12:00:00Z") };
-    assert_eq!(known.of(ServerId(1), &parse(text)[0].schedules[0]), loaded);
+    assert_eq!(known.of(ServerId::new(1), &parse(text)[0].schedules[0]), loaded);
 }
 
 #[tokio::test]
@@ -784,7 +784,7 @@ async fn a_database_that_hangs_holds_a_start_up_for_a_moment_only() {
     let store = Store::open(place, Clock::accelerated(at("2026-11-25T12:00:00Z"), 20));
     let servers = servers(&["0 3 * * *"]);
     let known = store.begin(&servers).await;
-    let loaded = known.of(ServerId(1), &servers[0].schedules[0]);
+    let loaded = known.of(ServerId::new(1), &servers[0].schedules[0]);
     assert_eq!(loaded.after, Timestamp::MIN, "the start goes on, and the ring tells");
     assert!(
         loaded.by < at("2026-11-25T12:00:10Z"),
@@ -807,21 +807,21 @@ async fn what_is_remembered_of_servers_outlives_the_daemon_and_is_shared_with_co
         };
         let store = ground.open();
         for id in 1..=120 {
-            store.remember(ServerId(id), &memory(0));
-            store.remember(ServerId(id), &memory(id));
+            store.remember(ServerId::new(id), &memory(0));
+            store.remember(ServerId::new(id), &memory(id));
         }
-        let known = store.memories(vec![ServerId(7), ServerId(999)]).await.unwrap();
-        assert_eq!(known, ServerMemories::from([(ServerId(7), memory(7))]));
+        let known = store.memories(vec![ServerId::new(7), ServerId::new(999)]).await.unwrap();
+        assert_eq!(known, ServerMemories::from([(ServerId::new(7), memory(7))]));
         store.close(LONG).await;
 
-        let theirs = ServerMemories::from([(ServerId(7), memory(70))]);
+        let theirs = ServerMemories::from([(ServerId::new(7), memory(70))]);
         add(&ground.place, &[], &theirs, at("2026-11-25T05:00:00Z")).await.unwrap();
-        let read = read_memories(&ground.place, &[ServerId(7), ServerId(8)]).await.unwrap();
-        assert_eq!(read[&ServerId(7)], memory(70));
+        let read = read_memories(&ground.place, &[ServerId::new(7), ServerId::new(8)]).await.unwrap();
+        assert_eq!(read[&ServerId::new(7)], memory(70));
         let store = ground.open();
         let all = store.memories(Vec::new()).await.unwrap();
         assert_eq!(
-            (all.len(), &all[&ServerId(7)], &all[&ServerId(120)]),
+            (all.len(), &all[&ServerId::new(7)], &all[&ServerId::new(120)]),
             (120, &memory(70), &memory(120))
         );
         store.close(LONG).await;
@@ -833,7 +833,7 @@ fn act(server: u64, minute: i64, outcome: ManualOutcome) -> ManualAct {
     ManualAct {
         started_at,
         ended_at: started_at + SignedDuration::from_secs(30),
-        server_id: ServerId(server),
+        server_id: ServerId::new(server),
         server: format!("web-{server}"),
         action: ManualAction::Restore,
         outcome,
@@ -944,7 +944,7 @@ async fn what_is_to_be_remembered_waits_for_a_store_that_does_not_work() {
     let ground = Ground::file();
     std::fs::create_dir(ground.path()).unwrap();
     let store = ground.open();
-    store.remember(ServerId(1), &RingMemory::default());
+    store.remember(ServerId::new(1), &RingMemory::default());
     until("broken", || !store.health().is_up()).await;
     assert!(store.memories(Vec::new()).await.is_none());
     std::fs::remove_dir(ground.path()).unwrap();
@@ -957,26 +957,70 @@ async fn what_is_to_be_remembered_waits_for_a_store_that_does_not_work() {
 async fn what_targets_were_told_outlives_the_daemon_and_is_shared_with_commands() {
     for ground in Ground::all().await {
         let (one, two) = (TargetKey::of("https://one.example/key"), TargetKey::of("https://two/"));
-        let web = Some(ServerId(101));
+        let web = Subject::Server(ServerId::new(101));
+        let (account, other) = (Subject::Account(Account::API), Subject::Account(other()));
         let (then, later) = (at("2026-11-25T03:00:10Z"), at("2026-11-26T03:00:10Z"));
         let store = ground.open();
         assert_eq!(store.told().await, Some(BTreeMap::new()));
         let keep = store.keeps_told();
         keep((one.clone(), web), Some(then));
-        keep((one.clone(), None), Some(then));
+        keep((one.clone(), account), Some(then));
+        keep((one.clone(), other), Some(then));
         keep((two.clone(), web), Some(then));
         store.close(LONG).await;
 
         let changes = BTreeMap::from([((one.clone(), web), Some(later)), ((two, web), None)]);
         add_told(&ground.place, &changes).await.unwrap();
-        let known = BTreeMap::from([((one.clone(), None), then), ((one.clone(), web), later)]);
+        let known = BTreeMap::from([
+            ((one.clone(), account), then),
+            ((one.clone(), other), then),
+            ((one.clone(), web), later),
+        ]);
         assert_eq!(read_told(&ground.place).await.unwrap(), known);
 
         let store = ground.open();
         assert_eq!(store.told().await, Some(known));
         store.keeps_told()((one.clone(), web), None);
+        store.keeps_told()((one.clone(), account), None);
         store.close(LONG).await;
-        let known = BTreeMap::from([((one, None), then)]);
+        let known = BTreeMap::from([((one, other), then)]);
         assert_eq!(read_told(&ground.place).await.unwrap(), known);
+    }
+}
+
+fn other() -> Account {
+    Account::named("customer-b").unwrap()
+}
+
+/// The provider's numbers are unique within an account only.
+#[tokio::test]
+async fn one_number_in_two_accounts_is_two_servers() {
+    for ground in Ground::all().await {
+        let ours = ServerId::new(7);
+        let theirs = ServerId { account: other(), number: 7 };
+        let of = |server_id, outcome| Report { server_id, ..report(7, outcome) };
+        let ended = at("2026-11-25T03:00:10Z");
+        let store = ground.open();
+        store.record(&of(ours, RotationOutcome::Rotated), ended);
+        store.record(&of(theirs, RotationOutcome::Failed), ended);
+        let memory = |id| {
+            let mut memory = RingMemory::default();
+            memory.strayed(SnapshotId(id));
+            memory
+        };
+        store.remember(ours, &memory(1));
+        store.remember(theirs, &memory(2));
+        store.close(LONG).await;
+
+        let store = ground.open();
+        let ids = HistoryFilter { ids: vec![theirs], ..HistoryFilter::default() };
+        let rows = store.history(ids).await.unwrap();
+        assert_eq!(rows.iter().map(|it| it.server_id).collect::<Vec<_>>(), [theirs]);
+        let last = store.last_of_each_server().await;
+        let failed: Vec<_> = last.iter().map(|it| (it.server_id, it.failed.is_some())).collect();
+        assert_eq!(failed, [(ours, false), (theirs, true)]);
+        let known = store.memories(vec![theirs]).await.unwrap();
+        assert_eq!(known, ServerMemories::from([(theirs, memory(2))]));
+        store.close(LONG).await;
     }
 }

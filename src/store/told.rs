@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 
-use crate::naming::ServerId;
+use crate::naming::Subject;
 
 /// A target, by a digest of its address: the address is a secret.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +39,8 @@ impl fmt::Debug for TargetKey {
     }
 }
 
-/// Whose trouble a target was told of. `None` stands for the account.
-pub type ToldOf = (TargetKey, Option<ServerId>);
+/// Whose trouble a target was told of.
+pub type ToldOf = (TargetKey, Subject);
 
 /// The trouble that targets were told of, and when; not any more once they were told of its end.
 pub type Told = BTreeMap<ToldOf, Timestamp>;

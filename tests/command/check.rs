@@ -7,7 +7,7 @@ use snapring::naming::ServerId;
 
 use crate::machine::{Machine, SERVERS, WEB, json};
 
-const DB: ServerId = ServerId(102);
+const DB: ServerId = ServerId::new(102);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {

@@ -36,7 +36,7 @@ async fn listing_answered(answer: ResponseTemplate) -> (Outcome, String) {
     let client = client(&server).await;
     // Less than the shortest wait before another attempt.
     let scope = CallContext::until(client.clock().now().uptime + Duration::from_secs(1));
-    let error = client.list(ServerId(1), &scope).await.unwrap_err();
+    let error = client.list(ServerId::new(1), &scope).await.unwrap_err();
     (error.outcome().unwrap(), error.to_string())
 }
 
@@ -63,7 +63,7 @@ async fn a_listing_asks_as_documented_and_reads_every_page() {
         .expect(1)
         .mount(&server)
         .await;
-    let listing = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap();
+    let listing = client(&server).await.list(ServerId::new(1), &CallContext::default()).await.unwrap();
     assert_eq!(listing.snapshots.len(), 2);
 }
 
@@ -78,7 +78,7 @@ async fn a_snapshot_without_a_name_takes_a_slot_and_is_not_snaprings() {
     let rows = serde_json::json!([row(1, Some("snapring-20250115T183000Z")), row(2, None)]);
     let answer = ResponseTemplate::new(200).set_body_json(rows);
     Mock::given(any()).respond_with(answer).mount(&server).await;
-    let listing = client(&server).await.list(ServerId(1), &CallContext::default()).await.unwrap();
+    let listing = client(&server).await.list(ServerId::new(1), &CallContext::default()).await.unwrap();
     let text = "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n";
     let policy = config::parse("test.toml", text).unwrap().settings.servers[0].policy.clone();
     let ring = Ring::of(listing, &policy);
@@ -182,7 +182,7 @@ async fn nobody_listening_is_a_failure_of_transport_that_says_so() {
     let server = MockServer::start().await;
     let client = client(&server).await;
     drop(server);
-    let error = client.list(ServerId(1), &CallContext::default()).await.unwrap_err();
+    let error = client.list(ServerId::new(1), &CallContext::default()).await.unwrap_err();
     // wiremock keeps its listener for the next server; either way there is no good answer.
     assert!(matches!(error.outcome(), Some(Outcome::Transport | Outcome::NotFound)), "{error}");
 }

@@ -23,7 +23,7 @@ const RARE: &str =
 async fn a_ring_turns_with_the_right_names_and_never_touches_what_is_not_its_own() {
     let machine = Machine::new().await;
     let by_hand = machine.add(WEB, "by-hand", 50);
-    machine.add(ServerId(102), "snapring-20200101T000000Z", 60);
+    machine.add(ServerId::new(102), "snapring-20200101T000000Z", 60);
     machine.configure(DENSE);
     let mut daemon = machine.daemon();
     machine.until("six rotations", || daemon.rotations("rotated") >= 6).await;
@@ -40,7 +40,7 @@ async fn a_ring_turns_with_the_right_names_and_never_touches_what_is_not_its_own
     let rows = machine.rows(WEB);
     assert!(rows.iter().any(|row| row.id.0 == by_hand));
     assert!((2..=5).contains(&rows.len()), "{rows:?}");
-    assert_eq!(machine.rows(ServerId(102)).len(), 1, "another server's managed one");
+    assert_eq!(machine.rows(ServerId::new(102)).len(), 1, "another server's managed one");
     let provider = machine.sandbox.provider();
     assert!(provider.peak() <= 5);
     assert_eq!(daemon.events("api").len(), provider.calls().len(), "one event for each call");
@@ -107,7 +107,7 @@ async fn a_tick_missed_while_away_runs_once_and_a_new_schedule_does_not_fire() {
     };
     let prefix: Prefix = "snapring".parse().unwrap();
     machine.add(WEB, &prefix.name(midnight(3)), 72);
-    machine.add(ServerId(102), "snapring-20260101T030000Z", 72); // of a schedule before this one
+    machine.add(ServerId::new(102), "snapring-20260101T030000Z", 72); // of a schedule before this one
     let server = |id: u64| format!("[[server]]\nid = {id}\nschedule = \"0 0 * * *\"\nkeep = 4\n");
     machine.configure(&format!("{}{}{}", server(101), server(102), server(103)));
     let today = prefix.name(midnight(0));
@@ -145,7 +145,7 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
 
     machine.configure(&DENSE.replace("101", "102"));
     daemon.signal(Signal::SIGHUP);
-    machine.until("the new server", || !machine.rows(ServerId(102)).is_empty()).await;
+    machine.until("the new server", || !machine.rows(ServerId::new(102)).is_empty()).await;
     assert!(machine.rows(WEB).is_empty());
     // A server that a lost file held must not stop being rotated without a word.
     let gone = daemon.events("reload").into_iter().find(|it| it["server_id"] == 101).unwrap();
@@ -177,7 +177,7 @@ async fn a_reload_reads_the_included_files_again() {
 
     file("b.toml", &(DENSE.replace("101", "102").replace("web", "db") + "group = \"dense\"\n"));
     daemon.signal(Signal::SIGHUP);
-    machine.until("the new server", || !machine.rows(ServerId(102)).is_empty()).await;
+    machine.until("the new server", || !machine.rows(ServerId::new(102)).is_empty()).await;
     assert!(machine.rows(WEB).is_empty());
 }
 

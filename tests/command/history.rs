@@ -165,7 +165,7 @@ async fn a_schedule_edited_while_the_daemon_was_away_fires_only_where_nothing_is
     assert_eq!(life(&hourly).await, 1, "nor at the start after that");
     std::fs::remove_file(machine.path("snapring.db")).unwrap();
     assert_eq!(life(&hourly).await, 2, "a lost store: the ring tells, as ever");
-    assert!(machine.rows(ServerId(102)).is_empty());
+    assert!(machine.rows(ServerId::new(102)).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use snapring::sandbox::http::Sandbox;
 use snapring::sandbox::provider::{Options, StoredSnapshot};
 use tempfile::TempDir;
 
-pub const WEB: ServerId = ServerId(101);
+pub const WEB: ServerId = ServerId::new(101);
 
 /// The token of every machine; no output may ever show it.
 pub const TOKEN: &str = "vps_not_to_be_seen_4711";

@@ -328,7 +328,7 @@ async fn a_simulation_that_takes_long_says_how_far_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_is_one_line_with_counts() {
-    let servers: Vec<_> = (101..141).map(|id| (ServerId(id), format!("web-{id}"))).collect();
+    let servers: Vec<_> = (101..141).map(|id| (ServerId::new(id), format!("web-{id}"))).collect();
     let machine = Machine::with(|options| options.servers.clone_from(&servers)).await;
     let tables: String = servers
         .iter()

@@ -8,7 +8,7 @@ use snapring::naming::{ServerId, Tick};
 
 use crate::machine::{Daemon, Machine, WEB};
 
-const DB: ServerId = ServerId(102);
+const DB: ServerId = ServerId::new(102);
 
 /// Both are due every second. A tick always falls at about the same point between two of the
 /// daemon's polls; jitter moves each start to another point.
@@ -31,7 +31,7 @@ fn first_requests(
     server: ServerId,
 ) -> BTreeMap<Tick, SignedDuration> {
     let events = daemon.events("api");
-    let of_server = events.iter().filter(|event| event["server_id"].as_u64() == Some(server.0));
+    let of_server = events.iter().filter(|event| event["server_id"].as_u64() == Some(server.number));
     let provider = machine.sandbox.provider();
     let calls = provider.calls().iter().filter(|call| call.server == Some(server));
     let mut first = BTreeMap::new();

@@ -90,7 +90,7 @@ async fn one_server_that_is_throttled_for_a_day_fails_at_once_and_holds_no_other
     assert!(error.contains("throttled by the provider until 2"), "{error}");
     assert!(took < Duration::from_secs(60), "{took:?}: {error}");
     let provider = machine.sandbox.provider();
-    let made: Vec<u64> = provider.acts().iter().map(|act| act.row.server.0).collect();
+    let made: Vec<u64> = provider.acts().iter().map(|act| act.row.server.number).collect();
     assert_eq!(made, [102], "{error}");
     let of_web = |call: &&snapring::sandbox::provider::RecordedCall| {
         call.operation == Some(Operation::Create) && call.server == Some(WEB)

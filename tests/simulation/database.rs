@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use snapring::clock::Clock;
 use snapring::manual::ManualAct;
 use snapring::memory::RingMemory;
-use snapring::naming::ServerId;
+use snapring::naming::{ServerId, Subject};
 use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
 use snapring::store::connection::{Answer, Connect, Connection, Written};
@@ -63,7 +63,11 @@ impl SimDatabase {
             let is_it = |host: &&str| TargetKey::of(&format!("https://{host}/hook")) == *target;
             SERVICES.map(|(host, _)| host).into_iter().find(is_it).unwrap()
         };
-        kept.told.keys().map(|(target, of)| (host(target), of.map(|id| id.0))).collect()
+        let number = |of: &Subject| match of {
+            Subject::Server(server) => Some(server.number),
+            Subject::Account(_) => None,
+        };
+        kept.told.keys().map(|(target, of)| (host(target), number(of))).collect()
     }
 
     /// What a daemon connects to it with.
@@ -139,7 +143,7 @@ impl Connection for One {
             kept.heard = Some(written.at);
             let now = self.truth.now();
             let mut judge = self.judge.lock().unwrap();
-            judge.stored(written.rotations, written.memories.keys().map(|id| id.0), now.wall);
+            judge.stored(written.rotations, written.memories.keys().map(|id| id.number), now.wall);
             Ok(())
         })
     }

@@ -21,15 +21,15 @@ pub fn by_hand(
 ) {
     let mut judge = judge.lock().unwrap();
     let mut provider = provider.lock().unwrap();
-    let rows = provider.snapshots(ServerId(server), now);
+    let rows = provider.snapshots(ServerId::new(server), now);
     let any = (!rows.is_empty()).then(|| rows[random.random_range(0..rows.len())].clone());
     let what = match (random.random_range(0..13), any) {
         (12, _) => {
-            provider.restore_begins(ServerId(server), now);
+            provider.restore_begins(ServerId::new(server), now);
             "restored it".to_owned()
         }
         (0..5, _) if rows.len() < 9 => {
-            provider.add_snapshot(ServerId(server), "made-by-hand", "completed", now);
+            provider.add_snapshot(ServerId::new(server), "made-by-hand", "completed", now);
             "made one".to_owned()
         }
         (0..8, Some(row)) => {
@@ -61,7 +61,7 @@ pub fn exchange(
     random: &mut StdRng,
 ) {
     let mut provider = provider.lock().unwrap();
-    let rows = provider.snapshots(ServerId(server), now);
+    let rows = provider.snapshots(ServerId::new(server), now);
     if rows.is_empty() {
         return;
     }

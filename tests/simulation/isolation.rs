@@ -81,7 +81,7 @@ fn live(seed: u64, in_trouble: bool, record: Record) -> Lived {
     let record = std::mem::take(&mut judge.record);
     let provider = simulation.provider.lock().unwrap();
     let acts =
-        provider.acts().iter().filter(|act| act.row.server.0 != troubled).map(|act| {
+        provider.acts().iter().filter(|act| act.row.server.number != troubled).map(|act| {
             (format!("{:?} {} of {}", act.operation, act.row.name, act.row.server), act.at)
         });
     let reports = judge.reports.iter().filter(|report| report.server != troubled).map(|report| {

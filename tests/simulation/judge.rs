@@ -573,7 +573,7 @@ impl Judge {
     }
 
     fn created(&mut self, act: &Act) {
-        let server = act.row.server.0;
+        let server = act.row.server.number;
         self.may_be_newest(server, act.row.created_at);
         let ring = self.rings.entry(server).or_default();
         // Under an adopted prefix it is the same tick's.
@@ -596,7 +596,7 @@ impl Judge {
     /// L2: of the ticks that were missed, one is run.
     fn late_run(&mut self, act: &Act) {
         let row = &act.row;
-        let ring = self.rings.entry(row.server.0).or_default();
+        let ring = self.rings.entry(row.server.number).or_default();
         let tick = ring.policies.last().and_then(|policy| tick_in(&policy.prefix, &row.name));
         let (Some(tick), Some(woke)) = (tick, self.woke) else { return };
         if tick >= woke.at - SignedDuration::from_secs(60) {
@@ -621,12 +621,12 @@ impl Judge {
 
     fn deleted(&mut self, act: Act) {
         let StoredSnapshot { id, server, name, status, .. } = &act.row;
-        let policy = self.rings.get(&server.0).and_then(|ring| ring.policies.last().cloned());
+        let policy = self.rings.get(&server.number).and_then(|ring| ring.policies.last().cloned());
         let Some(policy) = policy else {
             self.violated("S1", format!("{name} of a server that is not ours was deleted"));
             return;
         };
-        let policies = &self.rings.entry(server.0).or_default().policies;
+        let policies = &self.rings.entry(server.number).or_default().policies;
         // What strays was sent under an earlier policy.
         let in_force =
             if act.stray_since.is_some() { &policies[..] } else { &policies[policies.len() - 1..] };
@@ -639,7 +639,7 @@ impl Judge {
             .filter(|row| row.status == "completed" && is_managed(&policy.prefix, &row.name));
         let newest = newest(&policy.prefix, completed);
         // Nobody can see that the one that was newer has just been taken away by hand.
-        let touched = self.rings.get(&server.0).and_then(|ring| ring.changed_by_hand);
+        let touched = self.rings.get(&server.number).and_then(|ring| ring.changed_by_hand);
         // What strays rests on what was seen before it was sent.
         let sent = act.stray_since.unwrap_or(act.at);
         let quiet = touched.is_none_or(|touched| sent.duration_since(touched) > EVIDENCE);
@@ -649,18 +649,18 @@ impl Judge {
         // What no listing has ever shown as completed, nobody can know to be.
         let was_seen = self
             .rings
-            .get(&server.0)
+            .get(&server.number)
             .and_then(|ring| ring.surely_seen_completed.get(&id.0))
             .is_some_and(|since| *since <= sent);
         if quiet && was_seen && newest.contains(&id.0) {
             self.violated("S2", format!("{name} was the newest completed one, and was deleted"));
         }
-        let ring = self.rings.entry(server.0).or_default();
+        let ring = self.rings.entry(server.number).or_default();
         ring.heed_success(&act.before);
         // Of two of one name, the other one is still there. Only what takes the last one away makes
         // the name one that must not come again.
         let is_last = !act.before.iter().any(|row| row.name == *name && row.id != *id);
-        let ring = self.rings.entry(server.0).or_default();
+        let ring = self.rings.entry(server.number).or_default();
         if is_last {
             ring.pruned.insert(name.clone());
         }
@@ -675,7 +675,7 @@ impl Judge {
         now: Moment,
         rows: &[StoredSnapshot],
     ) {
-        let server = report.server_id.0;
+        let server = report.server_id.number;
         let policy = self.rings.get(&server).and_then(|ring| ring.policies.last());
         let tick = report.tick.instant();
         let near = policy.is_some_and(|policy| another_is_near(policy, rows, tick, at));
@@ -689,7 +689,7 @@ impl Judge {
 
     /// What is reported as a success is one: the tick's snapshot is there, unless somebody has been at it.
     fn is_a_success(&mut self, report: &Report, now: Timestamp, rows: &[StoredSnapshot]) {
-        let Some(ring) = self.rings.get(&report.server_id.0) else { return };
+        let Some(ring) = self.rings.get(&report.server_id.number) else { return };
         let tick = report.tick.instant();
         // A reload may have changed the prefix meanwhile.
         let is_its_own = |row: &&StoredSnapshot| {
@@ -709,7 +709,7 @@ impl Judge {
         self.examine(acts);
         self.reports.push(Told {
             at: now,
-            server: report.server_id.0,
+            server: report.server_id.number,
             tick: report.tick.instant(),
             outcome: report.outcome.as_str(),
         });
@@ -734,13 +734,13 @@ impl Judge {
             return;
         }
         let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap());
-        let ring = self.rings.entry(report.server_id.0).or_default();
+        let ring = self.rings.entry(report.server_id.number).or_default();
         let before = ring.ended_at.replace(now);
         if before.is_some_and(|before| now - took < before) {
             let words = format!("{} began {} before {before:?}", report.server, report.tick);
             self.violated("S6", words);
         }
-        let ring = self.rings.entry(report.server_id.0).or_default();
+        let ring = self.rings.entry(report.server_id.number).or_default();
         ring.calls_under_way = 0;
         let pending = std::mem::take(&mut ring.pending);
         let Some(policy) = ring.policies.last().cloned() else { return };
@@ -838,7 +838,7 @@ impl Judge {
                 row.name == act.row.name && row.id != act.row.id && row.status == "completed"
             };
             if quiet && act.row.status == "completed" && !act.before.iter().any(is_double) {
-                let ring = self.rings.entry(report.server_id.0).or_default();
+                let ring = self.rings.entry(report.server_id.number).or_default();
                 if let Some(words) = ring.gives_up(&act) {
                     self.violated("S2", words);
                 }
@@ -856,7 +856,7 @@ impl Judge {
         if earlier.len() > 4 {
             earlier.pop_front();
         }
-        self.rings.entry(report.server_id.0).or_default().rotations = earlier;
+        self.rings.entry(report.server_id.number).or_default().rotations = earlier;
     }
 }
 

@@ -233,7 +233,7 @@ impl Simulation {
                     _ => format!("{}er-{}", policy.prefix, made.strftime("%Y%m%dT%H0000Z")),
                 };
                 let status = pick(&mut random, &["completed", "completed", "completed", "failed"]);
-                let id = provider.add_snapshot(ServerId(policy.id), &name, status, made);
+                let id = provider.add_snapshot(ServerId::new(policy.id), &name, status, made);
                 if random.random_bool(0.15) {
                     policy.pins.push(id.0);
                 }
@@ -274,7 +274,7 @@ impl Simulation {
     }
 
     fn settings(&self) -> Settings {
-        let is_in = |policy: &&SimPolicy| Some(ServerId(policy.id)) != self.out;
+        let is_in = |policy: &&SimPolicy| Some(ServerId::new(policy.id)) != self.out;
         let servers: String = self.policies.iter().filter(is_in).map(SimPolicy::toml).collect();
         let loaded = config::parse("simulated", &(webhooks::toml() + &servers));
         loaded.unwrap_or_else(|error| panic!("{}", error.render(false))).settings
@@ -386,7 +386,7 @@ impl Simulation {
     pub fn note_rows(&self) {
         let mut provider = self.provider.lock().unwrap();
         for policy in &self.policies {
-            for row in provider.snapshots(ServerId(policy.id), self.now) {
+            for row in provider.snapshots(ServerId::new(policy.id), self.now) {
                 self.note(|| row_line(&row));
             }
         }
@@ -530,13 +530,13 @@ impl Simulation {
             let mut judge = self.judge.lock().unwrap();
             let mut provider = self.provider.lock().unwrap();
             for policy in &self.policies {
-                let rows = provider.snapshots(ServerId(policy.id), now.wall);
+                let rows = provider.snapshots(ServerId::new(policy.id), now.wall);
                 for row in rows {
                     judge.may_be_newest(policy.id, row.created_at);
                 }
             }
         }
-        let is_in = |policy: &&SimPolicy| policy.enabled && Some(ServerId(policy.id)) != self.out;
+        let is_in = |policy: &&SimPolicy| policy.enabled && Some(ServerId::new(policy.id)) != self.out;
         let seen = Seen {
             exits: exit_codes_of_status(&document, MAX_AGE),
             document,
@@ -545,7 +545,7 @@ impl Simulation {
             at: Moment { wall: view.now(), uptime: now.uptime },
             truly: now,
             enabled: self.policies.iter().filter(is_in).map(|policy| policy.id).collect(),
-            out: self.out.map(|server| server.0),
+            out: self.out.map(|server| server.number),
         };
         self.judge.lock().unwrap().looks(&seen);
     }
@@ -553,7 +553,7 @@ impl Simulation {
     /// Another process works on a server for a while.
     fn is_claimed_elsewhere(&mut self, server: u64, truth: &Clock) {
         let Some(records) = &self.records else { return };
-        let Ok(claim) = Exclusion::remembered_in(records, truth).claim(ServerId(server)) else {
+        let Ok(claim) = Exclusion::remembered_in(records, truth).claim(ServerId::new(server)) else {
             return;
         };
         let happenings = self.random.random_range(1..8);
@@ -700,7 +700,7 @@ impl Simulation {
             }
             91..96 => {
                 let nth = self.random.random_range(0..self.policies.len());
-                let edited = ServerId(self.policies[nth].id);
+                let edited = ServerId::new(self.policies[nth].id);
                 // Taken out for a while, or edited.
                 let leaves = self.policies.len() > 1 && self.random.random_bool(0.3);
                 let was_out = std::mem::replace(&mut self.out, leaves.then_some(edited));
@@ -728,9 +728,9 @@ impl Simulation {
                 {
                     let mut judge = self.judge.lock().unwrap();
                     let at = clock.now().wall;
-                    judge.is_edited(edited.0, leaves, forgets, at);
+                    judge.is_edited(edited.number, leaves, forgets, at);
                     if let Some(was_out) = was_out {
-                        judge.is_edited(was_out.0, true, true, at);
+                        judge.is_edited(was_out.number, true, true, at);
                     }
                 }
                 listeners.reload(daemon, &settings, client);
@@ -775,7 +775,7 @@ impl Simulation {
         }
         // A wrong clock may have made names of years to come; they are as good as others.
         for policy in &self.policies {
-            for row in provider.snapshots(ServerId(policy.id), self.now) {
+            for row in provider.snapshots(ServerId::new(policy.id), self.now) {
                 let tick = tick_in(&policy.prefix, &row.name);
                 match row.status.as_str() {
                     // What is not there when its tick comes is made then.
@@ -798,7 +798,7 @@ impl Simulation {
     fn judge_peace(&mut self) {
         let mut provider = self.provider.lock().unwrap();
         for policy in &self.policies {
-            let rows = provider.snapshots(ServerId(policy.id), self.now);
+            let rows = provider.snapshots(ServerId::new(policy.id), self.now);
             self.judge.lock().unwrap().every_tick_was_run(policy.id, &rows, self.now);
         }
     }

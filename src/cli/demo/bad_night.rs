@@ -26,7 +26,7 @@ struct Incident {
 const INCIDENTS: &[Incident] = &[
     Incident {
         after: SignedDuration::from_mins(85),
-        server: ServerId(101),
+        server: ServerId::new(101),
         happens: |provider, server, _| {
             fault(provider, &format!("create:drop-after,times=1,server={server}"))
         },
@@ -37,7 +37,7 @@ const INCIDENTS: &[Incident] = &[
     },
     Incident {
         after: SignedDuration::from_mins(185),
-        server: ServerId(102),
+        server: ServerId::new(102),
         happens: |provider, server, _| {
             fault(provider, &format!("create:fails,times=1,server={server}"))
         },
@@ -48,7 +48,7 @@ const INCIDENTS: &[Incident] = &[
     },
     Incident {
         after: SignedDuration::from_mins(250),
-        server: ServerId(103),
+        server: ServerId::new(103),
         happens: |provider, server, now| {
             let taken = provider.snapshots(server, now).len();
             for nth in taken..5 {

@@ -6,7 +6,7 @@ use crate::cli::man::page::{
     MANUAL, ManPage, date, inlines, meanings, section, see_also, source, whole,
 };
 use crate::config::reference::{
-    API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, LOG, NOTIFY, ROOT, SERVER, STORE, Section, sentence,
+    ACCOUNT, API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, LOG, NOTIFY, ROOT, SERVER, STORE, Section, sentence,
 };
 use crate::paths::CONFIGURATION;
 
@@ -84,6 +84,7 @@ pub(super) fn page() -> ManPage {
     section(&mut roff, "DESCRIPTION", DESCRIPTION);
     table(&mut roff, &ROOT);
     table(&mut roff, &API);
+    table(&mut roff, &ACCOUNT);
     section(&mut roff, "[defaults]", DEFAULTS);
     section(&mut roff, "[group.NAME]", GROUP);
     for described in [&SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY] {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::cli::console;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
-use crate::naming::ServerId;
+use crate::naming::Subject;
 use crate::notify::http::HttpPost;
 use crate::notify::told::ToldBook;
 use crate::notify::{Notices, coverage};
@@ -128,17 +128,20 @@ async fn keep(setup: &Setup, changes: &ToldChanges) {
     ));
 }
 
-/// When each server of this run, and the account, was last looked at before it.
+/// When each server of this run, and each account, was last looked at before it.
 fn looked_at(
     before: &[LastOfServer],
     reports: &[(Report, Timestamp)],
-) -> BTreeMap<Option<ServerId>, Timestamp> {
+) -> BTreeMap<Subject, Timestamp> {
     let last = |it: &LastOfServer| it.rotations.iter().map(|past| past.ended_at).max();
     let is_of_run = |it: &&LastOfServer| reports.iter().any(|(of, _)| of.server_id == it.server_id);
     let servers = before.iter().filter(is_of_run);
-    let mut looked_at: BTreeMap<Option<ServerId>, Timestamp> =
-        servers.filter_map(|it| Some((Some(it.server_id), last(it)?))).collect();
-    looked_at.extend(before.iter().filter_map(last).max().map(|at| (None, at)));
+    let mut looked_at: BTreeMap<Subject, Timestamp> =
+        servers.filter_map(|it| Some((Subject::Server(it.server_id), last(it)?))).collect();
+    for (it, at) in before.iter().filter_map(|it| Some((it, last(it)?))) {
+        let of_account = looked_at.entry(Subject::Account(it.server_id.account)).or_insert(at);
+        *of_account = at.max(*of_account);
+    }
     looked_at
 }
 

@@ -1,7 +1,7 @@
 //! config.example.toml: every key with a value and a comment.
 
 use crate::config::reference::{
-    API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER, STORE,
+    ACCOUNT, API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER, STORE,
     sentence,
 };
 
@@ -36,6 +36,14 @@ pub(super) fn render() -> String {
     lines.push(String::new());
     settings(&mut lines, explained(ROOT.keys));
     table(&mut lines, API.text, API.header, explained(API.keys));
+    let token_file = Line::plain("token_file", "\"/etc/snapring/customer-b.token\"");
+    let account = all(ACCOUNT.keys).map(|key| Line::plain(key.name, key.example));
+    let mut off = Vec::new();
+    settings(&mut off, account.chain([token_file]));
+    lines.push(String::new());
+    lines.extend(wrapped(ACCOUNT.text));
+    lines.push(as_comment(ACCOUNT.header));
+    lines.extend(off.iter().map(|line| as_comment(line)));
     let defaults = IN_DEFAULTS.iter().filter_map(|(name, value)| {
         let key = SERVER.keys.iter().find(|key| key.name == *name)?;
         Some(Line::explained(key, value))

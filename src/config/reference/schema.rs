@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::effective;
 use crate::config::reference::{
-    API, Absent, DEFAULTS, Form, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER,
+    ACCOUNT, API, Absent, DEFAULTS, Form, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER,
     STORE, Section, sentence, shapes,
 };
 use crate::policy::Rule;
@@ -20,7 +20,14 @@ pub(crate) fn schema() -> Value {
     let mut notify = table(&NOTIFY);
     let one_of = json!([{"required": ["url"]}, {"required": ["url_file"]}]);
     with(Some(&mut notify), "oneOf", one_of);
+    let mut account = table(&API);
+    with(Some(&mut account), "description", json!(ACCOUNT.text));
+    with(Some(&mut account), "required", json!(["name"]));
+    if let Some(keys) = account.get_mut("properties").and_then(Value::as_object_mut) {
+        keys.extend(self::properties(ACCOUNT.keys));
+    }
     let list = |item: Value| json!({"type": "array", "items": item});
+    properties.insert("account".to_owned(), list(account));
     properties.insert("notify".to_owned(), list(notify));
     properties.insert("defaults".to_owned(), shared(DEFAULTS));
     let groups = json!({"type": "object", "additionalProperties": shared(GROUP)});

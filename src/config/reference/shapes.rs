@@ -40,6 +40,9 @@ pub(super) const NAME: &str =
 
 pub(super) const GROUP: &str = r#"{"type": "string", "minLength": 1, "maxLength": 100}"#;
 
+pub(super) const ACCOUNT: &str =
+    r#"{"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]*$", "maxLength": 24}"#;
+
 pub(super) const SCHEDULES: &str = r##"{"anyOf": [{"$ref": "#/$defs/cron"},
     {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/cron"}}]}"##;
 

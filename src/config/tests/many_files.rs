@@ -91,7 +91,7 @@ fn included_files_are_read_in_the_order_of_their_names_each_once() {
         ("more.toml", "# none yet\n"),
     ]);
     let servers = place.servers();
-    let seen: Vec<_> = servers.iter().map(|it| (it.id.0, it.policy.keep.last)).collect();
+    let seen: Vec<_> = servers.iter().map(|it| (it.id.number, it.policy.keep.last)).collect();
     assert_eq!(seen, [(1, 2), (2, 1), (3, 2), (4, 3)]);
     assert_eq!(place.shown(), "");
     // A key that is written in an odd way would be overlooked.
@@ -102,7 +102,7 @@ fn included_files_are_read_in_the_order_of_their_names_each_once() {
         "config.toml",
         "include = [\"*.toml\"]\n[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n",
     );
-    assert_eq!(place.servers()[0].id, ServerId(1));
+    assert_eq!(place.servers()[0].id, ServerId::new(1));
 }
 
 #[test]

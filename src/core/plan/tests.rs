@@ -62,7 +62,7 @@ pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
         };
         Snapshot {
             id: SnapshotId(place as u64 + 1),
-            server: ServerId(7),
+            server: ServerId::new(7),
             name: name.into(),
             status,
             size_mb: Some(1),
@@ -73,7 +73,7 @@ pub(super) fn ring(words: &str, policy: &Policy) -> Ring {
     let there = words.split_whitespace().enumerate().filter(|(_, word)| *word != ".");
     let rows = there.map(row).collect();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    Ring::of(Listing::complete(ServerId(7), rows, asked_at), policy)
+    Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), policy)
 }
 
 fn ids(deletions: &[Deletion]) -> Vec<u64> {
@@ -246,7 +246,7 @@ fn a_name_that_is_years_off_counts_by_the_providers_clock_and_stays_as_the_newes
     let mut rows = ring("c c c c c", &policy).listing().snapshots.clone();
     rows[1].name = "snapring-20361123T030000Z".to_owned().into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     let plan =
         Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, &RingMemory::default(), now());
     assert_eq!(plan.deletions().map(|it| it.snapshot().0).collect::<Vec<_>>(), [1, 3]);
@@ -267,7 +267,7 @@ fn a_tick_whose_snapshot_is_there_is_adopted_even_if_pinned_or_too_soon() {
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
     for pinned in [BTreeSet::new(), BTreeSet::from([SnapshotId(2)])] {
         let policy = Policy { pinned, ..policy.clone() };
-        let listing = Listing::complete(ServerId(7), rows.clone(), asked_at);
+        let listing = Listing::complete(ServerId::new(7), rows.clone(), asked_at);
         let step = first_step(&Ring::of(listing, &policy), &policy);
         assert!(matches!(step, Step::Adopt(found) if found.id == SnapshotId(2)));
     }
@@ -288,7 +288,7 @@ fn a_tick_too_near_to_the_last_snapshot_is_skipped(
     let last = now() - jiff::SignedDuration::from_secs(seconds_before_tick);
     rows[0].name = policy.prefix.name(Tick::at(last)).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     let step = next_step(&ring, &policy, tick(), asked_by, &Progress::default(), now());
     assert_eq!(matches!(step, Step::Skip(Skip::TooSoon { .. })), skipped, "{step:?}");
 }
@@ -304,7 +304,7 @@ fn a_tick_is_overtaken_by_a_later_ones_snapshot(#[case] seconds_ahead: i64, #[ca
     rows[0].name =
         policy.prefix.name(Tick::at(now() + jiff::SignedDuration::from_secs(seconds_ahead))).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     let older = Tick::at(now() - jiff::SignedDuration::from_hours(1));
     for asked_by in [AskedBy::Schedule, AskedBy::Person] {
         let step = next_step(&ring, &policy, older, asked_by, &Progress::default(), now());
@@ -437,7 +437,7 @@ fn of_two_snapshots_for_one_tick_the_one_that_is_furthest_is_adopted() {
         let mut rows = ring(words, &policy).listing().snapshots.clone();
         rows.iter_mut().for_each(|row| row.name = policy.prefix.name(tick()).into());
         let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-        let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+        let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
         let step = first_step(&ring, &policy);
         assert!(matches!(step, Step::Adopt(found) if found.id == SnapshotId(furthest)), "{words}");
     }
@@ -701,7 +701,7 @@ fn a_tick_with_an_adopted_name_exists_and_is_one_point_in_time_with_its_own() {
     rows[2].name = policy().prefix.name(tick()).into();
     let listing = |rows: &[Snapshot]| {
         let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-        Listing::complete(ServerId(7), rows.to_vec(), asked_at)
+        Listing::complete(ServerId::new(7), rows.to_vec(), asked_at)
     };
     let there = Ring::of(listing(&rows), &adopting);
     assert!(matches!(first_step(&there, &adopting), Step::Adopt(it) if it.id == SnapshotId(3)));
@@ -729,7 +729,7 @@ fn the_newest_by_tick_is_protected_whatever_its_prefix() {
     // By tick it is the newest, by the provider's clock and by id the oldest.
     rows[0].name = prefix.name(Tick::at(now() - jiff::SignedDuration::from_hours(1))).into();
     let ring = Ring::of(
-        Listing::complete(ServerId(7), rows, Moment { wall: now(), uptime: Duration::ZERO }),
+        Listing::complete(ServerId::new(7), rows, Moment { wall: now(), uptime: Duration::ZERO }),
         &policy,
     );
     assert!(ring.completed().newest().contains(&SnapshotId(1)));
@@ -772,7 +772,7 @@ fn a_ring_that_is_blocked_by_an_earlier_prefix_says_how_to_adopt_it() {
     let mut rows = ring("c c c c c", &policy()).listing().snapshots.clone();
     rows[4].name = alone.prefix.name(Tick::at(rows[4].created_at)).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &alone);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &alone);
     let Step::Blocked(blocked) = first_step(&ring, &alone) else { panic!("it has room") };
     let words = blocked.to_string();
     assert!(words.contains("look like snapring's under the prefix snapring"), "{words}");

@@ -7,7 +7,7 @@ use crate::naming::ServerId;
 fn row(id: u64, name: &str, hour: i64, description: Option<&str>) -> Snapshot {
     Snapshot {
         id: SnapshotId(id),
-        server: ServerId(101),
+        server: ServerId::new(101),
         name: name.into(),
         status: Status::Completed,
         size_mb: None,
@@ -18,7 +18,7 @@ fn row(id: u64, name: &str, hour: i64, description: Option<&str>) -> Snapshot {
 
 fn listing(snapshots: Vec<Snapshot>) -> Listing {
     let asked_at = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
-    Listing::complete(ServerId(101), snapshots, asked_at)
+    Listing::complete(ServerId::new(101), snapshots, asked_at)
 }
 
 fn chosen(choice: Option<Choice>) -> (Option<u64>, Vec<String>) {

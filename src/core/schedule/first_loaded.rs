@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn named(schedule: &str) -> ScheduleKey {
-        (ServerId(1), schedule.into(), "Etc/UTC".into())
+        (ServerId::new(1), schedule.into(), "Etc/UTC".into())
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn fleet(servers: u64, api: &str, change: impl FnOnce(&mut Options)) -> (Stage, 
         for days in 1..=3 {
             let made = clock.now().wall - SignedDuration::from_hours(24 * days);
             let name = format!("snapring-{}", made.strftime("%Y%m%dT030000Z"));
-            provider.add_snapshot(ServerId(id), &name, "completed", made);
+            provider.add_snapshot(ServerId::new(id), &name, "completed", made);
         }
     }
     let memory = InMemory::new(provider, clock.clone(), Duration::from_secs(30));
@@ -69,7 +69,7 @@ async fn a_start_costs_pages_and_not_servers(#[case] page_size: u64) {
     let (stage, settings) =
         fleet(SERVERS, "", |options| options.page_size = Some(page_size as usize));
     let unfinished = stage.clock.now().wall - SignedDuration::from_mins(2);
-    for server in [ServerId(300), ServerId(700)] {
+    for server in [ServerId::new(300), ServerId::new(700)] {
         let name = format!("snapring-{}", unfinished.strftime("%Y%m%dT%H%M%SZ"));
         let mut provider = stage.memory.provider.lock().unwrap();
         provider.add_snapshot(server, &name, "in_progress", unfinished);

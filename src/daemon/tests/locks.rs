@@ -9,7 +9,7 @@ use crate::naming::SnapshotId;
 use crate::rotation::lock::RestoreAnswer;
 use crate::testing::notes::Notes;
 
-const WEB: ServerId = ServerId(101);
+const WEB: ServerId = ServerId::new(101);
 
 /// A machine with one daemon, and the lock files that other processes use.
 struct Shared {

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::naming::Subject;
 use crate::notify::message::bundles;
 use crate::notify::tests::{DB, WEB, at, because, ended, refused};
 use crate::notify::transitions::States;
@@ -33,7 +34,7 @@ fn reminder() -> Bundle {
         states.take(&failed(), at(minute));
     }
     let day = at(24 * 60);
-    let reminder = states.of_ongoing(NoticeKind::Reminder, Some(WEB), day).unwrap();
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), day).unwrap();
     bundles(vec![reminder], day + jiff::SignedDuration::from_secs(10), 0).pop().unwrap()
 }
 

@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::naming::ServerId;
+use crate::naming::{Account, ServerId, Subject};
 use crate::notify::tests::{DB, WEB, at, because, ended, refused};
 use crate::notify::transitions::States;
 use crate::report::{KnownCause, Report};
 
 /// The bundles of reports that come a minute apart, as titles with texts.
 fn read(servers: u64, reports: &[Report]) -> Vec<String> {
-    let mut states = States::new((1..=servers).map(ServerId).chain([WEB, DB]), []);
+    let mut states = States::new((1..=servers).map(ServerId::new).chain([WEB, DB]), []);
     let mut notices = Vec::new();
     for (minute, report) in reports.iter().enumerate() {
         let news = states.take(report, at(i64::try_from(minute).unwrap()));
@@ -52,7 +52,7 @@ fn one_server_alone_reads_as_a_message() {
         for (minute, report) in reports.iter().enumerate() {
             states.take(report, at(i64::try_from(minute).unwrap()));
         }
-        let of: Vec<Option<ServerId>> = of;
+        let of: Vec<Subject> = of;
         let notices = of
             .into_iter()
             .map(|it| states.of_ongoing(NoticeKind::Reminder, it, at(24 * 60)).unwrap())
@@ -63,10 +63,10 @@ fn one_server_alone_reads_as_a_message() {
     insta::assert_snapshot!(
         "reminders",
         [
-            reminded(&[down(), down(), down()], vec![Some(WEB)]),
-            reminded(&[down(), blocked_again.clone()], vec![Some(DB)]),
-            reminded(&[token(WEB), token(DB)], vec![None]),
-            reminded(&[down(), blocked_again, token(DB)], vec![Some(WEB), Some(DB), None]),
+            reminded(&[down(), down(), down()], vec![Subject::Server(WEB)]),
+            reminded(&[down(), blocked_again.clone()], vec![Subject::Server(DB)]),
+            reminded(&[token(WEB), token(DB)], vec![Subject::Account(Account::API)]),
+            reminded(&[down(), blocked_again, token(DB)], vec![Subject::Server(WEB), Subject::Server(DB), Subject::Account(Account::API)]),
         ]
         .join("\n\n")
     );
@@ -76,7 +76,7 @@ fn one_server_alone_reads_as_a_message() {
 #[test]
 fn a_providers_outage_is_one_message_of_bounded_length() {
     let reports: Vec<Report> = (1..=300)
-        .map(|id| failed(ServerId(id), &format!("list server_error (503): {}", "é".repeat(500))))
+        .map(|id| failed(ServerId::new(id), &format!("list server_error (503): {}", "é".repeat(500))))
         .collect();
     let [text] = read(300, &reports).try_into().unwrap();
     assert!(
@@ -92,7 +92,7 @@ fn a_providers_outage_is_one_message_of_bounded_length() {
 #[test]
 fn a_person_reads_failures_first_and_one_servers_story_in_its_order() {
     let good = |id| ended(id, RotationOutcome::Rotated);
-    let story = [failed(WEB, "x"), good(WEB), failed(DB, "x"), failed(WEB, "x"), good(ServerId(1))];
+    let story = [failed(WEB, "x"), good(WEB), failed(DB, "x"), failed(WEB, "x"), good(ServerId::new(1))];
     let titles: Vec<String> =
         read(1, &story).iter().map(|it| it.lines().next().unwrap().to_owned()).collect();
     assert_eq!(
@@ -121,10 +121,10 @@ proptest! {
     fn bundles_hold_all_news_in_order(
         story in prop::collection::vec((1..=5_u64, 0..4_u8, prop::sample::select(REASONS)), 1..60),
     ) {
-        let mut states = States::new((1..=5).map(ServerId), []);
+        let mut states = States::new((1..=5).map(ServerId::new), []);
         let mut notices = Vec::new();
         for (minute, (server, how, words)) in story.iter().enumerate() {
-            let server = ServerId(*server);
+            let server = ServerId::new(*server);
             let report = match how {
                 0 => refused(server, KnownCause::Token),
                 1 | 2 => failed(server, &words.repeat(80)),

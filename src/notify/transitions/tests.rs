@@ -32,7 +32,7 @@ fn told(states: &mut States, story: &str) -> Vec<String> {
         let news = states.take(&report, at(i64::try_from(minute).unwrap()));
         for notice in news.iter().filter(|it| !it.goes_on) {
             let whose = match &notice.subject {
-                NoticeSubject::Account => "account",
+                NoticeSubject::Account(_) => "account",
                 NoticeSubject::Server { name, .. } => name,
             };
             told.push(format!("{whose} {}", notice.event.as_str()));
@@ -74,7 +74,7 @@ fn last_of(server: ServerId, letters: &str) -> LastOfServer {
 #[test]
 fn a_restart_neither_repeats_a_failure_nor_loses_the_recovery() {
     let mut states = States::new([WEB, DB], [last_of(WEB, "rf"), last_of(DB, "fr")]);
-    assert_eq!(states.failing(), Failing { servers: 1, account: false });
+    assert_eq!(states.failing(), Failing { servers: 1, accounts: 0 });
     assert_eq!(told(&mut states, "ff F"), ["db failure"]);
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(9)).try_into().unwrap();
     assert_eq!(news.event, NoticeKind::Recovery);
@@ -88,21 +88,21 @@ fn a_restart_knows_since_when_servers_and_the_token_are_in_trouble() {
     let web = LastOfServer { failed: stretch(-500, 7), ..last_of(WEB, "rf") };
     let db = LastOfServer { refused: stretch(-8, 3), ..last_of(DB, "rttt") };
     let states = States::new([WEB, DB], [web, db]);
-    assert_eq!(states.failing(), Failing { servers: 1, account: true });
-    let reminder = states.of_ongoing(NoticeKind::Reminder, Some(WEB), at(9)).unwrap();
+    assert_eq!(states.failing(), Failing { servers: 1, accounts: 1 });
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), at(9)).unwrap();
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-500)), failed: 7 }));
     assert_eq!((reminder.event, reminder.words.as_str()), (NoticeKind::Reminder, "why"));
-    let reminder = states.of_ongoing(NoticeKind::Reminder, None, at(9)).unwrap();
-    assert_eq!(reminder.subject, NoticeSubject::Account);
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Account(Account::API), at(9)).unwrap();
+    assert_eq!(reminder.subject, NoticeSubject::Account(Account::API));
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-8)), failed: 3 }));
     assert_eq!(
-        states.of_ongoing(NoticeKind::Reminder, Some(DB), at(9)),
+        states.of_ongoing(NoticeKind::Reminder, Subject::Server(DB), at(9)),
         None,
         "its own rotations are well"
     );
 
     let mut after = States::new([WEB, DB], [last_of(WEB, "tr"), last_of(DB, "t")]);
-    assert!(!after.failing().account, "a later success of any server ends the account's trouble");
+    assert_eq!(after.failing().accounts, 0, "a later success of any server ends the account's trouble");
     assert_eq!(told(&mut after, "t"), ["account failure"]);
 }
 
@@ -113,11 +113,11 @@ fn a_reminder_has_the_last_reason_and_all_failed_rotations() {
         |reason| crate::notify::tests::because(ended(WEB, RotationOutcome::Failed), reason);
     states.take(&failed("one"), at(1));
     states.take(&failed("two"), at(2));
-    let reminder = states.of_ongoing(NoticeKind::Reminder, Some(WEB), at(3)).unwrap();
+    let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), at(3)).unwrap();
     assert_eq!((reminder.words.as_str(), reminder.at), ("two", at(3)));
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(1)), failed: 2 }));
     states.take(&ended(WEB, RotationOutcome::Rotated), at(4));
-    assert_eq!(states.of_ongoing(NoticeKind::Reminder, Some(WEB), at(5)), None);
+    assert_eq!(states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), at(5)), None);
 }
 
 /// What was skipped since, and a shutdown, hide no failure that came before them.
@@ -134,7 +134,7 @@ fn a_restart_knows_who_was_in_trouble(#[case] before: &str, #[case] failing: usi
 
 #[test]
 fn a_success_that_is_too_old_is_told_once_and_so_is_the_recovery() {
-    let text = crate::testing::stage::server(WEB.0, "web", "");
+    let text = crate::testing::stage::server(WEB.number, "web", "");
     let server = crate::testing::stage::settings(&text).servers.remove(0);
     let mut states = States::new([WEB], []);
     let age = Age { server: &server, success: None, since: Some(at(0)), is_under_way: false };
@@ -160,7 +160,7 @@ fn a_recovery_knows_how_long_it_was_broken_and_how_often() {
     states.take(&ended(WEB, RotationOutcome::Blocked), at(61));
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(121)).try_into().unwrap();
     assert_eq!(news.trouble, Some(FailingSince { since: Some(at(1)), failed: 2 }));
-    assert_eq!(news.failing, Failing { servers: 1, account: false }, "the other one");
+    assert_eq!(news.failing, Failing { servers: 1, accounts: 0 }, "the other one");
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(122)).try_into().unwrap();
     assert_eq!((news.event, news.trouble), (NoticeKind::Success, None));
 }
@@ -170,7 +170,7 @@ fn a_server_that_leaves_is_forgotten_and_its_last_report_is_no_news() {
     let mut states = States::new([WEB, DB], []);
     assert_eq!(told(&mut states, "fF"), ["web failure", "db failure"]);
     states.configure([DB]);
-    assert_eq!(states.failing(), Failing { servers: 1, account: false });
+    assert_eq!(states.failing(), Failing { servers: 1, accounts: 0 });
     assert_eq!(told(&mut states, "f r"), Vec::<String>::new());
     states.configure([WEB, DB]);
     assert_eq!(told(&mut states, "r f R"), ["web failure", "db recovery"]);
@@ -185,32 +185,39 @@ proptest! {
     /// For every subject, whatever comes: failure, recovery, failure, … and it begins with a failure.
     #[test]
     fn failure_and_recovery_alternate(story in stories(), reload in 0..120_usize) {
-        let servers = || (1..=4).map(ServerId);
+        // The first two are of one account, the others of another.
+        let id = |number| ServerId {
+            account: if number > 2 { Account::named("other").unwrap() } else { Account::API },
+            number,
+        };
+        let servers = || (1..=4).map(id);
         let mut states = States::new(servers(), []);
-        let mut bad: BTreeMap<Option<ServerId>, bool> = BTreeMap::new();
+        let mut bad: BTreeMap<Subject, bool> = BTreeMap::new();
         for (minute, (server, letter)) in story.into_iter().enumerate() {
             if minute == reload {
-                states.configure(servers().filter(|id| id.0 != 4));
-                bad.remove(&Some(ServerId(4)));
+                states.configure(servers().filter(|id| id.number != 4));
+                bad.remove(&Subject::Server(id(4)));
             }
-            let server = ServerId(server);
+            let server = id(server);
             let report = report(server, letter);
             let news = states.take(&report, at(i64::try_from(minute).unwrap()));
             for notice in news.iter().filter(|it| !it.goes_on) {
-                let subject = match &notice.subject {
-                    NoticeSubject::Account => None,
-                    NoticeSubject::Server { id, .. } => Some(*id),
-                };
-                let was_bad = bad.insert(subject, notice.event == NoticeKind::Failure).unwrap_or(false);
+                prop_assert_eq!(notice.subject.of().account(), server.account, "another account's");
+                let was_bad = bad.insert(notice.subject.of(), notice.event == NoticeKind::Failure).unwrap_or(false);
                 prop_assert_eq!(was_bad, notice.event == NoticeKind::Recovery, "{:?}", notice);
                 prop_assert_eq!(notice.event == NoticeKind::Success, notice.trouble.is_none());
             }
-            let failing = bad.iter().filter(|(id, bad)| id.is_some() && **bad).count();
-            prop_assert_eq!(states.failing().servers, failing);
-            // A good rotation of a known server leaves neither it nor the account in trouble.
-            let known = server.0 != 4 || minute < reload;
+            let failing = |is_server: bool| {
+                let is_such = |of: &Subject| matches!(of, Subject::Server(_)) == is_server;
+                bad.iter().filter(|(of, bad)| is_such(of) && **bad).count()
+            };
+            let (servers, accounts) = (failing(true), failing(false));
+            prop_assert_eq!(states.failing(), Failing { servers, accounts });
+            // A good rotation of a known server leaves neither it nor its account in trouble.
+            let known = server.number != 4 || minute < reload;
             if known && report.outcome.is_good() {
-                prop_assert!(!states.failing().account && !states.failing.contains_key(&server));
+                prop_assert!(!states.accounts.contains_key(&server.account));
+                prop_assert!(!states.failing.contains_key(&server));
             }
         }
     }

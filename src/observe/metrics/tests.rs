@@ -16,7 +16,7 @@ async fn metrics() -> String {
     for nth in 0..5 {
         let name = format!("by-hand-{nth}");
         let mut provider = stage.memory.provider.lock().unwrap();
-        provider.add_snapshot(ServerId(102), &name, "completed", noon());
+        provider.add_snapshot(ServerId::new(102), &name, "completed", noon());
     }
     stage.rotate(2).await;
     render(&stage.view()).unwrap()
@@ -129,7 +129,7 @@ async fn ticks_with_several_snapshots_are_counted_until_a_rotation_has_deleted_t
     for (id, name) in [(101, tick); 2].into_iter().chain([(102, tick); 3]).chain(by_hand) {
         let made = noon() - jiff::SignedDuration::from_hours(9);
         let mut provider = stage.memory.provider.lock().unwrap();
-        provider.add_snapshot(ServerId(id), name, "completed", made);
+        provider.add_snapshot(ServerId::new(id), name, "completed", made);
     }
     stage.rotate(2).await;
     let text = render(&stage.view()).unwrap();

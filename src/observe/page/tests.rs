@@ -79,7 +79,7 @@ fn what_people_did_by_hand_is_shown_with_who_and_bad_ends_stand_out() {
     let act = |outcome, reason: Option<&str>| ManualAct {
         started_at: time("2026-11-23T03:00:00Z"),
         ended_at: noon() - jiff::SignedDuration::from_hours(1),
-        server_id: crate::naming::ServerId(101),
+        server_id: crate::naming::ServerId::new(101),
         server: "web-01".to_owned(),
         action: crate::manual::ManualAction::Delete,
         outcome,

@@ -46,7 +46,7 @@ impl Scene {
         for id in 101..101 + SERVERS {
             for hours in [24, 48] {
                 let made = clock.now().wall - SignedDuration::from_hours(hours);
-                provider.add_snapshot(ServerId(id), &format!("s{hours}"), "completed", made);
+                provider.add_snapshot(ServerId::new(id), &format!("s{hours}"), "completed", made);
             }
         }
         let memory = InMemory::new(provider, clock.clone(), Duration::from_secs(30));
@@ -92,7 +92,7 @@ impl Scene {
         let earliest = self.clock.now().uptime;
         let when = When { earliest, latest: earliest + slack };
         let looks = (first..first + servers)
-            .map(|id| self.client.look(ServerId(id), &self.scope, when, sharing));
+            .map(|id| self.client.look(ServerId::new(id), &self.scope, when, sharing));
         let seen = futures_util::future::join_all(looks).await;
         let seen = seen.into_iter().map(|listing| listing.unwrap());
         seen.map(|listing| (listing.snapshots.len(), listing.asked_at.uptime)).collect()
@@ -146,7 +146,7 @@ async fn who_may_wait_is_served_with_the_first_who_may_not_and_never_early() {
     let looks = (0..SERVERS).map(|nth| {
         let earliest = now + Duration::from_secs(nth);
         let when = When { earliest, latest: earliest + Duration::from_secs(60 - 2 * nth) };
-        scene.client.look(ServerId(101 + nth), &scene.scope, when, Sharing::Pages)
+        scene.client.look(ServerId::new(101 + nth), &scene.scope, when, Sharing::Pages)
     });
     let seen = futures_util::future::join_all(looks).await;
     // The last one comes at 19 s and may wait until 41 s, the first one until 60.
@@ -181,7 +181,7 @@ async fn those_who_stream_in_are_waited_for_and_not_for_ever() {
         let scene = Scene::new(None);
         let begun = scene.clock.now().uptime;
         let looks = (0..SERVERS * 10).map(|nth| {
-            let (scene, id) = (&scene, ServerId(101 + nth % SERVERS));
+            let (scene, id) = (&scene, ServerId::new(101 + nth % SERVERS));
             async move {
                 scene.clock.sleep(Duration::from_millis(nth * apart)).await;
                 let earliest = scene.clock.now().uptime;
@@ -244,7 +244,7 @@ async fn pages_between_which_this_program_changed_something_are_not_relied_on() 
         scene.fault("list:latency=2s");
         let change = async {
             scene.clock.sleep(Duration::from_millis(after)).await;
-            let listing = scene.client.list(ServerId(101), &scene.scope).await.unwrap();
+            let listing = scene.client.list(ServerId::new(101), &scene.scope).await.unwrap();
             let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
             scene.client.create(&creation, "", 1, &scene.scope).await.unwrap();
         };
@@ -256,7 +256,7 @@ async fn pages_between_which_this_program_changed_something_are_not_relied_on() 
     let scene = Scene::new(Some(10));
     scene.fault("create:latency=60s");
     let change = async {
-        let listing = scene.client.list(ServerId(101), &scene.scope).await.unwrap();
+        let listing = scene.client.list(ServerId::new(101), &scene.scope).await.unwrap();
         let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
         scene.client.create(&creation, "", 1, &scene.scope).await.unwrap_err();
     };
@@ -275,7 +275,7 @@ async fn pages_are_not_asked_for_while_this_program_changes_something() {
     scene.look(SERVERS, GATHER, Sharing::Pages).await;
     assert_eq!(scene.listings(), (4, 0));
     scene.fault("create:latency=10s");
-    let listing = scene.client.list(ServerId(101), &scene.scope).await.unwrap();
+    let listing = scene.client.list(ServerId::new(101), &scene.scope).await.unwrap();
     let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
     let change = scene.client.create(&creation, "", 1, &scene.scope);
     let (change, _) = tokio::join!(change, scene.look(SERVERS, GATHER, Sharing::Pages));
@@ -340,7 +340,7 @@ async fn who_has_no_more_time_does_not_wait_for_the_others() {
     let now = scene.clock.now().uptime;
     let when = When { earliest: now, latest: now };
     let scope = CallContext::until(now + Duration::from_secs(5));
-    let hasty = scene.client.look(ServerId(101), &scope, when, Sharing::Pages);
+    let hasty = scene.client.look(ServerId::new(101), &scope, when, Sharing::Pages);
     let (hasty, _) = tokio::join!(hasty, scene.look(SERVERS, NONE, Sharing::Pages));
     assert_eq!(hasty.unwrap_err(), CallError::OutOfTime);
 }
@@ -398,7 +398,7 @@ async fn what_a_client_changes_disturbs_the_pages_of_the_one_in_its_place() {
     let mut scene = Scene::new(Some(10));
     scene.fault("create:latency=60s");
     let before = Arc::clone(&scene.client);
-    let listing = before.list(ServerId(101), &scene.scope).await.unwrap();
+    let listing = before.list(ServerId::new(101), &scene.scope).await.unwrap();
     let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
     scene.put_in_place(Box::new(scene.memory.clone()));
     let scope = CallContext::default();
@@ -434,7 +434,7 @@ async fn the_age_of_any_page_counts() {
     for after in [0, 1] {
         scene.fault(&format!("list:header=age:50,after={after},times=1"));
         let now = scene.clock.now();
-        let listing = scene.client.list(ServerId(101), &scene.scope).await.unwrap();
+        let listing = scene.client.list(ServerId::new(101), &scene.scope).await.unwrap();
         assert_eq!(listing.asked_at.age_at(now), Duration::from_secs(50), "page {}", after + 1);
     }
 }

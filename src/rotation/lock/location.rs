@@ -48,12 +48,12 @@ impl Exclusion {
         clock: &Clock,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, LockError> {
-        let account = account(base_url);
+        let address = one_address(base_url);
         let mut first_problem = None;
         for directory in directories(variable) {
             let file = directory.path().join(LOCK_FILE);
             let opened =
-                directory.prepare().and_then(|()| Self::on_machine(&file, &account, clock));
+                directory.prepare().and_then(|()| Self::on_machine(&file, &address, clock));
             match opened {
                 Ok(exclusion) => return Ok(exclusion.used_by(command)),
                 Err(problem) if file.starts_with(SERVICE_DIRECTORY) => {
@@ -145,8 +145,8 @@ fn is_shared(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o002 != 0)
 }
 
-/// What tells accounts apart: two addresses of one provider are one account.
-fn account(base_url: &str) -> String {
+/// What tells providers apart: the same for all ways to write an address.
+pub(super) fn one_address(base_url: &str) -> String {
     let Ok(mut url) = Url::parse(base_url) else { return base_url.to_owned() };
     let host = match url.host() {
         Some(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
@@ -176,7 +176,7 @@ mod tests {
     #[case::another_address("https://192.0.2.1/api/", "https://192.0.2.1/api/")]
     #[case::no_address("a", "a")]
     fn two_addresses_of_one_account_are_one(#[case] base_url: &str, #[case] expected: &str) {
-        assert_eq!(account(base_url), expected);
+        assert_eq!(one_address(base_url), expected);
     }
 
     #[test]

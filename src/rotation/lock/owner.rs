@@ -101,7 +101,7 @@ impl Claim {
         }
         let (pid, since) = (std::process::id(), now.as_second());
         let text: Arc<str> = format!("{pid} {since}\n{}\n", claims.command).into();
-        let place = claims.place(self.server);
+        let place = claims.lock_place(self.server);
         let (to_write, into) = (Arc::clone(&text), directory.clone());
         let written = tokio::task::spawn_blocking(move || {
             // Where it cannot be written, others learn the process number only.
@@ -114,7 +114,7 @@ impl Claim {
 impl Exclusion {
     /// Adds what the process itself has noted.
     pub(super) async fn look_up(&self, server: ServerId, owner: Owner) -> Owner {
-        let place = self.0.place(server);
+        let place = self.0.lock_place(server);
         // It may have changed since.
         let holder = self.0.machine.as_ref().and_then(|machine| machine.holder(place));
         let owner = if holder.is_some() { Owner::of_process(holder) } else { owner };

@@ -2,12 +2,11 @@
 
 use std::io;
 
-use crate::naming::ServerId;
 use crate::rotation::lock::files::{self, Shared};
-use crate::rotation::lock::{Exclusion, MachineLock, place};
+use crate::rotation::lock::{Addresses, Exclusion, MachineLock, place};
 
 /// Stands for daemons where others stand for servers. No server has it: numbers begin with 1.
-const DAEMON: ServerId = ServerId(0);
+const DAEMON: u64 = 0;
 
 /// Shows that a daemon runs, until it is dropped, by the end of its process too.
 #[derive(Debug)]
@@ -23,8 +22,8 @@ impl Exclusion {
     /// When the lock file does not work.
     pub fn daemon_is_here(&self, coverage: &str) -> io::Result<Presence> {
         let shared = match &self.0.machine {
-            Some(MachineLock::Files { files, account }) => {
-                Some(files.share(of_daemon(account, coverage))?)
+            Some(MachineLock::Files { files, addresses }) => {
+                Some(files.share(of_daemon(addresses, coverage))?)
             }
             Some(MachineLock::Memory(_)) | None => None,
         };
@@ -35,23 +34,23 @@ impl Exclusion {
     /// or that the kernel does not show, tells nothing for certain.
     #[must_use]
     pub fn has_daemon(&self, coverage: &str) -> bool {
-        let Some(MachineLock::Files { files, account }) = &self.0.machine else { return false };
-        let holder = files.holder(of_daemon(account, coverage));
+        let Some(MachineLock::Files { files, addresses }) = &self.0.machine else { return false };
+        let holder = files.holder(of_daemon(addresses, coverage));
         self.shows_daemon(coverage) && holder.is_some_and(files::is_running)
     }
 
     fn shows_daemon(&self, coverage: &str) -> bool {
         match &self.0.machine {
-            Some(MachineLock::Files { files, account }) => {
-                files.is_taken(of_daemon(account, coverage)).unwrap_or(false)
+            Some(MachineLock::Files { files, addresses }) => {
+                files.is_taken(of_daemon(addresses, coverage)).unwrap_or(false)
             }
             Some(MachineLock::Memory(_)) | None => false,
         }
     }
 }
 
-fn of_daemon(account: &str, coverage: &str) -> i64 {
-    place(&format!("{account} {coverage}"), DAEMON)
+fn of_daemon(Addresses { api, .. }: &Addresses, coverage: &str) -> i64 {
+    place(&format!("{api} {coverage}"), DAEMON)
 }
 
 #[cfg(test)]

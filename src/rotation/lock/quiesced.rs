@@ -58,17 +58,17 @@ mod tests {
             let file = dir.path().join("lock");
             Exclusion::on_machine(&file, "https://a/", &Clock::system()).unwrap()
         };
-        let servers = [ServerId(1), ServerId(2)];
+        let servers = [ServerId::new(1), ServerId::new(2)];
         let first = open();
         assert!(first.quiesced(servers).await.is_empty());
-        let claim = first.claim(ServerId(2)).unwrap();
+        let claim = first.claim(ServerId::new(2)).unwrap();
         assert_eq!(claim.quiesced_for().await, None);
         claim.quiesces("snapring-20261123T030000Z").await.unwrap();
         drop((claim, first));
 
         let next = open();
-        assert_eq!(next.quiesced(servers).await, [ServerId(2)]);
-        let claim = next.claim(ServerId(2)).unwrap();
+        assert_eq!(next.quiesced(servers).await, [ServerId::new(2)]);
+        let claim = next.claim(ServerId::new(2)).unwrap();
         assert_eq!(claim.quiesced_for().await.as_deref(), Some("snapring-20261123T030000Z"));
         claim.is_awake().await;
         assert_eq!(claim.quiesced_for().await, None);

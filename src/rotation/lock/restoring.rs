@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    const WEB: ServerId = ServerId(101);
+    const WEB: ServerId = ServerId::new(101);
     const SOURCE: SnapshotId = SnapshotId(801);
 
     fn minutes(number: u64) -> Duration {
@@ -335,7 +335,7 @@ mod tests {
         drop((claim, command));
 
         let other = process();
-        assert!(other.claim(ServerId(102)).unwrap().restoring(clock.now().wall).await.is_none());
+        assert!(other.claim(ServerId::new(102)).unwrap().restoring(clock.now().wall).await.is_none());
         clock.sleep(minutes(29)).await;
         clock.step(SignedDuration::from_hours(-5));
         let restoring = other.claim(WEB).unwrap().restoring(clock.now().wall).await.unwrap();

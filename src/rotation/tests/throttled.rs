@@ -76,9 +76,9 @@ async fn a_wait_of_a_day_for_one_server_is_not_the_others() {
     let scope = CallContext::of(&scene.server, CancellationToken::new());
     let error = client.list(WEB, &scope).await.unwrap_err();
     assert!(error.to_string().contains("throttled by the provider until 2026-11-24T"), "{error}");
-    let other = CallContext::of_server(ServerId(102), "db".to_owned(), CancellationToken::new());
+    let other = CallContext::of_server(ServerId::new(102), "db".to_owned(), CancellationToken::new());
     let begun = scene.clock.now().uptime;
-    assert!(client.list(ServerId(102), &other).await.is_ok());
+    assert!(client.list(ServerId::new(102), &other).await.is_ok());
     let took = scene.clock.now().uptime - begun;
     assert!(took <= Duration::from_secs(2), "{took:?}");
     // It is not asked for again, and says so at once.
@@ -149,13 +149,13 @@ async fn a_wait_of_the_account_is_shown_with_its_end_while_it_lasts() {
         let begun = scene.clock.now().wall;
         let scope = CallContext::of(&scene.server, CancellationToken::new());
         let other =
-            CallContext::of_server(ServerId(102), "db".to_owned(), CancellationToken::new());
+            CallContext::of_server(ServerId::new(102), "db".to_owned(), CancellationToken::new());
         let look = async {
             scene.clock.sleep(Duration::from_secs(5)).await;
             (client.throttled(), throttled(&activities))
         };
         let (one, two, (shown, watched)) =
-            tokio::join!(client.list(WEB, &scope), client.list(ServerId(102), &other), look);
+            tokio::join!(client.list(WEB, &scope), client.list(ServerId::new(102), &other), look);
         assert!(one.is_ok() && two.is_ok());
         let until = begun + jiff::SignedDuration::from_secs(span);
         let is_it =

@@ -15,7 +15,7 @@ use super::kill::{Kill, Place};
 use super::scenario::{Command, Scenario};
 use crate::machine::{Daemon, Machine, WEB};
 
-pub const NEIGHBOUR: ServerId = ServerId(102);
+pub const NEIGHBOUR: ServerId = ServerId::new(102);
 
 /// One rotation's worth of a process's life.
 #[derive(Debug)]

@@ -40,7 +40,7 @@ impl Judge {
         now: Timestamp,
         rows: &[StoredSnapshot],
     ) -> Vec<u64> {
-        let server = report.server_id.0;
+        let server = report.server_id.number;
         let tick = report.tick.instant();
         let Some(peace) = self.peace.as_mut().filter(|peace| tick > peace.since) else {
             return Vec::new();

@@ -68,7 +68,7 @@ impl Judge {
 
     /// A rotation has failed: it must have tried again what only met a busy provider.
     pub fn gave_up(&mut self, report: &Report, at: Timestamp) {
-        let server = report.server_id.0;
+        let server = report.server_id.number;
         let Some(ring) = self.rings.get_mut(&server) else { return };
         let busy = ring.unclear.busy.take();
         let next = ring.policies.last().map(|policy| policy.ticks(at, at + TIME));

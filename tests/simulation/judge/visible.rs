@@ -253,7 +253,7 @@ impl Judge {
             self.visible.remembered_at.insert(id, now);
         }
         for rotation in rotations {
-            let (server, tick) = (rotation.server_id.0, rotation.tick.instant());
+            let (server, tick) = (rotation.server_id.number, rotation.tick.instant());
             let ended_at = Timestamp::from_millisecond(rotation.ended_at.as_millisecond()).unwrap();
             let key = (server, tick, ended_at);
             let Some((says, tells)) = self.visible.unstored.remove(&key) else {
@@ -297,7 +297,7 @@ impl Judge {
 
     /// What the end of a rotation says.
     fn says(&self, report: &Report, is_near: bool, is_held: bool) -> Says {
-        let server = report.server_id.0;
+        let server = report.server_id.number;
         let tick = report.tick.instant();
         let Some(ring) = self.rings.get(&server) else { return Says::Anything };
         // Edited while it ran: any of its policies may have been in force.
@@ -330,7 +330,7 @@ impl Judge {
         near: bool,
         held: bool,
     ) {
-        let server = report.server_id.0;
+        let server = report.server_id.number;
         let says = self.says(report, near, held);
         // The answer may have been to a listing that was shared with it.
         let took = Duration::from_millis(report.duration_ms) + Duration::from_secs(70);

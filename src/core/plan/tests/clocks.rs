@@ -10,7 +10,7 @@ fn skewed(words: &str, policy: &Policy, hours: &[(u64, i64)]) -> Ring {
         row.created_at += jiff::SignedDuration::from_hours(*hours);
     }
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    Ring::of(Listing::complete(ServerId(7), rows, asked_at), policy)
+    Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), policy)
 }
 
 fn forecast(ring: &Ring, policy: &Policy) -> Vec<u64> {
@@ -40,7 +40,7 @@ fn a_ring_that_keeps_as_many_as_it_has_slots_is_not_blocked_by_ids_that_fall() {
         row.id = SnapshotId(id);
     }
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     let Step::MakeRoom(victims) = first_step(&ring, &policy) else { panic!("no room") };
     let victims: Vec<_> = victims.iter().map(|it| (it.snapshot().0, it.why())).collect();
     assert_eq!(victims, [(14, DeleteReason::InsteadOfNewest)]);
@@ -53,7 +53,7 @@ fn a_duplicate_that_is_the_newest_by_id_makes_no_room() {
     // Made first by the provider's time, and last by its count.
     (rows[3].id, rows[4].id) = (SnapshotId(15), SnapshotId(4));
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     assert_eq!(ring.completed().duplicates[0].snapshot.id, SnapshotId(15));
     let Step::MakeRoom(victims) = first_step(&ring, &policy) else { panic!("no room") };
     assert_eq!(super::ids(&victims), [1]);
@@ -75,7 +75,7 @@ fn a_later_tick_overtakes_though_its_snapshot_is_not_the_newest() {
     rows[0].created_at = now();
     rows[3].name = policy.prefix.name(Tick::at(now() - jiff::SignedDuration::from_hours(1))).into();
     let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     assert_eq!(ring.newest(&policy).unwrap().0.id, SnapshotId(1));
     let tick = Tick::at(now() - jiff::SignedDuration::from_hours(2));
     let step = next_step(&ring, &policy, tick, AskedBy::Schedule, &Progress::default(), now());
@@ -117,7 +117,7 @@ proptest! {
             completed.iter().max_by_key(|row| row.id).unwrap().id.0,
         ];
         let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
-        let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+        let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
         let first = first_step(&ring, &policy);
         if let Step::MakeRoom(victims) = &first {
             prop_assert!(super::ids(victims).iter().all(|id| !newest.contains(id)));
@@ -142,7 +142,7 @@ fn step_after(ids: [u64; 3], failed: &[&[usize]]) -> Step {
         }
         let uptime = Duration::from_hours(hours);
         let wall = now() + jiff::SignedDuration::try_from(uptime).unwrap();
-        let listing = Listing::complete(ServerId(7), rows, Moment { wall, uptime });
+        let listing = Listing::complete(ServerId::new(7), rows, Moment { wall, uptime });
         let ring = Ring::of(listing, &policy);
         memory.saw(&ring);
         let progress = Progress { memory: memory.clone(), ..Progress::default() };

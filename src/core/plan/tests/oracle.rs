@@ -181,7 +181,7 @@ fn planned(scene: &Scene) -> Expected {
     };
     let snapshot = |row: &Row| Snapshot {
         id: SnapshotId(row.id),
-        server: ServerId(7),
+        server: ServerId::new(7),
         name: match row.owner {
             Owner::Foreign => format!("by-hand-{}", row.id).into(),
             _ => policy.prefix.name(Tick::at(instant(row.hour))).into(),
@@ -198,7 +198,7 @@ fn planned(scene: &Scene) -> Expected {
     };
     let asked_at = Moment { wall: instant(scene.tick), uptime: Duration::ZERO };
     let rows = scene.rows.iter().map(snapshot).collect();
-    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &policy);
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &policy);
     let tick = Tick::at(instant(scene.tick));
     let memory = RingMemory::default();
     let plan =

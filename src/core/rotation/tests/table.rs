@@ -133,7 +133,7 @@ impl Stage {
                     (_, Some(_)) => SnapshotId(98),
                     _ => SnapshotId(place as u64 + 1),
                 },
-                server: ServerId(101),
+                server: ServerId::new(101),
                 name: match word {
                     "H" => format!("by-hand-{place}").into(),
                     "x" | "x~" => "SNAPRING-20261123T030000Z".into(),
@@ -153,7 +153,7 @@ impl Stage {
                 description: None,
             }
         });
-        let listing = Listing::complete(ServerId(101), rows.collect(), self.now);
+        let listing = Listing::complete(ServerId::new(101), rows.collect(), self.now);
         let ring = Ring::of(listing, &self.server.policy);
         let earlier = self.earlier.filter(|at| *at > self.now.uptime);
         Event::Listed(Ok(Listed { ring, earlier_creates_settled_at: earlier }))
@@ -162,7 +162,7 @@ impl Stage {
     pub(super) fn event(&self, words: &str) -> Event {
         let own = |name: String| Snapshot {
             id: OWN,
-            server: ServerId(101),
+            server: ServerId::new(101),
             name: name.into(),
             status: Status::InProgress,
             size_mb: None,

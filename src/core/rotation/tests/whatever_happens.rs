@@ -123,7 +123,7 @@ proptest! {
                     let answer = if goes_well {
                         Ok(Snapshot {
                             id: OWN,
-                            server: ServerId(101),
+                            server: ServerId::new(101),
                             name: creation.name().into(),
                             status: Status::InProgress,
                             size_mb: None,

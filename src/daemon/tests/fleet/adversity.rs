@@ -147,12 +147,12 @@ async fn a_create_whose_listing_is_old_already_takes_nobodys_turn() {
     let transport = Box::new(stage.memory.clone());
     let client = Client::new(transport, &settings.api, credentials, stage.clock.clone(), 1);
     let scope = CallContext::default();
-    let listing = client.list(ServerId(101), &scope).await.unwrap();
+    let listing = client.list(ServerId::new(101), &scope).await.unwrap();
     let creation = Creation::by_hand("x".to_owned(), 5, &listing).unwrap();
     stage.clock.sleep(Duration::from_secs(61)).await;
     let begun = stage.clock.now().uptime;
     client.create(&creation, "", 1, &scope).await.unwrap_err();
-    client.list(ServerId(101), &scope).await.unwrap();
+    client.list(ServerId::new(101), &scope).await.unwrap();
     assert_eq!(stage.clock.now().uptime - begun, Duration::ZERO);
 }
 
@@ -260,7 +260,7 @@ async fn an_outage_does_not_make_the_rotations_of_the_nights_after_slow() {
     stage.memory.provider.lock().unwrap().faults().clear();
     stage.pass(24 * 5).await;
     daemon.finish().await;
-    for report in stage.reports.lock().unwrap().iter().filter(|it| it.server_id == ServerId(101)) {
+    for report in stage.reports.lock().unwrap().iter().filter(|it| it.server_id == ServerId::new(101)) {
         took.push(report.duration_ms / 1000);
     }
     assert!(took[4..].iter().all(|took| *took < 600), "{took:?}");
@@ -294,7 +294,7 @@ fn fleet_of_one_snapshot_each(servers: u64, lines: &str) -> (Stage, Settings) {
     let made: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
     for id in (101..).take(usize::try_from(servers).unwrap()) {
         text += &server(id, lines);
-        provider.add_snapshot(ServerId(id), "snapring-20261122T030000Z", "completed", made);
+        provider.add_snapshot(ServerId::new(id), "snapring-20261122T030000Z", "completed", made);
     }
     let memory = InMemory::new(provider, clock.clone(), Duration::from_secs(30));
     let first_loaded = FirstLoadedTimes::default();
@@ -306,11 +306,11 @@ fn fleet_of_one_snapshot_each(servers: u64, lines: &str) -> (Stage, Settings) {
 async fn a_row_lost_between_pages_does_not_lose_a_missed_tick() {
     let (stage, settings) = fleet_of_one_snapshot_each(40, "schedule = \"0 3 * * *\"");
     let before: Timestamp = "2026-11-01T03:00:00Z".parse().unwrap();
-    let by_hand = (101..141).map(ServerId);
+    let by_hand = (101..141).map(ServerId::new);
     by_hand.for_each(|id| {
         stage.memory.provider.lock().unwrap().add_snapshot(id, "by-hand", "completed", before);
     });
-    let transport = Loses::new(&stage, ServerId(140), |row| {
+    let transport = Loses::new(&stage, ServerId::new(140), |row| {
         row["server"]["id"] == 120 && row["name"] == "snapring-20261122T030000Z"
     });
     let daemon = stage.daemon(&settings, transport).await;
@@ -331,16 +331,16 @@ async fn a_row_lost_between_pages_makes_no_second_snapshot_for_a_tick() {
     // The last of the fleet to start.
     let tick: Timestamp = "2026-11-23T05:00:00Z".parse().unwrap();
     let late = settings.servers.iter().find(|it| {
-        it.id.0 != 101
-            && it.id.0 > 1000
-            && it.id.0 < 1690
+        it.id.number != 101
+            && it.id.number > 1000
+            && it.id.number < 1690
             && it.starts_at(Tick::at(tick)) > tick + SignedDuration::from_secs(50)
     });
     let late = late.unwrap().id;
     let truth = stage.clock.clone();
-    let transport = Loses::new(&stage, ServerId(1700), move |row| {
+    let transport = Loses::new(&stage, ServerId::new(1700), move |row| {
         truth.now().wall > tick + SignedDuration::from_secs(40)
-            && row["server"]["id"] == late.0
+            && row["server"]["id"] == late.number
             && row["name"] == "snapring-20261123T050000Z"
     });
     let daemon = stage.daemon(&settings, transport).await;
@@ -371,7 +371,7 @@ async fn a_row_lost_between_pages_is_not_taken_for_one_that_has_appeared() {
     let (stage, settings) = fleet(40, "", |_| {});
     let truth = stage.clock.clone();
     let tick: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
-    let transport = Loses::new(&stage, ServerId(140), move |row| {
+    let transport = Loses::new(&stage, ServerId::new(140), move |row| {
         let now = truth.now().wall;
         (tick..tick + SignedDuration::from_secs(1)).contains(&now)
             && row["server"]["id"] == 120
@@ -383,7 +383,7 @@ async fn a_row_lost_between_pages_is_not_taken_for_one_that_has_appeared() {
     stage.pass(3).await;
     drop(daemon);
     let reports = stage.reports.lock().unwrap();
-    let report = reports.iter().find(|it| it.server_id == ServerId(120)).unwrap();
+    let report = reports.iter().find(|it| it.server_id == ServerId::new(120)).unwrap();
     assert_eq!((report.outcome, &report.reason), (RotationOutcome::Rotated, &None));
 }
 
@@ -403,7 +403,7 @@ async fn a_row_lost_between_pages_is_not_made_again_though_it_shows_up_late() {
     }
     let lost = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&lost);
-    let transport = Loses::new(&stage, ServerId(140), move |row| {
+    let transport = Loses::new(&stage, ServerId::new(140), move |row| {
         let is_it = row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z";
         counted.fetch_add(usize::from(is_it), Ordering::SeqCst);
         is_it
@@ -415,7 +415,7 @@ async fn a_row_lost_between_pages_is_not_made_again_though_it_shows_up_late() {
     let created = provider
         .acts()
         .iter()
-        .filter(|act| act.operation == Operation::Create && act.row.server == ServerId(120));
+        .filter(|act| act.operation == Operation::Create && act.row.server == ServerId::new(120));
     assert_eq!(created.count(), 1, "{:?}", stage.told());
     assert!(lost.load(Ordering::SeqCst) > 0);
 }
@@ -427,7 +427,7 @@ async fn a_row_lost_between_pages_is_not_taken_for_a_create_that_did_nothing() {
     let (stage, settings) = fleet(40, "retries = 0\nsettle = \"1s\"", |_| {});
     let fault = "create:drop-after,times=1,server=120";
     stage.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
-    let transport = Loses::new(&stage, ServerId(140), |row| {
+    let transport = Loses::new(&stage, ServerId::new(140), |row| {
         row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z"
     });
     let daemon = stage.daemon(&settings, transport).await;
@@ -446,9 +446,9 @@ async fn a_row_lost_between_pages_is_not_made_again_by_who_has_seen_nothing_yet(
     let now = stage.clock.now().wall;
     for id in 101..141 {
         let mut provider = stage.memory.provider.lock().unwrap();
-        provider.add_snapshot(ServerId(id), "snapring-20261123T030000Z", "completed", now);
+        provider.add_snapshot(ServerId::new(id), "snapring-20261123T030000Z", "completed", now);
     }
-    let transport = Loses::new(&stage, ServerId(140), |row| {
+    let transport = Loses::new(&stage, ServerId::new(140), |row| {
         row["server"]["id"] == 120 && row["name"] == "snapring-20261123T030000Z"
     });
     let daemon = stage.daemon(&settings, transport).await;
@@ -465,11 +465,11 @@ async fn a_row_lost_between_pages_makes_no_tick_run_that_comes_too_soon() {
     let made: Timestamp = "2026-11-23T02:55:00Z".parse().unwrap();
     for id in 101..141 {
         let mut provider = stage.memory.provider.lock().unwrap();
-        provider.add_snapshot(ServerId(id), "snapring-20261123T025500Z", "completed", made);
+        provider.add_snapshot(ServerId::new(id), "snapring-20261123T025500Z", "completed", made);
     }
     let truth = stage.clock.clone();
     let tick: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
-    let transport = Loses::new(&stage, ServerId(140), move |row| {
+    let transport = Loses::new(&stage, ServerId::new(140), move |row| {
         truth.now().wall > tick
             && row["server"]["id"] == 120
             && row["name"] == "snapring-20261123T025500Z"
@@ -522,7 +522,7 @@ async fn a_quiesced_server_is_not_kept_asleep_by_a_slow_listing_of_the_account()
         .lock()
         .unwrap()
         .iter()
-        .filter(|it| it.server_id == ServerId(101))
+        .filter(|it| it.server_id == ServerId::new(101))
         .map(|it| (it.duration_ms / 1000, it.steps.clone()))
         .collect();
     assert!(took[2..].iter().all(|(took, _)| *took <= 240), "{took:?}");

@@ -47,7 +47,7 @@ async fn requests_per_minute_is_kept_by_all_clients_of_an_account_together() {
         clients.push(next);
     }
     let scope = CallContext::default();
-    let looks = clients.iter().map(|it| it.list(ServerId(101), &scope));
+    let looks = clients.iter().map(|it| it.list(ServerId::new(101), &scope));
     futures_util::future::join_all(looks).await;
     let provider = stage.memory.provider.lock().unwrap();
     let begun = provider.calls().iter().map(|call| call.at).collect::<Vec<_>>();
@@ -87,7 +87,7 @@ async fn max_in_flight_is_kept_by_all_clients_of_an_account_together() {
     let old = client();
     let new = client().in_place_of(&old);
     let scope = CallContext::default();
-    let looks = (0..20).map(|nth| [&old, &new][nth % 2].list(ServerId(101), &scope));
+    let looks = (0..20).map(|nth| [&old, &new][nth % 2].list(ServerId::new(101), &scope));
     futures_util::future::join_all(looks).await;
     assert_eq!(counts.lock().unwrap().1, 3);
 }

@@ -93,15 +93,15 @@ async fn whatever_happens_a_look_is_answered_and_shows_all_that_was_done(
                 scene.clock.sleep(Duration::from_millis(random.random_range(0..500))).await;
                 let now = scene.clock.now().wall;
                 let mut provider = scene.memory.provider.lock().unwrap();
-                let rows = provider.snapshots(ServerId(120), now);
-                let id = ServerId(120);
+                let rows = provider.snapshots(ServerId::new(120), now);
+                let id = ServerId::new(120);
                 if rows.len() > 2 {
                     provider.remove_snapshot(rows[random.random_range(0..rows.len())].id);
                 }
                 provider.add_snapshot(id, "by-hand", "completed", now);
             }
         };
-        let servers = (101..119).map(|id| one_server(&scene, ServerId(id), seed * 1000 + id));
+        let servers = (101..119).map(|id| one_server(&scene, ServerId::new(id), seed * 1000 + id));
         tokio::select! {
             () = strangers => {}
             _ = futures_util::future::join_all(servers) => {}

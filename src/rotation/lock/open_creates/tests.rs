@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::Clock;
 
-const WEB: ServerId = ServerId(101);
+const WEB: ServerId = ServerId::new(101);
 const PLACE: i64 = 0x4711;
 const SPAN: Duration = Duration::from_secs(54);
 
@@ -95,7 +95,7 @@ async fn what_a_process_that_died_had_sent_is_waited_for_by_the_next_one_alone()
     let next = process(&state, &clock);
     assert_eq!(until(&next, 4).await, Some(seconds(94)));
     assert_eq!(until(&next, 60).await, Some(seconds(94)), "from when it was noticed");
-    assert_eq!(next.until(ServerId(102), 12, seconds(60), SPAN).await, None);
+    assert_eq!(next.until(ServerId::new(102), 12, seconds(60), SPAN).await, None);
     listed(&next, 93, &[]).await;
     assert_eq!(until(&next, 93).await, Some(seconds(94)));
     listed(&next, 94, &[]).await;
