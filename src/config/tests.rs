@@ -1,5 +1,6 @@
 //! What a person sees of a configuration: mistakes, warnings, defaults.
 
+mod accounts;
 mod many_files;
 
 use std::time::Duration;

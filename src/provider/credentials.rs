@@ -327,12 +327,12 @@ mod tests {
             ("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap()),
             ("SNAPRING_TOKEN", "vps_variable"),
         ]);
-        assert_eq!(shown(&Credentials::locate(None, &variables)), "vps_variable");
+        assert_eq!(shown(&Credentials::locate(Account::API, None, &variables)), "vps_variable");
         std::fs::write(dir.path().join("snapring-token"), "vps_systemd").unwrap();
-        let from_systemd = Credentials::locate(None, &variables);
+        let from_systemd = Credentials::locate(Account::API, None, &variables);
         assert_eq!(shown(&from_systemd), "vps_systemd");
         assert!(from_systemd.how_to_renew().contains("reload or restart the service"));
-        assert_eq!(shown(&Credentials::locate(Some(&file), &variables)), "vps_file");
+        assert_eq!(shown(&Credentials::locate(Account::API, Some(&file), &variables)), "vps_file");
     }
 
     #[test]
@@ -351,13 +351,13 @@ mod tests {
         let not_handed = environment(&[("SNAPRING_TOKEN", "vps_variable")]);
 
         mode(&file, 0o644);
-        as_nobody(|| assert_eq!(shown(&Credentials::locate(Some(&file), &handed)), "vps_file"));
+        as_nobody(|| assert_eq!(shown(&Credentials::locate(Account::API, Some(&file), &handed)), "vps_file"));
         mode(&file, 0o000);
         as_nobody(|| {
-            assert_eq!(shown(&Credentials::locate(Some(&file), &handed)), "vps_systemd");
-            let refused = Credentials::locate(Some(&file), &not_handed).token().unwrap_err();
+            assert_eq!(shown(&Credentials::locate(Account::API, Some(&file), &handed)), "vps_systemd");
+            let refused = Credentials::locate(Account::API, Some(&file), &not_handed).token().unwrap_err();
             assert!(refused.to_string().contains("Permission denied"), "{refused}");
-            let missing = Credentials::locate(Some(&dir.path().join("none")), &handed);
+            let missing = Credentials::locate(Account::API, Some(&dir.path().join("none")), &handed);
             assert!(missing.token().unwrap_err().to_string().contains("No such file"));
         });
     }
@@ -368,7 +368,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "vps_one").unwrap();
-        let credentials = Credentials::locate(Some(&file), environment(&[]));
+        let credentials = Credentials::locate(Account::API, Some(&file), environment(&[]));
         assert_eq!(shown(&credentials), "vps_one");
         std::fs::write(&file, "vps_two").unwrap();
         credentials.refresh(seconds(10)).unwrap();
@@ -385,7 +385,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "vps_one").unwrap();
-        let credentials = Credentials::locate(Some(&file), environment(&[]));
+        let credentials = Credentials::locate(Account::API, Some(&file), environment(&[]));
         credentials.refresh(Duration::from_secs(5)).unwrap();
         // One complaint about it will do, for as many as there are.
         std::fs::remove_file(&file).unwrap();
@@ -400,7 +400,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "vps_one").unwrap();
-        let credentials = Arc::new(Credentials::locate(Some(&file), environment(&[])));
+        let credentials = Arc::new(Credentials::locate(Account::API, Some(&file), environment(&[])));
         let clock = Clock::system();
         Arc::clone(&credentials).refresh_in_time(&clock).await.unwrap();
         assert_eq!(shown(&credentials), "vps_one");
@@ -409,7 +409,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_system_that_hangs_holds_one_thread() {
         let file = Path::new("/none");
-        let credentials = Arc::new(Credentials::locate(Some(file), environment(&[])));
+        let credentials = Arc::new(Credentials::locate(Account::API, Some(file), environment(&[])));
         credentials.is_reading.store(true, Ordering::Release);
         let clock = Clock::system();
         assert_eq!(Arc::clone(&credentials).refresh_in_time(&clock).await, Ok(()));
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn no_error_and_no_debug_shows_the_token() {
         let variables = environment(&[("SNAPRING_TOKEN", "vps_se cret")]);
-        let credentials = Credentials::locate(None, &variables);
+        let credentials = Credentials::locate(Account::API, None, &variables);
         let error = credentials.token().unwrap_err();
         let seen = format!("{error} {error:?} {credentials:?}");
         assert!(seen.contains("white space") && !seen.contains("cret"), "{seen}");
@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn the_token_is_taken_out_of_what_others_say() {
         let variables = environment(&[("SNAPRING_TOKEN", "vps_repeated-by-others")]);
-        let _ = shown(&Credentials::locate(None, &variables));
+        let _ = shown(&Credentials::locate(Account::API, None, &variables));
         let said = ForeignText::from("bad token vps_repeated-by-others!");
         assert_eq!(said.to_string(), "bad token [token]!");
     }

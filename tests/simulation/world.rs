@@ -733,7 +733,7 @@ impl Simulation {
                         judge.is_edited(was_out.number, true, true, at);
                     }
                 }
-                listeners.reload(daemon, &settings, client);
+                listeners.reload(daemon, &settings, client.into_iter().collect());
             }
             96..105 => self.a_service_changes(truth.now()),
             105..108 => self.the_store_changes(truth.now()),

@@ -12,8 +12,12 @@ fn with(section: &Section, line: &str) -> String {
         "[[server]]" => {
             let kept =
                 SMALLEST.lines().filter(|it| it.split(" = ").next() != line.split(" = ").next());
-            let group = if line.starts_with("group") { "[group.databases]\n" } else { "" };
-            format!("{}\n{line}\n{group}", kept.collect::<Vec<_>>().join("\n"))
+            let named = match line.split(" = ").next() {
+                Some("group") => "[group.databases]\n",
+                Some("account") => "[[account]]\nname = \"customer-b\"\n",
+                _ => "",
+            };
+            format!("{}\n{line}\n{named}", kept.collect::<Vec<_>>().join("\n"))
         }
         header => format!("{}{line}\n", begun(header, line.starts_with("url"))),
     }
@@ -38,7 +42,7 @@ fn settings(text: &str) -> String {
 
 /// Every key, but for the table that has its own section.
 fn all() -> Vec<(&'static Section, &'static KeyReference)> {
-    let sections = [&API, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
+    let sections = [&API, &ACCOUNT, &SERVER, &HOOKS, &HTTP, &STORE, &LOG, &NOTIFY];
     let keys = sections.into_iter().flat_map(|it| it.keys.iter().map(move |key| (it, key)));
     keys.filter(|(_, key)| key.name != "hooks").collect()
 }
@@ -127,7 +131,8 @@ fn every_key_is_read_and_its_range_is_the_documented_one() {
 #[test]
 fn what_may_stand_in_defaults_is_what_is_taken_there() {
     for key in SERVER.keys.iter().filter(|key| key.name != "hooks") {
-        let text = format!("[defaults]\n{} = {}\n{SMALLEST}", key.name, key.example);
+        let account = "[[account]]\nname = \"customer-b\"\n";
+        let text = format!("[defaults]\n{} = {}\n{SMALLEST}{account}", key.name, key.example);
         assert_eq!(parse("config.toml", &text).is_ok(), key.shared, "{}", key.name);
     }
 }

@@ -10,10 +10,10 @@ use crate::server::Server;
 use crate::testing::as_nobody;
 
 /// A directory with a configuration of several files.
-struct Place(TempDir);
+pub(super) struct Place(TempDir);
 
 impl Place {
-    fn with(files: &[(&str, &str)]) -> Self {
+    pub(super) fn with(files: &[(&str, &str)]) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         for (name, text) in files {
             place.write(name, text);
@@ -34,7 +34,7 @@ impl Place {
         read(&self.path("config.toml"))
     }
 
-    fn servers(&self) -> Vec<Arc<Server>> {
+    pub(super) fn servers(&self) -> Vec<Arc<Server>> {
         self.read().unwrap_or_else(|it| panic!("{}", it.render(false))).settings.servers
     }
 
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-const BASE: &str =
+pub(super) const BASE: &str =
     "include = [\"conf.d/*.toml\"]\n[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n";
 
 #[test]
@@ -316,6 +316,7 @@ fn each_value_says_where_it_comes_from() {
     assert_eq!(
         shown,
         [
+            "account = \"default\": default",
             "schedule = \"0 3 * * *\": config.toml:3 [defaults]",
             "timezone = \"Etc/UTC\": default",
             "keep = {\"last\":1}: a.toml:2 [group.x]",

@@ -132,6 +132,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         store: StoreStatus { up: store_is_up, lost: 2 },
         throttled_until: None,
         manual_acts: Vec::new(),
+        accounts: Vec::new(),
     });
     let check = check(&document, &[], DAY);
     assert_eq!(check.level, level);

@@ -579,7 +579,7 @@ async fn a_token_that_may_list_single_servers_only_is_not_called_refused() {
     let mut refused = 0;
     for _ in 0..24 * 3600 {
         stage.clock.sleep(Duration::from_secs(1)).await;
-        let state = daemon.shared.current().client.token_state();
+        let state = daemon.shared.current().clients.all().next().unwrap().token_state();
         refused += u32::from(state == crate::provider::token_state::TokenState::Refused);
     }
     drop(daemon);

@@ -1,0 +1,80 @@
+//! Accounts: whose server it is, and how each account is reached.
+
+use super::*;
+use crate::naming::Account;
+
+const DEFAULTS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n";
+
+fn account(name: &str) -> Account {
+    Account::named(name).unwrap()
+}
+
+fn mistake(text: &str) -> String {
+    parse("config.toml", &format!("{DEFAULTS}{text}")).unwrap_err().to_string()
+}
+
+#[test]
+fn each_account_has_settings_of_its_own_and_servers_name_theirs() {
+    let text = "[api]\ntimeout = \"5s\"\nretries = 9\n\
+                [[account]]\nname = \"b\"\nmax_in_flight = 2\ntoken_file = \"/b\"\n\
+                [[account]]\nname = \"c\"\nbase_url = \"http://localhost:1/x/\"\n\
+                [group.cs]\naccount = \"c\"\n\
+                [[server]]\nid = 1\n\
+                [[server]]\nid = 1\naccount = \"b\"\nname = \"one of b\"\n\
+                [[server]]\nid = 2\ngroup = \"cs\"\n\
+                [[server]]\nid = 3\ngroup = \"cs\"\naccount = \"default\"\n";
+    let settings = parse("config.toml", &format!("{DEFAULTS}{text}")).unwrap().settings;
+    let of: Vec<_> =
+        settings.servers.iter().map(|it| (it.id.account.name().to_owned(), it.id.number)).collect();
+    let expected = [("default", 1), ("b", 1), ("c", 2), ("default", 3)];
+    assert_eq!(of, expected.map(|(name, number)| (name.to_owned(), number)));
+    let [api, b, c] = settings.accounts().collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((api.account, api.retries), (Account::API, 9));
+    assert_eq!((b.account, b.retries, b.max_in_flight.get()), (account("b"), 4, 2), "its own");
+    assert_eq!(b.token_file.as_deref(), Some(Path::new("/b")));
+    assert_eq!((c.account, c.base_url.as_str()), (account("c"), "http://localhost:1/x/"));
+    assert_eq!(settings.account_of(settings.servers[2].id).account, account("c"));
+    assert!(settings.has_several_accounts());
+}
+
+#[test]
+fn the_account_of_api_is_in_use_only_with_servers_or_alone() {
+    let with = |text: &str| parse("config.toml", &format!("{DEFAULTS}{text}")).unwrap().settings;
+    let names = |settings: &Settings| -> Vec<Account> {
+        settings.accounts().map(|it| it.account).collect()
+    };
+    let b = "[[account]]\nname = \"b\"\n[[server]]\nid = 1\naccount = \"b\"\n";
+    assert_eq!(names(&with(b)), [account("b")], "it needs no token");
+    assert_eq!(names(&with("[[server]]\nid = 1\n")), [Account::API]);
+}
+
+#[test]
+fn mistakes_in_accounts_are_told() {
+    let server = "[[server]]\nid = 1\n";
+    let b = "[[account]]\nname = \"customer-b\"\n";
+    let unknown = mistake(&format!("{b}{server}account = \"customer-c\"\n"));
+    assert!(unknown.contains("there is no account \"customer-c\""), "{unknown}");
+    let twice = mistake(&format!("{b}{b}{server}"));
+    assert!(twice.contains("two accounts have the name \"customer-b\""), "{twice}");
+    let unnamed = mistake(&format!("[[account]]\nretries = 1\n{server}"));
+    assert!(unnamed.contains("an account has no `name`"), "{unnamed}");
+    for name in ["", "1a", "a b", "ä", "a.b", "abcdefghijklmnopqrstuvwxy"] {
+        let bad = mistake(&format!("[[account]]\nname = {name:?}\n{server}"));
+        assert!(bad.contains("`name` is not a letter, then letters"), "{name}: {bad}");
+    }
+    let default = mistake(&format!("[[account]]\nname = \"default\"\n{server}"));
+    assert!(default.contains("is the name of the account of [api]"), "{default}");
+    let same = mistake(&format!("{b}{server}account = \"customer-b\"\n{server}account = \"customer-b\"\n"));
+    assert!(same.contains("two servers of account customer-b have the id 1"), "{same}");
+    let misspelt = mistake(&format!("{b}retires = 1\n{server}"));
+    assert!(misspelt.contains("retires"), "{misspelt}");
+}
+
+#[test]
+fn an_included_file_may_have_an_account() {
+    let place = super::many_files::Place::with(&[
+        ("config.toml", super::many_files::BASE),
+        ("conf.d/b.toml", "[[account]]\nname = \"b\"\n[[server]]\nid = 1\naccount = \"b\"\n"),
+    ]);
+    assert_eq!(place.servers()[0].id.account, account("b"));
+}
