@@ -24,7 +24,7 @@ use crate::store::told::{TargetKey, Told, ToldChanges};
 use crate::store::{HistoryFilter, ServerMemories};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
+pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("migrations/1_history.sql")),
     (2, "memory", include_str!("migrations/2_memory.sql")),
     (3, "told", include_str!("migrations/3_told.sql")),

@@ -19,7 +19,7 @@ pub struct StoreError {
 pub(super) enum ErrorKind {
     /// The file is damaged, or no database at all.
     Corrupt,
-    /// There is a database, and it does not hold what snapring keeps.
+    /// There is a database, and it does not hold what this version of snapring keeps.
     Empty,
     /// The database does not take these very values, and will not take them another time.
     Refused,
@@ -72,8 +72,8 @@ fn kind(error: &sqlx::Error, place: &Place) -> ErrorKind {
         return match code.get(..2) {
             // Values that cannot be represented, constraints.
             Some("22" | "23") => ErrorKind::Refused,
-            // No such table.
-            _ if code == "42P01" => ErrorKind::Empty,
+            // No such table, or no such column in it.
+            _ if code == "42P01" || code == "42703" => ErrorKind::Empty,
             _ => ErrorKind::Passing,
         };
     }
@@ -81,10 +81,13 @@ fn kind(error: &sqlx::Error, place: &Place) -> ErrorKind {
     match code.parse::<i64>().map(|code| code & 0xff) {
         Ok(CORRUPT | NO_DATABASE) => ErrorKind::Corrupt,
         Ok(TOO_BIG | CONSTRAINT | MISMATCH) => ErrorKind::Refused,
-        Ok(ERROR) if cause.message().contains("no such table") => ErrorKind::Empty,
+        Ok(ERROR) if OLDER.iter().any(|words| cause.message().contains(words)) => ErrorKind::Empty,
         _ => ErrorKind::Passing,
     }
 }
+
+/// How SQLite says that a table, or a column that a later version added, is not there.
+const OLDER: [&str; 3] = ["no such table", "no such column", "has no column named"];
 
 const ERROR: i64 = 1;
 const CORRUPT: i64 = 11;

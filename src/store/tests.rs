@@ -16,6 +16,7 @@ use crate::manual::{ManualAction, Person};
 use crate::naming::{Account, SnapshotId, Subject, Tick};
 use crate::report::{KnownCause, Stretch};
 use crate::schedule::first_loaded::FirstLoaded;
+use crate::store::database::MIGRATIONS;
 use crate::store::connection::{Answer, Connection, Written};
 use crate::store::place::Address;
 use crate::store::told::TargetKey;
@@ -886,13 +887,20 @@ async fn what_people_did_is_read_as_it_was_written_and_an_act_is_one_row() {
     }
 }
 
-/// As the release before made it, and as a daemon of that release goes on using it.
+/// As an earlier release made it, and as a daemon of that release goes on using it.
 async fn older(ground: &Ground) {
     let mut database = ground.database().await;
-    for text in ["DROP TABLE snapring_manual", "DELETE FROM snapring_migrations WHERE version = 4"]
-    {
-        database.execute(text).await.unwrap();
+    for table in ["rotation", "schedule", "heard", "memory", "told", "manual"] {
+        database.execute(format!("DROP TABLE snapring_{table}")).await.unwrap();
     }
+    for (_, _, text) in &MIGRATIONS[..3] {
+        let lines = text.lines().filter(|line| !line.starts_with("--"));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        for statement in text.split(';').filter(|it| it.contains("CREATE")) {
+            database.execute(statement).await.unwrap();
+        }
+    }
+    database.execute("DELETE FROM snapring_migrations WHERE version > 3").await.unwrap();
     database.close().await;
 }
 

@@ -12,9 +12,9 @@ fn with(section: &Section, line: &str) -> String {
         "[[server]]" => {
             let kept =
                 SMALLEST.lines().filter(|it| it.split(" = ").next() != line.split(" = ").next());
-            let named = match line.split(" = ").next() {
-                Some("group") => "[group.databases]\n",
-                Some("account") => "[[account]]\nname = \"customer-b\"\n",
+            let named = match line {
+                "group = \"databases\"" => "[group.databases]\n",
+                "account = \"customer-b\"" => "[[account]]\nname = \"customer-b\"\n",
                 _ => "",
             };
             format!("{}\n{line}\n{named}", kept.collect::<Vec<_>>().join("\n"))
@@ -98,12 +98,15 @@ fn what_has_no_default_is_asked_for() {
     let needed: Vec<_> = all()
         .iter()
         .filter(|(_, it)| it.absent == Absent::Refused)
-        .map(|(_, it)| it.name)
+        .map(|(section, it)| (section.header, it.name))
         .collect();
-    assert_eq!(needed, ["id", "schedule", "keep"]);
+    let of_server = ["id", "schedule", "keep"].map(|name| ("[[server]]", name));
+    assert_eq!(needed, [&[("[[account]]", "name")], of_server.as_slice()].concat());
+    let error = parse("config.toml", &begun("[[account]]", false)).unwrap_err();
+    assert!(error.to_string().contains("an account has no `name`"), "{error}");
     let error = parse("config.toml", &begun("[[notify]]", true)).unwrap_err();
     assert!(error.to_string().contains("a [[notify]] has no `url`"), "{error}");
-    for name in needed {
+    for (_, name) in of_server {
         let kept: Vec<_> = SMALLEST.lines().filter(|line| !line.starts_with(name)).collect();
         let error = parse("config.toml", &kept.join("\n")).unwrap_err();
         assert!(error.to_string().contains(&format!("a server has no `{name}`")), "{error}");
