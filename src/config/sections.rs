@@ -167,7 +167,11 @@ fn read_accounts(roots: &[Table<'_, '_>], problems: &mut Problems) -> Option<Vec
             let name = account_name(&table, problems);
             let first = name.as_ref().and_then(|(account, _)| places.get(account));
             if let (Some((account, place)), Some(first)) = (&name, first) {
-                problems.error_like(first, place.clone(), format!("two accounts have the name \"{account}\""));
+                problems.error_like(
+                    first,
+                    place.clone(),
+                    format!("two accounts have the name \"{account}\""),
+                );
                 all_good = false;
             }
             // Its other mistakes are told even without a name.

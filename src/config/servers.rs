@@ -432,12 +432,7 @@ impl Reader {
         all_good.then_some(adopted)
     }
 
-    fn account(
-        &self,
-        name: &str,
-        span: Range<usize>,
-        problems: &mut Problems,
-    ) -> Option<Account> {
+    fn account(&self, name: &str, span: Range<usize>, problems: &mut Problems) -> Option<Account> {
         let account = Account::named(name);
         let Some(known) = &self.accounts else { return account };
         if let Some(account) = account.filter(|it| *it == Account::API || known.contains(it)) {
@@ -446,7 +441,9 @@ impl Reader {
         let names = known.iter().map(Account::name).chain([Account::API_NAME]);
         let hint = match nearest(name, names) {
             Some(near) => format!("did you mean {near:?}?"),
-            None => format!("write its table: [[account]] with name = {name:?}, or remove `account`"),
+            None => {
+                format!("write its table: [[account]] with name = {name:?}, or remove `account`")
+            }
         };
         problems.error(span, format!("there is no account {name:?}"), "", Some(hint));
         None

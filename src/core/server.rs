@@ -116,6 +116,9 @@ mod tests {
         let first = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
         let next = Tick::at("2026-11-24T03:00:00Z".parse().unwrap());
         let span = Duration::from_secs(3600);
-        assert_ne!(jitter_offset(ServerId::new(1), first, span), jitter_offset(ServerId::new(1), next, span));
+        assert_ne!(
+            jitter_offset(ServerId::new(1), first, span),
+            jitter_offset(ServerId::new(1), next, span)
+        );
     }
 }

@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 
 use crate::clock::Clock;
 use crate::completion::Sharing;
-use crate::daemon::{Daemon, Managed};
 use crate::daemon::listeners::Listeners;
+use crate::daemon::{Daemon, Managed};
 use crate::report::PastRotation;
 use crate::store::HistoryFilter;
 

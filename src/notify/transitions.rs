@@ -326,7 +326,11 @@ impl States {
         }
         if evidence == Evidence::Good {
             if let Some(over) = self.accounts.remove(&account) {
-                news.push((NoticeKind::Recovery, NoticeSubject::Account(account), Some(over.since)));
+                news.push((
+                    NoticeKind::Recovery,
+                    NoticeSubject::Account(account),
+                    Some(over.since),
+                ));
             }
             news.push(match self.failing.remove(&report.server_id) {
                 Some(over) => (NoticeKind::Recovery, server(), Some(over.since)),

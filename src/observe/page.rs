@@ -17,8 +17,8 @@ use crate::manual::{ManualAct, ManualOutcome};
 use crate::moment::shown;
 use crate::observe::query::Query;
 use crate::observe::status_document::{
-    AccountStatus,
-    DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
+    AccountStatus, DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus,
+    Totals,
 };
 use crate::provider::token_state::TokenState;
 use crate::readable;

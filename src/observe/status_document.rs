@@ -488,7 +488,9 @@ impl AccountStatus {
             .then(|| format!("The provider refuses the token of account {name}"));
         let throttled = self.throttled_until.map(|until| {
             let until = readable::instant(until);
-            format!("The provider is throttling account {name} (429): no calls are sent until {until}")
+            format!(
+                "The provider is throttling account {name} (429): no calls are sent until {until}"
+            )
         });
         refused.into_iter().chain(throttled)
     }

@@ -167,7 +167,11 @@ pub fn servers(
         let RawServer { id, name, status } =
             serde_json::from_value(row).map_err(|error| unlike("a row is not a server", &error))?;
         let status = status.as_str().map(ForeignText::from);
-        Ok(AccountServer { id: ServerId { account, number: id }, name: name.unwrap_or_default().into(), status })
+        Ok(AccountServer {
+            id: ServerId { account, number: id },
+            name: name.unwrap_or_default().into(),
+            status,
+        })
     };
     Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
 }
@@ -363,7 +367,8 @@ mod tests {
     fn a_row_without_a_name_is_foreign_and_counts_and_no_create_is_answered_so() {
         let mut row: Value = serde_json::from_str(ROW).unwrap();
         row["name"] = Value::Null;
-        let read = page(&serde_json::to_vec(&[&row]).unwrap(), &base(), Account::API).unwrap().snapshots;
+        let read =
+            page(&serde_json::to_vec(&[&row]).unwrap(), &base(), Account::API).unwrap().snapshots;
         assert_eq!((read[0].id.0, &read[0].name), (801, &"(no name)".into()));
         for prefix in ["snapring", "no", "name"] {
             assert!(read[0].name.tick(&prefix.parse::<ManagedPrefix>().unwrap()).is_none());

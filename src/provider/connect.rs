@@ -68,7 +68,9 @@ pub(crate) fn connect(
 /// Where this process gets the token from.
 #[must_use]
 pub(crate) fn locate_credentials(settings: &ApiSettings) -> Credentials {
-    Credentials::locate(settings.account, settings.token_file.as_deref(), |name| std::env::var_os(name))
+    Credentials::locate(settings.account, settings.token_file.as_deref(), |name| {
+        std::env::var_os(name)
+    })
 }
 
 /// Why there is no token, with what to do if the service has one: only root can see that.

@@ -351,13 +351,20 @@ mod tests {
         let not_handed = environment(&[("SNAPRING_TOKEN", "vps_variable")]);
 
         mode(&file, 0o644);
-        as_nobody(|| assert_eq!(shown(&Credentials::locate(Account::API, Some(&file), &handed)), "vps_file"));
+        as_nobody(|| {
+            assert_eq!(shown(&Credentials::locate(Account::API, Some(&file), &handed)), "vps_file")
+        });
         mode(&file, 0o000);
         as_nobody(|| {
-            assert_eq!(shown(&Credentials::locate(Account::API, Some(&file), &handed)), "vps_systemd");
-            let refused = Credentials::locate(Account::API, Some(&file), &not_handed).token().unwrap_err();
+            assert_eq!(
+                shown(&Credentials::locate(Account::API, Some(&file), &handed)),
+                "vps_systemd"
+            );
+            let refused =
+                Credentials::locate(Account::API, Some(&file), &not_handed).token().unwrap_err();
             assert!(refused.to_string().contains("Permission denied"), "{refused}");
-            let missing = Credentials::locate(Account::API, Some(&dir.path().join("none")), &handed);
+            let missing =
+                Credentials::locate(Account::API, Some(&dir.path().join("none")), &handed);
             assert!(missing.token().unwrap_err().to_string().contains("No such file"));
         });
     }
@@ -400,7 +407,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "vps_one").unwrap();
-        let credentials = Arc::new(Credentials::locate(Account::API, Some(&file), environment(&[])));
+        let credentials =
+            Arc::new(Credentials::locate(Account::API, Some(&file), environment(&[])));
         let clock = Clock::system();
         Arc::clone(&credentials).refresh_in_time(&clock).await.unwrap();
         assert_eq!(shown(&credentials), "vps_one");

@@ -217,7 +217,8 @@ pub(super) async fn read_page(
     let call = Call::get(Operation::List, path, attempt, scope);
     let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
         let body = body.map_err(|torn| torn.to_string())?;
-        let next = reader.take(body::page(&body, exchange.base(), exchange.whose())?, body.len())?;
+        let next =
+            reader.take(body::page(&body, exchange.base(), exchange.whose())?, body.len())?;
         Ok(Content { has_next: next.is_some(), value: next })
     };
     exchange.send_in_turn(turn, call, read).await

@@ -58,10 +58,7 @@ struct Claims {
 #[derive(Debug)]
 enum MachineLock {
     /// Of this machine.
-    Files {
-        files: LockFiles,
-        addresses: Addresses,
-    },
+    Files { files: LockFiles, addresses: Addresses },
     /// Of a simulated one.
     Memory(MemoryRecords),
 }
@@ -404,8 +401,14 @@ mod tests {
             assert!(person.claim(ServerId::new(id + 1)).is_ok());
             let renamed = ServerId { account: Account::named("b").unwrap(), number: id };
             let busy = person.claim(renamed);
-            assert!(matches!(busy, Err(Busy::Elsewhere(_))), "the account is only called otherwise");
-            assert!(open("https://b/").claim(ServerId::new(id)).is_ok(), "another provider's server");
+            assert!(
+                matches!(busy, Err(Busy::Elsewhere(_))),
+                "the account is only called otherwise"
+            );
+            assert!(
+                open("https://b/").claim(ServerId::new(id)).is_ok(),
+                "another provider's server"
+            );
             drop(claim);
             assert!(person.claim(ServerId::new(id)).is_ok());
         }

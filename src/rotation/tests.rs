@@ -479,7 +479,12 @@ async fn pages_foreign_links_bare_arrays_and_ignored_filters_make_no_difference(
             .faults(&["list:foreign-next"]);
         let now = scene.clock.now().wall;
         let name = "snapring-20200101T030000Z";
-        scene.memory.provider.lock().unwrap().add_snapshot(ServerId::new(102), name, "completed", now);
+        scene.memory.provider.lock().unwrap().add_snapshot(
+            ServerId::new(102),
+            name,
+            "completed",
+            now,
+        );
         let report = scene.rotate().await;
         assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
         assert_eq!(scene.deleted(), [801]);

@@ -564,7 +564,11 @@ impl Provider {
         match (question.method.as_str(), segments.as_slice()) {
             ("GET", ["snapshots"]) => {
                 let server = parameter(&question.query, "server_id");
-                (Some(Operation::List), server.and_then(|id| id.parse().ok()).map(ServerId::new), None)
+                (
+                    Some(Operation::List),
+                    server.and_then(|id| id.parse().ok()).map(ServerId::new),
+                    None,
+                )
             }
             ("POST", ["snapshots"]) => {
                 let body: Value = serde_json::from_slice(&question.body).unwrap_or_default();

@@ -10,7 +10,13 @@ const NIGHT: &str = "2026-11-23T03:00:00Z";
 const BAD: RotationOutcome = RotationOutcome::Failed;
 
 fn report(tick: &str, outcome: RotationOutcome) -> Report {
-    Report::without_steps(outcome, ServerId::new(101), "web-01", Tick::at(time(tick)), "why".to_owned())
+    Report::without_steps(
+        outcome,
+        ServerId::new(101),
+        "web-01",
+        Tick::at(time(tick)),
+        "why".to_owned(),
+    )
 }
 
 fn status(remembered: &[Ended]) -> ServerStatus {
@@ -225,7 +231,8 @@ fn names_are_shown_as_they_are_whatever_prefix_they_have() {
     };
     let asked_at = Moment { wall: time(NIGHT), uptime: Duration::ZERO };
     let rows = (1..).zip(names).map(row).collect();
-    let seen = RingSeen::of(&Ring::of(Listing::complete(ServerId::new(101), rows, asked_at), &policy));
+    let seen =
+        RingSeen::of(&Ring::of(Listing::complete(ServerId::new(101), rows, asked_at), &policy));
     let shown: Vec<String> = seen.slots.iter().map(|slot| seen.name(slot)).collect();
     assert_eq!(shown, names);
     assert_eq!(seen.count(|it| matches!(it, Holder::Managed(_))), 2);

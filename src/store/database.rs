@@ -613,10 +613,8 @@ pub(super) fn bind_server(query: Statement, server: ServerId) -> Statement {
 
 /// The condition that a row is of one of so many servers, whose first parameter is the `first`.
 fn any_server(servers: usize, first: usize) -> String {
-    let pairs: Vec<String> = (0..servers)
-        .map(|nth| first + 2 * nth)
-        .map(|at| format!("(${at}, ${})", at + 1))
-        .collect();
+    let pairs: Vec<String> =
+        (0..servers).map(|nth| first + 2 * nth).map(|at| format!("(${at}, ${})", at + 1)).collect();
     format!("(account, server_id) IN (VALUES {})", pairs.join(", "))
 }
 

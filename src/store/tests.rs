@@ -16,8 +16,8 @@ use crate::manual::{ManualAction, Person};
 use crate::naming::{Account, SnapshotId, Subject, Tick};
 use crate::report::{KnownCause, Stretch};
 use crate::schedule::first_loaded::FirstLoaded;
-use crate::store::database::MIGRATIONS;
 use crate::store::connection::{Answer, Connection, Written};
+use crate::store::database::MIGRATIONS;
 use crate::store::place::Address;
 use crate::store::told::TargetKey;
 
@@ -817,7 +817,8 @@ async fn what_is_remembered_of_servers_outlives_the_daemon_and_is_shared_with_co
 
         let theirs = ServerMemories::from([(ServerId::new(7), memory(70))]);
         add(&ground.place, &[], &theirs, at("2026-11-25T05:00:00Z")).await.unwrap();
-        let read = read_memories(&ground.place, &[ServerId::new(7), ServerId::new(8)]).await.unwrap();
+        let read =
+            read_memories(&ground.place, &[ServerId::new(7), ServerId::new(8)]).await.unwrap();
         assert_eq!(read[&ServerId::new(7)], memory(70));
         let store = ground.open();
         let all = store.memories(Vec::new()).await.unwrap();

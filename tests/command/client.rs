@@ -63,7 +63,8 @@ async fn a_listing_asks_as_documented_and_reads_every_page() {
         .expect(1)
         .mount(&server)
         .await;
-    let listing = client(&server).await.list(ServerId::new(1), &CallContext::default()).await.unwrap();
+    let listing =
+        client(&server).await.list(ServerId::new(1), &CallContext::default()).await.unwrap();
     assert_eq!(listing.snapshots.len(), 2);
 }
 
@@ -78,7 +79,8 @@ async fn a_snapshot_without_a_name_takes_a_slot_and_is_not_snaprings() {
     let rows = serde_json::json!([row(1, Some("snapring-20250115T183000Z")), row(2, None)]);
     let answer = ResponseTemplate::new(200).set_body_json(rows);
     Mock::given(any()).respond_with(answer).mount(&server).await;
-    let listing = client(&server).await.list(ServerId::new(1), &CallContext::default()).await.unwrap();
+    let listing =
+        client(&server).await.list(ServerId::new(1), &CallContext::default()).await.unwrap();
     let text = "[[server]]\nid = 1\nkeep = 1\nschedule = \"0 3 * * *\"\n";
     let policy = config::parse("test.toml", text).unwrap().settings.servers[0].policy.clone();
     let ring = Ring::of(listing, &policy);

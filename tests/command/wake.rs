@@ -31,7 +31,8 @@ fn first_requests(
     server: ServerId,
 ) -> BTreeMap<Tick, SignedDuration> {
     let events = daemon.events("api");
-    let of_server = events.iter().filter(|event| event["server_id"].as_u64() == Some(server.number));
+    let of_server =
+        events.iter().filter(|event| event["server_id"].as_u64() == Some(server.number));
     let provider = machine.sandbox.provider();
     let calls = provider.calls().iter().filter(|call| call.server == Some(server));
     let mut first = BTreeMap::new();

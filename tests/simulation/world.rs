@@ -536,7 +536,8 @@ impl Simulation {
                 }
             }
         }
-        let is_in = |policy: &&SimPolicy| policy.enabled && Some(ServerId::new(policy.id)) != self.out;
+        let is_in =
+            |policy: &&SimPolicy| policy.enabled && Some(ServerId::new(policy.id)) != self.out;
         let seen = Seen {
             exits: exit_codes_of_status(&document, MAX_AGE),
             document,
@@ -553,7 +554,8 @@ impl Simulation {
     /// Another process works on a server for a while.
     fn is_claimed_elsewhere(&mut self, server: u64, truth: &Clock) {
         let Some(records) = &self.records else { return };
-        let Ok(claim) = Exclusion::remembered_in(records, truth).claim(ServerId::new(server)) else {
+        let Ok(claim) = Exclusion::remembered_in(records, truth).claim(ServerId::new(server))
+        else {
             return;
         };
         let happenings = self.random.random_range(1..8);

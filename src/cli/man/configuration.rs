@@ -6,7 +6,8 @@ use crate::cli::man::page::{
     MANUAL, ManPage, date, inlines, meanings, section, see_also, source, whole,
 };
 use crate::config::reference::{
-    ACCOUNT, API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, LOG, NOTIFY, ROOT, SERVER, STORE, Section, sentence,
+    ACCOUNT, API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, LOG, NOTIFY, ROOT, SERVER, STORE, Section,
+    sentence,
 };
 use crate::paths::CONFIGURATION;
 

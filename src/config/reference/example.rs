@@ -1,8 +1,8 @@
 //! config.example.toml: every key with a value and a comment.
 
 use crate::config::reference::{
-    ACCOUNT, API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER, STORE,
-    sentence,
+    ACCOUNT, API, Absent, DEFAULTS, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER,
+    STORE, sentence,
 };
 
 /// How wide a line may be.

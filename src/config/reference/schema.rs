@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::effective;
 use crate::config::reference::{
-    ACCOUNT, API, Absent, DEFAULTS, Form, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT, SERVER,
-    STORE, Section, sentence, shapes,
+    ACCOUNT, API, Absent, DEFAULTS, Form, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT,
+    SERVER, STORE, Section, sentence, shapes,
 };
 use crate::policy::Rule;
 

@@ -64,7 +64,9 @@ fn mistakes_in_accounts_are_told() {
     }
     let default = mistake(&format!("[[account]]\nname = \"default\"\n{server}"));
     assert!(default.contains("is the name of the account of [api]"), "{default}");
-    let same = mistake(&format!("{b}{server}account = \"customer-b\"\n{server}account = \"customer-b\"\n"));
+    let same = mistake(&format!(
+        "{b}{server}account = \"customer-b\"\n{server}account = \"customer-b\"\n"
+    ));
     assert!(same.contains("two servers of account customer-b have the id 1"), "{same}");
     let misspelt = mistake(&format!("{b}retires = 1\n{server}"));
     assert!(misspelt.contains("retires"), "{misspelt}");

@@ -66,7 +66,10 @@ fn one_server_alone_reads_as_a_message() {
             reminded(&[down(), down(), down()], vec![Subject::Server(WEB)]),
             reminded(&[down(), blocked_again.clone()], vec![Subject::Server(DB)]),
             reminded(&[token(WEB), token(DB)], vec![Subject::Account(Account::API)]),
-            reminded(&[down(), blocked_again, token(DB)], vec![Subject::Server(WEB), Subject::Server(DB), Subject::Account(Account::API)]),
+            reminded(
+                &[down(), blocked_again, token(DB)],
+                vec![Subject::Server(WEB), Subject::Server(DB), Subject::Account(Account::API)]
+            ),
         ]
         .join("\n\n")
     );
@@ -76,7 +79,9 @@ fn one_server_alone_reads_as_a_message() {
 #[test]
 fn a_providers_outage_is_one_message_of_bounded_length() {
     let reports: Vec<Report> = (1..=300)
-        .map(|id| failed(ServerId::new(id), &format!("list server_error (503): {}", "é".repeat(500))))
+        .map(|id| {
+            failed(ServerId::new(id), &format!("list server_error (503): {}", "é".repeat(500)))
+        })
         .collect();
     let [text] = read(300, &reports).try_into().unwrap();
     assert!(
@@ -92,7 +97,8 @@ fn a_providers_outage_is_one_message_of_bounded_length() {
 #[test]
 fn a_person_reads_failures_first_and_one_servers_story_in_its_order() {
     let good = |id| ended(id, RotationOutcome::Rotated);
-    let story = [failed(WEB, "x"), good(WEB), failed(DB, "x"), failed(WEB, "x"), good(ServerId::new(1))];
+    let story =
+        [failed(WEB, "x"), good(WEB), failed(DB, "x"), failed(WEB, "x"), good(ServerId::new(1))];
     let titles: Vec<String> =
         read(1, &story).iter().map(|it| it.lines().next().unwrap().to_owned()).collect();
     assert_eq!(

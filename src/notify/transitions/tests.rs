@@ -92,7 +92,8 @@ fn a_restart_knows_since_when_servers_and_the_token_are_in_trouble() {
     let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), at(9)).unwrap();
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-500)), failed: 7 }));
     assert_eq!((reminder.event, reminder.words.as_str()), (NoticeKind::Reminder, "why"));
-    let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Account(Account::API), at(9)).unwrap();
+    let reminder =
+        states.of_ongoing(NoticeKind::Reminder, Subject::Account(Account::API), at(9)).unwrap();
     assert_eq!(reminder.subject, NoticeSubject::Account(Account::API));
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-8)), failed: 3 }));
     assert_eq!(
@@ -102,7 +103,11 @@ fn a_restart_knows_since_when_servers_and_the_token_are_in_trouble() {
     );
 
     let mut after = States::new([WEB, DB], [last_of(WEB, "tr"), last_of(DB, "t")]);
-    assert_eq!(after.failing().accounts, 0, "a later success of any server ends the account's trouble");
+    assert_eq!(
+        after.failing().accounts,
+        0,
+        "a later success of any server ends the account's trouble"
+    );
     assert_eq!(told(&mut after, "t"), ["account failure"]);
 }
 

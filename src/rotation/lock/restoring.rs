@@ -335,7 +335,9 @@ mod tests {
         drop((claim, command));
 
         let other = process();
-        assert!(other.claim(ServerId::new(102)).unwrap().restoring(clock.now().wall).await.is_none());
+        assert!(
+            other.claim(ServerId::new(102)).unwrap().restoring(clock.now().wall).await.is_none()
+        );
         clock.sleep(minutes(29)).await;
         clock.step(SignedDuration::from_hours(-5));
         let restoring = other.claim(WEB).unwrap().restoring(clock.now().wall).await.unwrap();

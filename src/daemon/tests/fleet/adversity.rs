@@ -260,7 +260,9 @@ async fn an_outage_does_not_make_the_rotations_of_the_nights_after_slow() {
     stage.memory.provider.lock().unwrap().faults().clear();
     stage.pass(24 * 5).await;
     daemon.finish().await;
-    for report in stage.reports.lock().unwrap().iter().filter(|it| it.server_id == ServerId::new(101)) {
+    for report in
+        stage.reports.lock().unwrap().iter().filter(|it| it.server_id == ServerId::new(101))
+    {
         took.push(report.duration_ms / 1000);
     }
     assert!(took[4..].iter().all(|took| *took < 600), "{took:?}");
