@@ -15,7 +15,7 @@ use crate::cli::at::At;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
-use crate::cli::recorder::Recorder;
+use crate::cli::recorder::{self, Recorder};
 use crate::cli::restore::carry_out::Task;
 use crate::cli::restore::first::First;
 use crate::cli::restore::stage::Progress;
@@ -163,9 +163,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let ended = stop.unless_at_once(task.carry_out()).await.and_then(|ended| ended);
     let ended = task.end(ended);
-    recorder.end().await;
+    let is_recorded = recorder.end().await;
     console::print(&ended?)?;
-    Ok(Exit::Well)
+    recorder::fails_unless(is_recorded)
 }
 
 /// The snapshot that is wanted, with the listing that shows it.

@@ -84,6 +84,7 @@ impl Task<'_> {
         let now = setup.clock.now().wall;
         let longest = SignedDuration::try_from(LONGEST_RESTORE).unwrap_or_default();
         self.progress.is_sent(now.checked_add(longest).unwrap_or(now));
+        self.recording.is_sent(self.recorder);
         let source = (snapshot.id, &snapshot.name);
         let scope = by_hand::scope(setup, server, context.shutdown.clone());
         let sent_at = client.clock().now().uptime;
