@@ -223,6 +223,7 @@ impl Task<'_> {
                 self.held()
             ),
             (Stage::Ended, _) => "the restore has ended".to_owned(),
+            (Stage::Failed, _) => "the restore has failed".to_owned(),
         }
     }
 }
