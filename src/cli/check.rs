@@ -267,8 +267,8 @@ async fn vanished(settings: &Settings, clock: &Clock) -> Vec<CheckFinding> {
     let known = last.and_then(Result::ok).unwrap_or_default();
     let is_configured = |id| settings.servers.iter().any(|server| server.id == id);
     let hint = "if that is a mistake, look for an included file that is missing";
-    let words = Vanished::among(&known, is_configured, now).words();
-    words.map(|words| CheckFinding::warning(words, hint)).collect()
+    let vanished = Vanished::among(&known, is_configured, now);
+    vanished.words().map(|words| CheckFinding::warning(words, hint)).collect()
 }
 
 /// What TLS needs, if it is used.

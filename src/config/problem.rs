@@ -11,10 +11,13 @@ use crate::config::document::FileText;
 use crate::foreign::is_shown;
 
 /// How many mistakes are shown; a generated file can have one a line.
-const SHOWN: usize = 50;
+pub(super) const SHOWN: usize = 50;
 
 /// How many are told in one line.
 const SHOWN_IN_A_LINE: usize = 20;
+
+/// Of a line longer than this, all behind the first address is hidden.
+const LONGEST_LINE: usize = 4096;
 
 /// A key whose name contains one of these holds a secret: its value is never shown.
 pub(super) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
@@ -144,12 +147,16 @@ fn mask(text: &mut String, secret: Range<usize>) {
 }
 
 fn looks_like_tokens(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    text.match_indices("vps_").map(|(at, _)| {
-        let rest = text.get(at..).unwrap_or_default();
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let start = from + text.get(from..)?.find("vps_")?;
+        let rest = text.get(start..)?;
         let length = rest
             .find(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '_' | '-'))
             .unwrap_or(rest.len());
-        at..at + length
+        // What begins within one is masked with it.
+        from = start + length;
+        Some(start..from)
     })
 }
 
@@ -180,23 +187,35 @@ fn under_secret_keys(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 /// the host, where the address is not the provider's: a webhook's path is its key, under whatever
 /// name it stands.
 fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    text.match_indices("://").filter_map(|(at, slashes)| {
-        let start = at + slashes.len();
-        let rest = text.get(start..)?;
-        let end = rest
-            .find(|it: char| it.is_whitespace() || matches!(it, '"' | '\''))
-            .unwrap_or(rest.len());
-        let address = rest.get(..end)?;
-        if address.contains(['@', '?', '#']) {
-            return Some(start..start + end);
-        }
-        let before = text.get(..at)?;
-        let line = before.get(before.rfind('\n').map_or(0, |at| at + 1)..)?;
-        let host = address.find('/')?;
-        let shown = line.contains("base_url")
-            || !line.to_ascii_lowercase().trim_end_matches('s').ends_with("http");
-        (!shown).then_some(start + host..start + end)
+    let mut at = 0;
+    text.split_inclusive('\n').flat_map(move |line| {
+        let start = at;
+        at += line.len();
+        // No address is looked for twice in a line that is longer than any that a person writes.
+        let (first, each) = match line.len() > LONGEST_LINE {
+            true => (line.find("://").map(|at| at + 3..line.len()), ""),
+            false => (None, line),
+        };
+        let parts = each.match_indices("://").filter_map(|(at, _)| part_of_address(each, at));
+        first.into_iter().chain(parts).map(move |it| start + it.start..start + it.end)
     })
+}
+
+/// What is to be hidden of the address whose scheme ends here.
+fn part_of_address(line: &str, at: usize) -> Option<Range<usize>> {
+    let start = at + "://".len();
+    let rest = line.get(start..)?;
+    let end =
+        rest.find(|it: char| it.is_whitespace() || matches!(it, '"' | '\'')).unwrap_or(rest.len());
+    let address = rest.get(..end)?;
+    if address.contains(['@', '?', '#']) {
+        return Some(start..start + end);
+    }
+    let before = line.get(..at)?;
+    let host = address.find('/')?;
+    let shown = before.contains("base_url")
+        || !before.to_ascii_lowercase().trim_end_matches('s').ends_with("http");
+    (!shown).then_some(start + host..start + end)
 }
 
 /// What may be shown of a message: nothing that looks like a token, and one line that controls no

@@ -606,3 +606,48 @@ fn slots_that_a_policy_cannot_use_are_warned_of() {
     );
     assert!(warned("keep = 5")[0].starts_with("`keep` and `reserve` use all 5 slots"));
 }
+
+/// Text that is no TOML at all, as when a wrong file is included: what is found grows with the text, and so does the
+/// time, but not with its square.
+#[test]
+fn a_bad_text_is_read_in_a_time_that_grows_like_the_text() {
+    let clock = crate::clock::Clock::system();
+    let numbered = |line: fn(usize) -> String| move |count: usize| (0..count).map(line).collect();
+    let shapes: [(&str, Box<dyn Fn(usize) -> String>); 14] = [
+        ("keys without a value", Box::new(numbered(|_| "x\n".to_owned()))),
+        ("values without quotes", Box::new(numbered(|nth| format!("k{nth} = foo\n")))),
+        ("brackets", Box::new(numbered(|_| "[[[\n".to_owned()))),
+        ("brackets in a line", Box::new(numbered(|_| "[[[[[".to_owned()))),
+        ("texts without an end", Box::new(numbered(|nth| format!("k{nth} = \"a\n")))),
+        ("long texts without an end", Box::new(numbered(|_| "a = \'\'\'\n".to_owned()))),
+        ("tables twice", Box::new(|count| {
+            let once: String = (0..count / 2).map(|nth| format!("[a{nth}]\n")).collect();
+            once.repeat(2)
+        })),
+        ("keys twice", Box::new(numbered(|_| "a = 1\n".to_owned()))),
+        ("servers without keys", Box::new(numbered(|_| "[[server]]\n".to_owned()))),
+        ("broken servers with a broken group", Box::new(|count| {
+            format!("[defaults]\nx\n{}", "[[server]]\nid = x\nfoo = 1\n".repeat(count / 3))
+        })),
+        ("errors and unknown keys", Box::new(numbered(|nth| format!("k{nth} = 1\ny\n")))),
+        ("tokens in a line", Box::new(numbered(|_| "vps_".to_owned()))),
+        ("addresses in a line", Box::new(numbered(|_| "a://".to_owned()))),
+        ("tables in a line", Box::new(|count| format!("server = [{}]\n", "{ x = 1 },".repeat(count)))),
+    ];
+    for (name, shape) in shapes {
+        let time = |count: usize| {
+            let text = shape(count);
+            let begun = clock.now().uptime;
+            let error = parse("config.toml", &text).unwrap_err();
+            let told = error.render(false).len() + error.to_string().len() + error.to_json().len();
+            assert!(told > 0);
+            clock.now().uptime - begun
+        };
+        // Of three, since the machine does other things too.
+        let best = |count: usize| (0..3).map(|_| time(count)).min().unwrap();
+        let (small, large) = (best(2_000), best(16_000));
+        eprintln!("{name}: {small:?} {large:?}");
+        let limit = small * 24 + Duration::from_millis(50);
+        assert!(large < limit, "{name}: 8 times the text takes {large:?} in place of {small:?}");
+    }
+}
