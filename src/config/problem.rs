@@ -19,6 +19,9 @@ const SHOWN_IN_A_LINE: usize = 20;
 /// Of a line longer than this, all behind the first address is hidden.
 const LONGEST_LINE: usize = 4096;
 
+/// Longer lines are not shown.
+const LONGEST_LINES: usize = 8 * LONGEST_LINE;
+
 /// A key whose name contains one of these holds a secret: its value is never shown.
 pub(super) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
 
@@ -58,6 +61,16 @@ pub(crate) struct SourceText {
     name: String,
     shown: String,
     line_starts: Vec<usize>,
+    /// How many characters begin before each [`BLOCK`] of bytes, and before the end.
+    characters: Vec<usize>,
+}
+
+/// A text of one long line can have a mistake in every part of it: columns are not counted from its beginning.
+const BLOCK: usize = 1024;
+
+/// How many characters begin in a part of a text.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
 }
 
 impl SourceText {
@@ -73,15 +86,27 @@ impl SourceText {
         for secret in by_its_looks {
             mask(&mut shown, secret);
         }
-        Self { name: name.to_owned(), shown, line_starts: line_starts(text) }
+        let mut counted = vec![0];
+        for block in shown.as_bytes().chunks(BLOCK) {
+            counted.push(counted.last().copied().unwrap_or(0) + characters(block));
+        }
+        Self { name: name.to_owned(), shown, line_starts: line_starts(text), characters: counted }
+    }
+
+    /// How many characters begin before this place.
+    fn characters_before(&self, at: usize) -> usize {
+        let at = at.min(self.shown.len());
+        let block = at / BLOCK;
+        let rest = self.shown.as_bytes().get(block * BLOCK..at).unwrap_or_default();
+        self.characters.get(block).copied().unwrap_or(0) + characters(rest)
     }
 
     /// Line and column, both from 1, the column in characters.
     fn position(&self, at: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= at).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.shown.get(start..at).unwrap_or_default();
-        (line, before.chars().count() + 1)
+        let before = self.characters_before(at).saturating_sub(self.characters_before(start));
+        (line, before + 1)
     }
 
     /// The lines that hold a span, where they begin, and the number of the first.
@@ -268,9 +293,9 @@ impl Problem {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group: Group<'_> = match span {
-            Some(span) => {
-                let (start, lines, first) = self.source.lines(span);
+        let lines = span.as_ref().map(|span| (span, self.source.lines(span)));
+        let mut group: Group<'_> = match lines {
+            Some((span, (start, lines, first))) if lines.len() <= LONGEST_LINES => {
                 let from = span.start.saturating_sub(start).min(lines.len());
                 let to =
                     span.end.saturating_sub(start).clamp(from, lines.trim_end().len().max(from));
@@ -283,6 +308,11 @@ impl Problem {
                     .path(self.source.name.as_str())
                     .annotation(annotation);
                 level.primary_title(message.as_str()).element(snippet)
+            }
+            Some((span, _)) => {
+                let (line, column) = self.source.position(span.start);
+                let title = format!("{}:{line}:{column}: {message}", self.source.name);
+                Group::with_title(level.primary_title(title))
             }
             None => {
                 let title = format!("{}: {message}", self.source.name);

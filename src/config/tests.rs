@@ -607,6 +607,18 @@ fn slots_that_a_policy_cannot_use_are_warned_of() {
     assert!(warned("keep = 5")[0].starts_with("`keep` and `reserve` use all 5 slots"));
 }
 
+#[test]
+fn the_column_in_a_long_line_is_counted_in_characters_and_the_line_is_not_shown() {
+    let filler = "ü".repeat(40_000);
+    let text = format!("a = 1\nlog = {{ format = \"{filler}\", levl = 1 }}\n");
+    let error = parse("config.toml", &text).unwrap_err();
+    assert!(error.render(false).len() < 10_000, "{} bytes", error.render(false).len());
+    let of_level = error.errors().iter().find(|it| it.message().contains("`levl`")).unwrap();
+    let column = "log = { format = \"".len() + 40_000 + "\", ".len() + 1;
+    assert!(of_level.to_string().starts_with(&format!("config.toml:2:{column}: ")), "{column}");
+    assert!(error.render(false).contains(&format!("config.toml:2:{column}: ")), "{column}");
+}
+
 /// Text that is no TOML at all, as when a wrong file is included: what is found grows with the text, and so does the
 /// time, but not with its square.
 #[test]
