@@ -225,7 +225,8 @@ mod tests {
     async fn a_time_in_which_the_process_stood_still_does_not_count() {
         let clock = Clock::simulated(noon());
         let begun = clock.now().uptime;
-        let never = clock.timeout_while_running(Duration::from_secs(10), std::future::pending::<()>());
+        let never =
+            clock.timeout_while_running(Duration::from_secs(10), std::future::pending::<()>());
         assert_eq!(never.await, None);
         assert_eq!(clock.now().uptime - begun, Duration::from_secs(10));
         // The answer comes while nothing of this process runs, as after SIGSTOP.

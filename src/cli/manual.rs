@@ -24,8 +24,7 @@ const NAME_CHARACTERS: usize = 64;
 const NO_END: &str = "the command did not report how it ended";
 
 /// The same of a restore, which may wait for long before it is sent.
-const NOT_SENT: &str =
-    "nothing had been sent to the provider when this was written; the command did not report how it ended";
+const NOT_SENT: &str = "nothing had been sent to the provider when this was written; the command did not report how it ended";
 const SENT: &str = "the restore was sent, and the command did not report how it ended: look at the server in the \
                     provider's panel";
 
@@ -56,7 +55,9 @@ impl Recording {
             safety_id: None,
             safety: None,
             by: person(&setup.clock, |name| std::env::var_os(name)).await,
-            reason: Some(if action == ManualAction::Restore { NOT_SENT } else { NO_END }.to_owned()),
+            reason: Some(
+                if action == ManualAction::Restore { NOT_SENT } else { NO_END }.to_owned(),
+            ),
             pid: std::process::id(),
         };
         recorder.manual(act.clone());

@@ -632,19 +632,28 @@ fn a_bad_text_is_read_in_a_time_that_grows_like_the_text() {
         ("brackets in a line", Box::new(numbered(|_| "[[[[[".to_owned()))),
         ("texts without an end", Box::new(numbered(|nth| format!("k{nth} = \"a\n")))),
         ("long texts without an end", Box::new(numbered(|_| "a = \'\'\'\n".to_owned()))),
-        ("tables twice", Box::new(|count| {
-            let once: String = (0..count / 2).map(|nth| format!("[a{nth}]\n")).collect();
-            once.repeat(2)
-        })),
+        (
+            "tables twice",
+            Box::new(|count| {
+                let once: String = (0..count / 2).map(|nth| format!("[a{nth}]\n")).collect();
+                once.repeat(2)
+            }),
+        ),
         ("keys twice", Box::new(numbered(|_| "a = 1\n".to_owned()))),
         ("servers without keys", Box::new(numbered(|_| "[[server]]\n".to_owned()))),
-        ("broken servers with a broken group", Box::new(|count| {
-            format!("[defaults]\nx\n{}", "[[server]]\nid = x\nfoo = 1\n".repeat(count / 3))
-        })),
+        (
+            "broken servers with a broken group",
+            Box::new(|count| {
+                format!("[defaults]\nx\n{}", "[[server]]\nid = x\nfoo = 1\n".repeat(count / 3))
+            }),
+        ),
         ("errors and unknown keys", Box::new(numbered(|nth| format!("k{nth} = 1\ny\n")))),
         ("tokens in a line", Box::new(numbered(|_| "vps_".to_owned()))),
         ("addresses in a line", Box::new(numbered(|_| "a://".to_owned()))),
-        ("tables in a line", Box::new(|count| format!("server = [{}]\n", "{ x = 1 },".repeat(count)))),
+        (
+            "tables in a line",
+            Box::new(|count| format!("server = [{}]\n", "{ x = 1 },".repeat(count))),
+        ),
     ];
     for (name, shape) in shapes {
         let time = |count: usize| {

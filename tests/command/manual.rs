@@ -124,9 +124,7 @@ async fn a_restore_that_was_killed_while_it_waited_is_recorded_as_not_sent() {
     let id = machine.add(WEB, "by-hand", 30).to_string();
     machine.fault("create:hang");
     let _create = machine.start(machine.command(&["create", "web", "--name", "x"]), |_, _| {});
-    machine
-        .until("the create", || machine.sandbox.provider().count(Operation::Create) == 1)
-        .await;
+    machine.until("the create", || machine.sandbox.provider().count(Operation::Create) == 1).await;
     let mut restore = machine.start(machine.command(&["restore", &id, "--yes"]), |_, _| {});
     let acts = || machine.run(&["history", "--manual"]).1;
     machine.until("its record", || acts().contains("restore from by-hand")).await;

@@ -65,7 +65,7 @@ impl Stage {
         match self {
             Self::Nothing | Self::TakingASnapshot | Self::Refused | Self::Failed => {
                 ManualOutcome::Failed
-            },
+            }
             Self::Perhaps => ManualOutcome::Unknown,
             Self::Begun => ManualOutcome::Started,
             Self::Ended => ManualOutcome::Done,

@@ -100,7 +100,9 @@ fn escape(rest: &[u8]) -> Option<(u8, usize)> {
         [b'\\', b'x', digits @ ..] => number(digits, 2, 16).map(|value| (value, 4)),
         [b'\\', it @ (b'/' | b'\\' | b'"'), ..] => Some((*it, 2)),
         [b'&', b'a', b'm', b'p', b';', ..] => Some((b'&', 5)),
-        [b'&', b'#', b'x' | b'X', digits @ ..] => entity(digits, 16).map(|(it, long)| (it, long + 4)),
+        [b'&', b'#', b'x' | b'X', digits @ ..] => {
+            entity(digits, 16).map(|(it, long)| (it, long + 4))
+        }
         [b'&', b'#', digits @ ..] => entity(digits, 10).map(|(it, long)| (it, long + 3)),
         _ => None,
     }

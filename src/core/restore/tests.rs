@@ -51,7 +51,10 @@ fn what_was_taken_before_a_restore_is_known_by_its_description_its_old_name_or_a
     let good = || row(1, "by-hand", 24, Some("rotated by snapring"));
     for safety in [says, old] {
         let listing = listing(vec![good(), safety.clone()]);
-        assert_eq!(chosen(latest(&listing, &server, &none)), (Some(1), vec![safety.name.to_string()]));
+        assert_eq!(
+            chosen(latest(&listing, &server, &none)),
+            (Some(1), vec![safety.name.to_string()])
+        );
     }
     let listing = listing(vec![good(), silent]);
     assert_eq!(chosen(latest(&listing, &server, &none)), (Some(3), vec![]));
