@@ -122,7 +122,7 @@ pub(super) fn fails_unless(is_recorded: bool) -> Result<Exit, CommandError> {
         true => Ok(Exit::Well),
         false => Err(CommandError::Failed(
             "this was done at the provider, but the history does not show it\n\
-             hint: do not run the command again. `snapring check` shows what is wrong with the store"
+             hint: do not run the command again. The warning above says what is wrong with the store"
                 .to_owned(),
         )),
     }

@@ -412,7 +412,8 @@ async fn the_schema_is_json_and_needs_no_configuration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_gone_from_the_configuration_is_named_by_check_and_by_the_next_daemon() {
     let machine = Machine::with_servers().await;
-    let includes = "[defaults]\nschedule = \"0 0 1 1 *\"\n[[server]]\nid = 101\nname = \"web\"\n";
+    let includes =
+        "[defaults]\nschedule = \"0 0 1 1 *\"\nkeep = 3\n[[server]]\nid = 101\nname = \"web\"\n";
     std::fs::create_dir(machine.path("conf.d")).unwrap();
     let included = machine.path("conf.d/db.toml");
     std::fs::write(&included, "[[server]]\nid = 102\nname = \"db\"\n").unwrap();

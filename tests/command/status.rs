@@ -331,7 +331,9 @@ async fn a_check_beside_a_daemon_that_hangs_goes_by_the_store() {
     assert_eq!(code, 2, "{out}");
     drop(silent);
     let (code, out, _) = in_time(&machine, "26h");
-    assert_eq!(code, 0, "{out}");
+    assert_eq!(code, 1, "{out}");
+    let expected = "SNAPRING WARNING - no daemon is running: connection refused: ";
+    assert!(out.starts_with(expected), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
