@@ -137,11 +137,41 @@ impl Clock {
         next
     }
 
+    /// The same, but time during which this process stood still does not count: it was stopped, or the machine was
+    /// too busy. What came meanwhile is taken before the time is over.
+    pub async fn timeout_while_running<F: Future>(
+        &self,
+        span: Duration,
+        work: F,
+    ) -> Option<F::Output> {
+        let mut work = std::pin::pin!(work);
+        let (mut left, mut standstills) = (span, 0);
+        while !left.is_zero() {
+            let (part, begun) = (left.min(PART), self.now().uptime);
+            if let Some(done) = self.timeout(part, work.as_mut()).await {
+                return Some(done);
+            }
+            let took = self.now().uptime.saturating_sub(begun);
+            if took > part + PART && standstills < MOST_STANDSTILLS {
+                standstills += 1;
+            } else {
+                left -= part;
+            }
+        }
+        None
+    }
+
     /// Runs `work` for at most `span` of this clock's time; `None` when it was not done by then.
     pub async fn timeout<F: Future>(&self, span: Duration, work: F) -> Option<F::Output> {
         tokio::time::timeout(self.takes(span), work).await.ok()
     }
 }
+
+/// A process that did not run for longer than this stood still.
+const PART: Duration = Duration::from_secs(1);
+
+/// How often that is made up for.
+const MOST_STANDSTILLS: u32 = 10;
 
 /// The system's monotonic clock in microseconds, as another process reads it too.
 #[must_use]
@@ -189,6 +219,27 @@ mod tests {
             assert_eq!(clock.next_second().await, noon() + SignedDuration::from_secs(second));
             assert_eq!(clock.now().wall, noon() + SignedDuration::from_secs(second));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_in_which_the_process_stood_still_does_not_count() {
+        let clock = Clock::simulated(noon());
+        let begun = clock.now().uptime;
+        let never =
+            clock.timeout_while_running(Duration::from_secs(10), std::future::pending::<()>());
+        assert_eq!(never.await, None);
+        assert_eq!(clock.now().uptime - begun, Duration::from_secs(10));
+        // The answer comes while nothing of this process runs, as after SIGSTOP.
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let standing = clock.clone();
+        tokio::spawn(async move {
+            standing.sleep(Duration::from_millis(9500)).await;
+            tokio::time::advance(Duration::from_secs(60)).await;
+            tokio::task::yield_now().await;
+            let _ = answer.send(());
+        });
+        let done = clock.timeout_while_running(Duration::from_secs(10), answered).await;
+        assert_eq!(done, Some(Ok(())));
     }
 
     #[tokio::test(start_paused = true)]

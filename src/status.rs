@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use snapring_core::rotation::Left;
 
 use crate::foreign::ForeignText;
-use crate::health::{Age, Ended, RotationHistory, Success, TroubleKind};
+use crate::health::{Age, Ended, NotRestored, RotationHistory, Success, TroubleKind};
 use crate::manual::ManualAct;
 use crate::naming::{ManagedPrefix, ServerId, SnapshotId, Tick};
 use crate::policy::Policy;
@@ -40,6 +40,8 @@ pub struct ServerStatus {
     pub ended: Endings,
     /// What the last rotation would leave at the provider if it were broken off.
     pub left: Option<Left>,
+    /// It has not come back from the last restore.
+    pub not_restored: Option<Box<NotRestored>>,
 }
 
 /// Rotations by outcome.
@@ -347,6 +349,15 @@ impl Statuses {
 
     /// People did this last by hand, the last act first.
     pub fn set_manual(&self, acts: Vec<ManualAct>) {
+        let mut servers = self.lock();
+        for (server, restored) in
+            acts.iter().rev().filter_map(|act| Some((act.server_id, act.not_restored()?)))
+        {
+            if restored.is_some() || servers.contains_key(&server) {
+                servers.entry(server).or_default().not_restored = restored.map(Box::new);
+            }
+        }
+        drop(servers);
         *self.manual.lock().unwrap_or_else(PoisonError::into_inner) = acts.into();
     }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::{Setup, locate};
+use crate::cli::setup::{STORE_PATIENCE, Setup, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
@@ -32,8 +32,10 @@ use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::{http, proxy};
 use crate::schedule::Schedule;
 use crate::server::Server;
+use crate::store;
 use crate::store::place::Place;
 use crate::telemetry;
+use crate::vanished::Vanished;
 
 /// How many policies are told in a sentence.
 const POLICIES_SHOWN: usize = 20;
@@ -199,6 +201,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     answer.remarks.extend(missing_directory(settings.store.as_ref()));
     answer.remarks.extend(unfit_store(settings.store.as_ref()));
     answer.remarks.extend(missing_certificates(settings));
+    answer.remarks.extend(vanished(settings, &clock).await);
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };
     if !arguments.json {
         for problem in in_the_file {
@@ -249,6 +252,23 @@ fn unfit_store(store: Option<&Place>) -> Option<CheckFinding> {
         format!("[store]: {place} cannot be used: {problem}"),
         "name another file: without it, snapring keeps no history, and after a restart it remembers less",
     ))
+}
+
+/// Servers that were rotated lately and are not in the configuration. Where the history cannot be read, other
+/// commands say so.
+async fn vanished(settings: &Settings, clock: &Clock) -> Vec<CheckFinding> {
+    let place = Place::of_command(settings.store.as_ref(), |name| std::env::var_os(name));
+    if place == Place::Memory || !place.may_be_there() {
+        return Vec::new();
+    }
+    let _reads = progress::doing("reading the history");
+    let now = clock.now().wall;
+    let last = clock.timeout(STORE_PATIENCE, store::read_last(&place, now)).await;
+    let known = last.and_then(Result::ok).unwrap_or_default();
+    let is_configured = |id| settings.servers.iter().any(|server| server.id == id);
+    let hint = "if that is a mistake, look for an included file that is missing";
+    let vanished = Vanished::among(&known, is_configured, now);
+    vanished.words().map(|words| CheckFinding::warning(words, hint)).collect()
 }
 
 /// What TLS needs, if it is used.

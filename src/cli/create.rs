@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::by_hand::{self, CreateProgress, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
-use crate::cli::recorder::Recorder;
+use crate::cli::recorder::{self, Recorder};
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console, usual};
@@ -88,12 +88,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Err(problem) => (outcome, problem.reason(|| progress.words(&name))),
     };
     recording.is(&setup, &recorder, outcome, reason);
-    recorder.end().await;
+    let is_recorded = recorder.end().await;
     let made = made?;
     if json {
         console::print_json(&made)?;
     } else {
         console::print(&format!("{} {} {}", made.id, made.name, made.status))?;
     }
-    Ok(Exit::Well)
+    recorder::fails_unless(is_recorded)
 }

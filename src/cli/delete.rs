@@ -11,7 +11,7 @@ use crate::backoff;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
-use crate::cli::recorder::Recorder;
+use crate::cli::recorder::{self, Recorder};
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console, progress};
@@ -80,12 +80,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let reason = ended.as_ref().err().and_then(|it| it.reason(|| progress.words().to_owned()));
     recording.is(&setup, &recorder, outcome, reason);
-    recorder.end().await;
+    let is_recorded = recorder.end().await;
     if matches!(ended, Err(CommandError::Quiet(_))) {
         console::note(&format!("interrupted: {}", progress.words()));
     }
     console::print(&ended?)?;
-    Ok(Exit::Well)
+    recorder::fails_unless(is_recorded)
 }
 
 /// Whether a delete may have been carried out.

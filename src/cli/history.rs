@@ -246,12 +246,16 @@ fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
                 it.reason.clone().unwrap_or_default(),
             ],
             Past::Manual(it) => {
-                let named = |action| it.snapshot.clone().filter(|_| it.action == action);
-                let made = named(ManualAction::Create).or_else(|| it.safety.clone());
-                let what = match named(ManualAction::Restore) {
-                    Some(source) => format!("restore from {source}"),
-                    None => it.action.as_str().to_owned(),
+                let name = it.snapshot.as_deref().unwrap_or("-");
+                let what = match it.action {
+                    ManualAction::Create => format!("create {name}"),
+                    ManualAction::Delete => format!("delete {name}"),
+                    ManualAction::Restore => format!("restore from {name}"),
                 };
+                // What was refused, or may not have happened, was neither created nor deleted.
+                let is_so = matches!(it.outcome, ManualOutcome::Done | ManualOutcome::Started);
+                let named = |action| it.snapshot.clone().filter(|_| it.action == action && is_so);
+                let made = named(ManualAction::Create).or_else(|| it.safety.clone());
                 let took_ms = it.ended_at.duration_since(it.started_at).as_millis();
                 [
                     when,
@@ -338,7 +342,19 @@ mod tests {
             reason: None,
             pid: 1,
         };
+        let refused = |action| ManualAct {
+            action,
+            outcome: ManualOutcome::Failed,
+            snapshot: Some("good".to_owned()),
+            safety: None,
+            reason: Some("the provider refused".to_owned()),
+            ..act.clone()
+        };
+        let refused = [ManualAction::Create, ManualAction::Delete].map(refused).map(Past::Manual);
         let zone = |_| TimeZone::get("Europe/Berlin").unwrap();
+        for line in told(&refused, zone).lines().skip(1) {
+            assert_eq!(line.matches("good").count(), 1, "as what was asked for: {line}");
+        }
         let text = told(&[Past::Rotation(rotation), Past::Manual(act)], zone);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(

@@ -23,6 +23,11 @@ const NAME_CHARACTERS: usize = 64;
 /// What is recorded until the command says more, and stays so if it is killed.
 const NO_END: &str = "the command did not report how it ended";
 
+/// The same of a restore, which may wait for long before it is sent.
+const NOT_SENT: &str = "nothing had been sent to the provider when this was written; the command did not report how it ended";
+const SENT: &str = "the restore was sent, and the command did not report how it ended: look at the server in the \
+                    provider's panel";
+
 /// One act, from the moment when it is confirmed. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(super) struct Recording(Arc<Mutex<ManualAct>>);
@@ -50,7 +55,9 @@ impl Recording {
             safety_id: None,
             safety: None,
             by: person(&setup.clock, |name| std::env::var_os(name)).await,
-            reason: Some(NO_END.to_owned()),
+            reason: Some(
+                if action == ManualAction::Restore { NOT_SENT } else { NO_END }.to_owned(),
+            ),
             pid: std::process::id(),
         };
         recorder.manual(act.clone());
@@ -60,6 +67,14 @@ impl Recording {
     /// The id of a snapshot that was created.
     pub(super) fn is_of(&self, snapshot: SnapshotId) {
         self.with(|act| act.snapshot_id = Some(snapshot));
+    }
+
+    /// A restore is about to be sent.
+    pub(super) fn is_sent(&self, recorder: &Recorder) {
+        recorder.manual(self.with(|act| {
+            act.reason = Some(SENT.to_owned());
+            act.clone()
+        }));
     }
 
     /// A restore has taken this snapshot first.

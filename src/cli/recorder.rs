@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::cli::error::CommandError;
 use crate::cli::setup::{self, STORE_PATIENCE, Setup};
-use crate::cli::{console, progress};
+use crate::cli::{Exit, console, progress};
 use crate::clock::Clock;
 use crate::manual::ManualAct;
 use crate::memory::RingMemory;
@@ -45,6 +46,7 @@ impl Recorder {
         let clock = setup.clock.clone();
         let task = tokio::spawn(async move {
             let (mut portion, mut missing) = (Vec::new(), Missing::default());
+            let (mut are_rotations_written, mut is_act_written) = (true, true);
             while to_write.recv_many(&mut portion, AT_ONCE).await > 0 {
                 let (mut rotations, mut memories) = (Vec::new(), ServerMemories::new());
                 let mut acts = Vec::new();
@@ -59,14 +61,16 @@ impl Recorder {
                 }
                 if !(rotations.is_empty() && memories.is_empty()) {
                     let added = store::add(&place, &rotations, &memories, clock.now().wall);
-                    missing.tell_unless_written(&place, &clock, added).await;
+                    are_rotations_written &=
+                        missing.tell_unless_written(&place, &clock, added).await;
                 }
                 if !acts.is_empty() {
                     let added = store::add_manual(&place, &acts);
-                    missing.tell_unless_written(&place, &clock, added).await;
+                    // The last word of an act replaces what was written of it before.
+                    is_act_written = missing.tell_unless_written(&place, &clock, added).await;
                 }
             }
-            missing.told.is_none()
+            are_rotations_written && is_act_written
         });
         Self { to_write: sender, task, clock: setup.clock.clone() }
     }
@@ -104,10 +108,23 @@ impl Recorder {
     }
 
     /// Whether all is written.
+    #[must_use]
     pub(super) async fn end(self) -> bool {
         let _writes = progress::doing("writing the result into the history");
         drop(self.to_write);
         self.task.await.unwrap_or(false)
+    }
+}
+
+/// What follows when it is not all written. The command did what it was asked, which has been said.
+pub(super) fn fails_unless(is_recorded: bool) -> Result<Exit, CommandError> {
+    match is_recorded {
+        true => Ok(Exit::Well),
+        false => Err(CommandError::Failed(
+            "this was done at the provider, but the history does not show it\n\
+             hint: do not run the command again. The warning above says what is wrong with the store"
+                .to_owned(),
+        )),
     }
 }
 
@@ -123,9 +140,9 @@ impl Missing {
         place: &Place,
         clock: &Clock,
         added: impl Future<Output = Result<(), StoreError>>,
-    ) {
+    ) -> bool {
         let words = match clock.timeout(STORE_PATIENCE, added).await {
-            Some(Ok(())) => return,
+            Some(Ok(())) => return true,
             Some(Err(trouble)) => trouble.to_string(),
             None => "no answer".to_owned(),
         };
@@ -133,5 +150,6 @@ impl Missing {
             console::warning(&format!("this is missing from the history: {place}: {words}"));
             self.told = Some(words);
         }
+        false
     }
 }

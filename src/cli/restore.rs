@@ -5,7 +5,6 @@ mod first;
 mod follow;
 mod stage;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clap::Args;
@@ -15,7 +14,7 @@ use crate::cli::at::At;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
-use crate::cli::recorder::Recorder;
+use crate::cli::recorder::{self, Recorder};
 use crate::cli::restore::carry_out::Task;
 use crate::cli::restore::first::First;
 use crate::cli::restore::stage::Progress;
@@ -27,7 +26,7 @@ use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::provider::client::Client;
 use crate::readable::{age, size};
-use crate::restore::{Choice, latest, latest_before};
+use crate::restore::{Choice, NoChoice, NotedSnapshots, latest, latest_before};
 use crate::server::Server;
 use crate::snapshot::{Listing, Snapshot, Status};
 use crate::store::{self, HistoryFilter};
@@ -163,9 +162,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let ended = stop.unless_at_once(task.carry_out()).await.and_then(|ended| ended);
     let ended = task.end(ended);
-    recorder.end().await;
+    let is_recorded = recorder.end().await;
     console::print(&ended?)?;
-    Ok(Exit::Well)
+    recorder::fails_unless(is_recorded)
 }
 
 /// The snapshot that is wanted, with the listing that shows it.
@@ -184,40 +183,67 @@ async fn choose(
     let server = setup.find(name)?;
     let scope = by_hand::scope(setup, server.id, tokio_util::sync::CancellationToken::new());
     let listing = client.list(server.id, &scope).await?;
-    let noted = noted_as_safety(setup, server.id).await;
+    let noted = noted(setup, server.id).await;
     let (choice, none) = match wish {
         Wish::Before(at, _) => {
             let zone = &server.policy.time_zone;
             let Some(instant) = at.within(zone) else {
                 return Err(CommandError::Usage("there is no such time".to_owned()));
             };
-            let before = latest_before(&listing, &server.policy, instant, &noted);
+            let before = latest_before(&listing, server, instant, &noted);
             (before, format!("no completed managed snapshot from before {}", shown(instant, zone)))
         }
-        _ => (latest(&listing, &noted), "no completed snapshot".to_owned()),
+        _ => (latest(&listing, server, &noted), "no completed snapshot".to_owned()),
     };
-    let choice = choice.ok_or_else(|| {
-        CommandError::Failed(format!(
-            "{} has {none}, apart from those that earlier restores created first\n\
-             hint: `snapring list {}` shows what there is",
-            server.name, server.name
-        ))
+    let choice = choice.map_err(|why| {
+        CommandError::Failed(match why {
+            NoChoice::None => format!(
+                "{} has {none}, apart from those that earlier restores created first\n\
+                 hint: `snapring list {}` shows what there is",
+                server.name, server.name
+            ),
+            NoChoice::Unclear(both) => unclear(server, &both.0, both.1.as_ref()),
+        })
     })?;
     Ok((choice, listing))
 }
 
-/// The snapshots that restores of a server have taken first, as far as the history tells. Their descriptions
-/// tell too.
-async fn noted_as_safety(setup: &Setup, server: ServerId) -> BTreeSet<SnapshotId> {
+/// What to say where the newest one may hold what a person wanted to leave.
+fn unclear(server: &Server, newest: &Snapshot, other: Option<&Snapshot>) -> String {
+    let called = |it: &Snapshot| {
+        format!("{} (created {})", it.name, shown(it.created_at, &server.policy.time_zone))
+    };
+    let other = other.map_or(String::new(), |it| {
+        format!(", or `snapring restore {}` for {}", it.id, called(it))
+    });
+    format!(
+        "{}: it is not clear which snapshot you want. {} was created by hand, and an earlier restore may have \
+         created it first: neither its description nor the history tells\n\
+         hint: name the snapshot: `snapring restore {}` for this one{other}",
+        server.name,
+        called(newest),
+        newest.id
+    )
+}
+
+/// What the history tells of a server's snapshots. Their descriptions tell too.
+async fn noted(setup: &Setup, server: ServerId) -> NotedSnapshots {
     let place = setup.store();
     if !place.may_be_there() {
-        return BTreeSet::new();
+        return NotedSnapshots::default();
     }
     let _reads = progress::doing("reading the history");
     let filter = HistoryFilter { ids: vec![server], ..HistoryFilter::default() };
-    let read = setup.clock.timeout(STORE_PATIENCE, store::read_manual(&place, &filter)).await;
-    let acts = read.and_then(Result::ok).unwrap_or_default();
-    acts.iter().filter_map(|act| act.safety_id).collect()
+    let read = async {
+        let acts = store::read_manual(&place, &filter).await?;
+        let rotations = store::read(&place, &filter).await?;
+        Ok::<_, store::StoreError>(NotedSnapshots {
+            safety: acts.iter().filter_map(|act| act.safety_id).collect(),
+            rotated: rotations.into_iter().filter_map(|it| it.created).collect(),
+        })
+    };
+    let read = setup.clock.timeout(STORE_PATIENCE, read).await;
+    read.and_then(Result::ok).unwrap_or_default()
 }
 
 fn what_is_lost(

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::cli::error::CommandError;
-use crate::cli::recorder::Recorder;
+use crate::cli::recorder::{self, Recorder};
 use crate::cli::rotate::result::{Ended, FEW, outcome, story};
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
@@ -134,7 +134,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());
-    Ok(if good && is_told { Exit::Well } else { Exit::Trouble })
+    if good && is_told {
+        return recorder::fails_unless(is_recorded);
+    }
+    Ok(Exit::Trouble)
 }
 
 impl Arguments {

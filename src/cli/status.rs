@@ -28,8 +28,8 @@ use crate::readable;
 use crate::ring::Ring;
 use crate::server::Server;
 use crate::status::{RingSeen, ServerStatus, Statuses};
-use crate::store;
 use crate::store::place::Place;
+use crate::store::{self, HistoryFilter, StoreError};
 
 /// How long the daemon, or the store, may take to answer a person.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DAEMON_WITHIN: Duration = Duration::from_secs(3);
 const STORE_WITHIN: Duration = Duration::from_secs(2);
 const PROVIDER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Among how many acts by hand a restore is looked for that left its server broken.
+const MANUAL_ACTS: u32 = 1000;
 
 /// Show how each server is doing: last success, next tick, slots, last error.
 ///
@@ -121,7 +124,7 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
         Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };
     let servers = setup.select(&arguments.servers)?;
-    let mut unanswered = Vec::new();
+    let (mut unanswered, mut runs) = (Vec::new(), true);
     if let Some(address) = setup.settings.http.listen {
         let asks = progress::doing(format!("asking the daemon at {address}"));
         let answer = ask(address, "/api/v1/status", arguments.daemon_within(), &setup.clock).await;
@@ -141,14 +144,24 @@ async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
                 return Ok(Gathered { document, is_whole: told == servers.len(), unanswered });
             }
             Err(problem @ NoAnswer::Nobody(_)) => {
-                console::warning(&format!("no daemon is running: {problem}"));
+                unanswered.push(format!("no daemon is running: {problem}"));
+                runs = false;
             }
             Ok((status, _)) => unanswered.push(format!("the daemon: {address} answered {status}")),
             Err(problem) => unanswered.push(format!("the daemon: {problem}")),
         }
         unanswered.iter().for_each(|problem| console::warning(problem));
     }
-    without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await
+    let gathered = without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await;
+    gathered.map(|gathered| if runs { gathered } else { gathered.without_next_ticks() })
+}
+
+impl Gathered {
+    /// Nothing starts while no daemon runs.
+    fn without_next_ticks(mut self) -> Self {
+        self.document.servers.iter_mut().for_each(|server| server.next = None);
+        self
+    }
 }
 
 impl Arguments {
@@ -264,12 +277,20 @@ async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String
         return Statuses::default();
     }
     let _reads = progress::doing(format!("reading past rotations from {place}"));
-    let last = store::read_last(&place, setup.clock.now().wall);
-    let answer = setup.clock.timeout(within, last).await;
+    let filter = HistoryFilter { limit: Some(MANUAL_ACTS), ..HistoryFilter::default() };
+    let read = async {
+        let last = store::read_last(&place, setup.clock.now().wall).await?;
+        Ok((last, store::read_manual(&place, &filter).await?))
+    };
+    let answer: Option<Result<_, StoreError>> = setup.clock.timeout(within, read).await;
     let is_begun =
         place.may_be_there() && !matches!(&answer, Some(Err(problem)) if problem.is_empty_store());
     let words = match answer {
-        Some(Ok(last)) => return Statuses::known(&last),
+        Some(Ok((last, acts))) => {
+            let statuses = Statuses::known(&last);
+            statuses.set_manual(acts);
+            return statuses;
+        }
         Some(Err(problem)) => problem.to_string(),
         None => "no answer".to_owned(),
     };

@@ -6,10 +6,13 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::problem::{Draft, SECRET_WORDS, Severity, line_starts};
+use crate::config::problem::{Draft, SECRET_WORDS, SHOWN, Severity, line_starts};
 use crate::config::reference::example_of;
 use crate::config::regions::Regions;
 use crate::config::secret_files::SecretFiles;
+
+/// No longer name is compared with those of keys.
+const LONGEST_KEY: usize = 64;
 
 /// Collects what is wrong, each thing once: a default that two servers take is one mistake.
 #[derive(Default)]
@@ -56,13 +59,22 @@ impl Problems {
     /// Takes back what may come of an error of the syntax.
     pub(crate) fn forget_the_doubtful(&mut self) {
         let Self { drafts, syntax_errors, doubtful, .. } = self;
+        doubtful.sort_by_key(|range| range.start);
+        // Until where the ranges reach that begin no later than each.
+        let mut end = 0;
+        for range in doubtful.iter_mut() {
+            end = end.max(range.end);
+            range.end = end;
+        }
+        let is_doubtful = |span: &Range<usize>| {
+            let begun = doubtful.partition_point(|range| range.start <= span.start);
+            let last = begun.checked_sub(1).and_then(|last| doubtful.get(last));
+            last.is_some_and(|range| span.start < range.end)
+        };
         let mut nth = 0;
         drafts.retain(|draft| {
             nth += 1;
-            let is_in = |range: &Range<usize>| {
-                draft.span.as_ref().is_some_and(|span| range.contains(&span.start))
-            };
-            nth <= *syntax_errors || !doubtful.iter().any(is_in)
+            nth <= *syntax_errors || !draft.span.as_ref().is_some_and(is_doubtful)
         });
     }
 
@@ -231,17 +243,23 @@ impl<'i> TomlDocument<'i> {
         problems.sources.push(Source { name: name.to_owned(), base, line_starts });
         let start = |it: &toml::de::Error| it.span().unwrap_or(0..0).start;
         let mut regions = Regions::new(text, errors.iter().map(start));
+        let mut explained = 0;
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
             if !regions.take_first(span.start) {
                 continue;
             }
+            // What explains an error is looked for in all of the text before it. Of a text that is no TOML at all,
+            // every line is an error.
+            explained += 1;
+            let is_explained = explained <= SHOWN;
             let message = format!("this is not TOML: {}", error.message());
             let global = base + span.start..base + span.end;
-            let is_twice = error.message() == "duplicate key";
+            let is_twice = is_explained && error.message() == "duplicate key";
+            let hint = || is_explained.then(|| unquoted(text, error, &span)).flatten();
             match is_twice.then(|| first_header(text, span.start)).flatten() {
                 Some(first) => problems.error_like(&(base + first..base + first), global, message),
-                None => problems.error(global, message, "", unquoted(text, error, &span)),
+                None => problems.error(global, message, "", hint()),
             }
         }
         problems.doubtful.extend(shifted(regions.doubtful(), base));
@@ -340,7 +358,8 @@ impl<'a, 'i> Table<'a, 'i> {
             if known.contains(&name) {
                 continue;
             }
-            let near = nearest(name, known.iter().copied());
+            let near = Some(name).filter(|it| it.len() <= LONGEST_KEY);
+            let near = near.and_then(|name| nearest(name, known.iter().copied()));
             let secret = SECRET_WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word));
             if secret {
                 hide(value, &mut problems.secrets);

@@ -11,10 +11,16 @@ use crate::config::document::FileText;
 use crate::foreign::is_shown;
 
 /// How many mistakes are shown; a generated file can have one a line.
-const SHOWN: usize = 50;
+pub(super) const SHOWN: usize = 50;
 
 /// How many are told in one line.
 const SHOWN_IN_A_LINE: usize = 20;
+
+/// Of a line longer than this, all behind the first address is hidden.
+const LONGEST_LINE: usize = 4096;
+
+/// Longer lines are not shown.
+const LONGEST_LINES: usize = 8 * LONGEST_LINE;
 
 /// A key whose name contains one of these holds a secret: its value is never shown.
 pub(super) const SECRET_WORDS: &[&str] = &["token", "secret", "password", "key"];
@@ -55,6 +61,16 @@ pub(crate) struct SourceText {
     name: String,
     shown: String,
     line_starts: Vec<usize>,
+    /// How many characters begin before each [`BLOCK`] of bytes, and before the end.
+    characters: Vec<usize>,
+}
+
+/// A text of one long line can have a mistake in every part of it: columns are not counted from its beginning.
+const BLOCK: usize = 1024;
+
+/// How many characters begin in a part of a text.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
 }
 
 impl SourceText {
@@ -70,15 +86,27 @@ impl SourceText {
         for secret in by_its_looks {
             mask(&mut shown, secret);
         }
-        Self { name: name.to_owned(), shown, line_starts: line_starts(text) }
+        let mut counted = vec![0];
+        for block in shown.as_bytes().chunks(BLOCK) {
+            counted.push(counted.last().copied().unwrap_or(0) + characters(block));
+        }
+        Self { name: name.to_owned(), shown, line_starts: line_starts(text), characters: counted }
+    }
+
+    /// How many characters begin before this place.
+    fn characters_before(&self, at: usize) -> usize {
+        let at = at.min(self.shown.len());
+        let block = at / BLOCK;
+        let rest = self.shown.as_bytes().get(block * BLOCK..at).unwrap_or_default();
+        self.characters.get(block).copied().unwrap_or(0) + characters(rest)
     }
 
     /// Line and column, both from 1, the column in characters.
     fn position(&self, at: usize) -> (usize, usize) {
         let line = self.line_starts.partition_point(|start| *start <= at).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.shown.get(start..at).unwrap_or_default();
-        (line, before.chars().count() + 1)
+        let before = self.characters_before(at).saturating_sub(self.characters_before(start));
+        (line, before + 1)
     }
 
     /// The lines that hold a span, where they begin, and the number of the first.
@@ -144,12 +172,16 @@ fn mask(text: &mut String, secret: Range<usize>) {
 }
 
 fn looks_like_tokens(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    text.match_indices("vps_").map(|(at, _)| {
-        let rest = text.get(at..).unwrap_or_default();
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let start = from + text.get(from..)?.find("vps_")?;
+        let rest = text.get(start..)?;
         let length = rest
             .find(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '_' | '-'))
             .unwrap_or(rest.len());
-        at..at + length
+        // What begins within one is masked with it.
+        from = start + length;
+        Some(start..from)
     })
 }
 
@@ -180,23 +212,35 @@ fn under_secret_keys(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 /// the host, where the address is not the provider's: a webhook's path is its key, under whatever
 /// name it stands.
 fn parts_of_addresses(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    text.match_indices("://").filter_map(|(at, slashes)| {
-        let start = at + slashes.len();
-        let rest = text.get(start..)?;
-        let end = rest
-            .find(|it: char| it.is_whitespace() || matches!(it, '"' | '\''))
-            .unwrap_or(rest.len());
-        let address = rest.get(..end)?;
-        if address.contains(['@', '?', '#']) {
-            return Some(start..start + end);
-        }
-        let before = text.get(..at)?;
-        let line = before.get(before.rfind('\n').map_or(0, |at| at + 1)..)?;
-        let host = address.find('/')?;
-        let shown = line.contains("base_url")
-            || !line.to_ascii_lowercase().trim_end_matches('s').ends_with("http");
-        (!shown).then_some(start + host..start + end)
+    let mut at = 0;
+    text.split_inclusive('\n').flat_map(move |line| {
+        let start = at;
+        at += line.len();
+        // No address is looked for twice in a line that is longer than any that a person writes.
+        let (first, each) = match line.len() > LONGEST_LINE {
+            true => (line.find("://").map(|at| at + 3..line.len()), ""),
+            false => (None, line),
+        };
+        let parts = each.match_indices("://").filter_map(|(at, _)| part_of_address(each, at));
+        first.into_iter().chain(parts).map(move |it| start + it.start..start + it.end)
     })
+}
+
+/// What is to be hidden of the address whose scheme ends here.
+fn part_of_address(line: &str, at: usize) -> Option<Range<usize>> {
+    let start = at + "://".len();
+    let rest = line.get(start..)?;
+    let end =
+        rest.find(|it: char| it.is_whitespace() || matches!(it, '"' | '\'')).unwrap_or(rest.len());
+    let address = rest.get(..end)?;
+    if address.contains(['@', '?', '#']) {
+        return Some(start..start + end);
+    }
+    let before = line.get(..at)?;
+    let host = address.find('/')?;
+    let shown = before.contains("base_url")
+        || !before.to_ascii_lowercase().trim_end_matches('s').ends_with("http");
+    (!shown).then_some(start + host..start + end)
 }
 
 /// What may be shown of a message: nothing that looks like a token, and one line that controls no
@@ -249,9 +293,9 @@ impl Problem {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group: Group<'_> = match span {
-            Some(span) => {
-                let (start, lines, first) = self.source.lines(span);
+        let lines = span.as_ref().map(|span| (span, self.source.lines(span)));
+        let mut group: Group<'_> = match lines {
+            Some((span, (start, lines, first))) if lines.len() <= LONGEST_LINES => {
                 let from = span.start.saturating_sub(start).min(lines.len());
                 let to =
                     span.end.saturating_sub(start).clamp(from, lines.trim_end().len().max(from));
@@ -264,6 +308,11 @@ impl Problem {
                     .path(self.source.name.as_str())
                     .annotation(annotation);
                 level.primary_title(message.as_str()).element(snippet)
+            }
+            Some((span, _)) => {
+                let (line, column) = self.source.position(span.start);
+                let title = format!("{}:{line}:{column}: {message}", self.source.name);
+                Group::with_title(level.primary_title(title))
             }
             None => {
                 let title = format!("{}: {message}", self.source.name);

@@ -607,3 +607,70 @@ fn slots_that_a_policy_cannot_use_are_warned_of() {
     );
     assert!(warned("keep = 5")[0].starts_with("`keep` and `reserve` use all 5 slots"));
 }
+
+#[test]
+fn the_column_in_a_long_line_is_counted_in_characters_and_the_line_is_not_shown() {
+    let filler = "ü".repeat(40_000);
+    let text = format!("a = 1\nlog = {{ aaaa = \"{filler}\", levl = 1 }}\n");
+    let error = parse("config.toml", &text).unwrap_err();
+    assert!(error.render(false).len() < 10_000, "{} bytes", error.render(false).len());
+    let of_level = error.errors().iter().find(|it| it.message().contains("`levl`")).unwrap();
+    let column = "log = { aaaa = \"".len() + 40_000 + "\", ".len() + 1;
+    assert!(of_level.to_string().starts_with(&format!("config.toml:2:{column}: ")), "{column}");
+    assert!(error.render(false).contains(&format!("config.toml:2:{column}: ")), "{column}");
+}
+
+/// Text that is no TOML at all, as when a wrong file is included: what is found grows with the text, and so does the
+/// time, but not with its square.
+#[test]
+fn a_bad_text_is_read_in_a_time_that_grows_like_the_text() {
+    // The time that this thread worked: the machine does other things too.
+    let worked = || -> Duration {
+        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+        nix::time::clock_gettime(clock).unwrap().into()
+    };
+    let numbered = |line: fn(usize) -> String| move |count: usize| (0..count).map(line).collect();
+    let shapes: [(&str, Box<dyn Fn(usize) -> String>); 14] = [
+        ("keys without a value", Box::new(numbered(|_| "x\n".to_owned()))),
+        ("values without quotes", Box::new(numbered(|nth| format!("k{nth} = foo\n")))),
+        ("brackets", Box::new(numbered(|_| "[[[\n".to_owned()))),
+        ("brackets in a line", Box::new(numbered(|_| "[[[[[".to_owned()))),
+        ("texts without an end", Box::new(numbered(|nth| format!("k{nth} = \"a\n")))),
+        ("long texts without an end", Box::new(numbered(|_| "a = \'\'\'\n".to_owned()))),
+        (
+            "tables twice",
+            Box::new(|count| {
+                let once: String = (0..count / 2).map(|nth| format!("[a{nth}]\n")).collect();
+                once.repeat(2)
+            }),
+        ),
+        ("keys twice", Box::new(numbered(|_| "a = 1\n".to_owned()))),
+        ("servers without keys", Box::new(numbered(|_| "[[server]]\n".to_owned()))),
+        (
+            "broken servers with a broken group",
+            Box::new(|count| {
+                format!("[defaults]\nx\n{}", "[[server]]\nid = x\nfoo = 1\n".repeat(count / 3))
+            }),
+        ),
+        ("errors and unknown keys", Box::new(numbered(|nth| format!("k{nth} = 1\ny\n")))),
+        ("tokens in a line", Box::new(numbered(|_| "vps_".to_owned()))),
+        ("addresses in a line", Box::new(numbered(|_| "a://".to_owned()))),
+        (
+            "tables in a line",
+            Box::new(|count| format!("server = [{}]\n", "{ x = 1 },".repeat(count))),
+        ),
+    ];
+    for (name, shape) in shapes {
+        let time = |count: usize| {
+            let text = shape(count);
+            let begun = worked();
+            let error = parse("config.toml", &text).unwrap_err();
+            let told = error.render(false).len() + error.to_string().len() + error.to_json().len();
+            assert!(told > 0);
+            worked() - begun
+        };
+        let (small, large) = (time(500), time(4_000));
+        let limit = small * 24 + Duration::from_millis(50);
+        assert!(large < limit, "{name}: 8 times the text takes {large:?} in place of {small:?}");
+    }
+}

@@ -3,6 +3,8 @@
 //! [`ForeignText`] keeps the bytes as they came, so that names are compared and read exactly. It shows them
 //! in one way only: as one bounded, printable line in which secrets are masked.
 
+mod escapes;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::sync::{PoisonError, RwLock};
@@ -70,12 +72,16 @@ fn mask_literally(secret: &str, mask: &'static str) {
 
 fn masked(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
-    for secret in SECRETS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+    let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    for secret in secrets.iter() {
         if text.contains(&*secret.text) {
             text = text.replace(&*secret.text, secret.mask).into();
         }
     }
-    text
+    match escapes::hidden(&text, &secrets) {
+        Some(masked) => masked.into(),
+        None => text,
+    }
 }
 
 /// Text from outside. Its bytes can be compared, but not shown.
@@ -267,6 +273,26 @@ mod tests {
     }
 
     #[rstest]
+    #[case::percent("a%20vps%5Fescaped%2dsecret%21 b", "a%20[e] b")]
+    #[case::all_of_it("%76%70%73_escaped-secret!", "[e]")]
+    #[case::twice("vps%255Fescaped%25252dsecret!", "[e]")]
+    #[case::json(r#"{"token":"vps\u005fescaped-secret\u0021"}"#, r#"{"token":"[e]"}"#)]
+    #[case::of_a_program(r"b'vps\x5Fescaped-secret!'", "b'[e]'")]
+    #[case::html("<b>vps&#95;escaped&#x2D;secret!</b>", "<b>[e]</b>")]
+    #[case::two("%76ps_escaped-secret!, %76ps_escaped-secret!", "[e], [e]")]
+    #[case::slashes(r"https:\/\/hooks\/AbC\/x&amp;y", r"https:\/\/hooks\/[u]")]
+    #[case::another("vps%5Fescaped%2dsecre%21", "vps%5Fescaped%2dsecre%21")]
+    #[case::broken("100% &#; &#x; \\u12 \\x %zz &amp", "100% &#; &#x; \\u12 \\x %zz &amp")]
+    fn a_secret_is_masked_however_its_characters_are_escaped(
+        #[case] text: &str,
+        #[case] shown: &str,
+    ) {
+        mask("vps_escaped-secret!", "[e]");
+        mask("AbC/x&y", "[u]");
+        assert_eq!(ForeignText::from(text).to_string(), shown);
+    }
+
+    #[rstest]
     #[case("before-upgrade", "before-upgrade")]
     #[case("Übergrößen 日本語 ✓", "Übergrößen 日本語 ✓")]
     #[case("a\r\nb\t c\u{2028}d ", "a b c d")]
@@ -334,6 +360,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_escape_of_any_of_its_characters_shows_a_secret(
+            before in "[a-z%\\\\&#;ü]{0,8}",
+            ways in proptest::collection::vec(0_usize..6, 19),
+            after in "[a-z%\\\\&#;ü]{0,8}",
+        ) {
+            let secret = "vps_written-in-ways";
+            mask(secret, "[w]");
+            let written: String = secret.chars().zip(ways).map(|(it, way)| {
+                let code = it as u32;
+                match way {
+                    0 => format!("%{code:02X}"),
+                    1 => format!("%{code:02x}"),
+                    2 => format!("\\u{code:04x}"),
+                    3 => format!("\\x{code:02x}"),
+                    4 => format!("&#{code};"),
+                    _ => it.to_string(),
+                }
+            }).collect();
+            let text = format!("{before} {written} {after}");
+            let shown = ForeignText::from(text.as_str()).to_string();
+            prop_assert!(shown.contains("[w]"), "{text:?}: {shown:?}");
+        }
+
         #[test]
         fn any_text_is_one_bounded_printable_line(
             text in "(\\PC|\\p{C}|\\s|[a-z])*",

@@ -223,7 +223,30 @@ pub enum ServerHealth {
     Trouble(Box<Trouble>),
 }
 
+/// A server that has not come back from a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRestored {
+    /// When that was seen.
+    pub since: Timestamp,
+    /// What the provider shows.
+    pub reason: Box<str>,
+}
+
 impl ServerHealth {
+    /// The same, if the last restore has left the server broken. A later snapshot shows that it is well again.
+    #[must_use]
+    pub fn after(self, restore: Option<&NotRestored>, success: Option<Success>) -> Self {
+        let restore = restore.filter(|it| success.is_none_or(|success| success.at <= it.since));
+        match (self, restore) {
+            (Self::Ok | Self::Waiting, Some(NotRestored { since, reason })) => {
+                let reason = Some(reason.clone());
+                let kind = TroubleKind::Failed;
+                Self::Trouble(Box::new(Trouble { kind, since: *since, rotations: 0, reason }))
+            }
+            (health, _) => health,
+        }
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn trouble(&self) -> Option<&Trouble> {

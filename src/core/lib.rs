@@ -11,6 +11,7 @@
 //! - [`call`], [`answer`], [`patience`]: how a call to the provider ended, what that means, what is retried
 //! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
 //! - [`health`]: whether a server is in trouble
+//! - [`vanished`]: servers that the configuration does not name any more
 //! - [`restore`], [`manual`]: what a restore reads and when it has ended; what people do by hand
 
 pub mod answer;
@@ -40,3 +41,4 @@ pub mod snapshot;
 #[cfg(test)]
 mod testing;
 pub mod timetable;
+pub mod vanished;

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::NotRestored;
 use crate::naming::{ServerId, SnapshotId};
 
 /// What was done.
@@ -132,7 +133,23 @@ pub struct ManualAct {
     pub pid: u32,
 }
 
+/// How the reason begins of a restore that left its server broken. One that was refused changed nothing.
+pub const NOT_RESTORED: &str = "the restore failed: ";
+
 impl ManualAct {
+    /// What a restore says of its server's health: `None` where it is none, or changed nothing.
+    #[must_use]
+    pub fn not_restored(&self) -> Option<Option<NotRestored>> {
+        let reason = self.reason.as_deref().filter(|it| it.starts_with(NOT_RESTORED));
+        match (self.action, self.outcome, reason) {
+            (ManualAction::Restore, ManualOutcome::Failed, Some(reason)) => {
+                Some(Some(NotRestored { since: self.ended_at, reason: reason.into() }))
+            }
+            (ManualAction::Restore, ManualOutcome::Done | ManualOutcome::Started, _) => Some(None),
+            _ => None,
+        }
+    }
+
     /// The act in one sentence, without who and when.
     #[must_use]
     pub fn words(&self) -> String {

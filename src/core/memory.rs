@@ -163,8 +163,12 @@ impl RingMemory {
     /// This one is newer than another one of the same server, and may come from another process. What
     /// was seen completed stays so, and this process's own clock still counts.
     pub fn keeps_of(&mut self, older: &Self) {
-        add(&mut self.completed, &older.completed);
-        // Far beyond what a server can have; a listing forgets them in order.
+        // What only the older one knows comes first, since the first ones are forgotten first. The newer one has
+        // taken note of a later listing: what it knows may be listed still, however long ago it was completed.
+        let newer = std::mem::replace(&mut self.completed, older.completed.clone());
+        self.completed.retain(|id| !newer.contains(id));
+        self.completed.extend(newer);
+        // Far beyond what a server can have.
         let surplus = self.completed.len().saturating_sub(4 * UNLISTED);
         self.completed.drain(..surplus);
         self.last_tick = self.last_tick.or(older.last_tick);
@@ -398,4 +402,51 @@ fn resembles_managed(name: &str, prefix: &Prefix) -> bool {
     let shape: String =
         stamp.chars().map(|it| if it.is_ascii_digit() { '0' } else { it }).collect();
     shape == "00000000t000000z"
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::naming::ServerId;
+    use crate::snapshot::{Listing, Snapshot};
+
+    /// At night `nth`: the oldest snapshot, which retention keeps for years, and last night's.
+    fn ring(nth: u64, oldest: Status) -> Ring {
+        let asked_at = Moment {
+            wall: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * nth.cast_signed()),
+            uptime: Duration::from_hours(24 * nth),
+        };
+        let row = |id, status| Snapshot {
+            id: SnapshotId(id),
+            server: ServerId(7),
+            name: format!("by-hand-{id}").as_str().into(),
+            status,
+            size_mb: None,
+            created_at: asked_at.wall,
+            description: None,
+        };
+        let rows = vec![row(1, oldest), row(nth, Status::Completed)];
+        let server = crate::testing::server(7, "");
+        Ring::of(Listing::complete(ServerId(7), rows, asked_at), &server.policy)
+    }
+
+    /// S2: else it would be deleted as one that failed, if it reads so for a while.
+    #[test]
+    fn what_is_listed_is_known_to_have_been_completed_however_many_have_come_and_gone_since() {
+        let mut known = RingMemory::default();
+        for night in 2..1000 {
+            // As a rotation does: it goes on from what is known, and hands over what it has seen.
+            let mut newer = known.clone();
+            newer.saw(&ring(night, Status::Completed));
+            newer.keeps_of(&known);
+            known = newer;
+            assert!(known.completed.len() <= 4 * UNLISTED);
+        }
+        let ring = ring(1000, Status::Failed);
+        known.saw(&ring);
+        let oldest = ring.snapshot(SnapshotId(1)).unwrap();
+        assert_eq!(known.failed(oldest, &ring), Some(Failed::WasCompleted));
+    }
 }

@@ -282,6 +282,9 @@ pub struct Blocked {
     pub given_up: usize,
     /// Foreign snapshots that look like snapring's under another prefix.
     pub other_prefixes: Vec<OtherPrefix>,
+    /// Those that were completed and are listed as failed now: each name, and its id. Nothing tells whether they
+    /// can be used, so a person must decide.
+    pub doubtful: Vec<(String, SnapshotId)>,
 }
 
 impl fmt::Display for Blocked {
@@ -294,6 +297,7 @@ impl fmt::Display for Blocked {
             strays,
             given_up,
             other_prefixes,
+            doubtful,
             ..
         } = self;
         write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
@@ -312,6 +316,13 @@ impl fmt::Display for Blocked {
         }
         for other in other_prefixes {
             write!(out, "; {}: {}", other.in_short(), other.way_out())?;
+        }
+        for (name, id) in doubtful {
+            write!(
+                out,
+                "; {name} ({id}) was completed and is now listed as failed, so snapring cannot tell whether it is \
+                 still needed. If the provider says that it is lost, delete it with `snapring delete {id}`"
+            )?;
         }
         if *given_up > 0 {
             return write!(
@@ -536,6 +547,10 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
             .collect(),
         given_up: progress.memory.given_up(),
         other_prefixes: OtherPrefix::all_in(ring),
+        doubtful: listed_as_failed(ring, progress)
+            .filter(|(_, failed)| matches!(failed, Failed::WasCompleted | Failed::Broken))
+            .map(|(snapshot, _)| (snapshot.name.to_string(), snapshot.id))
+            .collect(),
     }
 }
 

@@ -40,6 +40,26 @@ pub fn is_safety(snapshot: &Snapshot, noted: &BTreeSet<SnapshotId>) -> bool {
     says_so || snapshot.name.starts_with(OLD_SAFETY_NAME) || noted.contains(&snapshot.id)
 }
 
+/// What the history knows of a server's snapshots, where there is one.
+#[derive(Debug, Clone, Default)]
+pub struct NotedSnapshots {
+    /// Those that restores created first.
+    pub safety: BTreeSet<SnapshotId>,
+    /// The names of those that rotations created, these among them.
+    pub rotated: BTreeSet<String>,
+}
+
+impl NotedSnapshots {
+    /// Whether a snapshot can be one that a restore created first, though nothing says so: a rotation by hand
+    /// created it, and neither the provider nor the history tells what for.
+    fn leave_open(&self, snapshot: &Snapshot, server: &Server) -> bool {
+        let tick = snapshot.name.tick(&server.policy.prefix);
+        let is_by_hand = tick.is_some_and(|tick| !server.has_tick(tick));
+        let is_described = snapshot.description.as_ref().is_some_and(|it| !it.is_empty());
+        is_by_hand && !is_described && !self.rotated.contains(snapshot.name.raw())
+    }
+}
+
 /// What a restore reads.
 #[derive(Debug, Clone)]
 pub struct Choice {
@@ -49,42 +69,68 @@ pub struct Choice {
     pub passed_over: Vec<String>,
 }
 
+/// Why none was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoChoice {
+    /// There is none.
+    None,
+    /// The newest one may have been taken before a restore. Then this other one is meant, if there is one.
+    Unclear(Box<(Snapshot, Option<Snapshot>)>),
+}
+
 /// The newest completed snapshot, whoever made it.
-#[must_use]
-pub fn latest(listing: &Listing, noted: &BTreeSet<SnapshotId>) -> Option<Choice> {
+///
+/// # Errors
+/// When there is none, or it is not clear which.
+pub fn latest(
+    listing: &Listing,
+    server: &Server,
+    noted: &NotedSnapshots,
+) -> Result<Choice, NoChoice> {
     let completed = listing.snapshots.iter().rev().filter(|it| it.status == Status::Completed);
-    choose(completed, noted)
+    choose(completed, server, noted)
 }
 
 /// The newest completed managed snapshot that is older than this, by its tick and by the provider's clock.
-#[must_use]
+///
+/// # Errors
+/// When there is none, or it is not clear which.
 pub fn latest_before(
     listing: &Listing,
-    policy: &Policy,
+    server: &Server,
     at: Timestamp,
-    noted: &BTreeSet<SnapshotId>,
-) -> Option<Choice> {
+    noted: &NotedSnapshots,
+) -> Result<Choice, NoChoice> {
+    let policy = &server.policy;
     let ring = Ring::of(listing.clone(), policy);
     let is_older = |it: &&Snapshot| {
         let tick = it.name.tick(&policy.prefix);
         it.created_at < at && tick.is_some_and(|tick| tick.instant() < at)
     };
     let managed = ring.slots().iter().rev().map(|slot| &slot.snapshot);
-    choose(managed.filter(|it| it.status == Status::Completed).filter(is_older), noted)
+    choose(managed.filter(|it| it.status == Status::Completed).filter(is_older), server, noted)
 }
 
 fn choose<'a>(
     newest_first: impl Iterator<Item = &'a Snapshot>,
-    noted: &BTreeSet<SnapshotId>,
-) -> Option<Choice> {
+    server: &Server,
+    noted: &NotedSnapshots,
+) -> Result<Choice, NoChoice> {
     let mut passed_over = Vec::new();
-    for snapshot in newest_first {
-        if !is_safety(snapshot, noted) {
-            return Some(Choice { snapshot: snapshot.clone(), passed_over });
+    let mut candidates = newest_first.filter(|snapshot| {
+        let passes = is_safety(snapshot, &noted.safety);
+        if passes {
+            passed_over.push(snapshot.name.to_string());
         }
-        passed_over.push(snapshot.name.to_string());
+        !passes
+    });
+    let snapshot = candidates.next().cloned().ok_or(NoChoice::None)?;
+    if noted.leave_open(&snapshot, server) {
+        let other = candidates.find(|it| !noted.leave_open(it, server)).cloned();
+        return Err(NoChoice::Unclear(Box::new((snapshot, other))));
     }
-    None
+    drop(candidates);
+    Ok(Choice { snapshot, passed_over })
 }
 
 /// What the provider's word for the state of a server says of a restore.
@@ -96,6 +142,8 @@ pub enum ServerState {
     Active,
     /// It is stopped or suspended. A restore stops the server first, so early this says nothing.
     Off,
+    /// The provider gave up: it does not come back by itself.
+    Failed,
     /// Anything else: the server may still be on its way back.
     Other,
 }
@@ -108,6 +156,7 @@ impl ServerState {
             "restoring" => Self::Restoring,
             "active" => Self::Active,
             "stopped" | "suspended" => Self::Off,
+            "error" | "failed" => Self::Failed,
             _ => Self::Other,
         }
     }
@@ -116,7 +165,7 @@ impl ServerState {
     #[must_use]
     pub fn is_at_rest(self, passed: Duration) -> bool {
         match self {
-            Self::Active => true,
+            Self::Active | Self::Failed => true,
             Self::Off => passed >= SHORTEST_RESTORE,
             Self::Restoring | Self::Other => false,
         }
@@ -150,6 +199,8 @@ pub enum RestoreSeen {
     GoesOn,
     /// It has ended: the server was shown as restoring, and now as at rest.
     Ended,
+    /// It has ended, and the server has not come back.
+    Failed,
     /// The server was shown as restoring, and is in some other state since.
     Odd,
     /// The list shows the server, and never showed the restore: it does not tell when one ends.
@@ -183,8 +234,11 @@ impl RestoreWatch {
         if state.is_at_rest(passed) {
             self.odd_since = None;
             self.at_rest += 1;
-            let ended = self.at_rest >= LOOKS_THAT_AGREE;
-            return if ended { RestoreSeen::Ended } else { RestoreSeen::GoesOn };
+            return match state {
+                _ if self.at_rest < LOOKS_THAT_AGREE => RestoreSeen::GoesOn,
+                ServerState::Failed => RestoreSeen::Failed,
+                _ => RestoreSeen::Ended,
+            };
         }
         self.at_rest = 0;
         if state == ServerState::Off {

@@ -23,6 +23,7 @@ use crate::rotation::lock::Exclusion;
 use crate::rotation::memories::Memories;
 use crate::status::Statuses;
 use crate::store::Store;
+use crate::vanished::Vanished;
 
 /// How long the store may take: to answer at the start, and to write what is queued at the end.
 const STORE_WAIT: Duration = Duration::from_secs(5);
@@ -62,6 +63,13 @@ impl Listeners {
         );
         let known = known.unwrap_or_default();
         let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
+        let is_configured = |id| ids.contains(&id);
+        for words in Vanished::among(&known, is_configured, clock.now().wall).words() {
+            tracing::warn!(
+                event = "daemon",
+                "{words}. If that is a mistake, look for an included file that is missing"
+            );
+        }
         let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
         let told =
             ToldBook { known: told.flatten().map(Arc::new), keep: Arc::new(store.keeps_told()) };

@@ -92,7 +92,8 @@ impl ServerView {
         now: Timestamp,
     ) -> Self {
         let age = status.age(&server, since);
-        let health = status.history.health(&age, now);
+        let restored = status.not_restored.as_deref();
+        let health = status.history.health(&age, now).after(restored, status.history.success());
         let is_stale = age.is_too_old(now);
         Self { server, status, health, is_stale, next, throttled_until: None, usual: None }
     }

@@ -101,7 +101,8 @@ pub(crate) async fn attempt(
     to: &Webhook,
     message: &Message,
 ) -> Tried {
-    let answer = clock.timeout(TIMEOUT, post.post(message)).await;
+    // One that was answered while snapring was stopped must not be sent again.
+    let answer = clock.timeout_while_running(TIMEOUT, post.post(message)).await;
     match answer.unwrap_or(Err(TransportError::Timeout)) {
         Err(error) => {
             let words = to.redact(&error.to_string());

@@ -407,3 +407,29 @@ async fn the_schema_is_json_and_needs_no_configuration() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert_eq!(schema["$defs"]["server"]["properties"]["cap"]["default"], 5);
 }
+
+/// Its file was included, and is not there any more: no glob misses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_gone_from_the_configuration_is_named_by_check_and_by_the_next_daemon() {
+    let machine = Machine::with_servers().await;
+    let includes =
+        "[defaults]\nschedule = \"0 0 1 1 *\"\nkeep = 3\n[[server]]\nid = 101\nname = \"web\"\n";
+    std::fs::create_dir(machine.path("conf.d")).unwrap();
+    let included = machine.path("conf.d/db.toml");
+    std::fs::write(&included, "[[server]]\nid = 102\nname = \"db\"\n").unwrap();
+    machine.configure(includes);
+    let file = machine.path("config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("include = [\"conf.d/*.toml\"]\n{text}")).unwrap();
+    let says = "db (102) is not in the configuration any more, so it is not rotated";
+
+    let (code, _, errors) = machine.run(&["rotate", "--all"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(!machine.run(&["check"]).2.contains(says));
+    std::fs::remove_file(included).unwrap();
+    let (code, _, errors) = machine.run(&["check"]);
+    assert_eq!((code, errors.matches(says).count()), (0, 1), "{errors}");
+    let daemon = machine.daemon();
+    machine.until("it is ready", || daemon.log().contains("next_tick")).await;
+    assert_eq!(daemon.log().matches(says).count(), 1, "{}", daemon.log());
+}

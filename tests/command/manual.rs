@@ -108,11 +108,31 @@ async fn an_act_whose_command_was_killed_is_recorded_as_not_known() {
     machine
         .until("the restore", || machine.sandbox.provider().count(Operation::Restore) == 1)
         .await;
-    machine.until("its record", || machine.run(&["history", "--manual"]).1.contains("web")).await;
+    let is_recorded =
+        || machine.run(&["history", "--manual"]).1.contains("the restore was sent, and");
+    machine.until("its record", is_recorded).await;
     restore.kill();
     let act = &history(&machine, &["--manual"])[0];
     assert_eq!((&act["action"], &act["outcome"]), (&"restore".into(), &"unknown".into()));
     assert!(act["reason"].as_str().unwrap().contains("did not report how it ended"), "{act}");
+}
+
+/// It was killed while it waited for another command, before anything was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_killed_while_it_waited_is_recorded_as_not_sent() {
+    let machine = machine().await;
+    let id = machine.add(WEB, "by-hand", 30).to_string();
+    machine.fault("create:hang");
+    let _create = machine.start(machine.command(&["create", "web", "--name", "x"]), |_, _| {});
+    machine.until("the create", || machine.sandbox.provider().count(Operation::Create) == 1).await;
+    let mut restore = machine.start(machine.command(&["restore", &id, "--yes"]), |_, _| {});
+    let acts = || machine.run(&["history", "--manual"]).1;
+    machine.until("its record", || acts().contains("restore from by-hand")).await;
+    restore.kill();
+    let act = &history(&machine, &["--manual", "--limit", "1"])[0];
+    assert_eq!(act["action"], "restore", "{act}");
+    assert!(act["reason"].as_str().unwrap().starts_with("nothing had been sent"), "{act}");
+    assert_eq!(machine.sandbox.provider().count(Operation::Restore), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,4 +172,27 @@ async fn a_daemon_shows_what_people_did_and_who() {
     let ended: jiff::Timestamp = act["ended_at"].as_str().unwrap().parse().unwrap();
     assert!(ended > before - SignedDuration::from_secs(1), "{act}");
     drop(daemon);
+}
+
+/// The store is broken: what was done is said, and so is that nobody will find it in the history.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_but_cannot_be_recorded_fails_and_says_what_was_done() {
+    let machine = machine().await;
+    assert_eq!(machine.run(&["create", "web", "--name", "first"]).0, 0);
+    let id = machine.rows(WEB)[0].id.0.to_string();
+    let store = machine.path("snapring.db");
+    std::fs::remove_file(&store).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    for (arguments, done) in [
+        (&["create", "web", "--name", "second"][..], "second completed"),
+        (&["rotate", "web"], "rotated"),
+        (&["restore", &id, "--yes", "--no-wait"], "is being restored from first"),
+    ] {
+        let (code, out, errors) = machine.run(arguments);
+        assert_eq!(code, 1, "{arguments:?}: {out} {errors}");
+        assert!(out.contains(done), "{arguments:?}: {out}");
+        assert!(errors.contains("missing from the history"), "{arguments:?}: {errors}");
+        let says = "error: this was done at the provider, but the history does not show it";
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+    }
 }

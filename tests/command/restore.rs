@@ -12,8 +12,8 @@ use snapring::call::Operation;
 
 use crate::machine::{Machine, WEB};
 
-/// Once a year: nothing falls due by itself.
-const RARE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \
+/// No daemon runs: nothing falls due by itself.
+const HOURLY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 * * * *\"\nkeep = 3\ncatch_up = \
      \"0s\"\n\
                     timezone = \"Europe/Berlin\"\n";
 
@@ -24,17 +24,17 @@ async fn machine(restore: Duration) -> Machine {
         options.restore = restore;
     })
     .await;
-    machine.configure(RARE);
+    machine.configure(HOURLY);
     machine
 }
 
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(2);
 
-/// A managed snapshot of so many hours ago: its id and its name.
+/// A managed snapshot of a tick so many hours ago: its id and its name.
 fn managed(machine: &Machine, hours: i64) -> (u64, String) {
     let at = machine.clock.now().wall - SignedDuration::from_hours(hours);
-    let name = at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string();
+    let name = at.strftime("snapring-%Y%m%dT%H0000Z").to_string();
     (machine.add(WEB, &name, hours), name)
 }
 
@@ -233,6 +233,18 @@ async fn what_was_taken_first_is_managed_and_neither_latest_nor_before_means_it(
         assert!(errors.contains(&format!("created it first: {}", taken.name)), "{errors}");
         machine.sandbox.provider().restore_ends(WEB);
     }
+    // Nothing knows it without a history: a person must say which one is meant.
+    std::fs::rename(machine.path("snapring.db"), machine.path("elsewhere.db")).unwrap();
+    let (code, _, errors) = machine.run(&["restore", "latest", "web", "--yes", "--no-wait"]);
+    assert_eq!(code, 1, "{errors}");
+    let good = machine.rows(WEB).into_iter().find(|row| row.name == "good").unwrap().id;
+    for expected in [
+        format!("it is not clear which snapshot you want. {} (created ", taken.name),
+        format!("`snapring restore {}` for this one, or `snapring restore {good}`", taken.id),
+    ] {
+        assert!(errors.contains(&expected), "{errors}");
+    }
+    std::fs::rename(machine.path("elsewhere.db"), machine.path("snapring.db")).unwrap();
     // Three are kept: rotations prune it like any other.
     for _ in 0..3 {
         let (code, out, errors) = machine.run(&["rotate", "web"]);
@@ -283,7 +295,7 @@ async fn what_would_be_blocked_or_is_not_configured_is_said_before_anything_is_a
 
     for (lines, why) in [
         ("[[server]]\nid = 102\nschedule = \"0 3 1 1 *\"\nkeep = 3\n", "server 101 is not in"),
-        (&format!("{RARE}enabled = false\n"), "web is disabled"),
+        (&format!("{HOURLY}enabled = false\n"), "web is disabled"),
     ] {
         machine.configure(lines);
         let (code, _, errors) = machine.run(&[&restore[..], &["--yes"]].concat());
@@ -296,7 +308,7 @@ async fn what_would_be_blocked_or_is_not_configured_is_said_before_anything_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn room_for_the_snapshot_that_is_taken_first_never_costs_the_source() {
     let machine = machine(SHORT).await;
-    machine.configure(&RARE.replace("keep = 3", "keep = 5"));
+    machine.configure(&HOURLY.replace("keep = 3", "keep = 5"));
     let made: Vec<u64> = (0..5).map(|nth| managed(&machine, 100 - 10 * nth).0).collect();
     let restore = ["restore", &made[0].to_string(), "--snapshot-first"];
     let (code, shown) = at_a_terminal(&machine, &restore, "no\n");
@@ -392,4 +404,27 @@ async fn a_source_that_has_gone_meanwhile_is_not_asked_for() {
     assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());
     assert!(running.log().contains("is not there any more"), "{}", running.log());
     assert_eq!(restores(&machine), 0);
+}
+
+/// The provider gives up: that is said at once, and the server is in trouble.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_fails_says_so_and_its_server_is_in_trouble() {
+    let machine = machine(SHORT).await;
+    let (id, _) = managed(&machine, 2);
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    assert_eq!(machine.run(&["status"]).0, 0);
+    machine.fault("restore:fails");
+    let begun = machine.clock.now().uptime;
+    let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+    assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+    let says = "the restore failed: the provider shows server web (101) as \"error\"";
+    assert!(errors.contains(&format!("error: {says}")), "{errors}");
+    let took = machine.clock.now().uptime - begun;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    assert!(out.contains(says), "{out}");
+    // The next restore does not wait for the one that failed.
+    let (code, _, errors) = machine.run(&["restore", &id.to_string(), "--yes", "--no-wait"]);
+    assert!(!errors.contains("nothing else starts"), "{code} {errors}");
 }

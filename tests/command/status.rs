@@ -235,9 +235,14 @@ async fn without_a_daemon_the_provider_is_asked() {
     assert!(errors.contains(&expected), "{errors}");
     let web = line(&out, "web");
     assert!(web.contains("1d 6h ago") && web.contains("1 of 5"), "{out}");
-    assert_eq!(machine.run(&["status", "--max-age", "31h", "web"]).0, 0);
+    assert!(!out.contains("03:00:00"), "no tick will run: {out}");
+    let (code, out, _) = machine.run(&["status", "--max-age", "31h", "web"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains(&format!("SNAPRING WARNING - {expected}")), "{out}");
     assert_eq!(machine.run(&["status", "--max-age", "29h", "web"]).0, 2);
-    assert_eq!(machine.run(&["status", "--max-age", "29h", "db"]).0, 3, "nothing is known of it");
+    let (code, out, _) = machine.run(&["status", "--max-age", "29h", "db"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("UNKNOWN: db: "), "nothing is known of it: {out}");
 
     // What was not found out is not well.
     machine.fault("list:status=404,server=102");
@@ -326,7 +331,9 @@ async fn a_check_beside_a_daemon_that_hangs_goes_by_the_store() {
     assert_eq!(code, 2, "{out}");
     drop(silent);
     let (code, out, _) = in_time(&machine, "26h");
-    assert_eq!(code, 0, "{out}");
+    assert_eq!(code, 1, "{out}");
+    let expected = "SNAPRING WARNING - no daemon is running: connection refused: ";
+    assert!(out.starts_with(expected), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use snapring::call::Operation;
 
 use crate::machine::{Machine, SERVERS, WEB};
@@ -250,4 +251,63 @@ async fn a_create_without_a_connection_is_not_waited_for() {
     assert!(error.contains("create transport") && error.contains("attempt 2"), "{error}");
     assert!(took < Duration::from_secs(20), "{took:?}: {error}");
     assert_eq!(calls(&machine, Operation::Create), 0);
+}
+
+/// Reads a request with its body.
+fn read_request(stream: &mut TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let length = stream.read(&mut buffer).unwrap();
+        request.extend_from_slice(&buffer[..length]);
+        let text = String::from_utf8_lossy(&request).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let of = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+        if length == 0 || body.len() >= of.trim().parse::<usize>().unwrap() {
+            return;
+        }
+    }
+}
+
+/// The answer lies in the socket when the daemon goes on, and the time for it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_was_answered_while_the_daemon_was_stopped_is_not_sent_again() {
+    let machine = Machine::new().await;
+    let hook = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = hook.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let (count, (may_answer, answers)) = (Arc::clone(&requests), std::sync::mpsc::channel());
+    let (has_answered, answered) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in hook.incoming() {
+            let mut stream = stream.unwrap();
+            read_request(&mut stream);
+            count.fetch_add(1, Ordering::SeqCst);
+            if answers.recv().is_err() {
+                return;
+            }
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+            let _ = has_answered.send(());
+        }
+    });
+    let notify = format!("[[notify]]\nurl = \"http://{address}/key\"\n");
+    let rare = SERVERS.replace("0 3 * * *", "0 3 1 1 *");
+    machine.configure(&format!("{rare}{notify}"));
+    machine.fault("create:fails,server=101,times=1");
+    let daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the notice", || requests.load(Ordering::SeqCst) == 1).await;
+    daemon.signal(Signal::SIGSTOP);
+    for _ in 0..9 {
+        may_answer.send(()).unwrap();
+    }
+    answered.recv().unwrap();
+    // Longer than an attempt may take.
+    machine.clock.sleep(Duration::from_secs(13)).await;
+    daemon.signal(Signal::SIGCONT);
+    machine.until("it is told", || daemon.log().contains("\"told ")).await;
+    // Longer than it waits before another attempt.
+    machine.clock.sleep(Duration::from_secs(5)).await;
+    assert_eq!(requests.load(Ordering::SeqCst), 1, "{}", daemon.log());
 }

@@ -339,6 +339,53 @@ async fn what_a_person_waits_to_restore_from_is_not_deleted_meanwhile() {
     assert!(machine.rows(WEB).iter().any(|row| row.id.0 == made[0]), "{}", rotation.log());
 }
 
+/// Two people want to restore the same server. One of them gives up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_gives_up_takes_no_protection_from_another() {
+    let machine = Machine::new().await;
+    let made: Vec<u64> = (1..4)
+        .map(|day| machine.add(WEB, &format!("snapring-2026010{day}T030000Z"), 100 - day))
+        .collect();
+    machine.configure(RARE);
+    let span = Duration::from_secs(12);
+    machine.sandbox.provider().options_mut().completion = span..=span;
+    let rotation = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    machine.until("its create", || created(&machine).len() == 1).await;
+    let source = made[0].to_string();
+    let waits = || {
+        let restore = ["restore", &source, "--yes", "--no-wait"];
+        machine.start(machine.command(&restore), |_, _| {})
+    };
+    let (mut first, mut second) = (waits(), waits());
+    for process in [&first, &second] {
+        machine.until("the wait", || process.log().contains("is working on it")).await;
+    }
+    first.signal(Signal::SIGINT);
+    assert_eq!(first.ended().await.code(), Some(1), "{}", first.log());
+    assert_eq!(second.ended().await.code(), Some(0), "{} {}", second.log(), rotation.log());
+    assert_eq!(machine.sandbox.provider().count(Operation::Restore), 1);
+    assert!(machine.rows(WEB).iter().any(|row| row.id.0 == made[0]), "{}", rotation.log());
+}
+
+/// The list of servers does not tell which of two restores without an answer has begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_restores_without_an_answer_keep_the_snapshots_of_both() {
+    let machine = Machine::new().await;
+    machine.configure(RARE);
+    let both = ["snapring-20260101T030000Z", "snapring-20260102T030000Z"]
+        .map(|name| machine.add(WEB, name, 90).to_string());
+    machine.fault("restore:status=503,times=2");
+    machine.fault("servers:status=403");
+    for id in &both {
+        assert_eq!(machine.run(&["restore", id, "--yes", "--no-wait"]).0, 1);
+    }
+    for id in &both {
+        let (code, _, errors) = machine.run(&["delete", id, "--yes"]);
+        assert_eq!((code, machine.rows(WEB).len()), (1, 2), "{errors}");
+        assert!(errors.contains("is not deleted: "), "{errors}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_not_answered_holds_its_server_and_one_that_was_refused_does_not() {
     for (fault, is_held) in [

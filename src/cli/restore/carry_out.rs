@@ -46,20 +46,19 @@ impl Task<'_> {
         let (client, exclusion) = (&context.client, &context.exclusion);
         let server = snapshot.server;
         // The rotation that it may have to wait for must not delete what is to be restored.
-        exclusion.restore_is_wanted(server, snapshot.id).await;
+        let wanted = exclusion.restore_is_wanted(server, snapshot.id).await;
         let claim = by_hand::claim(setup, exclusion, server, context.shutdown.clone()).await;
-        exclusion.restore_waits_no_more(server).await;
+        exclusion.restore_waits_no_more(wanted).await;
         let claim = claim.map_err(|busy| match busy {
             CommandError::Failed(text) => {
                 CommandError::Failed(format!("nothing was restored: {text}"))
             }
             other => other,
         })?;
-        let before = by_hand::restoring(setup, client, &claim, server).await;
-        if let Some((restoring, text)) = &before {
+        if let Some((restoring, text)) = by_hand::restoring(setup, client, &claim, server).await {
             // One that was not confirmed may not have begun. If it has, the provider refuses another.
             if restoring.answer != RestoreAnswer::Unclear {
-                return Err(CommandError::Failed(text.clone()));
+                return Err(CommandError::Failed(text));
             }
             if self.first.is_some() {
                 return Err(CommandError::Failed(format!(
@@ -67,7 +66,7 @@ impl Task<'_> {
                      Wait, or restore without `--snapshot-first`"
                 )));
             }
-            console::note(text);
+            console::note(&text);
         }
         // The person may have thought for long.
         let listing = self.list().await?;
@@ -85,20 +84,17 @@ impl Task<'_> {
         let now = setup.clock.now().wall;
         let longest = SignedDuration::try_from(LONGEST_RESTORE).unwrap_or_default();
         self.progress.is_sent(now.checked_add(longest).unwrap_or(now));
+        self.recording.is_sent(self.recorder);
         let source = (snapshot.id, &snapshot.name);
         let scope = by_hand::scope(setup, server, context.shutdown.clone());
         let sent_at = client.clock().now().uptime;
+        let earlier = claim.noted_restores().await;
         hold(&claim, source, safety, RestoreAnswer::Unclear).await;
         if let Err(problem) = client.restore(snapshot, &scope).await {
             if problem.verdict() != Verdict::Unknown {
                 self.progress.is(Stage::Refused);
-                claim.restore_is_over().await;
-                if let Some((earlier, _)) = &before
-                    && let Some((source, name)) = &earlier.source
-                {
-                    let source = (*source, &name.as_str().into());
-                    hold(&claim, source, earlier.safety, RestoreAnswer::Unclear).await;
-                }
+                // If that cannot be noted, its snapshots stay protected for longer than needed.
+                let _ = claim.restore_is_refused(&earlier).await;
                 return Err(self.refused(&problem));
             }
             console::note(&format!("{problem}; checking whether the restore has started anyway"));
@@ -227,6 +223,7 @@ impl Task<'_> {
                 self.held()
             ),
             (Stage::Ended, _) => "the restore has ended".to_owned(),
+            (Stage::Failed, _) => "the restore has failed".to_owned(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::cli::progress::activities;
 use crate::cli::restore::carry_out::Task;
 use crate::cli::restore::stage::Stage;
 use crate::cli::{by_hand, console};
+use crate::manual::NOT_RESTORED;
 use crate::readable::span;
 use crate::restore::{RestoreSeen, RestoreWatch, ServerState};
 use crate::rotation::lock::{Claim, LONGEST_RESTORE, RestoreAnswer};
@@ -65,6 +66,7 @@ impl Task<'_> {
                 RestoreSeen::GoesOn => {}
                 RestoreSeen::Ended => return Ok(self.has_ended(&word, passed).await),
                 RestoreSeen::NotShown => return Ok(self.is_not_shown(&word)),
+                RestoreSeen::Failed => return Err(self.has_failed(&word).await),
                 RestoreSeen::Odd => return Err(self.is_odd(&word)),
             }
             let pause = if watch.is_confirming() { CONFIRM_AFTER } else { LOOK_EVERY };
@@ -86,6 +88,17 @@ impl Task<'_> {
             text.push_str(". Start it in the provider's panel");
         }
         text
+    }
+
+    async fn has_failed(&self, word: &str) -> CommandError {
+        self.progress.is(Stage::Failed);
+        self.with_the_note(async |claim| claim.restore_is_over().await).await;
+        CommandError::Failed(format!(
+            "{NOT_RESTORED}the provider shows server {} as {word:?} after a restore from {}\n\
+             hint: see in the provider's panel what it needs, and restore it again",
+            by_hand::called(self.setup, self.snapshot.server),
+            self.source()
+        ))
     }
 
     /// Does something about the note of this restore, if it is still there and nobody else works on the server.

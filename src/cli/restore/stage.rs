@@ -32,6 +32,8 @@ pub(super) enum Stage {
     Begun,
     /// The server is at rest again.
     Ended,
+    /// The provider has given up.
+    Failed,
 }
 
 impl Progress {
@@ -61,7 +63,9 @@ impl Stage {
     /// What is recorded if the restore ends here.
     pub(super) fn outcome(self) -> ManualOutcome {
         match self {
-            Self::Nothing | Self::TakingASnapshot | Self::Refused => ManualOutcome::Failed,
+            Self::Nothing | Self::TakingASnapshot | Self::Refused | Self::Failed => {
+                ManualOutcome::Failed
+            }
             Self::Perhaps => ManualOutcome::Unknown,
             Self::Begun => ManualOutcome::Started,
             Self::Ended => ManualOutcome::Done,

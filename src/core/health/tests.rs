@@ -151,3 +151,18 @@ fn a_fault_of_a_clock_is_no_age() {
     let age = Age { server: &server, success, since: None, is_under_way: false };
     assert_eq!(history.health(&age, time("2026-11-01T03:00:00Z")), ServerHealth::Ok, "set back");
 }
+
+#[test]
+fn a_server_that_has_not_come_back_from_a_restore_is_in_trouble_until_a_later_success() {
+    let broken = NotRestored { since: time("2026-11-20T05:00:00Z"), reason: "error".into() };
+    let success = |hour| {
+        let at = time(START) + SignedDuration::from_hours(hour);
+        Some(Success { tick: Tick::at(at), at })
+    };
+    let after = |success| ServerHealth::Ok.after(Some(&broken), success);
+    let trouble = after(success(1)).trouble().cloned().unwrap();
+    assert_eq!((trouble.kind, trouble.since), (TroubleKind::Failed, broken.since));
+    assert_eq!(after(success(3)), ServerHealth::Ok);
+    assert_eq!(ServerHealth::Ok.after(None, success(1)), ServerHealth::Ok);
+    assert!(ServerHealth::Waiting.after(Some(&broken), None).trouble().is_some());
+}

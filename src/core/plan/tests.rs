@@ -496,6 +496,23 @@ fn a_ring_that_something_else_fills_does_not_blame_its_keep(
     assert!(matches!(step, Step::Blocked(Blocked { keep_fills_the_ring: false, .. })), "{step:?}");
 }
 
+/// Both of two slots are protected: the one that was the newest until it read as failed, and the newest that does not.
+#[test]
+fn a_ring_that_a_broken_snapshot_blocks_says_which_one_and_what_to_do() {
+    let policy = Policy { cap: 2, keep: Keep { last: 2, ..Keep::default() }, ..policy() };
+    let mut memory = RingMemory::default();
+    memory.saw(&ring("c c", &policy));
+    let ring = ring("c f", &policy);
+    memory.saw(&ring);
+    let progress = Progress { memory: memory.foreseen(&ring), ..Progress::default() };
+    let step = next_step(&ring, &policy, tick(), AskedBy::Schedule, &progress, now());
+    let Step::Blocked(blocked) = step else { panic!("{step:?}") };
+    let words = blocked.to_string();
+    assert!(words.contains(" (2) was completed and is now listed as failed"), "{words}");
+    assert!(words.contains("delete it with `snapring delete 2`"), "{words}");
+    assert!(!words.contains("snapring delete 1`"), "{words}");
+}
+
 /// What was missed, where nothing is recorded but the ring.
 fn guessed(
     ring: &Ring,

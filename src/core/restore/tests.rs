@@ -21,9 +21,22 @@ fn listing(snapshots: Vec<Snapshot>) -> Listing {
     Listing::complete(ServerId::new(101), snapshots, asked_at)
 }
 
-fn chosen(choice: Option<Choice>) -> (Option<u64>, Vec<String>) {
-    let passed_over = choice.as_ref().map(|it| it.passed_over.clone()).unwrap_or_default();
-    (choice.map(|it| it.snapshot.id.0), passed_over)
+fn chosen(choice: Result<Choice, NoChoice>) -> (Option<u64>, Vec<String>) {
+    match choice {
+        Ok(choice) => (Some(choice.snapshot.id.0), choice.passed_over),
+        Err(NoChoice::None) => (None, Vec::new()),
+        Err(unclear) => panic!("{unclear:?}"),
+    }
+}
+
+/// Its ticks are at midnight, as those in [`MANAGED`].
+fn server() -> std::sync::Arc<Server> {
+    crate::testing::server(101, "schedule = \"0 0 * * *\"")
+}
+
+fn safeties(ids: &[u64]) -> NotedSnapshots {
+    let safety = ids.iter().map(|id| SnapshotId(*id)).collect();
+    NotedSnapshots { safety, ..NotedSnapshots::default() }
 }
 
 const MANAGED: [&str; 3] =
@@ -31,26 +44,57 @@ const MANAGED: [&str; 3] =
 
 #[test]
 fn what_was_taken_before_a_restore_is_known_by_its_description_its_old_name_or_a_note() {
-    let none = BTreeSet::new();
+    let (server, none) = (server(), safeties(&[]));
     let says = row(3, MANAGED[2], 72, Some("created before restoring snapshot 1"));
     let silent = row(3, MANAGED[2], 72, None);
     let old = row(3, "before-restore-20261123-030000", 72, None);
     let good = || row(1, "by-hand", 24, Some("rotated by snapring"));
     for safety in [says, old] {
         let listing = listing(vec![good(), safety.clone()]);
-        assert_eq!(chosen(latest(&listing, &none)), (Some(1), vec![safety.name.to_string()]));
+        assert_eq!(
+            chosen(latest(&listing, &server, &none)),
+            (Some(1), vec![safety.name.to_string()])
+        );
     }
     let listing = listing(vec![good(), silent]);
-    assert_eq!(chosen(latest(&listing, &none)), (Some(3), vec![]));
-    let noted = BTreeSet::from([SnapshotId(3)]);
-    assert_eq!(chosen(latest(&listing, &noted)), (Some(1), vec![MANAGED[2].to_owned()]));
-    assert_eq!(chosen(latest(&listing, &[1, 3].map(SnapshotId).into())), (None, vec![]));
+    assert_eq!(chosen(latest(&listing, &server, &none)), (Some(3), vec![]));
+    let by_note = chosen(latest(&listing, &server, &safeties(&[3])));
+    assert_eq!(by_note, (Some(1), vec![MANAGED[2].to_owned()]));
+    assert_eq!(chosen(latest(&listing, &server, &safeties(&[1, 3]))), (None, vec![]));
+}
+
+/// The provider keeps no descriptions, and there is no history.
+#[test]
+fn a_rotation_by_hand_of_which_nothing_tells_what_for_is_not_taken_for_the_latest() {
+    let server = server();
+    let by_hand = "snapring-19700104T091501Z";
+    let rows = vec![
+        row(1, MANAGED[0], 24, None),
+        row(2, "foreign", 25, None),
+        row(3, "snapring-19700104T091500Z", 81, None),
+        row(4, by_hand, 82, None),
+    ];
+    let listing = listing(rows);
+    let unclear = |choice: Result<Choice, NoChoice>| match choice {
+        Err(NoChoice::Unclear(both)) => (both.0.id.0, both.1.map(|it| it.id.0)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unclear(latest(&listing, &server, &safeties(&[]))), (4, Some(2)));
+    let at = Timestamp::from_second(100 * 3600).unwrap();
+    assert_eq!(unclear(latest_before(&listing, &server, at, &safeties(&[]))), (4, Some(1)));
+    // It is what the history says, or the provider.
+    assert_eq!(chosen(latest(&listing, &server, &safeties(&[3, 4]))).0, Some(2));
+    let rotated = BTreeSet::from([by_hand.to_owned()]);
+    let noted = NotedSnapshots { rotated, ..NotedSnapshots::default() };
+    assert_eq!(chosen(latest(&listing, &server, &noted)), (Some(4), vec![]));
+    let described = row(4, by_hand, 82, Some("rotated by snapring"));
+    let listing = Listing::complete(ServerId(101), vec![described], listing.asked_at);
+    assert_eq!(chosen(latest(&listing, &server, &safeties(&[]))), (Some(4), vec![]));
 }
 
 #[test]
 fn before_a_time_is_the_newest_completed_managed_one_that_is_older_by_both_clocks() {
-    let policy = &crate::testing::server(101, "").policy;
-    let none = BTreeSet::new();
+    let (server, none) = (server(), safeties(&[]));
     let mut rows = vec![
         row(1, MANAGED[0], 24, None),
         // It started late: what it holds is newer than its tick.
@@ -60,7 +104,7 @@ fn before_a_time_is_the_newest_completed_managed_one_that_is_older_by_both_clock
     ];
     let before = |rows: &Vec<Snapshot>, hour: i64| {
         let at = Timestamp::from_second(hour * 3600).unwrap();
-        chosen(latest_before(&listing(rows.clone()), policy, at, &none)).0
+        chosen(latest_before(&listing(rows.clone()), &server, at, &none)).0
     };
     assert_eq!(before(&rows, 24), None, "not older");
     assert_eq!(before(&rows, 25), Some(1));
@@ -87,6 +131,7 @@ fn the_source_is_pinned_while_a_snapshot_is_taken_first_and_the_description_says
 const RESTORING: Option<ServerState> = Some(ServerState::Restoring);
 const AT_REST: Option<ServerState> = Some(ServerState::Active);
 const OFF: Option<ServerState> = Some(ServerState::Off);
+const FAILED: Option<ServerState> = Some(ServerState::Failed);
 const OTHER: Option<ServerState> = Some(ServerState::Other);
 
 #[rstest]
@@ -100,6 +145,8 @@ const OTHER: Option<ServerState> = Some(ServerState::Other);
 #[case::never_shown(&[(0, AT_REST), (30, AT_REST), (60, AT_REST)], RestoreSeen::NotShown)]
 #[case::never_listed(&[(0, None), (600, None)], RestoreSeen::GoesOn)]
 #[case::on_its_way_back(&[(0, RESTORING), (300, OTHER), (400, OTHER), (410, AT_REST), (415, AT_REST)], RestoreSeen::Ended)]
+#[case::failed(&[(0, RESTORING), (60, FAILED), (62, FAILED)], RestoreSeen::Failed)]
+#[case::failed_in_one_look(&[(0, RESTORING), (60, FAILED), (62, RESTORING)], RestoreSeen::GoesOn)]
 #[case::stuck_in_another_state(&[(0, RESTORING), (300, OTHER), (420, OTHER)], RestoreSeen::Odd)]
 fn a_restore_has_ended_once_two_looks_agree(
     #[case] looks: &[(u64, Option<ServerState>)],
@@ -115,7 +162,8 @@ fn a_restore_has_ended_once_two_looks_agree(
 #[case("Restoring", ServerState::Restoring)]
 #[case("active", ServerState::Active)]
 #[case("stopped", ServerState::Off)]
-#[case("error", ServerState::Other)]
+#[case("error", ServerState::Failed)]
+#[case("rebuilding", ServerState::Other)]
 #[case("", ServerState::Other)]
 fn the_words_of_the_provider_are_read(#[case] word: &str, #[case] state: ServerState) {
     assert_eq!(ServerState::of(word), state);

@@ -19,6 +19,10 @@ use crate::rotation::lock::{Claim, Exclusion};
 /// The provider says 5 to 15 minutes.
 pub(crate) const LONGEST: Duration = Duration::from_mins(30);
 
+/// How many restores of a server are noted, and how many people can wait to restore it.
+const MOST: usize = 16;
+const MOST_WAITING: u8 = 16;
+
 /// The longest name that is noted.
 const NAME_MAX_CHARS: usize = 64;
 
@@ -53,6 +57,8 @@ pub struct Restoring {
     pub source: Option<(SnapshotId, String)>,
     /// The snapshot of the state before it, where one was asked for.
     pub safety: Option<SnapshotId>,
+    /// What earlier ones read, and the snapshots created before them: they may be under way as well.
+    pub earlier: Vec<(Option<SnapshotId>, Option<SnapshotId>)>,
     /// What the provider has said of it.
     pub answer: RestoreAnswer,
     /// How long it may still take.
@@ -65,8 +71,10 @@ impl Restoring {
     /// Whether it needs this snapshot. If it is not known which it needs, it may be any.
     #[must_use]
     pub fn needs(&self, snapshot: SnapshotId) -> bool {
-        let is_source = self.source.as_ref().is_none_or(|(source, _)| *source == snapshot);
-        is_source || self.safety == Some(snapshot)
+        let last = (self.source.as_ref().map(|(source, _)| *source), self.safety);
+        self.earlier.iter().chain([&last]).any(|(source, safety)| {
+            source.is_none_or(|source| source == snapshot) || *safety == Some(snapshot)
+        })
     }
 
     pub(super) fn words(&self, zone: &TimeZone) -> String {
@@ -142,12 +150,55 @@ impl Note {
     }
 }
 
+/// What is noted of a server: each restore that may be under way, the last one at the end. The provider refuses a
+/// restore while another one is under way, but an answer that never came does not tell which of them it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NotedRestores(Vec<Note>);
+
+impl NotedRestores {
+    fn text(&self) -> String {
+        self.0.iter().map(Note::text).collect()
+    }
+
+    /// `None`: something in it cannot be understood.
+    fn parse(text: &str) -> Option<Self> {
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let notes = lines.chunks(2).map(|note| Note::parse(&note.concat()));
+        notes.collect::<Option<Vec<_>>>().filter(|notes| !notes.is_empty()).map(Self)
+    }
+
+    /// Adds a restore, in place of what was noted of the same one.
+    fn add(&mut self, note: Note) {
+        let reads = |it: &Note| (it.source.as_ref().map(|(id, _)| *id), it.safety);
+        self.0.retain(|it| reads(it) != reads(&note));
+        self.0.push(note);
+        // More than any server has snapshots. All are protected then.
+        if self.0.len() > MOST
+            && let Some(last) = self.0.pop()
+        {
+            self.0 = vec![Note { source: None, ..last }];
+        }
+    }
+}
+
+/// A person who waits to restore a server.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    server: ServerId,
+    kind: NoteKind,
+    text: String,
+}
+
 /// Restores that wait until the server is free.
 impl Exclusion {
     /// A person wants to restore the server from this snapshot. Until that is taken back, no rotation
     /// deletes it; for half an hour at most.
-    pub(crate) async fn restore_is_wanted(&self, server: ServerId, source: SnapshotId) {
-        let records = self.0.records();
+    pub(crate) async fn restore_is_wanted(
+        &self,
+        server: ServerId,
+        source: SnapshotId,
+    ) -> Option<Wanted> {
+        let (records, place) = (self.0.records(), self.0.place(server));
         let note = Note {
             boot: records.boot().map(str::to_owned),
             until: records.since_boot().saturating_add(LONGEST),
@@ -155,14 +206,33 @@ impl Exclusion {
             safety: None,
             answer: RestoreAnswer::Unclear,
         };
+        for (kind, text) in records.read_notes(place, wanted()).await {
+            let left = Note::parse(&text).map(|it| it.left(records.boot(), records.since_boot()));
+            if left.is_some_and(|left| left.is_zero()) {
+                records.remove_note_that_says(place, kind, Some(text)).await;
+            }
+        }
+        let text = note.text();
+        for kind in wanted() {
+            if records.write_first_note(place, kind, text.clone()).await {
+                return Some(Wanted { server, kind, text });
+            }
+        }
         // If it cannot be noted, the restore says so if its source has gone.
-        let _ = records.write_note(self.0.place(server), NoteKind::Wanted, note.text()).await;
+        None
     }
 
-    /// The restore does not wait any more.
-    pub(crate) async fn restore_waits_no_more(&self, server: ServerId) {
-        self.0.records().remove_note(self.0.place(server), NoteKind::Wanted).await;
+    /// The restore does not wait any more. Others may.
+    pub(crate) async fn restore_waits_no_more(&self, wanted: Option<Wanted>) {
+        let Some(Wanted { server, kind, text }) = wanted else { return };
+        let (records, place) = (self.0.records(), self.0.place(server));
+        records.remove_note_that_says(place, kind, Some(text)).await;
     }
+}
+
+/// The notes of those who wait.
+fn wanted() -> impl Iterator<Item = NoteKind> {
+    (0..MOST_WAITING).map(NoteKind::Wanted)
 }
 
 /// Restores of the claimed server.
@@ -170,15 +240,15 @@ impl Claim {
     /// Whether a person waits to restore the server from this snapshot.
     pub(crate) async fn is_wanted(&self, snapshot: SnapshotId) -> bool {
         let (records, place) = (self.claims.records(), self.claims.place(self.server));
-        let text = records.read_note(place, NoteKind::Wanted).await;
-        let note = text.and_then(|text| Note::parse(&text));
-        note.is_some_and(|note| {
+        records.read_notes(place, wanted()).await.iter().any(|(_, text)| {
+            let Some(note) = Note::parse(text) else { return false };
             let is_it = note.source.as_ref().is_some_and(|(source, _)| *source == snapshot);
             is_it && !note.left(records.boot(), records.since_boot()).is_zero()
         })
     }
 
-    /// A restore is about to be sent, or was answered.
+    /// A restore is about to be sent, or was answered. Earlier ones that were not answered clearly remain
+    /// noted.
     ///
     /// # Errors
     /// When that cannot be noted: then no other process waits for it.
@@ -190,24 +260,38 @@ impl Claim {
     ) -> Result<(), String> {
         let records = self.claims.records();
         let name = source.1.to_string().chars().take(NAME_MAX_CHARS).collect();
-        let note = Note {
+        let mut notes = self.notes().await.unwrap_or_default();
+        notes.add(Note {
             boot: records.boot().map(str::to_owned),
             until: records.since_boot().saturating_add(LONGEST),
             source: Some((source.0, name)),
             safety,
             answer,
-        };
-        self.write(&note).await
+        });
+        self.write(&notes).await
     }
 
-    /// The provider's list of servers shows the restore that is noted.
+    /// What is noted before another restore is sent.
+    pub(crate) async fn noted_restores(&self) -> NotedRestores {
+        self.notes().await.unwrap_or_default()
+    }
+
+    /// The provider has refused a restore. Those that were noted before may still be under way.
+    ///
+    /// # Errors
+    /// When that cannot be noted: then its snapshots stay protected for half an hour.
+    pub(crate) async fn restore_is_refused(&self, earlier: &NotedRestores) -> Result<(), String> {
+        self.write(earlier).await
+    }
+
+    /// The provider's list of servers shows a restore: it may be any that is noted.
     pub(crate) async fn restore_is_listed(&self) {
-        let place = self.claims.place(self.server);
-        let text = self.claims.records().read_note(place, NoteKind::Restore).await;
-        if let Some(note) = text.and_then(|text| Note::parse(&text)) {
-            // If that cannot be noted, the restore holds its server until the deadline.
-            let _ = self.write(&Note { answer: RestoreAnswer::Listed, ..note }).await;
+        let Some(mut notes) = self.notes().await else { return };
+        for note in &mut notes.0 {
+            note.answer = RestoreAnswer::Listed;
         }
+        // If that cannot be noted, the restore holds its server until the deadline.
+        let _ = self.write(&notes).await;
     }
 
     /// It is known that none is under way.
@@ -216,42 +300,52 @@ impl Claim {
         self.claims.records().remove_note(place, NoteKind::Restore).await;
     }
 
-    /// The restore that may be under way. `now` is for the message.
+    /// The restores that may be under way, told as the last one. `now` is for the message.
     pub async fn restoring(&self, now: Timestamp) -> Option<Restoring> {
-        let records = self.claims.records();
-        if matches!(records, Records::None) {
+        if matches!(self.claims.records(), Records::None) {
             return None;
         }
-        let place = self.claims.place(self.server);
-        let text = records.read_note(place, NoteKind::Restore).await?;
+        let notes = self.notes().await?;
+        let records = self.claims.records();
         let since_boot = records.since_boot();
-        let note = match Note::parse(&text) {
-            Some(note) => note,
-            None => {
-                // When it began is not known. Noted anew, it ends all the same.
-                let until = since_boot.saturating_add(LONGEST);
-                let boot = records.boot().map(str::to_owned);
-                let answer = RestoreAnswer::Unclear;
-                let note = Note { boot, until, source: None, safety: None, answer };
-                // Where that is impossible too, waiting would have no end.
-                self.write(&note).await.ok()?;
-                note
-            }
-        };
-        let left = note.left(records.boot(), since_boot);
-        if left.is_zero() {
+        let left = |note: &Note| note.left(records.boot(), since_boot);
+        let longest = notes.0.iter().map(left).max().unwrap_or_default();
+        if longest.is_zero() {
             self.restore_is_over().await;
             return None;
         }
-        let Note { source, safety, answer, .. } = note;
-        let span = SignedDuration::try_from(left).unwrap_or_default();
+        let mut under_way = notes.0.into_iter().filter(|note| !left(note).is_zero());
+        let Note { source, safety, answer, .. } = under_way.next_back()?;
+        let earlier = under_way.map(|it| (it.source.map(|(id, _)| id), it.safety)).collect();
+        let span = SignedDuration::try_from(longest).unwrap_or_default();
         let until = now.checked_add(span).unwrap_or(now);
-        Some(Restoring { source, safety, answer, left, until })
+        Some(Restoring { source, safety, earlier, answer, left: longest, until })
     }
 
-    async fn write(&self, note: &Note) -> Result<(), String> {
-        let place = self.claims.place(self.server);
-        self.claims.records().write_note(place, NoteKind::Restore, note.text()).await
+    /// What is noted. What cannot be understood may need any snapshot.
+    async fn notes(&self) -> Option<NotedRestores> {
+        let (records, place) = (self.claims.records(), self.claims.place(self.server));
+        let text = records.read_note(place, NoteKind::Restore).await?;
+        if let Some(notes) = NotedRestores::parse(&text) {
+            return Some(notes);
+        }
+        // When it began is not known. Noted anew, it ends all the same.
+        let until = records.since_boot().saturating_add(LONGEST);
+        let boot = records.boot().map(str::to_owned);
+        let answer = RestoreAnswer::Unclear;
+        let notes = NotedRestores(vec![Note { boot, until, source: None, safety: None, answer }]);
+        // Where that is impossible too, waiting would have no end.
+        self.write(&notes).await.ok()?;
+        Some(notes)
+    }
+
+    async fn write(&self, notes: &NotedRestores) -> Result<(), String> {
+        let (records, place) = (self.claims.records(), self.claims.place(self.server));
+        if notes.0.is_empty() {
+            records.remove_note(place, NoteKind::Restore).await;
+            return Ok(());
+        }
+        records.write_note(place, NoteKind::Restore, notes.text()).await
     }
 }
 
@@ -284,10 +378,58 @@ mod tests {
         let (daemon, person) = (open(), open());
         let claim = daemon.claim(WEB).unwrap();
         assert!(!claim.is_wanted(SOURCE).await);
-        person.restore_is_wanted(WEB, SOURCE).await;
+        let first = person.restore_is_wanted(WEB, SOURCE).await;
         assert!(claim.is_wanted(SOURCE).await && !claim.is_wanted(SnapshotId(802)).await);
-        person.restore_waits_no_more(WEB).await;
-        assert!(!claim.is_wanted(SOURCE).await);
+        // Another one waits for the same, and a third one for another snapshot.
+        let (second, third) = (open(), open());
+        let same = second.restore_is_wanted(WEB, SOURCE).await;
+        let other = third.restore_is_wanted(WEB, SnapshotId(802)).await;
+        person.restore_waits_no_more(first).await;
+        assert!(claim.is_wanted(SOURCE).await && claim.is_wanted(SnapshotId(802)).await);
+        second.restore_waits_no_more(same).await;
+        assert!(!claim.is_wanted(SOURCE).await && claim.is_wanted(SnapshotId(802)).await);
+        third.restore_waits_no_more(other).await;
+        assert!(!claim.is_wanted(SnapshotId(802)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_restore_leaves_the_first_ones_snapshots_protected() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::simulated("2026-11-23T12:00:00Z".parse().unwrap());
+        let exclusion = Exclusion::on_machine(&directory.path().join("lock"), "a", &clock).unwrap();
+        let claim = exclusion.claim(WEB).unwrap();
+        let (first, second, safety) = (SnapshotId(801), SnapshotId(803), SnapshotId(802));
+        let unclear = RestoreAnswer::Unclear;
+        let begins = async |source, safety| {
+            claim.restore_begins((source, &"x\n".into()), safety, unclear).await.unwrap();
+        };
+        let needed = async || {
+            let restoring = claim.restoring(clock.now().wall).await;
+            let all = [first, safety, second, SnapshotId(804)];
+            all.map(|it| restoring.as_ref().is_some_and(|restoring| restoring.needs(it)))
+        };
+        begins(first, Some(safety)).await;
+        clock.sleep(minutes(10)).await;
+        // From the same source, and from another one.
+        begins(first, None).await;
+        let before = claim.noted_restores().await;
+        begins(second, None).await;
+        assert_eq!(needed().await, [true, true, true, false]);
+        claim.restore_is_refused(&before).await.unwrap();
+        assert_eq!(needed().await, [true, true, false, false]);
+        begins(second, None).await;
+        clock.sleep(minutes(20)).await;
+        assert_eq!(needed().await, [true, false, true, false], "the first one has ended");
+        claim.restore_is_listed().await;
+        let restoring = claim.restoring(clock.now().wall).await.unwrap();
+        assert_eq!((restoring.answer, restoring.left), (RestoreAnswer::Listed, minutes(10)));
+        clock.sleep(minutes(10)).await;
+        assert_eq!(needed().await, [false; 4]);
+        // More than can be noted protect every snapshot.
+        for id in 0..=MOST as u64 {
+            begins(SnapshotId(id), None).await;
+        }
+        assert_eq!(needed().await, [true; 4]);
     }
 
     #[test]

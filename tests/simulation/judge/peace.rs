@@ -33,7 +33,8 @@ impl Judge {
     }
 
     /// A rotation has ended at `now`, and left the server with these snapshots. Gives those that a person
-    /// now deletes: the report asks for that, once for each server.
+    /// now deletes: the report asks for that, once for each server. Whether one that was completed and reads as
+    /// failed can be used, only a person can find out.
     pub fn reported_at_peace(
         &mut self,
         report: &Report,
@@ -49,7 +50,7 @@ impl Judge {
         else {
             return Vec::new();
         };
-        let perhaps_its_own = perhaps_its_own(report);
+        let perhaps_its_own = [perhaps_its_own(report), perhaps_lost(report)].concat();
         let decides = !perhaps_its_own.is_empty() && peace.decided.insert(server);
         peace.reported.entry(server).or_default().insert(tick);
         let since = peace.since;
@@ -209,6 +210,15 @@ fn perhaps_its_own(report: &Report) -> Vec<u64> {
     let listed = found.or_else(|| before(" may be the snapshot of this tick")).unwrap_or_default();
     let in_brackets = listed.split('(').skip(1).filter_map(|it| it.split(')').next());
     in_brackets.filter_map(|id| id.parse().ok()).collect()
+}
+
+/// The ids of snapshots that were completed and are listed as failed, of which a blocked rotation says that a person
+/// must decide, and how.
+fn perhaps_lost(report: &Report) -> Vec<u64> {
+    let reason = report.reason.as_deref().unwrap_or_default();
+    let parts = reason.split("; ").filter(|it| it.contains(" was completed and is now listed as"));
+    let command = parts.filter_map(|it| it.split_once("`snapring delete ")?.1.split('`').next());
+    command.filter_map(|id| id.parse().ok()).collect()
 }
 
 /// What the judge knows of a server beyond its rows.

@@ -4,6 +4,8 @@
 //! takes longer counts as failed. A file need not survive a power failure: the requests of a kernel
 //! that is gone do not arrive. `since` says in which boot, and since when, all creates were recorded.
 
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -25,7 +27,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const BOOT_ID_VARIABLE: &str = "SNAPRING_BOOT_ID";
 
 /// More than that was not written by snapring.
-const FILE_MAX_BYTES: u64 = 512;
+const FILE_MAX_BYTES: u64 = 8192;
 
 /// The longest span that a configuration can come to, and a little more.
 const SPAN_MAX: Duration = Duration::from_mins(21);
@@ -43,19 +45,19 @@ pub(in crate::rotation::lock) enum NoteKind {
     Owner,
     /// It is being restored.
     Restore,
-    /// A person waits to restore it.
-    Wanted,
+    /// A person waits to restore it. Each has a number: one that gives up takes back its own note only.
+    Wanted(u8),
     /// Its `before` hook was started, and its `after` hook has not run.
     Quiesced,
 }
 
 impl NoteKind {
-    fn extension(self) -> &'static str {
+    fn extension(self) -> Cow<'static, str> {
         match self {
-            Self::Owner => "owner",
-            Self::Restore => "restore",
-            Self::Wanted => "wanted",
-            Self::Quiesced => "quiesced",
+            Self::Owner => "owner".into(),
+            Self::Restore => "restore".into(),
+            Self::Wanted(number) => format!("wanted-{number}").into(),
+            Self::Quiesced => "quiesced".into(),
         }
     }
 
@@ -234,6 +236,51 @@ impl Records {
         }
     }
 
+    /// The same of several notes, in one access.
+    pub(in crate::rotation::lock) async fn read_notes(
+        &self,
+        place: i64,
+        kinds: impl Iterator<Item = NoteKind> + Send + 'static,
+    ) -> Vec<(NoteKind, String)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Memory { records, .. } => {
+                let notes = records.notes();
+                kinds.filter_map(|it| Some((it, notes.get(&(place, it)).cloned()?))).collect()
+            }
+            Self::Directory { directory, clock } => {
+                let directory = directory.clone();
+                let read = move || {
+                    kinds.filter_map(|it| Some((it, directory.read_note(place, it)?))).collect()
+                };
+                bounded(clock, read).await.unwrap_or_default()
+            }
+        }
+    }
+
+    /// Writes a note, unless there is one. Whether it was written.
+    pub(in crate::rotation::lock) async fn write_first_note(
+        &self,
+        place: i64,
+        kind: NoteKind,
+        text: String,
+    ) -> bool {
+        match self {
+            Self::None => false,
+            Self::Memory { records, .. } => match records.notes().entry((place, kind)) {
+                Entry::Occupied(_) => false,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(text);
+                    true
+                }
+            },
+            Self::Directory { directory, clock } => {
+                let path = directory.path_of_note(place, kind);
+                bounded(clock, move || create(&path, &text).is_ok()).await.unwrap_or_default()
+            }
+        }
+    }
+
     pub(in crate::rotation::lock) async fn write_note(
         &self,
         place: i64,
@@ -275,12 +322,28 @@ impl Records {
     }
 
     pub(in crate::rotation::lock) async fn remove_note(&self, place: i64, kind: NoteKind) {
+        self.remove_note_that_says(place, kind, None).await;
+    }
+
+    /// Removes a note, if it says what is expected.
+    pub(in crate::rotation::lock) async fn remove_note_that_says(
+        &self,
+        place: i64,
+        kind: NoteKind,
+        expected: Option<String>,
+    ) {
         match self {
             Self::None => {}
-            Self::Memory { records, .. } => _ = records.notes().remove(&(place, kind)),
+            Self::Memory { records, .. } => {
+                let mut notes = records.notes();
+                if expected.is_none_or(|it| notes.get(&(place, kind)) == Some(&it)) {
+                    notes.remove(&(place, kind));
+                }
+            }
             Self::Directory { directory, clock } => {
                 let directory = directory.clone();
-                let _ = bounded(clock, move || directory.remove_note(place, kind, None)).await;
+                let remove = move || directory.remove_note(place, kind, expected.as_deref());
+                let _ = bounded(clock, remove).await;
             }
         }
     }
@@ -348,7 +411,7 @@ impl Directory {
     }
 
     fn path_of_note(&self, place: i64, kind: NoteKind) -> PathBuf {
-        self.path_of(place).with_extension(kind.extension())
+        self.path_of(place).with_extension(&*kind.extension())
     }
 
     fn read_note(&self, place: i64, kind: NoteKind) -> Option<String> {
@@ -365,9 +428,15 @@ impl Directory {
         kind: NoteKind,
         text: &str,
     ) -> io::Result<()> {
-        let file = write_new(&self.path_of_note(place, kind), text)?;
+        let path = self.path_of_note(place, kind);
+        // Renamed, so that what was noted before is lost at no moment.
+        let new = path.with_extension(format!("{}-new", kind.extension()));
+        let file = write_new(&new, text)?;
         if kind.is_durable() {
             file.sync_all()?;
+        }
+        std::fs::rename(&new, &path)?;
+        if kind.is_durable() {
             File::open(&self.path)?.sync_all()?;
         }
         Ok(())
@@ -376,7 +445,7 @@ impl Directory {
     fn places(&self, kind: NoteKind) -> HashSet<i64> {
         let Ok(entries) = self.path.read_dir() else { return HashSet::new() };
         let place = |path: PathBuf| {
-            let is_one = path.extension().is_some_and(|it| it == kind.extension());
+            let is_one = path.extension().is_some_and(|it| it == &*kind.extension());
             i64::from_str_radix(path.file_stem()?.to_str()?, 16).ok().filter(|_| is_one)
         };
         entries.filter_map(|entry| place(entry.ok()?.path())).collect()
@@ -465,6 +534,11 @@ fn read(file: File) -> String {
 /// Replaces what is there. Follows no link.
 fn write_new(path: &Path, text: &str) -> io::Result<File> {
     remove(path)?;
+    create(path, text)
+}
+
+/// Fails if something is there.
+fn create(path: &Path, text: &str) -> io::Result<File> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     crate::rotation::lock::files::give_to_owner_of_directory(&file, path);
     file.write_all(text.as_bytes())?;
