@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -53,7 +54,7 @@ use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::memories::Memories;
 use crate::rotation::{Context, Order, claim_for, event, rotate_claimed};
 use crate::schedule::first_loaded::FirstLoadedTimes;
-use crate::server::Server;
+use crate::server::{Server, common_zone};
 use crate::status::Statuses;
 use crate::store::{self, StoreHealth};
 use crate::timetable::{DropReason, Dropped, Start, Timetable, Upcoming};
@@ -210,6 +211,12 @@ impl Daemon {
     #[must_use]
     pub fn outlook(&self) -> (usize, Option<Upcoming>) {
         (self.shared.current().servers.len(), lock(&self.shared.timetable).upcoming())
+    }
+
+    /// The time zone that all servers have, else UTC.
+    #[must_use]
+    pub fn common_zone(&self) -> TimeZone {
+        common_zone(self.shared.current().servers.values().map(AsRef::as_ref))
     }
 
     /// Puts another configuration in force. Rotations under way end under the one they began with, but for

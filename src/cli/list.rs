@@ -14,6 +14,7 @@ use crate::readable::{age, size};
 use crate::retention::Reason;
 use crate::ring::Holder;
 use crate::snapshot::Snapshot;
+use crate::wording::slots_taken;
 
 /// List snapshots: whose they are, how old, why each is kept, and the free slots.
 #[derive(Debug, Args)]
@@ -101,8 +102,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             reserve => format!(" ({reserve} reserved)"),
         };
         text.push_str(&format!(
-            "{} ({}): {taken} of {cap} slots taken, {free} free{reserved}\n",
-            server.name, server.id
+            "{} ({}): {}, {free} free{reserved}\n",
+            server.name,
+            server.id,
+            slots_taken(taken, cap)
         ));
         if taken > 0 {
             let mut table =
@@ -121,6 +124,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 ]);
             }
             text.push_str(&lines(&table));
+        }
+        for warning in plan::other_prefix_warnings(&ring) {
+            text.push_str(&format!("warning: {warning}\n"));
         }
         text.push('\n');
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, refusal};
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
@@ -26,7 +27,7 @@ use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::Exclusion;
 use crate::rotation::memories::Memories;
-use crate::server::Server;
+use crate::server::{Server, common_zone};
 use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
@@ -187,6 +188,12 @@ impl Setup {
         })
     }
 
+    /// The time zone that all servers have, else UTC: for times that concern no single one.
+    #[must_use]
+    pub(super) fn common_zone(&self) -> TimeZone {
+        common_zone(self.settings.servers.iter().map(AsRef::as_ref))
+    }
+
     /// The configured server of this number.
     #[must_use]
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
@@ -199,7 +206,7 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
     if !place.may_be_there() {
         return ServerMemories::new();
     }
-    let _waits = progress::doing(format!("reading what is remembered of the servers in {place}"));
+    let _waits = progress::doing(format!("reading the history in {place}"));
     let read = clock.timeout(STORE_PATIENCE, store::read_memories(place, servers)).await;
     read.and_then(Result::ok).unwrap_or_default()
 }
@@ -288,17 +295,29 @@ pub(super) async fn rings_or_trouble<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> (Vec<(&'s Arc<Server>, Ring)>, Exit) {
-    let mut exit = Exit::Well;
-    let mut good = Vec::with_capacity(servers.len());
+    let (mut good, mut failed) = (Vec::with_capacity(servers.len()), Vec::new());
     for (server, ring) in rings(client, servers).await {
         match ring {
             Ok(ring) => good.push((server, ring)),
-            Err(problem) => {
-                let error = CommandError::of_server(server, problem.explained());
-                error.report();
-                exit = error.exit();
-            }
+            Err(problem) => failed.push((server, problem)),
         }
     }
+    let exit = if failed.is_empty() { Exit::Well } else { Exit::Trouble };
+    report_failures(&failed);
     (good, exit)
+}
+
+/// Says why servers could not be listed. A token that is refused is refused for all of them, and told once.
+pub(super) fn report_failures(failed: &[(&Arc<Server>, CallError)]) {
+    let mut is_told = false;
+    for (server, problem) in failed {
+        match refusal(problem) {
+            Some(_) if is_told => {}
+            Some(_) => {
+                CommandError::from(problem.clone()).report();
+                is_told = true;
+            }
+            None => CommandError::of_server(server, problem.explained()).report(),
+        }
+    }
 }

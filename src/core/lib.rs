@@ -12,6 +12,7 @@
 //! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
 //! - [`health`]: whether a server is in trouble
 //! - [`restore`], [`manual`]: what a restore reads and when it has ended; what people do by hand
+//! - [`wording`]: lists and numbers in sentences
 
 pub mod answer;
 pub mod call;
@@ -40,3 +41,4 @@ pub mod snapshot;
 #[cfg(test)]
 mod testing;
 pub mod timetable;
+pub mod wording;

@@ -133,7 +133,7 @@ const SHORTEST_RESTORE: Duration = Duration::from_mins(5);
 const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long a server may be in a state that says nothing.
-const ODD_FOR: Duration = Duration::from_mins(2);
+pub const ODD_FOR: Duration = Duration::from_mins(2);
 
 /// Follows a restore by what the list of servers says. Times are counted from when it was sent.
 #[derive(Debug, Clone, Default)]

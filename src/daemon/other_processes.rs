@@ -75,9 +75,9 @@ impl Daemon {
             tick = %past.tick,
             outcome = past.outcome.as_str(),
             created = past.created.as_deref(),
-            "{}: rotated by another process: {}",
+            "{}: another process has ended a rotation: {}",
             server.name,
-            past.outcome.as_str()
+            past.report().words()
         );
         let looking = Arc::clone(shared);
         shared.spawn(async move {

@@ -22,6 +22,7 @@ use crate::observe::status_document::{
 use crate::provider::token_state::TokenState;
 use crate::readable;
 use crate::report::RotationOutcome;
+use crate::server::common_zone;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
 const ON_A_PAGE: usize = 60;
@@ -202,16 +203,17 @@ impl Page {
             let row = rows.iter().find(|(_, row)| row.server.id == act.server_id);
             row.map_or(TimeZone::UTC, |(_, row)| row.server.policy.time_zone.clone())
         };
+        let zone = common_zone(rows.iter().map(|(_, row)| row.server.as_ref()));
         let acts = daemon.manual_acts.iter();
         let manual = acts.map(|act| ManualMark::of(act, now, &zone_of(act))).collect();
         Self {
             now,
-            now_whole: readable::instant(now),
+            now_whole: shown(now, &zone),
             version: env!("CARGO_PKG_VERSION"),
             style: STYLE,
             script: SCRIPT,
             headline: Headline::of(totals, daemon),
-            daemon: facts(daemon),
+            daemon: facts(daemon, &zone),
             search: query.filter.words.clone(),
             totals,
             choices: ServerState::ALL
@@ -265,16 +267,16 @@ impl Headline {
     }
 }
 
-fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
+fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
     let good = |words: String| Fact { words, is_bad: false };
     let bad = |words: String| Fact { words, is_bad: true };
-    let mut facts = vec![good(format!("Running since {}", readable::instant(daemon.started_at)))];
+    let mut facts = vec![good(format!("Running since {}", shown(daemon.started_at, zone)))];
     facts.push(match daemon.token {
         TokenState::Accepted => good("Token accepted".to_owned()),
         TokenState::Untried => good("Token not tried yet".to_owned()),
         TokenState::Refused => bad("The provider refuses the token".to_owned()),
     });
-    let read_at = readable::instant(daemon.configuration_read_at);
+    let read_at = shown(daemon.configuration_read_at, zone);
     facts.push(match &daemon.configuration_refused {
         None => good(format!("Configuration read at {read_at}")),
         Some(reason) => {
@@ -282,7 +284,7 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
         }
     });
     if let Some(until) = daemon.throttled_until {
-        let until = readable::instant(until);
+        let until = shown(until, zone);
         facts.push(bad(format!(
             "The provider is throttling the account (429): no calls are sent until {until}"
         )));

@@ -300,7 +300,7 @@ impl Exchange {
         // Who has set no time does not wait for hours either.
         let end = scope.give_up_at.unwrap_or(now.uptime.saturating_add(LONGEST_WAIT));
         if opens_at > now.uptime && opens_at > end {
-            return Err(CallError::Throttled(wall_at(opens_at, now)));
+            return Err(CallError::Throttled(scope.shown(wall_at(opens_at, now), now.wall)));
         }
         Ok(())
     }
@@ -368,6 +368,14 @@ impl Exchange {
             failure.outcome = if is_refused { Outcome::Unauthorized } else { Outcome::Forbidden };
         }
         self.tell(&failure, news, scope);
+        let is_the_tokens = match failure.outcome {
+            Outcome::Unauthorized => true,
+            Outcome::Forbidden => operation == Operation::Account,
+            _ => false,
+        };
+        if is_the_tokens {
+            failure.message.push_str(&format!(" (the token is that of {})", self.credentials.place()));
+        }
         Err(failure.into())
     }
 
@@ -480,7 +488,10 @@ impl Exchange {
         let asked = failure.retry_after;
         let now = self.clock.now();
         let until = wall_at(now.uptime.saturating_add(asked.unwrap_or(own_guess)), now);
-        failure.message.push_str(&format!("; throttled by the provider until {until}"));
+        failure.message.push_str(&format!(
+            "; throttled by the provider until {}",
+            scope.shown(until, now.wall)
+        ));
         self.admission.throttled(caller(failure.operation, scope), asked, own_guess)
     }
 
@@ -495,8 +506,9 @@ impl Exchange {
                 event = "alarm",
                 outcome = failure.outcome.as_str(),
                 status = failure.status,
-                "the account's token was refused ({}): check that it is valid and may manage \
+                "the provider refused the token of {} ({}): check that it is valid and may manage \
                  snapshots; {}",
+                self.credentials.place(),
                 failure.message,
                 self.credentials.how_to_renew()
             );
@@ -510,10 +522,10 @@ impl Exchange {
                 server_id = subject.server_id.map(|id| id.0),
                 server = subject.server.as_deref(),
                 until = %wall_at(until, now),
-                "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
+                "{whose}: the provider is throttling {} until {}. Other servers continue, with one \
                  call at a time until one succeeds",
                 failure.operation.as_str(),
-                wall_at(until, now)
+                scope.shown(wall_at(until, now), now.wall)
             );
         }
         if let Some(until) = news.account {
@@ -521,7 +533,7 @@ impl Exchange {
                 event = "throttled",
                 until = %wall_at(until, now),
                 "the provider is throttling the account: no calls are sent until {}",
-                wall_at(until, now)
+                scope.shown(wall_at(until, now), now.wall)
             );
         }
     }

@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
+use crate::moment::shown_today;
 use crate::naming::{ServerId, Tick};
 use crate::plan::AskedBy;
 use crate::report::{KnownCause, Report, RotationOutcome};
@@ -306,6 +307,10 @@ impl Busy {
     pub(crate) fn in_short(&self, now: Timestamp, zone: &TimeZone) -> String {
         match self {
             Self::Elsewhere(owner) => owner.in_short(now, zone),
+            Self::Restoring(restoring) => {
+                let until = shown_today(restoring.until, now, zone);
+                format!("being restored, until {until} at the latest")
+            }
             _ => self.words(zone),
         }
     }

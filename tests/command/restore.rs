@@ -301,7 +301,7 @@ async fn room_for_the_snapshot_that_is_taken_first_never_costs_the_source() {
     let restore = ["restore", &made[0].to_string(), "--snapshot-first"];
     let (code, shown) = at_a_terminal(&machine, &restore, "no\n");
     assert_eq!((code, deleted(&machine).len()), (1, 0), "{shown}");
-    assert!(shown.contains(&format!("To make room, it deletes {} snapring-", made[1])), "{shown}");
+    assert!(shown.contains(&format!("To make room, {} snapring-", made[1])), "{shown}");
     let (code, shown) = at_a_terminal(&machine, &restore, "web\n");
     assert_eq!((code, restores(&machine)), (0, 1), "{shown}");
     assert_eq!(deleted(&machine), [made[1]], "{shown}");

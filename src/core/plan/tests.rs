@@ -380,8 +380,9 @@ fn blocked_says_who_holds_the_slots() {
     };
     insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may \
          be deleted now: by-hand-0 (1, foreign), snapring-20261119T030000Z (2, pinned), by-hand-2 (3, \
-         foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); to make \
-         room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
+         foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); the ring is \
+         squeezed: 4 foreign or pinned snapshots hold slots, so there is room for 1 of the 3 that `keep` asks \
+         for; to make room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
 }
 
 #[test]
@@ -407,7 +408,7 @@ fn blocked_says_that_slots_are_reserved() {
     };
     let words = blocked.to_string();
     assert!(
-        words.starts_with("no room: 5 of 5 slots are taken and 1 are reserved, and"),
+        words.starts_with("no room: 5 of 5 slots are taken and 1 is reserved, and"),
         "{words}"
     );
 }
@@ -477,8 +478,8 @@ fn a_squeeze_is_warned_of_and_other_victims_are_not() {
     assert_eq!(
         said("H H H c c"),
         [
-            "the ring is squeezed: 3 foreign or pinned snapshots hold slots of 5, so one that `keep` \
-                 asks for is deleted"
+            "the ring is squeezed: 3 foreign or pinned snapshots hold slots, so there is room for 2 of the 3 that \
+             `keep` asks for, and one of those is deleted now"
         ]
     );
 }
@@ -791,4 +792,32 @@ fn one_foreign_snapshot_that_looks_like_snapring_s_is_told_in_the_singular() {
     let many = Policy { cap: 9, ..policy() };
     let warnings = other_prefix_warnings(&seen_by(&alone, &ring("c c c c c c c c", &many)));
     assert!(warnings[0].contains(" (6) and 2 more look like"), "{warnings:?}");
+}
+
+/// After a change of the prefix, the memory knows that snapring made the old ones. They are no strays to be deleted.
+#[test]
+fn what_was_made_under_an_earlier_prefix_is_to_be_adopted_and_not_deleted() {
+    let (_, alone) = adopting();
+    let mut rows = ring("c c c c c", &policy()).listing().snapshots.clone();
+    rows[4].name = alone.prefix.name(Tick::at(rows[4].created_at)).into();
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId(7), rows, asked_at), &alone);
+    let mut memory = RingMemory::default();
+    (1..=4).for_each(|id| memory.made(SnapshotId(id)));
+    assert_eq!(memory.strays(&ring).count(), 4, "no restore point is given up beside them");
+    let progress = Progress { memory, ..Progress::default() };
+    let step = next_step(&ring, &alone, tick(), AskedBy::Schedule, &progress, now());
+    let Step::Blocked(blocked) = step else { panic!("{step:?}") };
+    let advice = blocked.advice();
+    assert!(advice.contains("adopt_prefix = [\"snapring\"]"), "{advice}");
+    assert!(!advice.contains("under another name"), "{advice}");
+}
+
+#[test]
+fn a_provider_that_exceeds_its_limit_is_told_in_numbers_that_make_sense() {
+    let Step::Blocked(blocked) = first_step(&ring("H H H H H H H", &policy()), &policy()) else {
+        panic!("not blocked");
+    };
+    let problem = blocked.problem();
+    assert!(problem.starts_with("no room: there are 7 snapshots in 5 slots, and none"), "{problem}");
 }
