@@ -33,7 +33,7 @@ use crate::provider::{http, proxy};
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store::place::Place;
-use crate::telemetry;
+use crate::telemetry::{self, Deeds, LogSettings};
 
 /// How many policies are told in a sentence.
 const POLICIES_SHOWN: usize = 20;
@@ -211,8 +211,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         }
     }
     if arguments.online && answer.good {
-        let log = &settings.log;
-        telemetry::begin_for_command(log.format, &log.level, arguments.config.verbose)?;
+        let LogSettings { format, level } = &settings.log;
+        let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
+        telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
         progress::shows_times_of(&settings.servers);
         let client = connect(&settings.api, clock, progress::activities().clone())?;
         exit = ask(&client, settings, &mut answer).await;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::call::{CallError, Failure, Outcome, cause};
+use crate::call::{CallError, Failure, Outcome};
 use crate::cli::{Exit, console};
 use crate::config::ConfigError;
 use crate::observe::client::NoAnswer;
@@ -98,8 +98,8 @@ impl CommandError {
 }
 
 /// What to do about a token that was refused.
-pub(super) const NEW_TOKEN: &str = "put a token there that is valid and may manage snapshots. The developer page of \
-                                    your VPS.org account makes new ones";
+pub(super) const NEW_TOKEN: &str = "replace it with a token that is valid and may manage snapshots. You get one on \
+                                    the developer page of your VPS.org account";
 
 /// The refusal of the token, if that is what made a call fail.
 pub(super) fn refusal(problem: &CallError) -> Option<&Failure> {
@@ -109,15 +109,10 @@ pub(super) fn refusal(problem: &CallError) -> Option<&Failure> {
     }
 }
 
-/// Says that the token was refused. The message has where it is.
-pub(super) fn refused_token(failure: &Failure) -> String {
-    cause(Outcome::Unauthorized, failure.status, &failure.message)
-}
-
 impl From<CallError> for CommandError {
     fn from(problem: CallError) -> Self {
         Self::Failed(match refusal(&problem) {
-            Some(failure) => format!("{}\nhint: {NEW_TOKEN}", refused_token(failure)),
+            Some(failure) => format!("{}\nhint: {NEW_TOKEN}", failure.cause()),
             None => problem.explained(),
         })
     }

@@ -105,7 +105,7 @@ impl Past {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let place = setup.store();
     if let Some(text) = unreadable(&place) {
         return Err(CommandError::Failed(text));

@@ -58,7 +58,7 @@ struct SnapshotRow {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
     let memories = setup.memories(&servers).await;

@@ -134,10 +134,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     // The reports name the refusal, each for its server. What to do is said once.
     if reports.iter().any(|report| report.known_cause == Some(KnownCause::Token)) {
-        console::mistake(&console::labelled(
-            &format!("the provider refused the token\nhint: {NEW_TOKEN}"),
-            console::colours(),
-        ));
+        console::note(&format!("hint: the provider refused the token: {NEW_TOKEN}"));
     }
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());

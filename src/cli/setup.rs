@@ -27,12 +27,11 @@ use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::Exclusion;
 use crate::rotation::memories::Memories;
-use crate::server::{Server, common_zone};
+use crate::server::Server;
 use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
-use crate::telemetry::LogFormat;
-use crate::telemetry::{self, Form};
+use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
 
 /// A configuration that was found good, and the clock.
 pub(super) struct Setup {
@@ -50,13 +49,26 @@ impl Setup {
     /// # Errors
     /// As for [`load`] and [`begin_logging`].
     pub(super) fn read(argument: &ConfigArgument) -> Result<Self, CommandError> {
+        Self::read_for(argument, Deeds::Changes)
+    }
+
+    /// The same for a command that shows something and changes nothing: its log is short.
+    ///
+    /// # Errors
+    /// As for [`Setup::read`].
+    pub(super) fn read_to_look(argument: &ConfigArgument) -> Result<Self, CommandError> {
+        Self::read_for(argument, Deeds::Looks)
+    }
+
+    fn read_for(argument: &ConfigArgument, deeds: Deeds) -> Result<Self, CommandError> {
         let (path, loaded) = load(&argument.file)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
-        let log = &settings.log;
-        telemetry::begin_for_command(log.format, &log.level, argument.verbose)?;
+        let LogSettings { format, level } = &settings.log;
+        let zone = settings.common_zone();
+        telemetry::begin_for_command(*format, level, zone, argument.verbose, deeds)?;
         progress::shows_times_of(&settings.servers);
         Ok(Self { path, settings, clock: Clock::system() })
     }
@@ -73,7 +85,7 @@ impl Setup {
             // What it says of the log is not known.
             Err(error) if Form::of(LogFormat::Auto) == Form::Text => return Err(error.into()),
             Err(error) => {
-                telemetry::begin(LogFormat::Auto, "info")?;
+                telemetry::begin(LogFormat::Auto, "info", TimeZone::UTC)?;
                 tracing::error!(event = "config", "the configuration is bad: {error}");
                 return Err(CommandError::Quiet(Exit::Configuration));
             }
@@ -191,7 +203,7 @@ impl Setup {
     /// The time zone that all servers have, else UTC: for times that concern no single one.
     #[must_use]
     pub(super) fn common_zone(&self) -> TimeZone {
-        common_zone(self.settings.servers.iter().map(AsRef::as_ref))
+        self.settings.common_zone()
     }
 
     /// The configured server of this number.
@@ -236,7 +248,7 @@ pub(super) fn load(argument: &ConfigFile) -> Result<(PathBuf, Loaded), CommandEr
 /// # Errors
 /// [`CommandError::Usage`] when `$SNAPRING_LOG` is not a filter.
 pub(super) fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
-    Ok(telemetry::begin(settings.log.format, level)?)
+    Ok(telemetry::begin(settings.log.format, level, settings.common_zone())?)
 }
 
 /// How long the store is waited for, which costs history and caution, but no rotation.

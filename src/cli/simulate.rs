@@ -132,7 +132,7 @@ struct Group {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let servers: Vec<Arc<Server>> =
         setup.select(&arguments.servers)?.into_iter().filter(|server| server.enabled).collect();
     let Some(first) = servers.first() else {

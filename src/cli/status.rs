@@ -116,7 +116,7 @@ struct Gathered {
 }
 
 async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
-    let setup = match Setup::read(&arguments.config) {
+    let setup = match Setup::read_to_look(&arguments.config) {
         Ok(setup) => setup,
         Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };

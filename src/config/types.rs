@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use crate::notify::NotifySettings;
 use crate::provider::settings::ApiSettings;
-use crate::server::Server;
+use crate::server::{Server, common_zone};
 use crate::store::place::Place;
 use crate::telemetry::LogSettings;
 
@@ -26,6 +28,14 @@ pub struct Settings {
     pub notify: Vec<NotifySettings>,
     /// Which of the secrets are in files of their own.
     pub secrets_in_files: SecretsInFiles,
+}
+
+impl Settings {
+    /// The time zone that all servers have, else UTC: for times that concern no single one.
+    #[must_use]
+    pub fn common_zone(&self) -> TimeZone {
+        common_zone(self.servers.iter().map(AsRef::as_ref))
+    }
 }
 
 /// Which secrets a configuration keeps in files of their own.

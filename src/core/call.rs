@@ -150,6 +150,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The provider's own words, or what went wrong; never holds the token.
     pub message: String,
+    /// Where the token is, if that is what was refused.
+    pub token_place: Option<String>,
     /// How long the provider asked to wait, for [`Outcome::Throttled`].
     pub retry_after: Option<Duration>,
     /// Whether the provider may have received it. `false` only if that is certain: there was no
@@ -158,6 +160,16 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Why, without what could not be done.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let Some(place) = &self.token_place else {
+            return cause(self.outcome, self.status, &self.message);
+        };
+        let status = self.status.map(|status| format!(" ({status})")).unwrap_or_default();
+        format!("the provider refused the token of {place}{status}: {}", self.message)
+    }
+
     /// What is known of what was asked for.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -167,8 +179,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cause = cause(self.outcome, self.status, &self.message);
-        write!(out, "could not {}: {cause}", self.operation.in_words())
+        write!(out, "could not {}: {}", self.operation.in_words(), self.cause())
     }
 }
 
@@ -289,7 +300,7 @@ impl CallError {
     #[must_use]
     pub fn cause(&self) -> String {
         match self {
-            Self::Failed(failure) => cause(failure.outcome, failure.status, &failure.message),
+            Self::Failed(failure) => failure.cause(),
             _ => self.to_string(),
         }
     }
@@ -354,10 +365,18 @@ mod tests {
         #[case] status: Option<u16>,
         #[case] expected: &str,
     ) {
-        let message = "x".to_owned();
-        let failure =
-            Failure { operation, outcome, status, message, retry_after: None, was_sent: true };
+        let failure = Failure {
+            operation,
+            outcome,
+            status,
+            message: "x".to_owned(),
+            token_place: None,
+            retry_after: None,
+            was_sent: true,
+        };
         assert_eq!(failure.to_string(), expected);
+        let refused = Failure { token_place: Some("/etc/snapring/token".into()), ..failure };
+        assert!(refused.cause().starts_with("the provider refused the token of /etc/snapring/token"));
     }
 
     /// Classes are for fields and programs.

@@ -343,6 +343,7 @@ impl Exchange {
                 outcome: Outcome::Transport,
                 status: None,
                 message: error.to_string(),
+                token_place: None,
                 retry_after: None,
                 was_sent: !matches!(error, TransportError::NotSent(_)),
             },
@@ -373,9 +374,7 @@ impl Exchange {
             Outcome::Forbidden => operation == Operation::Account,
             _ => false,
         };
-        if is_the_tokens {
-            failure.message.push_str(&format!(" (the token is that of {})", self.credentials.place()));
-        }
+        failure.token_place = is_the_tokens.then(|| self.credentials.place());
         Err(failure.into())
     }
 
@@ -470,6 +469,7 @@ impl Exchange {
                 outcome: judgement.outcome,
                 status: Some(status),
                 message: judgement.objection.unwrap_or(words),
+                token_place: None,
                 retry_after: wait
                     .filter(|_| judgement.outcome == Outcome::Throttled)
                     .and_then(|text| retry_after(&text, sent_at.wall)),

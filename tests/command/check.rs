@@ -319,13 +319,15 @@ async fn a_schedule_is_shown_in_words_and_a_folder_that_is_missing_is_warned_of(
 async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
     let machine = Machine::with_servers().await;
     let online = || machine.run(&["check", "--online"]);
-    let but = "good, 2 servers, but the provider could not be asked";
+    let but = |why: &str| format!("no mistakes, 2 servers, but {why}");
 
     machine.fault("account:status=401,times=1");
     let (code, out, errors) = online();
     assert_eq!(code, 1);
-    assert!(errors.contains("error: the token: account unauthorized (401)"), "{errors}");
-    assert!(out.contains(but), "{out}");
+    let refused = "error: the provider refused the token of $SNAPRING_TOKEN (401): 401 by request\nhint: ";
+    assert!(errors.contains(refused), "{errors}");
+    assert!(out.contains(&but("the provider refused the token")), "{out}");
+    let but = but("the provider could not be asked");
 
     let address = machine.sandbox.address();
     let config = std::fs::read_to_string(machine.path("config.toml")).unwrap();
@@ -338,7 +340,7 @@ async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
     assert_eq!(code, 1);
     let expected =
         format!("error: `base_url` http://{address}/elsewhere/ is not the provider's API (404)");
-    assert!(errors.contains(&expected) && out.contains(but), "{errors}");
+    assert!(errors.contains(&expected) && out.contains(&but), "{errors}");
 
     // A port that was free a moment ago.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -347,7 +349,7 @@ async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
     assert_eq!(code, 1);
     let expected = format!("error: http://{closed}/api/v1/ cannot be reached: ");
     assert!(errors.contains(&expected) && errors.contains("Connection refused"), "{errors}");
-    assert!(!errors.contains("token") && out.contains(but), "{errors}{out}");
+    assert!(!errors.contains("token") && out.contains(&but), "{errors}{out}");
 }
 
 const IN_FILES: &str =

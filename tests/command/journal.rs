@@ -206,7 +206,7 @@ async fn every_call_and_rotation_is_one_entry_with_its_fields() {
         (failed["SNAPRING_OUTCOME"].as_str(), failed["PRIORITY"].as_str()),
         ("server_error", "4")
     );
-    assert!(failed["MESSAGE"].starts_with("web: list server_error (500): "), "{failed:?}");
+    assert!(failed["MESSAGE"].starts_with("web: list: the provider answered 500 (internal server error): "), "{failed:?}");
 
     let rotated = journal
         .entries("rotation")

@@ -275,7 +275,7 @@ async fn the_sandbox_says_how_to_reach_it_and_hides_nothing_it_does() {
     child.kill().unwrap();
     child.wait().unwrap();
     let out = String::from_utf8(rotated.stdout).unwrap();
-    assert!(out.contains("create server_error (500)"), "{out}");
+    assert!(out.contains("could not create the snapshot: the provider answered 500 (internal server error)"), "{out}");
     assert!(!token.is_empty() && token != TOKEN);
 }
 

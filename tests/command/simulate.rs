@@ -64,7 +64,7 @@ async fn simulate_begins_with_the_snapshots_that_there_are() {
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("starting with no snapshots"), "{out}");
     assert!(
-        errors.contains("every server starts without snapshots: web: list server_error"),
+        errors.contains("every server starts without snapshots: web: could not list the snapshots: the provider answered 503 (service unavailable)"),
         "{errors}"
     );
 }

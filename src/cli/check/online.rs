@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::call::{CallError, Outcome};
 use crate::cli::Exit;
 use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
-use crate::cli::error::{NEW_TOKEN, refusal, refused_token};
+use crate::cli::error::{NEW_TOKEN, refusal};
 use crate::cli::plan::foretell;
 use crate::cli::setup::{memories, rings};
 use crate::config::types::Settings;
@@ -86,7 +86,7 @@ pub(super) async fn ask(
     if let Some(failure) = refused {
         answer.unknown = "the provider refused the token";
         let hint = Some(NEW_TOKEN.to_owned());
-        answer.remarks.push(CheckFinding { hint, ..CheckFinding::error(refused_token(failure)) });
+        answer.remarks.push(CheckFinding { hint, ..CheckFinding::error(failure.cause()) });
     }
     // What the token is refused for is told once, not for each server.
     let errors = rings.iter().zip(&answer.servers).filter_map(|((_, ring), row)| {
@@ -125,17 +125,16 @@ fn unasked(problem: &CallError, settings: &Settings) -> CheckFinding {
     let CallError::Failed(failure) = problem else {
         return CheckFinding::error(format!("{base_url}: {problem}"));
     };
-    let hint = match failure.outcome {
-        Outcome::Unauthorized | Outcome::Forbidden => NEW_TOKEN,
-        Outcome::NotFound => "`base_url` is not the address of the provider's API",
-        Outcome::Transport => "the provider cannot be reached: check `base_url` and the network",
-        _ => "try again in a few minutes",
-    };
     let message = match failure.outcome {
-        Outcome::Unauthorized | Outcome::Forbidden => refused_token(failure),
-        _ => format!("{base_url}: {}", problem.cause()),
+        Outcome::Unauthorized | Outcome::Forbidden => {
+            let hint = Some(NEW_TOKEN.to_owned());
+            return CheckFinding { hint, ..CheckFinding::error(failure.cause()) };
+        }
+        Outcome::NotFound => format!("`base_url` {base_url} is not the provider's API (404)"),
+        Outcome::Transport => format!("{base_url} cannot be reached: {}", failure.message),
+        _ => format!("{base_url}: {}", failure.cause()),
     };
-    CheckFinding { hint: Some(hint.to_owned()), ..CheckFinding::error(message) }
+    CheckFinding::error(message)
 }
 
 /// A server whose next rotation would find no room, or too little for its `keep`.

@@ -120,8 +120,16 @@ impl Rotation {
         let message =
             format!("{asked} was requested, but the answer is about {} ({})", other.name, other.id);
         let (operation, outcome) = (Operation::Create, Outcome::Malformed);
-        Failure { operation, outcome, status: None, message, retry_after: None, was_sent: true }
-            .into()
+        Failure {
+            operation,
+            outcome,
+            status: None,
+            message,
+            token_place: None,
+            retry_after: None,
+            was_sent: true,
+        }
+        .into()
     }
 
     /// Looks for its name until it appears, or until a listing was requested so late that it would
