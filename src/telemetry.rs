@@ -143,9 +143,7 @@ pub(crate) fn begin_for_command(
         Deeds::Looks if !has_own_filter && Form::of(format) == Form::Journald => {
             begin_for(format, "warn", zone, None)
         }
-        Deeds::Looks if !has_own_filter => {
-            begin_for(format, level, zone, Some(LevelFilter::WARN))
-        }
+        Deeds::Looks if !has_own_filter => begin_for(format, level, zone, Some(LevelFilter::WARN)),
         _ if is_for_a_person(verbose) => begin_for(format, level, zone, Some(LevelFilter::INFO)),
         _ => begin_for(format, level, zone, None),
     }

@@ -38,10 +38,7 @@ impl At {
             .ok_or_else(|| wrong(text, "`tomorrow`, `tomorrow 03:00`, 26h (that long from now)"))
     }
 
-    fn parse(
-        text: &str,
-        counted: impl Fn(SignedDuration) -> SignedDuration,
-    ) -> Option<Self> {
+    fn parse(text: &str, counted: impl Fn(SignedDuration) -> SignedDuration) -> Option<Self> {
         let text = text.trim();
         if let Ok(instant) = text.parse() {
             return Some(Self::Instant(instant));

@@ -24,9 +24,7 @@ use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::ring::{Holder, holder};
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{
-    Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait,
-};
+use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait};
 use crate::rotation::owed_hooks::run_owed_hook;
 use crate::rotation::restored::has_ended;
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
@@ -179,7 +177,9 @@ pub(super) fn restore_under_way(restoring: &Restoring) -> String {
     };
     match restoring.answer {
         RestoreAnswer::Unclear => {
-            format!("an earlier restore{from}, which the provider did not confirm, may still be running")
+            format!(
+                "an earlier restore{from}, which the provider did not confirm, may still be running"
+            )
         }
         RestoreAnswer::Confirmed | RestoreAnswer::Listed => {
             format!("the server is being restored{from}")

@@ -83,7 +83,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let (mut done, mut first_failure) = (Ok(()), None);
     for (nth, (snapshot, _)) in found.iter().enumerate() {
         if stop.asked.is_cancelled() {
-            let left: Vec<String> = found.iter().skip(nth).map(|(it, _)| it.id.to_string()).collect();
+            let left: Vec<String> =
+                found.iter().skip(nth).map(|(it, _)| it.id.to_string()).collect();
             console::note(&format!("not deleted, because of the interruption: {}", listed(&left)));
             break;
         }

@@ -597,11 +597,15 @@ mod tests {
     fn what_matters_stays_in_a_row_of_80_columns() {
         let why = "the provider answered 503 (service unavailable)".to_owned();
         let at = now() + SignedDuration::from_secs(4);
-        let retry = |id| of(Some(id), Activity::Retry { attempt: 3, attempts: 5, at, why: why.clone() }, 5);
+        let retry =
+            |id| of(Some(id), Activity::Retry { attempt: 3, attempts: 5, at, why: why.clone() }, 5);
         let what = format!("looking for snapring-20261123T020000Z until 03:20:15 CET: {why}");
         let long = of(Some(1), Activity::Step(what), 5);
         let row = |under_way: &[UnderWay]| Line::of(under_way, &facts(), now()).row(77);
-        assert_eq!(row(&[retry(1)]), "web-1: attempt 3 of 5 in 4s: the provider answered 503 (service unavailable)");
+        assert_eq!(
+            row(&[retry(1)]),
+            "web-1: attempt 3 of 5 in 4s: the provider answered 503 (service unavailable)"
+        );
         assert_eq!(
             row(&[long]),
             "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET: the pr… (5s)"

@@ -16,6 +16,7 @@ use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::naming::ServerId;
+use crate::notify::coverage;
 use crate::pins::Pins;
 use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
@@ -143,6 +144,13 @@ impl Setup {
     #[must_use]
     pub(super) fn store(&self) -> Place {
         Place::of_command(self.settings.store.as_ref(), |name| std::env::var_os(name))
+    }
+
+    /// Whether a daemon with this configuration runs on this machine, and learns of what is done from the store.
+    #[must_use]
+    pub(super) fn has_daemon(&self, exclusion: &Exclusion) -> bool {
+        let Settings { notify, servers, .. } = &self.settings;
+        coverage(notify, servers, &self.store()).is_some_and(|it| exclusion.has_daemon(&it))
     }
 
     /// What the daemon remembers of these servers. Nothing where its store cannot be read: then each

@@ -200,7 +200,9 @@ fn answer(outcome: Outcome, status: Option<u16>) -> Option<String> {
         (Outcome::Malformed, Some(status)) => {
             format!("the provider's answer ({status}) cannot be used")
         }
-        (Outcome::Unauthorized, Some(status)) => format!("the provider refused the token ({status})"),
+        (Outcome::Unauthorized, Some(status)) => {
+            format!("the provider refused the token ({status})")
+        }
         (Outcome::Unauthorized, None) => "the provider refused the token".to_owned(),
         (_, Some(status)) => match in_words(status) {
             "" => format!("the provider answered {status}"),
@@ -354,10 +356,30 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case(Operation::Create, Outcome::Busy, Some(409), "could not create the snapshot: the provider answered 409 (conflict): x")]
-    #[case(Operation::List, Outcome::ServerError, Some(599), "could not list the snapshots: the provider answered 599: x")]
-    #[case(Operation::Delete, Outcome::Unauthorized, Some(401), "could not delete the snapshot: the provider refused the token (401): x")]
-    #[case(Operation::List, Outcome::Malformed, Some(200), "could not list the snapshots: the provider's answer (200) cannot be used: x")]
+    #[case(
+        Operation::Create,
+        Outcome::Busy,
+        Some(409),
+        "could not create the snapshot: the provider answered 409 (conflict): x"
+    )]
+    #[case(
+        Operation::List,
+        Outcome::ServerError,
+        Some(599),
+        "could not list the snapshots: the provider answered 599: x"
+    )]
+    #[case(
+        Operation::Delete,
+        Outcome::Unauthorized,
+        Some(401),
+        "could not delete the snapshot: the provider refused the token (401): x"
+    )]
+    #[case(
+        Operation::List,
+        Outcome::Malformed,
+        Some(200),
+        "could not list the snapshots: the provider's answer (200) cannot be used: x"
+    )]
     #[case(Operation::Restore, Outcome::Transport, None, "could not start the restore: x")]
     fn a_failure_is_a_sentence(
         #[case] operation: Operation,
@@ -376,7 +398,9 @@ mod tests {
         };
         assert_eq!(failure.to_string(), expected);
         let refused = Failure { token_place: Some("/etc/snapring/token".into()), ..failure };
-        assert!(refused.cause().starts_with("the provider refused the token of /etc/snapring/token"));
+        assert!(
+            refused.cause().starts_with("the provider refused the token of /etc/snapring/token")
+        );
     }
 
     /// Classes are for fields and programs.

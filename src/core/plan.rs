@@ -342,7 +342,8 @@ impl Blocked {
                         .to_owned(),
                 );
             }
-            advice.push(format!("to make room, {}", self.ways_out().join(", or ")));
+            let otherwise = if self.other_prefixes.is_empty() { "" } else { "otherwise, " };
+            advice.push(format!("{otherwise}to make room, {}", self.ways_out().join(", or ")));
         }
         advice.join("; ")
     }
@@ -393,7 +394,8 @@ impl Squeeze {
 impl fmt::Display for Squeeze {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { held_by_others, wanted, fit } = self;
-        let hold = if *held_by_others == 1 { "snapshot holds a slot" } else { "snapshots hold slots" };
+        let hold =
+            if *held_by_others == 1 { "snapshot holds a slot" } else { "snapshots hold slots" };
         write!(
             out,
             "the ring is squeezed: {held_by_others} foreign or pinned {hold}, so there is room for {fit} of the \

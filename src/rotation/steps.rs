@@ -142,7 +142,10 @@ impl<'a> Steps<'a> {
             }
             Action::Wait(_) => {
                 let words = self.unanswered.as_deref();
-                (step(words.unwrap_or("waiting before it lists the snapshots again")), What::Nothing)
+                (
+                    step(words.unwrap_or("waiting before it lists the snapshots again")),
+                    What::Nothing,
+                )
             }
         };
         // While the snapshot is in progress, that is what everything else is a part of.
@@ -161,7 +164,9 @@ impl<'a> Steps<'a> {
             }
             (What::Delete(id, name, why), Event::Deleted(answer)) => match answer {
                 Ok(()) => self.tell(&format!("deleted {name} ({id}): {why}")),
-                Err(error) => self.tell(&format!("could not delete {name} ({id}): {}", error.cause())),
+                Err(error) => {
+                    self.tell(&format!("could not delete {name} ({id}): {}", error.cause()))
+                }
             },
             (What::Hook(hook), Event::HookEnded(HookEnd::Done)) => {
                 self.tell(&format!("the {hook} hook has run"));

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock::Clock;
+use crate::foreign::is_shown;
 use crate::telemetry::line_writer::LineWriter;
 use crate::telemetry::stderr_is_the_journal;
 
@@ -61,7 +62,10 @@ where
         event.record(&mut message);
         // A library may say something in fields alone.
         let Message { message, fields } = message;
-        writeln!(out, "{}", if message.is_empty() { fields.trim_start() } else { &message })
+        let text = if message.is_empty() { fields.trim_start() } else { &message };
+        let shown =
+            |it: char| if is_shown(it) || it == '\n' { it } else { char::REPLACEMENT_CHARACTER };
+        writeln!(out, "{}", text.chars().map(shown).collect::<String>())
     }
 }
 
@@ -119,13 +123,13 @@ mod tests {
         let tokyo = TimeZone::get("Asia/Tokyo").unwrap();
         let lines = tracing_subscriber::registry().with(text_lines(writer.clone(), tokyo));
         tracing::subscriber::with_default(lines, || {
-            tracing::warn!(event = "rotation", outcome = "failed", "web-01 failed: why");
+            tracing::warn!(event = "rotation", outcome = "failed", "web-01 failed: \u{1b}[2J why");
         });
         assert!(writer.flush(None));
         let mut line = [0; 200];
         let length = reader.read(&mut line).unwrap();
         let line = String::from_utf8_lossy(&line[..length]).into_owned();
-        assert!(line.ends_with(" JST  WARN web-01 failed: why\n"), "{line:?}");
+        assert!(line.ends_with(" JST  WARN web-01 failed: \u{fffd}[2J why\n"), "{line:?}");
         assert!(!line.contains("event"), "{line}");
     }
 }

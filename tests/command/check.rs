@@ -324,7 +324,8 @@ async fn a_provider_that_cannot_be_asked_is_not_taken_for_a_bad_token() {
     machine.fault("account:status=401,times=1");
     let (code, out, errors) = online();
     assert_eq!(code, 1);
-    let refused = "error: the provider refused the token of $SNAPRING_TOKEN (401): 401 by request\nhint: ";
+    let refused =
+        "error: the provider refused the token of $SNAPRING_TOKEN (401): 401 by request\nhint: ";
     assert!(errors.contains(refused), "{errors}");
     assert!(out.contains(&but("the provider refused the token")), "{out}");
     let but = but("the provider could not be asked");

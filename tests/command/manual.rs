@@ -79,7 +79,12 @@ async fn what_failed_or_is_not_known_is_recorded_with_why() {
     let machine = machine().await;
     let id = machine.add(WEB, "by-hand", 30).to_string();
     for (fault, arguments, outcome, why) in [
-        ("create:status=400", &["create", "web", "--name", "x"][..], "failed", "could not create the snapshot: the provider answered 400 (bad request)"),
+        (
+            "create:status=400",
+            &["create", "web", "--name", "x"][..],
+            "failed",
+            "could not create the snapshot: the provider answered 400 (bad request)",
+        ),
         ("delete:status=403", &["delete", &id, "--yes"], "failed", "does not allow this"),
         ("delete:ignored", &["delete", &id, "--yes"], "unknown", "still lists it"),
         ("restore:status=400", &["restore", &id, "--yes"], "failed", "nothing was restored"),

@@ -247,7 +247,10 @@ async fn a_create_without_a_connection_is_not_waited_for() {
     proxy(&machine, Manner::StopsListening, api);
     let (took, (code, _, error)) = timed(&machine, &["rotate", "web"]);
     assert_eq!(code, 1, "{error}");
-    assert!(error.contains("could not create the snapshot: ") && error.contains("attempt 2"), "{error}");
+    assert!(
+        error.contains("could not create the snapshot: ") && error.contains("attempt 2"),
+        "{error}"
+    );
     assert!(took < Duration::from_secs(20), "{took:?}: {error}");
     assert_eq!(calls(&machine, Operation::Create), 0);
 }

@@ -53,7 +53,9 @@ pub(super) async fn ask(
         }
         Err(problem) => {
             answer.unknown = match problem.outcome() {
-                Some(Outcome::Unauthorized | Outcome::Forbidden) => "the provider refused the token",
+                Some(Outcome::Unauthorized | Outcome::Forbidden) => {
+                    "the provider refused the token"
+                }
                 _ => "the provider could not be asked",
             };
             answer.remarks.push(unasked(&problem, settings));
@@ -147,10 +149,12 @@ fn without_room(
     let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
     let Step::Blocked(blocked) = foretell(server, ring, tick, memory, now).step else {
         let squeeze = Squeeze::of(ring, &server.policy)?;
-        return Some(CheckFinding::warning(
-            format!("{}: {squeeze}", server.name),
-            &format!("`snapring list {}` shows them; delete some, or lower `keep`", server.name),
-        ));
+        let message = format!("{}: {squeeze}", server.name);
+        let hint =
+            format!("`snapring list {}` shows them; delete some, or lower `keep`", server.name);
+        // Where some look like snapring's own, another warning says what to do.
+        let hint = OtherPrefix::all_in(ring).is_empty().then_some(hint);
+        return Some(CheckFinding { severity: "warning", message, hint });
     };
     let problem = blocked.problem();
     Some(CheckFinding::warning(

@@ -101,10 +101,8 @@ fn assumed(scenario: &Scenario, server: &Server) -> Vec<String> {
         ));
     }
     if scenario.foreign > 0 {
-        assumed.push(format!(
-            "{} slots held by foreign snapshots, where they fit",
-            scenario.foreign
-        ));
+        assumed
+            .push(format!("{} slots held by foreign snapshots, where they fit", scenario.foreign));
     }
     for outage in &scenario.outages {
         let (from, to) = (local(outage.from, zone), local(outage.to, zone));
@@ -149,7 +147,8 @@ fn strips(course: &Course) -> String {
         used.extend(cells.values().flatten());
         has_digits |= cells.values().any(|cell| cell.len() > 1);
         let others = day.snapshots.len() - day.snapshots.iter().filter(of_ring).count();
-        let others = if others > 0 { format!("  +{others} foreign or pinned") } else { String::new() };
+        let others =
+            if others > 0 { format!("  +{others} foreign or pinned") } else { String::new() };
         lines.push_str(&format!("{}  {strip}{others}\n", day.date));
     }
     used.sort_unstable();

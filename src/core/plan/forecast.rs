@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::memory::{FAILED_FOR, Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
+use crate::other_prefix::OtherPrefix;
 use crate::plan::{
     AskedBy, DeleteReason, Deletion, Progress, Squeeze, Step, YET_TO_COME, next_step,
     other_prefix_warnings, prune, takes_a_kept_one, verdicts, warnings,
@@ -103,8 +104,7 @@ fn is_unconfirmed(deletion: &Deletion, unconfirmed: &BTreeSet<SnapshotId>) -> bo
 fn unconfirmed(ring: &Ring, memory: &RingMemory) -> BTreeSet<SnapshotId> {
     let mut seen = memory.clone();
     seen.saw(ring);
-    let is_doubtful =
-        |it: &&Snapshot| matches!(seen.failed(it, ring), Some(Failed::Perhaps(_)));
+    let is_doubtful = |it: &&Snapshot| matches!(seen.failed(it, ring), Some(Failed::Perhaps(_)));
     ring.managed().map(|(snapshot, _)| snapshot).filter(is_doubtful).map(|it| it.id).collect()
 }
 
@@ -121,7 +121,11 @@ fn squeezed(ring: &Ring, policy: &Policy, step: &Step) -> Option<String> {
         return None;
     }
     let squeeze = Squeeze::of(ring, policy)?;
-    Some(format!("{squeeze}. Delete some of them, or lower `keep`"))
+    // Where some look like snapring's own, another warning says what to do.
+    match OtherPrefix::all_in(ring).is_empty() {
+        true => Some(format!("{squeeze}. Delete some of them, or lower `keep`")),
+        false => Some(squeeze.to_string()),
+    }
 }
 
 /// Until the new snapshot is completed, there is one restore point less.

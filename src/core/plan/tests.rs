@@ -407,10 +407,7 @@ fn blocked_says_that_slots_are_reserved() {
         panic!("not blocked");
     };
     let words = blocked.to_string();
-    assert!(
-        words.starts_with("no room: 5 of 5 slots are taken and 1 is reserved, and"),
-        "{words}"
-    );
+    assert!(words.starts_with("no room: 5 of 5 slots are taken and 1 is reserved, and"), "{words}");
 }
 
 #[test]
@@ -819,5 +816,8 @@ fn a_provider_that_exceeds_its_limit_is_told_in_numbers_that_make_sense() {
         panic!("not blocked");
     };
     let problem = blocked.problem();
-    assert!(problem.starts_with("no room: there are 7 snapshots in 5 slots, and none"), "{problem}");
+    assert!(
+        problem.starts_with("no room: there are 7 snapshots in 5 slots, and none"),
+        "{problem}"
+    );
 }

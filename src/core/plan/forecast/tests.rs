@@ -108,11 +108,16 @@ fn a_ring_with_less_room_than_keep_asks_for_is_warned_of_before_it_loses_anythin
 #[test]
 fn several_that_make_room_are_listed_in_a_sentence() {
     let policy = policy();
-    let keeps_one = Policy { reserve: 3, keep: crate::policy::Keep { last: 1, ..Default::default() }, ..policy };
+    let keeps_one = Policy {
+        reserve: 3,
+        keep: crate::policy::Keep { last: 1, ..Default::default() },
+        ..policy
+    };
     let ring = ring("c c c c", &keeps_one);
     let memory = RingMemory::default();
     let plan = Plan::forecast(&ring, &keeps_one, tick(), AskedBy::Schedule, &memory, now());
-    let warning = plan.warnings.iter().find(|it| it.contains("before the new snapshot exists")).unwrap();
+    let warning =
+        plan.warnings.iter().find(|it| it.contains("before the new snapshot exists")).unwrap();
     let names = "snapring-20261119T030000Z, snapring-20261120T030000Z and snapring-20261121T030000Z are deleted";
     assert!(warning.contains(names), "{warning}");
 }
