@@ -97,12 +97,12 @@ async fn check_plan_and_list_use_the_same_words_for_a_policy() {
     let machine = Machine::with_servers().await;
     machine.configure(POLICY);
     let (_, out, _) = machine.run(&["check"]);
-    let sentence = "web: every day at 03:00 Europe/Berlin; keeps 4; reaches back 3 to 9 days\n";
+    let sentence = "web: every day at 03:00 Europe/Berlin; keeps 4 (last 2, daily 1, weekly 1); reaches back 3 to 9 days\n";
     assert!(out.ends_with(sentence), "{out}");
     let policies = &json(&machine.run(&["check", "--json"]).1)["policies"];
     assert_eq!(
         policies[0]["policy"],
-        "every day at 03:00 Europe/Berlin; keeps 4; reaches back 3 to 9 days"
+        "every day at 03:00 Europe/Berlin; keeps 4 (last 2, daily 1, weekly 1); reaches back 3 to 9 days"
     );
 
     for name in ["20260105T020000Z", "20260106T020000Z", "20260107T020000Z", "20260114T020000Z"] {

@@ -216,6 +216,34 @@ async fn none_is_silent(running: Vec<Running>, says: &[&str]) {
     }
 }
 
+/// A provider that is busy says so, and the wait is no doubt about what it did.
+#[rstest]
+#[case(
+    "create:status=409,times=1",
+    "the provider answered 409 (conflict): 409 by request; trying again after "
+)]
+#[case(
+    "create:status=503,times=1",
+    "the provider answered 503 (service unavailable): 503 by request; snapring-"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_put_off_is_told_with_the_providers_words(
+    #[case] fault: &str,
+    #[case] says: &str,
+) {
+    let machine = Machine::new().await;
+    machine.configure_api("settle = \"4s\"\nretries = 1\ntimeout = \"5s\"", SERVERS);
+    machine.fault(fault);
+    let mut rotate = Watched::on_a_terminal(&machine, &["rotate", "web"]);
+    rotate.run_for(Duration::from_secs(60)).await;
+    let (text, _) = rotate.seen();
+    assert!(text.contains(says), "{text}");
+    // The renewed line says the same, with what matters first.
+    let line = if fault.contains("409") { "trying again after " } else { "looking for snapring-" };
+    assert!(text.contains(&format!("web: {line}")), "{text}");
+    assert!(text.contains("web (101): rotated"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_another_process_works_on_is_named_with_that_process() {
     let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
@@ -229,8 +257,8 @@ async fn a_server_that_another_process_works_on_is_named_with_that_process() {
         "web: another snapring process (rotate, pid {}) is working on it since ",
         holder.pid()
     );
-    // The line ends where the terminal does.
-    assert!(text.contains(&words[..70]), "{text}");
+    // The line ends where the terminal does, but for how long it has waited.
+    assert!(text.contains(&words[..65]) && text.contains("… ("), "{text}");
     holder.kill();
 }
 
