@@ -31,7 +31,7 @@ use crate::readable;
 use crate::server::Server;
 use crate::telemetry;
 
-/// How long a terminal may be silent: a second less than what is promised.
+/// How long a terminal may be silent: one second less than the three that are promised.
 const SILENT_ON_A_TERMINAL: Duration = Duration::from_secs(2);
 
 /// The same elsewhere.

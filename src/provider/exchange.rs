@@ -1,4 +1,4 @@
-//! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
+//! One call: it waits for its turn, is sent with the token, its answer gets a class, and one event is logged.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -240,7 +240,7 @@ impl Exchange {
         let turn = match call.seen {
             None => self.turn(call.operation, call.scope).await?,
             Some(seen) => {
-                // Whoever's listing grows too old in the line leaves it, and takes nobody's turn.
+                // A call whose listing becomes too old while it waits gives up and takes no turn.
                 let age = seen.age_at(self.clock.now());
                 let left = LISTING_MAX_AGE.checked_sub(age).ok_or(CallError::Stale(age))?;
                 let turn = self.turn(call.operation, call.scope);
@@ -257,14 +257,14 @@ impl Exchange {
         operation: Operation,
         scope: &CallContext,
     ) -> Result<Admitted, CallError> {
-        // A create and a delete rest on a listing. A restore rests on a person.
+        // Creates and deletes are decided by a listing, which must not become too old. A restore is not.
         let urgency = match operation {
             Operation::Create | Operation::Delete => Urgency::Change,
             _ => Urgency::Look,
         };
         let held_until = || self.admission.held_until(caller(operation, scope));
         let _queues = self.activities.begin(scope.server.as_ref(), Activity::Queue);
-        // The account's wait: who waits for the pace of `requests_per_minute` stands in the line.
+        // Shown only while the whole account waits. A wait for `requests_per_minute` is shown as a queue.
         let closed = |until| {
             let is_closed = until > self.clock.now().uptime;
             is_closed.then(|| self.throttled_until(None, until))
@@ -297,7 +297,7 @@ impl Exchange {
         let now = self.clock.now();
         let held = self.admission.held_until(caller(operation, scope));
         let opens_at = self.admission.closed_until().max(held.unwrap_or_default());
-        // Who has set no time does not wait for hours either.
+        // A call without a deadline does not wait for hours either.
         let end = scope.give_up_at.unwrap_or(now.uptime.saturating_add(LONGEST_WAIT));
         if opens_at > now.uptime && opens_at > end {
             return Err(CallError::Throttled(scope.shown(wall_at(opens_at, now), now.wall)));
@@ -318,7 +318,7 @@ impl Exchange {
         let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
         let token =
             self.credentials.token().map_err(|error| CallError::NoToken(error.to_string()))?;
-        // As late as can be: the wait for the turn may have been long.
+        // Read as late as possible: the wait for the turn may have been long.
         let sent_at = self.clock.now();
         if let Some(age) =
             seen.map(|seen| seen.age_at(sent_at)).filter(|age| *age > LISTING_MAX_AGE)
@@ -497,7 +497,7 @@ impl Exchange {
 
     /// Tells the log what concerns more than one call, once.
     fn tell(&self, failure: &Failure, news: News, scope: &CallContext) {
-        // A token that may list single servers only is none the worse for it.
+        // A token that may only list single servers is not reported for that.
         if failure.outcome == Outcome::Unauthorized
             && scope.server.is_some()
             && self.token.is_news(failure.operation)
