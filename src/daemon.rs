@@ -38,6 +38,7 @@ use crate::daemon::heartbeat::Heartbeat;
 pub use crate::daemon::run::{Connect, Observe, Process, Shutdown, StartError, run};
 use crate::daemon::scheduler::{DueWork, Scheduler, SchedulerError};
 use crate::daemon::view::{Configuration, View};
+use crate::moment::shown;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
@@ -379,6 +380,7 @@ impl DueWork for Shared {
                     format!("was missed {late} ago, longer than catch_up allows: it will not run")
                 }
                 DropReason::Overtaken(newer) => {
+                    let newer = shown(newer.instant(), &server.policy.time_zone);
                     format!("does not run: the tick of {newer} runs instead")
                 }
             };
@@ -387,8 +389,9 @@ impl DueWork for Shared {
                 server_id = server.id.0,
                 server = server.name.as_str(),
                 tick = %tick,
-                "{}: the tick of {tick} {why}",
-                server.name
+                "{}: the tick of {} {why}",
+                server.name,
+                shown(tick.instant(), &server.policy.time_zone)
             );
         }
         self.pulse.notify_one();

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::foreign::ForeignText;
 use crate::memory::{Failed, RingMemory};
-use crate::moment::Moment;
+use crate::moment::{Moment, shown};
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::other_prefix::OtherPrefix;
 use crate::policy::Policy;
@@ -223,8 +223,8 @@ pub enum Skip {
     },
     /// It, or a later one, has run already: the clock was set back.
     HasRun {
-        /// That one.
-        last: Tick,
+        /// That tick, in the zone of the policy.
+        last: String,
     },
 }
 
@@ -468,7 +468,7 @@ fn skip(
             return Some(Skip::OtherName { name: it.name.clone(), id: it.id });
         }
         let last = memory.has_run(tick).filter(|_| asked_by == AskedBy::Schedule)?;
-        Some(Skip::HasRun { last })
+        Some(Skip::HasRun { last: shown(last.instant(), &policy.time_zone) })
     })
 }
 
@@ -844,7 +844,8 @@ pub fn warnings(
     }
     let completed = ring.completed();
     for (tick, snapshots) in ring.duplicate_ticks(policy) {
-        warnings.push(duplicate_warning(tick, &snapshots, &completed));
+        let tick = shown(tick.instant(), &policy.time_zone);
+        warnings.push(duplicate_warning(&tick, &snapshots, &completed));
     }
     warnings
 }
@@ -856,7 +857,7 @@ pub fn other_prefix_warnings(ring: &Ring) -> Vec<String> {
     OtherPrefix::all_in(ring).iter().map(warning).collect()
 }
 
-fn duplicate_warning(tick: Tick, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {
+fn duplicate_warning(tick: &str, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {
     let ids = |snapshots: &[&Snapshot]| {
         let ids: Vec<String> = snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect();
         listed(&ids)

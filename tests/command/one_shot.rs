@@ -98,7 +98,8 @@ async fn list_and_plan_mark_the_older_snapshots_of_a_tick() {
     assert_eq!(out.matches(&format!("managed, duplicate of {new}")).count(), 1, "{out}");
     let (_, out, _) = machine.run(&["plan", "web"]);
     assert!(out.contains(&format!("{new} is a newer snapshot of the same tick")), "{out}");
-    let warning = format!("warning: 2 snapshots of the tick 2026-01-01T03:00:00Z: {old} and {new}");
+    let warning =
+        format!("warning: 2 snapshots of the tick 2026-01-01 03:00:00 UTC: {old} and {new}");
     assert!(out.contains(&warning), "{out}");
     for command in ["list", "plan"] {
         let answer = json(&machine.run(&[command, "web", "--json"]).1);

@@ -204,10 +204,10 @@ fn a_tick_with_several_snapshots_is_warned_of() {
     assert_eq!(said("c c f=2 H H"), Vec::<String>::new());
     let each = [said("c c=1"), said("p c=1 c=1 c=1"), said("c p=1 c . c=3")].concat();
     insta::assert_snapshot!(each.join("\n"), @r"
-    2 snapshots of the tick 2026-11-21T03:00:00Z: 1 and 2; the older one, 1, is deleted once a rotation succeeds
-    4 snapshots of the tick 2026-11-19T03:00:00Z: 1, 2, 3 and 4; the older ones, 2 and 3, are deleted once a rotation succeeds
-    2 snapshots of the tick 2026-11-18T03:00:00Z: 1 and 2; none is deleted as a duplicate, because at most one is both completed and not pinned
-    2 snapshots of the tick 2026-11-20T03:00:00Z: 3 and 5; none is deleted as a duplicate, because at most one is both completed and not pinned
+    2 snapshots of the tick 2026-11-21 03:00:00 UTC: 1 and 2; the older one, 1, is deleted once a rotation succeeds
+    4 snapshots of the tick 2026-11-19 03:00:00 UTC: 1, 2, 3 and 4; the older ones, 2 and 3, are deleted once a rotation succeeds
+    2 snapshots of the tick 2026-11-18 03:00:00 UTC: 1 and 2; none is deleted as a duplicate, because at most one is both completed and not pinned
+    2 snapshots of the tick 2026-11-20 03:00:00 UTC: 3 and 5; none is deleted as a duplicate, because at most one is both completed and not pinned
     ");
 }
 
