@@ -300,14 +300,16 @@ impl Line {
         if in_all > FEW || picked.len() > FEW {
             picked.retain(|it| it.server.is_none());
         }
-        let (mut kinds, mut parts) = (Vec::new(), Vec::new());
-        if let Some(tally) = facts.tally.as_ref().filter(|tally| tally.servers > 1) {
-            kinds.push(String::new());
-            parts.push(tally.words(under_way).into());
-        }
+        let (mut kinds, mut parts): (Vec<String>, Vec<Part>) = (Vec::new(), Vec::new());
         for it in picked {
             kinds.push(words(it, None, facts, now).words);
             parts.push(words(it, Some(it.passed), facts, now));
+        }
+        if let Some(tally) = facts.tally.as_ref().filter(|tally| tally.servers > 1) {
+            // Counts are the news of a fleet. Of a few servers, it is what each waits for.
+            let place = if in_all > FEW { 0 } else { parts.len() };
+            kinds.insert(place, String::new());
+            parts.insert(place, tally.words(under_way).into());
         }
         if parts.is_empty() {
             parts.push("still working".to_owned().into());
@@ -320,21 +322,12 @@ impl Line {
         self.parts.iter().map(Part::text).collect::<Vec<_>>().join("; ")
     }
 
-    /// As many whole parts as one row has room for, and how many are missing. The first one is shortened if even
-    /// that is too long.
+    /// As much as one row has room for.
     fn row(&self, width: usize) -> String {
-        let text = self.text();
-        if columns(&text) <= width {
-            return text;
+        match self.parts.as_slice() {
+            [alone] => alone.fitting(width),
+            _ => fitting(&self.text(), width),
         }
-        for shown in (1..self.parts.len()).rev() {
-            let parts: Vec<String> = self.parts.iter().take(shown).map(Part::text).collect();
-            let row = format!("{}; and {} more", parts.join("; "), self.parts.len() - shown);
-            if columns(&row) <= width {
-                return row;
-            }
-        }
-        self.parts.first().map(|part| part.fitting(width)).unwrap_or_default()
     }
 }
 
@@ -610,12 +603,12 @@ mod tests {
             row(&[long]),
             "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET: the pr… (5s)"
         );
-        // Whole ones, and how many more there are.
+        // Of several, the first ones, with a sign that there are more.
         let short = |id| of(Some(id), Activity::Snapshot, 240);
-        assert_eq!(
-            row(&[short(1), short(2), retry(3)]),
-            "web-1: snapshot in progress for 4m; and 2 more"
-        );
+        let row = row(&[short(1), short(2), retry(3)]);
+        let expected =
+            "web-1: snapshot in progress for 4m; web-2: snapshot in progress for 4m; web-…";
+        assert_eq!(row, expected);
     }
 
     #[test]

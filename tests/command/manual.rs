@@ -129,11 +129,11 @@ async fn a_delete_that_is_interrupted_says_and_records_what_is_left() {
     machine.until("a wait", || delete.log().contains("checking again in")).await;
     delete.signal(Signal::SIGINT);
     assert_eq!(delete.ended().await.code(), Some(1));
-    let says = "interrupted: it is not known whether it was deleted";
-    assert!(delete.log().contains(says), "{}", delete.log());
+    let says = format!("interrupted: it is not known whether by-hand ({id}) was deleted");
+    assert!(delete.log().contains(&says), "{}", delete.log());
     let act = &history(&machine, &["--manual"])[0];
     assert_eq!(act["outcome"], "unknown", "{act}");
-    assert!(act["reason"].as_str().unwrap().contains(says), "{act}");
+    assert!(act["reason"].as_str().unwrap().contains(&says), "{act}");
 }
 
 /// The page and the document of a daemon that runs, in memory of nothing but its store.

@@ -244,6 +244,6 @@ async fn nobody_listening_is_told_without_the_address() {
     machine.configure(&format!("{DENSE}{target}"));
     let (code, out, errors) = machine.run(&["notify-test"]);
     assert_eq!(code, 1, "{errors}");
-    assert!(out.contains("transport") && out.contains("refused"), "{out}");
+    assert!(out.contains("not delivered") && out.contains("refused"), "{out}");
     assert!(!format!("{out}{errors}").contains(KEY), "{out}{errors}");
 }

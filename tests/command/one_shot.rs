@@ -163,7 +163,9 @@ async fn several_snapshots_are_deleted_at_once_and_one_that_cannot_be_holds_none
         out.contains(&format!("deleted {second} ")) && out.contains(&format!("deleted {third} "))
     );
     let (_, acts, _) = machine.run(&["history", "--manual", "--json"]);
-    let outcomes: Vec<_> = json(&acts).into_iter().map(|act| act["outcome"].clone()).collect();
+    let acts_seen = json(&acts);
+    let outcomes: Vec<_> =
+        acts_seen.as_array().unwrap().iter().map(|act| act["outcome"].clone()).collect();
     assert_eq!(outcomes, ["done", "done", "failed"], "{acts}");
 }
 

@@ -64,7 +64,7 @@ async fn simulate_begins_with_the_snapshots_that_there_are() {
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("starting with no snapshots"), "{out}");
     assert!(
-        errors.contains("every server starts without snapshots: web: could not list the snapshots: the provider answered 503 (service unavailable)"),
+        errors.contains("every server starts without snapshots: web: could not list the snapshots: the provider answered 500 (internal server error)"),
         "{errors}"
     );
 }
@@ -78,11 +78,11 @@ async fn what_cannot_be_simulated_is_wrong_usage() {
         (&["--days", "3661"], "3661 is not in 1..=3660"),
         (&["--outage", "2026-12-10"], "write 2026-12-24T00:00..2026-12-26T12:00"),
         (&["--outage", "2026-12-10..2026-12-09"], "the end does not come after the beginning"),
-        (&["--outage", "soon..later"], "not a time"),
+        (&["--outage", "soon..later"], "is not a time"),
         (&["--fail", "101%"], "is not a share from 0% to 100%"),
         (&["--fail", "often"], "is not a share from 0% to 100%"),
         (&["--fail", "5"], "write 5% or 0.5%"),
-        (&["--from", "tomorrow"], "not a time"),
+        (&["--from", "someday"], "is not a time"),
         (&["--snapshot-takes", "long"], "is not a duration; write for example 26h or 90s"),
         (&["nobody"], "there is no server \"nobody\""),
     ] {

@@ -321,7 +321,7 @@ async fn a_rotation_on_a_terminal_tells_its_steps_and_ends_with_the_ring() {
     let mut verbose = Watched::on_a_terminal(&machine, &["rotate", "web", "-v"]);
     assert!(verbose.run_for(Duration::from_secs(30)).await);
     let (text, _) = verbose.seen();
-    assert!(text.contains("INFO") && text.contains("operation"), "{text}");
+    assert!(text.contains("INFO") && text.contains("web: list: ok"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
