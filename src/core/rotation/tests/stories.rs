@@ -279,7 +279,7 @@ const CREATE: &[&str] = &[
      uncreated forbidden            | failed: the provider does not allow this for this server: could not create the snapshot: the provider answered 403 (forbidden)",
     // A listing that is not found says nothing of the server.
     "begin                          | look 0s+200ms pages
-     unlisted not-found             | failed: this is not the provider's API, or it has moved; check `base_url`: list",
+     unlisted not-found             | failed: this is not the provider's API, or it has moved; check `base_url`: could not list the snapshots",
     // Rejected with room: final. Without: room is made once more. It may be there all the same.
     "begin                          | look 0s+200ms pages
      listed c                       | record
