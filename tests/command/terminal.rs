@@ -156,7 +156,7 @@ const API: &str = "settle = \"1s\"\nretries = 4\ntimeout = \"10s\"";
 #[case::an_answer_that_does_not_come("any:hang", &["waiting for the provider"])]
 #[case::slow_answers("any:latency=5s", &["waiting for the provider"])]
 #[case::throttling("any:status=429,retry-after=120", &["throttled by the provider until "])]
-#[case::errors("any:status=503", &["attempt 2 of 5", ": the provider answered 503"])]
+#[case::errors("any:status=503", &["attempt ", ": the provider answered 503"])]
 #[case::a_snapshot_that_takes_long("create:never-completes", &[])]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_silent_on_a_terminal_for_more_than_three_seconds(
