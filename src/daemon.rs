@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use snapring_core::rotation::CreateSpans;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ use crate::daemon::heartbeat::Heartbeat;
 pub use crate::daemon::run::{Connect, Observe, Process, Shutdown, StartError, run};
 use crate::daemon::scheduler::{DueWork, Scheduler, SchedulerError};
 use crate::daemon::view::{Configuration, View};
+use crate::moment::shown;
 use crate::naming::{Account, ServerId, Tick};
 use crate::pins::Pins;
 use crate::plan::AskedBy;
@@ -55,7 +57,7 @@ use crate::rotation::lock::{Claim, Exclusion};
 use crate::rotation::memories::Memories;
 use crate::rotation::{Context, Order, claim_for, event, rotate_claimed};
 use crate::schedule::first_loaded::FirstLoadedTimes;
-use crate::server::Server;
+use crate::server::{Server, common_zone};
 use crate::status::Statuses;
 use crate::store::{self, StoreHealth};
 use crate::timetable::{DropReason, Dropped, Start, Timetable, Upcoming};
@@ -220,6 +222,12 @@ impl Daemon {
     #[must_use]
     pub fn outlook(&self) -> (usize, Option<Upcoming>) {
         (self.shared.current().servers.len(), lock(&self.shared.timetable).upcoming())
+    }
+
+    /// The time zone that all servers have, else UTC.
+    #[must_use]
+    pub fn common_zone(&self) -> TimeZone {
+        common_zone(self.shared.current().servers.values().map(|it| it.server.as_ref()))
     }
 
     /// Puts another configuration in force. Rotations under way end under the one they began with, but for
@@ -396,6 +404,7 @@ impl DueWork for Shared {
                     format!("was missed {late} ago, longer than catch_up allows: it will not run")
                 }
                 DropReason::Overtaken(newer) => {
+                    let newer = shown(newer.instant(), &server.policy.time_zone);
                     format!("does not run: the tick of {newer} runs instead")
                 }
             };
@@ -404,8 +413,9 @@ impl DueWork for Shared {
                 server_id = server.id.number,
                 server = server.name.as_str(),
                 tick = %tick,
-                "{}: the tick of {tick} {why}",
-                server.name
+                "{}: the tick of {} {why}",
+                server.name,
+                shown(tick.instant(), &server.policy.time_zone)
             );
         }
         self.pulse.notify_one();

@@ -22,7 +22,7 @@
 pub use snapring_core::{
     answer, call, completion, foreign, health, manual, memory, moment, naming, other_prefix,
     patience, pins, plan, policy, polling, rehearsal, report, restore, retention, ring, schedule,
-    server, snapshot, timetable, vanished,
+    server, snapshot, timetable, vanished, wording,
 };
 
 pub mod activity;

@@ -197,6 +197,7 @@ impl Notices {
     pub(crate) fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
         let (mut inner, now) = (self.inner(), self.clock.now().wall);
         inner.states.configure(watched(servers));
+        inner.states.show_times_of(servers);
         let mut before: Vec<Option<Target>> =
             std::mem::take(&mut inner.targets).into_iter().map(Some).collect();
         let mut stay: Vec<Option<Target>> = targets

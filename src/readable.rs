@@ -2,14 +2,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::naming::Tick;
-
-/// An instant, in whole seconds.
-#[must_use]
-pub(crate) fn instant(instant: Timestamp) -> String {
-    Tick::at(instant).instant().strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
 /// How many servers.
 #[must_use]
 pub(crate) fn servers(count: usize) -> String {

@@ -214,6 +214,7 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     loop {
         for remark in rotation.take_remarks() {
             event::remark(&executor.job, &remark, clock.now().wall);
+            steps.remark(&remark, clock.now().wall);
         }
         executor.remember(rotation.memory(), &next);
         executor.scope.give_up_at = Some(rotation.give_up_at());

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -103,25 +104,49 @@ pub(crate) fn check_filter(text: &str) -> Result<(), String> {
     EnvFilter::try_new(text).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Begins to write events. Once a process; a second call changes nothing.
+/// What a command that runs once does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deeds {
+    /// It changes something, or may: whoever starts it from a timer wants its log.
+    Changes,
+    /// It shows something, and its answer is all that is wanted.
+    Looks,
+}
+
+/// In place of events, sentences from this level on.
+type SentencesFrom = Option<LevelFilter>;
+
+/// Begins to write events. Once a process; a second call changes nothing. `zone`: that of the times in a log for
+/// people.
 ///
 /// # Errors
 /// When the variable or the level is not a filter.
-pub(crate) fn begin(format: LogFormat, level: &str) -> Result<(), FilterError> {
-    begin_for(format, level, false)
+pub(crate) fn begin(format: LogFormat, level: &str, zone: TimeZone) -> Result<(), FilterError> {
+    begin_for(format, level, zone, None)
 }
 
 /// The same for a command that runs once. Without `verbose`, a person at a terminal gets sentences in place of
-/// events, unless `$SNAPRING_LOG` asks for them.
+/// events, unless `$SNAPRING_LOG` asks for them. A command that only looks writes no more than warnings, wherever it
+/// runs.
 ///
 /// # Errors
 /// As for [`begin`].
 pub(crate) fn begin_for_command(
     format: LogFormat,
     level: &str,
+    zone: TimeZone,
     verbose: bool,
+    deeds: Deeds,
 ) -> Result<(), FilterError> {
-    begin_for(format, level, is_for_a_person(verbose))
+    let has_own_filter = verbose || filter_of_the_environment().is_some();
+    match deeds {
+        Deeds::Looks if !has_own_filter && Form::of(format) == Form::Journald => {
+            begin_for(format, "warn", zone, None)
+        }
+        Deeds::Looks if !has_own_filter => begin_for(format, level, zone, Some(LevelFilter::WARN)),
+        _ if is_for_a_person(verbose) => begin_for(format, level, zone, Some(LevelFilter::INFO)),
+        _ => begin_for(format, level, zone, None),
+    }
 }
 
 /// Whether a person reads standard error, who has not asked for events.
@@ -134,7 +159,12 @@ fn filter_of_the_environment() -> Option<String> {
     std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.trim().is_empty())
 }
 
-fn begin_for(format: LogFormat, level: &str, for_a_person: bool) -> Result<(), FilterError> {
+fn begin_for(
+    format: LogFormat,
+    level: &str,
+    zone: TimeZone,
+    sentences: SentencesFrom,
+) -> Result<(), FilterError> {
     let (from, text) = match filter_of_the_environment() {
         Some(text) => (format!("${FILTER_VARIABLE}"), text),
         None => ("[log] level".to_owned(), level.to_owned()),
@@ -149,13 +179,13 @@ fn begin_for(format: LogFormat, level: &str, for_a_person: bool) -> Result<(), F
     let filtered = registry().with(filter);
     let lines = standard_error().clone();
     let form = Form::of(format);
-    if for_a_person && form != Form::Journald {
-        let _ = registry().with(LevelFilter::INFO).with(Sentences(lines)).try_init();
+    if let Some(level) = sentences.filter(|_| form != Form::Journald) {
+        let _ = registry().with(level).with(Sentences(lines)).try_init();
         return Ok(());
     }
-    let sentences = for_a_person.then(|| Sentences(lines.clone()));
+    let sentences = sentences.map(|_| Sentences(lines.clone()));
     let started = match form {
-        Form::Text => filtered.with(text_lines(lines)).try_init(),
+        Form::Text => filtered.with(text_lines(lines, zone)).try_init(),
         Form::Json => filtered.with(json_lines(lines)).try_init(),
         Form::Journald => match Socket::to(Path::new(JOURNAL_SOCKET)) {
             Ok(socket) => {

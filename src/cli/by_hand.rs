@@ -22,13 +22,15 @@ use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::ring::{Holder, holder};
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Restoring, Wait};
+use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait};
 use crate::rotation::owed_hooks::run_owed_hook;
 use crate::rotation::restored::has_ended;
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot};
+use crate::wording::listed;
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(45 * 60);
@@ -125,26 +127,64 @@ pub(super) fn zone(setup: &Setup, server: ServerId) -> TimeZone {
     setup.server(server).map_or(TimeZone::UTC, |server| server.policy.time_zone.clone())
 }
 
-/// Finds a snapshot of the account by its number, with the listing that shows it.
+/// Finds snapshots of the account by their numbers, each with the listing of its server.
 ///
 /// # Errors
-/// [`CommandError::Failed`] when it is not there or the provider does not say.
+/// [`CommandError::Failed`] when one is not there or the provider does not say.
 pub(super) async fn find(
     setup: &Setup,
     client: &Client,
-    id: SnapshotId,
-) -> Result<(Snapshot, Listing), CommandError> {
+    ids: &[SnapshotId],
+) -> Result<Vec<(Snapshot, Listing)>, CommandError> {
     let scope = CallContext::until(client.clock().now().uptime.saturating_add(PATIENCE));
     let (snapshots, asked_at) = client.list_account(&scope).await?;
-    let Some(found) = snapshots.iter().find(|snapshot| snapshot.id == id).cloned() else {
-        return Err(CommandError::Failed(format!(
-            "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those it has",
-            setup.path.display()
-        )));
+    let find = |id: &SnapshotId| {
+        let found = snapshots.iter().find(|snapshot| snapshot.id == *id).ok_or_else(|| {
+            CommandError::Failed(format!(
+                "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those it has",
+                setup.path.display()
+            ))
+        })?;
+        let of_server = snapshots.iter().filter(|row| row.server == found.server).cloned();
+        let listing = Listing::complete(found.server, of_server.collect(), asked_at);
+        Ok((found.clone(), listing))
     };
-    let of_server = snapshots.into_iter().filter(|row| row.server == found.server).collect();
-    let listing = Listing::complete(found.server, of_server, asked_at);
-    Ok((found, listing))
+    ids.iter().map(find).collect()
+}
+
+/// Whose a snapshot is, for a person who is about to restore or delete it.
+#[must_use]
+pub(super) fn whose(setup: &Setup, snapshot: &Snapshot) -> String {
+    let Some(server) = setup.server(snapshot.server) else {
+        return "its server is not in the configuration".to_owned();
+    };
+    match (holder(snapshot, &server.policy), snapshot.name.managed_prefix()) {
+        (Holder::Managed(_), _) => "managed".to_owned(),
+        (Holder::Pinned, _) => "pinned".to_owned(),
+        (Holder::Foreign, Some(prefix)) => {
+            format!("foreign: it looks like snapring's under the prefix {prefix}")
+        }
+        (Holder::Foreign, None) => "foreign: made by hand or by another tool".to_owned(),
+    }
+}
+
+/// A restore that may be under way, in the middle of a sentence.
+#[must_use]
+pub(super) fn restore_under_way(restoring: &Restoring) -> String {
+    let from = match &restoring.source {
+        Some((id, name)) => format!(" from {name} ({id})"),
+        None => String::new(),
+    };
+    match restoring.answer {
+        RestoreAnswer::Unclear => {
+            format!(
+                "an earlier restore{from}, which the provider did not confirm, may still be running"
+            )
+        }
+        RestoreAnswer::Confirmed | RestoreAnswer::Listed => {
+            format!("the server is being restored{from}")
+        }
+    }
 }
 
 /// The scope of a call about a server, by its configured name where it has one.
@@ -237,11 +277,13 @@ async fn create_and_wait(
     let before = client.list(server, &scope).await?;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
-        let held: Vec<String> = before.snapshots.iter().map(|row| row.name.to_string()).collect();
+        let held = before.snapshots.iter().map(|row| format!("{} ({})", row.name, row.id));
+        let held: Vec<String> = held.collect();
         return Err(CommandError::Failed(format!(
-            "no free slot: {} of {cap} are taken by {}",
+            "nothing was created: the server has {cap} slots, and {} snapshots: {}\n\
+             hint: delete one that you do not need with `snapring delete ID`",
             held.len(),
-            held.join(", ")
+            listed(&held)
         )));
     };
     let spans = setup.settings.api.create_spans();
@@ -271,10 +313,11 @@ async fn create_and_wait(
             let left = settled_at.saturating_sub(now.uptime);
             let end = now.wall.checked_add(left).unwrap_or(now.wall);
             let until = shown_today(end, now.wall, &zone(setup, server));
+            let (cause, short) = (problem.cause(), problem.in_short());
             console::note(&format!(
-                "{problem}; checking until {until} whether it was created anyway"
+                "{cause}; looking until {until} whether {name} was created anyway"
             ));
-            let looks = Activity::Other(format!("checking whether {name} was created"));
+            let looks = Activity::Other(format!("looking for {name} until {until}: {short}"));
             let _looks = progress::activities().begin(Some(&subject(setup, server)), looks);
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;

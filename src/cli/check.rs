@@ -34,7 +34,7 @@ use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store;
 use crate::store::place::Place;
-use crate::telemetry;
+use crate::telemetry::{self, Deeds, LogSettings};
 use crate::vanished::Vanished;
 
 /// How many policies are told in a sentence.
@@ -80,6 +80,9 @@ struct CheckAnswer<'a> {
     /// What is told among the problems, and stands in no line of the file.
     #[serde(skip)]
     remarks: Vec<CheckFinding>,
+    /// What the provider did not show, in words; empty if it was not asked or all is well.
+    #[serde(skip)]
+    unknown: &'static str,
     servers: Vec<ServerAnswer<'a>>,
     policies: Vec<PolicyAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +165,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 good: false,
                 problems: error.to_json(),
                 remarks: Vec::new(),
+                unknown: "",
                 servers: Vec::new(),
                 policies: Vec::new(),
                 token: None,
@@ -184,6 +188,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         good: unusable.is_none() && proxy.is_none(),
         problems: Vec::new(),
         remarks: proxy.map(CheckFinding::error).into_iter().collect(),
+        unknown: "",
         servers: offline(&settings.servers, clock.now().wall),
         policies: policies(&settings.servers, clock.now().wall),
         token: None,
@@ -209,8 +214,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         }
     }
     if arguments.online && answer.good {
-        let log = &settings.log;
-        telemetry::begin_for_command(log.format, &log.level, arguments.config.verbose)?;
+        let LogSettings { format, level } = &settings.log;
+        let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
+        telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
         progress::shows_times_of(&settings.servers);
         let client = connect(&settings.api, clock, progress::activities().clone())?;
         exit = ask(&client, settings, &mut answer).await;
@@ -223,7 +229,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     answer.remarks.iter().for_each(CheckFinding::print);
     if !arguments.quiet {
-        console::print(&tell(settings, &answer, arguments.online))?;
+        console::print(&tell(settings, &answer))?;
     }
     Ok(exit)
 }
@@ -371,13 +377,14 @@ fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
     std::iter::successors(next(&now), next).take(TICKS_SHOWN).collect()
 }
 
-fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
+fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
     let count = answer.servers.len();
     let noun = if count == 1 { "server" } else { "servers" };
-    let unasked = asked && answer.token.is_none();
-    let but = if unasked { ", but the provider could not be asked" } else { "" };
     let good = if answer.good { "good" } else { "`snapring run` would not start" };
-    let mut text = format!("{}: {good}, {count} {noun}{but}\n", answer.file);
+    let mut text = match answer.unknown {
+        "" => format!("{}: {good}, {count} {noun}\n", answer.file),
+        unknown => format!("{}: no mistakes, {count} {noun}, but {unknown}\n", answer.file),
+    };
     if let Some(token) = &answer.token {
         text.push_str(&format!(
             "token {:?}: permissions {}\n",
@@ -417,7 +424,7 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
             cells.push(match online {
                 Slots { error: Some(error), .. } => error.clone(),
                 Slots { taken, free, others, .. } => format!(
-                    "{} taken ({} not managed), {} free",
+                    "{} taken ({} foreign or pinned), {} free",
                     taken.unwrap_or_default(),
                     others.unwrap_or_default(),
                     free.unwrap_or_default()

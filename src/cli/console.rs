@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cli::error::CommandError;
 use crate::cli::{ConfigArgument, Exit, progress};
+use crate::foreign::ForeignText;
 use crate::telemetry;
 
 /// How long data waits for what was said before it, so that both stand in this order on a terminal.
@@ -82,11 +83,40 @@ pub(super) fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }
 
-/// Asks a person on a terminal; only `answer` itself means yes.
+/// What a person has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The word that was asked for.
+    Confirmed,
+    /// Something else: why nothing is done.
+    Declined(String),
+}
+
+impl Answer {
+    /// Only `expected` itself means yes.
+    fn of(line: Option<&str>, expected: &str) -> Self {
+        let Some(line) = line else {
+            return Self::Declined("no answer was given".to_owned());
+        };
+        match line.trim() {
+            typed if typed == expected => Self::Confirmed,
+            "" => Self::Declined("the answer was empty".to_owned()),
+            typed => {
+                let typed = ForeignText::excerpt(typed, ANSWER_CHARACTERS);
+                Self::Declined(format!("the answer was {typed:?}, not {expected:?}"))
+            }
+        }
+    }
+}
+
+/// How much of an answer is repeated.
+const ANSWER_CHARACTERS: usize = 40;
+
+/// Asks a person on a terminal; only `expected` itself means yes.
 ///
 /// # Errors
 /// [`CommandError::Usage`] when standard input is not a terminal.
-pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError> {
+pub(super) fn confirm(question: &str, expected: &str) -> Result<Answer, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(CommandError::Usage(
             "confirmation required, but stdin is not a terminal; pass --yes".to_owned(),
@@ -97,12 +127,23 @@ pub(super) fn confirm(question: &str, answer: &str) -> Result<bool, CommandError
     let _ = write!(std::io::stderr(), "{question} ");
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
-    Ok(read.is_ok() && line.trim() == answer)
+    let line = read.is_ok_and(|bytes| bytes > 0).then_some(line.as_str());
+    Ok(Answer::of(line, expected))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_answers_something_else_is_told_what_was_read() {
+        let declined = |text: &str| Answer::Declined(text.to_owned());
+        assert_eq!(Answer::of(Some("web-01 \n"), "web-01"), Answer::Confirmed);
+        let mistyped = declined("the answer was \"web-1\", not \"web-01\"");
+        assert_eq!(Answer::of(Some("web-1\n"), "web-01"), mistyped);
+        assert_eq!(Answer::of(Some("\n"), "yes"), declined("the answer was empty"));
+        assert_eq!(Answer::of(None, "yes"), declined("no answer was given"));
+    }
 
     #[test]
     fn each_line_has_its_priority_in_the_journal_and_none_elsewhere() {

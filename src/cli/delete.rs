@@ -1,5 +1,6 @@
 //! `snapring delete`
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::Verdict;
 use crate::backoff;
 use crate::cli::by_hand;
+use crate::cli::console::Answer;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
 use crate::cli::recorder::{self, Recorder};
@@ -21,17 +23,19 @@ use crate::plan::Deletion;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::readable::{age, size};
-use crate::ring::{Holder, Ring};
+use crate::ring::{Holder, holder};
 use crate::snapshot::{Listing, Snapshot, Status};
+use crate::wording::listed;
 
-/// Delete a snapshot by hand: shows what is lost, and asks.
+/// Delete snapshots by hand: shows what is lost, and asks once.
 ///
-/// Pinned snapshots are refused. The history and the journal record who has deleted it.
+/// They are deleted one after the other. If one cannot be deleted, the others still are. Pinned snapshots are
+/// refused. The history and the journal record who has deleted them.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The snapshot's id, as `snapring list` shows it
-    #[arg(value_name = "ID", value_parser = parse_id)]
-    id: SnapshotId,
+    /// The ids of the snapshots, as `snapring list` shows them
+    #[arg(value_name = "ID", required = true, value_parser = parse_id)]
+    ids: Vec<SnapshotId>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -58,34 +62,76 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?;
     let client = setup.client()?;
-    let id = arguments.id;
-    let (snapshot, listing) = by_hand::find(&setup, &client, id).await?;
-    console::note(&what_is_lost(&setup, &snapshot, &listing)?);
-    if !arguments.yes && !console::confirm("Delete it? It cannot be undone. [yes/no]", "yes")? {
-        console::note("nothing was deleted");
+    let mut ids = arguments.ids;
+    let mut known = BTreeSet::new();
+    ids.retain(|id| known.insert(*id));
+    let found = by_hand::find(&setup, &client, &ids).await?;
+    let lost: Result<Vec<_>, _> = found.iter().map(|it| what_is_lost(&setup, it, &known)).collect();
+    lost?.iter().for_each(|text| console::note(text));
+    let question = match found.len() {
+        1 => "Delete it? It cannot be undone. [yes/no]".to_owned(),
+        several => format!("Delete these {several} snapshots? It cannot be undone. [yes/no]"),
+    };
+    if !arguments.yes
+        && let Answer::Declined(why) = console::confirm(&question, "yes")?
+    {
+        console::note(&format!("nothing was deleted: {why}"));
         return Ok(Exit::Trouble);
     }
     let stop = StopSignals::listen()?;
     let recorder = Recorder::begin(&setup);
-    let deleted = (Some(id), snapshot.name.to_string());
+    let (mut done, mut first_failure) = (Ok(()), None);
+    for (nth, (snapshot, _)) in found.iter().enumerate() {
+        if stop.asked.is_cancelled() {
+            let left: Vec<String> =
+                found.iter().skip(nth).map(|(it, _)| it.id.to_string()).collect();
+            console::note(&format!("not deleted, because of the interruption: {}", listed(&left)));
+            break;
+        }
+        let ended = recorded(&setup, &client, &recorder, &stop, snapshot).await;
+        match ended {
+            Ok(text) => done = done.and(console::print(&text)),
+            Err(problem) => {
+                if found.len() > 1 {
+                    problem.report();
+                }
+                first_failure.get_or_insert(problem);
+            }
+        }
+    }
+    let is_recorded = recorder.end().await;
+    match first_failure {
+        None => done.and_then(|()| recorder::fails_unless(is_recorded)),
+        Some(problem) if found.len() > 1 => Err(CommandError::Quiet(problem.exit())),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// Deletes one, and records what became of it. Gives what to print.
+async fn recorded(
+    setup: &Setup,
+    client: &Client,
+    recorder: &Recorder,
+    stop: &StopSignals,
+    snapshot: &Snapshot,
+) -> Result<String, CommandError> {
+    let deleted = (Some(snapshot.id), snapshot.name.to_string());
     let recording =
-        Recording::begin(&setup, &recorder, ManualAction::Delete, snapshot.server, deleted).await;
+        Recording::begin(setup, recorder, ManualAction::Delete, snapshot.server, deleted).await;
     let progress = Progress::default();
-    let delete = delete(&setup, &client, &snapshot, stop.asked.clone(), &progress);
+    let delete = delete(setup, client, snapshot, stop.asked.clone(), &progress);
     let ended = stop.unless_at_once(delete).await.and_then(|ended| ended);
-    let ended = ended.map_err(|problem| problem.interrupted_with(|| progress.words().to_owned()));
+    let ended = ended.map_err(|problem| problem.interrupted_with(|| progress.words(snapshot)));
     let outcome = match &ended {
         Ok(_) => ManualOutcome::Done,
         Err(_) => progress.outcome(),
     };
-    let reason = ended.as_ref().err().and_then(|it| it.reason(|| progress.words().to_owned()));
-    recording.is(&setup, &recorder, outcome, reason);
-    let is_recorded = recorder.end().await;
+    let reason = ended.as_ref().err().and_then(|it| it.reason(|| progress.words(snapshot)));
+    recording.is(setup, recorder, outcome, reason);
     if matches!(ended, Err(CommandError::Quiet(_))) {
-        console::note(&format!("interrupted: {}", progress.words()));
+        console::note(&format!("interrupted: {}", progress.words(snapshot)));
     }
-    console::print(&ended?)?;
-    recorder::fails_unless(is_recorded)
+    ended
 }
 
 /// Whether a delete may have been carried out.
@@ -105,12 +151,13 @@ impl Progress {
         }
     }
 
-    fn words(&self) -> &'static str {
+    fn words(&self, snapshot: &Snapshot) -> String {
+        let Snapshot { id, name, .. } = snapshot;
         match self.outcome() {
-            ManualOutcome::Unknown => {
-                "it is not known whether it was deleted: `snapring list` shows it within a minute"
-            }
-            _ => "nothing was deleted",
+            ManualOutcome::Unknown => format!(
+                "it is not known whether {name} ({id}) was deleted: `snapring list` shows it within a minute"
+            ),
+            _ => format!("{name} ({id}) was not deleted"),
         }
     }
 }
@@ -130,7 +177,12 @@ async fn delete(
         if restoring.needs(id) {
             return Err(CommandError::Failed(format!("{} is not deleted: {text}", snapshot.name)));
         }
-        console::note(&text);
+        console::note(&format!(
+            "{}: {}. It does not need {}, which is deleted now",
+            by_hand::called(setup, server),
+            by_hand::restore_under_way(&restoring),
+            snapshot.name
+        ));
     }
     let scope = by_hand::scope(setup, server, shutdown);
     // The person may have thought for long: look again.
@@ -199,39 +251,33 @@ async fn is_gone(
     Ok(gone.is_some())
 }
 
+/// `all`: what is deleted together with it.
 fn what_is_lost(
     setup: &Setup,
-    snapshot: &Snapshot,
-    listing: &Listing,
+    (snapshot, listing): &(Snapshot, Listing),
+    all: &BTreeSet<SnapshotId>,
 ) -> Result<String, CommandError> {
     let now = setup.clock.now().wall;
+    let Snapshot { id, name, status, .. } = snapshot;
+    let server = by_hand::called(setup, snapshot.server);
     let mut text = format!(
-        "{} {} of server {}: {}, {}, created {} ago",
-        snapshot.id,
-        snapshot.name,
-        by_hand::called(setup, snapshot.server),
-        snapshot.status,
+        "{id} {name} of server {server}: {status}, {}, created {} ago, {}",
         size(snapshot.size_mb),
-        age(snapshot.created_at, now)
+        age(snapshot.created_at, now),
+        by_hand::whose(setup, snapshot)
     );
-    let Some(server) = setup.server(snapshot.server) else { return Ok(text) };
-    let ring = Ring::of(listing.clone(), &server.policy);
-    let slot = ring.slots().iter().find(|slot| slot.snapshot.id == snapshot.id);
-    match slot.map(|slot| slot.holder) {
-        Some(Holder::Pinned) => {
-            return Err(CommandError::Usage(format!(
-                "{} is pinned\nhint: remove {} from `pin` in {} first",
-                snapshot.name,
-                snapshot.id,
-                setup.path.display()
-            )));
-        }
-        Some(Holder::Managed(_)) => text.push_str(", managed"),
-        Some(Holder::Foreign) | None => text.push_str(", foreign"),
+    let policy = setup.server(snapshot.server).map(|server| &server.policy);
+    if policy.is_some_and(|policy| holder(snapshot, policy) == Holder::Pinned) {
+        return Err(CommandError::Usage(format!(
+            "{name} is pinned\nhint: remove {id} from `pin` in {} first",
+            setup.path.display()
+        )));
     }
-    let usable = |row: &&Snapshot| row.status == Status::Completed;
-    let newest = listing.snapshots.iter().rfind(usable);
-    if newest.map(|row| row.id) == Some(snapshot.id) {
+    let mut usable = listing.snapshots.iter().filter(|row| row.status == Status::Completed).rev();
+    let is_newest = usable.clone().next().is_some_and(|newest| newest.id == *id);
+    if is_newest && usable.all(|row| all.contains(&row.id)) {
+        text.push_str(&format!("\nAfter this, server {server} has no completed snapshot."));
+    } else if is_newest {
         text.push_str("\nThis is the newest completed snapshot of its server.");
     }
     Ok(text)

@@ -43,11 +43,12 @@ use crate::ring::Ring;
 use crate::sandbox::http::Sandbox;
 use crate::sandbox::provider::Options;
 use crate::server::Server;
+use crate::wording::slots_taken;
 
 /// An hour passes in five seconds.
 const SPEED: u32 = 720;
 
-/// Three rings: one shared with snapshots made by hand, one dense, one slow.
+/// Three rings: one shared with foreign snapshots, one dense, one slow.
 const CONFIGURATION: &str = r#"
 [[server]]
 id = 101
@@ -236,7 +237,8 @@ fn introduction(
         .collect();
     format!(
         "Three servers at a built-in provider, for {seconds} s. An hour passes in 5 s, and a snapshot takes 3 to 10\n\
-         minutes. web-01 already has two snapshots made by hand. In this night, three things go wrong.\n\
+         minutes. web-01 already has two foreign snapshots: they were made by hand or by another tool, and snapring never\n\
+         deletes those. In this night, three things go wrong.\n\
          {policies}{page}"
     )
 }
@@ -269,5 +271,6 @@ async fn show(client: &Client, server: &Server, clock: &Clock) -> Result<String,
         Step::Blocked(blocked) => blocked.to_string(),
         _ => format!("next: {}", server.policy.prefix.name(plan.tick)),
     };
-    Ok(format!("\n{}, {} of 5 slots taken, {next}\n{}", server.name, ring.taken(), lines(&table)))
+    let taken = slots_taken(ring.taken(), server.policy.cap);
+    Ok(format!("\n{}, {taken}, {next}\n{}", server.name, lines(&table)))
 }

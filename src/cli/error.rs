@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::call::CallError;
+use crate::call::{CallError, Failure, Outcome};
 use crate::cli::{Exit, console};
 use crate::config::ConfigError;
 use crate::observe::client::NoAnswer;
@@ -97,9 +97,24 @@ impl CommandError {
     }
 }
 
+/// What to do about a token that was refused.
+pub(super) const NEW_TOKEN: &str = "replace it with a token that is valid and may manage snapshots. You get one on \
+                                    the developer page of your VPS.org account";
+
+/// The refusal of the token, if that is what made a call fail.
+pub(super) fn refusal(problem: &CallError) -> Option<&Failure> {
+    match problem {
+        CallError::Failed(failure) if failure.outcome == Outcome::Unauthorized => Some(failure),
+        _ => None,
+    }
+}
+
 impl From<CallError> for CommandError {
     fn from(problem: CallError) -> Self {
-        Self::Failed(problem.explained())
+        Self::Failed(match refusal(&problem) {
+            Some(failure) => format!("{}\nhint: {NEW_TOKEN}", failure.cause()),
+            None => problem.explained(),
+        })
     }
 }
 

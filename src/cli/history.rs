@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::cli::at::At;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
@@ -41,9 +42,10 @@ pub(super) struct Arguments {
     /// Only what people did by hand: creates, deletes and restores
     #[arg(long)]
     manual: bool,
-    /// Only rotations that ended within this duration (7d) or since this time (2026-11-24T03:00:00Z)
-    #[arg(long, value_name = "DURATION|TIME", value_parser = parse_since)]
-    since: Option<Since>,
+    /// Only what ended since this time: for example 7d (ago), `yesterday`, 2026-11-24T03:00 (in the time zone
+    /// that all servers have, else in UTC), or 2026-11-24T03:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = At::past)]
+    since: Option<At>,
     /// At most this many; 0: all
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: u32,
@@ -52,13 +54,6 @@ pub(super) struct Arguments {
     json: bool,
     #[command(flatten)]
     config: ConfigArgument,
-}
-
-/// Where the past begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Since {
-    Ago(SignedDuration),
-    Instant(Timestamp),
 }
 
 /// How a rotation, a manual act, or either ended.
@@ -105,23 +100,12 @@ impl Past {
     }
 }
 
-fn parse_since(text: &str) -> Result<Since, String> {
-    if let Ok(instant) = text.parse() {
-        return Ok(Since::Instant(instant));
-    }
-    let ago = humantime::parse_duration(text).ok();
-    ago.and_then(|ago| SignedDuration::try_from(ago).ok()).map(Since::Ago).ok_or_else(|| {
-        "not a duration or a time; write for example 90m, 26h, 7d or 2026-11-24T03:00:00Z"
-            .to_owned()
-    })
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let place = setup.store();
     if let Some(text) = unreadable(&place) {
         return Err(CommandError::Failed(text));
@@ -176,10 +160,9 @@ fn filter(arguments: &Arguments, setup: &Setup) -> HistoryFilter {
     let mut filter = HistoryFilter {
         outcomes: arguments.outcome.iter().filter_map(|it| it.rotation).collect(),
         manual_outcomes: arguments.outcome.iter().filter_map(|it| it.manual).collect(),
-        since: arguments.since.map(|since| match since {
-            Since::Instant(instant) => instant,
-            Since::Ago(ago) => now.saturating_sub(ago).unwrap_or(Timestamp::MIN),
-        }),
+        since: arguments
+            .since
+            .map(|since| since.within(&setup.common_zone(), now).unwrap_or(Timestamp::MIN)),
         limit: (arguments.limit > 0).then_some(arguments.limit),
         ..HistoryFilter::default()
     };
@@ -288,11 +271,7 @@ mod tests {
     use crate::naming::SnapshotId;
 
     #[test]
-    fn the_past_begins_at_a_time_or_a_span_ago() {
-        assert_eq!(parse_since("7d"), Ok(Since::Ago(SignedDuration::from_hours(7 * 24))));
-        let instant = "2026-11-24T03:00:00Z";
-        assert_eq!(parse_since(instant), Ok(Since::Instant(instant.parse().unwrap())));
-        assert!(parse_since("yesterday").unwrap_err().contains("7d"));
+    fn an_outcome_is_one_of_a_rotation_of_a_manual_act_or_of_both() {
         assert!(parse_outcome("faild").unwrap_err().contains("failed"));
         let both = parse_outcome("failed").unwrap();
         assert!(both.rotation.is_some() && both.manual.is_some());

@@ -14,6 +14,7 @@ use crate::readable::{age, size};
 use crate::retention::Reason;
 use crate::ring::Holder;
 use crate::snapshot::Snapshot;
+use crate::wording::slots_taken;
 
 /// List snapshots: whose they are, how old, why each is kept, and the free slots.
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ struct SnapshotRow {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
     let memories = setup.memories(&servers).await;
@@ -101,8 +102,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             reserve => format!(" ({reserve} reserved)"),
         };
         text.push_str(&format!(
-            "{} ({}): {taken} of {cap} slots taken, {free} free{reserved}\n",
-            server.name, server.id
+            "{} ({}): {}, {free} free{reserved}\n",
+            server.name,
+            server.id,
+            slots_taken(taken, cap)
         ));
         if taken > 0 {
             let mut table =
@@ -121,6 +124,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 ]);
             }
             text.push_str(&lines(&table));
+        }
+        for warning in plan::other_prefix_warnings(&ring) {
+            text.push_str(&format!("warning: {warning}\n"));
         }
         text.push('\n');
     }

@@ -81,13 +81,13 @@ async fn test(post: &HttpPost, clock: &Clock, target: &NotifySettings) -> Row {
 }
 
 fn tell(rows: &[Row]) -> String {
-    let mut table = table(&["notify", "format", "on", "outcome", "answer"]);
+    let mut table = table(&["notify", "format", "on", "test", "answer"]);
     for row in rows {
         table.add_row([
             row.to.clone(),
             row.format.to_owned(),
             row.on.join(" "),
-            row.outcome.as_str().to_owned(),
+            if row.outcome == Outcome::Ok { "delivered" } else { "not delivered" }.to_owned(),
             row.answer.clone(),
         ]);
     }

@@ -19,6 +19,7 @@ use crate::readable::age;
 use crate::ring::Ring;
 use crate::server::Server;
 use crate::snapshot::Status;
+use crate::wording::slots_taken;
 
 /// Show what the next rotation would create and delete, and why; changes nothing.
 ///
@@ -28,9 +29,9 @@ pub(super) struct Arguments {
     /// Ids or names of servers [default: all]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
-    /// Plan the first tick at or after this time: 2026-11-24T03:00:00Z, or 2026-11-24T03:00 in the time zone
-    /// of the server [default: now]
-    #[arg(long, value_name = "TIME", value_parser = At::parse)]
+    /// Plan the first tick at or after this time, for example 26h (from now), `tomorrow 03:00` or
+    /// 2026-11-24T03:00 (in the time zone of the server), or 2026-11-24T03:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = At::future)]
     at: Option<At>,
     /// Print JSON
     #[arg(long)]
@@ -83,7 +84,7 @@ struct FateRow<'a> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let servers = setup.select(&arguments.servers)?;
     let client = setup.client()?;
     let memories = setup.memories(&servers).await;
@@ -158,7 +159,7 @@ fn afterwards(server: &Server, plan: &Plan, memory: &RingMemory, now: Timestamp)
 fn tick_to_plan(server: &Server, at: Option<At>, now: Timestamp) -> Option<Tick> {
     let from = match at {
         None => now,
-        Some(at) => just_before(at.within(&server.policy.time_zone)?)?,
+        Some(at) => just_before(at.within(&server.policy.time_zone, now)?)?,
     };
     server.next_tick_after(from)
 }
@@ -251,9 +252,8 @@ fn tell(server: &Server, ring: &Ring, plan: &Plan, then: &[Plan], now: Timestamp
         text.push_str(&format!(", delete {deletions}"));
     }
     text.push_str(&format!(
-        "\n{} of {} slots taken now, {} afterwards\n",
-        ring.taken(),
-        server.policy.cap,
+        "\n{} now, {} afterwards\n",
+        slots_taken(ring.taken(), server.policy.cap),
         plan.after.taken()
     ));
     if !plan.fates.is_empty() {

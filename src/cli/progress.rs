@@ -31,7 +31,7 @@ use crate::readable;
 use crate::server::Server;
 use crate::telemetry;
 
-/// How long a terminal may be silent: a second less than what is promised.
+/// How long a terminal may be silent: one second less than the three that are promised.
 const SILENT_ON_A_TERMINAL: Duration = Duration::from_secs(2);
 
 /// The same elsewhere.
@@ -205,8 +205,8 @@ impl Progress {
             }
             let mark = ["-", "\\", "|", "/"].get(turn / 2 % 4).copied().unwrap_or_default();
             is_shown = self.write(|line| {
-                let row = fitting(&format!("{mark} {}", line.text), width());
-                telemetry::standard_error().set_footer(Some(&row));
+                let row = line.row(width().saturating_sub(2));
+                telemetry::standard_error().set_footer(Some(&format!("{mark} {row}")));
             });
         }
     }
@@ -220,10 +220,10 @@ impl Progress {
             if silent < SILENT_ELSEWHERE {
                 continue;
             }
-            self.write(|Line { kind, text }| {
-                if kind != last || silent >= REPEATED_EVERY {
-                    telemetry::standard_error().put(format!("{text}\n").as_bytes());
-                    last = kind;
+            self.write(|line| {
+                if line.kind != last || silent >= REPEATED_EVERY {
+                    telemetry::standard_error().put(format!("{}\n", line.text()).as_bytes());
+                    last = line.kind;
                 }
             });
         }
@@ -236,14 +236,47 @@ fn width() -> usize {
     usize::from(width.max(20)).saturating_sub(1)
 }
 
-/// As much of a text as there is room for.
+/// How many columns a text takes.
+fn columns(text: &str) -> usize {
+    text.chars().filter_map(UnicodeWidthChar::width).sum()
+}
+
+/// As much of a text as there is room for, with a sign that something is missing.
 fn fitting(text: &str, width: usize) -> String {
-    let mut columns = 0;
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut taken = 0;
     let fits = |character: &char| {
-        columns += character.width().unwrap_or_default();
-        columns <= width
+        taken += character.width().unwrap_or_default();
+        taken < width
     };
-    text.chars().take_while(fits).collect()
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// One thing that is waited for. What matters most comes first in its words.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    words: String,
+    /// For how long. Of a text that is too long, this stays.
+    suffix: String,
+}
+
+impl Part {
+    fn text(&self) -> String {
+        format!("{}{}", self.words, self.suffix)
+    }
+
+    fn fitting(&self, width: usize) -> String {
+        let room = width.saturating_sub(columns(&self.suffix));
+        fitting(&format!("{}{}", fitting(&self.words, room), self.suffix), width)
+    }
+}
+
+impl From<String> for Part {
+    fn from(words: String) -> Self {
+        Self { words, suffix: String::new() }
+    }
 }
 
 /// What is shown.
@@ -251,7 +284,7 @@ fn fitting(text: &str, width: usize) -> String {
 struct Line {
     /// The same text without what changes all the time.
     kind: String,
-    text: String,
+    parts: Vec<Part>,
 }
 
 impl Line {
@@ -267,19 +300,34 @@ impl Line {
         if in_all > FEW || picked.len() > FEW {
             picked.retain(|it| it.server.is_none());
         }
-        let (mut kinds, mut texts) = (Vec::new(), Vec::new());
-        if let Some(tally) = facts.tally.as_ref().filter(|tally| tally.servers > 1) {
-            kinds.push(String::new());
-            texts.push(tally.words(under_way));
-        }
+        let (mut kinds, mut parts): (Vec<String>, Vec<Part>) = (Vec::new(), Vec::new());
         for it in picked {
-            kinds.push(words(it, None, facts, now));
-            texts.push(words(it, Some(it.passed), facts, now));
+            kinds.push(words(it, None, facts, now).words);
+            parts.push(words(it, Some(it.passed), facts, now));
         }
-        if texts.is_empty() {
-            texts.push("still working".to_owned());
+        if let Some(tally) = facts.tally.as_ref().filter(|tally| tally.servers > 1) {
+            // Counts are the news of a fleet. Of a few servers, it is what each waits for.
+            let place = if in_all > FEW { 0 } else { parts.len() };
+            kinds.insert(place, String::new());
+            parts.insert(place, tally.words(under_way).into());
         }
-        Self { kind: kinds.join("; "), text: texts.join("; ") }
+        if parts.is_empty() {
+            parts.push("still working".to_owned().into());
+        }
+        Self { kind: kinds.join("; "), parts }
+    }
+
+    /// All of it.
+    fn text(&self) -> String {
+        self.parts.iter().map(Part::text).collect::<Vec<_>>().join("; ")
+    }
+
+    /// As much as one row has room for.
+    fn row(&self, width: usize) -> String {
+        match self.parts.as_slice() {
+            [alone] => alone.fitting(width),
+            _ => fitting(&self.text(), width),
+        }
     }
 }
 
@@ -351,7 +399,7 @@ fn grouped(number: usize) -> String {
 }
 
 /// One entry in words. Without `passed`, what changes all the time is left out.
-fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp) -> String {
+fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp) -> Part {
     let for_long = |passed: Duration| {
         let span = SignedDuration::from_secs(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX));
         readable::span(span)
@@ -361,6 +409,7 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
     let lasting = since.as_ref().map(|span| format!(" for {span}")).unwrap_or_default();
     let in_brackets = since.as_ref().map(|span| format!(" ({span})")).unwrap_or_default();
     let id = it.server.as_ref().map(|(id, _)| *id);
+    let mut suffix = String::new();
     let words = match &it.activity {
         Activity::Call { attempt, attempts } => {
             format!("waiting for the provider{lasting}{}", nth_attempt(*attempt, *attempts))
@@ -375,9 +424,12 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
                 attempt if attempt <= attempts => format!("attempt {attempt} of {attempts}"),
                 attempt => format!("attempt {attempt}"),
             };
-            format!("{why}; {attempt}{wait}")
+            format!("{attempt}{wait}: {why}")
         }
-        Activity::Queue => format!("waiting for other calls{in_brackets}"),
+        Activity::Queue => {
+            suffix = in_brackets;
+            "waiting for other calls".to_owned()
+        }
         Activity::Throttled { .. } if passed.is_none() => "throttled".to_owned(),
         Activity::Throttled { until } => {
             let until = shown_today(*until, now, &zone(id, facts));
@@ -392,10 +444,16 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
             format!("snapshot in progress{lasting}{usual}")
         }
         Activity::Percent { what, .. } if passed.is_none() => what.clone(),
-        Activity::Percent { what, done } => format!("{what}: {done}% done"),
-        Activity::Step(what) | Activity::Other(what) => format!("{what}{in_brackets}"),
+        Activity::Percent { what, done } => {
+            suffix = format!(": {done}% done");
+            what.clone()
+        }
+        Activity::Step(what) | Activity::Other(what) => {
+            suffix = in_brackets;
+            what.clone()
+        }
     };
-    format!("{name}{words}")
+    Part { words: format!("{name}{words}"), suffix }
 }
 
 fn nth_attempt(attempt: u32, attempts: u32) -> String {
@@ -442,7 +500,7 @@ mod tests {
     }
 
     fn shown(under_way: &[UnderWay], facts: &Facts) -> String {
-        Line::of(under_way, facts, now()).text
+        Line::of(under_way, facts, now()).text()
     }
 
     #[rstest]
@@ -451,7 +509,7 @@ mod tests {
     #[case(Activity::Call { attempt: 7, attempts: 5 }, "waiting for the provider for 5s, attempt 7")]
     #[case(
         Activity::Retry { attempt: 3, attempts: 5, at: now() + SignedDuration::from_secs(4), why: "the provider answered 503".into() },
-        "the provider answered 503; attempt 3 of 5 in 4s"
+        "attempt 3 of 5 in 4s: the provider answered 503"
     )]
     #[case(
         Activity::Throttled { until: "2026-11-23T02:20:15Z".parse().unwrap() },
@@ -521,8 +579,36 @@ mod tests {
 
     #[test]
     fn a_line_is_no_longer_than_the_terminal_is_wide() {
-        assert_eq!(fitting("waiting", 4), "wait");
-        assert_eq!(fitting("日本語", 5), "日本");
+        assert_eq!(fitting("waiting", 7), "waiting");
+        assert_eq!(fitting("waiting", 4), "wai…");
+        assert_eq!(fitting("日本語", 5), "日本…");
+        assert_eq!(fitting("日本語", 4), "日…");
+    }
+
+    /// The end of a row is what a narrow terminal loses.
+    #[test]
+    fn what_matters_stays_in_a_row_of_80_columns() {
+        let why = "the provider answered 503 (service unavailable)".to_owned();
+        let at = now() + SignedDuration::from_secs(4);
+        let retry =
+            |id| of(Some(id), Activity::Retry { attempt: 3, attempts: 5, at, why: why.clone() }, 5);
+        let what = format!("looking for snapring-20261123T020000Z until 03:20:15 CET: {why}");
+        let long = of(Some(1), Activity::Step(what), 5);
+        let row = |under_way: &[UnderWay]| Line::of(under_way, &facts(), now()).row(77);
+        assert_eq!(
+            row(&[retry(1)]),
+            "web-1: attempt 3 of 5 in 4s: the provider answered 503 (service unavailable)"
+        );
+        assert_eq!(
+            row(&[long]),
+            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET: the pr… (5s)"
+        );
+        // Of several, the first ones, with a sign that there are more.
+        let short = |id| of(Some(id), Activity::Snapshot, 240);
+        let row = row(&[short(1), short(2), retry(3)]);
+        let expected =
+            "web-1: snapshot in progress for 4m; web-2: snapshot in progress for 4m; web-…";
+        assert_eq!(row, expected);
     }
 
     #[test]

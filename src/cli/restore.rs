@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::cli::at::At;
 use crate::cli::by_hand;
+use crate::cli::console::Answer;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
 use crate::cli::recorder::{self, Recorder};
@@ -24,9 +25,11 @@ use crate::cli::{ConfigArgument, Exit, console, progress, usual};
 use crate::manual::ManualAction;
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
+use crate::other_prefix::OtherPrefix;
 use crate::provider::client::Client;
 use crate::readable::{age, size};
 use crate::restore::{Choice, NoChoice, NotedSnapshots, latest, latest_before};
+use crate::ring::Ring;
 use crate::server::Server;
 use crate::snapshot::{Listing, Snapshot, Status};
 use crate::store::{self, HistoryFilter};
@@ -44,16 +47,16 @@ use crate::store::{self, HistoryFilter};
                     snapring restore [OPTIONS] latest <SERVER>\n       \
                     snapring restore [OPTIONS] --before <TIME> <SERVER>")]
 pub(super) struct Arguments {
-    /// The snapshot's id, or the word `latest`: the newest completed snapshot of SERVER. Snapshots that
-    /// `--snapshot-first` has created are passed over
+    /// The snapshot's id, or the word `latest`: the newest completed snapshot of SERVER, managed or foreign.
+    /// Snapshots that `--snapshot-first` has created are passed over
     #[arg(value_name = "ID|latest")]
     which: String,
     /// Id or name of a server
     #[arg(value_name = "SERVER")]
     server: Option<String>,
-    /// The newest completed managed snapshot of SERVER that is older than this, say 2026-11-24T03:00:00Z or, in
-    /// the server's own time zone, 2026-11-24T03:00
-    #[arg(long, value_name = "TIME", value_parser = At::parse)]
+    /// The newest completed managed snapshot of SERVER that is older than this: for example 26h (ago),
+    /// `yesterday` or 2026-11-24T03:00 (in the time zone of the server), or 2026-11-24T03:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = At::past)]
     before: Option<At>,
     /// Create a snapshot of the server as it is now first, and wait for it. It is one rotation: if there is no free
     /// slot, the snapshot that `keep` needs least is deleted, and `keep` prunes the new one like any other
@@ -98,7 +101,8 @@ impl Arguments {
                 (Ok(_), Some(_)) => usage("an id says which server is meant; leave SERVER out"),
                 (Err(_), _) => Err(CommandError::Usage(format!(
                     "{id:?} is neither a snapshot's id nor the word `latest`\n\
-                     hint: `snapring list` shows the ids; `snapring restore latest SERVER` takes the newest"
+                     hint: if it is a server, `snapring restore latest {id}` takes its newest snapshot, and \
+                     `snapring list {id}` shows the ids of all"
                 ))),
             },
         }
@@ -135,8 +139,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let server_name =
         setup.server(server).map_or_else(|| server.to_string(), |server| server.name.clone());
     let question = format!("To go on, type the server's name ({server_name}):");
-    if !arguments.yes && !console::confirm(&question, &server_name)? {
-        console::note("nothing was restored");
+    if !arguments.yes
+        && let Answer::Declined(why) = console::confirm(&question, &server_name)?
+    {
+        console::note(&format!("nothing was restored: {why}"));
         return Ok(Exit::Trouble);
     }
     let stop = StopSignals::listen()?;
@@ -175,7 +181,8 @@ async fn choose(
 ) -> Result<(Choice, Listing), CommandError> {
     let name = match wish {
         Wish::Id(id) => {
-            let (snapshot, listing) = by_hand::find(setup, client, *id).await?;
+            let mut found = by_hand::find(setup, client, &[*id]).await?;
+            let (snapshot, listing) = found.pop().ok_or(CommandError::Quiet(Exit::Trouble))?;
             return Ok((Choice { snapshot, passed_over: Vec::new() }, listing));
         }
         Wish::Latest(name) | Wish::Before(_, name) => name,
@@ -187,7 +194,7 @@ async fn choose(
     let (choice, none) = match wish {
         Wish::Before(at, _) => {
             let zone = &server.policy.time_zone;
-            let Some(instant) = at.within(zone) else {
+            let Some(instant) = at.within(zone, setup.clock.now().wall) else {
                 return Err(CommandError::Usage("there is no such time".to_owned()));
             };
             let before = latest_before(&listing, server, instant, &noted);
@@ -197,11 +204,17 @@ async fn choose(
     };
     let choice = choice.map_err(|why| {
         CommandError::Failed(match why {
-            NoChoice::None => format!(
-                "{} has {none}, apart from those that earlier restores created first\n\
-                 hint: `snapring list {}` shows what there is",
-                server.name, server.name
-            ),
+            NoChoice::None => {
+                let ring = Ring::of(listing.clone(), &server.policy);
+                let others = OtherPrefix::all_in(&ring);
+                let others: String =
+                    others.iter().map(|it| format!("\n{it}: {}", it.way_out())).collect();
+                format!(
+                    "{} has {none}, apart from those that earlier restores created first{others}\n\
+                     hint: `snapring list {}` shows what there is; `snapring restore ID` takes any of them",
+                    server.name, server.name
+                )
+            }
             NoChoice::Unclear(both) => unclear(server, &both.0, both.1.as_ref()),
         })
     })?;
@@ -257,7 +270,9 @@ fn what_is_lost(
     let line = |it: &Snapshot| {
         let created = shown(it.created_at, &zone);
         let (size, age) = (size(it.size_mb), age(it.created_at, now));
-        format!("{} {}, {}, {size}, created {created} ({age} ago)", it.id, it.name, it.status)
+        let Snapshot { id, name, status, .. } = it;
+        let whose = by_hand::whose(setup, it);
+        format!("{id} {name}, {status}, {size}, created {created} ({age} ago), {whose}")
     };
     let mut text = format!(
         "Server {} will be stopped and overwritten with this snapshot:\n  {}\n\
@@ -324,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_wanted_by_its_id_as_the_latest_or_as_the_latest_before_a_time() {
-        let at = At::parse("2026-11-24T03:00").unwrap();
+        let at = At::past("2026-11-24T03:00").unwrap();
         assert_eq!(wish(&["801"]), Ok(Wish::Id(SnapshotId(801))));
         assert_eq!(wish(&["latest", "web"]), Ok(Wish::Latest("web".to_owned())));
         let before = Wish::Before(at, "101".to_owned());
@@ -338,7 +353,7 @@ mod tests {
     #[case(&["web"], "neither a snapshot's id nor the word `latest`")]
     #[case(&["--before", "2026-11-24", "latest"], "of which server?")]
     #[case(&["--before", "2026-11-24", "801", "web"], "takes one server")]
-    #[case(&["--before", "yesterday", "web"], "not a time")]
+    #[case(&["--before", "recently", "web"], "not a time")]
     fn what_cannot_be_meant_is_explained(#[case] arguments: &[&str], #[case] expected: &str) {
         let error = wish(arguments).unwrap_err();
         assert!(error.contains(expected), "{error}");

@@ -10,7 +10,7 @@ use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, NEW_TOKEN};
 use crate::cli::recorder::{self, Recorder};
 use crate::cli::rotate::result::{Ended, FEW, outcome, story};
 use crate::cli::setup::Setup;
@@ -19,7 +19,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, progress, usual};
 use crate::naming::Tick;
 use crate::plan::AskedBy;
-use crate::report::Report;
+use crate::report::{KnownCause, Report};
 use crate::rotation::{Order, event, rotate};
 use crate::server::Server;
 use crate::status::Statuses;
@@ -131,6 +131,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             false => tell(&reports),
         };
         console::print(text.trim_end())?;
+    }
+    // The reports name the refusal, each for its server. What to do is said once.
+    if reports.iter().any(|report| report.known_cause == Some(KnownCause::Token)) {
+        console::note(&format!("hint: the provider refused the token: {NEW_TOKEN}"));
+    }
+    if is_for_a_person && is_recorded && setup.has_daemon(&context.exclusion) {
+        console::note("a daemon is running: its status shows this within 10 seconds");
     }
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());

@@ -6,6 +6,7 @@ use crate::policy::{Keep, Rule};
 use crate::readable::span;
 use crate::rehearsal::{Ideal, Reach, ideal};
 use crate::server::Server;
+use crate::wording::listed;
 
 /// What is tried of a policy: some years of a nightly one, some weeks of an hourly one.
 const TICKS_TRIED: usize = 1500;
@@ -29,7 +30,17 @@ pub(super) fn sentence(server: &Server, now: Timestamp) -> String {
         }
         None => format!("its {} slots take longer to fill than could be tried", rules(&unfilled)),
     };
-    format!("{}; keeps {}; {reach}", schedule(server), server.policy.keep.total())
+    format!("{}; keeps {}; {reach}", schedule(server), kept(&server.policy.keep))
+}
+
+/// `4 (last 2, hourly 2)`, or the number alone where `last` is the only rule.
+fn kept(keep: &Keep) -> String {
+    let rules = keep.rules();
+    if rules.iter().all(|rule| *rule == Rule::Last) {
+        return keep.total().to_string();
+    }
+    let each = rules.iter().map(|rule| format!("{} {}", rule.as_str(), keep.count(*rule)));
+    format!("{} ({})", keep.total(), each.collect::<Vec<_>>().join(", "))
 }
 
 /// How long a rule's period is at most.
@@ -103,10 +114,7 @@ fn words(rounded: Rounded) -> String {
 #[must_use]
 pub(super) fn rules<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
     let words: Vec<&str> = rules.into_iter().map(|rule| rule.as_str()).collect();
-    match words.split_last() {
-        Some((last, before @ [_, ..])) => format!("{} and {last}", before.join(", ")),
-        _ => words.concat(),
-    }
+    listed(&words)
 }
 
 #[cfg(test)]

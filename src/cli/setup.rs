@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, refusal};
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::naming::ServerId;
+use crate::notify::coverage;
 use crate::pins::Pins;
 use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
@@ -30,8 +32,7 @@ use crate::server::Server;
 use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
-use crate::telemetry::LogFormat;
-use crate::telemetry::{self, Form};
+use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
 
 /// A configuration that was found good, and the clock.
 pub(super) struct Setup {
@@ -49,13 +50,26 @@ impl Setup {
     /// # Errors
     /// As for [`load`] and [`begin_logging`].
     pub(super) fn read(argument: &ConfigArgument) -> Result<Self, CommandError> {
+        Self::read_for(argument, Deeds::Changes)
+    }
+
+    /// The same for a command that shows something and changes nothing: its log is short.
+    ///
+    /// # Errors
+    /// As for [`Setup::read`].
+    pub(super) fn read_to_look(argument: &ConfigArgument) -> Result<Self, CommandError> {
+        Self::read_for(argument, Deeds::Looks)
+    }
+
+    fn read_for(argument: &ConfigArgument, deeds: Deeds) -> Result<Self, CommandError> {
         let (path, loaded) = load(&argument.file)?;
         for warning in &loaded.warnings {
             console::warning(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
-        let log = &settings.log;
-        telemetry::begin_for_command(log.format, &log.level, argument.verbose)?;
+        let LogSettings { format, level } = &settings.log;
+        let zone = settings.common_zone();
+        telemetry::begin_for_command(*format, level, zone, argument.verbose, deeds)?;
         progress::shows_times_of(&settings.servers);
         Ok(Self { path, settings, clock: Clock::system() })
     }
@@ -72,7 +86,7 @@ impl Setup {
             // What it says of the log is not known.
             Err(error) if Form::of(LogFormat::Auto) == Form::Text => return Err(error.into()),
             Err(error) => {
-                telemetry::begin(LogFormat::Auto, "info")?;
+                telemetry::begin(LogFormat::Auto, "info", TimeZone::UTC)?;
                 tracing::error!(event = "config", "the configuration is bad: {error}");
                 return Err(CommandError::Quiet(Exit::Configuration));
             }
@@ -132,6 +146,13 @@ impl Setup {
         Place::of_command(self.settings.store.as_ref(), |name| std::env::var_os(name))
     }
 
+    /// Whether a daemon with this configuration runs on this machine, and learns of what is done from the store.
+    #[must_use]
+    pub(super) fn has_daemon(&self, exclusion: &Exclusion) -> bool {
+        let Settings { notify, servers, .. } = &self.settings;
+        coverage(notify, servers, &self.store()).is_some_and(|it| exclusion.has_daemon(&it))
+    }
+
     /// What the daemon remembers of these servers. Nothing where its store cannot be read: then each
     /// rule takes its cautious branch.
     pub(super) async fn memories(&self, servers: &[Arc<Server>]) -> ServerMemories {
@@ -187,6 +208,12 @@ impl Setup {
         })
     }
 
+    /// The time zone that all servers have, else UTC: for times that concern no single one.
+    #[must_use]
+    pub(super) fn common_zone(&self) -> TimeZone {
+        self.settings.common_zone()
+    }
+
     /// The configured server of this number.
     #[must_use]
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
@@ -199,7 +226,7 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
     if !place.may_be_there() {
         return ServerMemories::new();
     }
-    let _waits = progress::doing(format!("reading what is remembered of the servers in {place}"));
+    let _waits = progress::doing(format!("reading the history in {place}"));
     let read = clock.timeout(STORE_PATIENCE, store::read_memories(place, servers)).await;
     read.and_then(Result::ok).unwrap_or_default()
 }
@@ -229,7 +256,7 @@ pub(super) fn load(argument: &ConfigFile) -> Result<(PathBuf, Loaded), CommandEr
 /// # Errors
 /// [`CommandError::Usage`] when `$SNAPRING_LOG` is not a filter.
 pub(super) fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
-    Ok(telemetry::begin(settings.log.format, level)?)
+    Ok(telemetry::begin(settings.log.format, level, settings.common_zone())?)
 }
 
 /// How long the store is waited for, which costs history and caution, but no rotation.
@@ -288,17 +315,29 @@ pub(super) async fn rings_or_trouble<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> (Vec<(&'s Arc<Server>, Ring)>, Exit) {
-    let mut exit = Exit::Well;
-    let mut good = Vec::with_capacity(servers.len());
+    let (mut good, mut failed) = (Vec::with_capacity(servers.len()), Vec::new());
     for (server, ring) in rings(client, servers).await {
         match ring {
             Ok(ring) => good.push((server, ring)),
-            Err(problem) => {
-                let error = CommandError::of_server(server, problem.explained());
-                error.report();
-                exit = error.exit();
-            }
+            Err(problem) => failed.push((server, problem)),
         }
     }
+    let exit = if failed.is_empty() { Exit::Well } else { Exit::Trouble };
+    report_failures(&failed);
     (good, exit)
+}
+
+/// Says why servers could not be listed. A token that is refused is refused for all of them, and told once.
+pub(super) fn report_failures(failed: &[(&Arc<Server>, CallError)]) {
+    let mut is_told = false;
+    for (server, problem) in failed {
+        match refusal(problem) {
+            Some(_) if is_told => {}
+            Some(_) => {
+                CommandError::from(problem.clone()).report();
+                is_told = true;
+            }
+            None => CommandError::of_server(server, problem.explained()).report(),
+        }
+    }
 }

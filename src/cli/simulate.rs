@@ -48,9 +48,9 @@ pub(super) struct Arguments {
     /// How many days, from 1 to 3660
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3660))]
     days: u32,
-    /// Begin at this time, say 2026-11-24T03:00:00Z or 2026-11-24 in the time zone of the first server
-    /// [default: now]
-    #[arg(long, value_name = "TIME", value_parser = At::parse)]
+    /// Begin at this time, for example `tomorrow`, 2026-11-24 (in the time zone of the first server) or
+    /// 2026-11-24T03:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = At::future)]
     from: Option<At>,
     /// Do not ask the provider: start without any snapshot
     #[arg(long)]
@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     /// What if a snapshot takes this long to complete?
     #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "10m")]
     snapshot_takes: Duration,
-    /// What if snapshots made by hand hold this many slots of each server?
+    /// What if foreign snapshots hold this many slots of each server?
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
     foreign: u32,
     /// What if the provider is down from FROM to TO? In the time zone of the first server; may be repeated
@@ -86,14 +86,14 @@ pub(super) struct Arguments {
 const EXAMPLES: &str = "Examples:
   snapring simulate                          the next 90 days of every policy
   snapring simulate web-01 --days 365        a year of one server
-  snapring simulate --foreign 2              do the policies still work beside two snapshots made by hand?
+  snapring simulate --foreign 2              do the policies still work beside two foreign snapshots?
   snapring simulate --outage 2026-12-24T00:00..2026-12-26T12:00
                                              what is lost when the provider is down?";
 
 fn parse_outage(text: &str) -> Result<(At, At), String> {
     let wrong = || "not FROM..TO; write 2026-12-24T00:00..2026-12-26T12:00".to_owned();
     let (from, to) = text.split_once("..").ok_or_else(wrong)?;
-    Ok((At::parse(from.trim())?, At::parse(to.trim())?))
+    Ok((At::future(from)?, At::future(to)?))
 }
 
 /// A share in ten thousandths.
@@ -132,7 +132,7 @@ struct Group {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?;
     let servers: Vec<Arc<Server>> =
         setup.select(&arguments.servers)?.into_iter().filter(|server| server.enabled).collect();
     let Some(first) = servers.first() else {
@@ -176,12 +176,13 @@ fn scenario(
     setup: &Setup,
 ) -> Result<Scenario, CommandError> {
     let zone = &first.policy.time_zone;
+    let now = setup.clock.now().wall;
     let instant = |at: At| {
         let no_such_time =
             || CommandError::Usage("no such time in the server's time zone".to_owned());
-        at.within(zone).ok_or_else(no_such_time)
+        at.within(zone, now).ok_or_else(no_such_time)
     };
-    let from = arguments.from.map_or_else(|| Ok(setup.clock.now().wall), instant)?;
+    let from = arguments.from.map_or(Ok(now), instant)?;
     let days = jiff::Span::new().days(arguments.days);
     let to = from.to_zoned(zone.clone()).checked_add(days).map_err(|_| {
         CommandError::Usage("the end of these days lies beyond the year 9999".to_owned())

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{Setup, locate, rings, rings_at_once};
+use crate::cli::setup::{Setup, locate, report_failures, rings, rings_at_once};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::clock::Clock;
@@ -119,7 +119,7 @@ struct Gathered {
 }
 
 async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
-    let setup = match Setup::read(&arguments.config) {
+    let setup = match Setup::read_to_look(&arguments.config) {
         Ok(setup) => setup,
         Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };
@@ -241,7 +241,7 @@ async fn without_daemon(
         (false, false) => rings(&setup.client()?, &asked).await,
     };
     let mut rows = Vec::new();
-    let (mut answered, mut first_failure) = (known.len(), None);
+    let (mut answered, mut first_failure, mut failed) = (known.len(), None, Vec::new());
     let mut add = |server: &Arc<Server>, ring: Option<&Ring>| {
         let now = setup.clock.now().wall;
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
@@ -255,13 +255,14 @@ async fn without_daemon(
         let ring = ring
             .inspect(|_| answered += 1)
             .map_err(|problem| {
-                let error = CommandError::of_server(server, problem);
-                error.report();
+                let error = CommandError::of_server(server, &problem);
                 first_failure.get_or_insert(error);
+                failed.push((server, problem));
             })
             .ok();
         add(server, ring.as_ref());
     }
+    report_failures(&failed);
     if let Some(error) = first_failure.filter(|_| answered == 0) {
         return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
     }

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use crate::naming::{Account, ServerId};
 use crate::notify::NotifySettings;
 use crate::provider::settings::ApiSettings;
-use crate::server::Server;
+use crate::server::{Server, common_zone};
 use crate::store::place::Place;
 use crate::telemetry::LogSettings;
 
@@ -50,6 +52,12 @@ impl Settings {
     #[must_use]
     pub fn has_several_accounts(&self) -> bool {
         self.accounts().nth(1).is_some()
+    }
+
+    /// The time zone that all servers have, else UTC: for times that concern no single one.
+    #[must_use]
+    pub fn common_zone(&self) -> TimeZone {
+        common_zone(self.servers.iter().map(AsRef::as_ref))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::answer::Verdict;
@@ -37,6 +36,19 @@ impl Operation {
             Self::Delete => "delete",
             Self::Servers => "servers",
             Self::Account => "account",
+        }
+    }
+
+    /// What it is to do, after "could not".
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::List => "list the snapshots",
+            Self::Create => "create the snapshot",
+            Self::Restore => "start the restore",
+            Self::Delete => "delete the snapshot",
+            Self::Servers => "list the servers",
+            Self::Account => "ask about the account",
         }
     }
 
@@ -138,6 +150,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The provider's own words, or what went wrong; never holds the token.
     pub message: String,
+    /// Where the token is, if that is what was refused.
+    pub token_place: Option<String>,
     /// How long the provider asked to wait, for [`Outcome::Throttled`].
     pub retry_after: Option<Duration>,
     /// Whether the provider may have received it. `false` only if that is certain: there was no
@@ -146,6 +160,16 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Why, without what could not be done.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let Some(place) = &self.token_place else {
+            return cause(self.outcome, self.status, &self.message);
+        };
+        let status = self.status.map(|status| format!(" ({status})")).unwrap_or_default();
+        format!("the provider refused the token of {place}{status}: {}", self.message)
+    }
+
     /// What is known of what was asked for.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -155,11 +179,55 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}", self.operation.as_str(), self.outcome.as_str())?;
-        if let Some(status) = self.status {
-            write!(out, " ({status})")?;
+        write!(out, "could not {}: {}", self.operation.in_words(), self.cause())
+    }
+}
+
+/// How a call failed, in words: what the provider answered, and what it says.
+#[must_use]
+pub fn cause(outcome: Outcome, status: Option<u16>, message: &str) -> String {
+    match answer(outcome, status) {
+        Some(answer) if message.is_empty() => answer,
+        Some(answer) => format!("{answer}: {message}"),
+        None => message.to_owned(),
+    }
+}
+
+/// What the provider answered, without what it says. `None` if it did not answer.
+fn answer(outcome: Outcome, status: Option<u16>) -> Option<String> {
+    Some(match (outcome, status) {
+        (Outcome::Transport, _) => return None,
+        (Outcome::Malformed, Some(status)) => {
+            format!("the provider's answer ({status}) cannot be used")
         }
-        write!(out, ": {}", self.message)
+        (Outcome::Unauthorized, Some(status)) => {
+            format!("the provider refused the token ({status})")
+        }
+        (Outcome::Unauthorized, None) => "the provider refused the token".to_owned(),
+        (_, Some(status)) => match in_words(status) {
+            "" => format!("the provider answered {status}"),
+            words => format!("the provider answered {status} ({words})"),
+        },
+        (_, None) => "the provider's answer cannot be used".to_owned(),
+    })
+}
+
+/// What HTTP calls a status.
+fn in_words(status: u16) -> &'static str {
+    match status {
+        400 => "bad request",
+        403 => "forbidden",
+        404 => "not found",
+        408 => "request timeout",
+        409 => "conflict",
+        423 => "locked",
+        425 => "too early",
+        429 => "too many requests",
+        500 => "internal server error",
+        502 => "bad gateway",
+        503 => "service unavailable",
+        504 => "gateway timeout",
+        _ => "",
     }
 }
 
@@ -185,7 +253,7 @@ pub enum CallError {
     OutOfTime,
     /// It was not sent: the provider asked to wait for longer than the time allowed.
     #[error("throttled by the provider until {0}")]
-    Throttled(Timestamp),
+    Throttled(String),
     /// It was not sent: there is no token.
     #[error("{0}")]
     NoToken(String),
@@ -230,15 +298,21 @@ impl CallError {
         }
     }
 
-    /// What has happened, where there is room for a few words.
+    /// Why, without what could not be done: for a sentence that says that itself.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Failed(failure) => failure.cause(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// The same where there is room for a few words only.
     #[must_use]
     pub fn in_short(&self) -> String {
         let Self::Failed(failure) = self else { return self.to_string() };
-        match (failure.outcome, failure.status) {
-            (Outcome::Malformed, _) => "the answer was not understood".to_owned(),
-            (_, Some(status)) => format!("the provider answered {status}"),
-            (_, None) => "the provider did not answer".to_owned(),
-        }
+        answer(failure.outcome, failure.status)
+            .unwrap_or_else(|| "the provider did not answer".to_owned())
     }
 
     /// What is known of what was asked for.
@@ -271,6 +345,73 @@ impl CallError {
         match self {
             Self::Failed(failure) => failure.retry_after,
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(
+        Operation::Create,
+        Outcome::Busy,
+        Some(409),
+        "could not create the snapshot: the provider answered 409 (conflict): x"
+    )]
+    #[case(
+        Operation::List,
+        Outcome::ServerError,
+        Some(599),
+        "could not list the snapshots: the provider answered 599: x"
+    )]
+    #[case(
+        Operation::Delete,
+        Outcome::Unauthorized,
+        Some(401),
+        "could not delete the snapshot: the provider refused the token (401): x"
+    )]
+    #[case(
+        Operation::List,
+        Outcome::Malformed,
+        Some(200),
+        "could not list the snapshots: the provider's answer (200) cannot be used: x"
+    )]
+    #[case(Operation::Restore, Outcome::Transport, None, "could not start the restore: x")]
+    fn a_failure_is_a_sentence(
+        #[case] operation: Operation,
+        #[case] outcome: Outcome,
+        #[case] status: Option<u16>,
+        #[case] expected: &str,
+    ) {
+        let failure = Failure {
+            operation,
+            outcome,
+            status,
+            message: "x".to_owned(),
+            token_place: None,
+            retry_after: None,
+            was_sent: true,
+        };
+        assert_eq!(failure.to_string(), expected);
+        let refused = Failure { token_place: Some("/etc/snapring/token".into()), ..failure };
+        assert!(
+            refused.cause().starts_with("the provider refused the token of /etc/snapring/token")
+        );
+    }
+
+    /// Classes are for fields and programs.
+    #[test]
+    fn no_sentence_has_a_word_that_only_programs_know() {
+        let statuses = (100..600).map(Some).chain([None]);
+        for status in statuses {
+            let outcome = status.map_or(Outcome::Transport, Outcome::of_status);
+            let cause = cause(outcome, status, "x");
+            assert!(!cause.contains('_') && !cause.contains("transport"), "{cause}");
+            assert!(status.is_none_or(|it| cause.contains(&it.to_string())), "{cause}");
         }
     }
 }

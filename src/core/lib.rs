@@ -13,6 +13,7 @@
 //! - [`health`]: whether a server is in trouble
 //! - [`vanished`]: servers that the configuration does not name any more
 //! - [`restore`], [`manual`]: what a restore reads and when it has ended; what people do by hand
+//! - [`wording`]: lists and numbers in sentences
 
 pub mod answer;
 pub mod call;
@@ -42,3 +43,4 @@ pub mod snapshot;
 mod testing;
 pub mod timetable;
 pub mod vanished;
+pub mod wording;

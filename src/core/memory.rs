@@ -420,7 +420,7 @@ mod tests {
         };
         let row = |id, status| Snapshot {
             id: SnapshotId(id),
-            server: ServerId(7),
+            server: ServerId::new(7),
             name: format!("by-hand-{id}").as_str().into(),
             status,
             size_mb: None,
@@ -429,7 +429,7 @@ mod tests {
         };
         let rows = vec![row(1, oldest), row(nth, Status::Completed)];
         let server = crate::testing::server(7, "");
-        Ring::of(Listing::complete(ServerId(7), rows, asked_at), &server.policy)
+        Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &server.policy)
     }
 
     /// S2: else it would be deleted as one that failed, if it reads so for a while.

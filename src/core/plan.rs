@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::foreign::ForeignText;
 use crate::memory::{Failed, RingMemory};
-use crate::moment::Moment;
+use crate::moment::{Moment, shown};
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::other_prefix::OtherPrefix;
 use crate::policy::Policy;
@@ -23,6 +23,7 @@ use crate::retention::{Candidate, Verdict, retain};
 use crate::ring::{Completed, Holder, Ring, Slot};
 use crate::schedule::first_loaded::FirstLoaded;
 use crate::snapshot::{Listing, Snapshot, Status};
+use crate::wording::{is_or_are, listed};
 
 /// Permission to delete one snapshot, for a reason, on the strength of one complete listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -222,8 +223,8 @@ pub enum Skip {
     },
     /// It, or a later one, has run already: the clock was set back.
     HasRun {
-        /// That one.
-        last: Tick,
+        /// That tick, in the zone of the policy.
+        last: String,
     },
 }
 
@@ -285,65 +286,77 @@ pub struct Blocked {
     /// Those that were completed and are listed as failed now: each name, and its id. Nothing tells whether they
     /// can be used, so a person must decide.
     pub doubtful: Vec<(String, SnapshotId)>,
+    /// Foreign and pinned snapshots leave less room than `keep` asks for.
+    pub squeeze: Option<Squeeze>,
 }
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            cap,
-            reserve,
-            holders,
-            keep_fills_the_ring,
-            strays,
-            given_up,
-            other_prefixes,
-            doubtful,
-            ..
-        } = self;
-        write!(out, "no room: {} of {cap} slots are taken", holders.len())?;
-        if *reserve > 0 {
-            write!(out, " and {reserve} are reserved")?;
-        }
-        write!(out, ", and none of these may be deleted now: {}", holders.join(", "))?;
-        if !strays.is_empty() {
-            return write!(
-                out,
-                "; {} may be snapring's own, under another name: it was made by snapring, or it \
-                 appeared when snapring asked for a snapshot. Until you decide, no older snapshot is \
-                 deleted: delete it with `snapring delete ID`, or list its id under `pin`",
-                strays.join(", ")
-            );
-        }
-        for other in other_prefixes {
-            write!(out, "; {}: {}", other.in_short(), other.way_out())?;
-        }
-        for (name, id) in doubtful {
-            write!(
-                out,
-                "; {name} ({id}) was completed and is now listed as failed, so snapring cannot tell whether it is \
-                 still needed. If the provider says that it is lost, delete it with `snapring delete {id}`"
-            )?;
-        }
-        if *given_up > 0 {
-            return write!(
-                out,
-                "; {given_up} made room for a new snapshot before, which was never completed, and no more \
-                 are deleted for it: see what is wrong with the new ones, and delete one that cannot be \
-                 used with `snapring delete ID`"
-            );
-        }
-        if *keep_fills_the_ring {
-            // What would go is the newest completed one, in whose period the new one falls.
-            out.write_str(
-                "; keep and reserve ask for every slot: with one fewer there is always room for the next",
-            )?;
-        }
-        write!(out, "; to make room, {}", self.ways_out().join(", or "))
+        write!(out, "{}; {}", self.problem(), self.advice())
     }
 }
 
 impl Blocked {
+    /// Which slots are taken, by which snapshots.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        let Self { cap, reserve, holders, .. } = self;
+        let reserved = match reserve {
+            0 => String::new(),
+            reserve => format!(" and {reserve} {} reserved", is_or_are(*reserve as usize)),
+        };
+        let mut text = format!(
+            "no room: {}{reserved}, and none of these may be deleted now: {}",
+            slots_taken(holders.len(), *cap),
+            holders.join(", ")
+        );
+        if let Some(squeeze) = &self.squeeze {
+            text.push_str(&format!("; {squeeze}"));
+        }
+        text
+    }
+
     /// What a person can do.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let mut advice: Vec<String> = Vec::new();
+        for other in &self.other_prefixes {
+            advice.push(format!("{}: {}", other.in_short(), other.way_out()));
+        }
+        for (name, id) in &self.doubtful {
+            advice.push(format!(
+                "{name} ({id}) was completed and is now listed as failed, so snapring cannot tell whether it is \
+                 still needed. If the provider says that it is lost, delete it with `snapring delete {id}`"
+            ));
+        }
+        if !self.strays.is_empty() {
+            advice.push(format!(
+                "{} may be snapring's own, under another name: it was made by snapring, or it appeared when \
+                 snapring asked for a snapshot. Until you decide, no older snapshot is deleted: delete it with \
+                 `snapring delete ID`, or list its id under `pin`",
+                listed(&self.strays)
+            ));
+        } else if self.given_up > 0 {
+            advice.push(format!(
+                "{} made room for a new snapshot before, which was never completed, and no more are deleted for \
+                 it: see what is wrong with the new ones, and delete one that cannot be used with \
+                 `snapring delete ID`",
+                self.given_up
+            ));
+        } else {
+            if self.keep_fills_the_ring {
+                // What would go is the newest completed one, in whose period the new one falls.
+                advice.push(
+                    "keep and reserve ask for every slot: with one fewer there is always room for the next"
+                        .to_owned(),
+                );
+            }
+            let otherwise = if self.other_prefixes.is_empty() { "" } else { "otherwise, " };
+            advice.push(format!("{otherwise}to make room, {}", self.ways_out().join(", or ")));
+        }
+        advice.join("; ")
+    }
+
     fn ways_out(&self) -> Vec<&'static str> {
         let mut ways = vec!["delete one that you do not need with `snapring delete ID`"];
         if self.has_pinned {
@@ -356,6 +369,47 @@ impl Blocked {
             ways.push("lower `reserve`");
         }
         ways
+    }
+}
+
+/// `5 of 5 slots are taken`. A provider may let a server have more than its limit.
+fn slots_taken(taken: usize, cap: u32) -> String {
+    if taken <= cap as usize {
+        return format!("{taken} of {cap} slots are taken");
+    }
+    format!("there are {taken} snapshots in {cap} slots")
+}
+
+/// Foreign and pinned snapshots leave too few slots for what `keep` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Squeeze {
+    /// How many slots they hold.
+    pub held_by_others: u32,
+    /// How many snapshots `keep` asks for.
+    pub wanted: u32,
+    /// How many of those have room.
+    pub fit: u32,
+}
+
+impl Squeeze {
+    /// Of a ring, if it is squeezed.
+    #[must_use]
+    pub fn of(ring: &Ring, policy: &Policy) -> Option<Self> {
+        let (fit, wanted) = (room_for_managed(ring, policy), policy.keep.total());
+        (fit < wanted).then(|| Self { held_by_others: ring.held_by_others(), wanted, fit })
+    }
+}
+
+impl fmt::Display for Squeeze {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { held_by_others, wanted, fit } = self;
+        let hold =
+            if *held_by_others == 1 { "snapshot holds a slot" } else { "snapshots hold slots" };
+        write!(
+            out,
+            "the ring is squeezed: {held_by_others} foreign or pinned {hold}, so there is room for {fit} of the \
+             {wanted} that `keep` asks for"
+        )
     }
 }
 
@@ -423,7 +477,7 @@ fn skip(
             return Some(Skip::OtherName { name: it.name.clone(), id: it.id });
         }
         let last = memory.has_run(tick).filter(|_| asked_by == AskedBy::Schedule)?;
-        Some(Skip::HasRun { last })
+        Some(Skip::HasRun { last: shown(last.instant(), &policy.time_zone) })
     })
 }
 
@@ -540,9 +594,11 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
         has_pinned: ring.slots().iter().any(|slot| slot.holder == Holder::Pinned),
         keep_fills_the_ring: ring.held_by_others() <= policy.reserve
             && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
+        // A name under another prefix is no stray's: the prefix was changed, and adopting it is the way out.
         strays: progress
             .memory
             .strays(ring)
+            .filter(|slot| slot.snapshot.name.managed_prefix().is_none())
             .map(|slot| format!("{} ({})", slot.snapshot.name, slot.snapshot.id))
             .collect(),
         given_up: progress.memory.given_up(),
@@ -551,6 +607,7 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
             .filter(|(_, failed)| matches!(failed, Failed::WasCompleted | Failed::Broken))
             .map(|(snapshot, _)| (snapshot.name.to_string(), snapshot.id))
             .collect(),
+        squeeze: Squeeze::of(ring, policy),
     }
 }
 
@@ -759,6 +816,12 @@ pub fn unfinished(ring: &Ring, policy: &Policy, missed: Option<Tick>) -> Option<
     missed.or_else(|| (newest.status == Status::InProgress).then_some(tick))
 }
 
+/// Whether a step deletes what retention would keep, because others hold the slots.
+pub(crate) fn takes_a_kept_one(step: &Step) -> bool {
+    let is_squeezed = |victim: &Deletion| victim.why() == DeleteReason::Squeezed;
+    matches!(step, Step::MakeRoom(victims) if victims.iter().any(is_squeezed))
+}
+
 /// A tick this much ahead of the clock points to a clock that was or is wrong.
 const FUTURE_TICK_TOLERANCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
@@ -772,15 +835,8 @@ pub fn warnings(
     now: Timestamp,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Step::MakeRoom(victims) = step
-        && victims.iter().any(|victim| victim.why() == DeleteReason::Squeezed)
-    {
-        warnings.push(format!(
-            "the ring is squeezed: {} foreign or pinned snapshots hold slots of {}, so one that `keep` \
-                 asks for is deleted",
-            ring.held_by_others(),
-            policy.cap
-        ));
+    if let Some(squeeze) = Squeeze::of(ring, policy).filter(|_| takes_a_kept_one(step)) {
+        warnings.push(format!("{squeeze}, and one of those is deleted now"));
     }
     for (snapshot, tick) in ring.managed() {
         let meaning = match memory.failed(snapshot, ring) {
@@ -801,7 +857,8 @@ pub fn warnings(
     }
     let completed = ring.completed();
     for (tick, snapshots) in ring.duplicate_ticks(policy) {
-        warnings.push(duplicate_warning(tick, &snapshots, &completed));
+        let tick = shown(tick.instant(), &policy.time_zone);
+        warnings.push(duplicate_warning(&tick, &snapshots, &completed));
     }
     warnings
 }
@@ -813,13 +870,10 @@ pub fn other_prefix_warnings(ring: &Ring) -> Vec<String> {
     OtherPrefix::all_in(ring).iter().map(warning).collect()
 }
 
-fn duplicate_warning(tick: Tick, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {
+fn duplicate_warning(tick: &str, snapshots: &[&Snapshot], completed: &Completed<'_>) -> String {
     let ids = |snapshots: &[&Snapshot]| {
         let ids: Vec<String> = snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect();
-        match ids.split_last() {
-            Some((last, before @ [_, ..])) => format!("{} and {last}", before.join(", ")),
-            _ => ids.concat(),
-        }
+        listed(&ids)
     };
     let older: Vec<&Snapshot> = snapshots
         .iter()

@@ -450,6 +450,7 @@ fn unreachable(operation: Operation) -> CallError {
         outcome: Outcome::Transport,
         status: None,
         message: "the provider cannot be reached (assumed)".to_owned(),
+        token_place: None,
         retry_after: None,
         was_sent: false,
     })

@@ -181,8 +181,8 @@ const SHORTEST_RESTORE: Duration = Duration::from_mins(5);
 /// How long the list may take to show a restore that has begun.
 const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 
-/// How long a server may be in a state that says nothing.
-const ODD_FOR: Duration = Duration::from_mins(2);
+/// How long a server may be in a state that says nothing before the restore counts as failed.
+pub const ODD_FOR: Duration = Duration::from_mins(2);
 
 /// Follows a restore by what the list of servers says. Times are counted from when it was sent.
 #[derive(Debug, Clone, Default)]

@@ -166,7 +166,7 @@ pub enum Remark {
         /// Its name.
         snapshot: String,
         /// How the create failed.
-        error: String,
+        error: CallError,
         /// Listings show it at the latest after this span.
         within: Duration,
     },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::naming::{ServerId, Tick};
 use crate::policy::Policy;
@@ -63,6 +64,14 @@ impl Server {
         let offset = jitter_offset(self.id, tick, self.jitter);
         tick.instant().checked_add(offset).unwrap_or(tick.instant())
     }
+}
+
+/// The time zone that all of these have, else UTC: for times that concern no single server.
+#[must_use]
+pub fn common_zone<'a>(servers: impl IntoIterator<Item = &'a Server>) -> TimeZone {
+    let mut zones = servers.into_iter().map(|server| &server.policy.time_zone);
+    let Some(first) = zones.next() else { return TimeZone::UTC };
+    if zones.all(|zone| zone == first) { first.clone() } else { TimeZone::UTC }
 }
 
 /// A point in `0..span`, in whole milliseconds, evenly spread over servers and ticks.

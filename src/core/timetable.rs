@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::moment::Moment;
@@ -54,6 +55,8 @@ pub struct Upcoming {
     pub at: Timestamp,
     /// Of which server, by name.
     pub server: String,
+    /// The time zone of this server.
+    pub zone: TimeZone,
     /// How many more servers have the same schedule, and so the same tick.
     pub more: usize,
 }
@@ -184,13 +187,15 @@ impl Timetable {
     /// The next rotation.
     #[must_use]
     pub fn upcoming(&self) -> Option<Upcoming> {
-        let name = |id: &ServerId| self.servers.get(id).map(|server| server.name.clone());
-        let waiting = self.queue.first();
-        let waiting =
-            waiting.and_then(|(at, id)| Some(Upcoming { at: *at, server: name(id)?, more: 0 }));
+        let upcoming = |at, id: &ServerId, more| {
+            let server = self.servers.get(id)?;
+            let zone = server.policy.time_zone.clone();
+            Some(Upcoming { at, server: server.name.clone(), zone, more })
+        };
+        let waiting = self.queue.first().and_then(|(at, id)| upcoming(*at, id, 0));
         let planned = self.planner.next().and_then(|(at, schedule)| {
             let servers = self.subscribers.get(schedule)?;
-            Some(Upcoming { at, server: name(servers.first()?)?, more: servers.len() - 1 })
+            upcoming(at, servers.first()?, servers.len() - 1)
         });
         [waiting, planned].into_iter().flatten().min_by_key(|upcoming| upcoming.at)
     }
@@ -279,7 +284,7 @@ mod tests {
         ]);
         let mut timetable = Timetable::new(&servers, moment("2026-11-23T02:00:00Z", 0));
         let upcoming = |timetable: &Timetable| {
-            let Upcoming { at, server, more } = timetable.upcoming().unwrap();
+            let Upcoming { at, server, more, .. } = timetable.upcoming().unwrap();
             format!("{at} {server} +{more}")
         };
         assert_eq!(upcoming(&timetable), "2026-11-23T03:00:00Z web +1");

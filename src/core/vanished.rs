@@ -67,8 +67,8 @@ mod tests {
     fn last(id: u64, at: &str) -> LastOfServer {
         let at: Timestamp = at.parse().unwrap();
         let by = BrokenOffBy::Request("x".to_owned());
-        let report = Report::broken_off(ServerId(id), "web", Tick::at(at), by);
-        LastOfServer::of(ServerId(id), vec![PastRotation::of(&report, at)])
+        let report = Report::broken_off(ServerId::new(id), "web", Tick::at(at), by);
+        LastOfServer::of(ServerId::new(id), vec![PastRotation::of(&report, at)])
     }
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
             last(4, "2026-11-20T03:00:00Z"),
         ];
         let now = "2026-11-30T03:00:00Z".parse().unwrap();
-        let found = Vanished::among(&known, |id| id == ServerId(1), now);
+        let found = Vanished::among(&known, |id| id == ServerId::new(1), now);
         let words: Vec<String> = found.words().collect();
         assert_eq!(words.len(), 2, "{words:?}");
         assert!(words[0].starts_with("web (3) is not in the configuration any more"), "{words:?}");

@@ -23,8 +23,8 @@ const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 /// How many manual acts are shown.
 const MANUAL_ACTS: u32 = 10;
 
-/// Asks the store for them, for as long as it is polled. A person who is not content with how the
-/// daemon's rotation ended may rotate the server again.
+/// Asks the store for them, for as long as it is polled. After a rotation of the daemon failed, a person may rotate
+/// the server again.
 pub(super) async fn hear_of_others(
     daemon: &Daemon,
     listeners: &Listeners,
@@ -54,10 +54,10 @@ pub(super) async fn hear_of_others(
 }
 
 impl Daemon {
-    /// Takes over how a rotation ended elsewhere, and looks at what there is now, for whoever asks
-    /// the daemon. `false` where that is no news: of a server that is not configured; of a tick of
-    /// its schedule, which was the daemon's own, though it may come back later than what is known,
-    /// where the clock was set back; or no later than what is known.
+    /// Notes how a rotation by another process ended, and lists the server, so that the daemon shows what is true
+    /// now. `false` if it is not news: the server is not configured; the tick is one of its schedule, so the rotation
+    /// was the daemon's own (after the clock was set back, it may look newer than what is known); or something newer
+    /// is known already.
     #[must_use]
     pub fn hear_of(&self, past: &PastRotation) -> bool {
         let shared = &self.shared;
@@ -75,13 +75,13 @@ impl Daemon {
             tick = %past.tick,
             outcome = past.outcome.as_str(),
             created = past.created.as_deref(),
-            "{}: rotated by another process: {}",
+            "{}: another process has ended a rotation: {}",
             server.name,
-            past.outcome.as_str()
+            past.report().words()
         );
         let looking = Arc::clone(shared);
         shared.spawn(async move {
-            // Where it fails the call's event says so, and the next rotation looks anyway.
+            // If it fails, the event of the call says so, and the next rotation lists the server anyway.
             let _ = looking.look(&client, &server, Sharing::OneAnswer).await;
         });
         true

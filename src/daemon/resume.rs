@@ -10,7 +10,7 @@ use crate::backoff;
 use crate::call::CallError;
 use crate::completion::Sharing;
 use crate::daemon::{Dependencies, Managed, Ordered, Shared};
-use crate::moment::Moment;
+use crate::moment::{Moment, shown};
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
 use crate::provider::client::Client;
@@ -119,8 +119,9 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
         server_id = server.id.number,
         server = server.name.as_str(),
         tick = %tick,
-        "{}: continues with the tick of {tick}, which was missed or left in progress",
-        server.name
+        "{}: continues with the tick of {}, which was missed or left in progress",
+        server.name,
+        shown(tick.instant(), &server.policy.time_zone)
     );
     let order = Ordered { server, tick, asked_by: AskedBy::Schedule, claim };
     // Fails only when the daemon is ending.

@@ -6,11 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 
 use crate::clock::{self, Clock};
 use crate::daemon::Daemon;
 use crate::daemon::sd_notify::{Notification, ServiceManager};
+use crate::moment::shown;
 use crate::readable;
 use crate::report::Report;
 use crate::timetable::Upcoming;
@@ -123,25 +125,25 @@ impl ServiceStatus {
     fn status(&self, daemon: &Daemon) -> String {
         let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let (servers, upcoming) = daemon.outlook();
-        news.status(servers, upcoming)
+        news.status(servers, upcoming, &daemon.common_zone())
     }
 }
 
 impl LastSent {
     /// One line for a person who looks.
-    fn status(&self, servers: usize, upcoming: Option<Upcoming>) -> String {
+    fn status(&self, servers: usize, upcoming: Option<Upcoming>, zone: &TimeZone) -> String {
         let mut status = readable::servers(servers);
-        if let Some(Upcoming { at, server, more }) = upcoming {
-            status.push_str(&format!(", next tick {} for {server}", readable::instant(at)));
+        if let Some(Upcoming { at, server, zone, more }) = upcoming {
+            status.push_str(&format!(", next tick {} for {server}", shown(at, &zone)));
             if more > 0 {
                 status.push_str(&format!(" and {more} more"));
             }
         }
         if let Some((words, when)) = &self.last {
-            status.push_str(&format!(", last: {words} at {}", readable::instant(*when)));
+            status.push_str(&format!(", last: {words} at {}", shown(*when, zone)));
         }
         if let Some((reason, when)) = &self.refused {
-            let when = readable::instant(*when);
+            let when = shown(*when, zone);
             status.push_str(&format!(
                 ", the old configuration stays in force since {when}: {reason}"
             ));
@@ -161,19 +163,20 @@ mod tests {
     #[test]
     fn the_status_says_what_comes_next_what_was_last_and_what_is_wrong() {
         let upcoming = |more| {
-            Some(Upcoming { at: at("2026-11-26T03:00:00Z"), server: "web-01".to_owned(), more })
+            let (at, zone) = (at("2026-11-26T03:00:00Z"), TimeZone::get("Asia/Tokyo").unwrap());
+            Some(Upcoming { at, server: "web-01".to_owned(), zone, more })
         };
         let mut news = LastSent::default();
-        assert_eq!(news.status(1, None), "1 server");
+        assert_eq!(news.status(1, None, &TimeZone::UTC), "1 server");
         assert_eq!(
-            news.status(1, upcoming(0)),
-            "1 server, next tick 2026-11-26 03:00:00 UTC for web-01"
+            news.status(1, upcoming(0), &TimeZone::UTC),
+            "1 server, next tick 2026-11-26 12:00:00 JST for web-01"
         );
         news.last = Some(("rotated web-01".to_owned(), at("2026-11-25T03:04:10.9Z")));
         news.refused = Some(("config.toml: no".to_owned(), at("2026-11-25T09:00:00Z")));
         assert_eq!(
-            news.status(3, upcoming(2)),
-            "3 servers, next tick 2026-11-26 03:00:00 UTC for web-01 and 2 more, \
+            news.status(3, upcoming(2), &TimeZone::UTC),
+            "3 servers, next tick 2026-11-26 12:00:00 JST for web-01 and 2 more, \
              last: rotated web-01 at 2026-11-25 03:04:10 UTC, \
              the old configuration stays in force since 2026-11-25 09:00:00 UTC: config.toml: no"
         );

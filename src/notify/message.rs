@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::foreign::is_shown;
+use crate::moment::shown;
 use crate::naming::Account;
 use crate::notify::instance::Instance;
 use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
@@ -190,6 +191,13 @@ pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec
     bundles
 }
 
+impl Notice {
+    /// A time in its text.
+    fn shown(&self, at: Timestamp) -> String {
+        shown(at, &self.zone)
+    }
+}
+
 fn sentences(notice: &Notice) -> String {
     let words = cut(&notice.words, REASON_ALONE);
     match (notice.event, &notice.subject) {
@@ -200,9 +208,11 @@ fn sentences(notice: &Notice) -> String {
         (NoticeKind::Failure, NoticeSubject::Server { .. }) => {
             let what = match notice.rotation {
                 Some((tick, RotationOutcome::Skipped)) => {
+                    let tick = notice.shown(tick.instant());
                     format!("The rotation for {tick} was skipped, and the one before, too: {words}")
                 }
                 Some((tick, _)) => {
+                    let tick = notice.shown(tick.instant());
                     format!("The rotation for {tick} {}: {words}", verb_of_failure(notice))
                 }
                 None => format!("The last success is too old: {words}"),
@@ -214,7 +224,7 @@ fn sentences(notice: &Notice) -> String {
                 NoticeSubject::Account(_) => "The token has been refused",
                 NoticeSubject::Server { .. } => "It has been in trouble",
             };
-            let lasts = notice.trouble.map_or_else(String::new, |it| lasts(it, notice.at));
+            let lasts = notice.trouble.map_or_else(String::new, |it| lasts(it, notice));
             let effect = match notice.subject {
                 NoticeSubject::Account(_) => " No server of the account is rotated until then.",
                 NoticeSubject::Server { .. } => "",
@@ -232,7 +242,8 @@ fn sentences(notice: &Notice) -> String {
 }
 
 fn went_well(notice: &Notice, words: &str) -> String {
-    let tick = notice.rotation.map(|(tick, _)| format!(" for {tick}")).unwrap_or_default();
+    let tick = notice.rotation.map(|(tick, _)| format!(" for {}", notice.shown(tick.instant())));
+    let tick = tick.unwrap_or_default();
     format!("The rotation{tick} succeeded: {words}.")
 }
 
@@ -257,7 +268,7 @@ fn verb_of_reminder(notice: &Notice) -> &'static str {
 }
 
 /// Since when trouble lasts: `since …, for 3h. 3 rotations failed`.
-fn lasts(trouble: FailingSince, now: Timestamp) -> String {
+fn lasts(trouble: FailingSince, notice: &Notice) -> String {
     let failed = match trouble.failed {
         0 => String::new(),
         1 => ". 1 rotation failed".to_owned(),
@@ -265,8 +276,7 @@ fn lasts(trouble: FailingSince, now: Timestamp) -> String {
     };
     match trouble.since {
         Some(since) => {
-            let seconds = Timestamp::from_second(since.as_second()).unwrap_or(since);
-            format!("since {seconds}, for {}{failed}", span(since, now))
+            format!("since {}, for {}{failed}", notice.shown(since), span(since, notice.at))
         }
         None => format!("since before snapring last started{failed}"),
     }

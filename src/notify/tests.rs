@@ -53,7 +53,8 @@ pub(crate) fn hindered(server: ServerId) -> Report {
 
 /// A rotation that failed for a cause of the account's.
 pub(crate) fn refused(server: ServerId, cause: KnownCause) -> Report {
-    let reason = "list unauthorized (401): Invalid token.";
+    let reason =
+        "could not list the snapshots: the provider refused the token (401): Invalid token.";
     let report = because(ended(server, RotationOutcome::Failed), reason);
     Report { known_cause: Some(cause), ..report }
 }

@@ -5,14 +5,16 @@
 //! once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::health::{Ended, Evidence, RotationHistory, Trouble, TroubleKind};
 use crate::naming::{Account, ServerId, Subject, Tick};
 use crate::report::{KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, Stretch};
-use crate::server::Server;
+use crate::server::{Server, common_zone};
 
 /// What a notice is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -102,6 +104,8 @@ pub struct Notice {
     pub event: NoticeKind,
     /// Whose state has changed.
     pub subject: NoticeSubject,
+    /// In which its times are shown to people.
+    pub zone: TimeZone,
     /// When it was seen, at the end of a rotation if it was one.
     pub at: Timestamp,
     /// That rotation; none where the last success is too old.
@@ -142,10 +146,34 @@ impl Ongoing {
     }
 }
 
+/// In which zone times are shown.
+#[derive(Debug, Clone)]
+struct Zones {
+    of_servers: BTreeMap<ServerId, TimeZone>,
+    common: TimeZone,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self { of_servers: BTreeMap::new(), common: TimeZone::UTC }
+    }
+}
+
+impl Zones {
+    fn of(&self, subject: &NoticeSubject) -> TimeZone {
+        let own = match subject {
+            NoticeSubject::Server { id, .. } => self.of_servers.get(id),
+            NoticeSubject::Account(_) => None,
+        };
+        own.unwrap_or(&self.common).clone()
+    }
+}
+
 /// Who fails. Only servers that are configured count.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct States {
     configured: BTreeSet<ServerId>,
+    zones: Zones,
     histories: BTreeMap<ServerId, RotationHistory>,
     failing: BTreeMap<ServerId, Ongoing>,
     accounts: BTreeMap<Account, Ongoing>,
@@ -211,6 +239,7 @@ impl States {
         let Ongoing { since, subject, rotation, words } = ongoing;
         Notice {
             event,
+            zone: self.zones.of(&subject),
             subject,
             at,
             rotation,
@@ -250,6 +279,14 @@ impl States {
         let mut accounts = std::mem::take(&mut self.accounts);
         accounts.retain(|account, _| self.has_account(*account));
         self.accounts = accounts;
+    }
+
+    /// From now on, times are shown in the zones of these servers, and what concerns the account in the one that
+    /// they have in common.
+    pub(crate) fn show_times_of(&mut self, servers: &[Arc<Server>]) {
+        let zone = |it: &Arc<Server>| (it.id, it.policy.time_zone.clone());
+        let common = common_zone(servers.iter().map(AsRef::as_ref));
+        self.zones = Zones { of_servers: servers.iter().map(zone).collect(), common };
     }
 
     /// What fails now.
@@ -340,6 +377,7 @@ impl States {
         let failing = self.failing();
         let notice = |(event, subject, trouble)| Notice {
             event,
+            zone: self.zones.of(&subject),
             subject,
             at: now,
             rotation,

@@ -17,12 +17,13 @@ use crate::manual::{ManualAct, ManualOutcome};
 use crate::moment::shown;
 use crate::observe::query::Query;
 use crate::observe::status_document::{
-    AccountStatus, DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus,
+    DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus,
     Totals,
 };
 use crate::provider::token_state::TokenState;
 use crate::readable;
 use crate::report::RotationOutcome;
+use crate::server::common_zone;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
 const ON_A_PAGE: usize = 60;
@@ -203,16 +204,17 @@ impl Page {
             let row = rows.iter().find(|(_, row)| row.server.id == act.server_id);
             row.map_or(TimeZone::UTC, |(_, row)| row.server.policy.time_zone.clone())
         };
+        let zone = common_zone(rows.iter().map(|(_, row)| row.server.as_ref()));
         let acts = daemon.manual_acts.iter();
         let manual = acts.map(|act| ManualMark::of(act, now, &zone_of(act))).collect();
         Self {
             now,
-            now_whole: readable::instant(now),
+            now_whole: shown(now, &zone),
             version: env!("CARGO_PKG_VERSION"),
             style: STYLE,
             script: SCRIPT,
             headline: Headline::of(totals, daemon),
-            daemon: facts(daemon),
+            daemon: facts(daemon, &zone),
             search: query.filter.words.clone(),
             totals,
             choices: ServerState::ALL
@@ -266,10 +268,10 @@ impl Headline {
     }
 }
 
-fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
+fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
     let good = |words: String| Fact { words, is_bad: false };
     let bad = |words: String| Fact { words, is_bad: true };
-    let mut facts = vec![good(format!("Running since {}", readable::instant(daemon.started_at)))];
+    let mut facts = vec![good(format!("Running since {}", shown(daemon.started_at, zone)))];
     let several = &daemon.accounts;
     match daemon.token {
         TokenState::Accepted if several.is_empty() => facts.push(good("Token accepted".to_owned())),
@@ -283,8 +285,8 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
         // Each account says it for itself.
         TokenState::Refused => {}
     }
-    facts.extend(several.iter().flat_map(AccountStatus::problems).map(bad));
-    let read_at = readable::instant(daemon.configuration_read_at);
+    facts.extend(several.iter().flat_map(|it| it.problems(zone)).map(bad));
+    let read_at = shown(daemon.configuration_read_at, zone);
     facts.push(match &daemon.configuration_refused {
         None => good(format!("Configuration read at {read_at}")),
         Some(reason) => {
@@ -294,7 +296,7 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
     if let Some(until) = daemon.throttled_until
         && several.is_empty()
     {
-        let until = readable::instant(until);
+        let until = shown(until, zone);
         facts.push(bad(format!(
             "The provider is throttling the account (429): no calls are sent until {until}"
         )));

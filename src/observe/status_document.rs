@@ -482,12 +482,12 @@ impl AccountStatus {
     }
 
     /// What to tell a person, when something is wrong with it.
-    pub(crate) fn problems(&self) -> impl Iterator<Item = String> + use<> {
+    pub(crate) fn problems(&self, zone: &TimeZone) -> impl Iterator<Item = String> + use<> {
         let name = &self.name;
         let refused = (self.token == TokenState::Refused)
             .then(|| format!("The provider refuses the token of account {name}"));
         let throttled = self.throttled_until.map(|until| {
-            let until = readable::instant(until);
+            let until = shown(until, zone);
             format!(
                 "The provider is throttling account {name} (429): no calls are sent until {until}"
             )

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
+use crate::moment::shown_today;
 use crate::naming::{ServerId, Tick};
 use crate::pins::Pins;
 use crate::provider::call_event::CallSubject;
@@ -22,6 +25,8 @@ pub struct CallContext {
     pub give_up_at: Option<Duration>,
     /// What may not be deleted, as it stands when a delete is sent.
     pub pins: Pins,
+    /// In which times are shown; UTC if there is none.
+    pub zone: Option<TimeZone>,
     /// Set when snapring shuts down: nothing new is sent then.
     pub shutdown: CancellationToken,
     calls: Arc<AtomicU32>,
@@ -31,7 +36,8 @@ impl CallContext {
     /// On behalf of a configured server.
     #[must_use]
     pub fn of(server: &Server, shutdown: CancellationToken) -> Self {
-        Self::of_server(server.id, server.name.clone(), shutdown)
+        let zone = Some(server.policy.time_zone.clone());
+        Self { zone, ..Self::of_server(server.id, server.name.clone(), shutdown) }
     }
 
     /// On nobody's behalf, for at most until then.
@@ -50,6 +56,12 @@ impl CallContext {
     #[must_use]
     pub fn of_server(id: ServerId, name: String, shutdown: CancellationToken) -> Self {
         Self { server: Some((id, name)), shutdown, ..Self::default() }
+    }
+
+    /// A time in a message about these calls.
+    #[must_use]
+    pub(crate) fn shown(&self, at: Timestamp, now: Timestamp) -> String {
+        shown_today(at, now, self.zone.as_ref().unwrap_or(&TimeZone::UTC))
     }
 
     /// How many calls were sent.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::{Operation, Outcome};
+use crate::call::{Operation, Outcome, cause};
 use crate::clock::Clock;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::provider::metrics::CallMetrics;
@@ -63,22 +63,20 @@ impl<'a> CallEvent<'a> {
             (None, Some(id)) => format!("server {id}: "),
             (None, None) => String::new(),
         };
-        sentence.push_str(self.operation.as_str());
-        match (snapshot, snapshot_id) {
-            (Some(name), _) => sentence.push_str(&format!(" {name}")),
-            (None, Some(id)) => sentence.push_str(&format!(" snapshot {id}")),
-            (None, None) => {}
-        }
-        sentence.push_str(&format!(" {}", outcome.as_str()));
-        if let Some(status) = status {
-            sentence.push_str(&format!(" ({status})"));
-        }
-        if self.attempt > 1 {
-            sentence.push_str(&format!(", attempt {}", self.attempt));
-        }
-        if !words.is_empty() {
-            sentence.push_str(&format!(": {words}"));
-        }
+        let snapshot = match (snapshot, snapshot_id) {
+            (Some(name), _) => format!(" {name}"),
+            (None, Some(id)) => format!(" snapshot {id}"),
+            (None, None) => String::new(),
+        };
+        let attempt = match self.attempt {
+            0 | 1 => String::new(),
+            attempt => format!(", attempt {attempt}"),
+        };
+        sentence.push_str(&format!("{}{snapshot}{attempt}: ", self.operation.as_str()));
+        sentence.push_str(&match outcome {
+            Outcome::Ok => "ok".to_owned(),
+            _ => cause(outcome, status, words),
+        });
         sentence
     }
 

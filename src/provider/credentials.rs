@@ -227,17 +227,27 @@ impl Credentials {
         Ok(())
     }
 
+    /// Where the token is, for a person whose token was refused.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.source {
+            TokenSource::File(path) => path.display().to_string(),
+            TokenSource::Credential(_) => "systemd's credential".to_owned(),
+            TokenSource::Environment(_) | TokenSource::Nowhere(_) => "$SNAPRING_TOKEN".to_owned(),
+        }
+    }
+
     /// How a new token comes into use, for a person whose token was refused.
     #[must_use]
     pub fn how_to_renew(&self) -> &'static str {
         match &self.source {
-            TokenSource::File(_) => "a new one in the token file is used from the next rotation on",
+            TokenSource::File(_) => "a new one in this file is used from the next rotation on",
             TokenSource::Credential(_) => {
-                "after the file behind systemd's credential was replaced, reload or restart the \
+                "after you replaced the file behind systemd's credential, reload or restart the \
                  service"
             }
             TokenSource::Environment(_) | TokenSource::Nowhere(_) => {
-                "a new one takes effect after a restart"
+                "set a new one and restart snapring"
             }
         }
     }

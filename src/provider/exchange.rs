@@ -1,4 +1,4 @@
-//! One call, whole: it waits for its turn, carries the token, is classed, and leaves one event.
+//! One call: it waits for its turn, is sent with the token, its answer gets a class, and one event is logged.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -252,7 +252,7 @@ impl Exchange {
         let turn = match call.seen {
             None => self.turn(call.operation, call.scope).await?,
             Some(seen) => {
-                // Whoever's listing grows too old in the line leaves it, and takes nobody's turn.
+                // A call whose listing becomes too old while it waits gives up and takes no turn.
                 let age = seen.age_at(self.clock.now());
                 let left = LISTING_MAX_AGE.checked_sub(age).ok_or(CallError::Stale(age))?;
                 let turn = self.turn(call.operation, call.scope);
@@ -269,14 +269,14 @@ impl Exchange {
         operation: Operation,
         scope: &CallContext,
     ) -> Result<Admitted, CallError> {
-        // A create and a delete rest on a listing. A restore rests on a person.
+        // Creates and deletes are decided by a listing, which must not become too old. A restore is not.
         let urgency = match operation {
             Operation::Create | Operation::Delete => Urgency::Change,
             _ => Urgency::Look,
         };
         let held_until = || self.admission.held_until(caller(operation, scope));
         let _queues = self.activities.begin(scope.server.as_ref(), Activity::Queue);
-        // The account's wait: who waits for the pace of `requests_per_minute` stands in the line.
+        // Shown only while the whole account waits. A wait for `requests_per_minute` is shown as a queue.
         let closed = |until| {
             let is_closed = until > self.clock.now().uptime;
             is_closed.then(|| self.throttled_until(None, until))
@@ -309,10 +309,10 @@ impl Exchange {
         let now = self.clock.now();
         let held = self.admission.held_until(caller(operation, scope));
         let opens_at = self.admission.closed_until().max(held.unwrap_or_default());
-        // Who has set no time does not wait for hours either.
+        // A call without a deadline does not wait for hours either.
         let end = scope.give_up_at.unwrap_or(now.uptime.saturating_add(LONGEST_WAIT));
         if opens_at > now.uptime && opens_at > end {
-            return Err(CallError::Throttled(wall_at(opens_at, now)));
+            return Err(CallError::Throttled(scope.shown(wall_at(opens_at, now), now.wall)));
         }
         Ok(())
     }
@@ -330,7 +330,7 @@ impl Exchange {
         let Call { operation, method, path, body, subject, attempt, seen, scope } = call;
         let token =
             self.credentials.token().map_err(|error| CallError::NoToken(error.to_string()))?;
-        // As late as can be: the wait for the turn may have been long.
+        // Read as late as possible: the wait for the turn may have been long.
         let sent_at = self.clock.now();
         if let Some(age) =
             seen.map(|seen| seen.age_at(sent_at)).filter(|age| *age > LISTING_MAX_AGE)
@@ -355,6 +355,7 @@ impl Exchange {
                 outcome: Outcome::Transport,
                 status: None,
                 message: error.to_string(),
+                token_place: None,
                 retry_after: None,
                 was_sent: !matches!(error, TransportError::NotSent(_)),
             },
@@ -380,6 +381,12 @@ impl Exchange {
             failure.outcome = if is_refused { Outcome::Unauthorized } else { Outcome::Forbidden };
         }
         self.tell(&failure, news, scope);
+        let is_the_tokens = match failure.outcome {
+            Outcome::Unauthorized => true,
+            Outcome::Forbidden => operation == Operation::Account,
+            _ => false,
+        };
+        failure.token_place = is_the_tokens.then(|| self.credentials.place());
         Err(failure.into())
     }
 
@@ -474,6 +481,7 @@ impl Exchange {
                 outcome: judgement.outcome,
                 status: Some(status),
                 message: judgement.objection.unwrap_or(words),
+                token_place: None,
                 retry_after: wait
                     .filter(|_| judgement.outcome == Outcome::Throttled)
                     .and_then(|text| retry_after(&text, sent_at.wall)),
@@ -492,13 +500,16 @@ impl Exchange {
         let asked = failure.retry_after;
         let now = self.clock.now();
         let until = wall_at(now.uptime.saturating_add(asked.unwrap_or(own_guess)), now);
-        failure.message.push_str(&format!("; throttled by the provider until {until}"));
+        failure.message.push_str(&format!(
+            "; throttled by the provider until {}",
+            scope.shown(until, now.wall)
+        ));
         self.admission.throttled(caller(failure.operation, scope), asked, own_guess)
     }
 
     /// Tells the log what concerns more than one call, once.
     fn tell(&self, failure: &Failure, news: News, scope: &CallContext) {
-        // A token that may list single servers only is none the worse for it.
+        // A token that may only list single servers is not reported for that.
         if failure.outcome == Outcome::Unauthorized
             && scope.server.is_some()
             && self.token.is_news(failure.operation)
@@ -507,8 +518,9 @@ impl Exchange {
                 event = "alarm",
                 outcome = failure.outcome.as_str(),
                 status = failure.status,
-                "the account's token was refused ({}): check that it is valid and may manage \
+                "the provider refused the token of {} ({}): check that it is valid and may manage \
                  snapshots; {}",
+                self.credentials.place(),
                 failure.message,
                 self.credentials.how_to_renew()
             );
@@ -522,10 +534,10 @@ impl Exchange {
                 server_id = subject.server_id.map(|id| id.number),
                 server = subject.server.as_deref(),
                 until = %wall_at(until, now),
-                "{whose}: the provider is throttling {} until {}. Other servers go on, with one \
+                "{whose}: the provider is throttling {} until {}. Other servers continue, with one \
                  call at a time until one succeeds",
                 failure.operation.as_str(),
-                wall_at(until, now)
+                scope.shown(wall_at(until, now), now.wall)
             );
         }
         if let Some(until) = news.account {
@@ -533,7 +545,7 @@ impl Exchange {
                 event = "throttled",
                 until = %wall_at(until, now),
                 "the provider is throttling the account: no calls are sent until {}",
-                wall_at(until, now)
+                scope.shown(wall_at(until, now), now.wall)
             );
         }
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use snapring_core::rotation::{Job, Remark};
 use tokio::task::JoinError;
 
+use crate::call::{CallError, Outcome};
 use crate::health::{Evidence, TroubleKind};
 use crate::moment::shown_today;
 use crate::naming::Tick;
@@ -16,7 +17,7 @@ use crate::server::{Hooks, Server};
 use crate::status::Statuses;
 
 /// A wait from which on its end is told at level info.
-const LONG_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// Writes the rotation's event. To be called once for each rotation, where it ends. `trouble`: what is
 /// wrong with the server now, as far as that is known.
@@ -51,6 +52,20 @@ pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
     }
 }
 
+/// A create has failed, and a listing shows until then whether it was carried out all the same. A provider that
+/// asks for patience has hardly done it.
+pub(super) fn may_exist(snapshot: &str, error: &CallError, until: &str) -> String {
+    let cause = error.cause();
+    match error.outcome() {
+        Some(Outcome::Busy | Outcome::Throttled) => {
+            format!("{cause}; trying again after {until}, unless {snapshot} is listed before")
+        }
+        _ => format!(
+            "{cause}; {snapshot} may have been created anyway: looking for it until {until} before trying again"
+        ),
+    }
+}
+
 /// Writes what a person should know while a rotation runs.
 pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
     macro_rules! event {
@@ -80,15 +95,13 @@ pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
                 until(wait)
             );
         }
-        Remark::MayExist { snapshot, error, within } if *within > LONG_WAIT => event!(
-            info,
-            event = "settle",
-            snapshot = snapshot.as_str(),
-            "{server}: waiting until {} at the latest to see whether {snapshot} was created: {error}",
-            until(within)
-        ),
-        Remark::MayExist { snapshot, error, .. } => {
-            event!(debug, event = "settle", snapshot = snapshot.as_str(), "may exist: {error}");
+        Remark::MayExist { snapshot, error, within } => {
+            let words = may_exist(snapshot, error, &until(within));
+            if *within > LONG_WAIT {
+                event!(info, event = "settle", snapshot = snapshot.as_str(), "{server}: {words}");
+            } else {
+                event!(debug, event = "settle", snapshot = snapshot.as_str(), "{server}: {words}");
+            }
         }
         Remark::AwaitsFailed(wait) => {
             event!(

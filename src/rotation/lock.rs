@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
+use crate::moment::shown_today;
 use crate::naming::{Account, ServerId, Tick};
 use crate::plan::AskedBy;
 use crate::provider::settings::ApiSettings;
@@ -336,6 +337,10 @@ impl Busy {
     pub(crate) fn in_short(&self, now: Timestamp, zone: &TimeZone) -> String {
         match self {
             Self::Elsewhere(owner) => owner.in_short(now, zone),
+            Self::Restoring(restoring) => {
+                let until = shown_today(restoring.until, now, zone);
+                format!("being restored, until {until} at the latest")
+            }
             _ => self.words(zone),
         }
     }

@@ -3,11 +3,16 @@
 
 use std::sync::Arc;
 
-use snapring_core::rotation::{Action, Event, Hook, HookEnd, HookMoment, Left};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use snapring_core::rotation::{Action, Event, Hook, HookEnd, HookMoment, Left, Remark};
 
 use crate::activity::{Activities, Activity, Begun, Subject};
+use crate::call::Outcome;
+use crate::moment::shown_today;
 use crate::naming::SnapshotId;
 use crate::plan::DeleteReason;
+use crate::rotation::event::{LONG_WAIT, may_exist};
 use crate::server::Server;
 
 /// Is told a sentence about each thing that a rotation has done.
@@ -21,6 +26,9 @@ pub(super) struct Steps<'a> {
     left: Left,
     /// The provider has just answered that it creates the snapshot.
     has_created: bool,
+    /// How a create failed that may have been carried out, and what is done about it.
+    unanswered: Option<String>,
+    zone: TimeZone,
     in_progress: Option<Begun>,
 }
 
@@ -50,6 +58,8 @@ impl<'a> Steps<'a> {
             subject: (server.id, server.name.clone()),
             left: Left::Nothing,
             has_created: false,
+            unanswered: None,
+            zone: server.policy.time_zone.clone(),
             in_progress: None,
         }
     }
@@ -57,6 +67,23 @@ impl<'a> Steps<'a> {
     fn tell(&self, words: &str) {
         if let Some(tell) = self.on_step {
             tell(&format!("{}: {words}", self.subject.1));
+        }
+    }
+
+    /// What the rotation has to say besides its steps.
+    pub(super) fn remark(&mut self, remark: &Remark, now: Timestamp) {
+        let Remark::MayExist { snapshot, error, within } = remark else { return };
+        let end = now.checked_add(*within).unwrap_or(Timestamp::MAX);
+        let until = shown_today(end, now, &self.zone);
+        self.unanswered = Some(match error.outcome() {
+            Some(Outcome::Busy | Outcome::Throttled) => {
+                format!("trying again after {until}: {}", error.in_short())
+            }
+            _ => format!("looking for {snapshot} until {until}: {}", error.in_short()),
+        });
+        // A longer wait is in the log, which says it to a person too.
+        if *within <= LONG_WAIT {
+            self.tell(&may_exist(snapshot, error, &until));
         }
     }
 
@@ -88,8 +115,9 @@ impl<'a> Steps<'a> {
     pub(super) fn begin(&self, action: &Action) -> StepUnderWay {
         let step = |words: &str| Activity::Step(words.to_owned());
         let (activity, what) = match action {
-            Action::Look(_) => match &self.left {
-                Left::Perhaps { name } => {
+            Action::Look(_) => match (&self.left, &self.unanswered) {
+                (Left::Perhaps { .. }, Some(words)) => (step(words), What::Nothing),
+                (Left::Perhaps { name }, None) => {
                     (step(&format!("checking whether {name} was created")), What::Nothing)
                 }
                 _ => (step("listing the snapshots"), What::Nothing),
@@ -112,7 +140,13 @@ impl<'a> Steps<'a> {
                 let what = What::Delete(id, name.to_owned(), deletion.why());
                 (step(&format!("deleting {name}")), what)
             }
-            Action::Wait(_) => (step("waiting before it lists the snapshots again"), What::Nothing),
+            Action::Wait(_) => {
+                let words = self.unanswered.as_deref();
+                (
+                    step(words.unwrap_or("waiting before it lists the snapshots again")),
+                    What::Nothing,
+                )
+            }
         };
         // While the snapshot is in progress, that is what everything else is a part of.
         let _shown = match self.in_progress {
@@ -124,10 +158,15 @@ impl<'a> Steps<'a> {
 
     pub(super) fn ended(&mut self, step: StepUnderWay, event: &Event) {
         match (step.what, event) {
-            (What::Create, Event::Created { answer, .. }) => self.has_created = answer.is_ok(),
+            (What::Create, Event::Created { answer, .. }) => {
+                self.has_created = answer.is_ok();
+                self.unanswered = None;
+            }
             (What::Delete(id, name, why), Event::Deleted(answer)) => match answer {
                 Ok(()) => self.tell(&format!("deleted {name} ({id}): {why}")),
-                Err(error) => self.tell(&format!("could not delete {name} ({id}): {error}")),
+                Err(error) => {
+                    self.tell(&format!("could not delete {name} ({id}): {}", error.cause()))
+                }
             },
             (What::Hook(hook), Event::HookEnded(HookEnd::Done)) => {
                 self.tell(&format!("the {hook} hook has run"));

@@ -9,7 +9,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::telemetry::line_writer::LineWriter;
 
 /// The command says these itself, in its result and while it waits.
-const SAID_BY_THE_COMMAND: [&str; 4] = ["api", "manual", "rotation", "throttled"];
+const SAID_BY_THE_COMMAND: [&str; 5] = ["alarm", "api", "manual", "rotation", "throttled"];
 
 /// What a person should know of these although nothing is wrong.
 const WORTH_KNOWING: [&str; 3] = ["hook", "ring", "settle"];
@@ -75,6 +75,7 @@ mod tests {
     #[rstest]
     #[case::a_call(Level::WARN, "api", None)]
     #[case::a_rotation(Level::ERROR, "rotation", None)]
+    #[case::a_refused_token(Level::ERROR, "alarm", None)]
     #[case::what_this_person_did(Level::WARN, "manual", None)]
     #[case::what_went_wrong(Level::ERROR, "hook", Some("error: web: x"))]
     #[case::what_a_person_should_know(Level::WARN, "lock", Some("warning: web: x"))]

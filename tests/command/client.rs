@@ -100,7 +100,10 @@ async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
         let (outcome, message) = listing_answered(answer).await;
         assert_eq!(outcome, Outcome::Rejected);
         let says = "it redirects to 127.0.0.1, which snapring does not follow";
-        assert_eq!(message, format!("list rejected ({status}): {says}"));
+        assert_eq!(
+            message,
+            format!("could not list the snapshots: the provider answered {status}: {says}")
+        );
     }
 }
 
@@ -109,7 +112,10 @@ async fn a_token_that_the_provider_repeats_is_taken_out_of_the_message() {
     let body = serde_json::json!({ "detail": format!("bad token {TOKEN}\nfake line") });
     let (outcome, message) = listing_answered(ResponseTemplate::new(403).set_body_json(body)).await;
     assert_eq!(outcome, Outcome::Forbidden);
-    assert_eq!(message, "list forbidden (403): bad token [token] fake line");
+    assert_eq!(
+        message,
+        "could not list the snapshots: the provider answered 403 (forbidden): bad token [token] fake line"
+    );
 }
 
 #[tokio::test]

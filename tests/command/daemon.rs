@@ -270,7 +270,9 @@ async fn what_is_refused_for_one_server_is_its_own_trouble_and_not_the_accounts(
     for rotation in failed {
         assert_eq!(rotation["server"], "db");
         let reason = rotation["reason"].as_str().unwrap();
-        let says = format!("does not allow this for this server: create forbidden ({status})");
+        let says = format!(
+            "does not allow this for this server: could not create the snapshot: the provider answered {status}"
+        );
         assert!(reason.contains(&says), "{reason}");
     }
     let calls = daemon.events("api");
@@ -282,5 +284,10 @@ async fn what_is_refused_for_one_server_is_its_own_trouble_and_not_the_accounts(
     machine
         .until("a listing that is not found", || daemon.log().contains("check `base_url`"))
         .await;
-    assert!(daemon.log().contains("list not_found") && !daemon.log().contains("is gone"));
+    assert!(
+        daemon
+            .log()
+            .contains("could not list the snapshots: the provider answered 404 (not found)")
+            && !daemon.log().contains("is gone")
+    );
 }

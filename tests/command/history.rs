@@ -66,7 +66,10 @@ async fn history_shows_what_was_while_the_daemon_runs_and_afterwards() {
     assert_eq!((code, out.as_str()), (0, ""));
     assert!(errors.contains("no such rotation"), "{errors}");
     assert_eq!(machine.run(&["history", "--outcome", "faild"]).0, 2);
-    assert_eq!(machine.run(&["history", "--since", "yesterday"]).0, 2);
+    assert_eq!(machine.run(&["history", "--since", "recently"]).0, 2);
+    for since in ["yesterday", "today", "26h", "2026-01-01"] {
+        assert_eq!(machine.run(&["history", "--since", since]).0, 0, "{since}");
+    }
 }
 
 /// As from a timer of systemd's: no daemon has ever run here.

@@ -79,7 +79,12 @@ async fn what_failed_or_is_not_known_is_recorded_with_why() {
     let machine = machine().await;
     let id = machine.add(WEB, "by-hand", 30).to_string();
     for (fault, arguments, outcome, why) in [
-        ("create:status=400", &["create", "web", "--name", "x"][..], "failed", "create rejected"),
+        (
+            "create:status=400",
+            &["create", "web", "--name", "x"][..],
+            "failed",
+            "could not create the snapshot: the provider answered 400 (bad request)",
+        ),
         ("delete:status=403", &["delete", &id, "--yes"], "failed", "does not allow this"),
         ("delete:ignored", &["delete", &id, "--yes"], "unknown", "still lists it"),
         ("restore:status=400", &["restore", &id, "--yes"], "failed", "nothing was restored"),
@@ -144,11 +149,11 @@ async fn a_delete_that_is_interrupted_says_and_records_what_is_left() {
     machine.until("a wait", || delete.log().contains("checking again in")).await;
     delete.signal(Signal::SIGINT);
     assert_eq!(delete.ended().await.code(), Some(1));
-    let says = "interrupted: it is not known whether it was deleted";
-    assert!(delete.log().contains(says), "{}", delete.log());
+    let says = format!("interrupted: it is not known whether by-hand ({id}) was deleted");
+    assert!(delete.log().contains(&says), "{}", delete.log());
     let act = &history(&machine, &["--manual"])[0];
     assert_eq!(act["outcome"], "unknown", "{act}");
-    assert!(act["reason"].as_str().unwrap().contains(says), "{act}");
+    assert!(act["reason"].as_str().unwrap().contains(&says), "{act}");
 }
 
 /// The page and the document of a daemon that runs, in memory of nothing but its store.

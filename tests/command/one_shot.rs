@@ -98,7 +98,8 @@ async fn list_and_plan_mark_the_older_snapshots_of_a_tick() {
     assert_eq!(out.matches(&format!("managed, duplicate of {new}")).count(), 1, "{out}");
     let (_, out, _) = machine.run(&["plan", "web"]);
     assert!(out.contains(&format!("{new} is a newer snapshot of the same tick")), "{out}");
-    let warning = format!("warning: 2 snapshots of the tick 2026-01-01T03:00:00Z: {old} and {new}");
+    let warning =
+        format!("warning: 2 snapshots of the tick 2026-01-01 03:00:00 UTC: {old} and {new}");
     assert!(out.contains(&warning), "{out}");
     for command in ["list", "plan"] {
         let answer = json(&machine.run(&[command, "web", "--json"]).1);
@@ -141,6 +142,76 @@ async fn by_hand_create_delete_and_restore() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_snapshots_are_deleted_at_once_and_one_that_cannot_be_holds_none_of_the_others() {
+    let machine = Machine::with_servers().await;
+    let ids: Vec<u64> =
+        (0..3).map(|nth| machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth)).collect();
+    let [first, second, third] = [0, 1, 2].map(|nth: usize| ids[nth].to_string());
+    let (code, out, errors) = machine.run(&["delete", &first, "999", "--yes"]);
+    assert_eq!((code, out.as_str(), machine.rows(WEB).len()), (1, "", 3), "{errors}");
+    assert!(errors.contains("the account has no snapshot 999"), "nothing is deleted: {errors}");
+    let all = ["delete", &first, &second, &third, &first];
+    let (code, _, errors) = machine.run(&all);
+    assert_eq!((code, machine.rows(WEB).len()), (2, 3), "{errors}");
+    assert!(errors.contains("After this, server web (101) has no completed snapshot."), "{errors}");
+    machine.fault("delete:status=403,times=1");
+    let (code, out, errors) = machine.run(&[&all[..], &["--yes"]].concat());
+    assert_eq!((code, machine.rows(WEB).len()), (1, 1), "{out} {errors}");
+    assert!(errors.contains("error: the provider does not allow this for this server"), "{errors}");
+    assert!(!out.contains(&format!("deleted {first}")), "{out}");
+    assert!(
+        out.contains(&format!("deleted {second} ")) && out.contains(&format!("deleted {third} "))
+    );
+    let (_, acts, _) = machine.run(&["history", "--manual", "--json"]);
+    let acts_seen = json(&acts);
+    let outcomes: Vec<_> =
+        acts_seen.as_array().unwrap().iter().map(|act| act["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["done", "done", "failed"], "{acts}");
+}
+
+/// A timer mails what a command writes. What only looks writes its answer, and warnings.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_what_only_looks_logs_nothing_and_what_changes_something_does() {
+    let machine = Machine::with_servers().await;
+    for command in ["list", "plan", "status", "check --online", "simulate --days 3", "history"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let (_, out, errors) = machine.run(&arguments);
+        assert!(!errors.contains("\"event\""), "{command}: {errors}");
+        let expected = command == "history" || !out.is_empty();
+        assert!(expected, "{command}: {errors}");
+    }
+    let (_, _, errors) = machine.run(&["list", "-v"]);
+    assert!(errors.contains("\"event\":\"api\""), "{errors}");
+    let (_, _, errors) = machine.run(&["rotate", "web"]);
+    assert!(errors.contains("\"event\":\"api\""), "{errors}");
+}
+
+/// One line says what is wrong, however many servers it concerns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_told_once_with_its_place_and_what_to_do() {
+    let machine = Machine::with_servers().await;
+    let token = machine.path("token");
+    std::fs::write(&token, "vps_another").unwrap();
+    let file = token.display();
+    machine.configure_api(&format!("token_file = \"{file}\""), SERVERS);
+    for command in ["list", "plan", "status", "check --online", "create web --name x"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let (code, _, errors) = machine.run(&arguments);
+        assert_eq!(code, 1, "{command}: {errors}");
+        let refused = format!("error: the provider refused the token of {file} (401): ");
+        assert_eq!(errors.matches(&refused).count(), 1, "{command}: {errors}");
+        assert!(errors.contains("hint: replace it with a token"), "{command}: {errors}");
+        assert!(!errors.contains("after a restart"), "{command}: {errors}");
+    }
+    let (code, out, errors) = machine.run(&["rotate", "--all"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(out.contains(&format!("the provider refused the token of {file} (401)")), "{out}");
+    assert_eq!(errors.matches("hint: the provider refused the token").count(), 1, "{errors}");
+    let (_, out, _) = machine.run(&["check", "--online"]);
+    assert!(!out.contains(": good") && out.contains("but the provider refused the token"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delete_by_hand_is_believed_once_listings_do_not_show_it() {
     let machine = Machine::with_servers().await;
     let id = machine.add(WEB, "by-hand", 1).to_string();
@@ -173,7 +244,11 @@ async fn a_full_server_takes_no_snapshot_by_hand_and_a_pinned_one_is_not_deleted
         (0..5).map(|nth| machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth)).collect();
     let (code, _, errors) = machine.run(&["create", "web", "--name", "one-more"]);
     assert_eq!(code, 1);
-    assert!(errors.contains("no free slot: 5 of 5 are taken by by-hand-0"), "{errors}");
+    let full = format!(
+        "nothing was created: the server has 5 slots, and 5 snapshots: by-hand-0 ({})",
+        ids[0]
+    );
+    assert!(errors.contains(&full) && errors.contains("`snapring delete ID`"), "{errors}");
     assert_eq!(machine.sandbox.provider().count(Operation::Create), 0);
 
     machine.configure(
@@ -191,12 +266,12 @@ async fn wrong_usage_is_explained_and_ends_with_2() {
     let cases: [(&[&str], &str); 9] = [
         (&["plan", "nobody"], "it has web (101), db (102)"),
         (&["rotate"], "required"),
-        (&["plan", "--at", "tomorrow"], "write 2026-11-24T03:00:00Z"),
+        (&["plan", "--at", "someday"], "is not a time. Write 2026-11-24T03:00"),
         (&["create", "web", "--name", "with space"], "' ' is not allowed"),
         (&["create", "web", "--name", "snapring-20260101T030000Z"], "a rotation would delete it"),
         (&["delete", "-5"], "unexpected argument"),
         (&["delete", "abc"], "not a snapshot's id, see `snapring list`"),
-        (&["restore", "newest"], "neither a snapshot's id nor the word"),
+        (&["restore", "web"], "`snapring restore latest web` takes its newest snapshot"),
         (&["sandbox", "--fault", "list:explode"], "\"explode\" is no effect"),
     ];
     for (arguments, expected) in cases {
@@ -224,7 +299,7 @@ async fn the_demo_shows_a_bad_night_and_tells_why_each_snapshot_is_there() {
         // Its answer was lost, its snapshot failed, its slots were full.
         "there is one, not two",
         "no old one was deleted",
-        "deleted none of those made by hand",
+        "deleted none of the foreign ones",
         "web-01   rotated",
         "db-01    rotated",
         "before-the-upgrade",
@@ -275,7 +350,12 @@ async fn the_sandbox_says_how_to_reach_it_and_hides_nothing_it_does() {
     child.kill().unwrap();
     child.wait().unwrap();
     let out = String::from_utf8(rotated.stdout).unwrap();
-    assert!(out.contains("create server_error (500)"), "{out}");
+    assert!(
+        out.contains(
+            "could not create the snapshot: the provider answered 500 (internal server error)"
+        ),
+        "{out}"
+    );
     assert!(!token.is_empty() && token != TOKEN);
 }
 

@@ -78,12 +78,13 @@ async fn it_shows_what_is_lost_and_wants_the_servers_name() {
     for expected in [
         "Server web (101) will be stopped and overwritten with this snapshot:".to_owned(),
         format!("  {id} {name}, completed, 4.7 GiB, created 2"),
-        " CET (2d 2h ago)".to_owned(),
+        " CET (2d 2h ago), managed".to_owned(),
+        " CET (5h ago), foreign: made by hand or by another tool".to_owned(),
         "Lost for good: everything written to the server in the last 2d 2h.".to_owned(),
         format!("Newer snapshots of this server:\n  {newer} by-hand, completed"),
         "A restore takes 5 to 15 minutes and cannot be undone.".to_owned(),
         "To go on, type the server's name (web):".to_owned(),
-        "nothing was restored".to_owned(),
+        "nothing was restored: the answer was \"yes\", not \"web\"".to_owned(),
     ] {
         let summer = expected.replace("CET", "CEST");
         assert!(shown.contains(&expected) || shown.contains(&summer), "{expected}:\n{shown}");
@@ -106,6 +107,74 @@ async fn it_waits_until_the_restore_has_ended_and_holds_the_server_no_longer() {
     assert!(errors.contains(waits), "{errors}");
     let (code, out, errors) = machine.run(&["rotate", "web"]);
     assert_eq!(code, 0, "{out} {errors}");
+}
+
+/// That it stays so for minutes is what makes sure of it. A person need not wait for that to hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_a_failed_restore_is_said_at_once() {
+    let machine = machine(SHORT).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("restore:fails");
+    let restore = ["restore", &id.to_string(), "--yes"];
+    let mut running = machine.start(machine.command(&restore), |_, _| {});
+    let says = "the restore may have failed: the provider shows the server as \"error\"";
+    let begun = machine.clock.now().uptime;
+    machine.until("the warning", || running.log().contains(says)).await;
+    let passed = machine.clock.now().uptime - begun;
+    assert!(passed < Duration::from_secs(60), "{passed:?}: {}", running.log());
+    running.kill();
+}
+
+/// A provider may report an error for a moment, so such a snapshot is deleted later than the question could suggest.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_question_says_when_a_failed_snapshot_is_deleted() {
+    let machine = machine(LONG).await;
+    let (source, _) = managed(&machine, 50);
+    let at = machine.clock.now().wall - SignedDuration::from_hours(10);
+    let name = at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string();
+    machine.sandbox.provider().add_snapshot(WEB, &name, "failed", at);
+    let restore = ["restore", &source.to_string(), "--snapshot-first"];
+    let (_, shown) = at_a_terminal(&machine, &restore, "no\n");
+    let later = "A later rotation deletes what has been listed as failed for 5 minutes; for now, ";
+    assert!(
+        shown.contains(later) && shown.contains(&format!("{name} (it failed) is kept.")),
+        "{shown}"
+    );
+    for nth in 0..3 {
+        machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth);
+    }
+    let (_, shown) = at_a_terminal(&machine, &restore, "no\n");
+    let waits =
+        format!("{name} (it failed) is deleted once it has been listed as failed for 5 minutes.");
+    assert!(shown.contains("To make room, ") && shown.contains(&waits), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_change_of_the_prefix_it_says_why_it_finds_nothing_and_what_latest_means() {
+    let machine = machine(LONG).await;
+    let (id, name) = managed(&machine, 50);
+    machine.configure(&format!("{HOURLY}prefix = \"nightly\"\n"));
+    let (code, _, errors) = machine.run(&["restore", "--before", "1h", "web", "--yes"]);
+    assert_eq!((code, restores(&machine)), (1, 0), "{errors}");
+    let looks = format!("{name} ({id}) looks like snapring's under the prefix snapring");
+    assert!(errors.contains(&looks), "{errors}");
+    assert!(errors.contains("adopt_prefix = [\"snapring\"]"), "{errors}");
+    let (_, shown) = at_a_terminal(&machine, &["restore", "latest", "web"], "no\n");
+    let whose = "foreign: it looks like snapring's under the prefix snapring";
+    assert!(shown.contains(whose), "{shown}");
+    let (_, out, _) = machine.run(&["list", "web"]);
+    assert!(out.contains(&format!("warning: {looks}")), "{out}");
+    // Full of its own under the old name: the advice is to adopt them, not to delete them.
+    for nth in 1..5 {
+        managed(&machine, 50 + nth);
+    }
+    let (_, _, errors) = machine.run(&["check", "--online"]);
+    let (_, blocked) = errors.split_once("its next rotation would be blocked").unwrap();
+    let (_, hint) = blocked.split_once("\nhint: ").unwrap();
+    assert!(
+        hint.starts_with("5 of them look like snapring's under the prefix snapring"),
+        "{errors}"
+    );
 }
 
 /// The provider's lists are not always up to date.
@@ -313,7 +382,7 @@ async fn room_for_the_snapshot_that_is_taken_first_never_costs_the_source() {
     let restore = ["restore", &made[0].to_string(), "--snapshot-first"];
     let (code, shown) = at_a_terminal(&machine, &restore, "no\n");
     assert_eq!((code, deleted(&machine).len()), (1, 0), "{shown}");
-    assert!(shown.contains(&format!("To make room, it deletes {} snapring-", made[1])), "{shown}");
+    assert!(shown.contains(&format!("To make room, {} snapring-", made[1])), "{shown}");
     let (code, shown) = at_a_terminal(&machine, &restore, "web\n");
     assert_eq!((code, restores(&machine)), (0, 1), "{shown}");
     assert_eq!(deleted(&machine), [made[1]], "{shown}");

@@ -64,7 +64,7 @@ async fn simulate_begins_with_the_snapshots_that_there_are() {
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("starting with no snapshots"), "{out}");
     assert!(
-        errors.contains("every server starts without snapshots: web: list server_error"),
+        errors.contains("every server starts without snapshots: web: could not list the snapshots: the provider answered 500 (internal server error)"),
         "{errors}"
     );
 }
@@ -78,11 +78,11 @@ async fn what_cannot_be_simulated_is_wrong_usage() {
         (&["--days", "3661"], "3661 is not in 1..=3660"),
         (&["--outage", "2026-12-10"], "write 2026-12-24T00:00..2026-12-26T12:00"),
         (&["--outage", "2026-12-10..2026-12-09"], "the end does not come after the beginning"),
-        (&["--outage", "soon..later"], "not a time"),
+        (&["--outage", "soon..later"], "is not a time"),
         (&["--fail", "101%"], "is not a share from 0% to 100%"),
         (&["--fail", "often"], "is not a share from 0% to 100%"),
         (&["--fail", "5"], "write 5% or 0.5%"),
-        (&["--from", "tomorrow"], "not a time"),
+        (&["--from", "someday"], "is not a time"),
         (&["--snapshot-takes", "long"], "is not a duration; write for example 26h or 90s"),
         (&["nobody"], "there is no server \"nobody\""),
     ] {
@@ -97,12 +97,12 @@ async fn check_plan_and_list_use_the_same_words_for_a_policy() {
     let machine = Machine::with_servers().await;
     machine.configure(POLICY);
     let (_, out, _) = machine.run(&["check"]);
-    let sentence = "web: every day at 03:00 Europe/Berlin; keeps 4; reaches back 3 to 9 days\n";
+    let sentence = "web: every day at 03:00 Europe/Berlin; keeps 4 (last 2, daily 1, weekly 1); reaches back 3 to 9 days\n";
     assert!(out.ends_with(sentence), "{out}");
     let policies = &json(&machine.run(&["check", "--json"]).1)["policies"];
     assert_eq!(
         policies[0]["policy"],
-        "every day at 03:00 Europe/Berlin; keeps 4; reaches back 3 to 9 days"
+        "every day at 03:00 Europe/Berlin; keeps 4 (last 2, daily 1, weekly 1); reaches back 3 to 9 days"
     );
 
     for name in ["20260105T020000Z", "20260106T020000Z", "20260107T020000Z", "20260114T020000Z"] {

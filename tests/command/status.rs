@@ -388,8 +388,7 @@ async fn a_check_that_cannot_be_made_is_unknown() {
     machine.fault("any:status=500");
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert_eq!(code, 3);
-    let expected =
-        "SNAPRING UNKNOWN - the state of the servers is unknown: web: list server_error (500)";
+    let expected = "SNAPRING UNKNOWN - the state of the servers is unknown: web: could not list the snapshots: the provider answered 500 (internal server error)";
     assert!(out.starts_with(expected), "{out}");
     let (code, out, errors) = machine.run(&["status", "--max-age", "26h", "nobody"]);
     assert_eq!((code, out.lines().count()), (3, 1), "{out}");

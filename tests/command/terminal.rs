@@ -156,7 +156,7 @@ const API: &str = "settle = \"1s\"\nretries = 4\ntimeout = \"10s\"";
 #[case::an_answer_that_does_not_come("any:hang", &["waiting for the provider"])]
 #[case::slow_answers("any:latency=5s", &["waiting for the provider"])]
 #[case::throttling("any:status=429,retry-after=120", &["throttled by the provider until "])]
-#[case::errors("any:status=503", &["the provider answered 503; attempt "])]
+#[case::errors("any:status=503", &["attempt ", ": the provider answered 503"])]
 #[case::a_snapshot_that_takes_long("create:never-completes", &[])]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_silent_on_a_terminal_for_more_than_three_seconds(
@@ -216,6 +216,34 @@ async fn none_is_silent(running: Vec<Running>, says: &[&str]) {
     }
 }
 
+/// A provider that is busy says so, and the wait is no doubt about what it did.
+#[rstest]
+#[case(
+    "create:status=409,times=1",
+    "the provider answered 409 (conflict): 409 by request; trying again after "
+)]
+#[case(
+    "create:status=503,times=1",
+    "the provider answered 503 (service unavailable): 503 by request; snapring-"
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_put_off_is_told_with_the_providers_words(
+    #[case] fault: &str,
+    #[case] says: &str,
+) {
+    let machine = Machine::new().await;
+    machine.configure_api("settle = \"4s\"\nretries = 1\ntimeout = \"5s\"", SERVERS);
+    machine.fault(fault);
+    let mut rotate = Watched::on_a_terminal(&machine, &["rotate", "web"]);
+    rotate.run_for(Duration::from_secs(60)).await;
+    let (text, _) = rotate.seen();
+    assert!(text.contains(says), "{text}");
+    // The renewed line says the same, with what matters first.
+    let line = if fault.contains("409") { "trying again after " } else { "looking for snapring-" };
+    assert!(text.contains(&format!("web: {line}")), "{text}");
+    assert!(text.contains("web (101): rotated"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_another_process_works_on_is_named_with_that_process() {
     let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
@@ -229,8 +257,8 @@ async fn a_server_that_another_process_works_on_is_named_with_that_process() {
         "web: another snapring process (rotate, pid {}) is working on it since ",
         holder.pid()
     );
-    // The line ends where the terminal does.
-    assert!(text.contains(&words[..70]), "{text}");
+    // The line ends where the terminal does, but for how long it has waited.
+    assert!(text.contains(&words[..65]) && text.contains("… ("), "{text}");
     holder.kill();
 }
 
@@ -293,7 +321,7 @@ async fn a_rotation_on_a_terminal_tells_its_steps_and_ends_with_the_ring() {
     let mut verbose = Watched::on_a_terminal(&machine, &["rotate", "web", "-v"]);
     assert!(verbose.run_for(Duration::from_secs(30)).await);
     let (text, _) = verbose.seen();
-    assert!(text.contains("INFO") && text.contains("operation"), "{text}");
+    assert!(text.contains("INFO") && text.contains("web: list: ok"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

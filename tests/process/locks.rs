@@ -415,6 +415,12 @@ async fn a_restore_that_was_not_answered_holds_its_server_and_one_that_was_refus
         assert_eq!(code, i32::from(is_held), "{fault}: {out} {errors}");
         let says = "that the provider did not confirm; nothing else starts until";
         assert_eq!(out.contains(says), is_held, "{fault}: {out}");
+        // A person may decide to send another one, and is told that nothing holds it back.
+        let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
+        assert_eq!(code, 0, "{fault}: {errors}");
+        let says = "did not confirm, may still be running. This restore is sent anyway";
+        assert_eq!(errors.contains(says), is_held, "{fault}: {errors}");
+        assert!(!errors.contains("nothing else starts"), "{fault}: {errors}");
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::call::{CallError, Outcome};
 use crate::cli::Exit;
 use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
+use crate::cli::error::{NEW_TOKEN, refusal};
 use crate::cli::plan::foretell;
 use crate::cli::setup::{memories, rings};
 use crate::config::types::Settings;
@@ -15,7 +16,7 @@ use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId};
 use crate::other_prefix::OtherPrefix;
-use crate::plan::Step;
+use crate::plan::{Squeeze, Step};
 use crate::provider::body::AccountServer;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
@@ -51,7 +52,13 @@ pub(super) async fn ask(
             answer.token = Some(Token { name: info.name, permissions: info.permissions });
         }
         Err(problem) => {
-            answer.remarks.push(CheckFinding::error(unasked(&problem, settings)));
+            answer.unknown = match problem.outcome() {
+                Some(Outcome::Unauthorized | Outcome::Forbidden) => {
+                    "the provider refused the token"
+                }
+                _ => "the provider could not be asked",
+            };
+            answer.remarks.push(unasked(&problem, settings));
             return Exit::Trouble;
         }
     }
@@ -77,10 +84,22 @@ pub(super) async fn ask(
             }
         }
     }
-    let errors = answer.servers.iter().filter_map(|row| {
+    let refused = rings.iter().find_map(|(_, ring)| ring.as_ref().err().and_then(refusal));
+    if let Some(failure) = refused {
+        answer.unknown = "the provider refused the token";
+        let hint = Some(NEW_TOKEN.to_owned());
+        answer.remarks.push(CheckFinding { hint, ..CheckFinding::error(failure.cause()) });
+    }
+    // What the token is refused for is told once, not for each server.
+    let errors = rings.iter().zip(&answer.servers).filter_map(|((_, ring), row)| {
         let error = row.online.as_ref()?.error.as_ref()?;
-        Some(CheckFinding::error(format!("{}: {error}", row.server)))
+        let is_told = ring.as_ref().is_err_and(|problem| refusal(problem).is_some());
+        (!is_told).then(|| CheckFinding::error(format!("{}: {error}", row.server)))
     });
+    let errors: Vec<_> = errors.collect();
+    if !errors.is_empty() && answer.unknown.is_empty() {
+        answer.unknown = "not every server is as the configuration says";
+    }
     answer.remarks.extend(errors);
     let good = |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_none());
     let listed: Vec<(&Server, &Ring)> = rings
@@ -95,7 +114,7 @@ pub(super) async fn ask(
     let memories = memories(&store, client.clock(), &ids).await;
     answer.remarks.extend(listed.iter().filter_map(|(server, ring)| {
         let memory = memories.get(&server.id).cloned().unwrap_or_default();
-        blocked(server, ring, &memory, now)
+        without_room(server, ring, &memory, now)
     }));
     answer.remarks.extend(listed.iter().flat_map(|(server, ring)| of_other_prefixes(server, ring)));
     answer.remarks.extend(astray(&listed));
@@ -103,19 +122,25 @@ pub(super) async fn ask(
 }
 
 /// Why nothing could be asked: only a refusal is the token's fault.
-fn unasked(problem: &CallError, settings: &Settings) -> String {
+fn unasked(problem: &CallError, settings: &Settings) -> CheckFinding {
     let base_url = &settings.api.base_url;
-    let CallError::Failed(failure) = problem else { return format!("{base_url}: {problem}") };
-    match failure.outcome {
-        Outcome::Unauthorized | Outcome::Forbidden => format!("the token: {problem}"),
+    let CallError::Failed(failure) = problem else {
+        return CheckFinding::error(format!("{base_url}: {problem}"));
+    };
+    let message = match failure.outcome {
+        Outcome::Unauthorized | Outcome::Forbidden => {
+            let hint = Some(NEW_TOKEN.to_owned());
+            return CheckFinding { hint, ..CheckFinding::error(failure.cause()) };
+        }
         Outcome::NotFound => format!("`base_url` {base_url} is not the provider's API (404)"),
         Outcome::Transport => format!("{base_url} cannot be reached: {}", failure.message),
-        _ => format!("{base_url}: {problem}"),
-    }
+        _ => format!("{base_url}: {}", failure.cause()),
+    };
+    CheckFinding::error(message)
 }
 
-/// A server whose next rotation would find no room.
-fn blocked(
+/// A server whose next rotation would find no room, or too little for its `keep`.
+fn without_room(
     server: &Server,
     ring: &Ring,
     memory: &RingMemory,
@@ -123,12 +148,18 @@ fn blocked(
 ) -> Option<CheckFinding> {
     let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
     let Step::Blocked(blocked) = foretell(server, ring, tick, memory, now).step else {
-        return None;
+        let squeeze = Squeeze::of(ring, &server.policy)?;
+        let message = format!("{}: {squeeze}", server.name);
+        let hint =
+            format!("`snapring list {}` shows them; delete some, or lower `keep`", server.name);
+        // Where some look like snapring's own, another warning says what to do.
+        let hint = OtherPrefix::all_in(ring).is_empty().then_some(hint);
+        return Some(CheckFinding { severity: "warning", message, hint });
     };
+    let problem = blocked.problem();
     Some(CheckFinding::warning(
-        format!("{}: its next rotation would be blocked: {blocked}", server.name),
-        "delete one of them (`snapring delete ID` shows what is lost, and asks), remove one from `pin`, \
-             or lower `keep` or `reserve`",
+        format!("{}: its next rotation would be blocked: {problem}", server.name),
+        &blocked.advice(),
     ))
 }
 

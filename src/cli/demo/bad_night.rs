@@ -30,10 +30,10 @@ const INCIDENTS: &[Incident] = &[
         happens: |provider, server, _| {
             fault(provider, &format!("create:drop-after,times=1,server={server}"))
         },
-        announcement: "The next create for web-01 will be carried out, but its answer will be lost.",
+        announcement: "The provider will create the next snapshot of web-01, but its answer will be lost on the way.",
         outcome: RotationOutcome::Rotated,
-        explanation: "The answer was lost. snapring looked for the snapshot by its name and found it, so there is \
-                      one, not two.",
+        explanation: "No answer came. Before a second try, snapring looked for the name of the snapshot and found it, so \
+                      there is one, not two.",
     },
     Incident {
         after: SignedDuration::from_mins(185),
@@ -55,10 +55,10 @@ const INCIDENTS: &[Incident] = &[
                 provider.add_snapshot(server, &format!("by-hand-{}", nth + 1), "completed", now);
             }
         },
-        announcement: "Someone fills the last slots of mail-01 with snapshots made by hand.",
+        announcement: "Someone fills the last slots of mail-01 with foreign snapshots, made by hand.",
         outcome: RotationOutcome::Rotated,
         explanation: "All five slots were taken. snapring made room with one of its own snapshots, and deleted none \
-                      of those made by hand.",
+                      of the foreign ones.",
     },
 ];
 

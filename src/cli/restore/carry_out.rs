@@ -66,7 +66,11 @@ impl Task<'_> {
                      Wait, or restore without `--snapshot-first`"
                 )));
             }
-            console::note(&text);
+            console::note(&format!(
+                "{}: {}. This restore is sent anyway: if the earlier one is running, the provider refuses this one",
+                by_hand::called(setup, server),
+                by_hand::restore_under_way(&restoring)
+            ));
         }
         // The person may have thought for long.
         let listing = self.list().await?;

@@ -11,7 +11,7 @@ use crate::cli::setup::Setup;
 use crate::cli::{by_hand, console};
 use crate::memory::RingMemory;
 use crate::naming::{SnapshotId, Tick};
-use crate::plan::forecast::Plan;
+use crate::plan::forecast::{Plan, failed_for};
 use crate::plan::{AskedBy, Deletion, Step};
 use crate::report::{Report, RotationOutcome};
 use crate::restore::protecting;
@@ -20,6 +20,7 @@ use crate::rotation::lock::Claim;
 use crate::rotation::{Order, event, rotate_claimed};
 use crate::server::Server;
 use crate::snapshot::{Listing, Snapshot, Status};
+use crate::wording::{is_or_are, listed};
 
 /// An unfinished snapshot of an earlier `rotate` is continued with. That one holds an older state, so another one
 /// is taken.
@@ -68,14 +69,41 @@ impl First {
             "First, a snapshot of the server as it is now is created. `keep` counts it, and deletes it later like any \
              other.\n",
         );
-        if let Step::MakeRoom(victims) = &self.plan.step {
-            text.push_str(&format!("  To make room, it deletes {}.\n", told(victims.iter())));
+        let (waits, at_once): (Vec<_>, Vec<_>) =
+            self.victims().iter().partition(|it| self.plan.is_unconfirmed(it));
+        // A rotation that a person asks for leaves these to a later one.
+        let (later, prunes): (Vec<_>, Vec<_>) =
+            self.plan.prunes.iter().partition(|it| self.plan.is_unconfirmed(it));
+        if !at_once.is_empty() {
+            text.push_str(&format!("  To make room, {} deleted.\n", told(&at_once)));
         }
-        if !self.plan.prunes.is_empty() {
-            let prunes = told(self.plan.prunes.iter());
-            text.push_str(&format!("  Once it is completed, it deletes {prunes}.\n"));
+        if !waits.is_empty() {
+            text.push_str(&format!(
+                "  To make room, {} deleted once it has been listed as failed for {}. Until then, this command \
+                 waits. If the next tick comes first, nothing is created or restored.\n",
+                told(&waits),
+                failed_for()
+            ));
+        }
+        if !prunes.is_empty() {
+            text.push_str(&format!("  Once it is completed, {} deleted.\n", told(&prunes)));
+        }
+        if !later.is_empty() {
+            text.push_str(&format!(
+                "  A later rotation deletes what has been listed as failed for {}; for now, {} kept.\n",
+                failed_for(),
+                told(&later)
+            ));
         }
         text
+    }
+
+    /// What makes room for it.
+    fn victims(&self) -> &[Deletion] {
+        match &self.plan.step {
+            Step::MakeRoom(victims) => victims,
+            _ => &[],
+        }
     }
 }
 
@@ -101,9 +129,11 @@ fn forecast(
     )))
 }
 
-fn told<'a>(deletions: impl Iterator<Item = &'a Deletion>) -> String {
-    let one = |it: &Deletion| format!("{} {} ({})", it.snapshot(), it.name(), it.why());
-    deletions.map(one).collect::<Vec<_>>().join(", ")
+/// These snapshots as the subject of a sentence, with its verb: `801 a (it failed) and 802 b (…) are`.
+fn told(deletions: &[&Deletion]) -> String {
+    let one = |it: &&Deletion| format!("{} {} ({})", it.snapshot(), it.name(), it.why());
+    let each: Vec<String> = deletions.iter().map(one).collect();
+    format!("{} {}", listed(&each), is_or_are(each.len()))
 }
 
 impl Task<'_> {
@@ -116,15 +146,16 @@ impl Task<'_> {
     ) -> Result<Snapshot, CommandError> {
         let (setup, server) = (self.setup, &first.server);
         let plan = forecast(setup, server, listing, &first.memory)?;
-        let unannounced = |it: &&Deletion| {
+        let is_unannounced = |it: &&Deletion| {
             first.may_delete.as_ref().is_some_and(|may| !may.contains(&it.snapshot()))
         };
-        if plan.deletions().any(|it| unannounced(&it)) {
+        let unannounced: Vec<&Deletion> = plan.deletions().filter(is_unannounced).collect();
+        if !unannounced.is_empty() {
             return Err(CommandError::Failed(format!(
-                "nothing is restored: the server's snapshots have changed since you were asked, and the \
-                 snapshot that is taken first would now delete {}\n\
-                 hint: run the command again",
-                told(plan.deletions().filter(unannounced))
+                "nothing was restored: the server's snapshots have changed since you were asked. With \
+                 --snapshot-first, {} deleted now\n\
+                 hint: run the command again to see what it would do now",
+                told(&unannounced)
             )));
         }
         console::note(&format!(
@@ -151,10 +182,13 @@ impl Task<'_> {
             ));
         }
         self.recording.has_taken(self.recorder, taken.id, &taken.name.to_string());
-        console::note(&format!(
-            "{}: snapshot {} {} is completed",
-            server.name, taken.id, taken.name
-        ));
+        // Otherwise the step has said it.
+        if self.context.on_step.is_none() {
+            console::note(&format!(
+                "{}: snapshot {} {} is completed",
+                server.name, taken.id, taken.name
+            ));
+        }
         Ok(taken)
     }
 

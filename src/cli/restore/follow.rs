@@ -13,7 +13,7 @@ use crate::cli::restore::stage::Stage;
 use crate::cli::{by_hand, console};
 use crate::manual::NOT_RESTORED;
 use crate::readable::span;
-use crate::restore::{RestoreSeen, RestoreWatch, ServerState};
+use crate::restore::{ODD_FOR, RestoreSeen, RestoreWatch, ServerState};
 use crate::rotation::lock::{Claim, LONGEST_RESTORE, RestoreAnswer};
 use crate::rotation::restored::state_of;
 
@@ -59,6 +59,17 @@ impl Task<'_> {
                 is_noted = true;
             }
             if let Some(state) = state.filter(|state| *state != word) {
+                // What may be a failed restore is said at once. It counts as one once it stays so.
+                if seen == RestoreSeen::GoesOn
+                    && watch.is_shown()
+                    && ServerState::of(&state) == ServerState::Other
+                {
+                    console::warning(&format!(
+                        "the restore may have failed: the provider shows the server as {state:?}. Waiting up to {} \
+                         for this to change",
+                        humantime::format_duration(ODD_FOR)
+                    ));
+                }
                 waits.becomes(Activity::Other(format!("the provider shows it as {state}")));
                 word = state;
             }

@@ -11,6 +11,7 @@ use crate::readable::{age, size, span};
 use crate::report::{Report, RotationOutcome};
 use crate::server::Server;
 use crate::status::RingSeen;
+use crate::wording::slots_taken;
 
 /// So many servers are told with their snapshots; more are a table.
 pub(super) const FEW: usize = 8;
@@ -73,9 +74,8 @@ fn snapshots(seen: &RingSeen, server: &Server, now: Timestamp) -> String {
         reserve => format!(" ({reserve} reserved)"),
     };
     let mut text = format!(
-        "{} of {} slots taken, {} free{reserved}\n",
-        ring.snapshots.len(),
-        ring.cap,
+        "{}, {} free{reserved}\n",
+        slots_taken(u32::try_from(ring.snapshots.len()).unwrap_or(u32::MAX), ring.cap),
         ring.free
     );
     if ring.snapshots.is_empty() {

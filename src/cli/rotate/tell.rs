@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use crate::cli::console;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::naming::Subject;
+use crate::notify::Notices;
 use crate::notify::http::HttpPost;
 use crate::notify::told::ToldBook;
-use crate::notify::{Notices, coverage};
 use crate::report::{LastOfServer, Report};
 use crate::rotation::lock::Exclusion;
 use crate::status::counts::Counts;
@@ -64,9 +64,7 @@ impl Run {
         if setup.settings.notify.is_empty() || !wish.is_granted() {
             return Self { before: None, by_daemon: false };
         }
-        let settings = &setup.settings;
-        let coverage = coverage(&settings.notify, &settings.servers, &setup.store());
-        let by_daemon = coverage.is_some_and(|coverage| exclusion.has_daemon(&coverage));
+        let by_daemon = setup.has_daemon(exclusion);
         Self { before: Some(known(setup).await), by_daemon }
     }
 

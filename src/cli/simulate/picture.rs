@@ -27,13 +27,13 @@ const COLOURS: [(&str, &str); 9] = [
     ("monthly", "#f28e2b"),
     ("yearly", "#b07aa1"),
     ("oldest", "#9c755f"),
-    ("not its own", "#bab0ac"),
+    ("foreign or pinned", "#bab0ac"),
     ("unfinished", "#e15759"),
 ];
 
 fn meaning(kept: &Kept) -> &'static str {
     match (&kept.holder, &kept.reason) {
-        (Holder::Foreign | Holder::Pinned, _) => "not its own",
+        (Holder::Foreign | Holder::Pinned, _) => "foreign or pinned",
         (Holder::Managed(_), Some(Reason::Newest { rule, .. })) => Rule::as_str(*rule),
         (Holder::Managed(_), Some(Reason::Oldest { .. })) => "oldest",
         (Holder::Managed(_), None) => "unfinished",

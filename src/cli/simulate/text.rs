@@ -101,10 +101,8 @@ fn assumed(scenario: &Scenario, server: &Server) -> Vec<String> {
         ));
     }
     if scenario.foreign > 0 {
-        assumed.push(format!(
-            "{} slots held by snapshots made by hand, where they fit",
-            scenario.foreign
-        ));
+        assumed
+            .push(format!("{} slots held by foreign snapshots, where they fit", scenario.foreign));
     }
     for outage in &scenario.outages {
         let (from, to) = (local(outage.from, zone), local(outage.to, zone));
@@ -149,7 +147,8 @@ fn strips(course: &Course) -> String {
         used.extend(cells.values().flatten());
         has_digits |= cells.values().any(|cell| cell.len() > 1);
         let others = day.snapshots.len() - day.snapshots.iter().filter(of_ring).count();
-        let others = if others > 0 { format!("  +{others} not its own") } else { String::new() };
+        let others =
+            if others > 0 { format!("  +{others} foreign or pinned") } else { String::new() };
         lines.push_str(&format!("{}  {strip}{others}\n", day.date));
     }
     used.sort_unstable();
@@ -274,16 +273,21 @@ fn ticks(courses: &[Course]) -> String {
 /// Why rotations did not end well, the most frequent reason first. Names and numbers in them differ from one
 /// rotation to the next, so those that end alike and begin alike are one.
 fn reasons(courses: &[Course]) -> Vec<(String, usize)> {
-    let mut counted: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    let mut counted: BTreeMap<String, (usize, String, bool)> = BTreeMap::new();
     let runs = courses.iter().flat_map(|it| &it.runs).filter(|run| !run.outcome.is_good());
     for run in runs {
         let reason = run.reason.clone().unwrap_or_default();
         let said = format!("{}: {reason}", run.outcome.as_str());
         let kind: String = said.chars().take_while(|it| !it.is_ascii_digit()).collect();
-        counted.entry(kind).or_insert((0, said)).0 += 1;
+        let (times, first, differ) = counted.entry(kind).or_insert((0, said.clone(), false));
+        *times += 1;
+        *differ |= *first != said;
     }
-    let mut counted: Vec<(String, usize)> =
-        counted.into_values().map(|(times, said)| (said, times)).collect();
+    let told = |(times, said, differ)| {
+        let said = if differ { format!("the first of them: {said}") } else { said };
+        (said, times)
+    };
+    let mut counted: Vec<(String, usize)> = counted.into_values().map(told).collect();
     counted.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
     counted.truncate(5);
     counted

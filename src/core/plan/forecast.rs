@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::memory::{Failed, RingMemory};
+use crate::memory::{FAILED_FOR, Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
+use crate::other_prefix::OtherPrefix;
 use crate::plan::{
-    AskedBy, DeleteReason, Deletion, Progress, Step, YET_TO_COME, next_step, other_prefix_warnings,
-    prune, verdicts, warnings,
+    AskedBy, DeleteReason, Deletion, Progress, Squeeze, Step, YET_TO_COME, next_step,
+    other_prefix_warnings, prune, takes_a_kept_one, verdicts, warnings,
 };
 use crate::policy::Policy;
 use crate::ring::{Holder, Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
+use crate::wording::{is_or_are, listed};
 
 /// What a rotation would do, and what becomes of each snapshot.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Plan {
     pub step: Step,
     /// What is pruned once the new snapshot is there.
     pub prunes: Vec<Deletion>,
+    /// The failed snapshots that are not deleted before later listings have shown them as failed too.
+    unconfirmed: BTreeSet<SnapshotId>,
     /// Each snapshot with its fate, oldest first.
     pub fates: Vec<Fate>,
     /// What a person should know.
@@ -63,15 +67,17 @@ impl Plan {
             Some(own) => prune(&future, policy, own, &progress),
             None => Vec::new(),
         };
-        let fates = fates(ring, policy, &step, &prunes, &future, &progress.memory);
+        let unconfirmed = unconfirmed(ring, memory);
+        let fates = fates(ring, policy, &step, (&prunes, &unconfirmed), &future, &progress.memory);
         let mut warnings = warnings(ring, policy, &step, &progress.memory, now);
         warnings.extend(deletes_first(&step));
+        warnings.extend(squeezed(ring, policy, &step));
         // A blocked ring says it itself.
         if !matches!(step, Step::Blocked(_)) {
             warnings.append(&mut other_prefix_warnings(ring));
         }
         let after = without(&future, policy, &prunes);
-        Self { tick, step, prunes, fates, warnings, after }
+        Self { tick, step, prunes, unconfirmed, fates, warnings, after }
     }
 
     /// Everything that the rotation would delete, in order.
@@ -82,6 +88,44 @@ impl Plan {
         };
         victims.iter().chain(&self.prunes)
     }
+
+    /// Whether a snapshot is deleted only after later listings have shown it as failed too.
+    #[must_use]
+    pub fn is_unconfirmed(&self, deletion: &Deletion) -> bool {
+        is_unconfirmed(deletion, &self.unconfirmed)
+    }
+}
+
+fn is_unconfirmed(deletion: &Deletion, unconfirmed: &BTreeSet<SnapshotId>) -> bool {
+    deletion.why() == DeleteReason::Failed && unconfirmed.contains(&deletion.snapshot())
+}
+
+/// The managed snapshots that are listed as failed now, but not for long enough to be deleted for it.
+fn unconfirmed(ring: &Ring, memory: &RingMemory) -> BTreeSet<SnapshotId> {
+    let mut seen = memory.clone();
+    seen.saw(ring);
+    let is_doubtful = |it: &&Snapshot| matches!(seen.failed(it, ring), Some(Failed::Perhaps(_)));
+    ring.managed().map(|(snapshot, _)| snapshot).filter(is_doubtful).map(|it| it.id).collect()
+}
+
+/// How long a snapshot must have been listed as failed before it is deleted for that: `5 minutes`.
+#[must_use]
+pub fn failed_for() -> String {
+    format!("{} minutes", FAILED_FOR.as_secs() / 60)
+}
+
+/// The ring cannot be as large as `keep` asks for. A blocked one, and one that gives up a snapshot for it, say so
+/// themselves.
+fn squeezed(ring: &Ring, policy: &Policy, step: &Step) -> Option<String> {
+    if matches!(step, Step::Blocked(_)) || takes_a_kept_one(step) {
+        return None;
+    }
+    let squeeze = Squeeze::of(ring, policy)?;
+    // Where some look like snapring's own, another warning says what to do.
+    match OtherPrefix::all_in(ring).is_empty() {
+        true => Some(format!("{squeeze}. Delete some of them, or lower `keep`")),
+        false => Some(squeeze.to_string()),
+    }
 }
 
 /// Until the new snapshot is completed, there is one restore point less.
@@ -91,9 +135,10 @@ fn deletes_first(step: &Step) -> Option<String> {
     let names: Vec<&str> = costs.map(Deletion::name).collect();
     (!names.is_empty()).then(|| {
         format!(
-            "there is no free slot, so {} is deleted before the new snapshot exists. With one slot less in \
-             `keep` or `reserve`, or one snapshot made by hand less, the new one would come first",
-            names.join(", ")
+            "there is no free slot, so {} {} deleted before the new snapshot exists. With one slot less in \
+             `keep` or `reserve`, or one foreign snapshot less, the new one would come first",
+            listed(&names),
+            is_or_are(names.len())
         )
     })
 }
@@ -155,7 +200,7 @@ fn fates(
     ring: &Ring,
     policy: &Policy,
     step: &Step,
-    prunes: &[Deletion],
+    (prunes, unconfirmed): (&[Deletion], &BTreeSet<SnapshotId>),
     future: &Ring,
     memory: &RingMemory,
 ) -> Vec<Fate> {
@@ -171,6 +216,9 @@ fn fates(
         let cause = |deletion: &Deletion| match (deletion.why(), duplicate) {
             (DeleteReason::Duplicate, Some(newest)) => {
                 format!("{newest} is a newer snapshot of the same tick")
+            }
+            _ if is_unconfirmed(deletion, unconfirmed) => {
+                format!("it failed; only once it has been listed as failed for {}", failed_for())
             }
             (why, _) => why.to_string(),
         };

@@ -204,10 +204,10 @@ fn a_tick_with_several_snapshots_is_warned_of() {
     assert_eq!(said("c c f=2 H H"), Vec::<String>::new());
     let each = [said("c c=1"), said("p c=1 c=1 c=1"), said("c p=1 c . c=3")].concat();
     insta::assert_snapshot!(each.join("\n"), @r"
-    2 snapshots of the tick 2026-11-21T03:00:00Z: 1 and 2; the older one, 1, is deleted once a rotation succeeds
-    4 snapshots of the tick 2026-11-19T03:00:00Z: 1, 2, 3 and 4; the older ones, 2 and 3, are deleted once a rotation succeeds
-    2 snapshots of the tick 2026-11-18T03:00:00Z: 1 and 2; none is deleted as a duplicate, because at most one is both completed and not pinned
-    2 snapshots of the tick 2026-11-20T03:00:00Z: 3 and 5; none is deleted as a duplicate, because at most one is both completed and not pinned
+    2 snapshots of the tick 2026-11-21 03:00:00 UTC: 1 and 2; the older one, 1, is deleted once a rotation succeeds
+    4 snapshots of the tick 2026-11-19 03:00:00 UTC: 1, 2, 3 and 4; the older ones, 2 and 3, are deleted once a rotation succeeds
+    2 snapshots of the tick 2026-11-18 03:00:00 UTC: 1 and 2; none is deleted as a duplicate, because at most one is both completed and not pinned
+    2 snapshots of the tick 2026-11-20 03:00:00 UTC: 3 and 5; none is deleted as a duplicate, because at most one is both completed and not pinned
     ");
 }
 
@@ -380,8 +380,9 @@ fn blocked_says_who_holds_the_slots() {
     };
     insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may \
          be deleted now: by-hand-0 (1, foreign), snapring-20261119T030000Z (2, pinned), by-hand-2 (3, \
-         foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); to make \
-         room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
+         foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); the ring is \
+         squeezed: 4 foreign or pinned snapshots hold slots, so there is room for 1 of the 3 that `keep` asks \
+         for; to make room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
 }
 
 #[test]
@@ -406,10 +407,7 @@ fn blocked_says_that_slots_are_reserved() {
         panic!("not blocked");
     };
     let words = blocked.to_string();
-    assert!(
-        words.starts_with("no room: 5 of 5 slots are taken and 1 are reserved, and"),
-        "{words}"
-    );
+    assert!(words.starts_with("no room: 5 of 5 slots are taken and 1 is reserved, and"), "{words}");
 }
 
 #[test]
@@ -477,8 +475,8 @@ fn a_squeeze_is_warned_of_and_other_victims_are_not() {
     assert_eq!(
         said("H H H c c"),
         [
-            "the ring is squeezed: 3 foreign or pinned snapshots hold slots of 5, so one that `keep` \
-                 asks for is deleted"
+            "the ring is squeezed: 3 foreign or pinned snapshots hold slots, so there is room for 2 of the 3 that \
+             `keep` asks for, and one of those is deleted now"
         ]
     );
 }
@@ -773,12 +771,13 @@ fn foreign_snapshots_that_look_like_snapring_s_are_named_with_the_way_out() {
         Plan::forecast(&ring, policy, tick(), AskedBy::Schedule, &memory, now()).warnings
     };
     let warnings = told(&alone);
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "the ring is squeezed, too: {warnings:?}");
+    assert!(!warnings[0].contains("Delete"), "its own are not to be deleted: {warnings:?}");
     let words = "snapring-20261120T030000Z (2), snapring-20261121T030000Z (3), \
                  snapring-20261122T030000Z (4) look like snapring's under the prefix snapring. They count as \
                  foreign and are never deleted: if they are this server's own";
-    assert!(warnings[0].starts_with(words), "{warnings:?}");
-    assert!(warnings[0].contains("adopt_prefix = [\"snapring\"]"), "{warnings:?}");
+    assert!(warnings[1].starts_with(words), "{warnings:?}");
+    assert!(warnings[1].contains("adopt_prefix = [\"snapring\"]"), "{warnings:?}");
     assert_eq!(told(&adopting), Vec::<String>::new());
     assert_eq!(told(&policy()), Vec::<String>::new());
 }
@@ -808,4 +807,35 @@ fn one_foreign_snapshot_that_looks_like_snapring_s_is_told_in_the_singular() {
     let many = Policy { cap: 9, ..policy() };
     let warnings = other_prefix_warnings(&seen_by(&alone, &ring("c c c c c c c c", &many)));
     assert!(warnings[0].contains(" (6) and 2 more look like"), "{warnings:?}");
+}
+
+/// After a change of the prefix, the memory knows that snapring made the old ones. They are no strays to be deleted.
+#[test]
+fn what_was_made_under_an_earlier_prefix_is_to_be_adopted_and_not_deleted() {
+    let (_, alone) = adopting();
+    let mut rows = ring("c c c c c", &policy()).listing().snapshots.clone();
+    rows[4].name = alone.prefix.name(Tick::at(rows[4].created_at)).into();
+    let asked_at = Moment { wall: now(), uptime: Duration::ZERO };
+    let ring = Ring::of(Listing::complete(ServerId::new(7), rows, asked_at), &alone);
+    let mut memory = RingMemory::default();
+    (1..=4).for_each(|id| memory.made(SnapshotId(id)));
+    assert_eq!(memory.strays(&ring).count(), 4, "no restore point is given up beside them");
+    let progress = Progress { memory, ..Progress::default() };
+    let step = next_step(&ring, &alone, tick(), AskedBy::Schedule, &progress, now());
+    let Step::Blocked(blocked) = step else { panic!("{step:?}") };
+    let advice = blocked.advice();
+    assert!(advice.contains("adopt_prefix = [\"snapring\"]"), "{advice}");
+    assert!(!advice.contains("under another name"), "{advice}");
+}
+
+#[test]
+fn a_provider_that_exceeds_its_limit_is_told_in_numbers_that_make_sense() {
+    let Step::Blocked(blocked) = first_step(&ring("H H H H H H H", &policy()), &policy()) else {
+        panic!("not blocked");
+    };
+    let problem = blocked.problem();
+    assert!(
+        problem.starts_with("no room: there are 7 snapshots in 5 slots, and none"),
+        "{problem}"
+    );
 }

@@ -88,7 +88,7 @@ fn a_rotation_by_hand_of_which_nothing_tells_what_for_is_not_taken_for_the_lates
     let noted = NotedSnapshots { rotated, ..NotedSnapshots::default() };
     assert_eq!(chosen(latest(&listing, &server, &noted)), (Some(4), vec![]));
     let described = row(4, by_hand, 82, Some("rotated by snapring"));
-    let listing = Listing::complete(ServerId(101), vec![described], listing.asked_at);
+    let listing = Listing::complete(ServerId::new(101), vec![described], listing.asked_at);
     assert_eq!(chosen(latest(&listing, &server, &safeties(&[]))), (Some(4), vec![]));
 }
 

@@ -120,8 +120,16 @@ impl Rotation {
         let message =
             format!("{asked} was requested, but the answer is about {} ({})", other.name, other.id);
         let (operation, outcome) = (Operation::Create, Outcome::Malformed);
-        Failure { operation, outcome, status: None, message, retry_after: None, was_sent: true }
-            .into()
+        Failure {
+            operation,
+            outcome,
+            status: None,
+            message,
+            token_place: None,
+            retry_after: None,
+            was_sent: true,
+        }
+        .into()
     }
 
     /// Looks for its name until it appears, or until a listing was requested so late that it would
@@ -137,7 +145,7 @@ impl Rotation {
         let give_up_at = self.ledger.give_up_at();
         // Even if the next rotation starts sooner: it would have to wait for the same.
         let span = self.tries.settled_at.saturating_sub(now.uptime);
-        self.remarks.push(Remark::MayExist { snapshot, error: error.to_string(), within: span });
+        self.remarks.push(Remark::MayExist { snapshot, error: error.clone(), within: span });
         self.ledger.allow(span.saturating_add(LEAST_TIME), now);
         self.look_for_it_again(Unanswered { before, error, since: now.uptime, give_up_at }, now)
     }
@@ -220,8 +228,8 @@ impl Rotation {
         self.progress.memory.strayed(came.id);
         self.give_up(
             End::failed(format!(
-                "{asked_for} was requested, but the provider created {} ({}): snapring cannot tell such \
-                 a snapshot from one made by hand, and does not delete it",
+                "{asked_for} was requested, but the provider created {} ({}): it counts as foreign, and \
+                 snapring does not delete it",
                 came.name, came.id
             )),
             now,

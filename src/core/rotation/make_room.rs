@@ -48,7 +48,7 @@ impl Rotation {
             Removal::Gone => room.needed = room.needed.saturating_sub(1),
             Removal::Pinned => {}
             Removal::Refused(error) => {
-                self.stuck.push(format!("{name} could not be deleted: {error}"));
+                self.stuck.push(format!("{name} could not be deleted: {}", error.cause()));
             }
             Removal::Stale | Removal::Postponed => return self.room_was_made(&room, now),
             // It may be gone. Another victim could be one too many.

@@ -99,7 +99,7 @@ impl Rotation {
             Removal::Gone | Removal::Pinned | Removal::Postponed => {}
             Removal::Stale => return self.look(Sharing::OneAnswer, LookFor::Pruning(pruning)),
             Removal::Refused(error) | Removal::Unknown(error) => {
-                self.stuck.push(format!("{name} could not be deleted: {error}"));
+                self.stuck.push(format!("{name} could not be deleted: {}", error.cause()));
             }
         }
         self.prune_the_next(pruning, now)

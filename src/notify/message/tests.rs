@@ -26,13 +26,13 @@ fn failed(server: ServerId, reason: &str) -> Report {
 
 /// Short, long, of several lines, of nothing.
 const REASONS: &[&str] =
-    &["x", "", "a\nb\u{7}.", "...", concat!("é🞶", "list server_error: ä", "👩‍👩‍👧")];
+    &["x", "", "a\nb\u{7}.", "...", concat!("é🞶", "the provider answered 503: ä", "👩‍👩‍👧")];
 
 #[test]
 fn one_server_alone_reads_as_a_message() {
     let blocked = because(ended(DB, RotationOutcome::Blocked), "5 of 5 slots are taken by a, b.");
     let blocked_again = blocked.clone();
-    let down = || failed(WEB, "list transport: no answer within the timeout");
+    let down = || failed(WEB, "could not list the snapshots: no answer within the timeout");
     let good = || ended(WEB, RotationOutcome::Rotated);
     let token = |server| refused(server, KnownCause::Token);
     let cases = [
@@ -79,13 +79,11 @@ fn one_server_alone_reads_as_a_message() {
 #[test]
 fn a_providers_outage_is_one_message_of_bounded_length() {
     let reports: Vec<Report> = (1..=300)
-        .map(|id| {
-            failed(ServerId::new(id), &format!("list server_error (503): {}", "é".repeat(500)))
-        })
+        .map(|id| failed(ServerId::new(id), &format!("could not list the snapshots: the provider answered 503 (service unavailable): {}", "é".repeat(500))))
         .collect();
     let [text] = read(300, &reports).try_into().unwrap();
     assert!(
-        text.starts_with("snapring: 300 servers failed\n- server-1: failed: list server_error"),
+        text.starts_with("snapring: 300 servers failed\n- server-1: failed: could not list the snapshots: the provider answered 503 (service unavailable)"),
         "{text}"
     );
     let listed = text.matches("\n- ").count();

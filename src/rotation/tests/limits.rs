@@ -156,7 +156,7 @@ async fn what_is_pruned_is_pruned_on_a_fresh_listing_that_shows_the_new_one(
 
 #[rstest]
 #[case::trouble_that_passes("list:status=503,after=1,times=12", RotationOutcome::Rotated, "")]
-#[case::a_refusal("list:status=400,after=1", RotationOutcome::Failed, "rejected (400)")]
+#[case::a_refusal("list:status=400,after=1", RotationOutcome::Failed, "400 (bad request)")]
 #[case::trouble_that_stays("list:status=503,after=1", RotationOutcome::Failed, "within 45m")]
 #[tokio::test(start_paused = true)]
 async fn while_it_waits_the_providers_trouble_is_waited_out_and_a_refusal_is_not(
@@ -172,7 +172,7 @@ async fn while_it_waits_the_providers_trouble_is_waited_out_and_a_refusal_is_not
     match fault {
         "list:status=400,after=1" => assert!(report.duration_ms < 10_000, "{report:?}"),
         "list:status=503,after=1" => {
-            assert!(reason(&report).contains("server_error (503)"), "{report:?}");
+            assert!(reason(&report).contains("503 (service unavailable)"), "{report:?}");
             assert!(report.duration_ms >= 45 * 60_000, "{report:?}");
         }
         _ => {}

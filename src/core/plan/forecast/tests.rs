@@ -26,7 +26,7 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
     "1 stays: foreign, never deleted",
     "2 stays: pinned, never deleted",
     "3 stays: last (2 of 3)",
-    "4 goes: before the create, to make room: it failed",
+    "4 goes: before the create, to make room: it failed; only once it has been listed as failed for 5 minutes",
     "5 stays: in_progress: left alone",
 ])]
 #[case::pruned_afterwards("c . c c c", &[
@@ -63,6 +63,63 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
 fn each_snapshots_fate_is_told_in_words(#[case] words: &str, #[case] expected: &[&str]) {
     let policy = Policy { pinned: BTreeSet::from([SnapshotId(2)]), ..policy() };
     assert_eq!(told(&ring(words, &policy), &policy), expected);
+}
+
+/// A provider may report an error for a moment. The plan promises no deletion that then has to wait.
+#[test]
+fn a_failed_snapshot_goes_at_once_only_if_it_has_been_listed_as_failed_for_long_enough() {
+    let policy = policy();
+    let ring = ring("c c f", &policy);
+    let forecast = |memory: &RingMemory| {
+        let plan = Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, memory, now());
+        let failed = plan.deletions().find(|it| it.snapshot() == SnapshotId(3)).cloned().unwrap();
+        (plan.is_unconfirmed(&failed), plan.fates[2].why.clone())
+    };
+    let (is_unconfirmed, why) = forecast(&RingMemory::default());
+    assert!(is_unconfirmed && why.contains("listed as failed for 5 minutes"), "{why}");
+    let seen = |minutes: u64| {
+        let Listing { server, asked_at, snapshots } = ring.listing().clone();
+        let asked_at = asked_at.before(std::time::Duration::from_secs(60 * minutes));
+        let mut memory = RingMemory::default();
+        memory.saw(&Ring::of(Listing::complete(server, snapshots, asked_at), &policy));
+        memory.without_uptime()
+    };
+    assert!(forecast(&seen(4)).0);
+    let (is_unconfirmed, why) = forecast(&seen(6));
+    assert!(!is_unconfirmed && why.ends_with(": it failed"), "{why}");
+}
+
+#[test]
+fn a_ring_with_less_room_than_keep_asks_for_is_warned_of_before_it_loses_anything() {
+    let policy = policy();
+    let warnings = |words| {
+        let ring = ring(words, &policy);
+        let memory = RingMemory::default();
+        Plan::forecast(&ring, &policy, tick(), AskedBy::Schedule, &memory, now()).warnings
+    };
+    assert_eq!(warnings("H H c c"), Vec::<String>::new());
+    let warned = warnings("H H H c");
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    let words = "the ring is squeezed: 3 foreign or pinned snapshots hold slots, so there is room for 2 of the 3 \
+                 that `keep` asks for. Delete some";
+    assert!(warned[0].starts_with(words), "{warned:?}");
+}
+
+#[test]
+fn several_that_make_room_are_listed_in_a_sentence() {
+    let policy = policy();
+    let keeps_one = Policy {
+        reserve: 3,
+        keep: crate::policy::Keep { last: 1, ..Default::default() },
+        ..policy
+    };
+    let ring = ring("c c c c", &keeps_one);
+    let memory = RingMemory::default();
+    let plan = Plan::forecast(&ring, &keeps_one, tick(), AskedBy::Schedule, &memory, now());
+    let warning =
+        plan.warnings.iter().find(|it| it.contains("before the new snapshot exists")).unwrap();
+    let names = "snapring-20261119T030000Z, snapring-20261120T030000Z and snapring-20261121T030000Z are deleted";
+    assert!(warning.contains(names), "{warning}");
 }
 
 #[test]

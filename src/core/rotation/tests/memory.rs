@@ -131,7 +131,12 @@ fn what_has_appeared_while_no_process_was_there_is_not_paid_for_twice() {
 fn what_a_person_makes_later_squeezes_the_ring_as_ever() {
     let mut nights = Nights::default();
     let done = nights.night(&["listed c c c", "recorded", "uncreated rejected", "listed c c c"]);
-    assert!(last(&done).starts_with("failed: create rejected"), "{done:?}");
+    assert!(
+        last(&done).starts_with(
+            "failed: could not create the snapshot: the provider answered 400 (bad request)"
+        ),
+        "{done:?}"
+    );
     let done = nights.night(&["listed c c c H H"]);
     assert_eq!(last(&done), "delete 1");
 }
@@ -377,7 +382,10 @@ fn a_create_that_is_refused_in_an_odd_way_is_not_paid_for_twice() {
 fn a_delete_that_is_redirected_is_looked_for_before_another_is_deleted() {
     let mut nights = Nights::default();
     let done = nights.night(&["listed c c c c c", "undeleted redirected", "listed c c c c c"]);
-    assert!(last(&done).starts_with("failed: delete rejected (302)"), "{done:?}");
+    assert!(
+        last(&done).starts_with("failed: could not delete the snapshot: the provider answered 302"),
+        "{done:?}"
+    );
 }
 
 /// Else a clock that is set ahead would show that a snapshot has failed for five minutes.

@@ -14,7 +14,7 @@ const LIST: &[&str] = &[
      deleted                        | rotated, made, deleted 1",
     // What was never listed must not be overlooked, and who is quiesced asks alone.
     "begin unknown                  | look 0s+200ms one answer
-     unlisted transport             | failed: list transport: so it is",
+     unlisted transport             | failed: could not list the snapshots: so it is",
     "begin before                   | look 0s+200ms alone
      unlisted interrupted           | failed: interrupted by a shutdown",
     // The tick's snapshot is there: whole, unfinished, or failed.
@@ -41,9 +41,9 @@ const LIST: &[&str] = &[
     "begin earlier=54s              | look 0s+200ms one answer
      +1m listed c                   | record
      recorded                       | create 1
-     uncreated unauthorized         | failed: create unauthorized: so it is",
+     uncreated unauthorized         | failed: could not create the snapshot: the provider refused the token (401): so it is",
     "begin earlier=54s              | look 0s+200ms one answer
-     unlisted transport             | failed: list transport: so it is",
+     unlisted transport             | failed: could not list the snapshots: so it is",
 ];
 
 /// Step 3: room.
@@ -58,7 +58,7 @@ const MAKE_ROOM: &[&str] = &[
      recorded                       | create 1
      created                        | look 1s+20s pages
      +1m listed c - c c c own       | delete 3
-     deleted                        | failed, made, deleted 2 3: snapring-20261118T030000Z could not be deleted: delete rejected",
+     deleted                        | failed, made, deleted 2 3: snapring-20261118T030000Z could not be deleted: the provider answered 400 (bad request)",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      deleted                        | look 0s+200ms pages
@@ -103,10 +103,10 @@ const MAKE_ROOM: &[&str] = &[
      undeleted interrupted          | failed: interrupted by a shutdown",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
-     undeleted unauthorized         | failed: delete unauthorized: so it is",
+     undeleted unauthorized         | failed: could not delete the snapshot: the provider refused the token (401): so it is",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
-     undeleted forbidden            | failed: the provider does not allow this for this server: delete forbidden",
+     undeleted forbidden            | failed: the provider does not allow this for this server: could not delete the snapshot: the provider answered 403 (forbidden)",
     // It may be gone: a listing shows. If it is not, no other victim is deleted in its place.
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
@@ -118,11 +118,11 @@ const MAKE_ROOM: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
-     listed c c c c c               | failed: delete transport: so it is",
+     listed c c c c c               | failed: could not delete the snapshot: so it is",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
-     unlisted server-error          | failed: list server_error: so it is",
+     unlisted server-error          | failed: could not list the snapshots: the provider answered 503 (service unavailable): so it is",
     // Put off: the same one is asked for again, on a new listing. It may be gone all the same.
     "begin retries=1                | look 0s+200ms pages
      listed c c c c c               | delete 1
@@ -140,14 +140,14 @@ const MAKE_ROOM: &[&str] = &[
     "begin next=1h                  | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted throttled 24h        | look 0s+200ms one answer
-     listed c c c c c               | failed: delete throttled: so it is",
+     listed c c c c c               | failed: could not delete the snapshot: the provider answered 429 (too many requests): so it is",
     "begin next=1h                  | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted busy                 | look 1s+200ms one answer
      +16m listed c c c c c          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted busy                 | look 0s+200ms one answer
-     listed c c c c c               | failed: delete busy: so it is",
+     listed c c c c c               | failed: could not delete the snapshot: the provider answered 409 (conflict): so it is",
 ];
 
 /// Step 4: the create, also one without a clear answer.
@@ -184,12 +184,12 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 1
      uncreated transport            | look 1s+200ms one answer
-     +54s listed c H                | failed: create transport: so it is; by-hand-1 has appeared and may be the requested snapshot",
+     +54s listed c H                | failed: could not create the snapshot: so it is; by-hand-1 has appeared and may be the requested snapshot",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
      uncreated transport            | look 1s+200ms one answer
-     unlisted server-error          | failed: list server_error: so it is",
+     unlisted server-error          | failed: could not list the snapshots: the provider answered 503 (service unavailable): so it is",
     // Throttled: it may have been carried out all the same. Tries are counted, and so is the time.
     "begin retries=1                | look 0s+200ms pages
      listed c                       | record
@@ -200,7 +200,7 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 2
      uncreated throttled            | look 1s+200ms one answer
-     +20s listed c                  | failed: create throttled: so it is",
+     +20s listed c                  | failed: could not create the snapshot: the provider answered 429 (too many requests): so it is",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -211,7 +211,7 @@ const CREATE: &[&str] = &[
      +2m listed c                   | record
      recorded                       | create 1
      uncreated throttled            | look 1s+200ms one answer
-     +20s listed c                  | failed: create throttled: so it is",
+     +20s listed c                  | failed: could not create the snapshot: the provider answered 429 (too many requests): so it is",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -228,7 +228,7 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 2
      uncreated throttled 24h        | look 1s+200ms one answer
-     +20s listed c                  | failed: create throttled: so it is",
+     +20s listed c                  | failed: could not create the snapshot: the provider answered 429 (too many requests): so it is",
     // Busy: not counted as a try, but for fifteen minutes at the most.
     "begin next=1h retries=0        | look 0s+200ms pages
      listed c                       | record
@@ -255,7 +255,7 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 2
      uncreated busy                 | look 1s+200ms one answer
-     +20s listed c                  | failed: create busy: so it is",
+     +20s listed c                  | failed: could not create the snapshot: the provider answered 409 (conflict): so it is",
     // There was no connection: nothing can arrive.
     "begin retries=1                | look 0s+200ms pages
      listed c                       | record
@@ -264,7 +264,7 @@ const CREATE: &[&str] = &[
      +1s waited                     | look 0s+200ms one answer
      listed c                       | record
      recorded                       | create 2
-     uncreated unconnected          | failed: create transport: so it is",
+     uncreated unconnected          | failed: could not create the snapshot: so it is",
     // Nothing was sent: the listing was too old.
     "begin                          | look 0s+200ms pages
      listed c                       | record
@@ -272,20 +272,20 @@ const CREATE: &[&str] = &[
      uncreated stale                | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
-     uncreated not-found            | failed: the server no longer exists at the provider: create not_found",
+     uncreated not-found            | failed: the server no longer exists at the provider: could not create the snapshot: the provider answered 404 (not found)",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
-     uncreated forbidden            | failed: the provider does not allow this for this server: create forbidden",
+     uncreated forbidden            | failed: the provider does not allow this for this server: could not create the snapshot: the provider answered 403 (forbidden)",
     // A listing that is not found says nothing of the server.
     "begin                          | look 0s+200ms pages
-     unlisted not-found             | failed: this is not the provider's API, or it has moved; check `base_url`: list",
+     unlisted not-found             | failed: this is not the provider's API, or it has moved; check `base_url`: could not list the snapshots",
     // Rejected with room: final. Without: room is made once more. It may be there all the same.
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
      uncreated rejected             | look 0s+200ms alone
-     listed c                       | failed: create rejected: so it is",
+     listed c                       | failed: could not create the snapshot: the provider answered 400 (bad request): so it is",
     "begin                          | look 0s+200ms pages
      listed c c c c                 | record
      recorded                       | create 1
@@ -295,7 +295,7 @@ const CREATE: &[&str] = &[
      listed - c c c H               | record
      recorded                       | create 2
      uncreated rejected             | look 0s+200ms alone
-     listed - c c c H H             | failed, deleted 1: create rejected: so it is",
+     listed - c c c H H             | failed, deleted 1: could not create the snapshot: the provider answered 400 (bad request): so it is",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -306,7 +306,7 @@ const CREATE: &[&str] = &[
      listed c                       | record
      recorded                       | create 1
      uncreated rejected             | look 0s+200ms alone
-     unlisted transport             | failed: list transport: so it is",
+     unlisted transport             | failed: could not list the snapshots: so it is",
 ];
 
 /// The hooks around the create: what was quiesced is woken, however the rotation goes.
@@ -347,7 +347,7 @@ const HOOKS: &[&str] = &[
      listed c                       | record
      recorded                       | create 2
      uncreated unauthorized         | after failed
-     hook done                      | failed: create unauthorized",
+     hook done                      | failed: could not create the snapshot: the provider refused the token (401)",
     // `after` alone runs after each snapshot, and only then.
     "begin after                    | look 0s+200ms pages
      listed c c c                   | record
@@ -381,7 +381,7 @@ const WAIT: &[&str] = &[
      +30s unlisted transport        | look 1m+1m pages
      +1m listed c own~              | look 1m+1m 30s pages
      +42m unlisted server-error     | look 1m+0s pages
-     +1m unlisted transport         | failed, made: snapring-20261123T030000Z was not completed within 45m (list transport: so it is)",
+     +1m unlisted transport         | failed, made: snapring-20261123T030000Z was not completed within 45m (could not list the snapshots: so it is)",
     // One just created may be missing as long as `settle`; then its own listing is asked.
     "begin                          | look 0s+200ms pages
      listed c                       | record
@@ -400,7 +400,7 @@ const WAIT: &[&str] = &[
      listed c                       | record
      recorded                       | create 1
      created                        | look 1s+20s pages
-     unlisted unauthorized          | failed, made: list unauthorized: so it is",
+     unlisted unauthorized          | failed, made: could not list the snapshots: the provider refused the token (401): so it is",
     // A listing is due a minute before the server's next rotation, and is not delayed to be shared.
     "begin next=100s                | look 0s+200ms pages
      listed c                       | record
@@ -438,11 +438,11 @@ const PRUNE: &[&str] = &[
      undeleted throttled            | look 0s+200ms one answer
      listed c c c c own             | delete 2
      undeleted busy                 | look 4s+200ms one answer
-     +4s listed c - c c own         | failed, deleted 2: snapring-20261119T030000Z could not be deleted: delete throttled",
+     +4s listed c - c c own         | failed, deleted 2: snapring-20261119T030000Z could not be deleted: the provider answered 429 (too many requests)",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted rejected             | delete 2
-     deleted                        | failed, deleted 2: snapring-20261119T030000Z could not be deleted: delete rejected",
+     deleted                        | failed, deleted 2: snapring-20261119T030000Z could not be deleted: the provider answered 400 (bad request)",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted pinned               | delete 2
@@ -452,20 +452,20 @@ const PRUNE: &[&str] = &[
      undeleted transport            | look 0s+200ms one answer
      listed - c c c own             | delete 2
      undeleted server-error         | look 0s+200ms one answer
-     listed - c c c own             | failed, deleted 1: snapring-20261120T030000Z could not be deleted: delete server_error",
+     listed - c c c own             | failed, deleted 1: snapring-20261120T030000Z could not be deleted: the provider answered 503 (service unavailable)",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted transport            | look 0s+200ms one answer
-     unlisted unauthorized          | failed: list unauthorized: so it is",
+     unlisted unauthorized          | failed: could not list the snapshots: the provider refused the token (401): so it is",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted interrupted          | failed: interrupted by a shutdown",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
-     undeleted unauthorized         | failed: delete unauthorized: so it is",
+     undeleted unauthorized         | failed: could not delete the snapshot: the provider refused the token (401): so it is",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
-     undeleted forbidden            | failed: the provider does not allow this for this server: delete forbidden",
+     undeleted forbidden            | failed: the provider does not allow this for this server: could not delete the snapshot: the provider answered 403 (forbidden)",
     // The listing became too old: another one decides, and only if the new snapshot is in it.
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
@@ -480,7 +480,7 @@ const PRUNE: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted stale                | look 0s+200ms one answer
-     unlisted transport             | failed: list transport: so it is",
+     unlisted transport             | failed: could not list the snapshots: so it is",
 ];
 
 /// A person asks again while a snapshot of an earlier rotation by hand is in progress.
@@ -505,19 +505,19 @@ const BY_HAND: &[&str] = &[
     "begin person                   | look 0s+200ms pages
      listed c ~45m                  | record
      recorded                       | create 1
-     uncreated unauthorized         | failed: create unauthorized",
+     uncreated unauthorized         | failed: could not create the snapshot: the provider refused the token (401)",
     "begin person                   | look 0s+200ms pages
      listed c =10m                  | record
      recorded                       | create 1
-     uncreated unauthorized         | failed: create unauthorized",
+     uncreated unauthorized         | failed: could not create the snapshot: the provider refused the token (401)",
     "begin                          | look 0s+200ms pages
      listed c ~10m                  | record
      recorded                       | create 1
-     uncreated unauthorized         | failed: create unauthorized",
+     uncreated unauthorized         | failed: could not create the snapshot: the provider refused the token (401)",
     "begin person                   | look 0s+200ms pages
      listed c p                     | record
      recorded                       | create 1
-     uncreated unauthorized         | failed: create unauthorized",
+     uncreated unauthorized         | failed: could not create the snapshot: the provider refused the token (401)",
     // Once a create was sent, this rotation goes on with its own.
     "begin person                   | look 0s+200ms pages
      listed c                       | record
@@ -526,7 +526,7 @@ const BY_HAND: &[&str] = &[
      waited                         | look 0s+200ms one answer
      listed c ~10m                  | record
      recorded                       | create 2
-     uncreated unauthorized         | failed: create unauthorized",
+     uncreated unauthorized         | failed: could not create the snapshot: the provider refused the token (401)",
 ];
 
 /// What was left is said, and what the next rotation does.

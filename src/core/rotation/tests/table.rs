@@ -222,11 +222,21 @@ pub(super) fn error(operation: Operation, why: &str) -> CallError {
     let message = "so it is".to_owned();
     let was_sent = why != "unconnected";
     let status = match why {
+        "malformed" => Some(200),
+        "rejected" => Some(400),
         "unprocessable" => Some(422),
         "redirected" => Some(302),
+        "unauthorized" => Some(401),
+        "forbidden" => Some(403),
+        "not-found" => Some(404),
+        "busy" => Some(409),
+        "throttled" => Some(429),
+        "server-error" => Some(503),
         _ => None,
     };
-    let failure = Failure { operation, outcome, status, message, retry_after, was_sent };
+    let token_place = None;
+    let failure =
+        Failure { operation, outcome, status, message, token_place, retry_after, was_sent };
     CallError::Failed(failure)
 }
 
