@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::AccountStatus;
 use crate::daemon::view::{ServerView, View};
 use crate::health::{ServerHealth, TroubleKind};
 use crate::manual::ManualAct;
@@ -34,6 +35,9 @@ pub(crate) struct StatusDocument {
     pub at: Timestamp,
     /// How the daemon is; `None` where none runs.
     pub daemon: Option<DaemonStatus>,
+    /// Whether all servers of the account have a policy. `None` if an older daemon wrote the document.
+    #[serde(default)]
+    pub account: Option<AccountStatus>,
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
@@ -455,9 +459,18 @@ impl StatusDocument {
             snapring: env!("CARGO_PKG_VERSION").to_owned(),
             at,
             daemon,
+            account: None,
             totals: found.totals,
             servers: found.rows.iter().map(record).collect(),
         }
+    }
+}
+
+impl StatusDocument {
+    /// The same, with what is known of the account's servers.
+    #[must_use]
+    pub(crate) fn with_account(self, account: AccountStatus) -> Self {
+        Self { account: Some(account), ..self }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct CallContext {
     pub give_up_at: Option<Duration>,
     /// What may not be deleted, as it stands when a delete is sent.
     pub pins: Pins,
+    /// Every other call of the account goes first.
+    pub in_background: bool,
     /// Set when snapring shuts down: nothing new is sent then.
     pub shutdown: CancellationToken,
     calls: Arc<AtomicU32>,

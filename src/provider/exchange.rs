@@ -260,6 +260,7 @@ impl Exchange {
         // A create and a delete rest on a listing. A restore rests on a person.
         let urgency = match operation {
             Operation::Create | Operation::Delete => Urgency::Change,
+            _ if scope.in_background => Urgency::Background,
             _ => Urgency::Look,
         };
         let held_until = || self.admission.held_until(caller(operation, scope));
