@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,9 +14,9 @@ use crate::cli::setup::{PATIENCE, locate};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
-use crate::config;
 use crate::config::starting::{Form, NewServer, text};
 use crate::config::types::Settings;
+use crate::config::{self, Loaded};
 use crate::coverage::{AccountServer, Coverage, NamedServer};
 use crate::discovery::{Lookalikes, NewNames};
 use crate::foreign::ForeignText;
@@ -86,10 +86,11 @@ struct UncoveredServer<'a> {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let path = configuration(&arguments.config.file);
     let loaded = config::read_before_servers(path.as_deref())?;
-    for warning in &loaded.warnings {
+    let Loaded { settings, warnings, .. } = loaded;
+    // Without a server, what is missing is about to be written.
+    for warning in warnings.iter().filter(|_| !settings.servers.is_empty()) {
         console::warning(&warning.render(console::colours()));
     }
-    let settings = loaded.settings;
     let log = &settings.log;
     telemetry::begin_for_command(log.format, &log.level, arguments.config.verbose)?;
     let target = arguments.write.as_deref().map(Target::of).transpose()?;
@@ -322,10 +323,14 @@ fn good_text(path: Option<&Path>, servers: &[NewServer<'_>]) -> Result<String, C
 /// Creates a file that was not there.
 fn create(path: &Path, text: &str) -> Result<(), CommandError> {
     let failed = |problem: std::io::Error| {
-        CommandError::Failed(format!("{} cannot be written: {problem}", path.display()))
+        let hint = match problem.kind() {
+            ErrorKind::NotFound => "\nhint: create its directory first",
+            _ => "",
+        };
+        CommandError::Failed(format!("{} cannot be written: {problem}{hint}", path.display()))
     };
     let mut file = File::create_new(path).map_err(|problem| match problem.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(path),
+        ErrorKind::AlreadyExists => exists(path),
         _ => failed(problem),
     })?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
@@ -351,4 +356,23 @@ fn next_step(path: Option<&Path>, file: &Path, servers: &[NewServer<'_>]) -> Str
          is there; then `snapring check`",
         path = path.display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_to_be_there_meanwhile_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("new.toml");
+        create(&file, "first").unwrap();
+        let refused = create(&file, "second").unwrap_err();
+        assert_eq!(refused.exit(), Exit::Usage);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "first");
+        let nowhere = directory.path().join("no/such/new.toml");
+        let refused = create(&nowhere, "text").unwrap_err().to_string();
+        assert!(refused.contains("no/such/new.toml cannot be written: No such file"), "{refused}");
+        assert!(refused.contains("hint: create its directory first"), "{refused}");
+    }
 }

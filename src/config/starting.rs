@@ -73,8 +73,8 @@ pub(crate) fn text(servers: &[NewServer<'_>], form: Form<'_>) -> String {
 fn write_server(new: &NewServer<'_>, form: Form<'_>, text: &mut String) {
     let NewServer { server, name, snapshots } = new;
     let words = [&server.status, &server.location].into_iter().flatten();
-    let mut said: Vec<String> =
-        words.map(ToString::to_string).filter(|it| !it.is_empty()).collect();
+    let words: Vec<String> = words.map(ToString::to_string).filter(|it| !it.is_empty()).collect();
+    let mut said = if words.is_empty() { Vec::new() } else { vec![words.join(", ")] };
     let known = server.name.to_string();
     if known != *name && !known.is_empty() {
         said.insert(0, format!("at the provider: {known}"));

@@ -52,19 +52,24 @@ impl Lookalikes {
 
 impl fmt::Display for Lookalikes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.count == 0 {
+        let count = self.count;
+        if count == 0 {
             return out.write_str("none");
         }
-        write!(out, "{}", self.count)?;
-        let mut separator = ": ";
-        for (prefix, count) in &self.like_snapring {
-            write!(out, "{separator}{count} named {prefix}-…")?;
-            separator = ", ";
+        if self.like_snapring.is_empty() {
+            return write!(out, "{count} (not snapring's)");
         }
-        match (self.others(), self.like_snapring.is_empty()) {
-            (0, _) => Ok(()),
-            (_, true) => out.write_str(", not snapring's"),
-            (others, false) => write!(out, "{separator}{others} other"),
+        write!(out, "{count} (")?;
+        for (nth, (prefix, named)) in self.like_snapring.iter().enumerate() {
+            let separator = if nth > 0 { ", " } else { "" };
+            match *named == count {
+                true => write!(out, "named {prefix}-…")?,
+                false => write!(out, "{separator}{named} named {prefix}-…")?,
+            }
+        }
+        match self.others() {
+            0 => out.write_str(")"),
+            others => write!(out, ", {others} other)"),
         }
     }
 }
@@ -133,11 +138,11 @@ mod tests {
             found
         };
         assert_eq!(of(&[]).to_string(), "none");
-        assert_eq!(of(&["by-hand"]).to_string(), "1, not snapring's");
+        assert_eq!(of(&["by-hand"]).to_string(), "1 (not snapring's)");
         let own = "snapring-20261123T030000Z";
-        assert_eq!(of(&[own]).to_string(), "1: 1 named snapring-…");
+        assert_eq!(of(&[own]).to_string(), "1 (named snapring-…)");
         let mixed = of(&[own, "nightly-20261122T030000Z", own, "snapring-20261340T030000Z"]);
-        assert_eq!(mixed.to_string(), "4: 1 named nightly-…, 2 named snapring-…, 1 other");
+        assert_eq!(mixed.to_string(), "4 (1 named nightly-…, 2 named snapring-…, 1 other)");
         assert_eq!((mixed.of_prefix("snapring"), mixed.of_prefix("snap")), (2, 0));
         assert_eq!(mixed.others(), 1);
     }

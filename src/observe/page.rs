@@ -298,7 +298,10 @@ fn facts(daemon: &DaemonStatus) -> Vec<Fact> {
 
 /// Servers without a policy, and policies without a server.
 fn account_facts(account: &AccountStatus) -> Vec<Fact> {
-    let fact = |words: String| Fact { words: words.replacen("it is", "It is", 1), is_bad: true };
+    let fact = |words: String| {
+        let (first, rest) = words.split_at(words.ceil_char_boundary(1));
+        Fact { words: format!("{}{rest}", first.to_uppercase()), is_bad: true }
+    };
     account.findings().into_iter().map(fact).collect()
 }
 
