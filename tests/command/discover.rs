@@ -89,7 +89,7 @@ async fn a_configuration_without_a_server_is_enough_for_it_and_for_nothing_else(
     assert_eq!(code, 0, "{errors}");
     assert!(out.starts_with("3 servers in the account, none has a policy\n"), "{out}");
     for command in ["check", "plan", "list", "status", "run"] {
-        let (code, _, errors) = run(&machine, &[command]);
+        let (code, _, errors) = machine.run(&[command]);
         assert_eq!(
             (code, errors.contains("there is no server")),
             (78, true),
