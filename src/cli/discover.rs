@@ -209,6 +209,7 @@ fn told(
     let count = readable::servers(account.servers.len());
     let known = if account.is_whole { "in the account" } else { "with snapshots in the account" };
     let mut text = match (uncovered.len(), settings.servers.is_empty()) {
+        _ if account.servers.is_empty() => format!("no servers {known}\n"),
         (0, _) => format!("{count} {known}: each has a policy\n"),
         (_, true) => format!("{count} {known}, none has a policy\n"),
         (without, false) => format!("{count} {known}, {without} without a policy\n"),
