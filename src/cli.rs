@@ -9,6 +9,7 @@ mod console;
 mod create;
 mod delete;
 mod demo;
+mod discover;
 mod error;
 mod exit;
 mod health;
@@ -68,6 +69,7 @@ pub struct Cli {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Discover(discover::Arguments),
     Plan(plan::Arguments),
     Simulate(simulate::Arguments),
     Rotate(rotate::Arguments),
@@ -89,6 +91,7 @@ enum Command {
 /// What a newcomer types first.
 const EXAMPLES: &[(&str, &str)] = &[
     ("snapring demo", "watch three servers rotate within seconds; nothing needed"),
+    ("snapring discover", "list the servers of the account that have no policy"),
     ("snapring check", "read the configuration, show the next ticks"),
     ("snapring plan", "what the next rotation would create and delete, and why"),
     ("snapring simulate", "what your policies keep over the next 90 days"),
@@ -131,6 +134,7 @@ impl Command {
         match self {
             Self::Run(arguments) => run::run(arguments).await,
             Self::Check(arguments) => check::run(arguments).await,
+            Self::Discover(arguments) => discover::run(arguments).await,
             Self::Plan(arguments) => plan::run(arguments).await,
             Self::Simulate(arguments) => simulate::run(arguments).await,
             Self::Rotate(arguments) => rotate::run(arguments).await,

@@ -14,6 +14,7 @@ mod regions;
 mod secret_files;
 mod sections;
 mod servers;
+pub(crate) mod starting;
 mod store;
 pub mod types;
 mod values;
@@ -74,6 +75,7 @@ pub(crate) struct Files {
     /// What is wrong with `include`; `None`: no file was looked for.
     includes: Option<Vec<Draft>>,
     secrets: SecretFiles,
+    may_name_no_server: bool,
 }
 
 /// Reads a file and those that it names, for [`parse_files`].
@@ -98,7 +100,7 @@ pub(crate) fn read_files(path: &Path) -> Result<Files, ConfigError> {
     }
     let mut texts = vec![(name, text)];
     texts.extend(included.into_iter().map(|it| (it.path.display().to_string(), it.text)));
-    Ok(Files { texts, includes, secrets })
+    Ok(Files { texts, includes, secrets, may_name_no_server: false })
 }
 
 /// Reads and checks a file, and says of each server which value holds and where it comes from.
@@ -178,8 +180,37 @@ fn is_roots_alone(path: &Path) -> bool {
 /// # Errors
 /// Every mistake in it.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
-    let texts = vec![(name.to_owned(), text.to_owned())];
-    parse_files(Files { texts, includes: None, secrets: SecretFiles::default() })
+    parse_files(Files::of_text(name, text))
+}
+
+/// Reads and checks a file that need not name a server. `None`: there is no file, and every key has its
+/// default.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_before_servers(path: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let files = path.map_or_else(|| Ok(Files::of_text("", "")), read_files)?;
+    parse_files(Files { may_name_no_server: true, ..files })
+}
+
+/// Reads and checks a file as if it included one more, with this name and text. `None`: there is no file but
+/// that.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_with(path: Option<&Path>, name: &str, text: &str) -> Result<Loaded, ConfigError> {
+    let Some(path) = path else { return parse(name, text) };
+    let mut files = read_files(path)?;
+    files.texts.push((name.to_owned(), text.to_owned()));
+    parse_files(files)
+}
+
+impl Files {
+    /// A text that names no other file.
+    fn of_text(name: &str, text: &str) -> Self {
+        let texts = vec![(name.to_owned(), text.to_owned())];
+        Self { texts, includes: None, secrets: SecretFiles::default(), may_name_no_server: false }
+    }
 }
 
 /// The texts, one after the other.
@@ -200,6 +231,7 @@ fn file_texts(texts: &[(String, String)]) -> Vec<FileText<'_>> {
 /// Every mistake in it.
 pub(crate) fn parse_files(files: Files) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::with(files.secrets);
+    problems.may_name_no_server = files.may_name_no_server;
     let texts = file_texts(&files.texts);
     let documents = TomlDocument::parse_all(&texts, &mut problems);
     let read = sections::read(&documents, files.includes, &mut problems);

@@ -6,6 +6,7 @@
 //!
 //! [`run()`] is the whole of it as a process: signals, reloads, and those who hear of each rotation.
 
+mod account;
 mod announcement;
 mod heartbeat;
 pub mod listeners;
@@ -35,6 +36,7 @@ use crate::call::CallError;
 use crate::clock::Clock;
 use crate::completion::Sharing;
 use crate::config::types::Settings;
+use crate::coverage::AccountServers;
 use crate::daemon::heartbeat::Heartbeat;
 pub use crate::daemon::run::{Connect, Observe, Process, Shutdown, StartError, run};
 use crate::daemon::scheduler::{DueWork, Scheduler, SchedulerError};
@@ -127,6 +129,7 @@ struct Shared {
     /// Since when each schedule is in force.
     in_force: Mutex<FirstLoadedTimes>,
     configuration: Mutex<Configuration>,
+    account_servers: Mutex<BTreeMap<Account, AccountServers>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Set when what is under way is not waited for any more.
@@ -184,6 +187,7 @@ impl Daemon {
             started_at: now.wall,
             in_force: Mutex::new(dependencies.first_loaded.clone()),
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
+            account_servers: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             broken_off: CancellationToken::new(),

@@ -25,6 +25,7 @@ use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
+use crate::coverage::Coverage;
 use crate::naming::{ServerId, Tick};
 use crate::paths::SERVICE_DIRECTORY;
 use crate::policy::Keep;
@@ -87,6 +88,9 @@ struct CheckAnswer<'a> {
     policies: Vec<PolicyAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
+    /// Which servers have no policy, and which policies no server. `None`: that was not found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Coverage>,
 }
 
 /// What servers with the same schedules and the same `keep` come to.
@@ -169,6 +173,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 servers: Vec::new(),
                 policies: Vec::new(),
                 token: None,
+                coverage: None,
             })?;
             return Ok(Exit::Configuration);
         }
@@ -192,6 +197,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         servers: offline(&settings.servers, clock.now().wall),
         policies: policies(&settings.servers, clock.now().wall),
         token: None,
+        coverage: None,
     };
     if let Some(unusable) = unusable.filter(|_| of_token_file.is_none()) {
         answer.remarks.push(CheckFinding {

@@ -17,6 +17,7 @@ use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::clock::Clock;
 use crate::config;
+use crate::coverage::{AccountServers, AccountStatus};
 use crate::daemon::view::ServerView;
 use crate::moment::{shown, shown_today};
 use crate::naming::ServerId;
@@ -24,6 +25,8 @@ use crate::observe::client::{NoAnswer, ask};
 use crate::observe::status_document::{
     Found, ServerRecord, StatusDocument, StatusFilter, Totals, VERSION,
 };
+use crate::provider::call_context::CallContext;
+use crate::provider::client::Client;
 use crate::readable;
 use crate::ring::Ring;
 use crate::server::Server;
@@ -214,7 +217,10 @@ fn read(
         let text = "the daemon is another version of snapring; restart it after an upgrade";
         return Err(CommandError::Failed(text.to_owned()));
     }
+    let known = document.servers.len();
     document.servers.retain(is_wanted);
+    // It says nothing of a choice of servers.
+    document.account = document.account.filter(|_| document.servers.len() == known);
     document.totals = Totals::of(document.servers.iter().map(|server| server.state));
     Ok(document)
 }
@@ -235,10 +241,18 @@ async fn without_daemon(
     };
     let (known, asked): (Vec<_>, Vec<_>) =
         servers.iter().cloned().partition(|server| is_known(server));
+    let mut account = None;
     let rings = match (asked.is_empty(), is_check) {
         (true, _) => Vec::new(),
         (false, true) => rings_at_once(setup, &asked, PROVIDER_WITHIN).await?,
-        (false, false) => rings(&setup.client()?, &asked).await,
+        (false, false) => {
+            let client = setup.client()?;
+            let rings = rings(&client, &asked).await;
+            if servers.len() == setup.settings.servers.len() {
+                account = Some(account_status(setup, &client).await);
+            }
+            rings
+        }
     };
     let mut rows = Vec::new();
     let (mut answered, mut first_failure, mut failed) = (known.len(), None, Vec::new());
@@ -267,8 +281,23 @@ async fn without_daemon(
         return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
     }
     let found = Found::among(rows, &StatusFilter::default());
-    let document = StatusDocument::of(&found, None, setup.clock.now().wall);
+    let document =
+        StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) };
     Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
+}
+
+/// Whether all servers of the account have a policy.
+async fn account_status(setup: &Setup, client: &Client) -> AccountStatus {
+    let scope = CallContext::until(setup.clock.now().uptime.saturating_add(PATIENCE));
+    let mut known = AccountServers::default();
+    match client.servers_at_once(&scope).await {
+        Ok(servers) => known.listed(servers, setup.clock.now().wall),
+        Err(problem) => {
+            known.not_listed(problem.explained());
+        }
+    }
+    let configured = setup.settings.servers.iter();
+    known.status(configured.map(|it| (it.id, it.name.as_str())), setup.clock.now().wall)
 }
 
 /// How servers stood when a daemon last wrote it down. Without that, the rings tell what they can.
@@ -321,6 +350,9 @@ fn text(document: &StatusDocument) -> String {
         if let Some(problem) = daemon.store.problem() {
             text.push_str(&format!("{problem}\n"));
         }
+    }
+    if let Some(account) = &document.account {
+        account.findings().iter().for_each(|finding| text.push_str(&format!("{finding}\n")));
     }
     let header = ["server", "state", "last success", "next tick", "slots", "listed", "last error"];
     let mut table = table(&header);

@@ -22,6 +22,8 @@ pub(crate) struct Problems {
     pub(crate) secrets: Vec<Range<usize>>,
     /// What is in the files that it names.
     pub(crate) files: SecretFiles,
+    /// A configuration without a server is no mistake.
+    pub(crate) may_name_no_server: bool,
     seen: HashSet<Draft>,
     /// The files that were parsed, in their order.
     sources: Vec<Source>,

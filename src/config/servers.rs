@@ -50,7 +50,7 @@ pub(crate) fn read(
             Parsed::Absent => {}
         }
     }
-    if tables.is_empty() && all_good {
+    if tables.is_empty() && all_good && !problems.may_name_no_server {
         // It may stand in what could not be understood.
         if !whole {
             return None;

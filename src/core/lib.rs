@@ -5,6 +5,7 @@
 //! - [`naming`], [`snapshot`], [`ring`]: what is there, and whose it is
 //! - [`foreign`]: text from outside, and how it is shown
 //! - [`server`], [`policy`], [`retention`]: what is wanted
+//! - [`coverage`], [`discovery`]: which servers have a policy, and what is known of the others
 //! - [`schedule`], [`timetable`]: when
 //! - [`plan`], [`pins`]: what to create and delete
 //! - [`polling`], [`completion`]: how to wait for a snapshot
@@ -18,6 +19,8 @@
 pub mod answer;
 pub mod call;
 pub mod completion;
+pub mod coverage;
+pub mod discovery;
 pub mod foreign;
 pub mod health;
 pub mod manual;

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock::Clock;
 use crate::config::types::Settings;
 use crate::daemon::Daemon;
+use crate::daemon::account::keep_listing_servers;
 use crate::daemon::announcement::Announcement;
 use crate::daemon::listeners::{Listeners, Outside};
 use crate::daemon::other_processes::hear_of_others;
@@ -142,6 +143,7 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
+        never = keep_listing_servers(&daemon, &clock) => match never {},
         never = listeners.notices.keep_reminding() => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }

@@ -653,6 +653,7 @@ async fn a_webhook_that_hangs_delays_no_rotation() {
     assert_eq!(alone, told);
 }
 
+mod account;
 mod accounts;
 mod fleet;
 mod locks;

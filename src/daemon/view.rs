@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::coverage::AccountStatus;
 use crate::daemon::{Managed, Shared, lock};
 use crate::health::ServerHealth;
 use crate::manual::ManualAct;
@@ -163,6 +164,12 @@ impl View {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.0.dependencies.statuses.counts().clone()
+    }
+
+    /// Whether all servers of the account have a policy, as far as that is known.
+    #[must_use]
+    pub fn account(&self) -> AccountStatus {
+        self.0.account_status()
     }
 
     /// Whether the store works.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::coverage::Coverage;
 use crate::daemon::view::{ServerView, View};
 use crate::observe::process::Process;
 use crate::ring::Holder;
@@ -39,6 +40,7 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
         reloaded: view.configuration().refused.is_none(),
         store_is_up: view.store().is_up(),
         lost_lines: telemetry::lost_lines(),
+        coverage: view.account().coverage,
     };
     registry.register_collector(Box::new(fleet));
     let mut text = String::new();
@@ -53,6 +55,8 @@ struct Fleet {
     reloaded: bool,
     store_is_up: bool,
     lost_lines: u64,
+    /// `None`: the provider has not listed the account's servers for a day.
+    coverage: Option<Coverage>,
 }
 
 impl Collector for Fleet {
@@ -70,6 +74,16 @@ impl Collector for Fleet {
         encoder
             .encode_descriptor("snapring_log_lost_lines", help, None, MetricType::Counter)?
             .encode_counter::<[(&str, &str); 0], _, f64>(&self.lost_lines, None)?;
+
+        if let Some(Coverage { uncovered, missing }) = &self.coverage {
+            let help = "Servers of the account without a policy, and configured ones that it does not have";
+            let mut servers =
+                encoder.encode_descriptor("snapring_servers", help, None, MetricType::Gauge)?;
+            for (state, servers_in_it) in [("uncovered", uncovered), ("missing", missing)] {
+                let count = i64::try_from(servers_in_it.count).unwrap_or(i64::MAX);
+                servers.encode_family(&[("state", state)])?.encode_gauge(&count)?;
+            }
+        }
 
         let help = "Rotations by outcome";
         let mut rotations =

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use ring::digest::{SHA256, digest};
 use url::form_urlencoded;
 
+use crate::coverage::AccountStatus;
 use crate::daemon::view::View;
 use crate::manual::{ManualAct, ManualOutcome};
 use crate::moment::shown;
@@ -60,7 +61,9 @@ pub(super) fn content_security_policy() -> &'static str {
 /// Never: text can always be written to a string.
 pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
     let found = Found::among(view.rows(), &query.filter);
-    Page::of(found, &DaemonStatus::of(view), query, view.now()).render()
+    let mut page = Page::of(found, &DaemonStatus::of(view), query, view.now());
+    page.daemon.extend(account_facts(&view.account()));
+    page.render()
 }
 
 #[derive(Template)]
@@ -305,6 +308,15 @@ fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
         facts.push(bad(problem.replacen('t', "T", 1)));
     }
     facts
+}
+
+/// Servers without a policy, and policies without a server.
+fn account_facts(account: &AccountStatus) -> Vec<Fact> {
+    let fact = |words: String| {
+        let (first, rest) = words.split_at(words.ceil_char_boundary(1));
+        Fact { words: format!("{}{rest}", first.to_uppercase()), is_bad: true }
+    };
+    account.findings().into_iter().map(fact).collect()
 }
 
 impl Pages {

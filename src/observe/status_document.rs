@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::AccountStatus;
 use crate::daemon::view::{AccountView, ServerView, View};
 use crate::health::{ServerHealth, TroubleKind};
 use crate::manual::ManualAct;
@@ -34,6 +35,9 @@ pub(crate) struct StatusDocument {
     pub at: Timestamp,
     /// How the daemon is; `None` where none runs.
     pub daemon: Option<DaemonStatus>,
+    /// Whether all servers of the account have a policy. `None` if an older daemon wrote the document.
+    #[serde(default)]
+    pub account: Option<AccountStatus>,
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
@@ -66,12 +70,12 @@ pub(crate) struct DaemonStatus {
     pub manual_acts: Vec<ManualAct>,
     /// Each account, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub accounts: Vec<AccountStatus>,
+    pub accounts: Vec<AccountRecord>,
 }
 
 /// How an account is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AccountStatus {
+pub(crate) struct AccountRecord {
     /// Its name; "default" is the account of `[api]`.
     pub name: String,
     /// What the provider makes of its token.
@@ -457,7 +461,7 @@ impl DaemonStatus {
             manual_acts: view.manual().to_vec(),
             accounts: match accounts.as_slice() {
                 [_] => Vec::new(),
-                several => several.iter().map(AccountStatus::of).collect(),
+                several => several.iter().map(AccountRecord::of).collect(),
             },
         }
     }
@@ -472,7 +476,7 @@ fn worst(tokens: impl Iterator<Item = TokenState>) -> TokenState {
     tokens.max_by_key(badness).unwrap_or(TokenState::Untried)
 }
 
-impl AccountStatus {
+impl AccountRecord {
     fn of(view: &AccountView) -> Self {
         Self {
             name: view.account.name().to_owned(),
@@ -507,9 +511,18 @@ impl StatusDocument {
             snapring: env!("CARGO_PKG_VERSION").to_owned(),
             at,
             daemon,
+            account: None,
             totals: found.totals,
             servers: found.rows.iter().map(record).collect(),
         }
+    }
+}
+
+impl StatusDocument {
+    /// The same, with what is known of the account's servers.
+    #[must_use]
+    pub(crate) fn with_account(self, account: AccountStatus) -> Self {
+        Self { account: Some(account), ..self }
     }
 }
 

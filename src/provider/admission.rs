@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::provider::throttle::{Caller, News, Throttle, Waits};
 
+/// How often a call in the background looks whether it may be sent.
+const LOOK_FOR_IDLE_EVERY: Duration = Duration::from_secs(1);
+
 /// What a request is for, as far as the line is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
@@ -21,6 +24,8 @@ pub(super) enum Urgency {
     Change,
     /// It only looks.
     Look,
+    /// Nothing waits for what it looks at.
+    Background,
 }
 
 /// The line that every request of an account goes through. Clones are the same line.
@@ -146,6 +151,7 @@ impl Admission {
         let _only_look = match urgency {
             Urgency::Look => Some(self.shared.looks.lock().await),
             Urgency::Change => None,
+            Urgency::Background => return self.admit_when_idle().await,
         };
         let _head_of_the_line = self.shared.line.lock().await;
         loop {
@@ -157,6 +163,20 @@ impl Admission {
                 }
                 Step::AwaitPlace => self.shared.freed.notified().await,
             }
+        }
+    }
+
+    /// Waits until nothing else stands in the line and a call can be sent at once. It never stands in the line
+    /// itself.
+    async fn admit_when_idle(&self) -> Admitted {
+        loop {
+            // Those who wait for a lock have it before those who try.
+            if let (Ok(_), Ok(_)) = (self.shared.looks.try_lock(), self.shared.line.try_lock())
+                && let Step::Go(admitted) = self.step()
+            {
+                return admitted;
+            }
+            self.clock.sleep(LOOK_FOR_IDLE_EVERY).await;
         }
     }
 
@@ -244,6 +264,35 @@ mod tests {
         }
         // One look stood in the line already; the others wait behind the change.
         assert_eq!(*order.lock().unwrap(), ["look 1", "change", "look 2", "look 3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_the_background_waits_until_nothing_else_waits() {
+        let (clock, admission) = admission(1, 0);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let first = admission.admit(Urgency::Look).await;
+        let mut tasks = Vec::new();
+        for (name, urgency) in [
+            ("background", Urgency::Background),
+            ("look 1", Urgency::Look),
+            ("look 2", Urgency::Look),
+            ("change", Urgency::Change),
+        ] {
+            let (admission, order) = (Arc::clone(&admission), Arc::clone(&order));
+            let clock = clock.clone();
+            tasks.push(tokio::spawn(async move {
+                let _place = admission.admit(urgency).await;
+                order.lock().unwrap().push(name);
+                clock.sleep(seconds(90)).await;
+            }));
+            tokio::task::yield_now().await;
+        }
+        clock.sleep(seconds(5)).await;
+        drop(first);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), ["look 1", "change", "look 2", "background"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use crate::coverage::AccountServer;
 use crate::foreign::ForeignText;
 use crate::naming::{Account, ServerId, SnapshotId};
 use crate::snapshot::{Snapshot, Status};
@@ -22,15 +23,15 @@ pub struct ListingPage {
     pub next_query: Option<String>,
 }
 
-/// One of the account's servers, as far as snapring uses it.
+/// One page of the account's servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountServer {
-    /// The provider's number.
-    pub id: ServerId,
-    /// Its name at the provider.
-    pub name: ForeignText,
-    /// Its state in the provider's words.
-    pub status: Option<ForeignText>,
+pub struct ServersPage {
+    /// The rows, in the provider's order.
+    pub servers: Vec<AccountServer>,
+    /// How many rows the provider says there are in all.
+    pub count: Option<u64>,
+    /// The query of the next page.
+    pub next_query: Option<String>,
 }
 
 /// Who the token is. The account's personal data is not read.
@@ -49,6 +50,8 @@ struct RawServer {
     name: Option<String>,
     #[serde(default)]
     status: Value,
+    #[serde(default)]
+    location: Value,
 }
 
 /// What stands in place of a name that is null. No name of snapring's is like it, so it is a foreign one.
@@ -153,27 +156,25 @@ pub fn created(body: &[u8], account: Account) -> Result<Snapshot, String> {
     snapshot(&row, account)
 }
 
-/// Reads a page of an account's `GET /servers/`, and whether there are more.
+/// Reads one page of an account's `GET /servers/`.
 ///
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
-pub fn servers(
-    body: &[u8],
-    base: &Url,
-    account: Account,
-) -> Result<(Vec<AccountServer>, Option<String>), String> {
-    let Envelope { rows, next_query, .. } = envelope(body, base)?;
+pub fn servers(body: &[u8], base: &Url, account: Account) -> Result<ServersPage, String> {
+    let Envelope { rows, count, next_query } = envelope(body, base)?;
     let read = |row| {
-        let RawServer { id, name, status } =
+        let RawServer { id, name, status, location } =
             serde_json::from_value(row).map_err(|error| unlike("a row is not a server", &error))?;
-        let status = status.as_str().map(ForeignText::from);
+        let words = |value: Value| value.as_str().map(ForeignText::from);
         Ok(AccountServer {
             id: ServerId { account, number: id },
             name: name.unwrap_or_default().into(),
-            status,
+            status: words(status),
+            location: words(location),
         })
     };
-    Ok((rows.into_iter().map(read).collect::<Result<_, String>>()?, next_query))
+    let servers = rows.into_iter().map(read).collect::<Result<_, String>>()?;
+    Ok(ServersPage { servers, count, next_query })
 }
 
 /// Reads `GET /account/me/`.
@@ -374,6 +375,26 @@ mod tests {
             assert!(read[0].name.tick(&prefix.parse::<ManagedPrefix>().unwrap()).is_none());
         }
         assert!(created(&serde_json::to_vec(&row).unwrap(), Account::API).is_err());
+    }
+
+    #[test]
+    fn of_a_server_what_is_missing_null_or_odd_is_left_out() {
+        let rows = r#"{"count": 3, "next": "?page=2", "results": [
+            {"id": 1, "name": "web", "status": "active", "location": "us-west", "plan": {}},
+            {"id": 2, "name": null, "status": null, "location": {"code": "x"}},
+            {"id": 3}]}"#;
+        let page = servers(rows.as_bytes(), &base(), Account::API).unwrap();
+        assert_eq!((page.count, page.next_query.as_deref()), (Some(3), Some("page=2")));
+        let shown = |text: &Option<ForeignText>| text.as_ref().map(ToString::to_string);
+        let read: Vec<_> = page
+            .servers
+            .iter()
+            .map(|it| (it.id.number, it.name.to_string(), shown(&it.status), shown(&it.location)))
+            .collect();
+        let some = |text: &str| Some(text.to_owned());
+        let nameless = |id| (id, String::new(), None, None);
+        let web = (1, "web".to_owned(), some("active"), some("us-west"));
+        assert_eq!(read, [web, nameless(2), nameless(3)]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct CallContext {
     pub pins: Pins,
     /// In which times are shown; UTC if there is none.
     pub zone: Option<TimeZone>,
+    /// Every other call of the account goes first.
+    pub in_background: bool,
     /// Set when snapring shuts down: nothing new is sent then.
     pub shutdown: CancellationToken,
     calls: Arc<AtomicU32>,

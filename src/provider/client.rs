@@ -14,10 +14,11 @@ use crate::answer::Verdict;
 use crate::call::{CallError, Operation, Outcome};
 use crate::clock::Clock;
 use crate::completion::Sharing;
+use crate::coverage::AccountServer;
 use crate::moment::Moment;
 use crate::naming::{Account, ServerId};
 use crate::plan::{Creation, Deletion};
-use crate::provider::body::{self, AccountServer, TokenInfo};
+use crate::provider::body::{self, TokenInfo};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::{CallEvent, CallSubject};
 use crate::provider::credentials::Credentials;
@@ -329,12 +330,23 @@ impl Client {
         }
     }
 
-    /// The account's servers.
+    /// The account's servers, by number.
     ///
     /// # Errors
     /// When the provider does not say, or not all of them.
     pub async fn servers(&self, scope: &CallContext) -> Result<Vec<AccountServer>, CallError> {
         pagination::servers(&self.exchange, scope).await
+    }
+
+    /// The same, tried once.
+    ///
+    /// # Errors
+    /// As for [`Client::servers`].
+    pub async fn servers_at_once(
+        &self,
+        scope: &CallContext,
+    ) -> Result<Vec<AccountServer>, CallError> {
+        pagination::servers_once(&self.exchange, 1, scope).await
     }
 
     async fn delete_once(

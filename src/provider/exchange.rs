@@ -272,6 +272,7 @@ impl Exchange {
         // Creates and deletes are decided by a listing, which must not become too old. A restore is not.
         let urgency = match operation {
             Operation::Create | Operation::Delete => Urgency::Change,
+            _ if scope.in_background => Urgency::Background,
             _ => Urgency::Look,
         };
         let held_until = || self.admission.held_until(caller(operation, scope));

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::call::{CallError, Operation};
+use crate::coverage::AccountServer;
 use crate::moment::Moment;
 use crate::naming::{ServerId, SnapshotId};
 use crate::provider::admission::Admitted;
-use crate::provider::body::{self, AccountServer, ListingPage};
+use crate::provider::body::{self, ListingPage, ServersPage};
 use crate::provider::call_context::CallContext;
 use crate::provider::call_event::CallEvent;
 use crate::provider::exchange::{Call, Content, Exchange};
@@ -55,67 +56,37 @@ impl Bounds {
     }
 }
 
-/// A listing while its pages come in.
-pub(crate) struct PageReader {
-    pub(crate) snapshots: Vec<Snapshot>,
-    /// Whose snapshots were asked for; `None`: the account's.
-    server: Option<ServerId>,
-    bounds: Bounds,
-    seen: BTreeSet<SnapshotId>,
+/// What the pages of any list must keep to, or it is not whole.
+#[derive(Default)]
+struct PageOrder {
     queries: BTreeSet<String>,
     count: Option<u64>,
     pages: usize,
     bytes: usize,
-    longest_page: usize,
-    is_beyond_bounds: bool,
 }
 
-impl PageReader {
-    /// Of one server, or of an account with so many servers that are known.
-    pub(crate) fn new(server: Option<ServerId>, servers: usize) -> Self {
-        Self {
-            snapshots: Vec::new(),
-            server,
-            bounds: Bounds::account(servers),
-            seen: BTreeSet::new(),
-            queries: BTreeSet::new(),
-            count: None,
-            pages: 0,
-            bytes: 0,
-            longest_page: 0,
-            is_beyond_bounds: false,
-        }
-    }
-
-    /// Takes a page of this length in; gives the next page's query. Fails when the pages do not belong
-    /// together, or do not end.
-    pub(crate) fn take(
-        &mut self,
-        page: ListingPage,
-        bytes: usize,
-    ) -> Result<Option<String>, String> {
+impl PageOrder {
+    /// A page of this length has come in.
+    fn begin(&mut self, bytes: usize) {
         self.pages += 1;
         self.bytes = self.bytes.saturating_add(bytes);
-        self.longest_page = self.longest_page.max(page.snapshots.len());
-        let is_empty = page.snapshots.is_empty();
-        for snapshot in page.snapshots {
-            if !self.seen.insert(snapshot.id) {
-                return Err(format!(
-                    "snapshot {} is listed twice: the listing changed while it was read",
-                    snapshot.id
-                ));
-            }
-            self.snapshots.push(snapshot);
-        }
-        let rows = self.snapshots.len();
-        let pages = self.pages + usize::from(page.next_query.is_some());
-        self.check_bounds(rows, pages).inspect_err(|_| self.is_beyond_bounds = true)?;
-        if self.count.is_some() && page.count.is_some() && self.count != page.count {
+    }
+
+    /// With this page, `rows` rows have come in. Gives the next page's query. Fails when the pages do not
+    /// belong together, or do not end.
+    fn next(
+        &mut self,
+        rows: usize,
+        is_empty: bool,
+        count: Option<u64>,
+        next_query: Option<String>,
+    ) -> Result<Option<String>, String> {
+        if self.count.is_some() && count.is_some() && self.count != count {
             return Err("`count` changed from page to page".to_owned());
         }
-        self.count = self.count.or(page.count);
+        self.count = self.count.or(count);
         let rows = rows as u64;
-        if let Some(query) = page.next_query {
+        if let Some(query) = next_query {
             if !self.queries.insert(query.clone()) {
                 return Err("`next` leads back to a page that was read".to_owned());
             }
@@ -136,31 +107,83 @@ impl PageReader {
             _ => Ok(None),
         }
     }
+}
+
+/// A listing while its pages come in.
+pub(crate) struct PageReader {
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// Whose snapshots were asked for; `None`: the account's.
+    server: Option<ServerId>,
+    bounds: Bounds,
+    seen: BTreeSet<SnapshotId>,
+    order: PageOrder,
+    longest_page: usize,
+    is_beyond_bounds: bool,
+}
+
+impl PageReader {
+    /// Of one server, or of an account with so many servers that are known.
+    pub(crate) fn new(server: Option<ServerId>, servers: usize) -> Self {
+        Self {
+            snapshots: Vec::new(),
+            server,
+            bounds: Bounds::account(servers),
+            seen: BTreeSet::new(),
+            order: PageOrder::default(),
+            longest_page: 0,
+            is_beyond_bounds: false,
+        }
+    }
+
+    /// Takes a page of this length in; gives the next page's query. Fails when the pages do not belong
+    /// together, or do not end.
+    pub(crate) fn take(
+        &mut self,
+        page: ListingPage,
+        bytes: usize,
+    ) -> Result<Option<String>, String> {
+        self.order.begin(bytes);
+        self.longest_page = self.longest_page.max(page.snapshots.len());
+        let is_empty = page.snapshots.is_empty();
+        for snapshot in page.snapshots {
+            if !self.seen.insert(snapshot.id) {
+                return Err(format!(
+                    "snapshot {} is listed twice: the listing changed while it was read",
+                    snapshot.id
+                ));
+            }
+            self.snapshots.push(snapshot);
+        }
+        let rows = self.snapshots.len();
+        let pages = self.order.pages + usize::from(page.next_query.is_some());
+        self.check_bounds(rows, pages).inspect_err(|_| self.is_beyond_bounds = true)?;
+        self.order.next(rows, is_empty, page.count, page.next_query)
+    }
 
     /// The provider may ignore the filter by server. Then it lists the account.
     fn check_bounds(&self, rows: usize, pages: usize) -> Result<(), String> {
         let own = self.snapshots.iter().filter(|row| Some(row.server) == self.server).count();
         if own > Bounds::ONE_SERVER.rows || (self.server.is_some() && own == rows) {
-            return Bounds::ONE_SERVER.check(own, pages, self.bytes);
+            return Bounds::ONE_SERVER.check(own, pages, self.order.bytes);
         }
-        self.bounds.check(rows, pages, self.bytes)
+        self.bounds.check(rows, pages, self.order.bytes)
     }
 
     /// How many pages were read.
     pub(crate) fn pages(&self) -> usize {
-        self.pages
+        self.order.pages
     }
 
     /// How many pages there are in all: by what was read and by the rows that are still to come.
     pub(crate) fn pages_in_all(&self) -> usize {
-        let rows = self.count.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        let rows = self.order.count.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
         let left = rows.saturating_sub(self.snapshots.len());
-        self.pages.saturating_add(left.div_ceil(self.longest_page.max(1)))
+        self.order.pages.saturating_add(left.div_ceil(self.longest_page.max(1)))
     }
 
     /// Whether the provider said how many rows there are, and this many have come.
     pub(crate) fn is_counted(&self) -> bool {
-        self.count == Some(self.snapshots.len() as u64)
+        self.order.count == Some(self.snapshots.len() as u64)
     }
 }
 
@@ -239,33 +262,52 @@ pub(super) async fn servers(
     }
 }
 
-async fn servers_once(
+/// The same, tried once. Reads all pages, from the first on.
+pub(super) async fn servers_once(
     exchange: &Exchange,
     attempt: u32,
     scope: &CallContext,
 ) -> Result<Vec<AccountServer>, CallError> {
-    let mut servers = BTreeMap::new();
+    let mut reader = ServersReader::default();
     let mut path = "servers/".to_owned();
-    let (mut pages, mut bytes) = (0, 0);
     loop {
         let call = Call::get(Operation::Servers, path, attempt, scope);
         let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
             let body = body.map_err(|torn| torn.to_string())?;
-            let (rows, next) = body::servers(&body, exchange.base(), exchange.whose())?;
-            let known = servers.len();
-            servers.extend(rows.into_iter().map(|server| (server.id, server)));
-            (pages, bytes) = (pages + 1, bytes + body.len());
-            if next.is_some() && servers.len() == known {
-                return Err("a page without new rows names a next one".to_owned());
-            }
-            let pages = pages + usize::from(next.is_some());
-            Bounds::account(0).check(servers.len(), pages, bytes)?;
+            let next = reader.take(body::servers(&body, exchange.base(), exchange.whose())?, body.len())?;
             Ok(Content { has_next: next.is_some(), value: next })
         };
         match exchange.send(call, read).await?.0 {
             Some(query) => path = format!("servers/?{query}"),
-            None => return Ok(servers.into_values().collect()),
+            None => return Ok(reader.servers.into_values().collect()),
         }
+    }
+}
+
+/// The list of servers while its pages come in.
+#[derive(Default)]
+struct ServersReader {
+    servers: BTreeMap<ServerId, AccountServer>,
+    order: PageOrder,
+}
+
+impl ServersReader {
+    /// Takes a page of this length in; gives the next page's query. Fails as a listing of snapshots does.
+    fn take(&mut self, page: ServersPage, bytes: usize) -> Result<Option<String>, String> {
+        self.order.begin(bytes);
+        let is_empty = page.servers.is_empty();
+        for server in page.servers {
+            let id = server.id;
+            if self.servers.insert(id, server).is_some() {
+                return Err(format!(
+                    "server {id} is listed twice: the list changed while it was read"
+                ));
+            }
+        }
+        let rows = self.servers.len();
+        let pages = self.order.pages + usize::from(page.next_query.is_some());
+        Bounds::account(0).check(rows, pages, self.order.bytes)?;
+        self.order.next(rows, is_empty, page.count, page.next_query)
     }
 }
 
@@ -340,6 +382,51 @@ mod tests {
                 (read, why.contains(words)) == (pages, true),
                 "{server:?} {rows}: {read} {why}"
             );
+        }
+    }
+
+    #[test]
+    fn servers_are_listed_whole_or_not_at_all() {
+        let server = |id| AccountServer {
+            id: ServerId::new(id),
+            name: format!("s{id}").into(),
+            status: None,
+            location: None,
+        };
+        let page = |ids: std::ops::Range<u64>, next: Option<&str>, count| ServersPage {
+            servers: ids.map(server).collect(),
+            count,
+            next_query: next.map(str::to_owned),
+        };
+        let read = |pages: Vec<ServersPage>| {
+            let mut reader = ServersReader::default();
+            let mut next = Ok(None);
+            for page in pages {
+                next = reader.take(page, 100);
+            }
+            next.map(|_| reader.servers.len())
+        };
+        let whole = vec![page(1..3, Some("page=2"), Some(3)), page(3..4, None, Some(3))];
+        assert_eq!(read(whole), Ok(3));
+        assert_eq!(read(vec![page(1..3, None, None)]), Ok(2), "without a count");
+        for (pages, words) in [
+            (vec![page(1..3, None, Some(3))], "`count` says 3, but 2 rows were listed"),
+            (
+                vec![page(1..3, Some("page=2"), Some(4)), page(2..4, None, Some(4))],
+                "server 2 is listed twice",
+            ),
+            (
+                vec![page(1..3, Some("page=2"), Some(4)), page(3..5, None, Some(5))],
+                "`count` changed",
+            ),
+            (
+                vec![page(1..3, Some("page=2"), None), page(3..4, Some("page=2"), None)],
+                "`next` leads back",
+            ),
+            (vec![page(1..3, Some("p"), None), page(0..0, Some("q"), None)], "without rows"),
+        ] {
+            let why = read(pages).unwrap_err();
+            assert!(why.contains(words), "{why}");
         }
     }
 

@@ -37,8 +37,8 @@ torn                 it is done; half of the body comes, then the connection clo
 empty | garbage      it is done; the body is empty, or no JSON
 huge                 it is done; the body is larger than 8 MiB
 header=age:600       a read whose answer has this header too: age, link or content-range
-wrong-count          a listing whose `count` is not the number of its rows
-foreign-next         a listing whose `next` names another host; needs listings in pages
+wrong-count          a list whose `count` is not the number of its rows
+foreign-next         a list whose `next` names another host; needs lists in pages
 fails                a create that will fail; a restore that leaves the server in the state `error`
 never-completes      a create that stays in progress, a restore that does not end
 vanishes             a create whose snapshot disappears instead of being completed
@@ -203,7 +203,8 @@ impl Effect {
     /// The operations that it can befall; none: any.
     fn only_of(&self) -> &'static [Operation] {
         match self {
-            Self::WrongCount | Self::ForeignNext | Self::ReadsFailed => &[Operation::List],
+            Self::ReadsFailed => &[Operation::List],
+            Self::WrongCount | Self::ForeignNext => &[Operation::List, Operation::Servers],
             Self::Header(..) => &[Operation::List, Operation::Servers, Operation::Account],
             Self::Fails | Self::NeverCompletes | Self::Late(_) => {
                 &[Operation::Create, Operation::Restore]
@@ -522,7 +523,7 @@ mod tests {
     #[case("list:torn,times=0", "never happen")]
     #[case("list:torn,server=web", "not a server's id")]
     #[case("any:fails", "goes with create, restore only, as create:fails")]
-    #[case("create:wrong-count", "goes with list only, as list:wrong-count")]
+    #[case("create:wrong-count", "goes with list, servers only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a duration")]
     #[case("list:header=etag:x", "not a header (age, link, content-range)")]

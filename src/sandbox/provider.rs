@@ -492,6 +492,22 @@ impl Provider {
         self.states.insert(server, state.to_owned());
     }
 
+    /// The account gets another server.
+    pub fn add_server(&mut self, server: ServerId, name: &str) {
+        self.options.servers.push((server, name.to_owned()));
+        self.names.insert(server, name.to_owned());
+    }
+
+    /// A server is deleted at the provider, with its snapshots.
+    pub fn remove_server(&mut self, server: ServerId) {
+        self.options.servers.retain(|(id, _)| *id != server);
+        self.names.remove(&server);
+        let ids: Vec<SnapshotId> = self.rows.of_server(server).map(|row| row.id).collect();
+        for id in ids {
+            self.rows.remove(id);
+        }
+    }
+
     /// Lets everything happen that is due by `now`, each at its own time.
     pub fn let_time_pass(&mut self, now: Timestamp) {
         while let Some((due, stray)) = self.strays.pop_due(now) {
@@ -608,7 +624,7 @@ impl Provider {
             (Some(Operation::Create), _) => self.create(&question.body, effects, now),
             (Some(Operation::Delete), Some(id)) => self.delete(id, effects, now),
             (Some(Operation::Restore), Some(id)) => self.restore(id, effects, now),
-            (Some(Operation::Servers), _) => self.list_servers(now),
+            (Some(Operation::Servers), _) => self.list_servers(question, effects, now),
             (Some(Operation::Account), _) => Reply::json(
                 200,
                 &json!({
@@ -644,27 +660,40 @@ impl Provider {
         if self.options.bare_array {
             return Reply::json(200, &self.show_all(&rows, effects));
         }
-        let count = rows.len() + usize::from(effects.contains(&Effect::WrongCount));
+        let page = self.page_of(rows.len(), question, effects, "snapshots/");
+        let shown = self.show_all(rows.get(page.rows).unwrap_or_default(), effects);
+        Reply::json(200, &Listed { count: page.count, links: page.links, results: shown })
+    }
+
+    /// Which of this many rows are on the page that is asked for. The links keep the filters.
+    fn page_of(
+        &self,
+        rows: usize,
+        question: &Question,
+        effects: &[Effect],
+        path: &str,
+    ) -> PageOfList {
+        let count = rows + usize::from(effects.contains(&Effect::WrongCount));
         let Some(size) = self.options.page_size.map(|size| size.max(1)) else {
-            let all = Listed { count, links: None, results: self.show_all(&rows, effects) };
-            return Reply::json(200, &all);
+            return PageOfList { count, links: None, rows: 0..rows };
         };
         let page =
             parameter(&question.query, "page").and_then(|page| page.parse().ok()).unwrap_or(1);
-        let first = size.saturating_mul(page - usize::from(page > 0)).min(rows.len());
-        let last = first.saturating_add(size).min(rows.len());
+        let first = size.saturating_mul(page - usize::from(page > 0)).min(rows);
+        let last = first.saturating_add(size).min(rows);
         let link = |page: usize| {
-            let filter = asked.map(|id| format!("&server_id={id}")).unwrap_or_default();
+            let filters = url::form_urlencoded::parse(question.query.as_bytes());
+            let mut query = url::form_urlencoded::Serializer::new(format!("page={page}"));
+            query.extend_pairs(filters.filter(|(key, _)| key != "page"));
             let foreign = effects.contains(&Effect::ForeignNext);
             let origin = if foreign { "http://elsewhere.invalid" } else { &self.origin };
-            format!("{origin}{BASE_PATH}snapshots/?page={page}{filter}")
+            format!("{origin}{BASE_PATH}{path}?{}", query.finish())
         };
         let links = Links {
-            next: (last < rows.len()).then(|| link(page + 1)),
+            next: (last < rows).then(|| link(page + 1)),
             previous: (page > 1).then(|| link(page - 1)),
         };
-        let shown = self.show_all(rows.get(first..last).unwrap_or_default(), effects);
-        Reply::json(200, &Listed { count, links: Some(links), results: shown })
+        PageOfList { count, links: Some(links), rows: first..last }
     }
 
     fn create(&mut self, body: &[u8], effects: &[Effect], now: Timestamp) -> Reply {
@@ -783,21 +812,44 @@ impl Provider {
         )
     }
 
-    fn list_servers(&self, now: Timestamp) -> Reply {
-        let rows: Vec<Value> = self
+    fn list_servers(&self, question: &Question, effects: &[Effect], now: Timestamp) -> Reply {
+        let status_of = |id: &ServerId| {
+            let is_shown = |it: &&Restoring| it.shown_from <= now;
+            match self.restoring.get(id).filter(is_shown) {
+                Some(_) => "restoring",
+                None => self.states.get(id).map_or("active", String::as_str),
+            }
+        };
+        let wanted = |name, value: &str| {
+            parameter(&question.query, name).is_none_or(|wanted| wanted == value)
+        };
+        let servers: Vec<&(ServerId, String)> = self
             .options
             .servers
             .iter()
-            .map(|(id, name)| {
-                let is_shown = |it: &&Restoring| it.shown_from <= now;
-                let status = match self.restoring.get(id).filter(is_shown) {
-                    Some(_) => "restoring",
-                    None => self.states.get(id).map_or("active", String::as_str),
-                };
-                json!({ "id": id, "name": name, "status": status, "location": "sandbox" })
-            })
+            .filter(|(id, _)| wanted("status", status_of(id)) && wanted("location", location(*id)))
             .collect();
-        Reply::json(200, &json!({ "count": rows.len(), "results": rows }))
+        let row = |(id, name): &&(ServerId, String)| {
+            json!({
+                "id": id,
+                "name": name,
+                "hostname": format!("{name}.example.com"),
+                "status": status_of(id),
+                "ip_address": "203.0.113.10",
+                "location": location(*id),
+                "plan": { "name": "sandbox" },
+                "os": { "name": "Debian" },
+                "created_at": "2025-01-01T00:00:00Z",
+                "updated_at": "2025-01-01T00:00:00Z",
+            })
+        };
+        if self.options.bare_array {
+            return Reply::json(200, &servers.iter().map(row).collect::<Vec<Value>>());
+        }
+        let page = self.page_of(servers.len(), question, effects, "servers/");
+        let shown = servers.get(page.rows).unwrap_or_default();
+        let results: Vec<Value> = shown.iter().map(row).collect();
+        Reply::json(200, &Listed { count: page.count, links: page.links, results })
     }
 
     fn new_id(&mut self) -> SnapshotId {
@@ -894,13 +946,29 @@ struct Created<'a> {
     message: &'static str,
 }
 
-/// A listing, or a page of one.
+/// Where a server is: the provider has three places.
+fn location(server: ServerId) -> &'static str {
+    match server.number % 3 {
+        0 => "us-east",
+        1 => "eu-central",
+        _ => "us-west",
+    }
+}
+
+/// A part of a list, and how it is linked with the others.
+struct PageOfList {
+    count: usize,
+    links: Option<Links>,
+    rows: std::ops::Range<usize>,
+}
+
+/// A list, or a page of one.
 #[derive(Serialize)]
-struct Listed<'a> {
+struct Listed<T> {
     count: usize,
     #[serde(flatten)]
     links: Option<Links>,
-    results: Vec<Shown<'a>>,
+    results: Vec<T>,
 }
 
 #[derive(Serialize)]
@@ -990,6 +1058,16 @@ mod tests {
     }
 
     fn ask(provider: &mut Provider, method: &str, path: &str, query: &str) -> Reply {
+        ask_at(now(), provider, method, path, query)
+    }
+
+    fn ask_at(
+        now: Timestamp,
+        provider: &mut Provider,
+        method: &str,
+        path: &str,
+        query: &str,
+    ) -> Reply {
         let question = Question {
             method: method.to_owned(),
             path: path.to_owned(),
@@ -997,8 +1075,8 @@ mod tests {
             token: Some(SecretString::from("vps_test".to_owned())),
             body: Vec::new(),
         };
-        let fate = provider.receive(&question, now());
-        provider.answer(&question, &fate, now()).unwrap()
+        let fate = provider.receive(&question, now);
+        provider.answer(&question, &fate, now).unwrap()
     }
 
     #[rstest]
@@ -1029,12 +1107,34 @@ mod tests {
         assert_eq!(ask(&mut provider, "POST", &path, "").status, 400, "one at a time");
         let seen = [1, 10, 700].map(|seconds| {
             let later = now() + SignedDuration::from_secs(seconds);
-            provider.let_time_pass(later);
-            let servers = provider.list_servers(later);
+            let servers = ask_at(later, &mut provider, "GET", "/api/v1/servers/", "");
             let body: Value = serde_json::from_slice(&servers.body).unwrap();
             body["results"][0]["status"].as_str().unwrap().to_owned()
         });
         assert_eq!(seen, states);
+    }
+
+    #[test]
+    fn servers_are_listed_in_pages_and_by_status_and_location() {
+        let mut provider = provider();
+        provider.add_server(ServerId::new(103), "mail-01");
+        provider.set_server_state(ServerId::new(102), "stopped");
+        provider.options.page_size = Some(2);
+        let mut list = |query: &str| -> (u64, Vec<u64>, Option<String>) {
+            let reply = ask(&mut provider, "GET", "/api/v1/servers/", query);
+            let body: Value = serde_json::from_slice(&reply.body).unwrap();
+            let rows = body["results"].as_array().unwrap();
+            let ids = rows.iter().map(|row| row["id"].as_u64().unwrap()).collect();
+            let next = body["next"].as_str().map(str::to_owned);
+            (body["count"].as_u64().unwrap(), ids, next)
+        };
+        let next = format!("http://sandbox.invalid{BASE_PATH}servers/?page=2");
+        assert_eq!(list(""), (3, vec![101, 102], Some(next)));
+        assert_eq!(list("page=2"), (3, vec![103], None));
+        assert_eq!(list("status=stopped"), (1, vec![102], None));
+        assert_eq!(list(&format!("location={}", location(ServerId::new(103)))), (1, vec![103], None));
+        provider.remove_server(ServerId::new(101));
+        assert!(!provider.has_server(ServerId::new(101)));
     }
 
     #[test]

@@ -23,6 +23,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("upgrade", "tests/e2e/systemd/scenarios/19-operations"),
     ("build", "tests/e2e/container/scenarios/12-by-the-document"),
     ("image", "tests/e2e/container/scenarios/12-by-the-document"),
+    ("discover", "tests/command/discover.rs"),
     ("drill", "tests/command/documents.rs"),
     ("drill fails", "tests/command/documents.rs"),
 ];

@@ -13,6 +13,7 @@ mod adoption;
 mod check;
 mod client;
 mod daemon;
+mod discover;
 mod documents;
 mod foreign_text;
 mod history;

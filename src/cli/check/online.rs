@@ -1,6 +1,6 @@
 //! What the provider says to a configuration: of the token, and of each server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,12 +12,12 @@ use crate::cli::error::{NEW_TOKEN, refusal};
 use crate::cli::plan::foretell;
 use crate::cli::setup::{memories, rings};
 use crate::config::types::Settings;
+use crate::coverage::{AccountServer, Coverage, unknown};
 use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
 use crate::naming::{ServerId, SnapshotId};
 use crate::other_prefix::OtherPrefix;
 use crate::plan::{Squeeze, Step};
-use crate::provider::body::AccountServer;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::ring::Ring;
@@ -74,14 +74,13 @@ pub(super) async fn ask(
             Err(problem) => Slots { error: Some(problem.explained()), ..Slots::default() },
         });
     }
-    // A number that the provider does not know may list as empty.
-    if let Ok(known) = client.servers(&scope).await {
-        for row in &mut answer.servers {
-            if !known.iter().any(|server| server.id == row.server_id)
-                && let Some(online) = &mut row.online
-            {
-                online.error = Some(format!("the account has no such server{}", names(&known)));
-            }
+    match client.servers(&scope).await {
+        Ok(known) => compare(&known, settings, answer),
+        Err(problem) => {
+            let text = unknown(&problem.explained());
+            let hint = "the list of servers is used only to find such servers and wrong ids; rotations do not \
+                 need it";
+            answer.remarks.push(CheckFinding::warning(text, hint));
         }
     }
     let refused = rings.iter().find_map(|(_, ring)| ring.as_ref().err().and_then(refusal));
@@ -119,6 +118,27 @@ pub(super) async fn ask(
     answer.remarks.extend(listed.iter().flat_map(|(server, ring)| of_other_prefixes(server, ring)));
     answer.remarks.extend(astray(&listed));
     if listed.len() == rings.len() { Exit::Well } else { Exit::Trouble }
+}
+
+/// Names servers of the account that have no policy, and configured ones that it does not have. Their
+/// listings may be empty.
+fn compare(known: &[AccountServer], settings: &Settings, answer: &mut CheckAnswer<'_>) {
+    let ids: HashSet<ServerId> = known.iter().map(|server| server.id).collect();
+    for row in &mut answer.servers {
+        if !ids.contains(&row.server_id)
+            && let Some(online) = &mut row.online
+        {
+            online.error = Some(format!("the account has no such server{}", names(known)));
+        }
+    }
+    let configured = settings.servers.iter().map(|server| (server.id, server.name.as_str()));
+    let coverage = Coverage::of(configured, known);
+    if let Some(finding) = coverage.uncovered_finding() {
+        let hint =
+            "`snapring discover` lists them; with --write FILE it writes a configuration for them";
+        answer.remarks.push(CheckFinding::warning(finding, hint));
+    }
+    answer.coverage = Some(coverage);
 }
 
 /// Why nothing could be asked: only a refusal is the token's fault.
