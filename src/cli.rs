@@ -24,6 +24,7 @@ mod restore;
 mod rotate;
 mod run;
 mod sandbox;
+mod selection;
 mod sentence;
 mod setup;
 mod shutdown;
@@ -200,6 +201,7 @@ pub fn main() -> ExitCode {
     // The environment and the memory may hold the token: other processes of this user cannot read them.
     let _ = nix::sys::prctl::set_dumpable(false);
     mask_the_environment(|name| std::env::var_os(name));
+    completions::answer();
     let arguments = Cli::command().get_matches();
     let Cli { command } = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let is_daemon = matches!(command, Command::Run(_));

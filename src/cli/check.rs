@@ -18,9 +18,10 @@ use serde_json::Value;
 
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
+use crate::cli::selection::Selection;
 use crate::cli::sentence::sentence;
 use crate::cli::setup::{Setup, locate};
-use crate::cli::table::{lines, table};
+use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config;
@@ -63,12 +64,21 @@ pub(super) struct Arguments {
     /// Show which value holds for each key of each server, and where it was written
     #[arg(long, conflicts_with_all = ["online", "quiet", "for_reload"])]
     effective: bool,
-    /// With --effective: ids or names of servers; none: all
-    #[arg(value_name = "SERVER", requires = "effective")]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     config: ConfigArgument,
 }
+
+/// The columns. A narrow terminal shows fewer ticks.
+const COLUMNS: [(&str, Narrow); 6] = [
+    ("id", Narrow::Stays),
+    ("server", Narrow::Stays),
+    ("schedule", Narrow::Below),
+    ("next tick", Narrow::Stays),
+    ("second", Narrow::Out(1)),
+    ("third", Narrow::Out(2)),
+];
 
 #[derive(Serialize)]
 struct CheckAnswer<'a> {
@@ -141,6 +151,10 @@ impl CheckFinding {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+    if arguments.selection.is_given() && !arguments.effective {
+        let text = "SERVER and --group need --effective: `check` reads the whole configuration";
+        return Err(CommandError::Usage(text.to_owned()));
+    }
     let path = locate(&arguments.config.file);
     let clock = Clock::system();
     let read = match arguments.effective {
@@ -150,8 +164,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let loaded = match read {
         Ok((loaded, Some(origins))) => {
             let setup = Setup { path, settings: loaded.settings, clock };
-            let Arguments { servers, json, .. } = arguments;
-            return effective::tell(&setup, &loaded.warnings, &origins, &servers, json);
+            let Arguments { selection, json, .. } = arguments;
+            return effective::tell(&setup, &loaded.warnings, &origins, &selection, json);
         }
         Ok((loaded, None)) => loaded,
         Err(error) if arguments.json => {
@@ -370,11 +384,11 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
         ));
     }
     let online = answer.servers.iter().any(|row| row.online.is_some());
-    let mut header = vec!["id", "server", "schedule", "next ticks", "", ""];
+    let mut columns = COLUMNS.to_vec();
     if online {
-        header.push("slots");
+        columns.push(("slots", Narrow::Below));
     }
-    let mut table = table(&header);
+    let mut table = Table::new(columns);
     for (server, row) in settings.servers.iter().zip(&answer.servers) {
         let schedule = |it: &ScheduleAnswer<'_>| match &it.words {
             Some(words) => format!("{}: {words}", it.schedule),
@@ -397,9 +411,12 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
             cells.push(match online {
                 Slots { error: Some(error), .. } => error.clone(),
                 Slots { taken, free, others, .. } => format!(
-                    "{} taken ({} not managed), {} free",
+                    "{} taken{}, {} free",
                     taken.unwrap_or_default(),
-                    others.unwrap_or_default(),
+                    match others.unwrap_or_default() {
+                        0 => String::new(),
+                        others => format!(" ({others} foreign or pinned)"),
+                    },
                     free.unwrap_or_default()
                 ),
             });

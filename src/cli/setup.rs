@@ -1,4 +1,4 @@
-//! What most commands begin with: the configuration, the account, the servers that were named.
+//! What most commands begin with: the configuration, the account, the rings of servers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +56,10 @@ impl Setup {
         let settings = loaded.settings;
         let log = &settings.log;
         telemetry::begin_for_command(log.format, &log.level, argument.verbose)?;
+        // --verbose asks for each call.
+        if !log.calls && !argument.verbose {
+            telemetry::log_calls_at_debug();
+        }
         progress::shows_times_of(&settings.servers);
         Ok(Self { path, settings, clock: Clock::system() })
     }
@@ -150,43 +154,6 @@ impl Setup {
         Ok(Exclusion::of_this_machine(account, command, &self.clock, variable)?)
     }
 
-    /// The servers that were named, by id or name, in the order of the configuration; all of them
-    /// when none was.
-    ///
-    /// # Errors
-    /// [`CommandError::Usage`] when one is not in the configuration.
-    pub(super) fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, CommandError> {
-        for name in named {
-            self.find(name)?;
-        }
-        let wanted = |server: &&Arc<Server>| {
-            named.is_empty() || named.iter().any(|name| answers_to(server, name))
-        };
-        Ok(self.settings.servers.iter().filter(wanted).cloned().collect())
-    }
-
-    /// The one server of this id or name.
-    ///
-    /// # Errors
-    /// [`CommandError::Usage`] when it is not in the configuration.
-    pub(super) fn find(&self, name: &str) -> Result<&Arc<Server>, CommandError> {
-        self.settings.servers.iter().find(|server| answers_to(server, name)).ok_or_else(|| {
-            let known: Vec<_> = self
-                .settings
-                .servers
-                .iter()
-                .take(10)
-                .map(|server| format!("{} ({})", server.name, server.id))
-                .collect();
-            let more = if self.settings.servers.len() > known.len() { ", …" } else { "" };
-            CommandError::Usage(format!(
-                "there is no server {name:?} in {}\nhint: it has {}{more}",
-                self.path.display(),
-                known.join(", ")
-            ))
-        })
-    }
-
     /// The configured server of this number.
     #[must_use]
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
@@ -202,10 +169,6 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
     let _waits = progress::doing(format!("reading what is remembered of the servers in {place}"));
     let read = clock.timeout(STORE_PATIENCE, store::read_memories(place, servers)).await;
     read.and_then(Result::ok).unwrap_or_default()
-}
-
-fn answers_to(server: &Server, name: &str) -> bool {
-    server.name == name || name.parse() == Ok(server.id.0)
 }
 
 /// The configuration that the argument or the environment names.
@@ -229,6 +192,9 @@ pub(super) fn load(argument: &ConfigFile) -> Result<(PathBuf, Loaded), CommandEr
 /// # Errors
 /// [`CommandError::Usage`] when `$SNAPRING_LOG` is not a filter.
 pub(super) fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
+    if !settings.log.calls {
+        telemetry::log_calls_at_debug();
+    }
     Ok(telemetry::begin(settings.log.format, level)?)
 }
 

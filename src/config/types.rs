@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::notify::NotifySettings;
 use crate::provider::settings::ApiSettings;
 use crate::server::Server;
+use crate::status::MetricsScope;
 use crate::store::place::Place;
 use crate::telemetry::LogSettings;
 
@@ -44,4 +45,6 @@ pub struct HttpSettings {
     pub listen: Option<SocketAddr>,
     /// By which names it may be addressed, besides those of loopback and all addresses.
     pub hosts: Vec<String>,
+    /// Which servers the metrics have series of.
+    pub metrics: MetricsScope,
 }

@@ -40,7 +40,7 @@ async fn tells_all(browser: &Browser) {
     // The ring, as a drawing with a name and in words.
     for (id, words, drawn) in [
         (102, "1 managed, 4 free", "1 broken, 4 free"),
-        (103, "0 managed, 5 foreign, 0 free", "5 foreign"),
+        (103, "0 managed, 5 foreign, 0 free, squeezed: room for 0 of 4", "5 foreign"),
         (104, "1 managed, 4 free", "1 in_progress, 4 free"),
         (105, "1 managed, 1 pinned, 3 free", "1 pinned, 1 managed, 3 free"),
     ] {
