@@ -14,7 +14,7 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
@@ -120,7 +120,7 @@ struct ScheduleAnswer<'a> {
 }
 
 /// What a person should know, though the configuration is good.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct CheckFinding {
     severity: &'static str,
     message: String,
@@ -134,6 +134,14 @@ impl CheckFinding {
 
     fn error(message: String) -> Self {
         Self { severity: "error", message, hint: None }
+    }
+
+    /// For programs, with the fields of a problem that has a line.
+    fn to_json(&self, file: &str) -> Value {
+        let Self { severity, message, hint } = self;
+        json!({
+            "severity": severity, "file": file, "line": null, "column": null, "message": message, "hint": hint,
+        })
     }
 
     fn print(&self) {
@@ -227,8 +235,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {
-        let remarks: Result<Vec<_>, _> = answer.remarks.iter().map(serde_json::to_value).collect();
-        answer.problems.extend(remarks.map_err(|_| CommandError::Quiet(Exit::Trouble))?);
+        let remarks = answer.remarks.iter().map(|it| it.to_json(&answer.file));
+        let remarks: Vec<_> = remarks.collect();
+        answer.problems.extend(remarks);
         console::print_json(&answer)?;
         return Ok(exit);
     }

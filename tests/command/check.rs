@@ -51,7 +51,7 @@ async fn a_server_on_which_a_rotation_would_be_blocked_is_warned_of() {
     machine.add(WEB, "by-hand-4", 5);
     let (code, out, errors) = online();
     assert_eq!(code, 0, "a warning: {errors}");
-    assert!(out.contains("5 taken (5 not managed), 0 free"), "{out}");
+    assert!(out.contains("5 taken (5 foreign or pinned), 0 free"), "{out}");
     let expected =
         "warning: web: its next rotation would be blocked: no room: 5 of 5 slots are taken";
     assert!(errors.contains(expected), "{errors}");

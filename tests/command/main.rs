@@ -21,6 +21,7 @@ mod journal;
 mod killed;
 mod late_requests;
 mod machine;
+mod many;
 mod manual;
 mod notices;
 mod one_shot;
