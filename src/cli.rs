@@ -160,7 +160,7 @@ impl Command {
         let is_for_programs = |arguments: &ArgMatches| {
             let is_set = |flag| matches!(arguments.try_get_one::<bool>(flag), Ok(Some(true)));
             let is_check = arguments.try_contains_id("max_age").unwrap_or_default();
-            is_set("json") || is_set("quiet") || is_check
+            is_set("json") || is_set("quiet") || is_set("watch") || is_check
         };
         !lasts && !arguments.subcommand().is_some_and(|(_, of_it)| is_for_programs(of_it))
     }

@@ -31,10 +31,14 @@ use crate::paths::SERVICE_DIRECTORY;
 use crate::policy::Keep;
 use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::{http, proxy};
+use crate::readable;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store::place::Place;
 use crate::telemetry;
+
+/// Of more servers, only those with a mistake are listed.
+const LISTED: usize = 50;
 
 /// How many policies are told in a sentence.
 const POLICIES_SHOWN: usize = 20;
@@ -398,7 +402,13 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
         columns.push(("slots", Narrow::Below));
     }
     let mut table = Table::new(columns);
-    for (server, row) in settings.servers.iter().zip(&answer.servers) {
+    let is_fleet = count > LISTED;
+    let has_error =
+        |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_some());
+    let all = settings.servers.iter().zip(&answer.servers);
+    let rows: Vec<_> = all.filter(|(_, row)| !is_fleet || has_error(row)).collect();
+    let listed = rows.len();
+    for (server, row) in rows {
         let schedule = |it: &ScheduleAnswer<'_>| match &it.words {
             Some(words) => format!("{}: {words}", it.schedule),
             None => it.schedule.to_owned(),
@@ -432,7 +442,15 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, asked: bool) -> String {
         }
         table.add_row(cells);
     }
-    text.push_str(&lines(&table));
+    if listed > 0 {
+        text.push_str(&lines(&table));
+    }
+    if is_fleet {
+        let others = readable::count(count - listed);
+        text.push_str(&format!(
+            "{others} servers without a mistake are not listed; --json has them all\n"
+        ));
+    }
     text.push('\n');
     for PolicyAnswer { policy, servers } in answer.policies.iter().take(POLICIES_SHOWN) {
         let Some((first, others)) = servers.split_first() else { continue };

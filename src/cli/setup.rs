@@ -1,5 +1,6 @@
 //! What most commands begin with: the configuration, the account, the rings of servers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::connect::connect;
 use crate::provider::settings::ApiSettings;
+use crate::readable;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
@@ -254,17 +256,32 @@ pub(super) async fn rings_or_trouble<'s>(
     client: &Client,
     servers: &'s [Arc<Server>],
 ) -> (Vec<(&'s Arc<Server>, Ring)>, Exit) {
-    let mut exit = Exit::Well;
-    let mut good = Vec::with_capacity(servers.len());
+    let (mut good, mut failures) = (Vec::with_capacity(servers.len()), Vec::new());
     for (server, ring) in rings(client, servers).await {
         match ring {
             Ok(ring) => good.push((server, ring)),
-            Err(problem) => {
-                let error = CommandError::of_server(server, problem.explained());
-                error.report();
-                exit = error.exit();
-            }
+            Err(problem) => failures.push((server, problem.explained())),
         }
     }
-    (good, exit)
+    report_failures(&failures);
+    (good, if failures.is_empty() { Exit::Well } else { Exit::Trouble })
+}
+
+/// How many servers with the same problem are told one by one.
+const ONE_BY_ONE: usize = 3;
+
+/// Prints why servers could not be asked about: what many have in common once.
+pub(super) fn report_failures(failures: &[(&Arc<Server>, String)]) {
+    let mut by_problem: BTreeMap<&str, Vec<&Server>> = BTreeMap::new();
+    for (server, problem) in failures {
+        by_problem.entry(problem).or_default().push(server);
+    }
+    for (problem, servers) in by_problem {
+        if servers.len() <= ONE_BY_ONE {
+            servers.iter().for_each(|server| CommandError::of_server(server, problem).report());
+        } else {
+            let count = readable::count(servers.len());
+            CommandError::Failed(format!("{count} servers: {problem}")).report();
+        }
+    }
 }

@@ -131,3 +131,19 @@ impl Rule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::server;
+
+    #[test]
+    fn what_others_hold_leaves_less_room_and_uses_the_reserve_up_first() {
+        let mut policy = Policy::clone(&server(101, "").policy);
+        policy.reserve = 1;
+        let room: Vec<u32> = (0..7).map(|others| policy.room_beside(others)).collect();
+        assert_eq!(room, [4, 4, 3, 2, 1, 0, 0]);
+        let squeezed: Vec<u32> = (0..7).map(|others| policy.squeezed_by(others)).collect();
+        assert_eq!(squeezed, [0, 0, 0, 1, 2, 3, 3]);
+    }
+}

@@ -65,7 +65,11 @@ async fn history_shows_what_was_while_the_daemon_runs_and_afterwards() {
     }
     let (code, out, errors) = machine.run(&["history", "nobody"]);
     assert_eq!((code, out.as_str()), (2, ""));
-    assert!(errors.contains("there is no server \"nobody\" in ") && errors.contains("nor in its history"), "{errors}");
+    assert!(
+        errors.contains("there is no server \"nobody\" in ")
+            && errors.contains("nor in its history"),
+        "{errors}"
+    );
     let (code, out, errors) = machine.run(&["history", "www", "--outcome", "blocked"]);
     assert_eq!((code, out.as_str()), (0, ""));
     assert!(errors.contains("no such rotation"), "{errors}");

@@ -17,8 +17,18 @@ use crate::terminal::Watched;
 
 /// Two of each customer, and a group of databases.
 const CUSTOMERS: [&str; 12] = [
-    "cust01-web", "cust01-db", "cust02-web", "cust02-db", "cust03-web", "cust03-db", "cust04-web", "cust04-db",
-    "cust05-web", "cust05-db", "cust06-web", "cust06-db",
+    "cust01-web",
+    "cust01-db",
+    "cust02-web",
+    "cust02-db",
+    "cust03-web",
+    "cust03-db",
+    "cust04-web",
+    "cust04-db",
+    "cust05-web",
+    "cust05-db",
+    "cust06-web",
+    "cust06-db",
 ];
 
 fn tables(names: &[impl AsRef<str>]) -> String {
@@ -33,9 +43,8 @@ fn tables(names: &[impl AsRef<str>]) -> String {
 
 async fn machine_of(names: &[impl AsRef<str>]) -> Machine {
     let servers = names.iter().enumerate();
-    let servers: Vec<_> = servers
-        .map(|(nth, name)| (ServerId(nth as u64 + 101), name.as_ref().to_owned()))
-        .collect();
+    let servers: Vec<_> =
+        servers.map(|(nth, name)| (ServerId(nth as u64 + 101), name.as_ref().to_owned())).collect();
     let machine = Machine::with(|options| {
         options.servers = servers;
         options.completion = Duration::from_millis(100)..=Duration::from_millis(100);
@@ -65,7 +74,8 @@ async fn every_command_takes_patterns_and_groups(
 ) {
     let machine = machine_of(&CUSTOMERS).await;
     let json_of = |command: &[&str]| {
-        let arguments: Vec<&str> = command.iter().chain(chosen).chain(&["--json"]).copied().collect();
+        let arguments: Vec<&str> =
+            command.iter().chain(chosen).chain(&["--json"]).copied().collect();
         let (code, out, errors) = machine.run(&arguments);
         assert_eq!(code, 0, "{command:?}: {errors}");
         out
@@ -92,7 +102,12 @@ async fn every_command_takes_patterns_and_groups(
 async fn what_matches_nothing_ends_with_2_and_the_nearest_names() {
     let machine = machine_of(&CUSTOMERS).await;
     for command in [
-        &["rotate"][..], &["list"], &["plan"], &["status"], &["history"], &["simulate", "--offline"],
+        &["rotate"][..],
+        &["list"],
+        &["plan"],
+        &["status"],
+        &["history"],
+        &["simulate", "--offline"],
         &["check", "--effective"],
     ] {
         // History needs one to look into.
@@ -108,7 +123,10 @@ async fn what_matches_nothing_ends_with_2_and_the_nearest_names() {
         usage(&["cust02-wbe"], "hint: the nearest names are cust02-web (103), ");
         usage(&["cust07-*"], "no server matches \"cust07-*\"");
         usage(&["--group", "database"], "hint: the only group with servers is databases");
-        usage(&["*-web", "--group", "databases"], "none of these servers is in the group databases");
+        usage(
+            &["*-web", "--group", "databases"],
+            "none of these servers is in the group databases",
+        );
     }
     let (code, _, errors) = machine.run(&["check", "cust01-*"]);
     assert_eq!(code, 2, "{errors}");
@@ -176,7 +194,10 @@ async fn of_two_thousand_servers_the_status_is_a_few_lines_even_if_the_provider_
     let names: Vec<String> = (0..2000).map(|nth| format!("{}-{nth:04}", kind(nth))).collect();
     let machine = machine_of(&names).await;
     let tables = tables(&names);
-    machine.configure_api("settle = \"1s\"\nretries = 0\ntimeout = \"30s\"\nmax_in_flight = 64", &tables);
+    machine.configure_api(
+        "settle = \"1s\"\nretries = 0\ntimeout = \"30s\"\nmax_in_flight = 64",
+        &tables,
+    );
     assert_eq!(machine.run(&["rotate", "good-*"]).0, 0);
     machine.fault("create:status=400");
     assert_eq!(machine.run(&["rotate", "bad-*"]).0, 1);
@@ -188,8 +209,17 @@ async fn of_two_thousand_servers_the_status_is_a_few_lines_even_if_the_provider_
     let summary = "2,000 servers: 30 ok, 12 failed, 1,958 waiting; oldest success ";
     assert!(lines[0].starts_with(summary), "{}", lines[0]);
     assert_eq!(lines.iter().filter(|it| it.starts_with("bad-")).count(), 12, "{out}");
-    let rest = "not shown: 30 ok, 1,958 waiting; --all shows every server, --state those in one state";
+    let rest =
+        "not shown: 30 ok, 1,958 waiting; --all shows every server, --state those in one state";
     assert_eq!((lines.last(), lines.len()), (Some(&rest), 15), "{out}");
+
+    let (code, out, _) = machine.run(&["check"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("\n2,000 servers without a mistake are not listed; --json has them all\n"),
+        "{out}"
+    );
+    assert!(out.lines().count() < 10, "{out}");
 
     // Down, it is still known what was: in as few lines.
     machine.fault("any:status=503");
@@ -203,9 +233,29 @@ async fn of_two_thousand_servers_the_status_is_a_few_lines_even_if_the_provider_
     let document = json(&out);
     assert_eq!(document["servers"].as_array().unwrap().len(), 30, "complete");
     assert!(document["servers"][0]["last_success_at"].is_string(), "{out}");
+    let (code, out, errors) = machine.run(&["list", "web-1*"]);
+    assert_eq!((code, out.trim()), (1, ""));
+    assert!(errors.contains("error: 1,000 servers: ") && errors.contains("503"), "{errors}");
     let (code, _, errors) = machine.run(&["list", "god-0013"]);
     assert_eq!(code, 2);
     assert!(errors.contains("hint: the nearest names are good-0013 ("), "{errors}");
+}
+
+/// No daemon, and a provider that is down: the store has something to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_knows_is_shown_though_the_provider_is_down() {
+    let machine = Machine::with_servers().await;
+    assert_eq!(machine.run(&["rotate", "--all"]).0, 0);
+    machine.fault("any:status=503");
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(out.starts_with("2 servers: 2 ok; oldest success "), "{out}");
+    assert_eq!(
+        out.lines().filter(|it| it.contains(" ok ") && it.contains("ago")).count(),
+        2,
+        "{out}"
+    );
+    assert!(errors.contains("web: ") && errors.contains("db: "), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,7 +337,8 @@ async fn a_squeezed_ring_is_seen_everywhere() {
         machine.add(WEB, &format!("by-hand-{nth}"), 9 - nth);
     }
     let (_, out, _) = machine.run(&["list"]);
-    let words = "squeezed: beside 4 foreign or pinned, there is room for 1 of the 3 that `keep` asks for";
+    let words =
+        "squeezed: beside 4 foreign or pinned, there is room for 1 of the 3 that `keep` asks for";
     assert_eq!(out.matches(words).count(), 1, "{out}");
     let listed = json(&machine.run(&["list", "web", "--json"]).1);
     assert_eq!((&listed[0]["keep"], &listed[0]["squeezed"]), (&3.into(), &2.into()));
@@ -305,7 +356,11 @@ async fn a_squeezed_ring_is_seen_everywhere() {
     assert_eq!(document["servers"][0]["ring"]["squeezed"], 2);
     assert!(get(free, "/").contains("squeezed: room for 1 of 3"));
     let metrics = get(free, "/metrics");
-    for line in ["snapring_squeezed{server=\"web\"} 2", "snapring_squeezed{server=\"db\"} 0", "snapring_fleet_squeezed 1"] {
+    for line in [
+        "snapring_squeezed{server=\"web\"} 2",
+        "snapring_squeezed{server=\"db\"} 0",
+        "snapring_fleet_squeezed 1",
+    ] {
         assert!(metrics.contains(&format!("\n{line}\n")), "{line}: {metrics}");
     }
 }
@@ -316,12 +371,14 @@ async fn the_history_counts_what_it_shows_and_names_who_rotated_by_hand() {
     machine.fault("create:status=400,server=102,times=1");
     assert_eq!(machine.run(&["rotate", "--all"]).0, 1);
     assert_eq!(machine.run(&["create", "web", "--name", "mine"]).0, 0);
-    let user = User::from_uid(getuid()).unwrap().map_or_else(|| format!("uid {}", getuid()), |it| it.name);
+    let user =
+        User::from_uid(getuid()).unwrap().map_or_else(|| format!("uid {}", getuid()), |it| it.name);
     let (code, out, _) = machine.run(&["history"]);
     assert_eq!(code, 0);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "2 rotations: 1 rotated, 1 failed; 1 by hand: 1 done");
-    let by_hand = lines.iter().filter(|it| it.contains(&format!(" {user} ")) || it.ends_with(&user));
+    let by_hand =
+        lines.iter().filter(|it| it.contains(&format!(" {user} ")) || it.ends_with(&user));
     assert_eq!(by_hand.count(), 3, "{out}");
     let (_, out, _) = machine.run(&["history", "--limit", "1", "--outcome", "rotated,failed"]);
     assert!(out.starts_with("2 rotations: 1 rotated, 1 failed; the newest 1 are shown\n"), "{out}");
@@ -382,7 +439,10 @@ fn completed(machine: &Machine, words: &[&str]) -> Vec<String> {
     arguments.extend(words);
     let mut command = machine.command(&arguments);
     let index = words.len().to_string();
-    command.env("SNAPRING_COMPLETE", "bash").env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_INDEX", index);
+    command
+        .env("SNAPRING_COMPLETE", "bash")
+        .env("_CLAP_IFS", "\n")
+        .env("_CLAP_COMPLETE_INDEX", index);
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().lines().map(|it| it.trim().to_owned()).collect()

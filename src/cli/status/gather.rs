@@ -1,6 +1,6 @@
 //! What `status` shows: from the daemon, else from the store and the provider.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use hyper::StatusCode;
 
 use crate::cli::error::CommandError;
 use crate::cli::selection::{Candidate, InState};
-use crate::cli::setup::{Setup, locate, rings, rings_at_once};
+use crate::cli::setup::{Setup, locate, report_failures, rings, rings_at_once};
 use crate::cli::status::{Arguments, PATIENCE};
 use crate::cli::{console, progress};
 use crate::clock::Clock;
@@ -19,7 +19,6 @@ use crate::observe::client::{NoAnswer, ask};
 use crate::observe::status_document::{
     Found, ServerRecord, ServerState, StatusDocument, StatusFilter, Totals, VERSION, state,
 };
-use crate::readable;
 use crate::report::LastOfServer;
 use crate::ring::Ring;
 use crate::server::Server;
@@ -174,7 +173,7 @@ async fn without_daemon(
             .ok();
         add(server, ring.as_ref());
     }
-    report(&failures);
+    report_failures(&failures);
     // A check would take what the store remembers for the present. A person is told, and sees it.
     if let Some((server, problem)) = failures.first().filter(|_| is_check && answered == 0) {
         let error = CommandError::of_server(server, problem);
@@ -183,25 +182,6 @@ async fn without_daemon(
     let found = Found::among(rows, &StatusFilter::default());
     let document = StatusDocument::of(&found, None, setup.clock.now().wall);
     Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
-}
-
-/// How many servers with the same problem are told one by one.
-const ONE_BY_ONE: usize = 3;
-
-/// Prints why servers could not be asked about: what many have in common once.
-fn report(failures: &[(&Arc<Server>, String)]) {
-    let mut by_problem: BTreeMap<&str, Vec<&Server>> = BTreeMap::new();
-    for (server, problem) in failures {
-        by_problem.entry(problem).or_default().push(server);
-    }
-    for (problem, servers) in by_problem {
-        if servers.len() <= ONE_BY_ONE {
-            servers.iter().for_each(|server| CommandError::of_server(server, problem).report());
-        } else {
-            let count = readable::count(servers.len());
-            CommandError::Failed(format!("{count} servers: {problem}")).report();
-        }
-    }
 }
 
 /// Those of the servers that are in a state, as the daemon says, else the store. All of them if no state is
