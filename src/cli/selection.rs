@@ -358,7 +358,7 @@ mod tests {
 
     #[rstest]
     #[case::a_misspelt_name(&["cust012-wbe"], &[], "there is no server \"cust012-wbe\" in config.toml\n\
-        hint: the nearest names are cust012-web (103), cust011-web (101), cust013-web (104), ")]
+        hint: the nearest names are cust012-web (103), cust012-db (102), cust011-web (101), cust013-web (104), ")]
     #[case::a_misspelt_pattern(&["cost012-*"], &[], "no server matches \"cost012-*\" in config.toml\n\
         hint: the nearest names are cust012-db (102), cust012-web (103), ")]
     #[case::a_pattern_with_an_end(&["*-wep"], &[], "hint: the nearest names are cust011-web (101), ")]

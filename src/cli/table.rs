@@ -150,6 +150,7 @@ fn wrap(cell: &str, room: usize, text: &mut String) {
         let width = word.width();
         if used > 0 && used + 1 + width <= room {
             text.push(' ');
+            text.push_str(word);
             used += 1 + width;
             continue;
         }

@@ -521,7 +521,7 @@ pub(crate) const LOG: Section = Section {
             form: Form::Words("true or false", shapes::FLAG),
             absent: Absent::Value("true"),
             example: "false",
-            text: "false logs API calls that succeed at level debug",
+            text: "whether API calls that succeed are logged at level info, not debug",
             more: "Calls that fail are still logged as warnings, and each rotation has its line. Use it \
                    for thousands of servers.",
             off: true,
