@@ -95,7 +95,7 @@ const COLUMNS: [(&str, Narrow); 10] = [
     ("when", Narrow::Stays),
     ("server", Narrow::Stays),
     ("what", Narrow::Stays),
-    ("tick", Narrow::Out(5)),
+    ("tick", Narrow::Out(6)),
     ("outcome", Narrow::Stays),
     ("created", Narrow::Out(1)),
     ("deleted", Narrow::Out(3)),
@@ -353,7 +353,12 @@ fn unreadable(place: &Place) -> Option<String> {
 }
 
 fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
-    let mut table = Table::new(COLUMNS);
+    let is_rotation = |it: &Past| matches!(it, Past::Rotation(_));
+    let columns = COLUMNS.map(|(title, narrow)| match title {
+        "what" if past.iter().all(is_rotation) => (title, Narrow::Out(5)),
+        _ => (title, narrow),
+    });
+    let mut table = Table::new(columns);
     let dash = || "-".to_owned();
     for it in past {
         let zone = zone(it.server());

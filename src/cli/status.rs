@@ -77,11 +77,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         return Ok(Exit::Check(check.level));
     }
     let Gathered { mut document, is_whole, .. } = gathered?;
-    document.servers.retain(|server| arguments.in_state.takes(server.state));
+    let in_state = &arguments.in_state;
+    let text = text(&document, in_state, arguments.all);
+    document.servers.retain(|server| in_state.takes(server.state));
     if arguments.json {
         console::print_json(&document)?;
     } else {
-        console::print(&text(&document, arguments.is_whole()))?;
+        console::print(&text)?;
     }
     Ok(if is_whole { exit_of(&document) } else { Exit::Trouble })
 }
@@ -102,11 +104,6 @@ pub fn exit_codes(answer: &str, max_age: Duration) -> Option<(u8, u8)> {
 }
 
 impl Arguments {
-    /// Whether each server has a row. Those in a state that was asked for do.
-    fn is_whole(&self) -> bool {
-        self.all || self.in_state.is_given()
-    }
-
     fn daemon_within(&self) -> Duration {
         if self.max_age.is_some() { DAEMON_WITHIN } else { PATIENCE }
     }

@@ -91,7 +91,7 @@ impl Table {
                 .filter(|title| !title.is_empty())
                 .collect();
             if !names.is_empty() {
-                text.push_str(&format!("(not shown in this width: {})\n", names.join(", ")));
+                text.push_str(&format!("(not shown at this width: {})\n", names.join(", ")));
             }
         }
         text
@@ -204,7 +204,7 @@ mod tests {
             example().lines(Some(28)),
             "SERVER         OUTCOME  BY\n\
              web-server-01  failed   root\n    it did not complete in\n    45m\n\
-             db             rotated  -\n(not shown in this width: took)\n"
+             db             rotated  -\n(not shown at this width: took)\n"
         );
     }
 

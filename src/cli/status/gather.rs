@@ -210,7 +210,7 @@ async fn states(
     setup: &Setup,
     servers: &[Arc<Server>],
 ) -> Result<HashMap<ServerId, ServerState>, CommandError> {
-    let mut silent = "no daemon listens".to_owned();
+    let mut silent = "`listen` in [http] is not set".to_owned();
     if let Some(address) = setup.settings.http.listen {
         let _asks = progress::doing(format!("asking the daemon at {address}"));
         match ask(address, PATH, PATIENCE, &setup.clock).await {
@@ -225,7 +225,7 @@ async fn states(
     let last = last_known(setup, PATIENCE).await.map_err(|problem| {
         CommandError::Failed(format!(
             "the states of the servers are unknown: {silent}, and {problem}\n\
-             hint: start the daemon with [http] listen, or name the servers"
+             hint: set `listen` in [http] and start the daemon, or name the servers"
         ))
     })?;
     let (statuses, now) = (Statuses::known(&last), setup.clock.now().wall);

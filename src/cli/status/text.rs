@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::cli::selection::InState;
 use crate::cli::table::{Narrow, Table, lines};
 use crate::moment::{shown, shown_today};
 use crate::observe::status_document::{
@@ -24,9 +25,10 @@ const COLUMNS: [(&str, Narrow); 7] = [
     ("last error", Narrow::Below),
 ];
 
-/// The summary, what is wrong with the daemon, and the servers. `whole`: a row for each, however many there are.
+/// The summary, what is wrong with the daemon, and the servers in the given states. `whole`: a row for each, however
+/// many there are.
 #[must_use]
-pub(super) fn text(document: &StatusDocument, whole: bool) -> String {
+pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -> String {
     let mut text = format!("{}\n", summary(document));
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
@@ -45,17 +47,16 @@ pub(super) fn text(document: &StatusDocument, whole: bool) -> String {
             text.push_str(&format!("{problem}\n"));
         }
     }
-    let is_folded = !whole && document.servers.len() > FOLDED;
-    let (rows, folded): (Vec<_>, Vec<_>) = if is_folded {
-        let in_trouble = document.servers.iter().filter(|it| it.state.is_trouble()).count();
-        let (rows, folded) = document.servers.split_at(in_trouble.min(FOLDED));
-        (rows.iter().collect(), folded.iter().collect())
-    } else {
-        (document.servers.iter().collect(), Vec::new())
-    };
+    let rows = document.servers.iter().filter(|server| in_state.takes(server.state));
+    let rows: Vec<&ServerRecord> = rows.collect();
+    // Those in a state that was asked for have rows.
+    let is_folded = !whole && !in_state.is_given() && rows.len() > FOLDED;
+    let in_trouble = rows.iter().filter(|server| server.state.is_trouble()).count();
+    let shown = if is_folded { in_trouble.min(FOLDED) } else { rows.len() };
+    let (rows, folded) = rows.split_at(shown);
     if !rows.is_empty() {
         let mut table = Table::new(COLUMNS);
-        for server in &rows {
+        for server in rows {
             table.add_row(row(server, document.at));
         }
         text.push_str(&lines(&table));
@@ -64,7 +65,7 @@ pub(super) fn text(document: &StatusDocument, whole: bool) -> String {
         }
     }
     if is_folded {
-        text.push_str(&rest(&folded));
+        text.push_str(&rest(folded));
     }
     text
 }

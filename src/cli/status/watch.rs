@@ -68,14 +68,16 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
             () = end(&mut signals) => return Ok(Exit::Well),
         };
         let problem = match looked {
-            Ok(mut document) => {
-                document.servers.retain(|server| arguments.in_state.takes(server.state));
+            Ok(document) => {
                 last = Some(document);
                 None
             }
             Err(problem) => Some(problem),
         };
-        let shown = screen(last.as_ref(), problem, arguments.is_whole(), setup.clock.now().wall);
+        let now = setup.clock.now().wall;
+        let document = last.as_ref();
+        let text = document.map(|it| text(it, &arguments.in_state, arguments.all));
+        let shown = screen(document, problem, &text.unwrap_or_default(), now);
         console::print(&format!("{before}{HOME}{}{CLEAR_BELOW}", fitted(&shown, size())))?;
         before = "";
         tokio::select! {
@@ -97,7 +99,7 @@ async fn end(signals: &mut crate::daemon::signals::Signals) {
 fn screen(
     last: Option<&StatusDocument>,
     problem: Option<String>,
-    is_whole: bool,
+    text: &str,
     now: Timestamp,
 ) -> String {
     let mut screen = String::new();
@@ -107,9 +109,7 @@ fn screen(
     let zone = common_zone(last.map_or(&[], |document| &document.servers));
     let as_of = last.map_or(now, |document| document.at);
     screen.push_str(&format!("as of {}; Ctrl-C ends\n", shown(as_of, &zone)));
-    if let Some(document) = last {
-        screen.push_str(&text(document, is_whole));
-    }
+    screen.push_str(text);
     screen
 }
 
