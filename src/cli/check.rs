@@ -80,8 +80,8 @@ const COLUMNS: [(&str, Narrow); 6] = [
     ("server", Narrow::Stays),
     ("schedule", Narrow::Below),
     ("next tick", Narrow::Stays),
-    ("second", Narrow::Out(1)),
-    ("third", Narrow::Out(2)),
+    ("second tick", Narrow::Out(1)),
+    ("third tick", Narrow::Out(2)),
 ];
 
 #[derive(Serialize)]

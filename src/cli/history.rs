@@ -307,7 +307,11 @@ async fn filter(
     for given in unknown {
         let found = matching(given, &past)?;
         if found.is_empty() {
-            let all: Vec<_> = configured.iter().chain(&past).cloned().collect();
+            let is_new = |it: &&Candidate<'_>| {
+                !configured.iter().any(|known| known.id == it.id && known.name == it.name)
+            };
+            let all: Vec<_> =
+                configured.iter().chain(past.iter().filter(is_new)).cloned().collect();
             let place = format!("{}, nor in its history", setup.path.display());
             return Err(CommandError::Usage(selection::unknown(given, &all, &place)));
         }
