@@ -25,6 +25,7 @@ mod restore;
 mod rotate;
 mod run;
 mod sandbox;
+mod selection;
 mod sentence;
 mod setup;
 mod shutdown;
@@ -163,7 +164,7 @@ impl Command {
         let is_for_programs = |arguments: &ArgMatches| {
             let is_set = |flag| matches!(arguments.try_get_one::<bool>(flag), Ok(Some(true)));
             let is_check = arguments.try_contains_id("max_age").unwrap_or_default();
-            is_set("json") || is_set("quiet") || is_check
+            is_set("json") || is_set("quiet") || is_set("watch") || is_check
         };
         !lasts && !arguments.subcommand().is_some_and(|(_, of_it)| is_for_programs(of_it))
     }
@@ -204,6 +205,7 @@ pub fn main() -> ExitCode {
     // The environment and the memory may hold the token: other processes of this user cannot read them.
     let _ = nix::sys::prctl::set_dumpable(false);
     mask_the_environment(|name| std::env::var_os(name));
+    completions::answer();
     let arguments = Cli::command().get_matches();
     let Cli { command } = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let is_daemon = matches!(command, Command::Run(_));

@@ -23,10 +23,11 @@ use tower::ServiceExt;
 
 use crate::daemon::view::View;
 use crate::observe::hosts::Hosts;
+use crate::status::MetricsScope;
 
 /// What a GET of this path is answered with on this machine: the status and the body.
 pub async fn get(view: View, path: &str) -> (u16, String) {
-    let router = routes::router(view, Hosts::default());
+    let router = routes::router(view, Hosts::default(), MetricsScope::default());
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = path.parse().unwrap_or_default();
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));

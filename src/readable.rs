@@ -8,6 +8,20 @@ pub(crate) fn servers(count: usize) -> String {
     if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
 }
 
+/// A number with a comma before each three digits.
+#[must_use]
+pub(crate) fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// How long ago, in the two largest units: `3d 4h`.
 #[must_use]
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
@@ -50,6 +64,12 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_number_has_a_comma_before_each_three_digits() {
+        let shown: Vec<_> = [0, 999, 1000, 20_000, 1_234_567].map(count).into();
+        assert_eq!(shown, ["0", "999", "1,000", "20,000", "1,234,567"]);
+    }
 
     #[rstest]
     #[case(0, "0s")]

@@ -44,6 +44,16 @@ pub struct ServerStatus {
     pub not_restored: Option<Box<NotRestored>>,
 }
 
+/// Which servers have series of their own in the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MetricsScope {
+    /// All.
+    #[default]
+    Servers,
+    /// The worst twenty. Sums tell of the others.
+    Fleet,
+}
+
 /// Rotations by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Endings([u32; RotationOutcome::ALL.len()]);
@@ -152,6 +162,12 @@ impl RingSeen {
     pub fn count(&self, whose: impl Fn(Holder) -> bool) -> u32 {
         let count = self.slots.iter().filter(|slot| whose(slot.holder)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// How many of the snapshots that `keep` asks for have no slot, because foreign and pinned ones hold it.
+    #[must_use]
+    pub fn squeezed(&self, policy: &Policy) -> u32 {
+        policy.squeezed_by(self.count(|holder| !matches!(holder, Holder::Managed(_))))
     }
 
     /// How many ticks have more than one snapshot that has not failed, pinned ones included.
@@ -295,6 +311,7 @@ impl Statuses {
         if report.outcome != RotationOutcome::Skipped {
             self.durations.observe(Duration::from_millis(report.duration_ms).as_secs_f64());
         }
+        self.counts.rotation_ended(report.outcome);
         let mut servers = self.lock();
         let status = servers.entry(report.server_id).or_default();
         status.ended(report, at);

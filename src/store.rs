@@ -4,6 +4,7 @@
 //! history and never a rotation: the daemon hands over what it has, waits for nothing, and a task
 //! of the store's own does the rest.
 
+mod by;
 pub mod connection;
 mod database;
 mod error;
@@ -35,7 +36,7 @@ use crate::store::connection::Connect;
 use crate::store::database::Database;
 pub use crate::store::error::StoreError;
 pub use crate::store::health::StoreHealth;
-pub use crate::store::manual::{add_manual, read_manual};
+pub use crate::store::manual::{add_manual, count_manual, read_manual};
 use crate::store::place::{Access, Place};
 use crate::store::told::{Told, ToldChanges, ToldOf};
 use crate::store::writer::{Memory, Order, Writer};
@@ -311,7 +312,10 @@ async fn add_with(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut database = Database::open(place, access).await?;
-    let added = database.add(rotations).await;
+    let added = match database.add(rotations).await {
+        Ok(()) => database.add_by(rotations).await,
+        trouble => trouble,
+    };
     let remembered = match added {
         Ok(()) if !memories.is_empty() => database.add_memories(memories, now).await,
         _ => Ok(()),
@@ -347,7 +351,31 @@ pub async fn add_told(place: &Place, told: &ToldChanges) -> Result<(), StoreErro
 /// # Errors
 /// When it cannot be read, or was never written.
 pub async fn read(place: &Place, filter: &HistoryFilter) -> Result<Vec<PastRotation>, StoreError> {
-    reading(place, async |database| database.history(filter).await).await
+    reading(place, async |database| {
+        let mut rotations = database.history(filter).await?;
+        database.name_who_ran(&mut rotations).await?;
+        Ok(rotations)
+    })
+    .await
+}
+
+/// How many rotations ended how, as [`read`] reads; however many a filter's limit takes.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn count(
+    place: &Place,
+    filter: &HistoryFilter,
+) -> Result<Vec<(RotationOutcome, u64)>, StoreError> {
+    reading(place, async |database| database.counts(filter).await).await
+}
+
+/// The servers that the history knows, each under every name that it had.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn past_servers(place: &Place) -> Result<Vec<(ServerId, String)>, StoreError> {
+    reading(place, async |database| database.past_servers().await).await
 }
 
 /// The last that is known of each server up to `now`, as [`read`] reads.

@@ -38,6 +38,8 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// A filter in tracing's syntax.
     pub level: String,
+    /// Whether each call that goes well is worth a line at level info.
+    pub calls: bool,
 }
 
 /// The form of a log line.
@@ -202,6 +204,19 @@ fn begin_for(
     }
     Ok(())
 }
+
+/// From now on, calls that go well are logged at level debug.
+pub(crate) fn log_calls_at_debug() {
+    CALLS_AT_DEBUG.store(true, Ordering::Relaxed);
+}
+
+/// Whether they are.
+#[must_use]
+pub(crate) fn logs_calls_at_debug() -> bool {
+    CALLS_AT_DEBUG.load(Ordering::Relaxed)
+}
+
+static CALLS_AT_DEBUG: AtomicBool = AtomicBool::new(false);
 
 /// Says something in the log, and in the journal of this machine too if the log goes elsewhere: what a person did
 /// at a terminal is found there. Without a journal, the log has it.

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
+use crate::cli::selection::Selection;
 use crate::cli::sentence::sentence;
 use crate::cli::setup::{STORE_PATIENCE, Setup, locate};
-use crate::cli::table::{lines, table};
+use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config;
@@ -31,12 +32,16 @@ use crate::paths::SERVICE_DIRECTORY;
 use crate::policy::Keep;
 use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::{http, proxy};
+use crate::readable;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store;
 use crate::store::place::Place;
 use crate::telemetry::{self, Deeds, LogSettings};
 use crate::vanished::Vanished;
+
+/// Of more servers, only those with a mistake are listed.
+const LISTED: usize = 50;
 
 /// How many policies are told in a sentence.
 const POLICIES_SHOWN: usize = 20;
@@ -66,12 +71,21 @@ pub(super) struct Arguments {
     /// Show which value holds for each key of each server, and where it was written
     #[arg(long, conflicts_with_all = ["online", "quiet", "for_reload"])]
     effective: bool,
-    /// With --effective: ids or names of servers; none: all
-    #[arg(value_name = "SERVER", requires = "effective")]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     config: ConfigArgument,
 }
+
+/// The columns. A narrow terminal shows fewer ticks.
+const COLUMNS: [(&str, Narrow); 6] = [
+    ("id", Narrow::Stays),
+    ("server", Narrow::Stays),
+    ("schedule", Narrow::Below),
+    ("next tick", Narrow::Stays),
+    ("second tick", Narrow::Out(1)),
+    ("third tick", Narrow::Out(2)),
+];
 
 #[derive(Serialize)]
 struct CheckAnswer<'a> {
@@ -119,7 +133,7 @@ struct ScheduleAnswer<'a> {
 }
 
 /// What a person should know, though the configuration is good.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct CheckFinding {
     severity: &'static str,
     message: String,
@@ -133,6 +147,14 @@ impl CheckFinding {
 
     fn error(message: String) -> Self {
         Self { severity: "error", message, hint: None }
+    }
+
+    /// For programs, with the fields of a problem that has a line.
+    fn to_json(&self, file: &str) -> Value {
+        let Self { severity, message, hint } = self;
+        json!({
+            "severity": severity, "file": file, "line": null, "column": null, "message": message, "hint": hint,
+        })
     }
 
     fn print(&self) {
@@ -150,6 +172,10 @@ impl CheckFinding {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
+    if arguments.selection.is_given() && !arguments.effective {
+        let text = "SERVER and --group need --effective: `check` reads the whole configuration";
+        return Err(CommandError::Usage(text.to_owned()));
+    }
     let path = locate(&arguments.config.file);
     let clock = Clock::system();
     let read = match arguments.effective {
@@ -159,8 +185,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let loaded = match read {
         Ok((loaded, Some(origins))) => {
             let setup = Setup { path, settings: loaded.settings, clock };
-            let Arguments { servers, json, .. } = arguments;
-            return effective::tell(&setup, &loaded.warnings, &origins, &servers, json);
+            let Arguments { selection, json, .. } = arguments;
+            return effective::tell(&setup, &loaded.warnings, &origins, &selection, json);
         }
         Ok((loaded, None)) => loaded,
         Err(error) if arguments.json => {
@@ -220,7 +246,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         }
     }
     if arguments.online && answer.good {
-        let LogSettings { format, level } = &settings.log;
+        let LogSettings { format, level, .. } = &settings.log;
         let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
         telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
         progress::shows_times_of(&settings.servers);
@@ -228,8 +254,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         exit = ask(&client, settings, &mut answer).await;
     }
     if arguments.json {
-        let remarks: Result<Vec<_>, _> = answer.remarks.iter().map(serde_json::to_value).collect();
-        answer.problems.extend(remarks.map_err(|_| CommandError::Quiet(Exit::Trouble))?);
+        let remarks = answer.remarks.iter().map(|it| it.to_json(&answer.file));
+        let remarks: Vec<_> = remarks.collect();
+        answer.problems.extend(remarks);
         console::print_json(&answer)?;
         return Ok(exit);
     }
@@ -403,12 +430,18 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
         ));
     }
     let online = answer.servers.iter().any(|row| row.online.is_some());
-    let mut header = vec!["id", "server", "schedule", "next ticks", "", ""];
+    let mut columns = COLUMNS.to_vec();
     if online {
-        header.push("slots");
+        columns.push(("slots", Narrow::Below));
     }
-    let mut table = table(&header);
-    for (server, row) in settings.servers.iter().zip(&answer.servers) {
+    let mut table = Table::new(columns);
+    let is_fleet = count > LISTED;
+    let has_error =
+        |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_some());
+    let all = settings.servers.iter().zip(&answer.servers);
+    let rows: Vec<_> = all.filter(|(_, row)| !is_fleet || has_error(row)).collect();
+    let listed = rows.len();
+    for (server, row) in rows {
         let schedule = |it: &ScheduleAnswer<'_>| match &it.words {
             Some(words) => format!("{}: {words}", it.schedule),
             None => it.schedule.to_owned(),
@@ -430,16 +463,27 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
             cells.push(match online {
                 Slots { error: Some(error), .. } => error.clone(),
                 Slots { taken, free, others, .. } => format!(
-                    "{} taken ({} foreign or pinned), {} free",
+                    "{} taken{}, {} free",
                     taken.unwrap_or_default(),
-                    others.unwrap_or_default(),
+                    match others.unwrap_or_default() {
+                        0 => String::new(),
+                        others => format!(" ({others} foreign or pinned)"),
+                    },
                     free.unwrap_or_default()
                 ),
             });
         }
         table.add_row(cells);
     }
-    text.push_str(&lines(&table));
+    if listed > 0 {
+        text.push_str(&lines(&table));
+    }
+    if is_fleet {
+        let others = readable::count(count - listed);
+        text.push_str(&format!(
+            "{others} servers without a mistake are not listed; --json has them all\n"
+        ));
+    }
     text.push('\n');
     for PolicyAnswer { policy, servers } in answer.policies.iter().take(POLICIES_SHOWN) {
         let Some((first, others)) = servers.split_first() else { continue };

@@ -8,7 +8,7 @@ use crate::cli::manual::Recording;
 use crate::cli::recorder::{self, Recorder};
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
-use crate::cli::{ConfigArgument, Exit, console, usual};
+use crate::cli::{ConfigArgument, Exit, completions, console, usual};
 use crate::manual::{ManualAction, ManualOutcome};
 use crate::naming::is_name_character;
 
@@ -18,7 +18,7 @@ use crate::naming::is_name_character;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Id or name of a server in the configuration
-    #[arg(value_name = "SERVER")]
+    #[arg(value_name = "SERVER", add = completions::servers())]
     server: String,
     /// Its name: letters, digits, hyphens, underscores
     #[arg(long, value_name = "NAME", value_parser = parse_name)]

@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -10,13 +11,14 @@ use serde::Serialize;
 use crate::cli::at::At;
 use crate::cli::by_hand;
 use crate::cli::error::CommandError;
+use crate::cli::selection::{self, Candidate, Selection, matching};
 use crate::cli::setup::Setup;
-use crate::cli::table::{lines, table};
+use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::manual::{ManualAct, ManualAction, ManualOutcome};
 use crate::moment::shown;
 use crate::naming::ServerId;
-use crate::readable::span;
+use crate::readable::{self, span};
 use crate::regular_file;
 use crate::report::PastRotation;
 use crate::report::RotationOutcome;
@@ -29,15 +31,22 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 /// Show past rotations and what people did by hand, the newest first.
 ///
 /// Reads what the daemon keeps (see [store] in snapring.toml(5)), whether it runs or not, and asks
-/// the provider nothing. It keeps 90 days. Creates, deletes and restores by hand are shown with who did them.
+/// the provider nothing. It keeps 90 days. Creates, deletes, restores and rotations by hand are shown with who did
+/// them. Servers are found under earlier names too, and when they are no longer configured. The first line counts
+/// all that matches, whatever --limit says.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers, earlier ones too [default: all]
-    #[arg(value_name = "SERVER")]
-    servers: Vec<String>,
-    /// Only those that ended so: rotated, adopted, skipped, blocked or failed; by hand: done, started, failed
-    /// or unknown; may be given again
-    #[arg(long, value_name = "OUTCOME", value_parser = parse_outcome, value_delimiter = ',')]
+    #[command(flatten)]
+    selection: Selection,
+    /// Only those that ended so: of rotations rotated, adopted, skipped, blocked or failed; of what was done by
+    /// hand done, started, failed or unknown; may be repeated
+    #[arg(
+        long,
+        value_name = "OUTCOME",
+        value_delimiter = ',',
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(outcomes()).try_map(|word| parse_outcome(&word))
+    )]
     outcome: Vec<Ended>,
     /// Only what people did by hand: creates, deletes and restores
     #[arg(long)]
@@ -76,6 +85,20 @@ fn parse_outcome(word: &str) -> Result<Ended, String> {
     Ok(ended)
 }
 
+/// The columns. A narrow terminal loses first what other columns tell as well.
+const COLUMNS: [(&str, Narrow); 10] = [
+    ("when", Narrow::Stays),
+    ("server", Narrow::Stays),
+    ("what", Narrow::Stays),
+    ("tick", Narrow::Out(6)),
+    ("outcome", Narrow::Stays),
+    ("created", Narrow::Out(1)),
+    ("deleted", Narrow::Out(3)),
+    ("took", Narrow::Out(4)),
+    ("by", Narrow::Out(2)),
+    ("reason", Narrow::Below),
+];
+
 /// One line of the past.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -100,6 +123,14 @@ impl Past {
     }
 }
 
+/// The words for every outcome.
+fn outcomes() -> Vec<&'static str> {
+    let mut words: Vec<&str> = RotationOutcome::ALL.map(RotationOutcome::as_str).into();
+    let manual = ManualOutcome::ALL.map(ManualOutcome::as_str);
+    words.extend(manual.into_iter().filter(|word| RotationOutcome::parse(word).is_none()));
+    words
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -110,25 +141,28 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     if let Some(text) = unreadable(&place) {
         return Err(CommandError::Failed(text));
     }
-    let filter = filter(&arguments, &setup);
-    let answer = setup.clock.timeout(PATIENCE, read(&place, &filter, &arguments)).await;
-    let read = answer.ok_or_else(|| CommandError::Failed(format!("{place} did not answer")))?;
-    let past = read.map_err(|problem| {
-        CommandError::Failed(match problem.is_empty_store() {
-            true => format!(
-                "{place} holds no history: neither the daemon nor `snapring rotate` has \
-                 written to it yet"
-            ),
-            false => format!("cannot read the history in {place}: {problem}"),
-        })
-    })?;
+    let looked = async {
+        let filter = filter(&arguments, &setup, &place).await?;
+        let of_store = |problem| unread(&place, &problem);
+        let past = read(&place, &filter, &arguments).await.map_err(of_store)?;
+        let counts = match arguments.json || past.is_empty() {
+            true => Counts::default(),
+            false => read_counts(&place, &filter, &arguments).await.map_err(of_store)?,
+        };
+        Ok::<_, CommandError>((past, counts))
+    };
+    let answer = setup.clock.timeout(PATIENCE, looked).await;
+    let (past, counts) =
+        answer.ok_or_else(|| CommandError::Failed(format!("{place} did not answer")))??;
     if arguments.json {
         console::print_json(&past)?;
     } else if past.is_empty() {
         let what = if arguments.manual { "nothing was done by hand" } else { "no such rotation" };
         console::note(&format!("{what} in {place}"));
     } else {
-        console::print(&told(&past, |server| by_hand::zone(&setup, server)))?;
+        let summary = counts.words(past.len());
+        let table = told(&past, |server| by_hand::zone(&setup, server));
+        console::print(&format!("{summary}\n{table}"))?;
     }
     Ok(Exit::Well)
 }
@@ -153,9 +187,76 @@ async fn read(
     Ok(past)
 }
 
-/// The names and ids that were given. One that is in the configuration is found under the names that
-/// it had before, too.
-fn filter(arguments: &Arguments, setup: &Setup) -> HistoryFilter {
+fn unread(place: &Place, problem: &StoreError) -> CommandError {
+    CommandError::Failed(match problem.is_empty_store() {
+        true => format!(
+            "{place} holds no history: neither the daemon nor `snapring rotate` has \
+             written to it yet"
+        ),
+        false => format!("cannot read the history in {place}: {problem}"),
+    })
+}
+
+/// How many ended how, of all that a filter takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    rotations: Vec<(RotationOutcome, u64)>,
+    manual: Vec<(ManualOutcome, u64)>,
+}
+
+impl Counts {
+    /// In one line. `shown`: how many of them have rows.
+    fn words(&self, shown: usize) -> String {
+        let number = |count: u64| readable::count(usize::try_from(count).unwrap_or(usize::MAX));
+        let part = |total: u64, what: &str, words: Vec<String>| {
+            (total > 0).then(|| format!("{} {what}: {}", number(total), words.join(", ")))
+        };
+        let rotations = self.rotations.iter().map(|(_, count)| count).sum();
+        let words = self.rotations.iter();
+        let words =
+            words.map(|(outcome, count)| format!("{} {}", number(*count), outcome.as_str()));
+        let what = if rotations == 1 { "rotation" } else { "rotations" };
+        let of_rotations = part(rotations, what, words.collect());
+        let manual = self.manual.iter().map(|(_, count)| count).sum();
+        let words = self.manual.iter();
+        let words =
+            words.map(|(outcome, count)| format!("{} {}", number(*count), outcome.as_str()));
+        let of_manual = part(manual, "by hand", words.collect());
+        let mut text: String =
+            of_rotations.into_iter().chain(of_manual).collect::<Vec<_>>().join("; ");
+        if rotations + manual > shown as u64 {
+            text.push_str(&format!("; the newest {} are shown", readable::count(shown)));
+        }
+        text
+    }
+}
+
+async fn read_counts(
+    place: &Place,
+    filter: &HistoryFilter,
+    arguments: &Arguments,
+) -> Result<Counts, StoreError> {
+    let any = arguments.outcome.is_empty();
+    let mut counts = Counts::default();
+    if !arguments.manual && (any || !filter.outcomes.is_empty()) {
+        counts.rotations = store::count(place, filter).await?;
+    }
+    if any || !filter.manual_outcomes.is_empty() {
+        counts.manual = store::count_manual(place, filter).await?;
+    }
+    Ok(counts)
+}
+
+/// What was given, with the servers as the history knows them. One that is in the configuration is found under the
+/// names that it had before, too.
+///
+/// # Errors
+/// When there is no such server, neither configured nor in the history, or the history cannot be read.
+async fn filter(
+    arguments: &Arguments,
+    setup: &Setup,
+    place: &Place,
+) -> Result<HistoryFilter, CommandError> {
     let now = setup.clock.now().wall;
     let mut filter = HistoryFilter {
         outcomes: arguments.outcome.iter().filter_map(|it| it.rotation).collect(),
@@ -166,16 +267,46 @@ fn filter(arguments: &Arguments, setup: &Setup) -> HistoryFilter {
         limit: (arguments.limit > 0).then_some(arguments.limit),
         ..HistoryFilter::default()
     };
-    for given in &arguments.servers {
-        let servers = &setup.settings.servers;
-        let number = given.parse().map(ServerId::new).ok();
-        let known = servers.iter().find(|server| server.name == *given).map(|server| server.id);
-        match known.or(number) {
-            Some(id) => filter.ids.push(id),
-            None => filter.names.push(given.clone()),
+    let selection = &arguments.selection;
+    // A server of the past has no group.
+    if selection.has_group() {
+        filter.ids = setup.select(selection)?.iter().map(|server| server.id).collect();
+        return Ok(filter);
+    }
+    let configured = setup.candidates();
+    let mut unknown = Vec::new();
+    for given in selection.servers() {
+        match matching(given, &configured)?.as_slice() {
+            [] => unknown.push(given),
+            found => filter.ids.extend(found.iter().map(|it| it.id)),
         }
     }
-    filter
+    if unknown.is_empty() {
+        return Ok(filter);
+    }
+    let past = store::past_servers(place).await.map_err(|problem| unread(place, &problem))?;
+    let past: Vec<_> =
+        past.iter().map(|(id, name)| Candidate { id: *id, name, group: None }).collect();
+    for given in unknown {
+        let found = matching(given, &past)?;
+        if found.is_empty() {
+            let is_new = |it: &&Candidate<'_>| {
+                !configured.iter().any(|known| known.id == it.id && known.name == it.name)
+            };
+            let all: Vec<_> =
+                configured.iter().chain(past.iter().filter(is_new)).cloned().collect();
+            let place = format!("{}, nor in its history", setup.path.display());
+            return Err(CommandError::Usage(selection::unknown(given, &all, &place)));
+        }
+        for it in found {
+            if it.id.to_string() == *given {
+                filter.ids.push(it.id);
+            } else {
+                filter.names.push(it.name.to_owned());
+            }
+        }
+    }
+    Ok(filter)
 }
 
 /// Why there is nothing to be read there, with what to do.
@@ -209,9 +340,12 @@ fn unreadable(place: &Place) -> Option<String> {
 }
 
 fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
-    let header =
-        ["when", "server", "what", "outcome", "created", "deleted", "took", "by", "reason"];
-    let mut table = table(&header);
+    let is_rotation = |it: &Past| matches!(it, Past::Rotation(_));
+    let columns = COLUMNS.map(|(title, narrow)| match title {
+        "what" if past.iter().all(is_rotation) => (title, Narrow::Out(5)),
+        _ => (title, narrow),
+    });
+    let mut table = Table::new(columns);
     let dash = || "-".to_owned();
     for it in past {
         let zone = zone(it.server());
@@ -220,12 +354,13 @@ fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
             Past::Rotation(it) => [
                 when,
                 it.server.clone(),
-                format!("tick {}", shown(it.tick.instant(), &zone)),
+                "rotation".to_owned(),
+                shown(it.tick.instant(), &zone),
                 it.outcome.as_str().to_owned(),
                 it.created.clone().unwrap_or_else(dash),
                 if it.deleted.is_empty() { dash() } else { it.deleted.join(" ") },
                 took(it.duration_ms),
-                dash(),
+                it.by.as_ref().map_or_else(dash, ToString::to_string),
                 it.reason.clone().unwrap_or_default(),
             ],
             Past::Manual(it) => {
@@ -244,6 +379,7 @@ fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
                     when,
                     it.server.clone(),
                     what,
+                    dash(),
                     it.outcome.as_str().to_owned(),
                     made.unwrap_or_else(dash),
                     named(ManualAction::Delete).unwrap_or_else(dash),
@@ -269,6 +405,26 @@ mod tests {
     use super::*;
     use crate::manual::Person;
     use crate::naming::SnapshotId;
+
+    fn person(user: &str) -> Person {
+        Person { uid: 0, user: Some(user.to_owned()), sudo_user: None }
+    }
+
+    #[test]
+    fn the_first_line_counts_what_ended_how_and_says_if_not_all_is_shown() {
+        let mut counts = Counts {
+            rotations: vec![(RotationOutcome::Rotated, 1200), (RotationOutcome::Failed, 34)],
+            manual: vec![(ManualOutcome::Done, 2)],
+        };
+        assert_eq!(
+            counts.words(50),
+            "1,234 rotations: 1,200 rotated, 34 failed; 2 by hand: 2 done; the newest 50 are shown"
+        );
+        counts.rotations.clear();
+        assert_eq!(counts.words(2), "2 by hand: 2 done");
+        counts = Counts { rotations: vec![(RotationOutcome::Failed, 1)], manual: Vec::new() };
+        assert_eq!(counts.words(1), "1 rotation: 1 failed");
+    }
 
     #[test]
     fn an_outcome_is_one_of_a_rotation_of_a_manual_act_or_of_both() {
@@ -301,6 +457,7 @@ mod tests {
             steps: Vec::new(),
             reason: Some("it did not complete".to_owned()),
             cause: None,
+            by: Some(person("anna")),
         };
         let act = ManualAct {
             started_at: "2026-11-24T03:00:00Z".parse().unwrap(),
@@ -313,11 +470,7 @@ mod tests {
             snapshot: Some("good".to_owned()),
             safety_id: Some(SnapshotId(805)),
             safety: Some("snapring-20261124T030001Z".to_owned()),
-            by: Person {
-                uid: 0,
-                user: Some("root".to_owned()),
-                sudo_user: Some("anna".to_owned()),
-            },
+            by: Person { sudo_user: Some("anna".to_owned()), ..person("root") },
             reason: None,
             pid: 1,
         };
@@ -338,12 +491,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines[0],
-            "2026-11-24 04:04:10 CET  web     tick 2026-11-24 04:00:00 CET  failed   \
-             snapring-20261124T030000Z  -        4m 10s  -                  it did not complete"
+            "2026-11-24 04:04:10 CET  web     rotation           2026-11-24 04:00:00 CET  failed   \
+             snapring-20261124T030000Z  -        4m 10s  anna               it did not complete"
         );
         assert_eq!(
             lines[1].trim_end(),
-            "2026-11-24 04:08:10 CET  web     restore from good             done     \
+            "2026-11-24 04:08:10 CET  web     restore from good  -                        done     \
              snapring-20261124T030001Z  -        8m 10s  root (sudo: anna)"
         );
     }

@@ -4,8 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::error::CommandError;
+use crate::cli::selection::{InState, Selection, none_left};
 use crate::cli::setup::{Setup, rings_or_trouble};
-use crate::cli::table::{lines, table};
+use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console};
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId, Tick};
@@ -19,15 +20,28 @@ use crate::wording::slots_taken;
 /// List snapshots: whose they are, how old, why each is kept, and the free slots.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers [default: all]
-    #[arg(value_name = "SERVER")]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    in_state: InState,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
+
+/// The columns. The age says what a narrow terminal leaves out of the time.
+const COLUMNS: [(&str, Narrow); 8] = [
+    ("id", Narrow::Stays),
+    ("name", Narrow::Stays),
+    ("whose", Narrow::Stays),
+    ("status", Narrow::Stays),
+    ("size", Narrow::Out(1)),
+    ("created", Narrow::Out(2)),
+    ("age", Narrow::Stays),
+    ("kept", Narrow::Below),
+];
 
 #[derive(Serialize)]
 struct ServerRow<'a> {
@@ -37,6 +51,10 @@ struct ServerRow<'a> {
     reserve: u32,
     taken: u32,
     free: u32,
+    /// How many snapshots `keep` asks for.
+    keep: u32,
+    /// How many of these have no slot, because foreign and pinned ones hold it.
+    squeezed: u32,
     snapshots: Vec<SnapshotRow>,
 }
 
@@ -59,7 +77,10 @@ struct SnapshotRow {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read_to_look(&arguments.config)?;
-    let servers = setup.select(&arguments.servers)?;
+    let servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
+    if servers.is_empty() {
+        return none_left(arguments.json);
+    }
     let client = setup.client()?;
     let memories = setup.memories(&servers).await;
     let (rings, exit) = rings_or_trouble(&client, &servers).await;
@@ -74,6 +95,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let reason = |id| verdicts.iter().find(|it| it.id == id).and_then(|it| it.reason.clone());
         let (taken, cap) = (ring.taken(), server.policy.cap);
         let free = cap.saturating_sub(taken);
+        let squeezed = server.policy.squeezed_by(ring.held_by_others());
         if arguments.json {
             let row = |slot: &crate::ring::Slot| SnapshotRow {
                 snapshot: slot.snapshot.clone(),
@@ -93,6 +115,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 reserve: server.policy.reserve,
                 taken,
                 free,
+                keep: server.policy.keep.total(),
+                squeezed,
                 snapshots: ring.slots().iter().map(row).collect(),
             });
             continue;
@@ -107,9 +131,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             server.id,
             slots_taken(taken, cap)
         ));
+        if squeezed > 0 {
+            let keep = server.policy.keep.total();
+            text.push_str(&format!(
+                "squeezed: beside {} foreign or pinned, there is room for {} of the {keep} that `keep` asks for\n",
+                ring.held_by_others(),
+                keep.saturating_sub(squeezed)
+            ));
+        }
         if taken > 0 {
-            let mut table =
-                table(&["id", "name", "whose", "status", "size", "created", "age", "kept"]);
+            let mut table = Table::new(COLUMNS);
             for slot in ring.slots() {
                 let Snapshot { id, name, status, size_mb, created_at, .. } = &slot.snapshot;
                 table.add_row([

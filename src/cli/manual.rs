@@ -54,7 +54,7 @@ impl Recording {
             snapshot: Some(snapshot),
             safety_id: None,
             safety: None,
-            by: person(&setup.clock, |name| std::env::var_os(name)).await,
+            by: this_person(&setup.clock).await,
             reason: Some(
                 if action == ManualAction::Restore { NOT_SENT } else { NO_END }.to_owned(),
             ),
@@ -140,6 +140,10 @@ fn log(act: &ManualAct) {
 }
 
 /// Who runs this command.
+pub(super) async fn this_person(clock: &Clock) -> Person {
+    person(clock, |name| std::env::var_os(name)).await
+}
+
 async fn person(clock: &Clock, variable: impl Fn(&str) -> Option<OsString>) -> Person {
     let uid = getuid();
     let named = tokio::task::spawn_blocking(move || name_of(uid));

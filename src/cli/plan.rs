@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::at::At;
 use crate::cli::error::CommandError;
+use crate::cli::selection::{InState, Selection, none_left};
 use crate::cli::setup::{Setup, rings_or_trouble};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console};
@@ -26,9 +27,10 @@ use crate::wording::slots_taken;
 /// This is the plan that `rotate` and `run` carry out. Exits with 1 if a rotation would be blocked.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ids or names of servers [default: all]
-    #[arg(value_name = "SERVER")]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    in_state: InState,
     /// Plan the first tick at or after this time, for example 26h (from now), `tomorrow 03:00` or
     /// 2026-11-24T03:00 (in the time zone of the server), or 2026-11-24T03:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = At::future)]
@@ -85,7 +87,10 @@ struct FateRow<'a> {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read_to_look(&arguments.config)?;
-    let servers = setup.select(&arguments.servers)?;
+    let servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
+    if servers.is_empty() {
+        return none_left(arguments.json);
+    }
     let client = setup.client()?;
     let memories = setup.memories(&servers).await;
     let (rings, mut exit) = rings_or_trouble(&client, &servers).await;

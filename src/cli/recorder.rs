@@ -12,7 +12,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::{self, STORE_PATIENCE, Setup};
 use crate::cli::{Exit, console, progress};
 use crate::clock::Clock;
-use crate::manual::ManualAct;
+use crate::manual::{ManualAct, Person};
 use crate::memory::RingMemory;
 use crate::naming::ServerId;
 use crate::report::{PastRotation, Report};
@@ -37,6 +37,8 @@ pub(super) struct Recorder {
     /// Ends with whether all was written.
     task: JoinHandle<bool>,
     clock: Clock,
+    /// Who runs the command, if its rotations are by hand.
+    by: Option<Person>,
 }
 
 impl Recorder {
@@ -72,14 +74,20 @@ impl Recorder {
             }
             are_rotations_written && is_act_written
         });
-        Self { to_write: sender, task, clock: setup.clock.clone() }
+        Self { to_write: sender, task, clock: setup.clock.clone(), by: None }
+    }
+
+    /// The rotations are by hand, of this person.
+    pub(super) fn of(self, person: Person) -> Self {
+        Self { by: Some(person), ..self }
     }
 
     /// When it ended.
     pub(super) fn record(&self, report: &Report) -> Timestamp {
         // Fails only when the task was ended by a fault.
         let ended = self.clock.now().wall;
-        let _ = self.to_write.send(ToWrite::Rotation(PastRotation::of(report, ended)));
+        let rotation = PastRotation { by: self.by.clone(), ..PastRotation::of(report, ended) };
+        let _ = self.to_write.send(ToWrite::Rotation(rotation));
         ended
     }
 

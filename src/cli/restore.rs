@@ -21,7 +21,7 @@ use crate::cli::restore::first::First;
 use crate::cli::restore::stage::Progress;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::cli::shutdown::StopSignals;
-use crate::cli::{ConfigArgument, Exit, console, progress, usual};
+use crate::cli::{ConfigArgument, Exit, completions, console, progress, usual};
 use crate::manual::ManualAction;
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "ID|latest")]
     which: String,
     /// Id or name of a server
-    #[arg(value_name = "SERVER")]
+    #[arg(value_name = "SERVER", add = completions::servers())]
     server: Option<String>,
     /// The newest completed managed snapshot of SERVER that is older than this: for example 26h (ago),
     /// `yesterday` or 2026-11-24T03:00 (in the time zone of the server), or 2026-11-24T03:00:00Z

@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::cli::error::{CommandError, NEW_TOKEN};
+use crate::cli::manual::this_person;
 use crate::cli::recorder::{self, Recorder};
 use crate::cli::rotate::result::{Ended, FEW, outcome, story};
+use crate::cli::selection::{InState, Selection, none_left};
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::table::{lines, table};
@@ -36,13 +38,16 @@ use crate::status::Statuses;
 /// after `remind`, once when it is over. While a daemon runs with the same servers, webhooks and store, that
 /// is left to it. Also ends with 1 if a notice could not be delivered.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("which").args(["servers", "all"]).required(true)))]
+#[command(group(
+    ArgGroup::new("which").args(["servers", "all", "group", "state"]).required(true).multiple(true)
+))]
 pub(super) struct Arguments {
-    /// Ids or names of servers
-    #[arg(value_name = "SERVER")]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    in_state: InState,
     /// Every enabled server of the configuration
-    #[arg(long)]
+    #[arg(long, conflicts_with = "servers")]
     all: bool,
     /// Print JSON
     #[arg(long)]
@@ -63,9 +68,14 @@ pub(super) struct Arguments {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?;
-    let mut servers = setup.select(&arguments.servers)?;
-    if arguments.all {
-        servers.retain(|server| server.enabled);
+    let mut servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
+    if servers.is_empty() {
+        return none_left(arguments.json);
+    }
+    // A disabled one is only rotated, and then skipped, if it is named.
+    servers.retain(|server| server.enabled || arguments.selection.names(server));
+    if servers.is_empty() {
+        return Err(CommandError::Usage("none of these servers is enabled".to_owned()));
     }
     let stop = StopSignals::listen()?;
     let mut context = setup.context("rotate", stop.asked.clone())?;
@@ -75,7 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         context.on_step = Some(Arc::new(|step: &str| console::note(step)));
     }
     let notices = tell::Run::begin(&setup, arguments.wish(), &context.exclusion).await;
-    let recorder = Recorder::begin(&setup);
+    let recorder = Recorder::begin(&setup).of(this_person(&setup.clock).await);
     context.memories = recorder.memories(&setup);
     // Only for the messages: each rotation draws its tick.
     let tick = Tick::at(setup.clock.now().wall);

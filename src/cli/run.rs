@@ -58,8 +58,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         hooks: Arc::new(hooks),
         post: Arc::new(HttpPost::new(clock.clone())),
         observe: Box::new({
-            let clock = clock.clone();
-            move |address, hosts, view| Box::pin(listen(address, Hosts::new(hosts), view, clock))
+            let (clock, scope) = (clock.clone(), settings.http.metrics);
+            move |address, hosts, view| {
+                Box::pin(listen(address, Hosts::new(hosts), scope, view, clock))
+            }
         }),
         clock,
     };

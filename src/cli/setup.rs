@@ -1,5 +1,6 @@
-//! What most commands begin with: the configuration, the account, the servers that were named.
+//! What most commands begin with: the configuration, the account, the rings of servers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::connect::connect;
 use crate::provider::settings::ApiSettings;
+use crate::readable;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
@@ -67,9 +69,13 @@ impl Setup {
             console::warning(&warning.render(console::colours()));
         }
         let settings = loaded.settings;
-        let LogSettings { format, level } = &settings.log;
+        let LogSettings { format, level, calls } = &settings.log;
         let zone = settings.common_zone();
         telemetry::begin_for_command(*format, level, zone, argument.verbose, deeds)?;
+        // --verbose asks for each call.
+        if !calls && !argument.verbose {
+            telemetry::log_calls_at_debug();
+        }
         progress::shows_times_of(&settings.servers);
         Ok(Self { path, settings, clock: Clock::system() })
     }
@@ -171,43 +177,6 @@ impl Setup {
         Ok(Exclusion::of_this_machine(account, command, &self.clock, variable)?)
     }
 
-    /// The servers that were named, by id or name, in the order of the configuration; all of them
-    /// when none was.
-    ///
-    /// # Errors
-    /// [`CommandError::Usage`] when one is not in the configuration.
-    pub(super) fn select(&self, named: &[String]) -> Result<Vec<Arc<Server>>, CommandError> {
-        for name in named {
-            self.find(name)?;
-        }
-        let wanted = |server: &&Arc<Server>| {
-            named.is_empty() || named.iter().any(|name| answers_to(server, name))
-        };
-        Ok(self.settings.servers.iter().filter(wanted).cloned().collect())
-    }
-
-    /// The one server of this id or name.
-    ///
-    /// # Errors
-    /// [`CommandError::Usage`] when it is not in the configuration.
-    pub(super) fn find(&self, name: &str) -> Result<&Arc<Server>, CommandError> {
-        self.settings.servers.iter().find(|server| answers_to(server, name)).ok_or_else(|| {
-            let known: Vec<_> = self
-                .settings
-                .servers
-                .iter()
-                .take(10)
-                .map(|server| format!("{} ({})", server.name, server.id))
-                .collect();
-            let more = if self.settings.servers.len() > known.len() { ", …" } else { "" };
-            CommandError::Usage(format!(
-                "there is no server {name:?} in {}\nhint: it has {}{more}",
-                self.path.display(),
-                known.join(", ")
-            ))
-        })
-    }
-
     /// The time zone that all servers have, else UTC: for times that concern no single one.
     #[must_use]
     pub(super) fn common_zone(&self) -> TimeZone {
@@ -231,10 +200,6 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
     read.and_then(Result::ok).unwrap_or_default()
 }
 
-fn answers_to(server: &Server, name: &str) -> bool {
-    server.name == name || name.parse() == Ok(server.id.number)
-}
-
 /// The configuration that the argument or the environment names.
 #[must_use]
 pub(super) fn locate(argument: &ConfigFile) -> PathBuf {
@@ -256,6 +221,9 @@ pub(super) fn load(argument: &ConfigFile) -> Result<(PathBuf, Loaded), CommandEr
 /// # Errors
 /// [`CommandError::Usage`] when `$SNAPRING_LOG` is not a filter.
 pub(super) fn begin_logging(settings: &Settings, level: &str) -> Result<(), CommandError> {
+    if !settings.log.calls {
+        telemetry::log_calls_at_debug();
+    }
     Ok(telemetry::begin(settings.log.format, level, settings.common_zone())?)
 }
 
@@ -327,17 +295,27 @@ pub(super) async fn rings_or_trouble<'s>(
     (good, exit)
 }
 
-/// Says why servers could not be listed. A token that is refused is refused for all of them, and told once.
+/// How many servers with the same problem are told one by one.
+const ONE_BY_ONE: usize = 3;
+
+/// Says why servers could not be listed: what many have in common once. A token that is refused is refused for all
+/// of its account.
 pub(super) fn report_failures(failed: &[(&Arc<Server>, CallError)]) {
-    let mut is_told = false;
+    let mut refused = BTreeSet::new();
+    let mut by_problem: BTreeMap<String, Vec<&Server>> = BTreeMap::new();
     for (server, problem) in failed {
         match refusal(problem) {
-            Some(_) if is_told => {}
-            Some(_) => {
-                CommandError::from(problem.clone()).report();
-                is_told = true;
-            }
-            None => CommandError::of_server(server, problem.explained()).report(),
+            Some(_) if !refused.insert(server.id.account) => {}
+            Some(_) => CommandError::from(problem.clone()).report(),
+            None => by_problem.entry(problem.explained()).or_default().push(server),
+        }
+    }
+    for (problem, servers) in by_problem {
+        if servers.len() <= ONE_BY_ONE {
+            servers.iter().for_each(|server| CommandError::of_server(server, &problem).report());
+        } else {
+            let count = readable::count(servers.len());
+            CommandError::Failed(format!("{count} servers: {problem}")).report();
         }
     }
 }

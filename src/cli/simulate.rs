@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::activity::{Activity, Begun};
 use crate::cli::at::At;
 use crate::cli::error::CommandError;
+use crate::cli::selection::Selection;
 use crate::cli::setup::{Setup, rings_within};
 use crate::cli::{ConfigArgument, Exit, console, parse_span, progress};
 use crate::naming::ServerId;
@@ -42,9 +43,8 @@ use crate::snapshot::Snapshot;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Ids or names of servers [default: all]
-    #[arg(value_name = "SERVER")]
-    servers: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// How many days, from 1 to 3660
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3660))]
     days: u32,
@@ -134,7 +134,7 @@ struct Group {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read_to_look(&arguments.config)?;
     let servers: Vec<Arc<Server>> =
-        setup.select(&arguments.servers)?.into_iter().filter(|server| server.enabled).collect();
+        setup.select(&arguments.selection)?.into_iter().filter(|server| server.enabled).collect();
     let Some(first) = servers.first() else {
         return Err(CommandError::Usage("none of these servers is enabled".to_owned()));
     };

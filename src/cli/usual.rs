@@ -60,6 +60,7 @@ mod tests {
     fn past(waits: &[u64]) -> Vec<PastRotation> {
         let tick = Tick::at("2026-11-23T03:00:00Z".parse().unwrap());
         let rotation = |wait: &u64| PastRotation {
+            by: None,
             ended_at: tick.instant(),
             server_id: ServerId::new(101),
             server: "web".to_owned(),

@@ -470,6 +470,18 @@ pub(crate) const HTTP: Section = Section {
             off: true,
             ..KEY
         },
+        KeyReference {
+            name: "metrics",
+            form: Form::Words("\"servers\" or \"fleet\"", shapes::METRICS),
+            absent: Absent::Value("\"servers\""),
+            example: "\"fleet\"",
+            text: "which servers have series of their own: all, or the worst twenty",
+            more: "With \"fleet\", only the twenty servers in the worst state have series with their \
+                   name. The sums over all servers (snapring_fleet_*) are there either way. Use it \
+                   for thousands of servers. A change takes effect at the next start.",
+            off: true,
+            ..KEY
+        },
     ],
 };
 
@@ -532,6 +544,17 @@ pub(crate) const LOG: Section = Section {
             text: "$SNAPRING_LOG overrides it; a filter like \"warn,snapring=debug\" works too",
             more: "The levels are error, warn, info, debug, trace and off. Changes of [log] take \
                    effect at the next start.",
+            ..KEY
+        },
+        KeyReference {
+            name: "calls",
+            form: Form::Words("true or false", shapes::FLAG),
+            absent: Absent::Value("true"),
+            example: "false",
+            text: "whether API calls that succeed are logged at level info, not debug",
+            more: "Calls that fail are still logged as warnings, and each rotation has its line. Use it \
+                   for thousands of servers.",
+            off: true,
             ..KEY
         },
     ],

@@ -22,6 +22,7 @@ use crate::config::types::{HttpSettings, SecretsInFiles, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::naming::Account;
 use crate::provider::settings::ApiSettings;
+use crate::status::MetricsScope;
 use crate::telemetry;
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -297,13 +298,43 @@ fn read_http(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Ht
             .ok()
     });
     let hosts = hosts(&table, problems);
-    match (listen, hosts) {
-        (Parsed::Good(listen, _), Some(hosts)) => {
-            Some(HttpSettings { listen: Some(listen), hosts })
-        }
-        (Parsed::Absent, Some(hosts)) => Some(HttpSettings { listen: None, hosts }),
-        _ => None,
+    let scopes = [("servers", MetricsScope::Servers), ("fleet", MetricsScope::Fleet)];
+    let metrics = one_of(&table, "metrics", &scopes, problems);
+    let listen = match listen {
+        Parsed::Good(listen, _) => Some(listen),
+        Parsed::Absent => None,
+        Parsed::Mistaken => return None,
+    };
+    Some(HttpSettings { listen, hosts: hosts?, metrics: metrics? })
+}
+
+/// One of a few words, the first if there is none.
+fn one_of<T: Copy>(
+    table: &Table<'_, '_>,
+    key: &'static str,
+    words: &[(&str, T)],
+    problems: &mut Problems,
+) -> Option<T> {
+    let (text, span) = match table.string(key, problems) {
+        Parsed::Good(text, span) => (text, span),
+        Parsed::Absent => return words.first().map(|(_, value)| *value),
+        Parsed::Mistaken => return None,
+    };
+    let found = words.iter().find(|(word, _)| *word == text);
+    if found.is_none() {
+        let known = || words.iter().map(|(word, _)| *word);
+        let hint = nearest(text, known()).map_or_else(
+            || {
+                format!(
+                    "it is {}",
+                    known().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(" or ")
+                )
+            },
+            |near| format!("did you mean {near:?}?"),
+        );
+        problems.error(span, format!("`{key}` cannot be {text:?}"), "", Some(hint));
     }
+    found.map(|(_, value)| *value)
 }
 
 fn hosts(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<String>> {
@@ -325,7 +356,8 @@ fn hosts(table: &Table<'_, '_>, problems: &mut Problems) -> Option<Vec<String>> 
 
 fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<LogSettings> {
     let Some(table) = table else {
-        return Some(LogSettings { format: LogFormat::Auto, level: "info".to_owned() });
+        let level = "info".to_owned();
+        return Some(LogSettings { format: LogFormat::Auto, level, calls: true });
     };
     table.refuse_others(&reference::names(reference::LOG.keys), problems);
     let format = table.string("format", problems).and_then(|text, _| {
@@ -362,7 +394,9 @@ fn read_log(table: Option<Table<'_, '_>>, problems: &mut Problems) -> Option<Log
         }
         Some(text.to_owned())
     });
+    let calls = table.boolean("calls", problems);
     Some(LogSettings {
+        calls: calls.or(|| Parsed::Good(true, 0..0)).good()?,
         format: format.or(|| Parsed::Good(LogFormat::Auto, 0..0)).good()?,
         level: level.or(|| Parsed::Good("info".to_owned(), 0..0)).good()?,
     })

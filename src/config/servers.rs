@@ -246,6 +246,7 @@ struct Reader {
     together: BTreeMap<Arc<[Schedule]>, Density>,
     prefixes: HashMap<String, Result<Prefix, PrefixError>>,
     descriptions: Interner<str>,
+    groups: Interner<str>,
     hooks: Interner<Hooks>,
     policies: Interner<Policy>,
     /// Where each stands first.
@@ -374,6 +375,7 @@ impl Reader {
         Some(Server {
             id: id?,
             name: name?,
+            group: self.group_of(table),
             enabled: keys.enabled.or(|| Parsed::Good(true, 0..0)).good()?,
             schedules: schedules?.0,
             description: description.good()?,
@@ -391,6 +393,12 @@ impl Reader {
                 min_interval: min_interval?,
             }),
         })
+    }
+
+    /// Whether there is such a group has been checked.
+    fn group_of(&mut self, table: &Table<'_, '_>) -> Option<Arc<str>> {
+        let name = table.get("group")?.get_ref().as_str()?;
+        Some(self.groups.one(name))
     }
 
     fn prefix(

@@ -9,6 +9,7 @@ use crate::naming::{Account, ServerId};
 use crate::notify::NotifySettings;
 use crate::provider::settings::ApiSettings;
 use crate::server::{Server, common_zone};
+use crate::status::MetricsScope;
 use crate::store::place::Place;
 use crate::telemetry::LogSettings;
 
@@ -77,4 +78,6 @@ pub struct HttpSettings {
     pub listen: Option<SocketAddr>,
     /// By which names it may be addressed, besides those of loopback and all addresses.
     pub hosts: Vec<String>,
+    /// Which servers the metrics have series of.
+    pub metrics: MetricsScope,
 }

@@ -503,10 +503,9 @@ fn skip_by_the_ring(
     Some(Skip::Overtaken { by: by.name.to_string() })
 }
 
-/// How many managed snapshots may be there at once. A snapshot made by hand uses up the reserve,
-/// it does not add to it.
+/// How many managed snapshots may be there at once.
 fn room_for_managed(ring: &Ring, policy: &Policy) -> u32 {
-    policy.cap.saturating_sub(policy.reserve.max(ring.held_by_others()))
+    policy.room_beside(ring.held_by_others())
 }
 
 /// How many managed snapshots must go before one more fits.

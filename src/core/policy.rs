@@ -28,6 +28,21 @@ pub struct Policy {
     pub min_interval: Duration,
 }
 
+impl Policy {
+    /// How many managed snapshots may be there at once beside so many foreign and pinned ones. A snapshot made by
+    /// hand uses up the reserve, it does not add to it.
+    #[must_use]
+    pub fn room_beside(&self, others: u32) -> u32 {
+        self.cap.saturating_sub(self.reserve.max(others))
+    }
+
+    /// How many of the snapshots that `keep` asks for have no slot beside so many foreign and pinned ones.
+    #[must_use]
+    pub fn squeezed_by(&self, others: u32) -> u32 {
+        self.keep.total().saturating_sub(self.room_beside(others))
+    }
+}
+
 impl Hash for Policy {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The zone has no hash of its own: equality alone sees it.
@@ -114,5 +129,21 @@ impl Rule {
             Self::Monthly => "monthly",
             Self::Yearly => "yearly",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::server;
+
+    #[test]
+    fn what_others_hold_leaves_less_room_and_uses_the_reserve_up_first() {
+        let mut policy = Policy::clone(&server(101, "").policy);
+        policy.reserve = 1;
+        let room: Vec<u32> = (0..7).map(|others| policy.room_beside(others)).collect();
+        assert_eq!(room, [4, 4, 3, 2, 1, 0, 0]);
+        let squeezed: Vec<u32> = (0..7).map(|others| policy.squeezed_by(others)).collect();
+        assert_eq!(squeezed, [0, 0, 0, 1, 2, 3, 3]);
     }
 }

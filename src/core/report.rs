@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::manual::Person;
 use crate::naming::{ServerId, SnapshotId, Tick};
 
 /// How a rotation ended.
@@ -215,6 +216,9 @@ pub struct PastRotation {
     pub reason: Option<String>,
     /// What kept it from success, if that is not the server itself.
     pub cause: Option<KnownCause>,
+    /// Who ran it by hand, if anybody did and it is known.
+    #[serde(flatten)]
+    pub by: Option<Person>,
 }
 
 impl PastRotation {
@@ -253,6 +257,7 @@ impl PastRotation {
             steps: report.steps.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect(),
             reason: report.reason.clone(),
             cause: report.known_cause,
+            by: None,
         }
     }
 }

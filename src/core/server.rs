@@ -20,6 +20,8 @@ pub struct Server {
     pub id: ServerId,
     /// How logs and tables call it.
     pub name: String,
+    /// The group that its settings come from.
+    pub group: Option<Arc<str>>,
     /// Whether its ticks do anything.
     pub enabled: bool,
     /// When its ticks are; at least one schedule.

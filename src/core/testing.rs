@@ -34,6 +34,7 @@ pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {
     Arc::new(Server {
         id: ServerId::new(id),
         name: text("name").map_or_else(|| format!("server-{id}"), str::to_owned),
+        group: None,
         enabled: true,
         schedules,
         description: "".into(),

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::daemon::view::View;
 use crate::observe::hosts::Hosts;
 use crate::observe::routes::router;
+use crate::status::MetricsScope;
 
 /// What those who connect may take up.
 #[derive(Debug, Clone, Copy)]
@@ -45,10 +46,11 @@ const BOUNDS: Bounds = Bounds {
 pub(crate) async fn listen(
     address: SocketAddr,
     hosts: Hosts,
+    scope: MetricsScope,
     view: View,
     clock: Clock,
 ) -> Infallible {
-    listen_within(BOUNDS, address, router(view, hosts), clock).await
+    listen_within(BOUNDS, address, router(view, hosts, scope), clock).await
 }
 
 async fn listen_within(
@@ -63,7 +65,7 @@ async fn listen_within(
 
 /// The same where it listens already.
 pub(crate) async fn serve_on(listener: TcpListener, view: View, clock: Clock) -> Infallible {
-    accept(BOUNDS, listener, router(view, Hosts::default()), clock).await
+    accept(BOUNDS, listener, router(view, Hosts::default(), MetricsScope::default()), clock).await
 }
 
 /// A connection, and when it last did something: a number that grows with each connection and request.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -15,7 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::coverage::Coverage;
 use crate::daemon::view::{ServerView, View};
 use crate::observe::process::Process;
+use crate::observe::status_document::{ServerState, Totals, state};
 use crate::ring::Holder;
+use crate::status::MetricsScope;
 use crate::telemetry;
 
 /// What the answer is.
@@ -25,7 +27,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 ///
 /// # Errors
 /// Never: text can always be written to a string.
-pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
+pub(super) fn render(view: &View, scope: MetricsScope) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     view.call_metrics().register(&mut registry);
     let help = "How long rotations took";
@@ -35,8 +37,14 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(Process::started_at(view.started_at())));
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("snapring_build", "Version of snapring", version);
+    let rows = view.rows();
+    let sums = Sums::of(&rows);
     let fleet = Fleet {
-        rows: view.rows(),
+        sums,
+        rows: match scope {
+            MetricsScope::Servers => rows,
+            MetricsScope::Fleet => worst(rows),
+        },
         reloaded: view.configuration().refused.is_none(),
         store_is_up: view.store().is_up(),
         lost_lines: telemetry::lost_lines(),
@@ -48,9 +56,88 @@ pub(super) fn render(view: &View) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
+/// How many servers have series of their own if not all have.
+const WORST: usize = 20;
+
+/// Those in the worst state, and of these the ones whose last success is the oldest.
+fn worst(mut rows: Vec<ServerView>) -> Vec<ServerView> {
+    let success = |row: &ServerView| row.status.last_success().map(|success| success.at);
+    rows.sort_by_cached_key(|row| (state(row), success(row), row.server.name.clone()));
+    rows.truncate(WORST);
+    rows
+}
+
+/// What is known of all servers together.
+#[derive(Debug, Default)]
+struct Sums {
+    totals: Totals,
+    /// By what they hold.
+    slots: [(&'static str, u32); 3],
+    squeezed: usize,
+    stale: usize,
+    oldest_success: Option<Timestamp>,
+}
+
+impl Sums {
+    fn of(rows: &[ServerView]) -> Self {
+        let enabled = || rows.iter().filter(|row| row.server.enabled);
+        let mut sums = [("managed", 0), ("foreign", 0), ("free", 0)];
+        for counts in rows.iter().filter_map(slots) {
+            for ((_, sum), (_, count)) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        Self {
+            totals: Totals::of(rows.iter().map(state)),
+            slots: sums,
+            squeezed: rows.iter().filter(|row| squeezed(row).is_some_and(|it| it > 0)).count(),
+            stale: enabled().filter(|row| row.is_stale).count(),
+            oldest_success: enabled()
+                .filter_map(|row| row.status.last_success().map(|success| success.at))
+                .min(),
+        }
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Servers by state";
+        let name = "snapring_fleet_servers";
+        let mut servers = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for state in ServerState::ALL {
+            let labels = [("state", state.as_str())];
+            servers.encode_family(&labels)?.encode_gauge(&whole(self.totals.count(state)))?;
+        }
+        let help = "Slots of all servers by what they hold";
+        let name = "snapring_fleet_slots";
+        let mut slots = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (state, count) in self.slots {
+            slots.encode_family(&[("state", state)])?.encode_gauge(&i64::from(count))?;
+        }
+        let help = "Servers whose foreign snapshots leave fewer slots than keep asks for";
+        encoder
+            .encode_descriptor("snapring_fleet_squeezed", help, None, MetricType::Gauge)?
+            .encode_gauge(&whole(self.squeezed))?;
+        let help = "Servers whose last success is older than two intervals of their schedule";
+        encoder
+            .encode_descriptor("snapring_fleet_stale", help, None, MetricType::Gauge)?
+            .encode_gauge(&whole(self.stale))?;
+        let Some(oldest) = self.oldest_success else { return Ok(()) };
+        let name = "snapring_fleet_oldest_success_timestamp";
+        let help = "The oldest of the last successes of all servers";
+        encoder
+            .encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?
+            .encode_gauge(&seconds(oldest))
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// What is known of the daemon and of each server at one instant.
 #[derive(Debug)]
 struct Fleet {
+    sums: Sums,
+    /// Those that have series of their own.
     rows: Vec<ServerView>,
     reloaded: bool,
     store_is_up: bool,
@@ -107,7 +194,20 @@ impl Collector for Fleet {
         let help = "Slots by what they hold, as the provider listed them last";
         let mut slots = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for row in &self.rows {
-            self::slots(row, &mut slots)?;
+            for (state, count) in self::slots(row).into_iter().flatten() {
+                let labels = [("server", row.server.name.as_str()), ("state", state)];
+                slots.encode_family(&labels)?.encode_gauge(&i64::from(count))?;
+            }
+        }
+
+        let name = "snapring_squeezed";
+        let help =
+            "Snapshots that keep asks for and that have no slot, because foreign ones hold it";
+        let mut squeezed = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for row in &self.rows {
+            let Some(count) = self::squeezed(row) else { continue };
+            let labels = [("server", row.server.name.as_str())];
+            squeezed.encode_family(&labels)?.encode_gauge(&i64::from(count))?;
         }
 
         let name = "snapring_duplicate_ticks";
@@ -119,6 +219,7 @@ impl Collector for Fleet {
             ticks.encode_family(&labels)?.encode_gauge(&i64::from(ring.duplicate_ticks()))?;
         }
 
+        self.sums.encode(&mut encoder)?;
         self.times(
             &mut encoder,
             "snapring_last_success_timestamp",
@@ -180,20 +281,19 @@ impl Fleet {
 }
 
 /// Foreign are all that are not ours, pinned ones too: both use up slots that are not to be freed.
-fn slots(row: &ServerView, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-    let Some(ring) = &row.status.ring else { return Ok(()) };
+fn slots(row: &ServerView) -> Option<[(&'static str, u32); 3]> {
+    let ring = row.status.ring.as_ref()?;
     let taken = ring.count(|_| true);
     let managed = ring.count(|holder| matches!(holder, Holder::Managed(_)));
-    let states = [
+    Some([
         ("managed", managed),
         ("foreign", taken.saturating_sub(managed)),
         ("free", row.server.policy.cap.saturating_sub(taken)),
-    ];
-    for (state, count) in states {
-        let labels = [("server", row.server.name.as_str()), ("state", state)];
-        encoder.encode_family(&labels)?.encode_gauge(&i64::from(count))?;
-    }
-    Ok(())
+    ])
+}
+
+fn squeezed(row: &ServerView) -> Option<u32> {
+    Some(row.status.ring.as_ref()?.squeezed(&row.server.policy))
 }
 
 /// With milliseconds, as Unix time.

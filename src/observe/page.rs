@@ -29,6 +29,9 @@ use crate::server::common_zone;
 /// Servers on one page: what a person can look through, and a browser draws at once.
 const ON_A_PAGE: usize = 60;
 
+/// The same as rows of a table.
+const IN_A_TABLE: usize = 1000;
+
 /// A ring of more slots is drawn without them, since nobody could tell them apart.
 const MOST_DRAWN: u32 = 60;
 
@@ -79,7 +82,11 @@ struct Page {
     search: String,
     totals: Totals,
     choices: Vec<Choice>,
+    is_table: bool,
+    /// The address of the other view.
+    other_view: String,
     servers: Vec<ServerCard>,
+    tables: Vec<StateTable>,
     pages: Pages,
     manual: Vec<ManualMark>,
 }
@@ -145,6 +152,25 @@ struct ServerCard {
     ring: Option<RingCard>,
 }
 
+/// Servers in one state, as a table: open if somebody must see to them, else folded.
+struct StateTable {
+    state: &'static str,
+    count: String,
+    is_open: bool,
+    /// As of a card.
+    key: String,
+    rows: Vec<ServerRow>,
+}
+
+struct ServerRow {
+    id: String,
+    name: String,
+    last_success: Option<Time>,
+    next: Option<Time>,
+    slots: String,
+    error: Option<String>,
+}
+
 /// The snapshot that the provider is creating.
 struct InProgress {
     name: String,
@@ -195,14 +221,16 @@ impl Page {
     fn of(found: Found, daemon: &DaemonStatus, query: &Query, now: Timestamp) -> Self {
         let Found { totals, rows } = found;
         let pages = Pages::of(rows.len(), query);
-        let servers = rows
+        let records: Vec<ServerRecord> = rows
             .iter()
-            .skip((pages.number - 1).saturating_mul(ON_A_PAGE))
-            .take(ON_A_PAGE)
-            .map(|(state, row)| {
-                ServerCard::of(&ServerRecord::of(row, *state, Some(daemon.started_at)), now)
-            })
+            .skip((pages.number - 1).saturating_mul(on_a_page(query)))
+            .take(on_a_page(query))
+            .map(|(state, row)| ServerRecord::of(row, *state, Some(daemon.started_at)))
             .collect();
+        let (servers, tables) = match query.is_table {
+            true => (Vec::new(), StateTable::all(&records, now)),
+            false => (records.iter().map(|it| ServerCard::of(it, now)).collect(), Vec::new()),
+        };
         let zone_of = |act: &ManualAct| {
             let row = rows.iter().find(|(_, row)| row.server.id == act.server_id);
             row.map_or(TimeZone::UTC, |(_, row)| row.server.policy.time_zone.clone())
@@ -228,7 +256,10 @@ impl Page {
                     is_chosen: query.filter.state == Some(state),
                 })
                 .collect(),
+            is_table: query.is_table,
+            other_view: link(&Query { is_table: !query.is_table, page: 1, ..query.clone() }),
             servers,
+            tables,
             pages,
             manual,
         }
@@ -319,22 +350,32 @@ fn account_facts(account: &AccountStatus) -> Vec<Fact> {
     account.findings().into_iter().map(fact).collect()
 }
 
+fn on_a_page(query: &Query) -> usize {
+    if query.is_table { IN_A_TABLE } else { ON_A_PAGE }
+}
+
+/// The address of what is asked for.
+fn link(query: &Query) -> String {
+    let start = "/?";
+    let mut link = form_urlencoded::Serializer::for_suffix(start.to_owned(), start.len());
+    if !query.filter.words.is_empty() {
+        link.append_pair("q", &query.filter.words);
+    }
+    if let Some(state) = query.filter.state {
+        link.append_pair("state", state.as_str());
+    }
+    if query.is_table {
+        link.append_pair("view", "table");
+    }
+    link.append_pair("page", &query.page.to_string());
+    link.finish()
+}
+
 impl Pages {
     fn of(found: usize, query: &Query) -> Self {
-        let last = found.div_ceil(ON_A_PAGE).max(1);
+        let last = found.div_ceil(on_a_page(query)).max(1);
         let number = query.page.clamp(1, last);
-        let link = |number: usize| {
-            let start = "/?";
-            let mut link = form_urlencoded::Serializer::for_suffix(start.to_owned(), start.len());
-            if !query.filter.words.is_empty() {
-                link.append_pair("q", &query.filter.words);
-            }
-            if let Some(state) = query.filter.state {
-                link.append_pair("state", state.as_str());
-            }
-            link.append_pair("page", &number.to_string());
-            link.finish()
-        };
+        let link = |page: usize| link(&Query { page, ..query.clone() });
         Self {
             number,
             last,
@@ -345,19 +386,58 @@ impl Pages {
     }
 }
 
+impl StateTable {
+    /// The servers by state, in their order.
+    fn all(records: &[ServerRecord], now: Timestamp) -> Vec<Self> {
+        let groups = records.chunk_by(|one, other| one.state == other.state);
+        let table = |records: &[ServerRecord]| {
+            let state = records.first()?.state;
+            let mut hasher = DefaultHasher::new();
+            records.iter().for_each(|record| key(record).hash(&mut hasher));
+            Some(Self {
+                state: state.as_str(),
+                count: readable::count(records.len()),
+                is_open: state.is_trouble(),
+                key: format!("{:016x}", hasher.finish()),
+                rows: records.iter().map(|record| ServerRow::of(record, now)).collect(),
+            })
+        };
+        groups.filter_map(table).collect()
+    }
+}
+
+impl ServerRow {
+    fn of(server: &ServerRecord, now: Timestamp) -> Self {
+        let zone = server.zone();
+        let time = |at| Time::of(at, now, &zone);
+        Self {
+            id: server.id.to_string(),
+            name: server.name.clone(),
+            last_success: server.last_success_at.map(time),
+            next: server.next.map(|next| time(next.starts_at)),
+            slots: server.ring.as_ref().map_or_else(|| "not seen yet".to_owned(), words),
+            error: error(server),
+        }
+    }
+}
+
+/// What is wrong with a server, how often in a row and since when.
+fn error(server: &ServerRecord) -> Option<String> {
+    let trouble = server.trouble.as_ref()?;
+    let times = match trouble.rotations {
+        0 | 1 => String::new(),
+        more => format!(" ({more} times since {})", shown(trouble.since, &server.zone())),
+    };
+    let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
+    Some(format!("{reason}{times}"))
+}
+
 impl ServerCard {
     fn of(server: &ServerRecord, now: Timestamp) -> Self {
         let zone = server.zone();
         let time = |at| Time::of(at, now, &zone);
         let last = server.last_rotation.as_ref();
-        let error = server.trouble.as_ref().map(|trouble| {
-            let times = match trouble.rotations {
-                0 | 1 => String::new(),
-                more => format!(" ({more} times since {})", shown(trouble.since, &zone)),
-            };
-            let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
-            format!("{reason}{times}")
-        });
+        let error = error(server);
         Self {
             id: server.id.number,
             name: server.name.clone(),
@@ -452,6 +532,7 @@ fn words(ring: &RingStatus) -> String {
         0 => format!("{} free", ring.free),
         reserve => format!("{} free ({reserve} reserved)", ring.free),
     });
+    words.extend(ring.squeeze());
     match ring.duplicate_ticks {
         0 => {}
         1 => words.push("duplicates of 1 tick".to_owned()),

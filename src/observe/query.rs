@@ -11,6 +11,8 @@ pub(super) struct Query {
     pub filter: StatusFilter,
     /// Which page of them, from 1.
     pub page: usize,
+    /// Whether as a table, not as cards.
+    pub is_table: bool,
 }
 
 impl Query {
@@ -25,7 +27,7 @@ impl Query {
                 "q" => query.filter.words = value.into_owned(),
                 "state" if value.is_empty() => {}
                 "state" => {
-                    let known = ServerState::ALL.into_iter().find(|state| state.as_str() == value);
+                    let known = ServerState::parse(&value);
                     let words: Vec<_> =
                         ServerState::ALL.iter().map(|state| state.as_str()).collect();
                     let problem = || format!("state is one of {}\n", words.join(", "));
@@ -35,7 +37,14 @@ impl Query {
                     let number = value.parse().ok().filter(|number| *number > 0);
                     query.page = number.ok_or("page is a number from 1\n")?;
                 }
-                other => return Err(format!("{other:?} is not q, state or page\n")),
+                "view" => {
+                    query.is_table = match value.as_ref() {
+                        "table" => true,
+                        "" | "cards" => false,
+                        _ => return Err("view is cards or table\n".to_owned()),
+                    };
+                }
+                other => return Err(format!("{other:?} is not q, state, view or page\n")),
             }
         }
         Ok(query)

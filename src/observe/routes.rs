@@ -17,12 +17,16 @@ use crate::observe::hosts::Hosts;
 use crate::observe::query::Query;
 use crate::observe::status_document::{DaemonStatus, Found, StatusDocument};
 use crate::observe::{metrics, page, text_format};
+use crate::status::MetricsScope;
 
 /// All paths.
-pub(super) fn router(view: View, hosts: Hosts) -> Router {
+pub(super) fn router(view: View, hosts: Hosts, scope: MetricsScope) -> Router {
     Router::new()
         .route("/", get(front_page))
-        .route("/metrics", get(show_metrics))
+        .route(
+            "/metrics",
+            get(async move |Shared(view), headers| show_metrics(&view, &headers, scope)),
+        )
         .route("/api/v1/status", get(status))
         .fallback(async || text(StatusCode::NOT_FOUND, PATHS.to_owned()))
         .layer(from_fn_with_state(hosts, refuse_other_hosts))
@@ -56,9 +60,9 @@ async fn readyz(Shared(view): Shared<View>) -> Response {
     health(&Obstacles::to_work(&view))
 }
 
-async fn show_metrics(Shared(view): Shared<View>, headers: HeaderMap) -> Response {
-    match metrics::render(&view) {
-        Ok(metrics) if text_format::openmetrics_is_asked_for(&headers) => {
+fn show_metrics(view: &View, headers: &HeaderMap, scope: MetricsScope) -> Response {
+    match metrics::render(view, scope) {
+        Ok(metrics) if text_format::openmetrics_is_asked_for(headers) => {
             answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)
         }
         Ok(metrics) => {

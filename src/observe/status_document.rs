@@ -166,6 +166,12 @@ impl ServerState {
         }
     }
 
+    /// The state of this word.
+    #[must_use]
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
     /// Whether somebody must see to it.
     #[must_use]
     pub(crate) fn is_trouble(self) -> bool {
@@ -245,6 +251,9 @@ pub(crate) struct ServerRecord {
     pub id: ServerId,
     /// Its name in the configuration.
     pub name: String,
+    /// Its group. `None` if an older daemon wrote the document.
+    #[serde(default)]
+    pub group: Option<String>,
     /// How it is.
     pub state: ServerState,
     /// When a rotation last succeeded, as far as that is remembered; else the newest completed
@@ -355,6 +364,12 @@ pub(crate) struct RingStatus {
     pub pinned: u32,
     /// How many hold none.
     pub free: u32,
+    /// How many snapshots `keep` asks for. 0 if an older daemon wrote the document.
+    #[serde(default)]
+    pub keep: u32,
+    /// How many of these have no slot, because foreign and pinned ones hold it.
+    #[serde(default)]
+    pub squeezed: u32,
     /// How many ticks have more than one snapshot. 0 if an older daemon wrote the document.
     #[serde(default)]
     pub duplicate_ticks: u32,
@@ -534,6 +549,7 @@ impl ServerRecord {
         Self {
             id: server.id,
             name: server.name.clone(),
+            group: server.group.as_deref().map(str::to_owned),
             state,
             last_success_at: status.last_success().map(|success| success.at),
             trouble: health.trouble().map(|it| TroubleStatus {
@@ -585,6 +601,13 @@ impl ServerRecord {
 }
 
 impl RingStatus {
+    /// That foreign and pinned snapshots leave too few slots, in words.
+    #[must_use]
+    pub(crate) fn squeeze(&self) -> Option<String> {
+        let room = self.keep.saturating_sub(self.squeezed);
+        (self.squeezed > 0).then(|| format!("squeezed: room for {room} of {}", self.keep))
+    }
+
     /// A ring as it was seen, with what `keep` says of it.
     #[must_use]
     pub(crate) fn of(seen: &RingSeen, policy: &Policy) -> Self {
@@ -598,6 +621,8 @@ impl RingStatus {
             foreign: seen.count(|holder| holder == Holder::Foreign),
             pinned: seen.count(|holder| holder == Holder::Pinned),
             free: policy.cap.saturating_sub(taken),
+            keep: policy.keep.total(),
+            squeezed: seen.squeezed(policy),
             duplicate_ticks: seen.duplicate_ticks(),
             snapshots: seen
                 .slots

@@ -6,6 +6,7 @@ use crate::call::{Operation, Outcome, cause};
 use crate::clock::Clock;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::provider::metrics::CallMetrics;
+use crate::telemetry::logs_calls_at_debug;
 
 /// What a call is about, for its event.
 #[derive(Debug, Clone, Default)]
@@ -106,10 +107,10 @@ impl<'a> CallEvent<'a> {
         }
         let expected = outcome == Outcome::Ok
             || (outcome == Outcome::NotFound && self.operation == Operation::Delete);
-        if expected {
-            event!(info);
-        } else {
-            event!(warn);
+        match expected {
+            true if logs_calls_at_debug() => event!(debug),
+            true => event!(info),
+            false => event!(warn),
         }
     }
 }

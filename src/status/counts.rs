@@ -4,6 +4,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use crate::report::RotationOutcome;
+
 /// A label's name and value.
 type Label = (&'static str, &'static str);
 
@@ -34,11 +36,19 @@ pub enum NoticeOutcome {
 pub struct Counts {
     hooks: Family<[Label; 2], Counter>,
     notices: Family<[Label; 1], Counter>,
+    rotations: Family<[Label; 1], Counter>,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        let counts = Self { hooks: Family::default(), notices: Family::default() };
+        let counts = Self {
+            hooks: Family::default(),
+            notices: Family::default(),
+            rotations: Family::default(),
+        };
+        for outcome in RotationOutcome::ALL {
+            counts.rotations.get_or_create(&[("outcome", outcome.as_str())]).inc_by(0);
+        }
         for outcome in [HookOutcome::Ok, HookOutcome::Failed, HookOutcome::Interrupted] {
             for moment in ["before", "after"] {
                 counts.hooks.get_or_create(&hook_labels(moment, outcome)).inc_by(0);
@@ -55,6 +65,11 @@ impl Counts {
     /// A hook has ended.
     pub fn hook_ended(&self, moment: &'static str, outcome: HookOutcome) {
         self.hooks.get_or_create(&hook_labels(moment, outcome)).inc();
+    }
+
+    /// A rotation has ended. Unlike the sum over the servers, this never falls when one leaves.
+    pub fn rotation_ended(&self, outcome: RotationOutcome) {
+        self.rotations.get_or_create(&[("outcome", outcome.as_str())]).inc();
     }
 
     /// So many notices to one service have ended.
@@ -80,6 +95,8 @@ impl Counts {
         registry.register("snapring_hooks", help, self.hooks.clone());
         let help = "Notices by outcome, one per service";
         registry.register("snapring_notices", help, self.notices.clone());
+        let help = "Rotations of all servers by outcome";
+        registry.register("snapring_fleet_rotations", help, self.rotations.clone());
     }
 }
 

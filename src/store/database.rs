@@ -30,6 +30,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "told", include_str!("migrations/3_told.sql")),
     (4, "manual", include_str!("migrations/4_manual.sql")),
     (5, "account", include_str!("migrations/5_account.sql")),
+    (6, "by", include_str!("migrations/6_by.sql")),
 ];
 
 /// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
@@ -137,7 +138,7 @@ impl Database {
         done.map(drop).map_err(|error| self.trouble(&error))
     }
 
-    async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, StoreError> {
+    pub(super) async fn rows(&mut self, statement: Statement) -> Result<Vec<AnyRow>, StoreError> {
         let rows = statement.fetch_all(&mut self.connection).boxed().await;
         rows.map_err(|error| self.trouble(&error))
     }
@@ -368,17 +369,60 @@ impl Database {
     ) -> Result<Vec<PastRotation>, StoreError> {
         let outcomes: Vec<&str> = filter.outcomes.iter().map(|it| it.as_str()).collect();
         let from = format!("SELECT {COLUMNS} FROM snapring_rotation");
-        let order = "ended_at DESC, account, server_id, tick DESC";
+        let order = "ORDER BY ended_at DESC, account, server_id, tick DESC";
         let rows = self.selected(&from, order, filter, &outcomes).await?;
         let read: Result<Vec<_>, _> = rows.iter().map(rotation).collect();
         read.map_err(|error| self.trouble(&error))
+    }
+
+    /// How many rows of a table that a filter takes have which outcome.
+    pub(super) async fn counted(
+        &mut self,
+        table: &str,
+        filter: &HistoryFilter,
+        outcomes: &[&str],
+    ) -> Result<HashMap<String, u64>, StoreError> {
+        let from = format!("SELECT outcome, CAST(COUNT(*) AS BIGINT) FROM {table}");
+        let filter = HistoryFilter { limit: None, ..filter.clone() };
+        let rows = self.selected(&from, "GROUP BY outcome", &filter, outcomes).await?;
+        let read = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()));
+        let read: Result<HashMap<_, _>, sqlx::Error> = rows.iter().map(read).collect();
+        read.map_err(|error| self.trouble(&error))
+    }
+
+    /// How many rotations ended how.
+    pub(super) async fn counts(
+        &mut self,
+        filter: &HistoryFilter,
+    ) -> Result<Vec<(RotationOutcome, u64)>, StoreError> {
+        let outcomes: Vec<&str> = filter.outcomes.iter().map(|it| it.as_str()).collect();
+        let counts = self.counted("snapring_rotation", filter, &outcomes).await?;
+        let count = |it: RotationOutcome| Some((it, *counts.get(it.as_str())?));
+        Ok(RotationOutcome::ALL.into_iter().filter_map(count).collect())
+    }
+
+    /// The servers that the history knows, each under every name that it had.
+    pub(super) async fn past_servers(&mut self) -> Result<Vec<(ServerId, String)>, StoreError> {
+        let of = |table: &str| format!("SELECT DISTINCT server_id, server FROM {table}");
+        let mut rows = self.rows(built(of("snapring_rotation"))).await?;
+        match self.rows(built(of("snapring_manual"))).await {
+            Ok(more) => rows.extend(more),
+            Err(trouble) if trouble.is_empty_store() => {}
+            Err(trouble) => return Err(trouble),
+        }
+        let read = |row: &AnyRow| Ok((server_id(row, 0)?, row.try_get(1)?));
+        let read: Result<Vec<(ServerId, String)>, sqlx::Error> = rows.iter().map(read).collect();
+        let mut servers = read.map_err(|error| self.trouble(&error))?;
+        servers.sort();
+        servers.dedup();
+        Ok(servers)
     }
 
     /// The rows of a table that a filter takes.
     pub(super) async fn selected(
         &mut self,
         from: &str,
-        order: &str,
+        tail: &str,
         filter: &HistoryFilter,
         outcomes: &[&str],
     ) -> Result<Vec<AnyRow>, StoreError> {
@@ -404,7 +448,7 @@ impl Database {
         if !servers.is_empty() {
             text += &format!(" AND ({})", servers.join(" OR "));
         }
-        text += &format!(" ORDER BY {order} LIMIT {}", places(1));
+        text += &format!(" {tail} LIMIT {}", places(1));
         let since = filter.since.unwrap_or(Timestamp::UNIX_EPOCH);
         let mut query = built(text).bind(since.as_millisecond());
         for outcome in outcomes {
@@ -540,6 +584,7 @@ impl Database {
             "DELETE FROM snapring_memory WHERE written_at < $1",
             "DELETE FROM snapring_told WHERE told_at < $1",
             "DELETE FROM snapring_manual WHERE ended_at < $1",
+            "DELETE FROM snapring_by WHERE ended_at < $1",
         ] {
             self.run(statement(forgotten).bind(limit.as_millisecond())).await?;
         }
@@ -661,6 +706,7 @@ fn rotation(row: &AnyRow) -> Result<PastRotation, sqlx::Error> {
         steps: serde_json::from_str(&steps).map_err(decode)?,
         reason: row.try_get(11)?,
         cause: row.try_get::<Option<String>, _>(12)?.and_then(|word| KnownCause::parse(&word)),
+        by: None,
     })
 }
 

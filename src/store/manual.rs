@@ -44,7 +44,7 @@ impl Database {
     ) -> Result<Vec<ManualAct>, StoreError> {
         let outcomes: Vec<&str> = filter.manual_outcomes.iter().map(|it| it.as_str()).collect();
         let from = format!("SELECT {COLUMNS} FROM snapring_manual");
-        let order = "ended_at DESC, account, server_id, action, pid";
+        let order = "ORDER BY ended_at DESC, account, server_id, action, pid";
         match self.selected(&from, order, filter, &outcomes).await {
             Ok(rows) => {
                 let read: Result<Vec<_>, _> = rows.iter().map(manual).collect();
@@ -54,6 +54,26 @@ impl Database {
             Err(trouble) => Err(trouble),
         }
     }
+}
+
+/// How many acts ended how, as [`read_manual`] reads.
+///
+/// # Errors
+/// As for [`read`](super::read).
+pub async fn count_manual(
+    place: &Place,
+    filter: &HistoryFilter,
+) -> Result<Vec<(ManualOutcome, u64)>, StoreError> {
+    reading(place, async |database| {
+        let outcomes: Vec<&str> = filter.manual_outcomes.iter().map(|it| it.as_str()).collect();
+        let counts = match database.counted("snapring_manual", filter, &outcomes).await {
+            Err(trouble) if trouble.is_empty_store() => return Ok(Vec::new()),
+            counts => counts?,
+        };
+        let count = |it: ManualOutcome| Some((it, *counts.get(it.as_str())?));
+        Ok(ManualOutcome::ALL.into_iter().filter_map(count).collect())
+    })
+    .await
 }
 
 /// Adds what people did to what a daemon keeps, as [`add`](super::add) adds rotations. An act that cannot be

@@ -39,9 +39,10 @@ async fn history_shows_what_was_while_the_daemon_runs_and_afterwards() {
     let (code, out, errors) = machine.run(&["history", "web", "--outcome", "rotated"]);
     assert_eq!((code, errors.as_str()), (0, ""), "{out}");
     let lines: Vec<&str> = out.lines().collect();
-    assert!(lines[0].starts_with("WHEN") && lines[0].ends_with("REASON"), "{out}");
-    assert!(lines[1].contains("web") && lines[1].contains("rotated"), "{out}");
-    assert!(lines[1].contains(&made) && lines.len() == 2, "{out}");
+    assert_eq!(lines[0], "1 rotation: 1 rotated");
+    assert!(lines[1].starts_with("WHEN") && lines[1].ends_with("REASON"), "{out}");
+    assert!(lines[2].contains("web") && lines[2].contains("rotated"), "{out}");
+    assert!(lines[2].contains(&made) && lines.len() == 3, "{out}");
 
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
@@ -63,6 +64,13 @@ async fn history_shows_what_was_while_the_daemon_runs_and_afterwards() {
         assert_eq!(rows.len(), 1, "{name}");
     }
     let (code, out, errors) = machine.run(&["history", "nobody"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        errors.contains("there is no server \"nobody\" in ")
+            && errors.contains("nor in its history"),
+        "{errors}"
+    );
+    let (code, out, errors) = machine.run(&["history", "www", "--outcome", "blocked"]);
     assert_eq!((code, out.as_str()), (0, ""));
     assert!(errors.contains("no such rotation"), "{errors}");
     assert_eq!(machine.run(&["history", "--outcome", "faild"]).0, 2);

@@ -23,6 +23,7 @@ mod killed;
 mod late_requests;
 mod machine;
 mod manual;
+mod many;
 mod notices;
 mod one_shot;
 mod plain_english;

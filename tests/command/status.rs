@@ -152,7 +152,7 @@ async fn a_daemon_learns_of_what_a_person_rotated_by_hand() {
     let (code, out, errors) = machine.run(&["rotate", "web"]);
     assert_eq!(code, 0, "{out} {errors}");
     let (_, history, _) = machine.run(&["history", "web", "--outcome", "rotated,failed"]);
-    assert_eq!(history.lines().count(), 3, "{history}");
+    assert_eq!(history.lines().count(), 4, "{history}");
     machine.until("it to be known", || machine.run(&["status", "web"]).0 == 0).await;
     let (_, out, _) = machine.run(&["status", "--json", "web"]);
     let document: Value = serde_json::from_str(&out).unwrap();
@@ -162,7 +162,7 @@ async fn a_daemon_learns_of_what_a_person_rotated_by_hand() {
     assert_eq!(daemon.events("heard").len(), 1);
 }
 
-fn get(address: SocketAddr, path: &str) -> String {
+pub fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
@@ -22,7 +22,7 @@ use crate::machine::{Machine, SERVERS, WEB, json};
 use crate::status::lock;
 
 /// A command on a terminal or with pipes, and what it writes: each piece with its time.
-struct Watched {
+pub struct Watched {
     child: std::process::Child,
     reader: JoinHandle<Vec<(Duration, String)>>,
     clock: Clock,
@@ -33,7 +33,22 @@ struct Watched {
 impl Watched {
     /// Standard input, output and error are one terminal.
     fn on_a_terminal(machine: &Machine, arguments: &[&str]) -> Self {
-        let pty = openpty(None, None).unwrap();
+        Self::on_a_terminal_of(machine, arguments, None)
+    }
+
+    /// The same on one of this many columns.
+    pub fn on_a_terminal_of(
+        machine: &Machine,
+        arguments: &[&str],
+        columns: impl Into<Option<u16>>,
+    ) -> Self {
+        let size = columns.into().map(|columns| Winsize {
+            ws_row: 24,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        });
+        let pty = openpty(size.as_ref(), None).unwrap();
         // Other tests start commands at the same time, which must not hold this one's terminal open.
         for end in [&pty.master, &pty.slave] {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
@@ -78,7 +93,7 @@ impl Watched {
     }
 
     /// Lets it run for this long at most, and ends it. Whether it had ended by then.
-    async fn run_for(&mut self, span: Duration) -> bool {
+    pub async fn run_for(&mut self, span: Duration) -> bool {
         while self.ended < self.begun + span {
             if self.child.try_wait().unwrap().is_some() {
                 return true;
@@ -91,8 +106,17 @@ impl Watched {
         false
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// How it ended.
+    pub fn code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().and_then(|status| status.code())
+    }
+
     /// All that was written, and the longest silence.
-    fn seen(self) -> (String, Duration) {
+    pub fn seen(self) -> (String, Duration) {
         let pieces = tokio::task::block_in_place(|| self.reader.join().unwrap());
         let mut last = self.begun;
         let mut longest = Duration::ZERO;

@@ -71,7 +71,7 @@ async fn status_and_page_of_a_daemon_show_the_wait_of_the_account_and_of_a_serve
             assert!(server.is_null(), "{document}");
             assert_eq!(account, &event["until"]);
             let words = "the provider is throttling the account (429): no calls are sent until ";
-            assert!(text.starts_with(words), "{text}");
+            assert!(text.starts_with(&format!("1 server: 1 waiting\n{words}")), "{text}");
             assert!(page.contains(&words[4..]), "{page}");
         } else {
             assert_eq!(server, &event["until"]);

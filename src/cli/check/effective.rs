@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::error::CommandError;
+use crate::cli::selection::Selection;
 use crate::cli::setup::Setup;
 use crate::cli::{Exit, console};
 use crate::config::{EffectiveServer, EffectiveValue, Origin, Problem};
@@ -55,7 +56,7 @@ impl<'a> ValueAnswer<'a> {
     }
 }
 
-/// Prints it of the named servers; of all when none was.
+/// Prints it of the chosen servers.
 ///
 /// # Errors
 /// When there is no such server, or nothing can be written.
@@ -63,10 +64,10 @@ pub(super) fn tell(
     setup: &Setup,
     warnings: &[Problem],
     origins: &[EffectiveServer],
-    named: &[String],
+    selection: &Selection,
     json: bool,
 ) -> Result<Exit, CommandError> {
-    let wanted: HashSet<ServerId> = setup.select(named)?.iter().map(|it| it.id).collect();
+    let wanted: HashSet<ServerId> = setup.select(selection)?.iter().map(|it| it.id).collect();
     let both = setup.settings.servers.iter().zip(origins);
     let servers = both.filter(|(server, _)| wanted.contains(&server.id));
     let servers: Vec<ServerAnswer<'_>> = servers

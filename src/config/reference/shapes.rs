@@ -70,6 +70,8 @@ pub(super) const LISTEN: &str = r#"{"type": "string", "pattern": "^.+:[0-9]{1,5}
 pub(super) const HOSTS: &str =
     r#"{"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}}"#;
 
+pub(super) const METRICS: &str = r#"{"enum": ["servers", "fleet"]}"#;
+
 pub(super) const STORE: &str = r#"{"type": "string", "pattern": "^(sqlite|postgres|postgresql):"}"#;
 
 pub(super) const LOG_FORMAT: &str = r#"{"enum": ["auto", "journald", "json", "text"]}"#;

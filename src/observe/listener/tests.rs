@@ -29,7 +29,13 @@ impl Listening {
         let stage = Stage::start(clock.clone(), &server(101, "web-01", "")).await;
         let view = stage.view();
         let task = tokio::spawn(async move {
-            match listen_within(bounds, address, router(view, Hosts::default()), clock).await {}
+            match listen_within(
+                bounds,
+                address,
+                router(view, Hosts::default(), MetricsScope::default()),
+                clock,
+            )
+            .await {}
         });
         Self { address, _stage: stage, _task: AbortOnDropHandle::new(task) }
     }

@@ -19,7 +19,7 @@ async fn metrics() -> String {
         provider.add_snapshot(ServerId::new(102), &name, "completed", noon());
     }
     stage.rotate(2).await;
-    render(&stage.view()).unwrap()
+    render(&stage.view(), MetricsScope::Servers).unwrap()
 }
 
 /// Name and labels of a sample, if a line is one as OpenMetrics wants it.
@@ -75,6 +75,20 @@ async fn every_line_is_of_the_format_and_the_last_one_ends_it() {
 #[case("snapring_slots{server=\"db-01\",state=\"foreign\"}", Some(5.0))]
 #[case("snapring_slots{server=\"db-01\",state=\"free\"}", Some(0.0))]
 #[case("snapring_slots{server=\"web \\\"01\\\"\\\\\",state=\"free\"}", Some(4.0))]
+#[case("snapring_squeezed{server=\"db-01\"}", Some(3.0))]
+#[case("snapring_squeezed{server=\"web \\\"01\\\"\\\\\"}", Some(0.0))]
+#[case("snapring_fleet_servers{state=\"blocked\"}", Some(1.0))]
+#[case("snapring_fleet_servers{state=\"ok\"}", Some(1.0))]
+#[case("snapring_fleet_servers{state=\"disabled\"}", Some(1.0))]
+#[case("snapring_fleet_servers{state=\"failed\"}", Some(0.0))]
+#[case("snapring_fleet_slots{state=\"managed\"}", Some(1.0))]
+#[case("snapring_fleet_slots{state=\"foreign\"}", Some(5.0))]
+#[case("snapring_fleet_slots{state=\"free\"}", Some(4.0))]
+#[case("snapring_fleet_squeezed", Some(1.0))]
+#[case("snapring_fleet_stale", Some(0.0))]
+#[case("snapring_fleet_oldest_success_timestamp_seconds", None)]
+#[case("snapring_fleet_rotations_total{outcome=\"rotated\"}", Some(1.0))]
+#[case("snapring_fleet_rotations_total{outcome=\"blocked\"}", Some(1.0))]
 #[case("snapring_duplicate_ticks{server=\"db-01\"}", Some(0.0))]
 #[case("snapring_snapshot_newest_timestamp_seconds{server=\"web \\\"01\\\"\\\\\"}", None)]
 #[case("snapring_config_last_reload_successful", Some(1.0))]
@@ -132,7 +146,39 @@ async fn ticks_with_several_snapshots_are_counted_until_a_rotation_has_deleted_t
         provider.add_snapshot(ServerId::new(id), name, "completed", made);
     }
     stage.rotate(2).await;
-    let text = render(&stage.view()).unwrap();
+    let text = render(&stage.view(), MetricsScope::Servers).unwrap();
     assert!(text.contains("\nsnapring_duplicate_ticks{server=\"web-01\"} 0\n"), "{text}");
     assert!(text.contains("\nsnapring_duplicate_ticks{server=\"db-01\"} 1\n"), "{text}");
+}
+
+/// Of 24 servers the provider knows five. The others are in trouble, and are among the twenty.
+#[tokio::test(start_paused = true)]
+async fn of_a_fleet_the_worst_twenty_have_series_and_the_sums_tell_of_all() {
+    let text: String = (101..125).map(|id| server(id, &format!("web-{id}"), "")).collect();
+    let stage = Stage::start(Clock::simulated(noon()), &text).await;
+    stage.rotate(24).await;
+    let whole = render(&stage.view(), MetricsScope::Servers).unwrap();
+    let fleet = render(&stage.view(), MetricsScope::Fleet).unwrap();
+    let servers = |text: &str| -> BTreeSet<String> {
+        let samples = text.lines().filter_map(sample);
+        let labels = samples.flat_map(|it| it.1.split(',').map(str::to_owned).collect::<Vec<_>>());
+        labels.filter(|label| label.starts_with("server=")).collect()
+    };
+    assert_eq!((servers(&whole).len(), servers(&fleet).len()), (24, 20));
+    for id in 106..125 {
+        let series = format!("snapring_trouble{{server=\"web-{id}\"}} 1\n");
+        assert!(fleet.contains(&series), "{id}: {fleet}");
+    }
+    let sums = |text: &str| -> Vec<String> {
+        text.lines().filter(|it| it.starts_with("snapring_fleet_")).map(str::to_owned).collect()
+    };
+    assert_eq!(sums(&whole), sums(&fleet));
+    for line in [
+        "snapring_fleet_servers{state=\"ok\"} 5",
+        "snapring_fleet_servers{state=\"failed\"} 19",
+        "snapring_fleet_rotations_total{outcome=\"rotated\"} 5",
+        "snapring_fleet_rotations_total{outcome=\"failed\"} 19",
+    ] {
+        assert!(sums(&fleet).iter().any(|it| it == line), "{line}: {fleet}");
+    }
 }

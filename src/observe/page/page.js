@@ -40,7 +40,10 @@
     const known = new Map([...servers.children].filter((it) => it.id).map((it) => [it.id, it]));
     const wanted = [...fresh.getElementById("servers").children].map((young) => {
       const old = known.get(young.id);
-      return old && old.dataset.key === young.dataset.key ? old : young;
+      if (old && old.dataset.key === young.dataset.key) return old;
+      // What the reader has opened or folded stays so.
+      if (old && young.tagName === "DETAILS") young.open = old.open;
+      return young;
     });
     const kept = new Set(wanted);
     for (const old of [...servers.children]) if (!kept.has(old)) old.remove();

@@ -25,7 +25,7 @@ fn daemon() -> DaemonStatus {
 }
 
 fn query(words: &str, state: Option<ServerState>, page: usize) -> Query {
-    Query { filter: StatusFilter { words: words.to_owned(), state }, page }
+    Query { filter: StatusFilter { words: words.to_owned(), state }, page, is_table: false }
 }
 
 fn page(rows: Vec<ServerView>, query: &Query) -> String {
@@ -271,4 +271,43 @@ fn what_the_provider_throttles_is_shown_with_its_end() {
     let words = "<li class=\"bad\">The provider is throttling the account (429): no calls are sent until \
                  2026-11-23 12:02:00 UTC</li>";
     assert!(page.contains(words), "{page}");
+}
+
+/// Three states: the one in trouble is open, the others are folded, and nothing needs a script.
+#[test]
+fn as_a_table_those_in_trouble_are_open_and_the_others_are_folded() {
+    let failed = [ended("2026-11-23T03:00:00Z", RotationOutcome::Failed, "no <space> left")];
+    let mut rows = vec![numbered(7, "shop-01", "", &failed)];
+    rows.extend((101..=1500).map(|id| numbered(id, &format!("web-{id}"), "", &[])));
+    let well = [good("2026-11-23T03:00:00Z")];
+    rows.extend((2001..=2003).map(|id| numbered(id, &format!("db-{id}"), "", &well)));
+    let query = |page| Query { is_table: true, ..query("", None, page) };
+    let first = page(rows.clone(), &query(1));
+    assert!(!first.contains("<article"), "no cards");
+    let groups = between(&first, "<details id=\"state-", ">\n<summary>");
+    assert_eq!(groups.len(), 2, "{groups:?}");
+    assert!(groups[0].starts_with("failed") && groups[0].ends_with(" open"), "{groups:?}");
+    assert!(groups[1].starts_with("waiting") && !groups[1].contains(" open"), "{groups:?}");
+    assert!(first.contains("no &#60;space&#62; left"), "the reason, as text");
+    assert!(first.contains("<a href=\"/?q=7\">shop-01</a>"));
+    let shown = between(&first, "<th scope=\"row\">", "</th>").len();
+    assert_eq!(shown, 1000, "bounded");
+    assert!(first.contains("/?view=table&#38;page=2"), "the other pages are tables, too");
+    let second = page(rows, &query(2));
+    assert!(second.contains("3 <strong class=\"state\">ok</strong>"), "{second}");
+    assert!(second.contains("name=\"view\" value=\"table\""), "a search keeps the view");
+    assert!(second.contains("<a href=\"/?page=1\">Show as cards</a>"));
+}
+
+#[test]
+fn a_squeezed_ring_says_for_how_many_it_has_room() {
+    let mut row = row("web-01", "", &[]);
+    let foreign =
+        |id| slot(id, "by-hand", Holder::Foreign, Status::Completed, "2026-11-13T12:00:00Z");
+    row.status.ring = Some(ring((1..=4).map(foreign).collect()));
+    let record = ServerRecord::of(&row, ServerState::Ok, None);
+    let seen = record.ring.as_ref().unwrap();
+    assert_eq!((seen.keep, seen.squeezed), (3, 2));
+    let card = ServerCard::of(&record, noon()).ring.unwrap();
+    assert_eq!(card.words, "0 managed, 4 foreign, 1 free, squeezed: room for 1 of 3");
 }

@@ -18,7 +18,10 @@ async fn stage() -> Stage {
 
 async fn ask(stage: &Stage, method: Method, path: &str) -> (StatusCode, HeaderMap, String) {
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-    let answer = router(stage.view(), Hosts::default()).oneshot(request).await.unwrap();
+    let answer = router(stage.view(), Hosts::default(), MetricsScope::default())
+        .oneshot(request)
+        .await
+        .unwrap();
     let (head, body) = answer.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
@@ -66,7 +69,11 @@ async fn each_path_answers_get_and_head_and_nothing_that_could_change_anything(
 #[case("/?page=0", StatusCode::BAD_REQUEST, "page is a number from 1")]
 #[case("/?page=-1", StatusCode::BAD_REQUEST, "page is a number from 1")]
 #[case("/?page=18446744073709551616", StatusCode::BAD_REQUEST, "page is a number from 1")]
-#[case("/api/v1/status?serve=web", StatusCode::BAD_REQUEST, "\"serve\" is not q, state or page")]
+#[case(
+    "/api/v1/status?serve=web",
+    StatusCode::BAD_REQUEST,
+    "\"serve\" is not q, state, view or page"
+)]
 #[tokio::test(start_paused = true)]
 async fn what_there_is_not_is_told_with_what_there_is(
     #[case] path: &str,
@@ -83,7 +90,7 @@ async fn what_there_is_not_is_told_with_what_there_is(
 async fn a_query_is_read_as_forms_write_it() {
     let query = Query::read("q=web+01%2F%C3%A4&state=&page=2").unwrap();
     let filter = StatusFilter { words: "web 01/ä".to_owned(), state: None };
-    assert_eq!(query, Query { filter, page: 2 });
+    assert_eq!(query, Query { filter, page: 2, is_table: false });
     assert_eq!(Query::read("").unwrap().page, 1);
     let stage = stage().await;
     let (.., body) = ask(&stage, Method::GET, "/api/v1/status?q=DB&state=disabled").await;

@@ -14,6 +14,20 @@ async fn the_page_tells_how_each_server_is_with_scripts_and_without() {
     }
 }
 
+#[tokio::test]
+async fn as_a_table_each_server_is_a_row_and_those_in_trouble_are_open() {
+    let stage = of_all_kinds().await;
+    for browser in [Browser::open().await, Browser::without_scripts().await] {
+        browser.go(&stage.page("?view=table")).await;
+        let open = browser.texts("details[open] th[scope=row]").await;
+        assert_eq!(open, ["shop-01", "build-01"]);
+        let groups = browser.texts("details summary").await;
+        assert_eq!(groups, ["1 failed", "1 blocked", "1 waiting", "3 ok", "1 disabled"]);
+        let rows = browser.client.find_all(Locator::Css("tbody tr")).await.unwrap();
+        assert_eq!(rows.len(), 7, "the folded ones are there, too");
+    }
+}
+
 async fn tells_all(browser: &Browser) {
     assert_eq!(browser.text("#headline").await, "2 of 7 servers in trouble");
     assert_eq!(browser.client.title().await.unwrap(), "2 of 7 servers in trouble · snapring");
@@ -40,7 +54,7 @@ async fn tells_all(browser: &Browser) {
     // The ring, as a drawing with a name and in words.
     for (id, words, drawn) in [
         (102, "1 managed, 4 free", "1 broken, 4 free"),
-        (103, "0 managed, 5 foreign, 0 free", "5 foreign"),
+        (103, "0 managed, 5 foreign, 0 free, squeezed: room for 0 of 4", "5 foreign"),
         (104, "1 managed, 4 free", "1 in_progress, 4 free"),
         (105, "1 managed, 1 pinned, 3 free", "1 pinned, 1 managed, 3 free"),
     ] {

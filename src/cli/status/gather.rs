@@ -1,0 +1,329 @@
+//! What `status` shows: from the daemon, else from the store and the provider.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::cli::error::CommandError;
+use crate::cli::selection::{Candidate, InState};
+use crate::cli::setup::{Setup, locate, report_failures, rings, rings_at_once};
+use crate::cli::status::{Arguments, PATIENCE};
+use crate::cli::{console, progress};
+use crate::clock::Clock;
+use crate::config;
+use crate::coverage::{AccountServers, AccountStatus};
+use crate::daemon::view::ServerView;
+use crate::naming::ServerId;
+use crate::observe::client::{NoAnswer, ask};
+use crate::observe::status_document::{
+    Found, ServerRecord, ServerState, StatusDocument, StatusFilter, Totals, VERSION, state,
+};
+use crate::provider::call_context::CallContext;
+use crate::provider::client::Client;
+use crate::ring::Ring;
+use crate::server::Server;
+use crate::status::{RingSeen, ServerStatus, Statuses};
+use crate::store::place::Place;
+use crate::store::{self, HistoryFilter, StoreError};
+
+/// How long the store and the provider may take to answer a check: monitoring systems give up after 10 seconds, and
+/// then nobody knows why.
+const STORE_WITHIN: Duration = Duration::from_secs(2);
+const PROVIDER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Among how many acts by hand a restore is looked for that left its server broken.
+const MANUAL_ACTS: u32 = 1000;
+
+/// Where the daemon shows it.
+pub(super) const PATH: &str = "/api/v1/status";
+
+/// What could be found out.
+pub(super) struct Gathered {
+    pub document: StatusDocument,
+    /// Whether that is all that was asked for.
+    pub is_whole: bool,
+    /// Who should have answered and did not, in words.
+    pub unanswered: Vec<String>,
+}
+
+/// Asks whoever knows: the daemon, else the store and the provider.
+///
+/// # Errors
+/// When nobody does, or there are no such servers.
+pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
+    let setup = match Setup::read_to_look(&arguments.config) {
+        Ok(setup) => setup,
+        Err(error) => return despite_a_bad_configuration(arguments, &error).await,
+    };
+    let servers = setup.select(&arguments.selection)?;
+    let (mut unanswered, mut runs) = (Vec::new(), true);
+    if let Some(address) = setup.settings.http.listen {
+        let asks = progress::doing(format!("asking the daemon at {address}"));
+        let answer = ask(address, PATH, arguments.daemon_within(), &setup.clock).await;
+        drop(asks);
+        match answer {
+            Ok((status, body)) if status.is_success() => {
+                let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
+                let document = read(&body, |row| wanted.contains(&row.id))?;
+                let told = document.servers.len();
+                if told < servers.len() {
+                    console::warning(&format!(
+                        "the daemon knows only {told} of {} servers; reload it after you change the \
+                             configuration",
+                        servers.len()
+                    ));
+                }
+                return Ok(Gathered { document, is_whole: told == servers.len(), unanswered });
+            }
+            Err(problem @ NoAnswer::Nobody(_)) => {
+                unanswered.push(format!("no daemon is running: {problem}"));
+                runs = false;
+            }
+            Ok((status, _)) => unanswered.push(format!("the daemon: {address} answered {status}")),
+            Err(problem) => unanswered.push(format!("the daemon: {problem}")),
+        }
+        unanswered.iter().for_each(|problem| console::warning(problem));
+    }
+    let gathered = without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await;
+    gathered.map(|gathered| if runs { gathered } else { gathered.without_next_ticks() })
+}
+
+impl Gathered {
+    /// Nothing starts while no daemon runs.
+    fn without_next_ticks(mut self) -> Self {
+        self.document.servers.iter_mut().for_each(|server| server.next = None);
+        self
+    }
+}
+
+/// What the daemon says, which goes on by a configuration that was good. The file's mistakes are told
+/// first.
+async fn despite_a_bad_configuration(
+    arguments: &Arguments,
+    error: &CommandError,
+) -> Result<Gathered, CommandError> {
+    error.report();
+    let told = |text: &str| CommandError::Told { exit: error.exit(), text: text.to_owned() };
+    let path = locate(&arguments.config.file);
+    let Some(address) = config::listen_in(&path) else {
+        return Err(told("the configuration is bad"));
+    };
+    let patience = arguments.daemon_within();
+    let _asks = progress::doing(format!("asking the daemon at {address}"));
+    let answer = ask(address, PATH, patience, &Clock::system()).await;
+    let Ok((StatusCode::OK, body)) = answer else {
+        return Err(told("the configuration is bad, and no daemon answers"));
+    };
+    let mut document = read(&body, |_| true)?;
+    let candidates: Vec<_> = document.servers.iter().map(Candidate::of_record).collect();
+    let chosen = arguments.selection.among(&candidates, "the running daemon")?;
+    retain(&mut document, |row| chosen.contains(&row.id));
+    if let Some(daemon) = &mut document.daemon {
+        daemon
+            .configuration_refused
+            .get_or_insert_with(|| format!("`snapring check -c {}` shows why", path.display()));
+    }
+    Ok(Gathered { document, is_whole: false, unanswered: Vec::new() })
+}
+
+/// The daemon's answer, as far as it is about the servers that are asked for.
+pub(super) fn read(
+    body: &[u8],
+    is_wanted: impl Fn(&ServerRecord) -> bool,
+) -> Result<StatusDocument, CommandError> {
+    let mut document: StatusDocument = serde_json::from_slice(body).map_err(|problem| {
+        CommandError::Failed(format!("the daemon's answer cannot be understood: {problem}"))
+    })?;
+    if document.version != VERSION {
+        let text = "the daemon is another version of snapring; restart it after an upgrade";
+        return Err(CommandError::Failed(text.to_owned()));
+    }
+    retain(&mut document, is_wanted);
+    Ok(document)
+}
+
+fn retain(document: &mut StatusDocument, is_wanted: impl Fn(&ServerRecord) -> bool) {
+    let known = document.servers.len();
+    document.servers.retain(is_wanted);
+    // It says nothing of a choice of servers.
+    document.account = document.account.take().filter(|_| document.servers.len() == known);
+    document.totals = Totals::of(document.servers.iter().map(|server| server.state));
+}
+
+/// What the provider says, and what the store remembers. For a check the provider is asked only about servers
+/// whose last success the store does not know.
+async fn without_daemon(
+    setup: &Setup,
+    servers: &[Arc<Server>],
+    is_check: bool,
+    mut unanswered: Vec<String>,
+) -> Result<Gathered, CommandError> {
+    let within = if is_check { STORE_WITHIN } else { PATIENCE };
+    let statuses = remembered(setup, within, &mut unanswered).await;
+    // Nothing is expected of a disabled one.
+    let is_known = |server: &Server| {
+        is_check && (!server.enabled || statuses.of(server.id).last_success().is_some())
+    };
+    let (known, asked): (Vec<_>, Vec<_>) =
+        servers.iter().cloned().partition(|server| is_known(server));
+    let mut account = None;
+    let rings = match (asked.is_empty(), is_check) {
+        (true, _) => Vec::new(),
+        (false, true) => rings_at_once(setup, &asked, PROVIDER_WITHIN).await?,
+        (false, false) => {
+            let client = setup.client()?;
+            let rings = rings(&client, &asked).await;
+            if servers.len() == setup.settings.servers.len() {
+                account = Some(account_status(setup, &client).await);
+            }
+            rings
+        }
+    };
+    let mut rows = Vec::new();
+    let (mut answered, mut failures) = (known.len(), Vec::new());
+    let mut add = |server: &Arc<Server>, ring: Option<&Ring>| {
+        let now = setup.clock.now().wall;
+        let tick = server.next_tick_after(now).filter(|_| server.enabled);
+        let ring = ring.map(RingSeen::of);
+        let status = ServerStatus { ring, ..statuses.of(server.id) };
+        let next = tick.map(|tick| (tick, server.starts_at(tick)));
+        rows.push(ServerView::of(Arc::clone(server), status, None, next, now));
+    };
+    known.iter().for_each(|server| add(server, None));
+    for (server, ring) in rings {
+        let ring = ring
+            .inspect(|_| answered += 1)
+            .map_err(|problem| failures.push((server, problem)))
+            .ok();
+        add(server, ring.as_ref());
+    }
+    report_failures(&failures);
+    // A check would take what the store remembers for the present. A person is told, and sees it.
+    if let Some((server, problem)) = failures.first().filter(|_| is_check && answered == 0) {
+        let error = CommandError::of_server(server, problem);
+        return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
+    }
+    let found = Found::among(rows, &StatusFilter::default());
+    let document =
+        StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) };
+    Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
+}
+
+/// Whether all servers of the account have a policy.
+async fn account_status(setup: &Setup, client: &Client) -> AccountStatus {
+    let scope = CallContext::until(setup.clock.now().uptime.saturating_add(PATIENCE));
+    let mut known = AccountServers::default();
+    match client.servers_at_once(&scope).await {
+        Ok(servers) => known.listed(servers, setup.clock.now().wall),
+        Err(problem) => {
+            known.not_listed(problem.explained());
+        }
+    }
+    let configured = setup.settings.servers.iter();
+    known.status(configured.map(|it| (it.id, it.name.as_str())), setup.clock.now().wall)
+}
+
+/// Those of the servers that are in a state, as the daemon says, else the store. All of them if no state is
+/// chosen.
+///
+/// # Errors
+/// When neither says anything.
+pub(in crate::cli) async fn in_state(
+    setup: &Setup,
+    mut servers: Vec<Arc<Server>>,
+    wanted: &InState,
+) -> Result<Vec<Arc<Server>>, CommandError> {
+    if !wanted.is_given() {
+        return Ok(servers);
+    }
+    let states = states(setup, &servers).await?;
+    let state = |server: &Server| states.get(&server.id).copied().unwrap_or(ServerState::Waiting);
+    servers.retain(|server| wanted.takes(state(server)));
+    if servers.is_empty() {
+        console::note(&format!("none of these servers is {}", wanted.words()));
+    }
+    Ok(servers)
+}
+
+async fn states(
+    setup: &Setup,
+    servers: &[Arc<Server>],
+) -> Result<HashMap<ServerId, ServerState>, CommandError> {
+    let mut silent = "`listen` in [http] is not set".to_owned();
+    if let Some(address) = setup.settings.http.listen {
+        let _asks = progress::doing(format!("asking the daemon at {address}"));
+        match ask(address, PATH, PATIENCE, &setup.clock).await {
+            Ok((status, body)) if status.is_success() => {
+                let document = read(&body, |_| true)?;
+                return Ok(document.servers.iter().map(|row| (row.id, row.state)).collect());
+            }
+            Ok((status, _)) => silent = format!("the daemon at {address} answered {status}"),
+            Err(problem) => silent = problem.to_string(),
+        }
+    }
+    let statuses = last_known(setup, PATIENCE).await.map_err(|problem| {
+        CommandError::Failed(format!(
+            "the states of the servers are unknown: {silent}, and {problem}\n\
+             hint: set `listen` in [http] and start the daemon, or name the servers"
+        ))
+    })?;
+    let now = setup.clock.now().wall;
+    let known = |server: &Arc<Server>| {
+        let row = ServerView::of(Arc::clone(server), statuses.of(server.id), None, None, now);
+        (server.id, state(&row))
+    };
+    Ok(servers.iter().map(known).collect())
+}
+
+/// How servers stood when a daemon last wrote it down. Without that, the rings tell what they can.
+async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String>) -> Statuses {
+    let place = setup.store();
+    if place == Place::Memory {
+        return Statuses::default();
+    }
+    match last_known(setup, within).await {
+        Ok(statuses) => statuses,
+        Err(NotKnown { words, is_begun }) => {
+            let text = format!("past rotations are unknown: {words}");
+            console::warning(&text);
+            if is_begun {
+                unanswered.push(text);
+            }
+            Statuses::default()
+        }
+    }
+}
+
+/// Why the store says nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+struct NotKnown {
+    words: String,
+    /// Whether there should be something.
+    is_begun: bool,
+}
+
+async fn last_known(setup: &Setup, within: Duration) -> Result<Statuses, NotKnown> {
+    let place = setup.store();
+    let _reads = progress::doing(format!("reading past rotations from {place}"));
+    let filter = HistoryFilter { limit: Some(MANUAL_ACTS), ..HistoryFilter::default() };
+    let read = async {
+        let last = store::read_last(&place, setup.clock.now().wall).await?;
+        Ok((last, store::read_manual(&place, &filter).await?))
+    };
+    let answer: Option<Result<_, StoreError>> = setup.clock.timeout(within, read).await;
+    let is_begun =
+        place.may_be_there() && !matches!(&answer, Some(Err(problem)) if problem.is_empty_store());
+    let words = match answer {
+        Some(Ok((last, acts))) => {
+            let statuses = Statuses::known(&last);
+            statuses.set_manual(acts);
+            return Ok(statuses);
+        }
+        Some(Err(problem)) => problem.to_string(),
+        None => "no answer".to_owned(),
+    };
+    Err(NotKnown { words: format!("{place}: {words}"), is_begun })
+}
