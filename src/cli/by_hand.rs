@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clap::Args;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
@@ -16,12 +17,13 @@ use crate::cli::setup::{PATIENCE, Setup};
 use crate::cli::{console, progress};
 use crate::completion::{Observed, Watch};
 use crate::manual::ManualOutcome;
-use crate::moment::shown_today;
+use crate::moment::{Moment, shown_today};
 use crate::naming::{ServerId, SnapshotId};
 use crate::plan::Creation;
 use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::provider::clients::Clients;
 use crate::ring::{Holder, holder};
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait};
@@ -127,29 +129,73 @@ pub(super) fn zone(setup: &Setup, server: ServerId) -> TimeZone {
     setup.server(server).map_or(TimeZone::UTC, |server| server.policy.time_zone.clone())
 }
 
-/// Finds snapshots of the account by their numbers, each with the listing of its server.
+/// In which account a snapshot is, for commands that take its id.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct OfAccount {
+    /// The account that the snapshot is in, if there are several
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+}
+
+impl OfAccount {
+    /// The accounts to look in.
+    ///
+    /// # Errors
+    /// As for [`Setup::accounts`].
+    pub(super) fn clients(&self, setup: &Setup) -> Result<Clients, CommandError> {
+        setup.accounts(self.account.as_deref())
+    }
+}
+
+/// Finds snapshots of the accounts by their numbers, each with the listing of its server.
 ///
 /// # Errors
-/// [`CommandError::Failed`] when one is not there or the provider does not say.
+/// [`CommandError::Failed`] when one is not there, is in two accounts, or an account's provider does not say:
+/// the number may be another snapshot's there.
 pub(super) async fn find(
     setup: &Setup,
-    client: &Client,
+    clients: &Clients,
     ids: &[SnapshotId],
 ) -> Result<Vec<(Snapshot, Listing)>, CommandError> {
-    let scope = CallContext::until(client.clock().now().uptime.saturating_add(PATIENCE));
-    let (snapshots, asked_at) = client.list_account(&scope).await?;
+    let mut snapshots: Vec<(Snapshot, Moment)> = Vec::new();
+    for client in clients.all() {
+        let scope = CallContext::until(client.clock().now().uptime.saturating_add(PATIENCE));
+        let (rows, asked_at) = client.list_account(&scope).await?;
+        snapshots.extend(rows.into_iter().map(|row| (row, asked_at)));
+    }
     let find = |id: &SnapshotId| {
-        let found = snapshots.iter().find(|snapshot| snapshot.id == *id).ok_or_else(|| {
-            CommandError::Failed(format!(
-                "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those it has",
-                setup.path.display()
-            ))
-        })?;
-        let of_server = snapshots.iter().filter(|row| row.server == found.server).cloned();
-        let listing = Listing::complete(found.server, of_server.collect(), asked_at);
-        Ok((found.clone(), listing))
+        let found: Vec<_> = snapshots.iter().filter(|(snapshot, _)| snapshot.id == *id).collect();
+        let &(found, asked_at) = match found.as_slice() {
+            [one] => one,
+            [] => {
+                return Err(CommandError::Failed(format!(
+                    "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those it has",
+                    setup.path.display()
+                )));
+            }
+            several => {
+                let accounts: Vec<&str> =
+                    several.iter().map(|(it, _)| it.server.account.name()).collect();
+                return Err(CommandError::Usage(format!(
+                    "several accounts have a snapshot {id}: {}\nhint: name one with --account NAME",
+                    listed(&accounts)
+                )));
+            }
+        };
+        let of_server = snapshots.iter().filter(|(row, _)| row.server == found.server);
+        let of_server = of_server.map(|(row, _)| row.clone()).collect();
+        Ok((found.clone(), Listing::complete(found.server, of_server, *asked_at)))
     };
     ids.iter().map(find).collect()
+}
+
+/// The client of a server's account.
+///
+/// # Errors
+/// [`CommandError::Failed`] when its account is not among them.
+pub(super) fn client_of(clients: &Clients, server: ServerId) -> Result<&Arc<Client>, CommandError> {
+    let missing = || CommandError::Failed(format!("account {} is not in use", server.account));
+    clients.of(server.account).ok_or_else(missing)
 }
 
 /// Whose a snapshot is, for a person who is about to restore or delete it.

@@ -27,9 +27,11 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::coverage::Coverage;
+use crate::naming::Account;
 use crate::naming::{ServerId, Tick};
 use crate::paths::SERVICE_DIRECTORY;
 use crate::policy::Keep;
+use crate::provider::clients::Clients;
 use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::{http, proxy};
 use crate::readable;
@@ -102,6 +104,9 @@ struct CheckAnswer<'a> {
     policies: Vec<PolicyAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
+    /// What each further account's token may do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more_tokens: Vec<Token>,
     /// Which servers have no policy, and which policies no server. `None`: that was not found out.
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Coverage>,
@@ -199,6 +204,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 servers: Vec::new(),
                 policies: Vec::new(),
                 token: None,
+                more_tokens: Vec::new(),
                 coverage: None,
             })?;
             return Ok(Exit::Configuration);
@@ -206,31 +212,36 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Err(error) => return Err(error.into()),
     };
     let settings = &loaded.settings;
-    let credentials = locate_credentials(&settings.api);
-    let unusable = credentials.token().err().filter(|_| !arguments.for_reload).map(explain);
-    let of_token_file = match credentials.are_systemds() {
-        true => None,
-        false => config::token_file_problem(&loaded, unusable.as_deref()),
-    };
+    let (mut unusable, mut of_token_file) = (Vec::new(), None);
+    for account in settings.accounts() {
+        let credentials = locate_credentials(account);
+        let problem = credentials.token().err().filter(|_| !arguments.for_reload).map(explain);
+        // Only of [api] it is known where its `token_file` stands.
+        if account.account == Account::API && !credentials.are_systemds() {
+            of_token_file = config::token_file_problem(&loaded, problem.as_deref());
+        }
+        unusable.extend(problem.map(|problem| (account.account, problem)));
+    }
     let proxy = proxy::mistake(|name| std::env::var_os(name));
     let of_secrets = config::secrets_warning(&path, &loaded);
     let mut answer = CheckAnswer {
         file: path.display().to_string(),
-        good: unusable.is_none() && proxy.is_none(),
+        good: unusable.is_empty() && proxy.is_none(),
         problems: Vec::new(),
         remarks: proxy.map(CheckFinding::error).into_iter().collect(),
         unknown: "",
         servers: offline(&settings.servers, clock.now().wall),
         policies: policies(&settings.servers, clock.now().wall),
         token: None,
+        more_tokens: Vec::new(),
         coverage: None,
     };
-    if let Some(unusable) = unusable.filter(|_| of_token_file.is_none()) {
-        answer.remarks.push(CheckFinding {
-            hint: Some(config::NO_TOKEN_NO_RUN.to_owned()),
-            ..CheckFinding::error(unusable)
-        });
-    }
+    let is_told = |account: Account| account == Account::API && of_token_file.is_some();
+    let unusable = unusable.into_iter().filter(|(account, _)| !is_told(*account));
+    answer.remarks.extend(unusable.map(|(_, problem)| CheckFinding {
+        hint: Some(config::NO_TOKEN_NO_RUN.to_owned()),
+        ..CheckFinding::error(problem)
+    }));
     let in_the_file: Vec<_> =
         loaded.warnings.iter().chain(&of_token_file).chain(&of_secrets).collect();
     answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
@@ -250,8 +261,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
         telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
         progress::shows_times_of(&settings.servers);
-        let client = connect(&settings.api, clock, progress::activities().clone())?;
-        exit = ask(&client, settings, &mut answer).await;
+        let connect = |it| connect(it, clock.clone(), progress::activities().clone());
+        let clients = settings.accounts().map(connect).collect::<Result<Vec<_>, _>>()?;
+        exit = ask(&Clients::new(clients), settings, &mut answer).await;
     }
     if arguments.json {
         let remarks = answer.remarks.iter().map(|it| it.to_json(&answer.file));
@@ -418,10 +430,12 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
         "" => format!("{}: {good}, {count} {noun}\n", answer.file),
         unknown => format!("{}: no mistakes, {count} {noun}, but {unknown}\n", answer.file),
     };
-    if let Some(token) = &answer.token {
+    for token in answer.token.iter().chain(&answer.more_tokens) {
+        let account = token.account.as_ref().map(|name| format!(" of account {name}"));
         text.push_str(&format!(
-            "token {:?}: permissions {}\n",
+            "token {:?}{}: permissions {}\n",
             token.name,
+            account.unwrap_or_default(),
             if token.permissions.is_empty() {
                 "none named".to_owned()
             } else {

@@ -70,6 +70,15 @@ pub(super) fn groups() -> ArgValueCandidates {
     })
 }
 
+/// Their accounts.
+pub(super) fn accounts() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let servers = configured();
+        let accounts: BTreeSet<&str> = servers.iter().map(|it| it.id.account.name()).collect();
+        accounts.into_iter().map(CompletionCandidate::new).collect()
+    })
+}
+
 /// Nothing where the configuration is bad or cannot be read: a shell has no place for a message.
 fn configured() -> Vec<Arc<Server>> {
     let words: Vec<OsString> = std::env::args_os().collect();

@@ -53,7 +53,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?;
     let server = setup.find(&arguments.server)?.id;
-    let client = setup.client()?;
+    let client = setup.client_of(server)?;
     let Arguments { name, description, no_wait, json, .. } = arguments;
     let stop = StopSignals::listen()?;
     let asked = stop.asked.clone();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::Verdict;
 use crate::backoff;
-use crate::cli::by_hand;
+use crate::cli::by_hand::{self, OfAccount};
 use crate::cli::console::Answer;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
@@ -40,6 +40,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
+    of_account: OfAccount,
+    #[command(flatten)]
     config: ConfigArgument,
 }
 
@@ -61,11 +63,11 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?;
-    let client = setup.client()?;
+    let clients = arguments.of_account.clients(&setup)?;
     let mut ids = arguments.ids;
     let mut known = BTreeSet::new();
     ids.retain(|id| known.insert(*id));
-    let found = by_hand::find(&setup, &client, &ids).await?;
+    let found = by_hand::find(&setup, &clients, &ids).await?;
     let lost: Result<Vec<_>, _> = found.iter().map(|it| what_is_lost(&setup, it, &known)).collect();
     lost?.iter().for_each(|text| console::note(text));
     let question = match found.len() {
@@ -88,7 +90,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             console::note(&format!("not deleted, because of the interruption: {}", listed(&left)));
             break;
         }
-        let ended = recorded(&setup, &client, &recorder, &stop, snapshot).await;
+        let client = by_hand::client_of(&clients, snapshot.server)?;
+        let ended = recorded(&setup, client, &recorder, &stop, snapshot).await;
         match ended {
             Ok(text) => done = done.and(console::print(&text)),
             Err(problem) => {

@@ -24,8 +24,10 @@ use crate::naming::ServerId;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::connect::connect;
+use crate::provider::settings::ApiSettings;
 use crate::readable;
 use crate::telemetry::{self, Deeds};
+use crate::wording::listed;
 
 /// How many names of the group of new servers are tried.
 const GROUP_NAMES: usize = 9;
@@ -44,6 +46,9 @@ pub(super) struct Arguments {
     /// Exit with 1 if a server has no policy, or if that cannot be found out: for cron and CI
     #[arg(long)]
     missing: bool,
+    /// The account to ask; needed if there are several
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -96,6 +101,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     telemetry::begin_for_command(log.format, &log.level, zone, verbose, Deeds::Looks)?;
     let target = arguments.write.as_deref().map(Target::of).transpose()?;
     let clock = Clock::system();
+    // Unique among the servers of all accounts.
+    let taken = settings.servers.iter().map(|server| server.name.clone()).collect();
+    let settings = of_one_account(settings, arguments.account.as_deref())?;
     let client = connect(&settings.api, clock, progress::activities().clone())?;
     let account = ask(&client, arguments.missing).await?;
     let configured = settings.servers.iter().map(|server| (server.id, server.name.as_str()));
@@ -110,12 +118,48 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         (_, false) => console::print(&told(&settings, &account, &uncovered, &coverage))?,
     }
     if let Some(target) = target {
-        write(&target, path.as_deref(), &settings, &account, &uncovered)?;
+        write(&target, path.as_deref(), taken, &account, &uncovered)?;
     } else if !arguments.json && !uncovered.is_empty() {
         console::note("next: `snapring discover --write FILE` writes a configuration for them");
     }
     let is_found = arguments.missing && (!uncovered.is_empty() || !account.is_whole);
     Ok(if is_found || account.snapshots.is_none() { Exit::Trouble } else { Exit::Well })
+}
+
+/// The configuration as far as it is about one account.
+///
+/// # Errors
+/// [`CommandError::Usage`] when there is no such account, or several and none is named.
+fn of_one_account(settings: Settings, named: Option<&str>) -> Result<Settings, CommandError> {
+    // That of [api] is one even without a server.
+    let all: Vec<&ApiSettings> = match settings.servers.is_empty() {
+        true => [&settings.api].into_iter().chain(&settings.more_accounts).collect(),
+        false => settings.accounts().collect(),
+    };
+    let chosen = match (named, all.as_slice()) {
+        (None, [one]) => one,
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|it| it.account.name()).collect();
+            return Err(CommandError::Usage(format!(
+                "there are several accounts: {}\nhint: name one with --account NAME",
+                listed(&names)
+            )));
+        }
+        (Some(name), all) => match all.iter().find(|it| it.account.name() == name) {
+            Some(one) => one,
+            None => {
+                let names: Vec<&str> = all.iter().map(|it| it.account.name()).collect();
+                return Err(CommandError::Usage(format!(
+                    "there is no account {name:?}\nhint: there is {}",
+                    listed(&names)
+                )));
+            }
+        },
+    };
+    let api = ApiSettings::clone(chosen);
+    let own = settings.servers.iter().filter(|it| it.id.account == api.account);
+    let servers = own.cloned().collect();
+    Ok(Settings { api, servers, more_accounts: Vec::new(), ..settings })
 }
 
 /// The configuration that there is. One that is named must exist.
@@ -271,7 +315,7 @@ fn exists(file: &Path) -> CommandError {
 fn write(
     target: &Target,
     path: Option<&Path>,
-    settings: &Settings,
+    taken: Vec<String>,
     account: &Account,
     uncovered: &[&AccountServer],
 ) -> Result<(), CommandError> {
@@ -279,7 +323,7 @@ fn write(
         console::note("nothing was written: each server of the account has a policy");
         return Ok(());
     }
-    let mut names = NewNames::other_than(settings.servers.iter().map(|server| server.name.clone()));
+    let mut names = NewNames::other_than(taken);
     let servers: Vec<NewServer<'_>> = uncovered
         .iter()
         .map(|server| NewServer {

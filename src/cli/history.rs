@@ -268,8 +268,8 @@ async fn filter(
         ..HistoryFilter::default()
     };
     let selection = &arguments.selection;
-    // A server of the past has no group.
-    if selection.has_group() {
+    // A server of the past has no group, and its account may be gone.
+    if selection.is_narrowed() {
         filter.ids = setup.select(selection)?.iter().map(|server| server.id).collect();
         return Ok(filter);
     }

@@ -81,9 +81,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     if servers.is_empty() {
         return none_left(arguments.json);
     }
-    let client = setup.client()?;
+    let clients = setup.clients_of(&servers)?;
     let memories = setup.memories(&servers).await;
-    let (rings, exit) = rings_or_trouble(&client, &servers).await;
+    let (rings, exit) = rings_or_trouble(&clients, &servers).await;
     let mut rows = Vec::new();
     let mut text = String::new();
     for (server, ring) in rings {

@@ -11,7 +11,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::at::At;
-use crate::cli::by_hand;
+use crate::cli::by_hand::{self, OfAccount};
 use crate::cli::console::Answer;
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
@@ -26,7 +26,6 @@ use crate::manual::ManualAction;
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::other_prefix::OtherPrefix;
-use crate::provider::client::Client;
 use crate::readable::{age, size};
 use crate::restore::{Choice, NoChoice, NotedSnapshots, latest, latest_before};
 use crate::ring::Ring;
@@ -68,6 +67,8 @@ pub(super) struct Arguments {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    of_account: OfAccount,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -116,8 +117,7 @@ impl Arguments {
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let wish = arguments.wish()?;
     let setup = Setup::read(&arguments.config)?;
-    let client = setup.client()?;
-    let (choice, listing) = choose(&setup, &client, &wish).await?;
+    let (choice, listing) = choose(&setup, &arguments.of_account, &wish).await?;
     let snapshot = choice.snapshot;
     if !choice.passed_over.is_empty() {
         console::note(&format!(
@@ -147,7 +147,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let stop = StopSignals::listen()?;
     let recorder = Recorder::begin(&setup);
-    let mut context = setup.context("restore", stop.asked.clone())?;
+    let mut context = setup.context("restore", server, stop.asked.clone())?;
     context.memories = recorder.memories(&setup);
     if first.is_some() {
         if console::is_for_a_person(&arguments.config) {
@@ -176,12 +176,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 /// The snapshot that is wanted, with the listing that shows it.
 async fn choose(
     setup: &Setup,
-    client: &Client,
+    of_account: &OfAccount,
     wish: &Wish,
 ) -> Result<(Choice, Listing), CommandError> {
     let name = match wish {
         Wish::Id(id) => {
-            let mut found = by_hand::find(setup, client, &[*id]).await?;
+            let clients = of_account.clients(setup)?;
+            let mut found = by_hand::find(setup, &clients, &[*id]).await?;
             let (snapshot, listing) = found.pop().ok_or(CommandError::Quiet(Exit::Trouble))?;
             return Ok((Choice { snapshot, passed_over: Vec::new() }, listing));
         }
@@ -189,7 +190,7 @@ async fn choose(
     };
     let server = setup.find(name)?;
     let scope = by_hand::scope(setup, server.id, tokio_util::sync::CancellationToken::new());
-    let listing = client.list(server.id, &scope).await?;
+    let listing = setup.client_of(server.id)?.list(server.id, &scope).await?;
     let noted = noted(setup, server.id).await;
     let (choice, none) = match wish {
         Wish::Before(at, _) => {

@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::cli::by_hand;
 use crate::cli::error::{CommandError, NEW_TOKEN};
 use crate::cli::manual::this_person;
 use crate::cli::recorder::{self, Recorder};
@@ -22,7 +23,7 @@ use crate::cli::{ConfigArgument, Exit, console, progress, usual};
 use crate::naming::Tick;
 use crate::plan::AskedBy;
 use crate::report::{KnownCause, Report};
-use crate::rotation::{Order, event, rotate};
+use crate::rotation::{Context, Order, event, rotate};
 use crate::server::Server;
 use crate::status::Statuses;
 
@@ -78,7 +79,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         return Err(CommandError::Usage("none of these servers is enabled".to_owned()));
     }
     let stop = StopSignals::listen()?;
-    let mut context = setup.context("rotate", stop.asked.clone())?;
+    let clients = setup.clients_of(&servers)?;
+    let Some(first) = servers.first() else { return none_left(arguments.json) };
+    // All but the account is the same for all of them.
+    let mut context = setup.context("rotate", first.id, stop.asked.clone())?;
     let is_few = servers.len() <= FEW;
     let is_for_a_person = !arguments.json && console::is_for_a_person(&arguments.config);
     if is_few && is_for_a_person {
@@ -89,13 +93,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     context.memories = recorder.memories(&setup);
     // Only for the messages: each rotation draws its tick.
     let tick = Tick::at(setup.clock.now().wall);
-    context.client.serves(servers.len());
+    for client in clients.all() {
+        client.serves(servers.iter().filter(|it| it.id.account == client.whose()).count());
+    }
     usual::look_up(&setup, &servers);
     progress::count(servers.len());
     let mut rotations = JoinSet::new();
     let mut under_way = HashMap::new();
     for server in &servers {
-        let (context, rotated) = (context.clone(), Arc::clone(server));
+        let context = Context {
+            client: Arc::clone(by_hand::client_of(&clients, server.id)?),
+            spans: setup.settings.account_of(server.id).create_spans(),
+            ..context.clone()
+        };
+        let rotated = Arc::clone(server);
         let task = rotations.spawn(async move {
             let asked_by = AskedBy::Person;
             let order = Order { server: rotated, tick, asked_by, claim: None, by_daemon: false };

@@ -1,7 +1,7 @@
 //! Which servers a command is about: ids, names and patterns, those of a group, those in a state.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use clap::Args;
@@ -16,6 +16,7 @@ use crate::cli::{Exit, console};
 use crate::naming::ServerId;
 use crate::observe::status_document::{ServerRecord, ServerState};
 use crate::server::Server;
+use crate::wording::listed;
 
 /// How many names a hint has.
 const HINTED: usize = 5;
@@ -32,7 +33,9 @@ pub(super) struct Selection {
     /// Only servers of this group; may be repeated
     #[arg(long, value_name = "NAME", add = completions::groups())]
     group: Vec<String>,
-    // `--account NAME` belongs here.
+    /// Only servers of this account; may be repeated
+    #[arg(long, value_name = "NAME", add = completions::accounts())]
+    account: Vec<String>,
 }
 
 /// For commands that can also choose by state.
@@ -102,13 +105,13 @@ impl Selection {
     /// Whether anything is chosen; if not, all servers are.
     #[must_use]
     pub(super) fn is_given(&self) -> bool {
-        !self.servers.is_empty() || !self.group.is_empty()
+        !self.servers.is_empty() || self.is_narrowed()
     }
 
-    /// Whether a group is chosen.
+    /// Whether groups or accounts are chosen.
     #[must_use]
-    pub(super) fn has_group(&self) -> bool {
-        !self.group.is_empty()
+    pub(super) fn is_narrowed(&self) -> bool {
+        !self.group.is_empty() || !self.account.is_empty()
     }
 
     /// What was given as SERVER.
@@ -149,16 +152,28 @@ impl Selection {
                 return Err(CommandError::Usage(unknown_group(given, candidates, place)));
             }
         }
-        if self.group.is_empty() {
-            return Ok(chosen);
+        for given in &self.account {
+            if !candidates.iter().any(|it| it.id.account.name() == given) {
+                return Err(CommandError::Usage(unknown_account(given, candidates, place)));
+            }
         }
-        let is_in = |group: &str| self.group.iter().any(|given| given == group);
-        let of_groups = candidates.iter().filter(|it| it.group.is_some_and(is_in)).map(|it| it.id);
-        let of_groups: HashSet<ServerId> = of_groups.collect();
-        chosen.retain(|id| of_groups.contains(id));
-        if chosen.is_empty() {
+        if !self.group.is_empty() {
+            let is_in = |group: &str| self.group.iter().any(|given| given == group);
+            let of_groups = candidates.iter().filter(|it| it.group.is_some_and(is_in));
+            let of_groups: HashSet<ServerId> = of_groups.map(|it| it.id).collect();
+            chosen.retain(|id| of_groups.contains(id));
+        }
+        if chosen.is_empty() && !self.group.is_empty() {
             let groups = self.group.join(", ");
             let text = format!("none of these servers is in the group {groups}");
+            return Err(CommandError::Usage(text));
+        }
+        if !self.account.is_empty() {
+            chosen.retain(|id| self.account.iter().any(|given| given == id.account.name()));
+        }
+        if chosen.is_empty() {
+            let accounts = self.account.join(", ");
+            let text = format!("none of these servers is in the account {accounts}");
             return Err(CommandError::Usage(text));
         }
         Ok(chosen)
@@ -218,6 +233,13 @@ fn unknown_group(given: &str, candidates: &[Candidate<'_>], place: &str) -> Stri
         }
     };
     format!("no server in {place} is in the group {given:?}\nhint: {hint}")
+}
+
+fn unknown_account(given: &str, candidates: &[Candidate<'_>], place: &str) -> String {
+    let accounts: BTreeSet<&str> = candidates.iter().map(|it| it.id.account.name()).collect();
+    let accounts: Vec<&str> = accounts.into_iter().collect();
+    let hint = format!("there are servers in {}", listed(&accounts));
+    format!("no server in {place} is in the account {given:?}\nhint: {hint}")
 }
 
 /// How far a name is from what was given: edits, and in a pattern only beside its stars.
@@ -332,7 +354,8 @@ mod tests {
 
     fn chosen(servers: &[&str], groups: &[&str]) -> Result<Vec<&'static str>, String> {
         let text = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect();
-        let selection = Selection { servers: text(servers), group: text(groups) };
+        let selection =
+            Selection { servers: text(servers), group: text(groups), account: Vec::new() };
         let candidates = candidates();
         let ids = selection.among(&candidates, "config.toml").map_err(|it| it.to_string())?;
         Ok(candidates.iter().filter(|it| ids.contains(&it.id)).map(|it| it.name).collect())

@@ -16,12 +16,13 @@ use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
-use crate::naming::ServerId;
+use crate::naming::{Account, ServerId};
 use crate::notify::coverage;
 use crate::pins::Pins;
 use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::provider::clients::Clients;
 use crate::provider::connect::connect;
 use crate::provider::settings::ApiSettings;
 use crate::readable;
@@ -35,6 +36,7 @@ use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
 use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
+use crate::wording::listed;
 
 /// A configuration that was found good, and the clock.
 pub(super) struct Setup {
@@ -109,13 +111,55 @@ impl Setup {
         Ok(Self { path, settings, clock: Clock::system() })
     }
 
-    /// The account, ready to be called.
+    /// The account of a server, ready to be called.
     ///
     /// # Errors
     /// [`CommandError::Configuration`] when there is no token, [`CommandError::Failed`] when TLS does
     /// not work.
-    pub(super) fn client(&self) -> Result<Client, CommandError> {
-        self.client_with(&self.settings.api)
+    pub(super) fn client_of(&self, server: ServerId) -> Result<Client, CommandError> {
+        self.client_with(self.settings.account_of(server))
+    }
+
+    /// The accounts of these servers, ready to be called.
+    ///
+    /// # Errors
+    /// As for [`Setup::client_of`].
+    pub(super) fn clients_of(&self, servers: &[Arc<Server>]) -> Result<Clients, CommandError> {
+        self.clients_with(servers, ApiSettings::clone)
+    }
+
+    /// The same with other settings.
+    fn clients_with(
+        &self,
+        servers: &[Arc<Server>],
+        settings: impl Fn(&ApiSettings) -> ApiSettings,
+    ) -> Result<Clients, CommandError> {
+        let is_theirs = |it: &&ApiSettings| servers.iter().any(|of| of.id.account == it.account);
+        let accounts = self.settings.accounts().filter(is_theirs);
+        let clients = accounts.map(|it| self.client_with(&settings(it)));
+        Ok(Clients::new(clients.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Every account, or the one of this name, ready to be called.
+    ///
+    /// # Errors
+    /// As for [`Setup::client_of`]; [`CommandError::Usage`] when there is no such account.
+    pub(super) fn accounts(&self, named: Option<&str>) -> Result<Clients, CommandError> {
+        let chosen = named.map(|name| self.account(name)).transpose()?;
+        let accounts = self
+            .settings
+            .accounts()
+            .filter(|it| chosen.is_none_or(|account| it.account == account));
+        let clients = accounts.map(|it| self.client_with(it));
+        Ok(Clients::new(clients.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// The account of this name.
+    ///
+    /// # Errors
+    /// [`CommandError::Usage`] when there is none.
+    pub(super) fn account(&self, name: &str) -> Result<Account, CommandError> {
+        account(&self.settings, name)
     }
 
     /// The same with other settings.
@@ -123,20 +167,21 @@ impl Setup {
         Ok(connect(api, self.clock.clone(), progress::activities().clone())?)
     }
 
-    /// What a rotation needs of the world; `shutdown` ends it. `command`: which command rotates.
+    /// What a rotation of a server needs of the world; `shutdown` ends it. `command`: which command rotates.
     ///
     /// # Errors
-    /// As for [`Setup::client`] and [`Setup::exclusion`].
+    /// As for [`Setup::client_of`] and [`Setup::exclusion`].
     pub(super) fn context(
         &self,
         command: &'static str,
+        server: ServerId,
         shutdown: CancellationToken,
     ) -> Result<Context, CommandError> {
         Ok(Context {
-            client: Arc::new(self.client()?),
+            client: Arc::new(self.client_of(server)?),
             exclusion: self.exclusion(command)?,
             hooks: Arc::new(Processes::new(self.clock.clone())),
-            spans: self.settings.api.create_spans(),
+            spans: self.settings.account_of(server).create_spans(),
             pins: Pins::default(),
             statuses: Statuses::default(),
             completion_times: CompletionTimes::default(),
@@ -172,9 +217,11 @@ impl Setup {
     /// [`CommandError::Failed`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
     pub(super) fn exclusion(&self, command: &'static str) -> Result<Exclusion, CommandError> {
-        let account = self.settings.api.base_url.as_str();
+        let address = self.settings.api.base_url.as_str();
         let variable = |name: &str| std::env::var_os(name);
-        Ok(Exclusion::of_this_machine(account, command, &self.clock, variable)?)
+        let exclusion = Exclusion::of_this_machine(address, command, &self.clock, variable)?;
+        exclusion.serves(&self.settings.more_accounts);
+        Ok(exclusion)
     }
 
     /// The time zone that all servers have, else UTC: for times that concern no single one.
@@ -188,6 +235,22 @@ impl Setup {
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         self.settings.servers.iter().find(|server| server.id == id)
     }
+}
+
+/// The account of this name.
+///
+/// # Errors
+/// [`CommandError::Usage`] when there is none.
+pub(super) fn account(settings: &Settings, name: &str) -> Result<Account, CommandError> {
+    let account = Account::named(name);
+    let is_known = |account: &Account| settings.accounts().any(|it| it.account == *account);
+    account.filter(is_known).ok_or_else(|| {
+        let known: Vec<&str> = settings.accounts().map(|it| it.account.name()).collect();
+        CommandError::Usage(format!(
+            "there is no account {name:?}\nhint: there is {}",
+            listed(&known)
+        ))
+    })
 }
 
 /// What is remembered of servers in this place. Nothing where it cannot be read in time.
@@ -233,46 +296,51 @@ pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a person waits for a look, however long the provider asks to wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The ring of each server, as the provider lists it; all are asked at once, and the client sees to
-/// how many requests are under way.
+/// The ring of each server, as the provider lists it; all are asked at once, and each account's client sees
+/// to how many requests are under way.
 pub(super) async fn rings<'s>(
-    client: &Client,
+    clients: &Clients,
     servers: &'s [Arc<Server>],
 ) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
-    rings_within(client, servers, PATIENCE).await
+    rings_within(clients, servers, PATIENCE).await
 }
 
 /// The same with one attempt for each, within a short time in all.
 ///
 /// # Errors
-/// As for [`Setup::client`].
+/// As for [`Setup::client_of`].
 pub(super) async fn rings_at_once<'s>(
     setup: &Setup,
     servers: &'s [Arc<Server>],
     within: Duration,
 ) -> Result<Vec<(&'s Arc<Server>, Result<Ring, CallError>)>, CommandError> {
-    let mut api = setup.settings.api.clone();
-    (api.retries, api.timeout) = (0, api.timeout.min(within));
-    let client = setup.client_with(&api)?;
-    Ok(rings_within(&client, servers, within).await)
+    let once = |api: &ApiSettings| ApiSettings {
+        retries: 0,
+        timeout: api.timeout.min(within),
+        ..api.clone()
+    };
+    Ok(rings_within(&setup.clients_with(servers, once)?, servers, within).await)
 }
 
 /// The same, given up after this span.
 pub(super) async fn rings_within<'s>(
-    client: &Client,
+    clients: &Clients,
     servers: &'s [Arc<Server>],
     within: Duration,
 ) -> Vec<(&'s Arc<Server>, Result<Ring, CallError>)> {
-    let give_up_at = client.clock().now().uptime.saturating_add(within);
-    let ring = async |server: &'s Arc<Server>| {
+    let ring = async |server: &'s Arc<Server>, client: &Client| {
         let mut scope = CallContext::of(server, CancellationToken::new());
-        scope.give_up_at = Some(give_up_at);
+        scope.give_up_at = Some(client.clock().now().uptime.saturating_add(within));
         let listing = client.list(server.id, &scope).await;
         progress::counts(if listing.is_ok() { "listed" } else { "failed" });
         (server, listing.map(|listing| Ring::of(listing, &server.policy)))
     };
     progress::count(servers.len());
-    let rings = join_all(servers.iter().map(ring)).await;
+    let rings = servers.iter().filter_map(|server| {
+        let client = clients.of(server.id.account)?;
+        Some(ring(server, client))
+    });
+    let rings = join_all(rings).await;
     progress::stop_counting();
     rings
 }
@@ -280,11 +348,11 @@ pub(super) async fn rings_within<'s>(
 /// The rings that could be had; the others' failures are printed, and make it
 /// [`Exit::Trouble`]. The command goes on with the rest.
 pub(super) async fn rings_or_trouble<'s>(
-    client: &Client,
+    clients: &Clients,
     servers: &'s [Arc<Server>],
 ) -> (Vec<(&'s Arc<Server>, Ring)>, Exit) {
     let (mut good, mut failed) = (Vec::with_capacity(servers.len()), Vec::new());
-    for (server, ring) in rings(client, servers).await {
+    for (server, ring) in rings(clients, servers).await {
         match ring {
             Ok(ring) => good.push((server, ring)),
             Err(problem) => failed.push((server, problem)),

@@ -247,14 +247,14 @@ async fn snapshots(
         ));
         (Snapshots::new(), Start::Empty)
     };
-    let client = match setup.client() {
-        Ok(client) => client,
+    let clients = match setup.clients_of(servers) {
+        Ok(clients) => clients,
         Err(error) => return nothing(error.to_string()),
     };
     let patience =
         PATIENCE + PATIENCE_PER_SERVER * u32::try_from(servers.len()).unwrap_or(u32::MAX);
     let mut listed = Snapshots::new();
-    for (server, ring) in rings_within(&client, servers, patience).await {
+    for (server, ring) in rings_within(&clients, servers, patience).await {
         match ring {
             Ok(ring) => listed.insert(server.id, ring.listing().snapshots.clone()),
             Err(error) => return nothing(format!("{}: {}", server.name, error.explained())),

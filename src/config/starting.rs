@@ -108,6 +108,9 @@ fn write_server(new: &NewServer<'_>, form: Form<'_>, text: &mut String) {
     lines.push("[[server]]".to_owned());
     lines.push(format!("id = {}", server.id));
     lines.push(format!("name = {}", quoted(name)));
+    if let Some(account) = server.id.account.label() {
+        lines.push(format!("account = {}", quoted(account)));
+    }
     if let Form::Group(group) = form {
         lines.push(format!("group = {}", quoted(group)));
     }

@@ -300,13 +300,17 @@ mod tests {
                 (b, other.status([], at)),
             ])
         };
-        assert_eq!(together(&other).findings(), ["1 server of the account has no policy: db (102)"]);
+        assert_eq!(
+            together(&other).findings(),
+            ["1 server of the account has no policy: db (102)"]
+        );
         other.not_listed("forbidden".to_owned());
         let findings = together(&other).findings();
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert!(findings[1].ends_with("has a policy: account b: forbidden"), "{findings:?}");
         let id = ServerId { account: b, number: 102 };
-        other.listed(vec![AccountServer { id, name: "x".into(), status: None, location: None }], at);
+        other
+            .listed(vec![AccountServer { id, name: "x".into(), status: None, location: None }], at);
         assert_eq!(
             together(&other).findings(),
             ["2 servers of the account have no policy: db (102), x (102)"]

@@ -64,8 +64,7 @@ impl Daemon {
             Err(problem) => {
                 let words = problem.explained();
                 let mut accounts = lock(&self.shared.account_servers);
-                let is_news =
-                    accounts.entry(client.whose()).or_default().not_listed(words.clone());
+                let is_news = accounts.entry(client.whose()).or_default().not_listed(words.clone());
                 drop(accounts);
                 if is_news {
                     tracing::warn!(event = "servers", "{}", unknown(&words));

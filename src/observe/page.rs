@@ -18,8 +18,7 @@ use crate::manual::{ManualAct, ManualOutcome};
 use crate::moment::shown;
 use crate::observe::query::Query;
 use crate::observe::status_document::{
-    DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus,
-    Totals,
+    DaemonStatus, Found, RingStatus, ServerRecord, ServerState, SnapshotStatus, Totals,
 };
 use crate::provider::token_state::TokenState;
 use crate::readable;

@@ -249,6 +249,9 @@ impl Totals {
 pub(crate) struct ServerRecord {
     /// The provider's number.
     pub id: ServerId,
+    /// Its account, unless that is the one of `[api]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Its name in the configuration.
     pub name: String,
     /// Its group. `None` if an older daemon wrote the document.
@@ -548,6 +551,7 @@ impl ServerRecord {
         let ServerView { server, status, health, next, .. } = row;
         Self {
             id: server.id,
+            account: server.id.account.label().map(str::to_owned),
             name: server.name.clone(),
             group: server.group.as_deref().map(str::to_owned),
             state,

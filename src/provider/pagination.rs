@@ -274,7 +274,8 @@ pub(super) async fn servers_once(
         let call = Call::get(Operation::Servers, path, attempt, scope);
         let read = |body: Result<Vec<u8>, TornBody>, _: &mut CallEvent<'_>| {
             let body = body.map_err(|torn| torn.to_string())?;
-            let next = reader.take(body::servers(&body, exchange.base(), exchange.whose())?, body.len())?;
+            let next = reader
+                .take(body::servers(&body, exchange.base(), exchange.whose())?, body.len())?;
             Ok(Content { has_next: next.is_some(), value: next })
         };
         match exchange.send(call, read).await?.0 {

@@ -1132,7 +1132,10 @@ mod tests {
         assert_eq!(list(""), (3, vec![101, 102], Some(next)));
         assert_eq!(list("page=2"), (3, vec![103], None));
         assert_eq!(list("status=stopped"), (1, vec![102], None));
-        assert_eq!(list(&format!("location={}", location(ServerId::new(103)))), (1, vec![103], None));
+        assert_eq!(
+            list(&format!("location={}", location(ServerId::new(103)))),
+            (1, vec![103], None)
+        );
         provider.remove_server(ServerId::new(101));
         assert!(!provider.has_server(ServerId::new(101)));
     }

@@ -25,7 +25,12 @@ const SELECT: &str = "
 type Key = (i64, String);
 
 fn key(ended_at: Timestamp, server: ServerId) -> Key {
-    (ended_at.as_millisecond(), server.to_string())
+    let number = server.number;
+    let server = match server.account.label() {
+        None => number.to_string(),
+        Some(account) => format!("{account}/{number}"),
+    };
+    (ended_at.as_millisecond(), server)
 }
 
 impl Database {

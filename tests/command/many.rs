@@ -43,8 +43,9 @@ fn tables(names: &[impl AsRef<str>]) -> String {
 
 async fn machine_of(names: &[impl AsRef<str>]) -> Machine {
     let servers = names.iter().enumerate();
-    let servers: Vec<_> =
-        servers.map(|(nth, name)| (ServerId::new(nth as u64 + 101), name.as_ref().to_owned())).collect();
+    let servers: Vec<_> = servers
+        .map(|(nth, name)| (ServerId::new(nth as u64 + 101), name.as_ref().to_owned()))
+        .collect();
     let machine = Machine::with(|options| {
         options.servers = servers;
         options.completion = Duration::from_millis(100)..=Duration::from_millis(100);

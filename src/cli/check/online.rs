@@ -11,15 +11,17 @@ use crate::cli::check::{CheckAnswer, CheckFinding, ServerAnswer};
 use crate::cli::error::{NEW_TOKEN, refusal};
 use crate::cli::plan::foretell;
 use crate::cli::setup::{memories, rings};
+use crate::clock::Clock;
 use crate::config::types::Settings;
-use crate::coverage::{AccountServer, Coverage, unknown};
+use crate::coverage::{AccountServer, AccountStatus, Coverage, unknown};
 use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
-use crate::naming::{ServerId, SnapshotId};
+use crate::naming::{Account, ServerId, SnapshotId};
 use crate::other_prefix::OtherPrefix;
 use crate::plan::{Squeeze, Step};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::provider::clients::Clients;
 use crate::ring::Ring;
 use crate::server::Server;
 use crate::store::place::Place;
@@ -27,6 +29,9 @@ use crate::store::place::Place;
 /// Who the token is.
 #[derive(Serialize)]
 pub(super) struct Token {
+    /// Whose it is, unless that is the account of `[api]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<String>,
     pub(super) name: ForeignText,
     pub(super) permissions: Vec<ForeignText>,
 }
@@ -40,30 +45,44 @@ pub(super) struct Slots {
     pub(super) error: Option<String>,
 }
 
-/// Asks the provider about the token and each server.
+/// Asks each account's provider about the token and each server.
 pub(super) async fn ask(
-    client: &Client,
+    clients: &Clients,
     settings: &Settings,
     answer: &mut CheckAnswer<'_>,
 ) -> Exit {
     let scope = CallContext::default();
-    match client.account(&scope).await {
-        Ok(info) => {
-            answer.token = Some(Token { name: info.name, permissions: info.permissions });
-        }
-        Err(problem) => {
-            answer.unknown = match problem.outcome() {
-                Some(Outcome::Unauthorized | Outcome::Forbidden) => {
-                    "the provider refused the token"
+    let mut asked = HashSet::new();
+    for client in clients.all() {
+        match client.account(&scope).await {
+            Ok(info) => {
+                let account = client.whose().label().map(str::to_owned);
+                let token = Token { account, name: info.name, permissions: info.permissions };
+                match client.whose() {
+                    Account::API => answer.token = Some(token),
+                    _ => answer.more_tokens.push(token),
                 }
-                _ => "the provider could not be asked",
-            };
-            answer.remarks.push(unasked(&problem, settings));
-            return Exit::Trouble;
+                asked.insert(client.whose());
+            }
+            Err(problem) => {
+                answer.unknown = match problem.outcome() {
+                    Some(Outcome::Unauthorized | Outcome::Forbidden) => {
+                        "the provider refused the token"
+                    }
+                    _ => "the provider could not be asked",
+                };
+                answer.remarks.push(unasked(&problem, settings, client.whose()));
+            }
         }
     }
-    let rings = rings(client, &settings.servers).await;
-    for ((server, ring), row) in rings.iter().zip(&mut answer.servers) {
+    let is_asked = |server: &ServerId| asked.contains(&server.account);
+    let servers: Vec<_> = settings.servers.iter().filter(|it| is_asked(&it.id)).cloned().collect();
+    if servers.is_empty() {
+        return Exit::Trouble;
+    }
+    let rings = rings(clients, &servers).await;
+    let rows = answer.servers.iter_mut().filter(|row| is_asked(&row.server_id));
+    for ((server, ring), row) in rings.iter().zip(rows) {
         row.online = Some(match ring {
             Ok(ring) => Slots {
                 taken: Some(ring.taken()),
@@ -74,14 +93,25 @@ pub(super) async fn ask(
             Err(problem) => Slots { error: Some(problem.explained()), ..Slots::default() },
         });
     }
-    match client.servers(&scope).await {
-        Ok(known) => compare(&known, settings, answer),
-        Err(problem) => {
-            let text = unknown(&problem.explained());
-            let hint = "the list of servers is used only to find such servers and wrong ids; rotations do not \
-                 need it";
-            answer.remarks.push(CheckFinding::warning(text, hint));
+    let mut of_accounts = Vec::new();
+    for client in clients.all().filter(|it| asked.contains(&it.whose())) {
+        match client.servers(&scope).await {
+            Ok(known) => {
+                of_accounts.push((client.whose(), compare(&known, client, settings, answer)))
+            }
+            Err(problem) => {
+                let text = unknown(&problem.explained());
+                let hint = "the list of servers is used only to find such servers and wrong ids; rotations do \
+                     not need it";
+                answer.remarks.push(CheckFinding::warning(text, hint));
+            }
         }
+    }
+    answer.coverage = AccountStatus::together(of_accounts).coverage;
+    if let Some(finding) = answer.coverage.as_ref().and_then(Coverage::uncovered_finding) {
+        let hint =
+            "`snapring discover` lists them; with --write FILE it writes a configuration for them";
+        answer.remarks.push(CheckFinding::warning(finding, hint));
     }
     let refused = rings.iter().find_map(|(_, ring)| ring.as_ref().err().and_then(refusal));
     if let Some(failure) = refused {
@@ -90,7 +120,8 @@ pub(super) async fn ask(
         answer.remarks.push(CheckFinding { hint, ..CheckFinding::error(failure.cause()) });
     }
     // What the token is refused for is told once, not for each server.
-    let errors = rings.iter().zip(&answer.servers).filter_map(|((_, ring), row)| {
+    let rows = || answer.servers.iter().filter(|row| is_asked(&row.server_id));
+    let errors = rings.iter().zip(rows()).filter_map(|((_, ring), row)| {
         let error = row.online.as_ref()?.error.as_ref()?;
         let is_told = ring.as_ref().is_err_and(|problem| refusal(problem).is_some());
         (!is_told).then(|| CheckFinding::error(format!("{}: {error}", row.server)))
@@ -103,47 +134,51 @@ pub(super) async fn ask(
     let good = |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_none());
     let listed: Vec<(&Server, &Ring)> = rings
         .iter()
-        .zip(&answer.servers)
+        .zip(answer.servers.iter().filter(|row| is_asked(&row.server_id)))
         .filter(|(_, row)| good(row))
         .filter_map(|((server, ring), _)| Some((server.as_ref(), ring.as_ref().ok()?)))
         .collect();
-    let now = client.clock().now().wall;
+    let clock = Clock::system();
+    let now = clock.now().wall;
     let ids: Vec<ServerId> = listed.iter().map(|(server, _)| server.id).collect();
     let store = Place::of_command(settings.store.as_ref(), |name| std::env::var_os(name));
-    let memories = memories(&store, client.clock(), &ids).await;
+    let memories = memories(&store, &clock, &ids).await;
     answer.remarks.extend(listed.iter().filter_map(|(server, ring)| {
         let memory = memories.get(&server.id).cloned().unwrap_or_default();
         without_room(server, ring, &memory, now)
     }));
     answer.remarks.extend(listed.iter().flat_map(|(server, ring)| of_other_prefixes(server, ring)));
     answer.remarks.extend(astray(&listed));
-    if listed.len() == rings.len() { Exit::Well } else { Exit::Trouble }
+    if listed.len() == answer.servers.len() { Exit::Well } else { Exit::Trouble }
 }
 
-/// Names servers of the account that have no policy, and configured ones that it does not have. Their
-/// listings may be empty.
-fn compare(known: &[AccountServer], settings: &Settings, answer: &mut CheckAnswer<'_>) {
+/// Compares the servers of an account with those that are configured. Names configured ones that it does not
+/// have: their listings may be empty.
+fn compare(
+    known: &[AccountServer],
+    client: &Client,
+    settings: &Settings,
+    answer: &mut CheckAnswer<'_>,
+) -> AccountStatus {
+    let account = client.whose();
     let ids: HashSet<ServerId> = known.iter().map(|server| server.id).collect();
-    for row in &mut answer.servers {
+    for row in answer.servers.iter_mut().filter(|row| row.server_id.account == account) {
         if !ids.contains(&row.server_id)
             && let Some(online) = &mut row.online
         {
             online.error = Some(format!("the account has no such server{}", names(known)));
         }
     }
-    let configured = settings.servers.iter().map(|server| (server.id, server.name.as_str()));
-    let coverage = Coverage::of(configured, known);
-    if let Some(finding) = coverage.uncovered_finding() {
-        let hint =
-            "`snapring discover` lists them; with --write FILE it writes a configuration for them";
-        answer.remarks.push(CheckFinding::warning(finding, hint));
-    }
-    answer.coverage = Some(coverage);
+    let own = settings.servers.iter().filter(|server| server.id.account == account);
+    let configured = own.map(|server| (server.id, server.name.as_str()));
+    let coverage = Some(Coverage::of(configured, known));
+    AccountStatus { coverage, ..AccountStatus::default() }
 }
 
 /// Why nothing could be asked: only a refusal is the token's fault.
-fn unasked(problem: &CallError, settings: &Settings) -> CheckFinding {
-    let base_url = &settings.api.base_url;
+fn unasked(problem: &CallError, settings: &Settings, account: Account) -> CheckFinding {
+    let of_account = settings.accounts().find(|it| it.account == account);
+    let base_url = &of_account.unwrap_or(&settings.api).base_url;
     let CallError::Failed(failure) = problem else {
         return CheckFinding::error(format!("{base_url}: {problem}"));
     };

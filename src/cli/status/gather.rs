@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyper::StatusCode;
 
 use crate::cli::error::CommandError;
@@ -15,13 +16,14 @@ use crate::clock::Clock;
 use crate::config;
 use crate::coverage::{AccountServers, AccountStatus};
 use crate::daemon::view::ServerView;
-use crate::naming::ServerId;
+use crate::naming::{Account, ServerId};
 use crate::observe::client::{NoAnswer, ask};
 use crate::observe::status_document::{
     Found, ServerRecord, ServerState, StatusDocument, StatusFilter, Totals, VERSION, state,
 };
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
+use crate::provider::clients::Clients;
 use crate::ring::Ring;
 use crate::server::Server;
 use crate::status::{RingSeen, ServerStatus, Statuses};
@@ -140,6 +142,9 @@ pub(super) fn read(
         let text = "the daemon is another version of snapring; restart it after an upgrade";
         return Err(CommandError::Failed(text.to_owned()));
     }
+    for row in &mut document.servers {
+        row.id.account = row.account.as_deref().and_then(Account::named).unwrap_or_default();
+    }
     retain(&mut document, is_wanted);
     Ok(document)
 }
@@ -173,10 +178,10 @@ async fn without_daemon(
         (true, _) => Vec::new(),
         (false, true) => rings_at_once(setup, &asked, PROVIDER_WITHIN).await?,
         (false, false) => {
-            let client = setup.client()?;
-            let rings = rings(&client, &asked).await;
+            let clients = setup.clients_of(&asked)?;
+            let rings = rings(&clients, &asked).await;
             if servers.len() == setup.settings.servers.len() {
-                account = Some(account_status(setup, &client).await);
+                account = Some(account_status(setup, &clients).await);
             }
             rings
         }
@@ -211,18 +216,23 @@ async fn without_daemon(
     Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
 }
 
-/// Whether all servers of the account have a policy.
-async fn account_status(setup: &Setup, client: &Client) -> AccountStatus {
-    let scope = CallContext::until(setup.clock.now().uptime.saturating_add(PATIENCE));
-    let mut known = AccountServers::default();
-    match client.servers_at_once(&scope).await {
-        Ok(servers) => known.listed(servers, setup.clock.now().wall),
-        Err(problem) => {
-            known.not_listed(problem.explained());
+/// Whether all servers of the accounts have a policy.
+async fn account_status(setup: &Setup, clients: &Clients) -> AccountStatus {
+    let of_account = async |client: &Client| {
+        let scope = CallContext::until(setup.clock.now().uptime.saturating_add(PATIENCE));
+        let mut known = AccountServers::default();
+        match client.servers_at_once(&scope).await {
+            Ok(servers) => known.listed(servers, setup.clock.now().wall),
+            Err(problem) => {
+                known.not_listed(problem.explained());
+            }
         }
-    }
-    let configured = setup.settings.servers.iter();
-    known.status(configured.map(|it| (it.id, it.name.as_str())), setup.clock.now().wall)
+        let account = client.whose();
+        let own = setup.settings.servers.iter().filter(|it| it.id.account == account);
+        let configured = own.map(|it| (it.id, it.name.as_str()));
+        (account, known.status(configured, setup.clock.now().wall))
+    };
+    AccountStatus::together(join_all(clients.all().map(|client| of_account(client))).await)
 }
 
 /// Those of the servers that are in a state, as the daemon says, else the store. All of them if no state is

@@ -49,7 +49,10 @@ async fn a_token_that_may_not_list_servers_is_asked_once_a_day_and_rotates_as_ev
     assert_eq!(asked(&stage), 2);
     let account = daemon.view().account();
     assert!(account.problem.unwrap().contains("403") && account.coverage.is_none());
-    assert_eq!(daemon.view().accounts()[0].token, crate::provider::token_state::TokenState::Accepted);
+    assert_eq!(
+        daemon.view().accounts()[0].token,
+        crate::provider::token_state::TokenState::Accepted
+    );
     daemon.finish().await;
     let told = stage.told();
     assert!(told.len() >= 46 && told.iter().all(|it| it == "101 rotated"), "{told:?}");

@@ -76,7 +76,8 @@ async fn a_wait_of_a_day_for_one_server_is_not_the_others() {
     let scope = CallContext::of(&scene.server, CancellationToken::new());
     let error = client.list(WEB, &scope).await.unwrap_err();
     assert!(error.to_string().contains("throttled by the provider until 2026-11-24 "), "{error}");
-    let other = CallContext::of_server(ServerId::new(102), "db".to_owned(), CancellationToken::new());
+    let other =
+        CallContext::of_server(ServerId::new(102), "db".to_owned(), CancellationToken::new());
     let begun = scene.clock.now().uptime;
     assert!(client.list(ServerId::new(102), &other).await.is_ok());
     let took = scene.clock.now().uptime - begun;
