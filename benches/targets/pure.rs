@@ -115,7 +115,10 @@ fn listing(criterion: &mut Criterion) {
     let body = json!({ "count": rows.len(), "results": rows }).to_string();
     let base = Url::parse("https://api.example/api/v1/").expect("an address");
     criterion.bench_function("reading a listing of 10000 rows", |bencher| {
-        bencher.iter(|| provider::body::page(black_box(body.as_bytes()), &base).expect("a page"));
+        bencher.iter(|| {
+            provider::body::page(black_box(body.as_bytes()), &base, snapring::naming::Account::API)
+                .expect("a page")
+        });
     });
 }
 

@@ -1,6 +1,7 @@
 //! Bodies of listings and of create answers: all rows or none, and never another host.
 
 use serde_json::{Value, json};
+use snapring::naming::Account;
 use snapring::provider::body;
 use snapring::snapshot::Snapshot;
 use url::Url;
@@ -10,10 +11,10 @@ const MOST: usize = 700;
 
 pub fn page(data: &[u8]) {
     let base = Url::parse("https://api.example/api/v1/").expect("a good address");
-    if let Err(reason) = body::servers(data, &base) {
+    if let Err(reason) = body::servers(data, &base, Account::API) {
         crate::assert_one_line(&reason, MOST);
     }
-    let page = match body::page(data, &base) {
+    let page = match body::page(data, &base, Account::API) {
         Ok(page) => page,
         Err(reason) => return crate::assert_one_line(&reason, MOST),
     };
@@ -34,17 +35,18 @@ pub fn page(data: &[u8]) {
         "count": page.count,
         "next": page.next_query.as_ref().map(|query| format!("?{query}")),
     });
-    let again = body::page(again.to_string().as_bytes(), &base).expect("our own words");
+    let again =
+        body::page(again.to_string().as_bytes(), &base, Account::API).expect("our own words");
     let rows = |page: &body::ListingPage| page.snapshots.iter().map(row).collect::<Vec<_>>();
     assert_eq!(rows(&again), rows(&page));
     assert_eq!((again.count, again.next_query), (page.count, page.next_query));
 }
 
 pub fn created(data: &[u8]) {
-    match body::created(data) {
+    match body::created(data, Account::API) {
         Err(reason) => crate::assert_one_line(&reason, MOST),
         Ok(snapshot) => {
-            let again = body::created(row(&snapshot).to_string().as_bytes());
+            let again = body::created(row(&snapshot).to_string().as_bytes(), Account::API);
             assert_eq!(again.as_ref().map(row), Ok(row(&snapshot)));
         }
     }

@@ -630,7 +630,8 @@ fn a_bad_text_is_read_in_a_time_that_grows_like_the_text() {
         nix::time::clock_gettime(clock).unwrap().into()
     };
     let numbered = |line: fn(usize) -> String| move |count: usize| (0..count).map(line).collect();
-    let shapes: [(&str, Box<dyn Fn(usize) -> String>); 14] = [
+    type Shape = Box<dyn Fn(usize) -> String>;
+    let shapes: [(&str, Shape); 14] = [
         ("keys without a value", Box::new(numbered(|_| "x\n".to_owned()))),
         ("values without quotes", Box::new(numbered(|nth| format!("k{nth} = foo\n")))),
         ("brackets", Box::new(numbered(|_| "[[[\n".to_owned()))),
