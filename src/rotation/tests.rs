@@ -498,15 +498,15 @@ async fn a_refused_token_ends_the_rotation_and_changes_nothing() {
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
     assert_eq!(report.known_cause, Some(KnownCause::Token));
-    assert!(reason(&report).contains("the provider refused the token (401)"), "{report:?}");
+    assert!(reason(&report).contains("the provider refused the token of $SNAPRING_TOKEN (401)"), "{report:?}");
     assert_eq!(report.api_calls, 2, "the account was asked, too");
 }
 
 /// A 403 and a 401 are the server's, unless the account's own call is refused as well.
 #[rstest]
 #[case::of_the_server(&[], None, "the provider does not allow this for this server: could not create the snapshot: the provider answered 40")]
-#[case::of_the_account(&["account:status=403"], Some(KnownCause::Token), "could not create the snapshot: the provider refused the token (40")]
-#[case::of_a_dead_token(&["account:status=401"], Some(KnownCause::Token), "could not create the snapshot: the provider refused the token (40")]
+#[case::of_the_account(&["account:status=403"], Some(KnownCause::Token), "could not create the snapshot: the provider refused the token of $SNAPRING_TOKEN (40")]
+#[case::of_a_dead_token(&["account:status=401"], Some(KnownCause::Token), "could not create the snapshot: the provider refused the token of $SNAPRING_TOKEN (40")]
 #[case::of_an_account_that_hangs(&["account:hang"], None, "the provider does not allow")]
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_is_the_servers_unless_the_account_is_refused_too(

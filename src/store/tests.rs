@@ -891,7 +891,7 @@ async fn what_people_did_is_read_as_it_was_written_and_an_act_is_one_row() {
 /// As an earlier release made it, and as a daemon of that release goes on using it.
 async fn older(ground: &Ground) {
     let mut database = ground.database().await;
-    for table in ["rotation", "schedule", "heard", "memory", "told", "manual"] {
+    for table in ["rotation", "schedule", "heard", "memory", "told", "manual", "by"] {
         database.execute(format!("DROP TABLE snapring_{table}")).await.unwrap();
     }
     for (_, _, text) in &MIGRATIONS[..3] {
