@@ -248,6 +248,7 @@ impl Daemon {
                 tracing::warn!(
                     event = "reload",
                     server_id = id.number,
+                    account = id.account.label(),
                     server = server.name.as_str(),
                     "{} ({id}) is no longer in the configuration, so it is not rotated any more",
                     server.name
@@ -415,6 +416,7 @@ impl DueWork for Shared {
             tracing::warn!(
                 event = "missed",
                 server_id = server.id.number,
+                account = server.id.account.label(),
                 server = server.name.as_str(),
                 tick = %tick,
                 "{}: the tick of {} {why}",

@@ -117,6 +117,7 @@ fn log(act: &ManualAct) {
                 action = act.action.as_str(),
                 outcome = act.outcome.as_str(),
                 server_id = act.server_id.number,
+                account = act.server_id.account.label(),
                 server = act.server.as_str(),
                 snapshot_id = act.snapshot_id.map(|id| id.0),
                 snapshot = act.snapshot.as_deref(),

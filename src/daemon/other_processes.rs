@@ -71,6 +71,7 @@ impl Daemon {
         tracing::info!(
             event = "heard",
             server_id = server.id.number,
+            account = server.id.account.label(),
             server = server.name.as_str(),
             tick = %past.tick,
             outcome = past.outcome.as_str(),

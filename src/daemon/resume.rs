@@ -80,6 +80,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
             tracing::debug!(
                 event = "resume",
                 server_id = server.id.number,
+                account = server.id.account.label(),
                 server = server.name.as_str(),
                 "nothing was missed or left in progress"
             );
@@ -117,6 +118,7 @@ async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {
     tracing::info!(
         event = "resume",
         server_id = server.id.number,
+        account = server.id.account.label(),
         server = server.name.as_str(),
         tick = %tick,
         "{}: continues with the tick of {}, which was missed or left in progress",

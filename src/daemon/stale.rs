@@ -35,6 +35,7 @@ impl Listeners {
                 tracing::warn!(
                     event = "stale",
                     server_id = server.id.number,
+                    account = server.id.account.label(),
                     server = server.name.as_str(),
                     "{}: {}",
                     server.name,

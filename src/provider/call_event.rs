@@ -95,6 +95,7 @@ impl<'a> CallEvent<'a> {
                     outcome = outcome.as_str(),
                     status,
                     server_id = server_id.map(|id| id.number),
+                    account = self.metrics.account().label(),
                     server = server.as_deref(),
                     snapshot_id = snapshot_id.map(|id| id.0),
                     snapshot = snapshot.as_deref(),

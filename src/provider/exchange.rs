@@ -517,6 +517,7 @@ impl Exchange {
         {
             tracing::error!(
                 event = "alarm",
+                account = self.account.label(),
                 outcome = failure.outcome.as_str(),
                 status = failure.status,
                 "the provider refused the token of {} ({}): check that it is valid and may manage \
@@ -527,11 +528,16 @@ impl Exchange {
             );
         }
         let now = self.clock.now();
+        let account = match self.account.label() {
+            None => "the account".to_owned(),
+            Some(name) => format!("account {name}"),
+        };
         if let Some(until) = news.caller {
             let subject = scope.subject();
-            let whose = subject.server.as_deref().unwrap_or("the account");
+            let whose = subject.server.as_deref().unwrap_or(&account);
             tracing::warn!(
                 event = "throttled",
+                account = self.account.label(),
                 server_id = subject.server_id.map(|id| id.number),
                 server = subject.server.as_deref(),
                 until = %wall_at(until, now),
@@ -544,8 +550,9 @@ impl Exchange {
         if let Some(until) = news.account {
             tracing::warn!(
                 event = "throttled",
+                account = self.account.label(),
                 until = %wall_at(until, now),
-                "the provider is throttling the account: no calls are sent until {}",
+                "the provider is throttling {account}: no calls are sent until {}",
                 scope.shown(wall_at(until, now), now.wall)
             );
         }

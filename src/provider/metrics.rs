@@ -43,6 +43,12 @@ impl CallMetrics {
         Self { account, ..self.clone() }
     }
 
+    /// Whose calls are counted.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.account
+    }
+
     /// A call has ended.
     pub fn count(&self, operation: Operation, outcome: Outcome, took: Duration) {
         self.calls.get_or_create(&self.labels(operation, Some(outcome))).inc();

@@ -28,6 +28,7 @@ pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
                 event = "rotation",
                 outcome = report.outcome.as_str(),
                 server_id = report.server_id.number,
+                account = report.server_id.account.label(),
                 server = report.server.as_str(),
                 tick = %report.tick,
                 created = report.created.as_deref(),
@@ -73,6 +74,7 @@ pub(super) fn remark(job: &Job, remark: &Remark, now: Timestamp) {
             tracing::$level!(
                 event = $event,
                 server_id = job.server.id.number,
+                account = job.server.id.account.label(),
                 server = job.server.name.as_str(),
                 tick = %job.tick,
                 $($message)+
@@ -135,6 +137,7 @@ pub(super) fn waits(server: &Server, busy: &Busy, until: &str) {
     tracing::info!(
         event = "lock",
         server_id = server.id.number,
+        account = server.id.account.label(),
         server = server.name.as_str(),
         "{}: waiting{until}: {}",
         server.name,
@@ -149,6 +152,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
         None => tracing::warn!(
             event = "hook",
             server_id = server.id.number,
+            account = server.id.account.label(),
             server = name,
             snapshot,
             "{name}: snapring was killed after the before hook of {snapshot}; the after hook has run now"
@@ -156,6 +160,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
         Some(problem) => tracing::error!(
             event = "hook",
             server_id = server.id.number,
+            account = server.id.account.label(),
             server = name,
             snapshot,
             "{name}: snapring was killed after the before hook of {snapshot}, and the after hook failed now: \
@@ -169,6 +174,7 @@ pub(super) fn not_noted(server: &Server, problem: &str) {
     tracing::warn!(
         event = "hook",
         server_id = server.id.number,
+        account = server.id.account.label(),
         server = server.name.as_str(),
         "{}: cannot write the note for the after hook ({problem}). If snapring is killed now, the hook does \
          not run at the next start, and the server stays quiesced",

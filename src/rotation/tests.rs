@@ -498,7 +498,10 @@ async fn a_refused_token_ends_the_rotation_and_changes_nothing() {
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
     assert_eq!(report.known_cause, Some(KnownCause::Token));
-    assert!(reason(&report).contains("the provider refused the token of $SNAPRING_TOKEN (401)"), "{report:?}");
+    assert!(
+        reason(&report).contains("the provider refused the token of $SNAPRING_TOKEN (401)"),
+        "{report:?}"
+    );
     assert_eq!(report.api_calls, 2, "the account was asked, too");
 }
 

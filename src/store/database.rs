@@ -403,14 +403,14 @@ impl Database {
 
     /// The servers that the history knows, each under every name that it had.
     pub(super) async fn past_servers(&mut self) -> Result<Vec<(ServerId, String)>, StoreError> {
-        let of = |table: &str| format!("SELECT DISTINCT server_id, server FROM {table}");
+        let of = |table: &str| format!("SELECT DISTINCT account, server_id, server FROM {table}");
         let mut rows = self.rows(built(of("snapring_rotation"))).await?;
         match self.rows(built(of("snapring_manual"))).await {
             Ok(more) => rows.extend(more),
             Err(trouble) if trouble.is_empty_store() => {}
             Err(trouble) => return Err(trouble),
         }
-        let read = |row: &AnyRow| Ok((server_id(row, 0)?, row.try_get(1)?));
+        let read = |row: &AnyRow| Ok((server_id(row, 0)?, row.try_get(2)?));
         let read: Result<Vec<(ServerId, String)>, sqlx::Error> = rows.iter().map(read).collect();
         let mut servers = read.map_err(|error| self.trouble(&error))?;
         servers.sort();

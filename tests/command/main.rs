@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+mod accounts;
 mod adoption;
 mod check;
 mod client;

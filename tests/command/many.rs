@@ -227,7 +227,13 @@ async fn of_two_thousand_servers_the_status_is_a_few_lines_even_if_the_provider_
     let (code, out, errors) = machine.run(&["status", "--all"]);
     assert_eq!(code, 1);
     assert!(out.starts_with(summary), "{out}");
-    assert_eq!(out.lines().count(), 2002, "a row for each");
+    assert_eq!(
+        out.lines()
+            .filter(|it| ["bad-", "good-", "web-"].iter().any(|kind| it.starts_with(kind)))
+            .count(),
+        2000,
+        "a row for each"
+    );
     assert!(errors.contains("error: 2,000 servers: "), "{errors}");
     assert!(errors.lines().filter(|it| !it.starts_with('{')).count() < 5, "{errors}");
     let (_, out, _) = machine.run(&["status", "--json", "good-*"]);
@@ -302,7 +308,9 @@ async fn the_status_is_refreshed_in_place_until_it_is_interrupted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_line_of_a_table_is_longer_than_the_terminal(#[case] command: &[&str]) {
     let machine = Machine::new().await;
-    machine.configure(&SERVERS.replace("\"web\"", "\"web-server-01\""));
+    // With a policy for each server: a warning is a sentence, and not cut.
+    let third = "[[server]]\nid = 103\nname = \"mail\"\n";
+    machine.configure(&format!("{}{third}", SERVERS.replace("\"web\"", "\"web-server-01\"")));
     machine.add(WEB, "by-hand-before-the-upgrade", 5);
     machine.fault("create:status=400,server=102,times=1");
     assert_eq!(machine.run(&["rotate", "--all"]).0, 1);
@@ -427,11 +435,11 @@ async fn metrics_and_log_of_a_fleet_are_as_short_as_asked_for() {
     assert!(metrics.contains("snapring_api_requests_total{"), "counted all the same");
     drop(daemon);
 
-    // At level debug, and where a person asks for each call, they are there.
+    // At level debug, and if a person asks for each call, they are there.
     let listed = |arguments: &[&str]| machine.run(arguments).2.matches("\"event\":\"api\"").count();
     assert_eq!((listed(&["list", "web-01"]), listed(&["list", "web-01", "-v"])), (0, 1));
     machine.configure(&short.replace("calls = false", "calls = false\nlevel = \"debug\""));
-    assert_eq!(listed(&["list", "web-01"]), 1);
+    assert!(listed(&["rotate", "web-01"]) > 1);
 }
 
 /// What a shell gets for the words so far.

@@ -109,22 +109,6 @@ async fn it_waits_until_the_restore_has_ended_and_holds_the_server_no_longer() {
     assert_eq!(code, 0, "{out} {errors}");
 }
 
-/// That it stays so for minutes is what makes sure of it. A person need not wait for that to hear of it.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_may_be_a_failed_restore_is_said_at_once() {
-    let machine = machine(SHORT).await;
-    let (id, _) = managed(&machine, 50);
-    machine.fault("restore:fails");
-    let restore = ["restore", &id.to_string(), "--yes"];
-    let mut running = machine.start(machine.command(&restore), |_, _| {});
-    let says = "the restore may have failed: the provider shows the server as \"error\"";
-    let begun = machine.clock.now().uptime;
-    machine.until("the warning", || running.log().contains(says)).await;
-    let passed = machine.clock.now().uptime - begun;
-    assert!(passed < Duration::from_secs(60), "{passed:?}: {}", running.log());
-    running.kill();
-}
-
 /// A provider may report an error for a moment, so such a snapshot is deleted later than the question could suggest.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_question_says_when_a_failed_snapshot_is_deleted() {

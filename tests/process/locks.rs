@@ -453,7 +453,7 @@ async fn a_restore_that_was_not_confirmed_can_be_asked_for_again() {
     assert_eq!(machine.run(&["restore", &source, "--yes", "--no-wait"]).0, 1);
     let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
     assert_eq!(code, 0, "{errors}");
-    assert!(errors.contains("that the provider did not confirm"), "{errors}");
+    assert!(errors.contains("which the provider did not confirm"), "{errors}");
     let (code, _, errors) = machine.run(&["restore", &source, "--yes", "--no-wait"]);
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains("the server is being restored from"), "{errors}");

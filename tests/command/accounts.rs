@@ -1,0 +1,186 @@
+//! Two accounts in one configuration, each with a provider of its own: the same numbers of servers and snapshots
+//! mean different ones.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde_json::Value;
+use snapring::naming::ServerId;
+use snapring::sandbox::http::Sandbox;
+use snapring::sandbox::provider::Options;
+
+use crate::foreign_text::get;
+use crate::machine::{Machine, WEB, json};
+
+const OTHER_TOKEN: &str = "vps_of_another_account_0815";
+const DB: ServerId = ServerId::new(102);
+
+/// A machine, and the provider of its second account.
+struct Two {
+    machine: Machine,
+    other: Sandbox,
+}
+
+impl Two {
+    async fn new() -> Self {
+        let machine = Machine::new().await;
+        let mut options = Options::new(3, SecretString::from(OTHER_TOKEN), 1);
+        options.completion = Duration::from_millis(300)..=Duration::from_millis(300);
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let other = Sandbox::start(options, machine.clock.clone(), listen).await.unwrap();
+        std::fs::write(machine.path("b.token"), OTHER_TOKEN).unwrap();
+        let two = Self { machine, other };
+        two.configure("");
+        two
+    }
+
+    fn configure(&self, more: &str) {
+        let (address, token) = (self.other.address(), self.machine.path("b.token"));
+        self.machine.configure(&format!(
+            "[[account]]\nname = \"customer-b\"\nbase_url = \"http://{address}/api/v1/\"\ntoken_file = {token:?}\n\
+             settle = \"1s\"\nretries = 1\ntimeout = \"5s\"\n\
+             [defaults]\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \"0s\"\n\
+             [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n\
+             [[server]]\nid = 101\nname = \"b-web\"\naccount = \"customer-b\"\n{more}"
+        ));
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let (code, out, errors) = self.machine.run(arguments);
+        assert!(!out.contains(OTHER_TOKEN) && !errors.contains(OTHER_TOKEN), "{out}{errors}");
+        (code, out, errors)
+    }
+
+    fn of_other(&self, server: ServerId) -> usize {
+        self.other.provider().snapshots(server, self.machine.clock.now().wall).len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_server_is_reached_through_its_own_account() {
+    let two = Two::new().await;
+    let (code, out, errors) = two.run(&["rotate", "--all"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    assert_eq!((two.machine.rows(WEB).len(), two.machine.rows(DB).len()), (1, 1));
+    assert_eq!((two.of_other(WEB), two.of_other(DB)), (1, 0), "102 is no server of the other one");
+
+    let (code, out, _) = two.run(&["list", "--account", "customer-b"]);
+    assert!(code == 0 && out.contains("b-web (101)") && !out.contains("db (102)"), "{out}");
+    let (code, out, _) = two.run(&["list", "--account", "default", "--json"]);
+    assert_eq!((code, json(&out).as_array().map(Vec::len)), (0, Some(2)), "{out}");
+    let (code, _, errors) = two.run(&["list", "--account", "customer-c"]);
+    assert!(code == 2 && errors.contains("customer-b and default"), "{errors}");
+
+    let (code, out, errors) = two.run(&["status", "--json"]);
+    assert_eq!(code, 0, "{errors}");
+    let answer = json(&out);
+    let accounts: Vec<(&str, &Value)> = answer["servers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), &row["account"]))
+        .collect();
+    let named = |name: &str| accounts.iter().find(|(it, _)| *it == name).unwrap().1.as_str();
+    assert_eq!((named("web"), named("b-web")), (None, Some("customer-b")), "{out}");
+    let (_, out, _) = two.run(&["history", "b-web"]);
+    assert!(out.contains("b-web") && !out.contains(" web "), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_two_accounts_have_is_not_guessed_at() {
+    let two = Two::new().await;
+    let made = two.machine.clock.now().wall;
+    let ours = two.machine.add(WEB, "by-hand", 1);
+    let theirs = two.other.provider().add_snapshot(WEB, "by-hand", "completed", made).0;
+    assert_eq!(ours, theirs);
+    let id = ours.to_string();
+    for command in [&["delete", id.as_str(), "--yes"], &["restore", id.as_str(), "--yes"]] {
+        let (code, _, errors) = two.run(command);
+        assert_eq!(code, 2, "{errors}");
+        assert!(errors.contains(&format!("several accounts have a snapshot {id}")), "{errors}");
+        assert!(errors.contains("default and customer-b"), "{errors}");
+    }
+    let (code, _, errors) = two.run(&["delete", &id, "--yes", "--account", "customer-b"]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!((two.machine.rows(WEB).len(), two.of_other(WEB)), (1, 0));
+    let (_, out, _) = two.run(&["history", "--manual"]);
+    assert!(out.contains("b-web"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_refused_keeps_nothing_from_the_other() {
+    let two = Two::new().await;
+    std::fs::write(two.machine.path("b.token"), "vps_dead").unwrap();
+    let (code, out, errors) = two.run(&["check", "--online"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    let place = two.machine.path("b.token").display().to_string();
+    assert!(
+        errors.contains("the provider refused the token") && errors.contains(&place),
+        "{errors}"
+    );
+    let (code, out, errors) = two.run(&["rotate", "--all"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    assert_eq!((two.machine.rows(WEB).len(), two.machine.rows(DB).len()), (1, 1));
+    let (code, out, errors) = two.run(&["list"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    assert!(out.contains("web (101)") && out.contains("db (102)"), "{out}");
+
+    std::fs::remove_file(two.machine.path("b.token")).unwrap();
+    let (code, _, errors) = two.run(&["check"]);
+    assert!(code == 78 && errors.contains(&place), "{errors}");
+    let (code, out, _) = two.run(&["list", "web"]);
+    assert!(code == 0 && out.contains("web (101)"), "it needs no other account's token: {out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discover_asks_one_account_and_writes_whose_servers_they_are() {
+    let two = Two::new().await;
+    let (code, _, errors) = two.run(&["discover"]);
+    assert!(code == 2 && errors.contains("--account NAME"), "{errors}");
+    let (code, out, errors) = two.run(&["discover", "--account", "customer-b", "--write", "-"]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(out.matches("account = \"customer-b\"").count(), 2, "{out}");
+    assert!(!out.contains("id = 101"), "{out}");
+    two.configure(&out);
+    let (code, out, errors) = two.run(&["check", "--online"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    let (code, _, errors) = two.run(&["discover", "--account", "customer-b", "--missing"]);
+    assert_eq!(code, 0, "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
+    let two = Two::new().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    two.configure(&format!("[http]\nlisten = \"{port}\"\n"));
+    std::fs::write(two.machine.path("b.token"), "vps_dead").unwrap();
+    let daemon = two.machine.daemon();
+    let address = port.to_string();
+    let listens = || std::net::TcpStream::connect(&address).is_ok();
+    two.machine.until("listening", listens).await;
+    let ask = async |path: &str| get(&address, path).await;
+    let expected = "ok\nthe provider refuses the token of account customer-b\n";
+    let mut ready = String::new();
+    for _ in 0..1000 {
+        ready = ask("/readyz").await;
+        if ready == expected {
+            break;
+        }
+        two.machine.clock.sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ready, expected);
+    let page = ask("/").await;
+    assert!(page.contains("The provider refuses the token of account customer-b"), "{page}");
+    let status = ask("/api/v1/status").await;
+    let accounts = &json(&status)["daemon"]["accounts"];
+    assert_eq!(accounts[0]["name"], "default", "{accounts}");
+    assert_eq!(accounts[1]["token"], "refused", "{accounts}");
+    let metrics = ask("/metrics").await;
+    let refused = metrics.lines().find(|line| {
+        line.starts_with("snapring_api_requests_total") && line.contains("account=\"customer-b\"")
+    });
+    assert!(refused.is_some_and(|line| line.contains("unauthorized")), "{metrics}");
+    let (code, out, _) = two.run(&["status"]);
+    assert!(out.contains("The provider refuses the token of account customer-b"), "{code} {out}");
+    drop(daemon);
+}
