@@ -134,6 +134,10 @@ struct Pages {
 
 struct ServerCard {
     id: u64,
+    /// The id with the account, if that has a name.
+    number: String,
+    /// Unique on the page.
+    anchor: String,
     name: String,
     state: &'static str,
     /// Changes when anything but the passing of time does.
@@ -439,6 +443,14 @@ impl ServerCard {
         let error = error(server);
         Self {
             id: server.id.number,
+            number: match &server.account {
+                None => server.id.to_string(),
+                Some(account) => format!("{} in {account}", server.id),
+            },
+            anchor: match &server.account {
+                None => server.id.to_string(),
+                Some(account) => format!("{account}-{}", server.id),
+            },
             name: server.name.clone(),
             state: server.state.as_str(),
             key: key(server),

@@ -171,6 +171,7 @@ async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
     assert_eq!(ready, expected);
     let page = ask("/").await;
     assert!(page.contains("The provider refuses the token of account customer-b"), "{page}");
+    assert!(page.contains("id=\"server-customer-b-101\"") && page.contains("101 in customer-b"));
     let status = ask("/api/v1/status").await;
     let accounts = &json(&status)["daemon"]["accounts"];
     assert_eq!(accounts[0]["name"], "default", "{accounts}");
@@ -182,5 +183,6 @@ async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
     assert!(refused.is_some_and(|line| line.contains("unauthorized")), "{metrics}");
     let (code, out, _) = two.run(&["status"]);
     assert!(out.contains("The provider refuses the token of account customer-b"), "{code} {out}");
+    assert!(out.contains("b-web (customer-b)"), "{out}");
     drop(daemon);
 }

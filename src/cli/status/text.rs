@@ -159,7 +159,10 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 7] {
     let none = || "-".to_owned();
     let ago = |at| format!("{} ago", readable::age(at, now));
     [
-        server.name.clone(),
+        match &server.account {
+            None => server.name.clone(),
+            Some(account) => format!("{} ({account})", server.name),
+        },
         server.state.as_str().to_owned(),
         server.last_success_at.map_or_else(none, ago),
         server.next.map_or_else(none, |next| {
