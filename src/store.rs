@@ -297,8 +297,10 @@ pub async fn add(
         false => None,
     };
     match added {
-        Some(Err(trouble)) if !trouble.is_empty_store() => Err(trouble),
+        Some(Err(trouble)) if !trouble.lacks_tables() => Err(trouble),
         Some(Ok(())) => Ok(()),
+        // There is a history, and this is missing in it.
+        Some(Err(trouble)) if !trouble.is_empty_store() && !place.may_be_begun() => Err(trouble),
         _ if !place.may_be_begun() => Ok(()),
         _ => add_with(Access::Write, place, rotations, memories, now).await,
     }
@@ -341,7 +343,7 @@ pub async fn add_told(place: &Place, told: &ToldChanges) -> Result<(), StoreErro
     database.close().await;
     match added {
         // The daemon is of an older version, and will not ask for it.
-        Err(trouble) if trouble.is_empty_store() => Ok(()),
+        Err(trouble) if trouble.lacks_tables() => Ok(()),
         added => added,
     }
 }

@@ -129,15 +129,21 @@ pub(super) fn zone(setup: &Setup, server: ServerId) -> TimeZone {
     setup.server(server).map_or(TimeZone::UTC, |server| server.policy.time_zone.clone())
 }
 
-/// In which account a snapshot is, for commands that take its id.
+/// In which account a server or a snapshot is, for commands that take one.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct OfAccount {
-    /// The account that the snapshot is in, if there are several
+    /// The account that it is in, if several have the id
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
 }
 
 impl OfAccount {
+    /// The account that was named.
+    #[must_use]
+    pub(super) fn name(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+
     /// The accounts to look in.
     ///
     /// # Errors
@@ -160,7 +166,18 @@ pub(super) async fn find(
     let mut snapshots: Vec<(Snapshot, Moment)> = Vec::new();
     for client in clients.all() {
         let scope = CallContext::until(client.clock().now().uptime.saturating_add(PATIENCE));
-        let (rows, asked_at) = client.list_account(&scope).await?;
+        let listed = client.list_account(&scope).await;
+        let (rows, asked_at) = listed.map_err(|problem| {
+            let error = CommandError::from(problem);
+            // The number may be another snapshot's there, so that the others alone do not tell.
+            if clients.all().nth(1).is_none() {
+                return error;
+            }
+            CommandError::Failed(format!(
+                "account {}: {error}\nhint: with --account NAME, only that account is asked",
+                client.whose()
+            ))
+        })?;
         snapshots.extend(rows.into_iter().map(|row| (row, asked_at)));
     }
     let find = |id: &SnapshotId| {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::by_hand::{self, CreateProgress, Wanted};
+use crate::cli::by_hand::{self, CreateProgress, OfAccount, Wanted};
 use crate::cli::error::CommandError;
 use crate::cli::manual::Recording;
 use crate::cli::recorder::{self, Recorder};
@@ -33,6 +33,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    of_account: OfAccount,
+    #[command(flatten)]
     config: ConfigArgument,
 }
 
@@ -52,7 +54,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?;
-    let server = setup.find(&arguments.server)?.id;
+    let server = setup.find(&arguments.server, arguments.of_account.name())?.id;
     let client = setup.client_of(server)?;
     let Arguments { name, description, no_wait, json, .. } = arguments;
     let stop = StopSignals::listen()?;

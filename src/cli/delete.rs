@@ -96,6 +96,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             Ok(text) => done = done.and(console::print(&text)),
             Err(problem) => {
                 if found.len() > 1 {
+                    console::note(&format!("{} ({}) was not deleted:", snapshot.name, snapshot.id));
                     problem.report();
                 }
                 first_failure.get_or_insert(problem);

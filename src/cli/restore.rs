@@ -14,7 +14,7 @@ use crate::cli::at::At;
 use crate::cli::by_hand::{self, OfAccount};
 use crate::cli::console::Answer;
 use crate::cli::error::CommandError;
-use crate::cli::manual::Recording;
+use crate::cli::manual::{Recording, this_person};
 use crate::cli::recorder::{self, Recorder};
 use crate::cli::restore::carry_out::Task;
 use crate::cli::restore::first::First;
@@ -146,7 +146,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         return Ok(Exit::Trouble);
     }
     let stop = StopSignals::listen()?;
-    let recorder = Recorder::begin(&setup);
+    let recorder = Recorder::begin(&setup).of(this_person(&setup.clock).await);
     let mut context = setup.context("restore", server, stop.asked.clone())?;
     context.memories = recorder.memories(&setup);
     if first.is_some() {
@@ -188,7 +188,7 @@ async fn choose(
         }
         Wish::Latest(name) | Wish::Before(_, name) => name,
     };
-    let server = setup.find(name)?;
+    let server = setup.find(name, of_account.name())?;
     let scope = by_hand::scope(setup, server.id, tokio_util::sync::CancellationToken::new());
     let listing = setup.client_of(server.id)?.list(server.id, &scope).await?;
     let noted = noted(setup, server.id).await;

@@ -13,7 +13,7 @@ use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
 use crate::cli::status::gather::in_state as in_state_of;
 use crate::cli::{Exit, console};
-use crate::naming::ServerId;
+use crate::naming::{Account, ServerId};
 use crate::observe::status_document::{ServerRecord, ServerState};
 use crate::server::Server;
 use crate::wording::listed;
@@ -136,6 +136,17 @@ impl Selection {
         candidates: &[Candidate<'_>],
         place: &str,
     ) -> Result<HashSet<ServerId>, CommandError> {
+        for given in &self.account {
+            if !candidates.iter().any(|it| it.id.account.name() == given) {
+                return Err(CommandError::Usage(unknown_account(given, candidates, place)));
+            }
+        }
+        let is_in = |it: &&Candidate<'_>| {
+            let name = it.id.account.name().to_owned();
+            self.account.is_empty() || self.account.contains(&name)
+        };
+        let candidates: &[Candidate<'_>] =
+            &candidates.iter().filter(is_in).cloned().collect::<Vec<_>>();
         let mut chosen: HashSet<ServerId> = HashSet::new();
         for given in &self.servers {
             let found = matching(given, candidates)?;
@@ -152,28 +163,15 @@ impl Selection {
                 return Err(CommandError::Usage(unknown_group(given, candidates, place)));
             }
         }
-        for given in &self.account {
-            if !candidates.iter().any(|it| it.id.account.name() == given) {
-                return Err(CommandError::Usage(unknown_account(given, candidates, place)));
-            }
-        }
         if !self.group.is_empty() {
             let is_in = |group: &str| self.group.iter().any(|given| given == group);
             let of_groups = candidates.iter().filter(|it| it.group.is_some_and(is_in));
             let of_groups: HashSet<ServerId> = of_groups.map(|it| it.id).collect();
             chosen.retain(|id| of_groups.contains(id));
         }
-        if chosen.is_empty() && !self.group.is_empty() {
+        if chosen.is_empty() {
             let groups = self.group.join(", ");
             let text = format!("none of these servers is in the group {groups}");
-            return Err(CommandError::Usage(text));
-        }
-        if !self.account.is_empty() {
-            chosen.retain(|id| self.account.iter().any(|given| given == id.account.name()));
-        }
-        if chosen.is_empty() {
-            let accounts = self.account.join(", ");
-            let text = format!("none of these servers is in the account {accounts}");
             return Err(CommandError::Usage(text));
         }
         Ok(chosen)
@@ -189,6 +187,7 @@ pub(super) fn matching<'c, 'a>(
     candidates: &'c [Candidate<'a>],
 ) -> Result<Vec<&'c Candidate<'a>>, CommandError> {
     let exact: Vec<_> = candidates.iter().filter(|it| it.is_called(given)).collect();
+    one_account(given, &exact)?;
     if !exact.is_empty() || !is_pattern(given) {
         return Ok(exact);
     }
@@ -196,6 +195,19 @@ pub(super) fn matching<'c, 'a>(
         CommandError::Usage(format!("{given:?} is not a pattern: {}", problem.msg))
     })?;
     Ok(candidates.iter().filter(|it| pattern.matches(it.name)).collect())
+}
+
+/// That an id means one server: ids are unique within an account only.
+fn one_account(given: &str, found: &[&Candidate<'_>]) -> Result<(), CommandError> {
+    let accounts: BTreeSet<Account> = found.iter().map(|it| it.id.account).collect();
+    if accounts.len() < 2 {
+        return Ok(());
+    }
+    let all = found.iter().map(|it| format!("{} (account {})", it.name, it.id.account));
+    Err(CommandError::Usage(format!(
+        "several accounts have a server {given}: {}\nhint: write its name, or name the account with --account NAME",
+        listed(&all.collect::<Vec<_>>())
+    )))
 }
 
 fn is_pattern(given: &str) -> bool {
@@ -290,15 +302,24 @@ impl Setup {
         in_state_of(self, self.select(selection)?, in_state).await
     }
 
-    /// The one server of this id or name.
+    /// The one server of this id or name, in this account if one is named.
     ///
     /// # Errors
-    /// [`CommandError::Usage`] when it is not in the configuration.
-    pub(super) fn find(&self, given: &str) -> Result<&Arc<Server>, CommandError> {
-        let mut servers = self.settings.servers.iter();
-        servers.find(|server| Candidate::of(server).is_called(given)).ok_or_else(|| {
+    /// [`CommandError::Usage`] when it is not in the configuration, or two accounts have the id.
+    pub(super) fn find(
+        &self,
+        given: &str,
+        account: Option<&str>,
+    ) -> Result<&Arc<Server>, CommandError> {
+        let account = account.map(|name| self.account(name)).transpose()?;
+        let mut candidates = self.candidates();
+        candidates.retain(|it| account.is_none_or(|account| it.id.account == account));
+        let found = candidates.iter().filter(|it| it.is_called(given)).collect::<Vec<_>>();
+        one_account(given, &found)?;
+        let found = found.first().and_then(|it| self.server(it.id));
+        found.ok_or_else(|| {
             let place = self.path.display().to_string();
-            CommandError::Usage(unknown(given, &self.candidates(), &place))
+            CommandError::Usage(unknown(given, &candidates, &place))
         })
     }
 

@@ -23,7 +23,7 @@ use crate::polling::CompletionTimes;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::clients::Clients;
-use crate::provider::connect::connect;
+use crate::provider::connect::{connect, locate_credentials};
 use crate::provider::settings::ApiSettings;
 use crate::readable;
 use crate::ring::Ring;
@@ -79,6 +79,7 @@ impl Setup {
             telemetry::log_calls_at_debug();
         }
         progress::shows_times_of(&settings.servers);
+        know_tokens(&settings);
         Ok(Self { path, settings, clock: Clock::system() })
     }
 
@@ -234,6 +235,14 @@ impl Setup {
     #[must_use]
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         self.settings.servers.iter().find(|server| server.id == id)
+    }
+}
+
+/// Knows the token of each account, so that none is shown if a hook or a provider repeats it: also those that this
+/// command does not use. One that cannot be read cannot be recognised.
+fn know_tokens(settings: &Settings) {
+    for account in settings.accounts() {
+        let _ = locate_credentials(account).token();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::store;
 use crate::config::types::{HttpSettings, SecretsInFiles, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::naming::Account;
-use crate::provider::settings::ApiSettings;
+use crate::provider::settings::{ApiSettings, one_address};
 use crate::status::MetricsScope;
 use crate::telemetry;
 use crate::telemetry::{LogFormat, LogSettings};
@@ -86,9 +86,11 @@ pub(crate) fn read(
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
     let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
-    let names = accounts.as_ref().map(|accounts| accounts.iter().map(|it| it.account).collect());
-    let names = names.filter(|_| whole);
-    let servers = servers::read(&roots, whole, of_vps_org, names, problems)?;
+    let address = |it: &ApiSettings| (it.account, one_address(it.base_url.as_str()));
+    let known = accounts.as_ref().zip(api.as_ref()).filter(|_| whole);
+    let known =
+        known.map(|(accounts, api)| [api].into_iter().chain(accounts).map(address).collect());
+    let servers = servers::read(&roots, whole, of_vps_org, known, problems)?;
     let secrets_in_files = SecretsInFiles::of(&root);
     let settings = Settings {
         api: api?,

@@ -22,13 +22,13 @@ use crate::server::{CAP, Hooks, Server};
 
 /// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
 /// told than of another provider. `roots`: of the main file, which has the defaults, and of those that it
-/// includes; `whole`: whether all of them could be understood; `accounts`: each `[[account]]`, `None` if not all
-/// of them are known.
+/// includes; `whole`: whether all of them could be understood; `accounts`: each account and its provider's address,
+/// `None` if not all of them are known.
 pub(crate) fn read(
     roots: &[Table<'_, '_>],
     whole: bool,
     of_vps_org: bool,
-    accounts: Option<Vec<Account>>,
+    accounts: Option<Vec<(Account, String)>>,
     problems: &mut Problems,
 ) -> Option<Vec<Arc<Server>>> {
     let mut reader = Reader { of_vps_org, accounts, ..Reader::default() };
@@ -238,7 +238,8 @@ struct Density {
 #[derive(Default)]
 struct Reader {
     of_vps_org: bool,
-    accounts: Option<Vec<Account>>,
+    /// Each account and its provider's address.
+    accounts: Option<Vec<(Account, String)>>,
     zones: HashMap<String, Result<TimeZone, String>>,
     /// By zone, and in it by expression.
     schedules: HashMap<String, HashMap<String, Result<Schedule, ScheduleError>>>,
@@ -251,6 +252,8 @@ struct Reader {
     policies: Interner<Policy>,
     /// Where each stands first.
     ids: HashMap<ServerId, Range<usize>>,
+    /// By the provider's address and number.
+    at_provider: HashMap<(String, u64), Range<usize>>,
     names: HashMap<String, Range<usize>>,
 }
 
@@ -443,10 +446,10 @@ impl Reader {
     fn account(&self, name: &str, span: Range<usize>, problems: &mut Problems) -> Option<Account> {
         let account = Account::named(name);
         let Some(known) = &self.accounts else { return account };
-        if let Some(account) = account.filter(|it| *it == Account::API || known.contains(it)) {
+        if let Some(account) = account.filter(|it| known.iter().any(|(known, _)| known == it)) {
             return Some(account);
         }
-        let names = known.iter().map(Account::name).chain([Account::API_NAME]);
+        let names = known.iter().map(|(account, _)| account.name());
         let hint = match nearest(name, names) {
             Some(near) => format!("did you mean {near:?}?"),
             None => {
@@ -457,6 +460,28 @@ impl Reader {
         None
     }
 
+    /// Whether no other account has a server of this number at the same provider: it would be the same server,
+    /// rotated twice.
+    fn of_one_account(
+        &mut self,
+        id: ServerId,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) -> bool {
+        let mut accounts = self.accounts.iter().flatten();
+        let Some((_, address)) = accounts.find(|(account, _)| *account == id.account) else {
+            return true;
+        };
+        let key = (address.clone(), id.number);
+        let Some(first) = self.at_provider.get(&key) else {
+            self.at_provider.insert(key, span);
+            return true;
+        };
+        let message = format!("two accounts of one provider have the server {}", id.number);
+        problems.error_like(first, span, message);
+        false
+    }
+
     fn unique_id(
         &mut self,
         id: ServerId,
@@ -464,8 +489,8 @@ impl Reader {
         problems: &mut Problems,
     ) -> Option<ServerId> {
         let Some(first) = self.ids.get(&id) else {
-            self.ids.insert(id, span);
-            return Some(id);
+            self.ids.insert(id, span.clone());
+            return self.of_one_account(id, span, problems).then_some(id);
         };
         let of_account = match id.account {
             Account::API => String::new(),

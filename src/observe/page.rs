@@ -133,7 +133,6 @@ struct Pages {
 }
 
 struct ServerCard {
-    id: u64,
     /// The id with the account, if that has a name.
     number: String,
     /// Unique on the page.
@@ -167,6 +166,8 @@ struct StateTable {
 
 struct ServerRow {
     id: String,
+    /// The id with the account, if that has a name.
+    number: String,
     name: String,
     last_success: Option<Time>,
     next: Option<Time>,
@@ -409,12 +410,20 @@ impl StateTable {
     }
 }
 
+fn number(server: &ServerRecord) -> String {
+    match &server.account {
+        None => server.id.to_string(),
+        Some(account) => format!("{} in {account}", server.id),
+    }
+}
+
 impl ServerRow {
     fn of(server: &ServerRecord, now: Timestamp) -> Self {
         let zone = server.zone();
         let time = |at| Time::of(at, now, &zone);
         Self {
             id: server.id.to_string(),
+            number: number(server),
             name: server.name.clone(),
             last_success: server.last_success_at.map(time),
             next: server.next.map(|next| time(next.starts_at)),
@@ -442,11 +451,7 @@ impl ServerCard {
         let last = server.last_rotation.as_ref();
         let error = error(server);
         Self {
-            id: server.id.number,
-            number: match &server.account {
-                None => server.id.to_string(),
-                Some(account) => format!("{} in {account}", server.id),
-            },
+            number: number(server),
             anchor: match &server.account {
                 None => server.id.to_string(),
                 Some(account) => format!("{account}-{}", server.id),

@@ -133,7 +133,7 @@ impl Exchange {
             admission: Admission::new(clock.clone(), max_in_flight, requests_per_minute),
             clock,
             credentials: credentials.into(),
-            token: Arc::default(),
+            token: Arc::new(TokenHistory::of(settings.account)),
             retries: settings.retries,
             metrics: CallMetrics::default().of_account(settings.account),
             pending_changes: PendingChanges::default(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use snapring_core::rotation::CreateSpans;
-use url::Url;
+use url::{Host, Url};
 
 use crate::naming::Account;
 use crate::provider::transport::arrives_within;
@@ -39,4 +39,19 @@ impl ApiSettings {
         let shows_up_within = arrives_within(self.timeout).saturating_add(self.settle);
         CreateSpans { settle: self.settle, shows_up_within }
     }
+}
+
+/// What tells providers apart: the same for all ways to write an address.
+pub(crate) fn one_address(base_url: &str) -> String {
+    let Ok(mut url) = Url::parse(base_url) else { return base_url.to_owned() };
+    let host = match url.host() {
+        Some(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
+        Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".to_owned(),
+        Some(Host::Ipv6(address)) if address.is_loopback() => "localhost".to_owned(),
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) | None => return url.to_string(),
+    };
+    if url.set_host(Some(&host)).is_err() {
+        return base_url.to_owned();
+    }
+    url.to_string()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Operation;
+use crate::naming::Account;
 
 /// What the provider makes of the account's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,7 @@ pub enum TokenState {
 /// What calls have shown.
 #[derive(Debug, Default)]
 pub(crate) struct TokenHistory {
+    account: Account,
     /// For what the token was refused, if that has not succeeded since.
     refused: Mutex<Option<Operation>>,
     /// Whether it was ever accepted.
@@ -33,6 +35,10 @@ pub(crate) struct TokenHistory {
 }
 
 impl TokenHistory {
+    pub(crate) fn of(account: Account) -> Self {
+        Self { account, ..Self::default() }
+    }
+
     pub(crate) fn state(&self) -> TokenState {
         if self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             TokenState::Refused
@@ -60,8 +66,13 @@ impl TokenHistory {
             *refused = None;
             tracing::info!(
                 event = "alarm",
+                account = self.account.label(),
                 outcome = "ok",
-                "the account's token is accepted again"
+                "the token of {} is accepted again",
+                match self.account.label() {
+                    None => "the account".to_owned(),
+                    Some(name) => format!("account {name}"),
+                }
             );
         }
     }

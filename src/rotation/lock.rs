@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::moment::shown_today;
 use crate::naming::{Account, ServerId, Tick};
 use crate::plan::AskedBy;
-use crate::provider::settings::ApiSettings;
+use crate::provider::settings::{ApiSettings, one_address};
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
@@ -49,7 +49,8 @@ pub struct Exclusion(Arc<Claims>);
 
 #[derive(Debug)]
 struct Claims {
-    busy: Mutex<HashSet<ServerId>>,
+    /// The [`Claims::lock_place`] of each.
+    busy: Mutex<HashSet<i64>>,
     machine: Option<MachineLock>,
     open_creates: OpenCreates,
     /// The command of this process.
@@ -202,7 +203,7 @@ impl Exclusion {
         let Some(MachineLock::Files { addresses, .. }) = &self.0.machine else { return };
         let mut more = addresses.more.lock().unwrap_or_else(PoisonError::into_inner);
         for it in accounts {
-            let address = || location::one_address(it.base_url.as_str());
+            let address = || one_address(it.base_url.as_str());
             more.entry(it.account).or_insert_with(address);
         }
     }
@@ -213,13 +214,13 @@ impl Exclusion {
     /// When somebody else holds it, or nobody can tell.
     pub fn claim(&self, server: ServerId) -> Result<Claim, Busy> {
         let mut busy = self.0.busy();
-        if busy.contains(&server) {
+        let place = self.0.lock_place(server);
+        if busy.contains(&place) {
             return Err(Busy::Here);
         }
-        let place = self.0.lock_place(server);
         let taken = self.0.machine.as_ref().map(|machine| machine.take(place, busy.len()));
         let held = taken.transpose()?;
-        busy.insert(server);
+        busy.insert(place);
         Ok(Claim { claims: Arc::clone(&self.0), server, held, note: None })
     }
 }
@@ -228,7 +229,13 @@ impl Claims {
     /// The byte that is locked for the server. The account's name has no part in it: another configuration may
     /// call the account by another name, and must be kept out all the same.
     fn lock_place(&self, server: ServerId) -> i64 {
-        place(&self.address(server.account), server.number)
+        match &self.machine {
+            Some(MachineLock::Files { addresses, .. }) => {
+                place(&addresses.of(server.account), server.number)
+            }
+            // Nobody else is kept out here.
+            Some(MachineLock::Memory(_)) | None => place(server.account.key(), server.number),
+        }
     }
 
     /// A number that stands for the server in what is recorded of it, among all accounts.
@@ -247,7 +254,7 @@ impl Claims {
         self.open_creates.records()
     }
 
-    fn busy(&self) -> MutexGuard<'_, HashSet<ServerId>> {
+    fn busy(&self) -> MutexGuard<'_, HashSet<i64>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -353,7 +360,7 @@ impl Drop for Claim {
         }
         let mut busy = self.claims.busy();
         drop(self.held.take());
-        busy.remove(&self.server);
+        busy.remove(&self.claims.lock_place(self.server));
     }
 }
 
@@ -404,6 +411,9 @@ mod tests {
             let claim = daemon.claim(ServerId::new(id)).unwrap();
             assert!(matches!(person.claim(ServerId::new(id)), Err(Busy::Elsewhere(_))));
             assert!(person.claim(ServerId::new(id + 1)).is_ok());
+            // This process may itself have two names for one account.
+            let again = ServerId { account: Account::named("b").unwrap(), number: id };
+            assert!(matches!(daemon.claim(again), Err(Busy::Here)));
             let renamed = ServerId { account: Account::named("b").unwrap(), number: id };
             let busy = person.claim(renamed);
             assert!(

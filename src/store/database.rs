@@ -10,6 +10,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row, SqlStr};
 
+use crate::foreign::ForeignText;
 use crate::interner::Interner;
 use crate::memory::RingMemory;
 use crate::naming::{Account, ServerId, Subject, Tick};
@@ -606,6 +607,12 @@ impl Database {
 }
 
 impl StoreError {
+    /// Whether a process that may write to the store must make its tables first.
+    #[must_use]
+    pub(super) fn lacks_tables(&self) -> bool {
+        matches!(self.kind, ErrorKind::Empty | ErrorKind::Older)
+    }
+
     /// Whether the store is there and was never written.
     #[must_use]
     pub fn is_empty_store(&self) -> bool {
@@ -699,15 +706,20 @@ fn rotation(row: &AnyRow) -> Result<PastRotation, sqlx::Error> {
         server: row.try_get(3)?,
         tick: Tick::at(tick),
         outcome,
-        created: row.try_get(6)?,
+        created: row.try_get::<Option<String>, _>(6)?.map(masked),
         deleted: serde_json::from_str(&deleted).map_err(decode)?,
         api_calls: u32::try_from(row.try_get::<i64, _>(8)?).unwrap_or(u32::MAX),
         duration_ms: u64::try_from(row.try_get::<i64, _>(9)?).unwrap_or_default(),
         steps: serde_json::from_str(&steps).map_err(decode)?,
-        reason: row.try_get(11)?,
+        reason: row.try_get::<Option<String>, _>(11)?.map(masked),
         cause: row.try_get::<Option<String>, _>(12)?.and_then(|word| KnownCause::parse(&word)),
         by: None,
     })
+}
+
+/// A text as it may be shown: what is a secret by now may not have been known as one when it was written.
+pub(super) fn masked(text: String) -> String {
+    ForeignText::from(text).to_string()
 }
 
 pub(super) fn time(row: &AnyRow, column: usize) -> Result<Timestamp, sqlx::Error> {

@@ -19,8 +19,10 @@ pub struct StoreError {
 pub(super) enum ErrorKind {
     /// The file is damaged, or no database at all.
     Corrupt,
-    /// There is a database, and it does not hold what this version of snapring keeps.
+    /// There is a database, and it does not hold what snapring keeps.
     Empty,
+    /// The tables lack what this version of snapring keeps.
+    Older,
     /// The database does not take these very values, and will not take them another time.
     Refused,
     /// Anything that may pass: locked, full, read-only, away.
@@ -49,7 +51,13 @@ impl StoreError {
                  [store]",
             );
         }
-        Self { kind: kind(error, place), words }
+        let kind = kind(error, place);
+        if kind == ErrorKind::Older {
+            words = "it was written by an older version of snapring. The daemon converts it when it starts, and so \
+                     does `snapring rotate` if there is no service"
+                .to_owned();
+        }
+        Self { kind, words }
     }
 
     pub(super) fn of_migration(error: &MigrateError, place: &Place) -> Self {
@@ -72,8 +80,9 @@ fn kind(error: &sqlx::Error, place: &Place) -> ErrorKind {
         return match code.get(..2) {
             // Values that cannot be represented, constraints.
             Some("22" | "23") => ErrorKind::Refused,
-            // No such table, or no such column in it.
-            _ if code == "42P01" || code == "42703" => ErrorKind::Empty,
+            // No such table; no such column.
+            _ if code == "42P01" => ErrorKind::Empty,
+            _ if code == "42703" => ErrorKind::Older,
             _ => ErrorKind::Passing,
         };
     }
@@ -81,13 +90,14 @@ fn kind(error: &sqlx::Error, place: &Place) -> ErrorKind {
     match code.parse::<i64>().map(|code| code & 0xff) {
         Ok(CORRUPT | NO_DATABASE) => ErrorKind::Corrupt,
         Ok(TOO_BIG | CONSTRAINT | MISMATCH) => ErrorKind::Refused,
-        Ok(ERROR) if OLDER.iter().any(|words| cause.message().contains(words)) => ErrorKind::Empty,
+        Ok(ERROR) if cause.message().contains("no such table") => ErrorKind::Empty,
+        Ok(ERROR) if OLDER.iter().any(|words| cause.message().contains(words)) => ErrorKind::Older,
         _ => ErrorKind::Passing,
     }
 }
 
-/// How SQLite says that a table, or a column that a later version added, is not there.
-const OLDER: [&str; 3] = ["no such table", "no such column", "has no column named"];
+/// How SQLite says that a column is not there.
+const OLDER: [&str; 2] = ["no such column", "has no column named"];
 
 const ERROR: i64 = 1;
 const CORRUPT: i64 = 11;

@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 
 use crate::manual::{ManualAct, ManualAction, ManualOutcome, Person};
 use crate::naming::SnapshotId;
-use crate::store::database::{Database, Statement, server_id, statement, text, time};
+use crate::store::database::{Database, Statement, masked, server_id, statement, text, time};
 use crate::store::place::{Access, Place};
 use crate::store::{HistoryFilter, StoreError, reading};
 
@@ -93,7 +93,7 @@ pub async fn add_manual(place: &Place, acts: &[ManualAct]) -> Result<(), StoreEr
     }
     let added = if place.may_be_there() { Some(add(Access::Add).await) } else { None };
     match added {
-        Some(Err(trouble)) if trouble.is_empty_store() => {}
+        Some(Err(trouble)) if trouble.lacks_tables() => {}
         Some(added) => return added,
         None => {}
     }
@@ -159,11 +159,11 @@ fn manual(row: &AnyRow) -> Result<ManualAct, sqlx::Error> {
         action: ManualAction::parse(&action).ok_or_else(|| unknown("action", &action))?,
         outcome: ManualOutcome::parse(&outcome).ok_or_else(|| unknown("outcome", &outcome))?,
         snapshot_id: id(7)?,
-        snapshot: row.try_get(8)?,
+        snapshot: row.try_get::<Option<String>, _>(8)?.map(masked),
         safety_id: id(9)?,
-        safety: row.try_get(10)?,
+        safety: row.try_get::<Option<String>, _>(10)?.map(masked),
         by: Person { uid: number(11)?, user: row.try_get(12)?, sudo_user: row.try_get(13)? },
-        reason: row.try_get(14)?,
+        reason: row.try_get::<Option<String>, _>(14)?.map(masked),
         pid: number(15)?,
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::Value;
+use snapring::call::Operation;
 use snapring::naming::ServerId;
 use snapring::sandbox::http::Sandbox;
 use snapring::sandbox::provider::Options;
@@ -100,6 +101,30 @@ async fn an_id_that_two_accounts_have_is_not_guessed_at() {
         assert!(errors.contains(&format!("several accounts have a snapshot {id}")), "{errors}");
         assert!(errors.contains("default and customer-b"), "{errors}");
     }
+    // A server's number is as ambiguous.
+    for command in [
+        &["restore", "latest", "101", "--yes", "--no-wait"][..],
+        &["restore", "--before", "1m", "101", "--yes"],
+        &["create", "101", "--name", "x"],
+        &["rotate", "101"],
+        &["list", "101"],
+    ] {
+        let (code, _, errors) = two.run(command);
+        assert_eq!(code, 2, "{command:?}: {errors}");
+        let all = "several accounts have a server 101: web (account default) and b-web (account customer-b)";
+        assert!(errors.contains(all), "{command:?}: {errors}");
+    }
+    let wrong = ["restore", "latest", "b-web", "--account", "default", "--yes"];
+    assert_eq!(two.run(&wrong).0, 2, "it is in the other account");
+    let (code, out, errors) = two.run(&["list", "101", "--account", "customer-b"]);
+    assert!(code == 0 && out.contains("b-web (101)") && !out.contains("web (101)\nx"), "{errors}");
+    let count = |sandbox: &Sandbox| sandbox.provider().count(Operation::Restore);
+    let right = ["restore", "latest", "101", "--account", "customer-b", "--yes", "--no-wait"];
+    let (code, _, errors) = two.run(&right);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!((count(&two.machine.sandbox), count(&two.other)), (0, 1), "{errors}");
+    two.machine.until("the end of the restore", || !two.other.provider().is_restoring(WEB)).await;
+
     let (code, _, errors) = two.run(&["delete", &id, "--yes", "--account", "customer-b"]);
     assert_eq!(code, 0, "{errors}");
     assert_eq!((two.machine.rows(WEB).len(), two.of_other(WEB)), (1, 0));
@@ -130,6 +155,36 @@ async fn an_account_that_is_refused_keeps_nothing_from_the_other() {
     assert!(code == 78 && errors.contains(&place), "{errors}");
     let (code, out, _) = two.run(&["list", "web"]);
     assert!(code == 0 && out.contains("web (101)"), "it needs no other account's token: {out}");
+}
+
+/// S10: a hook of one account's server may know another account's token, and history from before is shown too.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_of_any_account_is_shown() {
+    let two = Two::new().await;
+    let hook = two.machine.path("hook");
+    let token = two.machine.path("b.token").display().to_string();
+    std::fs::write(&hook, format!("#!/bin/sh\ncat {token} >&2; exit 3\n")).unwrap();
+    let hooks = format!("[server.hooks]\nbefore = [\"sh\", {hook:?}]\n");
+    // Only the account of [api] is used.
+    two.configure("");
+    let text = std::fs::read_to_string(two.machine.path("config.toml")).unwrap();
+    let text = text.replace("name = \"db\"\n", &format!("name = \"db\"\n{hooks}"));
+    std::fs::write(two.machine.path("config.toml"), text).unwrap();
+    let (code, out, errors) = two.run(&["rotate", "db"]);
+    assert!(code == 1 && format!("{out}{errors}").contains("[token]"), "{out}{errors}");
+    let (_, out, _) = two.run(&["history"]);
+    assert!(out.contains("[token]"), "{out}");
+    // Written when nobody knew that it is one.
+    let stored = format!("UPDATE snapring_rotation SET reason = 'the hook said {OTHER_TOKEN}'");
+    let store = format!("sqlite://{}", two.machine.path("snapring.db").display());
+    sqlx::any::install_default_drivers();
+    let mut connection = <sqlx::AnyConnection as sqlx::Connection>::connect(&store).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(stored)).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    for command in [&["history"][..], &["history", "--json"], &["status"], &["status", "--json"]] {
+        let (_, out, errors) = two.run(command);
+        assert!(out.contains("[token]"), "{command:?}: {out}{errors}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ fn mistake(text: &str) -> String {
 fn each_account_has_settings_of_its_own_and_servers_name_theirs() {
     let text = "[api]\ntimeout = \"5s\"\nretries = 9\n\
                 [[account]]\nname = \"b\"\nmax_in_flight = 2\ntoken_file = \"/b\"\n\
+                base_url = \"http://localhost:2/\"\n\
                 [[account]]\nname = \"c\"\nbase_url = \"http://localhost:1/x/\"\n\
                 [group.cs]\naccount = \"c\"\n\
                 [[server]]\nid = 1\n\
@@ -68,6 +69,8 @@ fn mistakes_in_accounts_are_told() {
         "{b}{server}account = \"customer-b\"\n{server}account = \"customer-b\"\n"
     ));
     assert!(same.contains("two servers of account customer-b have the id 1"), "{same}");
+    let one = mistake(&format!("{b}{server}{server}name = \"again\"\naccount = \"customer-b\"\n"));
+    assert!(one.contains("two accounts of one provider have the server 1"), "{one}");
     let misspelt = mistake(&format!("{b}retires = 1\n{server}"));
     assert!(misspelt.contains("retires"), "{misspelt}");
 }

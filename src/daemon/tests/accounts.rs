@@ -21,7 +21,11 @@ fn both() -> Settings {
         };
         (1..=SERVERS).map(table).collect()
     };
-    settings(&format!("{}[[account]]\nname = \"b\"\n{}", servers("default"), servers("b")))
+    settings(&format!(
+        "{}[[account]]\nname = \"b\"\nbase_url = \"http://localhost:1/\"\n{}",
+        servers("default"),
+        servers("b")
+    ))
 }
 
 fn b() -> Account {

@@ -7,10 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
-use url::{Host, Url};
 
 use crate::clock::Clock;
 use crate::paths::{SERVICE_DIRECTORY, state_directory};
+use crate::provider::settings::one_address;
 use crate::rotation::lock::Exclusion;
 
 /// Where a user has a directory of their own for the lock files. Not the user's runtime directory: it
@@ -143,21 +143,6 @@ fn directories(variable: impl Fn(&str) -> Option<OsString>) -> Vec<Directory> {
 /// Whether other users may write to a directory: they could put something in the place of a lock.
 fn is_shared(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o002 != 0)
-}
-
-/// What tells providers apart: the same for all ways to write an address.
-pub(super) fn one_address(base_url: &str) -> String {
-    let Ok(mut url) = Url::parse(base_url) else { return base_url.to_owned() };
-    let host = match url.host() {
-        Some(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
-        Some(Host::Ipv4(address)) if address.is_loopback() => "localhost".to_owned(),
-        Some(Host::Ipv6(address)) if address.is_loopback() => "localhost".to_owned(),
-        Some(Host::Ipv4(_) | Host::Ipv6(_)) | None => return url.to_string(),
-    };
-    if url.set_host(Some(&host)).is_err() {
-        return base_url.to_owned();
-    }
-    url.to_string()
 }
 
 #[cfg(test)]
