@@ -41,11 +41,13 @@ pub(super) struct Selection {
 /// For commands that can also choose by state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(super) struct InState {
-    /// Only servers in this state, as `status` shows it; may be repeated
+    /// Only servers in this state, as `status` shows it: failed, blocked, skipped, stale, waiting, ok or disabled;
+    /// may be repeated
     #[arg(
         long,
         value_name = "STATE",
         value_delimiter = ',',
+        hide_possible_values = true,
         value_parser = PossibleValuesParser::new(ServerState::ALL.map(ServerState::as_str))
             .try_map(|word| ServerState::parse(&word).ok_or("no such state"))
     )]
