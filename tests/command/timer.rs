@@ -109,7 +109,7 @@ async fn what_could_not_be_told_is_in_the_log_and_in_the_exit_code_and_takes_sec
 async fn beside_a_daemon_only_the_daemon_tells() {
     let (machine, hook) = (Machine::new().await, service().await);
     configure(&machine, &notify(&hook, "format = \"json\""));
-    let daemon = machine.daemon();
+    let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     fail(&machine);
     let (code, _, errors) = machine.run(&["rotate", "web", "--notify"]);
@@ -120,8 +120,10 @@ async fn beside_a_daemon_only_the_daemon_tells() {
     machine.until("its notice", || !daemon.events("notice").is_empty()).await;
     assert_eq!(told(&hook).await, ["failure web"]);
 
-    // Once the daemon has ended, the next run tells by itself, and what the daemon told is no news.
-    drop(daemon);
+    // Once the daemon has ended in order, and so has written what it told, the next run tells by itself, and that is
+    // no news.
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().await.success());
     assert_eq!(machine.run(&["rotate", "web"]).0, 1);
     assert_eq!(told(&hook).await.len(), 1);
     heal(&machine);
