@@ -1,6 +1,6 @@
 //! `snapring discover`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::call::Outcome;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{PATIENCE, locate};
+use crate::cli::setup::{PATIENCE, locate, no_account};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
@@ -108,10 +108,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let account = ask(&client, arguments.missing).await?;
     let configured = settings.servers.iter().map(|server| (server.id, server.name.as_str()));
     let coverage = Coverage::of(configured, &account.servers);
-    let known: HashMap<ServerId, &str> =
-        settings.servers.iter().map(|server| (server.id, server.name.as_str())).collect();
+    let known: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
     let uncovered: Vec<&AccountServer> =
-        account.servers.iter().filter(|server| !known.contains_key(&server.id)).collect();
+        account.servers.iter().filter(|server| !known.contains(&server.id)).collect();
     match (&target, arguments.json) {
         (Some(Target::StandardOutput), _) => {}
         (_, true) => console::print_json(&answer(&settings, &account, &uncovered))?,
@@ -145,16 +144,10 @@ fn of_one_account(settings: Settings, named: Option<&str>) -> Result<Settings, C
                 listed(&names)
             )));
         }
-        (Some(name), all) => match all.iter().find(|it| it.account.name() == name) {
-            Some(one) => one,
-            None => {
-                let names: Vec<&str> = all.iter().map(|it| it.account.name()).collect();
-                return Err(CommandError::Usage(format!(
-                    "there is no account {name:?}\nhint: there is {}",
-                    listed(&names)
-                )));
-            }
-        },
+        (Some(name), all) => {
+            let named = all.iter().find(|it| it.account.name() == name);
+            named.ok_or_else(|| no_account(name, all.iter().copied()))?
+        }
     };
     let api = ApiSettings::clone(chosen);
     let own = settings.servers.iter().filter(|it| it.id.account == api.account);
@@ -233,7 +226,8 @@ fn answer<'a>(
         location: server.location.as_ref(),
         snapshots: account.snapshots_of(server),
     };
-    let is_missing = |id| account.is_whole && !account.servers.iter().any(|it| it.id == id);
+    let ids: HashSet<ServerId> = account.servers.iter().map(|it| it.id).collect();
+    let is_missing = |id| account.is_whole && !ids.contains(&id);
     let missing = settings.servers.iter().filter(|server| is_missing(server.id));
     DiscoverAnswer {
         complete: account.is_whole,

@@ -144,8 +144,7 @@ impl Selection {
             }
         }
         let is_in = |it: &&Candidate<'_>| {
-            let name = it.id.account.name().to_owned();
-            self.account.is_empty() || self.account.contains(&name)
+            self.account.is_empty() || self.account.iter().any(|name| it.id.account.name() == name)
         };
         let candidates: &[Candidate<'_>] =
             &candidates.iter().filter(is_in).cloned().collect::<Vec<_>>();

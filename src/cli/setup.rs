@@ -253,13 +253,16 @@ fn know_tokens(settings: &Settings) {
 pub(super) fn account(settings: &Settings, name: &str) -> Result<Account, CommandError> {
     let account = Account::named(name);
     let is_known = |account: &Account| settings.accounts().any(|it| it.account == *account);
-    account.filter(is_known).ok_or_else(|| {
-        let known: Vec<&str> = settings.accounts().map(|it| it.account.name()).collect();
-        CommandError::Usage(format!(
-            "there is no account {name:?}\nhint: there is {}",
-            listed(&known)
-        ))
-    })
+    account.filter(is_known).ok_or_else(|| no_account(name, settings.accounts()))
+}
+
+/// That an account is not among those that there are.
+pub(super) fn no_account<'s>(
+    name: &str,
+    known: impl Iterator<Item = &'s ApiSettings>,
+) -> CommandError {
+    let known: Vec<&str> = known.map(|it| it.account.name()).collect();
+    CommandError::Usage(format!("there is no account {name:?}\nhint: there is {}", listed(&known)))
 }
 
 /// What is remembered of servers in this place. Nothing where it cannot be read in time.

@@ -49,12 +49,6 @@ impl Settings {
         named.unwrap_or(&self.api)
     }
 
-    /// Whether there is more than one account, so that they must be told apart.
-    #[must_use]
-    pub fn has_several_accounts(&self) -> bool {
-        self.accounts().nth(1).is_some()
-    }
-
     /// The time zone that all servers have, else UTC: for times that concern no single one.
     #[must_use]
     pub fn common_zone(&self) -> TimeZone {

@@ -59,6 +59,12 @@ impl Account {
         (*self != Self::API).then(|| self.key())
     }
 
+    /// How a sentence calls it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        self.label().map_or_else(|| "the account".to_owned(), |name| format!("account {name}"))
+    }
+
     /// Its name as it is stored: nothing for the account of `[api]`.
     #[must_use]
     pub fn key(&self) -> &str {

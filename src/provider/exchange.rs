@@ -528,10 +528,7 @@ impl Exchange {
             );
         }
         let now = self.clock.now();
-        let account = match self.account.label() {
-            None => "the account".to_owned(),
-            Some(name) => format!("account {name}"),
-        };
+        let account = self.account.in_words();
         if let Some(until) = news.caller {
             let subject = scope.subject();
             let whose = subject.server.as_deref().unwrap_or(&account);

@@ -69,10 +69,7 @@ impl TokenHistory {
                 account = self.account.label(),
                 outcome = "ok",
                 "the token of {} is accepted again",
-                match self.account.label() {
-                    None => "the account".to_owned(),
-                    Some(name) => format!("account {name}"),
-                }
+                self.account.in_words()
             );
         }
     }

@@ -50,10 +50,10 @@ pub(super) struct Gathered {
     pub unanswered: Vec<String>,
 }
 
-/// Asks whoever knows: the daemon, else the store and the provider.
+/// Asks the daemon, else the store and the provider.
 ///
 /// # Errors
-/// When nobody does, or there are no such servers.
+/// When none of them answers, or there are no such servers.
 pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandError> {
     let setup = match Setup::read_to_look(&arguments.config) {
         Ok(setup) => setup,

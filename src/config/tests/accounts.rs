@@ -35,7 +35,7 @@ fn each_account_has_settings_of_its_own_and_servers_name_theirs() {
     assert_eq!(b.token_file.as_deref(), Some(Path::new("/b")));
     assert_eq!((c.account, c.base_url.as_str()), (account("c"), "http://localhost:1/x/"));
     assert_eq!(settings.account_of(settings.servers[2].id).account, account("c"));
-    assert!(settings.has_several_accounts());
+    assert!(settings.accounts().nth(1).is_some());
 }
 
 #[test]
