@@ -8,6 +8,7 @@
 
 mod account;
 mod announcement;
+mod covering;
 mod heartbeat;
 pub mod listeners;
 mod other_processes;
@@ -21,7 +22,7 @@ pub(crate) mod signals;
 mod stale;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,6 +142,8 @@ struct Current {
     /// In order, so that what is done for all of them can be replayed.
     servers: BTreeMap<ServerId, Managed>,
     accounts: BTreeMap<Account, ApiSettings>,
+    /// Those with a `cover`.
+    covered_accounts: BTreeSet<Account>,
     clients: Clients,
 }
 
@@ -238,12 +241,10 @@ impl Daemon {
     /// its pins, which hold at once; a schedule that stays neither fires nor misses a tick. `clients`: of the
     /// accounts that are new or whose settings have changed.
     pub fn reload(&self, settings: &Settings, clients: impl IntoIterator<Item = Client>) {
-        let in_use = |account| settings.accounts().any(|it| it.account == account);
-        let clients = self.shared.current().clients.with(clients, in_use);
-        self.shared.pins.set(&settings.servers);
-        self.shared.dependencies.exclusion.serves(&settings.more_accounts);
-        let current = Arc::new(Current::of(settings, clients));
-        for (id, Managed { server, .. }) in &self.shared.current().servers {
+        let before = self.shared.current();
+        self.put_in_force(settings, clients);
+        let current = self.shared.current();
+        for (id, Managed { server, .. }) in &before.servers {
             if !current.servers.contains_key(id) {
                 tracing::warn!(
                     event = "reload",
@@ -255,6 +256,22 @@ impl Daemon {
                 );
             }
         }
+        let now = self.shared.dependencies.clock.now();
+        *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
+        tracing::info!(
+            event = "reload",
+            servers = settings.servers.len(),
+            "the configuration was reloaded"
+        );
+    }
+
+    /// Puts other servers in force, as [`Daemon::reload`] does.
+    pub fn put_in_force(&self, settings: &Settings, clients: impl IntoIterator<Item = Client>) {
+        let in_use = |account| settings.accounts().any(|it| it.account == account);
+        let clients = self.shared.current().clients.with(clients, in_use);
+        self.shared.pins.set(&settings.servers);
+        self.shared.dependencies.exclusion.serves(&settings.more_accounts);
+        let current = Arc::new(Current::of(settings, clients));
         *lock(&self.shared.current) = current;
         let now = self.shared.dependencies.clock.now();
         lock(&self.shared.timetable).set_servers(&settings.servers, now);
@@ -265,12 +282,6 @@ impl Daemon {
         for client in current.clients.all() {
             client.keep_only(|id| current.servers.contains_key(&id));
         }
-        *lock(&self.shared.configuration) = Configuration { read_at: now.wall, refused: None };
-        tracing::info!(
-            event = "reload",
-            servers = settings.servers.len(),
-            "the configuration was reloaded"
-        );
     }
 
     /// The configuration was read again and is not put in force, for this reason.
@@ -342,7 +353,8 @@ impl Current {
             let own = servers.iter().filter(|(id, it)| is_its(id) && it.server.enabled);
             client.serves(own.count());
         }
-        Self { servers, accounts, clients }
+        let covered_accounts = settings.covers.iter().map(|it| it.account()).collect();
+        Self { servers, accounts, covered_accounts, clients }
     }
 }
 

@@ -20,9 +20,9 @@
 //!   share
 
 pub use snapring_core::{
-    answer, call, completion, coverage, discovery, foreign, health, manual, memory, moment, naming,
-    other_prefix, patience, pins, plan, policy, polling, rehearsal, report, restore, retention,
-    ring, schedule, server, snapshot, timetable, vanished, wording,
+    answer, call, completion, cover, coverage, discovery, foreign, health, manual, memory, moment,
+    naming, other_prefix, patience, pins, plan, policy, polling, rehearsal, report, restore,
+    retention, ring, schedule, server, snapshot, timetable, vanished, wording,
 };
 
 pub mod activity;

@@ -20,7 +20,7 @@ use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::selection::Selection;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::{STORE_PATIENCE, Setup, locate};
+use crate::cli::setup::{PATIENCE, Setup, covered, last_rotations, locate};
 use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
@@ -37,7 +37,6 @@ use crate::provider::{http, proxy};
 use crate::readable;
 use crate::schedule::Schedule;
 use crate::server::Server;
-use crate::store;
 use crate::store::place::Place;
 use crate::telemetry::{self, Deeds, LogSettings};
 use crate::vanished::Vanished;
@@ -224,6 +223,19 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let proxy = proxy::mistake(|name| std::env::var_os(name));
     let of_secrets = config::secrets_warning(&path, &loaded);
+    let is_asked = arguments.online && unusable.is_empty() && proxy.is_none();
+    let mut with_covered = settings.clone();
+    let mut uncovered = Vec::new();
+    if is_asked {
+        let LogSettings { format, level, .. } = &settings.log;
+        let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
+        telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
+        let (settings, problems) = covered(settings, &clock, PATIENCE).await?;
+        with_covered = settings;
+        uncovered.extend(problems.into_iter().map(CheckFinding::error));
+        progress::shows_times_of(&with_covered.servers);
+    }
+    let settings = &with_covered;
     let mut answer = CheckAnswer {
         file: path.display().to_string(),
         good: unusable.is_empty() && proxy.is_none(),
@@ -250,17 +262,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     answer.remarks.extend(unfit_store(settings.store.as_ref()));
     answer.remarks.extend(missing_certificates(settings));
     answer.remarks.extend(vanished(settings, &clock).await);
+    answer.remarks.extend(uncovered);
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };
     if !arguments.json {
         for problem in in_the_file {
             console::warning(&problem.render(console::colours()));
         }
     }
-    if arguments.online && answer.good {
-        let LogSettings { format, level, .. } = &settings.log;
-        let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
-        telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
-        progress::shows_times_of(&settings.servers);
+    if is_asked {
         let connect = |it| connect(it, clock.clone(), progress::activities().clone());
         let clients = settings.accounts().map(connect).collect::<Result<Vec<_>, _>>()?;
         exit = ask(&Clients::new(clients), settings, &mut answer).await;
@@ -308,15 +317,12 @@ fn unfit_store(store: Option<&Place>) -> Option<CheckFinding> {
 /// Servers that were rotated lately and are not in the configuration. Where the history cannot be read, other
 /// commands say so.
 async fn vanished(settings: &Settings, clock: &Clock) -> Vec<CheckFinding> {
-    let place = Place::of_command(settings.store.as_ref(), |name| std::env::var_os(name));
-    if place == Place::Memory || !place.may_be_there() {
-        return Vec::new();
-    }
-    let _reads = progress::doing("reading the history");
+    let known = last_rotations(settings, clock).await;
     let now = clock.now().wall;
-    let last = clock.timeout(STORE_PATIENCE, store::read_last(&place, now)).await;
-    let known = last.and_then(Result::ok).unwrap_or_default();
-    let is_configured = |id| settings.servers.iter().any(|server| server.id == id);
+    let is_configured = |id: ServerId| {
+        settings.servers.iter().any(|server| server.id == id)
+            || settings.cover_of(id.account).is_some()
+    };
     let hint = "if that is a mistake, look for an included file that is missing";
     let vanished = Vanished::among(&known, is_configured, now);
     vanished.words().map(|words| CheckFinding::warning(words, hint)).collect()
@@ -491,6 +497,18 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
     }
     if listed > 0 {
         text.push_str(&lines(&table));
+    }
+    for cover in &settings.covers {
+        let of_account = match cover.account().label() {
+            None => "the account".to_owned(),
+            Some(name) => format!("account {name}"),
+        };
+        text.push_str(&format!(
+            "each server of {of_account} without a [[server]] has the policy of group {}: {}{}\n",
+            cover.group(),
+            sentence(&cover.example(), Clock::system().now().wall),
+            if online { "" } else { ". `check --online` lists these servers" }
+        ));
     }
     if is_fleet {
         let others = readable::count(count - listed);

@@ -53,7 +53,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read(&arguments.config)?.covered().await?;
     let server = setup.find(&arguments.server, arguments.of_account.name())?.id;
     let client = setup.client_of(server)?;
     let Arguments { name, description, no_wait, json, .. } = arguments;

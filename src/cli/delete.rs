@@ -62,7 +62,7 @@ fn parse_id(text: &str) -> Result<SnapshotId, String> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read(&arguments.config)?.covered().await?;
     let clients = arguments.of_account.clients(&setup)?;
     let mut ids = arguments.ids;
     let mut known = BTreeSet::new();

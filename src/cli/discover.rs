@@ -109,8 +109,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let configured = settings.servers.iter().map(|server| (server.id, server.name.as_str()));
     let coverage = Coverage::of(configured, &account.servers);
     let known: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
+    let has_policy = |id: ServerId| known.contains(&id) || settings.cover_of(id.account).is_some();
     let uncovered: Vec<&AccountServer> =
-        account.servers.iter().filter(|server| !known.contains(&server.id)).collect();
+        account.servers.iter().filter(|server| !has_policy(server.id)).collect();
     match (&target, arguments.json) {
         (Some(Target::StandardOutput), _) => {}
         (_, true) => console::print_json(&answer(&settings, &account, &uncovered))?,
@@ -322,7 +323,7 @@ fn write(
         .iter()
         .map(|server| NewServer {
             server,
-            name: names.name(server),
+            name: names.name(server.id, &server.name),
             snapshots: account.snapshots_of(server),
         })
         .collect();

@@ -86,7 +86,7 @@ struct FateRow<'a> {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read_to_look(&arguments.config)?;
+    let setup = Setup::read_to_look(&arguments.config)?.covered().await?;
     let servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
     if servers.is_empty() {
         return none_left(arguments.json);

@@ -116,7 +116,7 @@ impl Arguments {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let wish = arguments.wish()?;
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read(&arguments.config)?.covered().await?;
     let (choice, listing) = choose(&setup, &arguments.of_account, &wish).await?;
     let snapshot = choice.snapshot;
     if !choice.passed_over.is_empty() {

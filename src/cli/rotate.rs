@@ -68,7 +68,7 @@ pub(super) struct Arguments {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read(&arguments.config)?;
+    let setup = Setup::read(&arguments.config)?.covered().await?;
     let mut servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
     if servers.is_empty() {
         return none_left(arguments.json);

@@ -16,6 +16,8 @@ use crate::clock::Clock;
 use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
+use crate::cover::CoveredServers;
+use crate::coverage::not_covered;
 use crate::naming::{Account, ServerId};
 use crate::notify::coverage;
 use crate::pins::Pins;
@@ -26,6 +28,7 @@ use crate::provider::clients::Clients;
 use crate::provider::connect::{connect, locate_credentials};
 use crate::provider::settings::ApiSettings;
 use crate::readable;
+use crate::report::LastOfServer;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
@@ -36,6 +39,7 @@ use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
 use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
+use crate::vanished::Vanished;
 use crate::wording::listed;
 
 /// A configuration that was found good, and the clock.
@@ -110,6 +114,18 @@ impl Setup {
             log_warnings("config", &warnings);
         }
         Ok(Self { path, settings, clock: Clock::system() })
+    }
+
+    /// The same with the servers that a `cover` gives a policy to. Where an account cannot be listed, a warning says
+    /// so, and the servers that the history knows stand for them.
+    ///
+    /// # Errors
+    /// As for [`Setup::client_of`].
+    pub(super) async fn covered(self) -> Result<Self, CommandError> {
+        let (settings, problems) = covered(&self.settings, &self.clock, PATIENCE).await?;
+        problems.iter().for_each(|problem| console::warning(&format!("warning: {problem}")));
+        progress::shows_times_of(&settings.servers);
+        Ok(Self { settings, ..self })
     }
 
     /// The account of a server, ready to be called.
@@ -263,6 +279,50 @@ pub(super) fn no_account<'s>(
 ) -> CommandError {
     let known: Vec<&str> = known.map(|it| it.account.name()).collect();
     CommandError::Usage(format!("there is no account {name:?}\nhint: there is {}", listed(&known)))
+}
+
+/// Settings with the servers that a `cover` gives a policy to, and why some of these may be missing. `within`: how long
+/// the provider may take.
+///
+/// # Errors
+/// As for [`Setup::client_of`].
+pub(super) async fn covered(
+    settings: &Settings,
+    clock: &Clock,
+    within: Duration,
+) -> Result<(Settings, Vec<String>), CommandError> {
+    let (mut servers, mut problems) = (CoveredServers::default(), Vec::new());
+    let now = clock.now();
+    for cover in &settings.covers {
+        let of_account = settings.accounts().find(|it| it.account == cover.account());
+        let Some(api) = of_account else { continue };
+        let client = connect(api, clock.clone(), progress::activities().clone())?;
+        let scope = CallContext::until(now.uptime.saturating_add(within));
+        match client.servers(&scope).await {
+            Ok(listed) => {
+                servers.listed(api.account, &listed, |_| false, now.wall);
+            }
+            Err(problem) => problems.push(not_covered(&problem.explained())),
+        }
+    }
+    if !problems.is_empty() {
+        let has_table = |id| settings.servers.iter().any(|server| server.id == id);
+        let is_told = |id: ServerId| has_table(id) || settings.cover_of(id.account).is_none();
+        let known = Vanished::among(&last_rotations(settings, clock).await, is_told, now.wall);
+        servers.remember(known.servers().map(|(id, name)| (id, name.into())));
+    }
+    Ok((settings.with_covered(&servers), problems))
+}
+
+/// What the history knows of each server. Nothing where it cannot be read: other commands say so.
+pub(super) async fn last_rotations(settings: &Settings, clock: &Clock) -> Vec<LastOfServer> {
+    let place = Place::of_command(settings.store.as_ref(), |name| std::env::var_os(name));
+    if place == Place::Memory || !place.may_be_there() {
+        return Vec::new();
+    }
+    let _reads = progress::doing("reading the history");
+    let last = clock.timeout(STORE_PATIENCE, store::read_last(&place, clock.now().wall)).await;
+    last.and_then(Result::ok).unwrap_or_default()
 }
 
 /// What is remembered of servers in this place. Nothing where it cannot be read in time.

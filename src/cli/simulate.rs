@@ -132,7 +132,10 @@ struct Group {
 /// # Errors
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
-    let setup = Setup::read_to_look(&arguments.config)?;
+    let mut setup = Setup::read_to_look(&arguments.config)?;
+    // What a server without a table would have.
+    let examples = setup.settings.covers.iter().map(|cover| Arc::new(cover.example()));
+    setup.settings.servers.extend(examples);
     let servers: Vec<Arc<Server>> =
         setup.select(&arguments.selection)?.into_iter().filter(|server| server.enabled).collect();
     let Some(first) = servers.first() else {

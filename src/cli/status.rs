@@ -91,7 +91,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 fn exit_of(document: &StatusDocument) -> Exit {
     let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive && daemon.store.up);
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
-    if alive && !trouble { Exit::Well } else { Exit::Trouble }
+    let is_covered = document.account.as_ref().is_none_or(|it| it.cover_problem.is_none());
+    if alive && !trouble && is_covered { Exit::Well } else { Exit::Trouble }
 }
 
 /// The code that `status` exits with if the daemon answers with this: alone, and with `--max-age`. `None`

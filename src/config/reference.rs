@@ -184,6 +184,20 @@ pub(crate) const API: Section = Section {
             ..KEY
         },
         KeyReference {
+            name: "cover",
+            form: Form::Words("the name of a group", shapes::GROUP),
+            absent: Absent::Means("only servers with a [[server]] table"),
+            example: "\"everything\"",
+            text: "the [group.NAME] for servers of the account without a table",
+            more: "snapring lists the servers of the account at the start, after a reload and once per \
+                   hour. Each one that has no [[server]] gets the policy of this group, under the name \
+                   that it has at the provider. A server that is no longer listed is reported once, is \
+                   not rotated any more after two lists without it, and is forgotten after a day. The \
+                   token must be allowed to list servers.",
+            off: true,
+            ..KEY
+        },
+        KeyReference {
             name: "settle",
             form: Form::Span(Some(("0s", "10m"))),
             absent: Absent::Value("\"20s\""),

@@ -16,7 +16,7 @@ use crate::config::includes;
 use crate::config::notify;
 use crate::config::problem::{Draft, Severity};
 use crate::config::reference;
-use crate::config::servers;
+use crate::config::servers::{self, NamedCover};
 use crate::config::store;
 use crate::config::types::{HttpSettings, SecretsInFiles, Settings};
 use crate::config::values::{base_url, duration, narrow};
@@ -73,14 +73,16 @@ pub(crate) fn read(
         Parsed::Good(table, _) => Some(table),
         Parsed::Absent | Parsed::Mistaken => None,
     };
+    let mut covers = Covers::default();
     let (api, token_file_span) = match api {
         Some(table) => {
             table.refuse_others(&reference::names(reference::API.keys), problems);
+            covers.add(&table, Account::API, problems);
             read_api(&table, Account::API, problems)
         }
         None => (defaults(Account::API), None),
     };
-    let accounts = read_accounts(&roots, problems);
+    let accounts = read_accounts(&roots, &mut covers, problems);
     let http = http(document, problems);
     let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
@@ -90,12 +92,14 @@ pub(crate) fn read(
     let known = accounts.as_ref().zip(api.as_ref()).filter(|_| whole);
     let known =
         known.map(|(accounts, api)| [api].into_iter().chain(accounts).map(address).collect());
-    let servers = servers::read(&roots, whole, of_vps_org, known, problems)?;
+    let read = servers::read(&roots, whole, of_vps_org, known, &covers.named, problems);
+    let (servers, covers) = read.filter(|_| !covers.any_mistaken)?;
     let secrets_in_files = SecretsInFiles::of(&root);
     let settings = Settings {
         api: api?,
         more_accounts: accounts?,
         servers,
+        covers,
         http: http?,
         store,
         log: log?,
@@ -149,8 +153,30 @@ fn defaults(account: Account) -> Option<ApiSettings> {
     })
 }
 
+/// The `cover` of each account that has one.
+#[derive(Default)]
+struct Covers<'a> {
+    named: Vec<NamedCover<'a>>,
+    any_mistaken: bool,
+}
+
+impl<'a> Covers<'a> {
+    /// That of this account, if its table has one.
+    fn add(&mut self, table: &Table<'a, '_>, account: Account, problems: &mut Problems) {
+        match table.string("cover", problems) {
+            Parsed::Good(group, span) => self.named.push(NamedCover { account, group, span }),
+            Parsed::Mistaken => self.any_mistaken = true,
+            Parsed::Absent => {}
+        }
+    }
+}
+
 /// Each `[[account]]`; `None` when one of them is mistaken.
-fn read_accounts(roots: &[Table<'_, '_>], problems: &mut Problems) -> Option<Vec<ApiSettings>> {
+fn read_accounts<'a>(
+    roots: &[Table<'a, '_>],
+    covers: &mut Covers<'a>,
+    problems: &mut Problems,
+) -> Option<Vec<ApiSettings>> {
     let mut known = reference::names(reference::API.keys);
     known.extend(reference::names(reference::ACCOUNT.keys));
     let mut accounts = Vec::new();
@@ -181,6 +207,7 @@ fn read_accounts(roots: &[Table<'_, '_>], problems: &mut Problems) -> Option<Vec
             let account = name.as_ref().map_or(Account::API, |(account, _)| *account);
             match (read_api(&table, account, problems).0, name) {
                 (Some(settings), Some((account, place))) => {
+                    covers.add(&table, account, problems);
                     places.entry(account).or_insert(place);
                     accounts.push(settings);
                 }

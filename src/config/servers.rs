@@ -2,7 +2,7 @@
 
 mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,32 @@ use crate::config::document::{Parsed, Problems, Table, nearest};
 use crate::config::reference;
 use crate::config::servers::values::{hooks, pins, plain_text, prefixes, schedules};
 use crate::config::values::{DAY, duration, keep, narrow, time_zone};
+use crate::cover::Cover;
 use crate::interner::Interner;
-use crate::naming::{Account, ManagedPrefix, Prefix, PrefixError, ServerId};
+use crate::naming::{Account, ManagedPrefix, Prefix, PrefixError, ServerId, SnapshotId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::server::{CAP, Hooks, Server};
 
-/// Reads all servers; `None` when one of them is mistaken. Of VPS.org, whose `cap` is known, more is
-/// told than of another provider. `roots`: of the main file, which has the defaults, and of those that it
-/// includes; `whole`: whether all of them could be understood; `accounts`: each account and its provider's address,
-/// `None` if not all of them are known.
+/// The group that an account's `cover` names, and where it is written.
+pub(crate) struct NamedCover<'a> {
+    pub(crate) account: Account,
+    pub(crate) group: &'a str,
+    pub(crate) span: Range<usize>,
+}
+
+/// Reads all servers, and the policies for servers without a table; `None` when one of them is mistaken. Of VPS.org,
+/// whose `cap` is known, more is told than of another provider. `roots`: of the main file, which has the defaults, and
+/// of those that it includes; `whole`: whether all of them could be understood; `accounts`: each account and its
+/// provider's address, `None` if not all of them are known.
 pub(crate) fn read(
     roots: &[Table<'_, '_>],
     whole: bool,
     of_vps_org: bool,
     accounts: Option<Vec<(Account, String)>>,
+    covers: &[NamedCover<'_>],
     problems: &mut Problems,
-) -> Option<Vec<Arc<Server>>> {
+) -> Option<(Vec<Arc<Server>>, Vec<Cover>)> {
     let mut reader = Reader { of_vps_org, accounts, ..Reader::default() };
     let defaults = roots.first()?.table("defaults", "[defaults]", problems);
     let defaults = match defaults {
@@ -50,7 +59,11 @@ pub(crate) fn read(
             Parsed::Absent => {}
         }
     }
-    if tables.is_empty() && all_good && !problems.may_name_no_server {
+    let is_any_covered = !covers.is_empty();
+    let covers: Vec<Option<Cover>> =
+        covers.iter().map(|named| reader.cover(named, &groups, problems)).collect();
+    let covers: Option<Vec<Cover>> = covers.into_iter().collect();
+    if tables.is_empty() && all_good && !is_any_covered && !problems.may_name_no_server {
         // It may stand in what could not be understood.
         if !whole {
             return None;
@@ -69,7 +82,7 @@ pub(crate) fn read(
             None => all_good = false,
         }
     }
-    all_good.then_some(servers)
+    all_good.then_some(servers).zip(covers)
 }
 
 /// The groups, each with what it takes from the defaults.
@@ -137,17 +150,26 @@ impl<'a> Groups<'a> {
             Parsed::Mistaken => return &self.unknown,
             Parsed::Good(name, span) => (name, span),
         };
-        if let Some((keys, _)) = self.known.get(name) {
-            return keys;
-        }
-        if self.complete {
+        self.named(name, "group", span, problems).map_or(&self.unknown, |(keys, _)| keys)
+    }
+
+    /// The group of this name, with the place of that name. `key`: which key names it.
+    fn named(
+        &self,
+        name: &str,
+        key: &str,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<&(CommonKeys<'a>, Range<usize>)> {
+        let found = self.known.get(name);
+        if found.is_none() && self.complete {
             let hint = match nearest(name, self.known.keys().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => "write its table, like [group.databases], or remove `group`".to_owned(),
+                None => format!("write its table, like [group.databases], or remove `{key}`"),
             };
             problems.error(span, format!("there is no group {name:?}"), "", Some(hint));
         }
-        &self.unknown
+        found
     }
 }
 
@@ -318,21 +340,61 @@ impl Reader {
             Parsed::Good(id, span) => Some((id, span)),
         };
         let keys = self.shared(table, problems).or(inherited);
-        let account = keys.account.or(|| Parsed::Good(Account::API, 0..0)).good();
+        let account = keys.account.clone().or(|| Parsed::Good(Account::API, 0..0)).good();
         let number = id.as_ref().map(|(number, _)| *number);
         let id = id.zip(account).and_then(|((number, span), account)| {
             self.unique_id(ServerId { account, number }, span, problems)
         });
         let name = self.name(table, number, problems);
         let pinned = pins(table, problems);
-        let at = header(table);
+        let policy = self.with_policy(keys, pinned, "a server", header(table), problems);
+        Some(Server { id: id?, name: name?, group: self.group_of(table), ..policy? })
+    }
+
+    /// The policy of the group that a `cover` names.
+    fn cover(
+        &mut self,
+        named: &NamedCover<'_>,
+        groups: &Groups<'_>,
+        problems: &mut Problems,
+    ) -> Option<Cover> {
+        let NamedCover { account, group, span } = named;
+        let (keys, place) = groups.named(group, "cover", span.clone(), problems)?;
+        if let Parsed::Good(other, _) = keys.account
+            && other != *account
+        {
+            let message = format!("the group {group:?} belongs to account {other}");
+            let hint = "write `cover` where that account is, or remove `account` from the group and from [defaults]";
+            problems.error(span.clone(), message, "", Some(hint.to_owned()));
+            return None;
+        }
+        let whose = "the group of a `cover`";
+        let policy =
+            self.with_policy(keys.clone(), Some(BTreeSet::new()), whose, place.clone(), problems)?;
+        Some(Cover::new(*account, self.groups.one(*group), policy))
+    }
+
+    /// A server without an id and a name. `whose`: how a mistake calls it; `at`: where a missing key is pointed at.
+    fn with_policy(
+        &mut self,
+        keys: CommonKeys<'_>,
+        pinned: Option<BTreeSet<SnapshotId>>,
+        whose: &str,
+        at: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<Server> {
         let zone = keys.time_zone.or(|| Parsed::Good(TimeZone::UTC, 0..0)).good();
         // An expression's mistakes are told in any zone.
-        let schedules =
-            self.parsed(keys.schedules, zone.as_ref().unwrap_or(&TimeZone::UTC), &at, problems);
+        let schedules = self.parsed(
+            keys.schedules,
+            zone.as_ref().unwrap_or(&TimeZone::UTC),
+            whose,
+            &at,
+            problems,
+        );
         if matches!(keys.keep, Parsed::Absent) {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
-            problems.error(at, "a server has no `keep`", "", Some(hint.to_owned()));
+            problems.error(at, format!("{whose} has no `keep`"), "", Some(hint.to_owned()));
         }
         let cap = keys.cap.or(|| Parsed::Good(u64::from(CAP), 0..0)).good();
         let reserve = keys.reserve.or(|| Parsed::Good(0, 0..0)).good();
@@ -376,9 +438,9 @@ impl Reader {
             .description
             .or(|| Parsed::Good(self.descriptions.one("rotated by snapring"), 0..0));
         Some(Server {
-            id: id?,
-            name: name?,
-            group: self.group_of(table),
+            id: ServerId::new(0),
+            name: String::new(),
+            group: None,
             enabled: keys.enabled.or(|| Parsed::Good(true, 0..0)).good()?,
             schedules: schedules?.0,
             description: description.good()?,
@@ -541,6 +603,7 @@ impl Reader {
         &mut self,
         given: Parsed<Vec<(&str, Range<usize>)>>,
         zone: &TimeZone,
+        whose: &str,
         at: &Range<usize>,
         problems: &mut Problems,
     ) -> Option<(Arc<[Schedule]>, Density, Range<usize>)> {
@@ -549,7 +612,12 @@ impl Reader {
             Parsed::Good(texts, _) => texts,
             Parsed::Absent => {
                 let hint = "write schedule = \"0 3 * * *\" for every night at three, here or in [defaults]";
-                problems.error(at.clone(), "a server has no `schedule`", "", Some(hint.to_owned()));
+                problems.error(
+                    at.clone(),
+                    format!("{whose} has no `schedule`"),
+                    "",
+                    Some(hint.to_owned()),
+                );
                 return None;
             }
         };

@@ -186,7 +186,7 @@ mod tests {
             .iter()
             .map(|(server, looks)| NewServer {
                 server,
-                name: names.name(server),
+                name: names.name(server.id, &server.name),
                 snapshots: Some(looks),
             })
             .collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use crate::cover::{Cover, CoveredServers};
 use crate::naming::{Account, ServerId};
 use crate::notify::NotifySettings;
 use crate::provider::settings::ApiSettings;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub more_accounts: Vec<ApiSettings>,
     /// The servers, in the order of the file; ids and names are unique, and each one's account is one of these.
     pub servers: Vec<Arc<Server>>,
+    /// The policies for servers of an account that are not among these, at most one for each account.
+    pub covers: Vec<Cover>,
     /// Who may look.
     pub http: HttpSettings,
     /// Where the history is kept; `None`: where the daemon's surroundings say.
@@ -37,7 +40,10 @@ pub struct Settings {
 impl Settings {
     /// The accounts that are in use: each `[[account]]`, and that of `[api]` unless only those have servers.
     pub fn accounts(&self) -> impl Iterator<Item = &ApiSettings> {
-        let has_servers = || self.servers.iter().any(|it| it.id.account == Account::API);
+        let has_servers = || {
+            self.servers.iter().any(|it| it.id.account == Account::API)
+                || self.cover_of(Account::API).is_some()
+        };
         let api = Some(&self.api).filter(|_| self.more_accounts.is_empty() || has_servers());
         api.into_iter().chain(&self.more_accounts)
     }
@@ -47,6 +53,20 @@ impl Settings {
     pub fn account_of(&self, server: ServerId) -> &ApiSettings {
         let named = self.more_accounts.iter().find(|it| it.account == server.account);
         named.unwrap_or(&self.api)
+    }
+
+    /// The policy of an account's servers that have no table.
+    #[must_use]
+    pub fn cover_of(&self, account: Account) -> Option<&Cover> {
+        self.covers.iter().find(|cover| cover.account() == account)
+    }
+
+    /// The same, with the servers that `covers` give a policy to.
+    #[must_use]
+    pub fn with_covered(&self, covered: &CoveredServers) -> Self {
+        let mut all = self.clone();
+        all.servers.extend(covered.servers(&self.covers, &self.servers));
+        all
     }
 
     /// The time zone that all servers have, else UTC: for times that concern no single one.

@@ -153,6 +153,7 @@ impl AccountServers {
             coverage: listed.map(|(_, servers)| Coverage::of(configured, servers)),
             problem: self.problem.clone(),
             is_partial: false,
+            cover_problem: None,
         }
     }
 }
@@ -169,6 +170,9 @@ pub struct AccountStatus {
     /// Whether there is an account of which nothing is known.
     #[serde(default)]
     pub is_partial: bool,
+    /// Why servers of an account with a `cover` may not be rotated: it could not be listed when last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cover_problem: Option<String>,
 }
 
 impl AccountStatus {
@@ -178,10 +182,12 @@ impl AccountStatus {
         let mut all = Self::default();
         for (account, one) in accounts {
             all.listed_at = all.listed_at.into_iter().chain(one.listed_at).min();
-            let problem = one.problem.map(|problem| match account.label() {
+            let of_account = |problem: String| match account.label() {
                 None => problem,
                 Some(name) => format!("account {name}: {problem}"),
-            });
+            };
+            all.cover_problem = all.cover_problem.or(one.cover_problem.map(of_account));
+            let problem = one.problem.map(of_account);
             match one.coverage {
                 Some(coverage) => all.coverage.get_or_insert_default().add(coverage),
                 None if problem.is_some() => {
@@ -199,6 +205,9 @@ impl AccountStatus {
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
         let known = self.coverage.iter().flat_map(Coverage::findings);
+        if let Some(problem) = &self.cover_problem {
+            return known.chain([not_covered(problem)]).collect();
+        }
         let problem = self.problem.iter().filter(|_| self.coverage.is_none() || self.is_partial);
         known.chain(problem.map(|problem| unknown(problem))).collect()
     }
@@ -210,8 +219,16 @@ pub fn unknown(problem: &str) -> String {
     format!("it is not known whether each server of the account has a policy: {problem}")
 }
 
+/// That servers without a table may not be rotated, for this reason.
+#[must_use]
+pub fn not_covered(problem: &str) -> String {
+    format!(
+        "the servers of the account cannot be listed, so `cover` gives no policy to new ones: {problem}"
+    )
+}
+
 impl NamedServers {
-    fn add(&mut self, id: ServerId, name: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, id: ServerId, name: impl FnOnce() -> String) {
         self.count += 1;
         if self.first.len() < NAMED {
             self.first.push(NamedServer { id, name: name() });

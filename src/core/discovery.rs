@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::coverage::AccountServer;
 use crate::foreign::{ForeignText, is_shown};
 use crate::naming::{Prefix, ServerId};
 
@@ -87,9 +86,8 @@ impl NewNames {
     }
 
     /// The name that the provider knows, as far as it can be used; with the id where that makes it unique.
-    pub fn name(&mut self, server: &AccountServer) -> String {
-        let AccountServer { id, name, .. } = server;
-        let usual = usual_name(*id);
+    pub fn name(&mut self, id: ServerId, name: &ForeignText) -> String {
+        let usual = usual_name(id);
         let known = usable(&name.to_string()).unwrap_or_else(|| usual.clone());
         let numbered = format!("{known}-{id}");
         let further = (2_u64..).map(|nth| format!("{usual}-{nth}"));
@@ -126,10 +124,6 @@ mod tests {
 
     use super::*;
 
-    fn server(id: u64, name: &str) -> AccountServer {
-        AccountServer { id: ServerId::new(id), name: name.into(), status: None, location: None }
-    }
-
     #[test]
     fn snapshots_are_counted_by_whose_they_look_like() {
         let of = |names: &[&str]| {
@@ -163,7 +157,7 @@ mod tests {
             (10, "server-4", "server-4-10"),
             (11, "Größe 日本", "Größe 日本"),
         ] {
-            assert_eq!(names.name(&server(id, known)), given, "{known:?}");
+            assert_eq!(names.name(ServerId::new(id), &known.into()), given, "{known:?}");
         }
     }
 
@@ -175,7 +169,7 @@ mod tests {
             let mut names = NewNames::default();
             let mut given = HashSet::new();
             for (id, known) in (1..).zip(&known) {
-                let name = names.name(&server(id, known));
+                let name = names.name(ServerId::new(id), &known.as_str().into());
                 prop_assert!(given.insert(name.clone()), "{name:?} twice");
                 prop_assert!(name.chars().count() <= 100 && name.chars().all(is_shown), "{name:?}");
                 prop_assert_eq!(name.trim(), name.as_str());

@@ -6,6 +6,7 @@
 //! - [`foreign`]: text from outside, and how it is shown
 //! - [`server`], [`policy`], [`retention`]: what is wanted
 //! - [`coverage`], [`discovery`]: which servers have a policy, and what is known of the others
+//! - [`cover`]: servers that have a policy without a table of their own
 //! - [`schedule`], [`timetable`]: when
 //! - [`plan`], [`pins`]: what to create and delete
 //! - [`polling`], [`completion`]: how to wait for a snapshot
@@ -19,6 +20,7 @@
 pub mod answer;
 pub mod call;
 pub mod completion;
+pub mod cover;
 pub mod coverage;
 pub mod discovery;
 pub mod foreign;

@@ -40,6 +40,11 @@ impl Vanished {
         Self(servers)
     }
 
+    /// Each of them and its name.
+    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &str)> {
+        self.0.iter().map(|(id, name, _)| (*id, name.as_str()))
+    }
+
     /// A sentence for each of the first ones, and one for the others.
     pub fn words(&self) -> impl Iterator<Item = String> {
         let named = self.0.iter().take(NAMED).map(|(id, name, last)| {

@@ -1,12 +1,18 @@
 //! Which servers the account has. Asked for once an hour, in the background; no rotation depends on it.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backoff;
 use crate::call::{CallError, Outcome};
 use crate::clock::Clock;
-use crate::coverage::{AccountStatus, unknown};
+use crate::coverage::{AccountStatus, not_covered, unknown};
+use crate::daemon::covering::{Changed, Covering};
+use crate::daemon::resume::go_on_with_all;
 use crate::daemon::{Daemon, Shared, lock};
+use crate::naming::Account;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 
@@ -23,29 +29,82 @@ const ASK_AGAIN_EVERY: Duration = Duration::from_hours(24);
 const QUIET_FOR: Duration = Duration::from_secs(30);
 const WAITS_FOR: Duration = Duration::from_mins(10);
 
-/// Asks for the servers, for as long as it is polled.
-pub(super) async fn keep_listing_servers(daemon: &Daemon, clock: &Clock) -> Infallible {
-    clock.sleep(FIRST_AFTER).await;
+/// Between two tries to learn which servers are covered.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+const LAST_RETRY: Duration = Duration::from_mins(5);
+
+/// Asks for the servers, for as long as it is polled. An account with a `cover` is asked at once, and again soon if it
+/// does not answer: until then its servers are not rotated.
+pub(super) async fn keep_listing_servers(
+    daemon: &Daemon,
+    covering: &Covering,
+    put_in_force: impl Fn(Changed),
+    clock: &Clock,
+) -> Infallible {
+    let mut next: BTreeMap<Account, Next> = BTreeMap::new();
     loop {
-        let next = daemon.list_servers().await;
-        clock.sleep(next).await;
+        let begun = clock.now().uptime;
+        let clients = daemon.shared.current().clients.clone();
+        next.retain(|account, _| clients.of(*account).is_some());
+        for client in clients.all() {
+            let account = client.whose();
+            let is_awaited = covering.awaits(account);
+            let first = if is_awaited { begun } else { begun.saturating_add(FIRST_AFTER) };
+            let next = next.entry(account).or_insert_with(|| Next::at(first));
+            if next.at > begun {
+                continue;
+            }
+            if !is_awaited {
+                daemon.shared.await_quiet().await;
+            }
+            let listed = daemon.list_servers_of(client, covering, &put_in_force).await;
+            next.at = clock.now().uptime.saturating_add(match listed {
+                Listed::Refused if !covering.covers(account) => ASK_AGAIN_EVERY,
+                Listed::Not | Listed::Refused if covering.awaits(account) => next.retry(),
+                Listed::Whole | Listed::Not | Listed::Refused => ASK_EVERY,
+            });
+        }
+        let earliest = next.values().map(|it| it.at).min().unwrap_or(begun + ASK_EVERY);
+        tokio::select! {
+            () = clock.sleep(earliest.saturating_sub(clock.now().uptime)) => {}
+            () = covering.reloaded.notified() => {
+                next.retain(|account, _| !covering.awaits(*account));
+            }
+        }
     }
 }
 
-impl Daemon {
-    /// Asks for the servers of the account, and logs news about them. Gives how long to wait before they are
-    /// asked for again.
-    pub async fn list_servers(&self) -> Duration {
-        self.shared.await_quiet().await;
-        let clients = self.shared.current().clients.clone();
-        let mut next = ASK_AGAIN_EVERY;
-        for client in clients.all() {
-            next = next.min(self.list_servers_of(client).await);
-        }
-        next
+/// When an account is asked next.
+struct Next {
+    at: Duration,
+    retries: Box<dyn Iterator<Item = Duration> + Send>,
+}
+
+impl Next {
+    fn at(at: Duration) -> Self {
+        Self { at, retries: Box::new(backoff::doubling(FIRST_RETRY, LAST_RETRY)) }
     }
 
-    async fn list_servers_of(&self, client: &Client) -> Duration {
+    fn retry(&mut self) -> Duration {
+        self.retries.next().unwrap_or(LAST_RETRY)
+    }
+}
+
+/// How asking for the servers ended.
+enum Listed {
+    Whole,
+    Not,
+    /// The token may not list servers.
+    Refused,
+}
+
+impl Daemon {
+    async fn list_servers_of(
+        &self,
+        client: &Client,
+        covering: &Covering,
+        put_in_force: &impl Fn(Changed),
+    ) -> Listed {
         let clock = &self.shared.dependencies.clock;
         let mut scope = CallContext::until(clock.now().uptime.saturating_add(WAITS_FOR));
         scope.in_background = true;
@@ -54,23 +113,33 @@ impl Daemon {
         let before = self.shared.account_status();
         match listed {
             Ok(servers) => {
+                let now = clock.now().wall;
+                if let Some(changed) = covering.listed(client.whose(), &servers, now) {
+                    let new = changed.new.clone();
+                    put_in_force(changed);
+                    // They may have missed a tick while no daemon ran, or have a snapshot in progress.
+                    let shared = Arc::clone(&self.shared);
+                    self.shared.tasks.spawn(go_on_with_all(shared, new, clock.now()));
+                }
                 let mut accounts = lock(&self.shared.account_servers);
-                accounts.entry(client.whose()).or_default().listed(servers, clock.now().wall);
+                accounts.entry(client.whose()).or_default().listed(servers, now);
                 drop(accounts);
                 tell(&before, &self.shared.account_status());
-                ASK_EVERY
+                Listed::Whole
             }
-            Err(CallError::Interrupted) => ASK_EVERY,
+            Err(CallError::Interrupted) => Listed::Not,
             Err(problem) => {
                 let words = problem.explained();
                 let mut accounts = lock(&self.shared.account_servers);
                 let is_news = accounts.entry(client.whose()).or_default().not_listed(words.clone());
                 drop(accounts);
-                if is_news {
+                if covering.covers(client.whose()) {
+                    tracing::warn!(event = "servers", "{}", not_covered(&words));
+                } else if is_news {
                     tracing::warn!(event = "servers", "{}", unknown(&words));
                 }
-                let is_forbidden = problem.outcome() == Some(Outcome::Forbidden);
-                if is_forbidden { ASK_AGAIN_EVERY } else { ASK_EVERY }
+                let is_refused = problem.outcome() == Some(Outcome::Forbidden);
+                if is_refused { Listed::Refused } else { Listed::Not }
             }
         }
     }
@@ -108,7 +177,10 @@ impl Shared {
             let account = client.whose();
             let own = current.servers.iter().filter(|(id, _)| id.account == account);
             let configured = own.map(|(id, it)| (*id, it.server.name.as_str()));
-            Some((account, accounts.get(&account)?.status(configured, now)))
+            let status = accounts.get(&account)?.status(configured, now);
+            let is_covered = current.covered_accounts.contains(&account);
+            let cover_problem = status.problem.clone().filter(|_| is_covered);
+            Some((account, AccountStatus { cover_problem, ..status }))
         }))
     }
 

@@ -12,6 +12,7 @@ use crate::config::types::Settings;
 use crate::config::{self, ConfigError};
 use crate::daemon::Daemon;
 use crate::daemon::announcement::Announcement;
+use crate::daemon::covering::{Changed, Covering};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::run::Connect;
 use crate::provider::client::Client;
@@ -48,6 +49,7 @@ pub(super) struct Reload {
     pub(super) started_with: Settings,
     pub(super) connect: Connect,
     pub(super) announcement: Announcement,
+    pub(super) covering: Covering,
 }
 
 impl Reload {
@@ -63,9 +65,16 @@ impl Reload {
             tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
+        let settings = self.covering.reload(settings);
         listeners.reload(daemon, &settings, clients);
         self.announcement.show(&settings);
         Ok(())
+    }
+
+    /// Puts the servers in force that a list of them brought.
+    pub(super) fn cover(&self, daemon: &Daemon, listeners: &Listeners, changed: &Changed) {
+        listeners.put_in_force(&changed.settings, || daemon.put_in_force(&changed.settings, None));
+        self.announcement.show(&changed.settings);
     }
 
     /// What the file says now, with clients of the accounts that are new or whose settings have changed.
@@ -114,8 +123,12 @@ impl Reload {
 impl Listeners {
     /// Puts other settings in force, for the daemon and for those who hear of its rotations.
     pub fn reload(&self, daemon: &Daemon, settings: &Settings, clients: Vec<Client>) {
+        self.put_in_force(settings, || daemon.reload(settings, clients));
+    }
+
+    fn put_in_force(&self, settings: &Settings, in_the_daemon: impl FnOnce()) {
         self.notices.reload(&settings.notify, &settings.servers);
-        daemon.reload(settings, clients);
+        in_the_daemon();
         self.store.reload(&settings.servers);
     }
 }

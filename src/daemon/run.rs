@@ -16,6 +16,7 @@ use crate::config::types::Settings;
 use crate::daemon::Daemon;
 use crate::daemon::account::keep_listing_servers;
 use crate::daemon::announcement::Announcement;
+use crate::daemon::covering::{Changed, Covering};
 use crate::daemon::listeners::{Listeners, Outside};
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
@@ -101,7 +102,7 @@ pub enum Shutdown {
 ///
 /// # Errors
 /// When it does not start. Nothing has been rotated then.
-pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, StartError> {
+pub async fn run(settings: Settings, process: Process) -> Result<Shutdown, StartError> {
     let Process { clock, variable, mut signals, connect, .. } = process;
     let clients = settings.accounts().map(&connect).collect::<Result<Vec<_>, _>>()?;
     let address = settings.api.base_url.as_str();
@@ -110,6 +111,8 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
     let place = Place::of_daemon(settings.store.as_ref(), variable);
     let announcement = Announcement::new(exclusion.clone(), place.clone());
     let store = Store::open(place, clock.clone());
+    let covering = Covering::begin(settings.clone(), &store, &clock).await;
+    let mut settings = covering.settings();
     let service = ServiceStatus::new(
         ServiceManager::from_environment(variable),
         sd_notify::watchdog(variable),
@@ -137,13 +140,15 @@ pub async fn run(mut settings: Settings, process: Process) -> Result<Shutdown, S
         )))
     });
     let configuration = process.configuration;
-    let reload = Arc::new(Reload { configuration, started_with: settings, connect, announcement });
+    let reload = Reload { configuration, started_with: settings, connect, announcement, covering };
+    let reload = Arc::new(reload);
+    let put_in_force = |changed: Changed| reload.cover(&daemon, &listeners, &changed);
     listeners.service.ready(&daemon);
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
-        never = keep_listing_servers(&daemon, &clock) => match never {},
+        never = keep_listing_servers(&daemon, &reload.covering, put_in_force, &clock) => match never {},
         never = listeners.notices.keep_reminding() => match never {},
         never = listeners.service.keep(&daemon) => match never {},
     }

@@ -13,6 +13,7 @@ mod accounts;
 mod adoption;
 mod check;
 mod client;
+mod cover;
 mod daemon;
 mod discover;
 mod documents;

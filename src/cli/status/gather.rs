@@ -9,7 +9,9 @@ use hyper::StatusCode;
 
 use crate::cli::error::CommandError;
 use crate::cli::selection::{Candidate, InState};
-use crate::cli::setup::{Setup, locate, report_failures, rings, rings_at_once};
+use crate::cli::setup::{
+    PATIENCE as LOOK_PATIENCE, Setup, covered, locate, report_failures, rings, rings_at_once,
+};
 use crate::cli::status::{Arguments, PATIENCE};
 use crate::cli::{console, progress};
 use crate::clock::Clock;
@@ -59,13 +61,19 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
         Ok(setup) => setup,
         Err(error) => return despite_a_bad_configuration(arguments, &error).await,
     };
-    let servers = setup.select(&arguments.selection)?;
+    // Which servers a `cover` adds the daemon knows, else the provider.
+    let is_covering = !setup.settings.covers.is_empty();
+    let mut servers = if is_covering { Vec::new() } else { setup.select(&arguments.selection)? };
     let (mut unanswered, mut runs) = (Vec::new(), true);
     if let Some(address) = setup.settings.http.listen {
         let asks = progress::doing(format!("asking the daemon at {address}"));
         let answer = ask(address, PATH, arguments.daemon_within(), &setup.clock).await;
         drop(asks);
         match answer {
+            Ok((status, body)) if status.is_success() && is_covering => {
+                let document = chosen(&body, arguments)?;
+                return Ok(Gathered { document, is_whole: true, unanswered });
+            }
             Ok((status, body)) if status.is_success() => {
                 let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
                 let document = read(&body, |row| wanted.contains(&row.id))?;
@@ -87,6 +95,15 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
             Err(problem) => unanswered.push(format!("the daemon: {problem}")),
         }
         unanswered.iter().for_each(|problem| console::warning(problem));
+    }
+    let mut setup = setup;
+    if is_covering {
+        let within = if arguments.max_age.is_some() { PROVIDER_WITHIN } else { LOOK_PATIENCE };
+        let (settings, problems) = covered(&setup.settings, &setup.clock, within).await?;
+        setup.settings = settings;
+        problems.iter().for_each(|problem| console::warning(&format!("warning: {problem}")));
+        unanswered.extend(problems);
+        servers = setup.select(&arguments.selection)?;
     }
     let gathered = without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await;
     gathered.map(|gathered| if runs { gathered } else { gathered.without_next_ticks() })
@@ -118,16 +135,25 @@ async fn despite_a_bad_configuration(
     let Ok((StatusCode::OK, body)) = answer else {
         return Err(told("the configuration is bad, and no daemon answers"));
     };
-    let mut document = read(&body, |_| true)?;
-    let candidates: Vec<_> = document.servers.iter().map(Candidate::of_record).collect();
-    let chosen = arguments.selection.among(&candidates, "the running daemon")?;
-    retain(&mut document, |row| chosen.contains(&row.id));
+    let mut document = chosen(&body, arguments)?;
     if let Some(daemon) = &mut document.daemon {
         daemon
             .configuration_refused
             .get_or_insert_with(|| format!("`snapring check -c {}` shows why", path.display()));
     }
     Ok(Gathered { document, is_whole: false, unanswered: Vec::new() })
+}
+
+/// The daemon's answer, as far as it is about those of its servers that are asked for.
+///
+/// # Errors
+/// As for [`read`], and when there are no such servers.
+pub(super) fn chosen(body: &[u8], arguments: &Arguments) -> Result<StatusDocument, CommandError> {
+    let mut document = read(body, |_| true)?;
+    let candidates: Vec<_> = document.servers.iter().map(Candidate::of_record).collect();
+    let chosen = arguments.selection.among(&candidates, "the running daemon")?;
+    retain(&mut document, |row| chosen.contains(&row.id));
+    Ok(document)
 }
 
 /// The daemon's answer, as far as it is about the servers that are asked for.

@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::catch_signals;
-use crate::cli::status::gather::{PATH, read};
+use crate::cli::status::gather::{PATH, chosen, read};
 use crate::cli::status::text::{common_zone, text};
 use crate::cli::status::{Arguments, DAEMON_WITHIN};
 use crate::cli::{Exit, console};
@@ -44,7 +44,9 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
         return Err(CommandError::Usage(text.to_owned()));
     }
     let setup = Setup::read(&arguments.config)?;
-    let servers = setup.select(&arguments.selection)?;
+    // Those that a `cover` adds the daemon knows.
+    let is_covering = !setup.settings.covers.is_empty();
+    let servers = if is_covering { Vec::new() } else { setup.select(&arguments.selection)? };
     let Some(address) = setup.settings.http.listen else {
         let text = "--watch asks the running daemon, but `listen` in [http] is not set";
         return Err(CommandError::Usage(text.to_owned()));
@@ -56,6 +58,9 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
     loop {
         let look = async {
             match ask(address, PATH, DAEMON_WITHIN, &setup.clock).await {
+                Ok((status, body)) if status.is_success() && is_covering => {
+                    chosen(&body, arguments).map_err(|it| it.to_string())
+                }
                 Ok((status, body)) if status.is_success() => {
                     read(&body, |row| is_wanted.contains(&row.id)).map_err(|it| it.to_string())
                 }

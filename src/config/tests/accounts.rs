@@ -83,3 +83,45 @@ fn an_included_file_may_have_an_account() {
     ]);
     assert_eq!(place.servers()[0].id.account, account("b"));
 }
+
+#[test]
+fn a_cover_is_the_policy_of_a_group_for_servers_without_a_table() {
+    let group = "[group.all]\nschedule = \"0 4 * * *\"\nkeep = 2\n";
+    let text = format!("[api]\ncover = \"all\"\n{group}");
+    let settings = parse("config.toml", &text).unwrap().settings;
+    assert!(settings.servers.is_empty(), "none is needed");
+    let [cover] = settings.covers.as_slice() else { panic!("{:?}", settings.covers) };
+    assert_eq!((cover.account(), cover.group()), (Account::API, "all"));
+    assert_eq!(cover.example().policy.keep.total(), 2);
+    assert_eq!(settings.accounts().count(), 1);
+
+    let of_b = "[[account]]\nname = \"b\"\ncover = \"all\"\n";
+    let settings = parse("config.toml", &format!("{of_b}{group}")).unwrap().settings;
+    let accounts: Vec<_> = settings.accounts().map(|it| it.account).collect();
+    assert_eq!(accounts, [account("b")]);
+    assert!(settings.cover_of(account("b")).is_some() && settings.cover_of(Account::API).is_none());
+}
+
+#[test]
+fn mistakes_in_a_cover_are_told() {
+    let unknown = mistake_of(
+        "[api]\ncover = \"nightli\"\n[group.nightly]\nschedule = \"0 4 * * *\"\nkeep = 2\n",
+    );
+    assert!(unknown.contains("there is no group \"nightli\""), "{unknown}");
+    assert!(unknown.contains("did you mean \"nightly\"?"), "{unknown}");
+    let no_keep = mistake_of("[api]\ncover = \"all\"\n[group.all]\nschedule = \"0 4 * * *\"\n");
+    assert!(no_keep.contains("the group of a `cover` has no `keep`"), "{no_keep}");
+    let no_schedule = mistake_of("[api]\ncover = \"all\"\n[group.all]\nkeep = 2\n");
+    assert!(no_schedule.contains("the group of a `cover` has no `schedule`"), "{no_schedule}");
+    let others = mistake_of(
+        "[api]\ncover = \"all\"\n[[account]]\nname = \"b\"\n\
+         [group.all]\nschedule = \"0 4 * * *\"\nkeep = 2\naccount = \"b\"\n",
+    );
+    assert!(others.contains("the group \"all\" belongs to account b"), "{others}");
+    let number = mistake_of("[api]\ncover = 7\n[group.all]\nkeep = 2\n");
+    assert!(number.contains("`cover`"), "{number}");
+}
+
+fn mistake_of(text: &str) -> String {
+    parse("config.toml", text).unwrap_err().render(false)
+}

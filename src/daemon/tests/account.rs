@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::Operation;
 use crate::daemon::account::keep_listing_servers;
+use crate::daemon::covering::{Changed, Covering};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -12,9 +13,17 @@ fn asked(stage: &Stage) -> usize {
 
 /// Lets the daemon ask for this long.
 async fn ask_for(daemon: &Daemon, stage: &Stage, span: Duration) {
+    let covering =
+        Covering::new(settings(&server(101, "schedule = \"0 3 * * *\"")), Default::default());
+    cover_for(daemon, &covering, stage, span).await;
+}
+
+/// The same, and puts the servers in force that a `cover` adds.
+async fn cover_for(daemon: &Daemon, covering: &Covering, stage: &Stage, span: Duration) {
     let clock = stage.clock.clone();
+    let put_in_force = |changed: Changed| daemon.put_in_force(&changed.settings, None);
     tokio::select! {
-        never = keep_listing_servers(daemon, &clock) => match never {},
+        never = keep_listing_servers(daemon, covering, put_in_force, &clock) => match never {},
         () = stage.clock.sleep(span) => {}
     }
 }
@@ -83,4 +92,100 @@ async fn a_list_that_never_comes_delays_no_rotation_and_is_no_trouble_of_a_serve
     assert!(row.health.trouble().is_none(), "{row:?}");
     daemon.finish().await;
     assert!(stage.told().iter().all(|it| it == "101 rotated"), "{:?}", stage.told());
+}
+
+const COVER: &str = "[api]\nsettle = \"20s\"\ncover = \"nightly\"\n[group.nightly]\nschedule = \"0 */3 * * *\"\nkeep = 3\n";
+
+/// A daemon that covers the account, and what it does.
+async fn covering(stage: &Stage, servers: &str) -> (Daemon, Covering) {
+    let covering = Covering::new(settings(&format!("{COVER}{servers}")), Default::default());
+    let daemon = stage.start(&covering.settings()).await;
+    (daemon, covering)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_server_of_a_covered_account_is_rotated_and_new_ones_within_the_hour() {
+    let stage = Stage::at("2026-11-23T11:30:00Z");
+    let own = server(102, "name = \"db\"\nschedule = \"0 3 * * *\"");
+    let (daemon, covering) = covering(&stage, &own).await;
+    assert_eq!(daemon.outlook().0, 1);
+    cover_for(&daemon, &covering, &stage, 40 * MINUTE).await;
+    assert_eq!(daemon.outlook().0, 3);
+    assert!(daemon.view().account().coverage.unwrap().is_whole());
+    let mut told = stage.told();
+    told.sort();
+    assert_eq!(told, ["101 rotated", "103 rotated"], "102 has a schedule of its own");
+    stage.memory.provider.lock().unwrap().add_server(ServerId::new(104), "new");
+    cover_for(&daemon, &covering, &stage, 3 * 60 * MINUTE).await;
+    assert!(stage.told().contains(&"104 rotated".to_owned()), "{:?}", stage.told());
+    daemon.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_covered_server_that_is_deleted_at_the_provider_troubles_no_other_and_is_forgotten() {
+    let stage = Stage::at("2026-11-23T11:30:00Z");
+    let (daemon, covering) = covering(&stage, "").await;
+    cover_for(&daemon, &covering, &stage, 5 * MINUTE).await;
+    assert_eq!(daemon.outlook().0, 3);
+    stage.memory.provider.lock().unwrap().remove_server(ServerId::new(103));
+    cover_for(&daemon, &covering, &stage, 6 * 60 * MINUTE).await;
+    let told = stage.told();
+    let of = |it: &str| told.iter().filter(|report| *report == it).count();
+    assert_eq!((of("101 rotated"), of("102 rotated")), (2, 2), "{told:?}");
+    assert_eq!(of("103 failed"), 1, "until two lists lack it: {told:?}");
+    let after: Vec<_> =
+        told.iter().filter(|it| it.starts_with("103")).skip(of("103 failed")).collect();
+    assert!(after.iter().all(|it| *it == "103 skipped"), "{told:?}");
+    assert_eq!(daemon.outlook().0, 3, "it is shown for a day");
+    cover_for(&daemon, &covering, &stage, 24 * 60 * MINUTE).await;
+    assert_eq!(daemon.outlook().0, 2);
+    daemon.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_covered_account_that_cannot_be_listed_is_asked_again_soon_and_that_is_seen() {
+    let stage = Stage::at("2026-11-23T12:01:00Z");
+    stage.memory.provider.lock().unwrap().add_fault("servers:status=503,times=4".parse().unwrap());
+    let (daemon, covering) = covering(&stage, "").await;
+    cover_for(&daemon, &covering, &stage, MINUTE / 10).await;
+    let account = daemon.view().account();
+    assert!(account.cover_problem.is_some(), "{account:?}");
+    assert!(account.findings()[0].contains("`cover` gives no policy to new ones"), "{account:?}");
+    assert!(daemon.outlook().0 == 0);
+    cover_for(&daemon, &covering, &stage, 15 * MINUTE).await;
+    assert_eq!(daemon.outlook().0, 3, "long before the next hour");
+    assert_eq!(daemon.view().account().cover_problem, None);
+    daemon.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_list_forgets_no_covered_server() {
+    let stage = Stage::at("2026-11-23T11:30:00Z");
+    let (daemon, covering) = covering(&stage, "").await;
+    cover_for(&daemon, &covering, &stage, 5 * MINUTE).await;
+    stage.memory.provider.lock().unwrap().add_fault("servers:status=403".parse().unwrap());
+    cover_for(&daemon, &covering, &stage, 30 * 60 * MINUTE).await;
+    assert_eq!(daemon.outlook().0, 3);
+    assert!(daemon.view().account().cover_problem.unwrap().contains("403"));
+    let told = stage.told();
+    assert_eq!(told.iter().filter(|it| *it == "103 rotated").count(), 10, "{told:?}");
+    daemon.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_covers_an_account_takes_effect_at_once() {
+    let stage = Stage::at("2026-11-23T12:05:00Z");
+    let own = server(102, "schedule = \"0 3 * * *\"");
+    let covering = Covering::new(settings(&own), Default::default());
+    let daemon = stage.start(&covering.settings()).await;
+    cover_for(&daemon, &covering, &stage, 10 * MINUTE).await;
+    assert_eq!(daemon.outlook().0, 1);
+    let in_force = covering.reload(settings(&format!("{COVER}{own}")));
+    daemon.reload(&in_force, None);
+    cover_for(&daemon, &covering, &stage, MINUTE).await;
+    assert_eq!(daemon.outlook().0, 3);
+    let without = covering.reload(settings(&own));
+    daemon.reload(&without, None);
+    assert_eq!(daemon.outlook().0, 1, "and no longer covering it, too");
+    daemon.finish().await;
 }
