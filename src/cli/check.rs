@@ -262,6 +262,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     answer.remarks.extend(unfit_store(settings.store.as_ref()));
     answer.remarks.extend(missing_certificates(settings));
     answer.remarks.extend(vanished(settings, &clock).await);
+    let is_covered = uncovered.is_empty();
     answer.remarks.extend(uncovered);
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };
     if !arguments.json {
@@ -273,6 +274,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let connect = |it| connect(it, clock.clone(), progress::activities().clone());
         let clients = settings.accounts().map(connect).collect::<Result<Vec<_>, _>>()?;
         exit = ask(&Clients::new(clients), settings, &mut answer).await;
+        exit = if is_covered { exit } else { Exit::Trouble };
     }
     if arguments.json {
         let remarks = answer.remarks.iter().map(|it| it.to_json(&answer.file));

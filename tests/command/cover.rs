@@ -89,7 +89,7 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
     let servers = || {
         let (_, out, _) = machine.run(&["status", "--json"]);
         let names = json(&out)["servers"].as_array().unwrap().clone();
-        names.iter().map(|it| it["server"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        names.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let log = |daemon: &crate::machine::Daemon| daemon.log();
     machine
@@ -97,7 +97,7 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
             log(&daemon).contains("policy of group everything: web-01")
         })
         .await;
-    assert_eq!(servers(), ["db", "web-01", "mail-01"]);
+    assert_eq!(servers(), ["db", "mail-01", "web-01"]);
     machine.sandbox.provider().add_server(ServerId::new(104), "new-01");
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     machine

@@ -99,6 +99,8 @@ pub(super) async fn ask(
             Ok(known) => {
                 of_accounts.push((client.whose(), compare(&known, client, settings, answer)))
             }
+            // That is told already.
+            Err(_) if settings.cover_of(client.whose()).is_some() => {}
             Err(problem) => {
                 let text = unknown(&problem.explained());
                 let hint = "the list of servers is used only to find such servers and wrong ids; rotations do \
