@@ -19,7 +19,15 @@ fn with(section: &Section, line: &str) -> String {
             };
             format!("{}\n{line}\n{named}", kept.collect::<Vec<_>>().join("\n"))
         }
-        header => format!("{}{line}\n", begun(header, line.starts_with("url"))),
+        header => {
+            let named = match line {
+                "cover = \"everything\"" => {
+                    "[group.everything]\nschedule = \"0 3 * * *\"\nkeep = 4\n"
+                }
+                _ => "",
+            };
+            format!("{}{line}\n{named}", begun(header, line.starts_with("url")))
+        }
     }
 }
 
