@@ -109,6 +109,15 @@ pub(crate) fn base_url(text: &str, span: Range<usize>, problems: &mut Problems) 
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("`base_url` takes no query or fragment", example);
     }
+    // The claims that keep rotations apart are made in its name: one API has one address.
+    let has_other_spellings = url.path().contains("//") || url.path().contains('%');
+    if has_other_spellings {
+        let hint = "write its path once and plainly, like /api/v1/";
+        return refuse(
+            "`base_url` has an empty part (//) or an encoded character (%) in its path",
+            hint,
+        );
+    }
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);

@@ -59,6 +59,10 @@ pub struct Headers {
     pub link: Vec<String>,
     /// `Content-Range`.
     pub content_range: Option<String>,
+    /// Each header that says how many rows there are in all, like `X-Total-Count`.
+    pub total: Vec<String>,
+    /// Each `Warning`.
+    pub warning: Vec<String>,
     /// The host that `Location` names. It is only shown.
     pub redirect: Option<ForeignText>,
 }
@@ -72,6 +76,8 @@ pub enum Body {
     Understood {
         /// It names a next page.
         has_next: bool,
+        /// How many rows there are with this page, in a list.
+        rows: Option<usize>,
     },
 }
 
@@ -133,8 +139,22 @@ fn objection(
     if headers.content_range.is_some() {
         return Some("incomplete: `Content-Range` says that this is a part of it".to_owned());
     }
-    if headers.name_a_next_page() && body == (Body::Understood { has_next: false }) {
-        return Some("incomplete: `Link` names a next page".to_owned());
+    if let Body::Understood { has_next: false, rows } = body {
+        if headers.name_a_next_page() {
+            return Some("incomplete: `Link` names a next page".to_owned());
+        }
+        let total = headers.total.iter().find(|total| {
+            rows.is_some_and(|rows| total.trim().parse::<usize>().ok() != Some(rows))
+        });
+        if let (Some(total), Some(rows)) = (total, rows) {
+            let total = ForeignText::from(total.as_str());
+            return Some(format!(
+                "incomplete: a header says that there are {total} rows, and {rows} were listed"
+            ));
+        }
+    }
+    if headers.warn_of_staleness() {
+        return Some("stale: `Warning` says that a cache has kept this answer".to_owned());
     }
     match age {
         None => Some("stale: its `Age` cannot be read".to_owned()),
@@ -159,6 +179,13 @@ impl Headers {
             oldest = oldest.max(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
         }
         Some(oldest)
+    }
+
+    /// Whether some `Warning` has one of the codes of a stale answer, 110 to 113 (RFC 7234).
+    fn warn_of_staleness(&self) -> bool {
+        let warnings = self.warning.iter().flat_map(|line| line.split(','));
+        let code = |warning: &str| warning.split_ascii_whitespace().next()?.parse::<u16>().ok();
+        warnings.filter_map(code).any(|code| (110..=113).contains(&code))
     }
 
     /// Whether some `Link` has the relation `next` (RFC 8288).

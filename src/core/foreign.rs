@@ -3,6 +3,7 @@
 //! [`ForeignText`] keeps the bytes as they came, so that names are compared and read exactly. It shows them
 //! in one way only: as one bounded, printable line in which secrets are masked.
 
+mod disguises;
 mod escapes;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::sync::{PoisonError, RwLock};
 
 use serde::{Serialize, Serializer};
 
+use crate::foreign::disguises::Disguises;
 use crate::naming::{ManagedPrefix, Prefix, Tick};
 
 /// How much of a text is shown, in characters.
@@ -32,6 +34,7 @@ static SECRETS: RwLock<Vec<Secret>> = RwLock::new(Vec::new());
 struct Secret {
     text: Box<str>,
     mask: &'static str,
+    disguises: Disguises,
 }
 
 /// Masks `secret` in all foreign text from now on, also as a service shows it that has decoded it from an address;
@@ -42,6 +45,11 @@ pub fn mask(secret: &str, mask: &'static str) {
         mask_literally(&decoded(secret), mask);
         mask_literally(&decoded(&secret.replace('+', " ")), mask);
     }
+}
+
+/// The same for an API token. A long part of it is masked as well.
+pub fn mask_token(token: &str) {
+    add(token, "[token]", Disguises::of_token(token));
 }
 
 /// With the characters that percent signs stand for in an address.
@@ -59,6 +67,10 @@ pub fn decoded(text: &str) -> String {
 }
 
 fn mask_literally(secret: &str, mask: &'static str) {
+    add(secret, mask, Disguises::of(secret));
+}
+
+fn add(secret: &str, mask: &'static str, disguises: Disguises) {
     let is_known = |secrets: &[Secret]| secrets.iter().any(|it| &*it.text == secret);
     if secret.len() < SHORTEST_SECRET
         || is_known(&SECRETS.read().unwrap_or_else(PoisonError::into_inner))
@@ -67,7 +79,7 @@ fn mask_literally(secret: &str, mask: &'static str) {
     }
     let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
     let place = secrets.partition_point(|it| it.text.len() >= secret.len());
-    secrets.insert(place, Secret { text: secret.into(), mask });
+    secrets.insert(place, Secret { text: secret.into(), mask, disguises });
 }
 
 fn masked(text: &str) -> Cow<'_, str> {

@@ -1,6 +1,9 @@
 //! What the bytes of an answer mean. Any bytes at all give a value or a reason, never a panic.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
@@ -103,20 +106,32 @@ struct Envelope {
     next_query: Option<String>,
 }
 
+/// The object as it comes. A field that comes twice is refused.
+#[derive(Deserialize)]
+struct RawEnvelope {
+    results: Option<Value>,
+    count: Option<Value>,
+    next: Option<Value>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
 fn envelope(body: &[u8], base: &Url) -> Result<Envelope, String> {
-    let (rows, count, next) = match parse(body)? {
-        Value::Array(rows) => (rows, None, None),
-        Value::Object(mut object) => {
-            let Some(Value::Array(rows)) = object.remove("results") else {
-                return Err("the answer has no list of results".to_owned());
-            };
-            let count = match object.remove("count") {
-                None | Some(Value::Null) => None,
-                Some(count) => Some(count.as_u64().ok_or("`count` is not a number of rows")?),
-            };
-            (rows, count, object.remove("next"))
-        }
-        _ => return Err("the answer is neither an object nor an array".to_owned()),
+    let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let (rows, count, next) = if is_array {
+        (parse(body)?, None, None)
+    } else {
+        let RawEnvelope { results, count, next, others } = parse(body)?;
+        let Some(Value::Array(rows)) = results else {
+            return Err("the answer has no list of results".to_owned());
+        };
+        let count = match count {
+            None | Some(Value::Null) => None,
+            Some(count) => Some(count.as_u64().ok_or("`count` is not a number of rows")?),
+        };
+        let has_next = next.as_ref().is_some_and(|next| !next.is_null());
+        let count = others_agree(&others, count, has_next)?;
+        (rows, count, next)
     };
     let next_query = match next {
         None | Some(Value::Null) => None,
@@ -129,7 +144,67 @@ fn envelope(body: &[u8], base: &Url) -> Result<Envelope, String> {
     Ok(Envelope { rows, count, next_query })
 }
 
-fn parse(body: &[u8]) -> Result<Value, String> {
+/// Other fields are ignored, unless they say that rows are missing, or how many rows there are: an answer that calls
+/// itself incomplete is. Gives the number of rows in all.
+fn others_agree(
+    others: &BTreeMap<String, Value>,
+    mut count: Option<u64>,
+    has_next: bool,
+) -> Result<Option<u64>, String> {
+    let nested = others.values().filter_map(Value::as_object).flatten();
+    for (name, value) in others.iter().chain(nested) {
+        let word: String =
+            name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+        let any = |words: &[&str]| words.iter().any(|it| word.contains(it));
+        let incomplete = || {
+            let name = ForeignText::excerpt(name, EXCERPT_CHARACTERS);
+            Err(format!("incomplete: `{name}` says that this is not all"))
+        };
+        match value {
+            Value::Number(number)
+                if any(&["total", "count"]) && !any(&["page", "per", "pages"]) =>
+            {
+                let total = number.as_u64();
+                if total.is_none() || count.is_some_and(|count| Some(count) != total) {
+                    return incomplete();
+                }
+                count = total;
+            }
+            Value::Number(number) if any(&["pages", "lastpage", "pagecount", "remaining"]) => {
+                let most = u64::from(!word.contains("remaining"));
+                if !has_next && number.as_u64().is_none_or(|number| number > most) {
+                    return incomplete();
+                }
+            }
+            Value::Bool(true) if any(&["more", "next", "partial", "truncated", "incomplete"]) => {
+                if !has_next || !any(&["more", "next"]) {
+                    return incomplete();
+                }
+            }
+            Value::Bool(false) if any(&["complete"]) && !word.contains("incomplete") => {
+                return incomplete();
+            }
+            Value::String(text) if !text.is_empty() && any(&["next", "cursor", "continu"]) => {
+                if !has_next {
+                    return incomplete();
+                }
+            }
+            Value::String(text) if !text.is_empty() && any(&["error", "warning"]) => {
+                return incomplete();
+            }
+            Value::Array(items) if !items.is_empty() && any(&["error", "warning"]) => {
+                return incomplete();
+            }
+            Value::Object(fields) if !fields.is_empty() && any(&["error", "warning"]) => {
+                return incomplete();
+            }
+            _ => {}
+        }
+    }
+    Ok(count)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body)
         .map_err(|error| format!("not the JSON that was expected: {error}: {}", excerpt(body)))
 }
@@ -149,7 +224,7 @@ pub fn page(body: &[u8], base: &Url, account: Account) -> Result<ListingPage, St
 /// # Errors
 /// A sentence about the first thing that cannot be understood.
 pub fn created(body: &[u8], account: Account) -> Result<Snapshot, String> {
-    let row = parse(body)?;
+    let row: Value = parse(body)?;
     if row.get("name").is_some_and(Value::is_null) {
         return Err("the answer's `name` is null".to_owned());
     }
@@ -304,8 +379,35 @@ mod tests {
     #[case::a_negative_id(r#"[{"id": -1, "server": {"id": 2}, "name": "n", "status": "completed", "created_at": "2025-01-15T18:30:00Z"}]"#)]
     #[case::a_count_in_words(r#"{"count": "two", "results": []}"#)]
     #[case::a_next_without_query(r#"{"results": [], "next": "https://api.example/"}"#)]
+    #[case::twice_its_results(r#"{"results": [1], "results": []}"#)]
+    #[case::more_rows_in_all(r#"{"results": [], "count": 0, "total": 4}"#)]
+    #[case::more_pages(r#"{"results": [], "total_pages": 2}"#)]
+    #[case::more_by_its_own_word(r#"{"results": [], "has_more": true}"#)]
+    #[case::a_next_link(r#"{"results": [], "links": {"next": "/api/v1/snapshots/?page=2"}}"#)]
+    #[case::a_cursor(r#"{"results": [], "meta": {"next_cursor": "eyJ4"}}"#)]
+    #[case::in_part(r#"{"results": [], "partial": true}"#)]
+    #[case::not_complete(r#"{"results": [], "complete": false}"#)]
+    #[case::with_an_error(r#"{"count": 0, "results": [], "error": "backend timed out"}"#)]
+    #[case::with_errors(r#"{"results": [], "errors": [{"code": 7}]}"#)]
     fn anything_less_than_every_row_is_no_page(#[case] body: &str) {
         assert!(page(body.as_bytes(), &base(), Account::API).is_err());
+    }
+
+    #[rstest]
+    #[case::the_number_of_rows(
+        r#""total": 1, "meta": {"total_count": 1, "page": 1, "per_page": 100}"#
+    )]
+    #[case::the_only_page(r#""total_pages": 1, "has_more": false, "next_cursor": null"#)]
+    #[case::anything_else(r#""request_id": "x", "took_ms": 12, "errors": [], "next_page": null"#)]
+    fn other_fields_that_agree_are_ignored(#[case] others: &str) {
+        let body = format!(r#"{{"results": [{ROW}], {others}}}"#);
+        assert_eq!(page(body.as_bytes(), &base(), Account::API).unwrap().snapshots.len(), 1);
+    }
+
+    #[test]
+    fn another_fields_number_of_rows_counts_as_count_does() {
+        let body = format!(r#"{{"results": [{ROW}], "pagination": {{"total": 4}}}}"#);
+        assert_eq!(page(body.as_bytes(), &base(), Account::API).unwrap().count, Some(4));
     }
 
     #[rstest]

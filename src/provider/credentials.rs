@@ -305,7 +305,7 @@ fn usable(text: &str, from: &str) -> Result<SecretString, CredentialError> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(unusable("holds white space or characters that no token has"));
     }
-    foreign::mask(token, "[token]");
+    foreign::mask_token(token);
     Ok(SecretString::from(token))
 }
 

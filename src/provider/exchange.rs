@@ -61,11 +61,13 @@ pub(crate) struct Content<T> {
     pub(crate) value: T,
     /// It names a next page.
     pub(crate) has_next: bool,
+    /// How many rows a list has with this page.
+    pub(crate) rows: Option<usize>,
 }
 
 impl<T> From<T> for Content<T> {
     fn from(value: T) -> Self {
-        Self { value, has_next: false }
+        Self { value, has_next: false, rows: None }
     }
 }
 
@@ -469,9 +471,10 @@ impl Exchange {
                 ),
             )
         };
-        let body = content
-            .as_ref()
-            .map_or(Body::Unclear, |content| Body::Understood { has_next: content.has_next });
+        let body = content.as_ref().map_or(Body::Unclear, |content| Body::Understood {
+            has_next: content.has_next,
+            rows: content.rows,
+        });
         let judgement = answer::judge(operation, status, &headers, body);
         match content {
             Some(content) if judgement.outcome == Outcome::Ok => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{
     ACCEPT, AGE, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    LINK, LOCATION, RETRY_AFTER,
+    LINK, LOCATION, RETRY_AFTER, WARNING,
 };
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
@@ -90,6 +90,8 @@ impl HttpTransport {
             age: texts(answer.headers(), &AGE).collect(),
             link: texts(answer.headers(), &LINK).collect(),
             content_range: texts(answer.headers(), &CONTENT_RANGE).next(),
+            total: TOTALS.iter().flat_map(|name| texts(answer.headers(), name)).collect(),
+            warning: texts(answer.headers(), &WARNING).collect(),
             redirect: texts(answer.headers(), &LOCATION)
                 .next()
                 .and_then(|location| Some(answer.url().join(&location).ok()?.host_str()?.into())),
@@ -139,6 +141,13 @@ impl Transport for HttpTransport {
 }
 
 /// The values of a header. Bytes that are no text are shown as such: the header was there.
+/// The headers by which APIs say how many rows a list has in all.
+const TOTALS: [HeaderName; 3] = [
+    HeaderName::from_static("x-total-count"),
+    HeaderName::from_static("x-total"),
+    HeaderName::from_static("total-count"),
+];
+
 fn texts(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
     headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }

@@ -242,7 +242,8 @@ pub(super) async fn read_page(
         let body = body.map_err(|torn| torn.to_string())?;
         let next =
             reader.take(body::page(&body, exchange.base(), exchange.whose())?, body.len())?;
-        Ok(Content { has_next: next.is_some(), value: next })
+        let rows = Some(reader.snapshots.len());
+        Ok(Content { has_next: next.is_some(), value: next, rows })
     };
     exchange.send_in_turn(turn, call, read).await
 }
@@ -276,7 +277,8 @@ pub(super) async fn servers_once(
             let body = body.map_err(|torn| torn.to_string())?;
             let next = reader
                 .take(body::servers(&body, exchange.base(), exchange.whose())?, body.len())?;
-            Ok(Content { has_next: next.is_some(), value: next })
+            let rows = Some(reader.servers.len());
+            Ok(Content { has_next: next.is_some(), value: next, rows })
         };
         match exchange.send(call, read).await?.0 {
             Some(query) => path = format!("servers/?{query}"),

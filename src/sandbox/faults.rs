@@ -36,7 +36,7 @@ drop-after           it is done, then the connection closes
 torn                 it is done; half of the body comes, then the connection closes
 empty | garbage      it is done; the body is empty, or no JSON
 huge                 it is done; the body is larger than 8 MiB
-header=age:600       a read whose answer has this header too: age, link or content-range
+header=age:600       a read whose answer has this header too: age, link, content-range, x-total-count, warning
 wrong-count          a list whose `count` is not the number of its rows
 foreign-next         a list whose `next` names another host; needs lists in pages
 fails                a create that will fail; a restore that leaves the server in the state `error`
@@ -59,16 +59,22 @@ pub enum HeaderName {
     Link,
     /// `Content-Range`.
     ContentRange,
+    /// `X-Total-Count`.
+    Total,
+    /// `Warning`.
+    Warning,
 }
 
 impl HeaderName {
-    const ALL: [Self; 3] = [Self::Age, Self::Link, Self::ContentRange];
+    const ALL: [Self; 5] = [Self::Age, Self::Link, Self::ContentRange, Self::Total, Self::Warning];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
             Self::Link => "link",
             Self::ContentRange => "content-range",
+            Self::Total => "x-total-count",
+            Self::Warning => "warning",
         }
     }
 }
@@ -344,7 +350,7 @@ impl FromStr for Fault {
                 });
                 let (name, value) = known.ok_or_else(|| {
                     explain(&format!(
-                        "{value:?} is not a header (age, link, content-range) like age:600"
+                        "{value:?} is not a header (age, link, content-range, x-total-count, warning) like age:600"
                     ))
                 })?;
                 Effect::Header(name, value.to_owned())
@@ -526,7 +532,7 @@ mod tests {
     #[case("create:wrong-count", "goes with list, servers only, as list:wrong-count")]
     #[case("list:torn,retry-after=3", "\"retry-after\" is no condition")]
     #[case("list:late=soon", "not a duration")]
-    #[case("list:header=etag:x", "not a header (age, link, content-range)")]
+    #[case("list:header=etag:x", "not a header (age, link, content-range, x-total-count, warning)")]
     #[case("create:header=age:5", "goes with list, servers, account only")]
     #[case("create:stray", "not a duration")]
     #[case("list:stray=5s", "goes with create, delete, restore only, as create:stray=5s")]

@@ -9,8 +9,8 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
-    AGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LINK, LOCATION,
-    RETRY_AFTER,
+    AGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK,
+    LOCATION, RETRY_AFTER, WARNING,
 };
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
@@ -228,6 +228,9 @@ fn whole(reply: Reply) -> Response<Body> {
     let once = once.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let often = said.age.into_iter().map(|value| (AGE, value));
     let often = often.chain(said.link.into_iter().map(|value| (LINK, value)));
+    let often = often.chain(said.warning.into_iter().map(|value| (WARNING, value)));
+    let total = HeaderName::from_static("x-total-count");
+    let often = often.chain(said.total.into_iter().map(|value| (total.clone(), value)));
     for (name, value) in once.chain(often) {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.append(name, value);

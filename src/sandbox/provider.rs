@@ -985,6 +985,8 @@ fn with_headers(mut reply: Reply, effects: &[Effect]) -> Reply {
         match name {
             HeaderName::Age => headers.age.push(value.clone()),
             HeaderName::Link => headers.link.push(value.clone()),
+            HeaderName::Total => headers.total.push(value.clone()),
+            HeaderName::Warning => headers.warning.push(value.clone()),
             HeaderName::ContentRange => headers.content_range = Some(value.clone()),
         }
     }

@@ -118,7 +118,7 @@ pub fn answer_line(
 ) -> String {
     let answer = match answer {
         Ok(Response { status, retry_after, headers, body }) => {
-            let Headers { age, link, content_range, redirect: _ } = headers;
+            let Headers { age, link, content_range, total, warning, redirect: _ } = headers;
             let body = match body {
                 Ok(body) => exactly(body),
                 Err(TornBody::BrokeOff(why)) => format!("broke off: {why}"),
@@ -126,7 +126,7 @@ pub fn answer_line(
             };
             format!(
                 "status={status} retry-after={retry_after:?} age={age:?} link={link:?} \
-                 content-range={content_range:?} body={body}"
+                 content-range={content_range:?} total={total:?} warning={warning:?} body={body}"
             )
         }
         Err(TransportError::Timeout) => "timeout".to_owned(),

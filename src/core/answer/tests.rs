@@ -10,7 +10,7 @@ const OPERATIONS: [Operation; 6] = [
     Operation::Servers,
     Operation::Account,
 ];
-const UNDERSTOOD: Body = Body::Understood { has_next: false };
+const UNDERSTOOD: Body = Body::Understood { has_next: false, rows: Some(2) };
 
 fn headers(age: &str, link: &str, content_range: &str) -> Headers {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -19,6 +19,7 @@ fn headers(age: &str, link: &str, content_range: &str) -> Headers {
         link: some(link).into_iter().collect(),
         content_range: some(content_range),
         redirect: None,
+        ..Headers::default()
     }
 }
 
@@ -184,7 +185,7 @@ fn an_answer_that_is_a_part_or_too_old_is_no_listing_whatever_its_body_says() {
 #[test]
 fn a_next_page_that_the_body_names_too_is_followed() {
     let headers = headers("", "<https://api.example/?page=2>; rel=next", "");
-    let judgement = judge(Operation::List, 200, &headers, Body::Understood { has_next: true });
+    let judgement = judge(Operation::List, 200, &headers, Body::Understood { has_next: true, rows: None });
     assert_eq!(judgement.verdict, Verdict::Done);
 }
 

@@ -1,12 +1,12 @@
-//! Secrets in a text that escapes some of their characters, as it does who repeats an address or a header: percent
-//! signs of addresses, backslashes of JSON and of programs, entities of HTML.
-//!
-//! Base64 and plain hexadecimal are not looked through: the token is never sent in them, so nobody echoes it so.
+//! Secrets in a text that escapes some of their characters, as programs do that repeat an address or a header:
+//! percent signs of addresses, backslashes of JSON and of programs, entities of HTML. With and without escapes they
+//! may be in a [disguise](super::disguises).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Secret;
+use super::disguises::Plain;
 
 /// How often a text is unescaped. A proxy's page may quote an address that was quoted before.
 const ROUNDS: usize = 3;
@@ -16,13 +16,17 @@ pub(super) fn hidden(text: &str, secrets: &[Secret]) -> Option<String> {
     let mut unescaped = Unescaped::of(text);
     // By where they begin: where they end, and what is shown for them.
     let mut found: BTreeMap<usize, (usize, &'static str)> = BTreeMap::new();
-    for _ in 0..ROUNDS {
+    for round in 0..=ROUNDS {
         // Nothing was escaped: nothing new can be found.
-        if !unescaped.unescape() {
+        if round > 0 && !unescaped.unescape() {
             break;
         }
+        let plain = Plain::of(&unescaped.bytes);
         for secret in secrets {
-            for range in unescaped.places_of(secret.text.as_bytes()) {
+            let exact = unescaped.places_of(secret.text.as_bytes());
+            let disguised = secret.disguises.in_text(&unescaped.bytes, &plain);
+            let disguised = disguised.into_iter().filter_map(|it| unescaped.origin(it));
+            for range in exact.into_iter().chain(disguised) {
                 // They do not overlap, so the last one that begins before its end tells.
                 let before = found.range(..range.end).next_back();
                 if before.is_none_or(|(_, (end, _))| *end <= range.start) {
@@ -87,8 +91,13 @@ impl Unescaped {
         let windows = self.bytes.windows(what.len()).enumerate();
         windows
             .filter(|(_, it)| *it == what)
-            .filter_map(|(at, _)| Some(*self.starts.get(at)?..*self.starts.get(at + what.len())?))
+            .filter_map(|(at, _)| self.origin(at..at + what.len()))
             .collect()
+    }
+
+    /// Where these of its bytes come from.
+    fn origin(&self, bytes: Range<usize>) -> Option<Range<usize>> {
+        Some(*self.starts.get(bytes.start)?..*self.starts.get(bytes.end)?)
     }
 }
 
