@@ -49,6 +49,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What a person should know about it.
     pub warnings: Vec<Problem>,
+    /// The files that it was read from, the main one first.
+    pub files: Vec<PathBuf>,
     source: Arc<SourceText>,
     token_file_span: Option<std::ops::Range<usize>>,
 }
@@ -250,7 +252,8 @@ pub(crate) fn parse_files(files: Files) -> Result<Loaded, ConfigError> {
         .partition(|problem| problem.severity() == Severity::Error);
     match read {
         Some((settings, token_file_span)) if errors.is_empty() => {
-            Ok(Loaded { settings, warnings, source: sources.main(), token_file_span })
+            let files = files.texts.iter().map(|(name, _)| PathBuf::from(name)).collect();
+            Ok(Loaded { settings, warnings, files, source: sources.main(), token_file_span })
         }
         _ => Err(ConfigError::new(errors, warnings)),
     }

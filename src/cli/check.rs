@@ -2,6 +2,7 @@
 
 mod effective;
 mod online;
+mod permissions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -258,6 +259,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         loaded.warnings.iter().chain(&of_token_file).chain(&of_secrets).collect();
     answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
     answer.remarks.extend(missing_hooks(&settings.servers));
+    answer.remarks.extend(permissions::changeable(&loaded.files, &settings.servers));
     answer.remarks.extend(missing_directory(settings.store.as_ref()));
     answer.remarks.extend(unfit_store(settings.store.as_ref()));
     answer.remarks.extend(missing_certificates(settings));
@@ -372,20 +374,12 @@ fn unfit(program: &Path, path: Option<OsString>) -> Option<CheckFinding> {
     } else {
         program.to_owned()
     };
-    let metadata = match std::fs::metadata(&file) {
-        Err(error) => return cannot_be_run(&error.to_string()),
-        Ok(it) if !it.is_file() => return cannot_be_run("it is not a file"),
-        Ok(it) if it.permissions().mode() & 0o111 == 0 => {
-            return cannot_be_run("it is not executable");
-        }
-        Ok(metadata) => metadata,
-    };
-    (metadata.permissions().mode() & 0o002 != 0).then(|| {
-        CheckFinding::warning(
-            format!("every user can change the hook {shown}, and snapring would run it"),
-            &format!("chmod o-w {}", file.display()),
-        )
-    })
+    match std::fs::metadata(&file) {
+        Err(error) => cannot_be_run(&error.to_string()),
+        Ok(it) if !it.is_file() => cannot_be_run("it is not a file"),
+        Ok(it) if it.permissions().mode() & 0o111 == 0 => cannot_be_run("it is not executable"),
+        Ok(_) => None,
+    }
 }
 
 fn offline(servers: &[Arc<Server>], now: Timestamp) -> Vec<ServerAnswer<'_>> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::call::Outcome;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{PATIENCE, locate, no_account};
+use crate::cli::setup::{PATIENCE, know_tokens, locate, no_account};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
@@ -101,6 +101,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     telemetry::begin_for_command(log.format, &log.level, zone, verbose, Deeds::Looks)?;
     let target = arguments.write.as_deref().map(Target::of).transpose()?;
     let clock = Clock::system();
+    know_tokens(&settings);
     // Unique among the servers of all accounts.
     let taken = settings.servers.iter().map(|server| server.name.clone()).collect();
     let settings = of_one_account(settings, arguments.account.as_deref())?;

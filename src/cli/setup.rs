@@ -256,7 +256,7 @@ impl Setup {
 
 /// Knows the token of each account, so that none is shown if a hook or a provider repeats it: also those that this
 /// command does not use. One that cannot be read cannot be recognised.
-fn know_tokens(settings: &Settings) {
+pub(super) fn know_tokens(settings: &Settings) {
     for account in settings.accounts() {
         let _ = locate_credentials(account).token();
     }

@@ -675,3 +675,16 @@ fn a_bad_text_is_read_in_a_time_that_grows_like_the_text() {
         assert!(large < limit, "{name}: 8 times the text takes {large:?} in place of {small:?}");
     }
 }
+
+/// The claims that keep rotations apart are made in its name.
+#[test]
+fn an_address_has_one_spelling() {
+    for path in ["api//v1/", "%61pi/v1/", "/api/v1", "api/v1//"] {
+        let refused = parse("x", &format!("[api]\nbase_url = \"https://x.org/{path}\"\n{GOOD}"));
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("`base_url` has an empty part (//)"), "{path}: {refused}");
+    }
+    for path in ["", "api/v1", "x/../api/v1/"] {
+        parse("x", &format!("[api]\nbase_url = \"https://x.org/{path}\"\n{GOOD}")).unwrap();
+    }
+}

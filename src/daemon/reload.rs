@@ -16,7 +16,7 @@ use crate::daemon::covering::{Changed, Covering};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::run::Connect;
 use crate::provider::client::Client;
-use crate::provider::connect::ConnectError;
+use crate::provider::connect::{ConnectError, locate_credentials};
 
 /// How long the configuration may take to be read, and the token and the TLS roots together: longer than any
 /// file system that works, even on a busy machine.
@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum ReloadError {
     #[error(transparent)]
     Configuration(#[from] ConfigError),
+    /// The next start would fail.
+    #[error("{0}")]
+    Token(String),
     /// The claims between processes are made in its name.
     #[error("a new `base_url` takes effect after a restart")]
     BaseUrl,
@@ -90,6 +93,11 @@ impl Reload {
         log_warnings("reload", &loaded.warnings);
         let settings = loaded.settings;
         let before = &self.started_with;
+        let named = settings.accounts().filter(|it| it.token_file.is_some());
+        let accounts: Vec<_> = named.cloned().collect();
+        let tokens =
+            move || accounts.iter().try_for_each(|it| locate_credentials(it).token().map(|_| ()));
+        aside(clock, tokens).await?.map_err(|problem| ReloadError::Token(problem.to_string()))?;
         let mut changed = Vec::new();
         for new in settings.accounts() {
             match daemon.account(new.account) {

@@ -38,7 +38,7 @@ pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{MemoryHeld, OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
 pub use crate::rotation::lock::presence::Presence;
-pub(crate) use crate::rotation::lock::restoring::LONGEST as LONGEST_RESTORE;
+pub(crate) use crate::rotation::lock::restoring::{LONGEST as LONGEST_RESTORE, NotedRestores};
 pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
 use crate::server::Server;

@@ -116,8 +116,7 @@ async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
     assert_eq!(machine.run(&["check"]).2, "");
     mode(0o777);
     let errors = machine.run(&["check"]).2;
-    let expected =
-        format!("warning: every user can change the hook {name}, and snapring would run it");
+    let expected = format!("warning: every user can change {name}, and snapring runs it as a hook");
     assert!(errors.starts_with(&expected) && errors.contains("hint: chmod o-w"), "{errors}");
     machine.configure(
         &SERVERS.replace("keep = 3", "keep = 3\nhooks = { before = [\"no-such-program\"] }"),
@@ -126,6 +125,43 @@ async fn a_hook_that_cannot_be_run_on_this_machine_is_warned_of() {
     let expected =
         "the hook no-such-program cannot be run on this machine: it is in no directory of PATH";
     assert!(errors.contains(expected), "{errors}");
+}
+
+/// Each file that decides which program snapring runs, and each directory that such a file is in.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_can_change_of_the_configuration_and_the_hooks_is_warned_of() {
+    let machine = Machine::with_servers().await;
+    let (folder, script) = (machine.path("hooks"), machine.path("hooks/quiesce"));
+    std::fs::create_dir_all(machine.path("conf.d")).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    std::fs::write(machine.path("conf.d/more.toml"), "[[server]]\nid = 103\n").unwrap();
+    let hooks = format!("keep = 3\nhooks = {{ before = [\"/bin/sh\", {script:?}] }}");
+    machine.configure_api("settle = \"1s\"", &SERVERS.replace("keep = 3", &hooks));
+    let config = machine.path("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("include = [\"conf.d/*.toml\"]\n{text}")).unwrap();
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(machine.path(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    assert_eq!(machine.run(&["check"]).2, "");
+    for (name, usual, open) in [
+        ("config.toml", 0o644, 0o666),
+        ("conf.d/more.toml", 0o644, 0o646),
+        ("conf.d", 0o755, 0o777),
+        ("hooks/quiesce", 0o644, 0o666),
+        ("hooks", 0o755, 0o757),
+    ] {
+        mode(name, open);
+        let (code, _, errors) = machine.run(&["check"]);
+        assert_eq!(code, 0, "{errors}");
+        assert_eq!(errors.matches("warning: every user can ").count(), 1, "{name}: {errors}");
+        let hint = format!("hint: chmod o-w {}\n", machine.path(name).display());
+        assert!(errors.contains(&hint), "{name}: {errors}");
+        mode(name, usual);
+    }
+    mode("hooks", 0o1777);
+    assert_eq!(machine.run(&["check"]).2, "", "nobody can replace what is in it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use snapring::naming::{Prefix, ServerId, Tick};
 
 use rstest::rstest;
 
-use crate::machine::{Daemon, Machine, WEB};
+use crate::machine::{Daemon, Machine, SERVERS, TOKEN, WEB};
 
 /// Every three seconds, three kept.
 const DENSE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/3 * * * * *\"\nkeep = 3\n\
@@ -152,6 +152,27 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
     assert_eq!(gone["level"], "WARN");
     let words = "web (101) is no longer in the configuration, so it is not rotated any more";
     assert_eq!(gone["message"], words);
+}
+
+/// The next start would fail, and nobody would be there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_without_a_usable_token_file_is_refused() {
+    let machine = Machine::with_servers().await;
+    let token = machine.path("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    machine.configure_api(&format!("token_file = {token:?}"), SERVERS);
+    let mut daemon = machine.daemon();
+    machine.until("the start", || daemon.log().contains("ready: watching")).await;
+    std::fs::remove_file(&token).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    machine
+        .until("the refusal", || daemon.log().contains("the old configuration stays in force"))
+        .await;
+    assert!(!daemon.log().contains("the configuration was reloaded"), "{}", daemon.log());
+    std::fs::write(&token, TOKEN).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    machine.until("the reload", || daemon.log().contains("the configuration was reloaded")).await;
+    daemon.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -256,6 +256,31 @@ async fn a_refused_restore_says_that_the_server_was_not_changed_and_what_it_has_
     assert_eq!(machine.run(&["delete", &id.to_string(), "--yes"]).0, 0, "it holds nothing");
 }
 
+/// It was not carried out, as the list of servers shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_the_provider_puts_off_is_sent_again_and_holds_nothing_if_it_stays_so() {
+    for fault in [
+        "restore:status=409,times=2",
+        "restore:status=429,retry-after=1,times=1",
+        "restore:status=423,times=1",
+    ] {
+        let machine = machine(SHORT).await;
+        let (id, _) = managed(&machine, 50);
+        machine.fault(fault);
+        let (code, out, errors) = machine.run(&["restore", &id.to_string(), "--yes", "--no-wait"]);
+        assert_eq!(code, 0, "{fault}: {errors}");
+        assert!(errors.contains("the restore has not started; trying again at "), "{errors}");
+        assert!(out.contains("is being restored from"), "{out}");
+    }
+    let machine = machine(SHORT).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("restore:status=429,retry-after=3600");
+    let (code, _, errors) = machine.run(&["restore", &id.to_string(), "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("nothing was restored, the server was not changed: "), "{errors}");
+    assert_eq!(machine.run(&["delete", &id.to_string(), "--yes"]).0, 0, "it holds nothing");
+}
+
 /// It holds the state that a person wants to leave.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_taken_first_is_managed_and_neither_latest_nor_before_means_it() {

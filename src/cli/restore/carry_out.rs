@@ -1,10 +1,13 @@
 //! Sends a restore, once it is confirmed and the server is free, and says what state things are in.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 
 use crate::activity::Activity;
 use crate::answer::Verdict;
-use crate::call::CallError;
+use crate::backoff;
+use crate::call::{CallError, Outcome};
 use crate::cli::by_hand;
 use crate::cli::console;
 use crate::cli::error::CommandError;
@@ -18,12 +21,17 @@ use crate::foreign::ForeignText;
 use crate::manual::ManualOutcome;
 use crate::moment::shown_today;
 use crate::naming::SnapshotId;
+use crate::patience::{LONGEST_WAIT, Patience};
 use crate::polling;
 use crate::restore::ServerState;
 use crate::rotation::Context;
-use crate::rotation::lock::{Claim, LONGEST_RESTORE, RestoreAnswer};
+use crate::rotation::lock::{Claim, LONGEST_RESTORE, NotedRestores, RestoreAnswer};
 use crate::rotation::restored::state_of;
 use crate::snapshot::{Snapshot, Status};
+
+/// Between two attempts, if the provider is busy or throttles.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// A restore that is confirmed.
 pub(super) struct Task<'a> {
@@ -94,18 +102,28 @@ impl Task<'_> {
         let sent_at = client.clock().now().uptime;
         let earlier = claim.noted_restores().await;
         hold(&claim, source, safety, RestoreAnswer::Unclear).await;
-        if let Err(problem) = client.restore(snapshot, &scope).await {
-            if problem.verdict() != Verdict::Unknown {
-                self.progress.is(Stage::Refused);
-                // If that cannot be noted, its snapshots stay protected for longer than needed.
-                let _ = claim.restore_is_refused(&earlier).await;
-                return Err(self.refused(&problem));
-            }
-            console::note(&format!("{problem}; checking whether the restore has started anyway"));
-            let looks = Activity::Other("checking whether the restore has started".to_owned());
-            let _looks = activities().begin(Some(&by_hand::subject(setup, server)), looks);
-            if !self.has_begun().await {
-                return Err(self.unclear(&problem));
+        let mut tries = Tries::default();
+        while let Err(problem) = client.restore(snapshot, &scope).await {
+            let begun = if problem.verdict() == Verdict::Unknown {
+                console::note(&format!(
+                    "{problem}; checking whether the restore has started anyway"
+                ));
+                let looks = Activity::Other("checking whether the restore has started".to_owned());
+                let _looks = activities().begin(Some(&by_hand::subject(setup, server)), looks);
+                self.has_begun().await
+            } else {
+                Some(false)
+            };
+            match (begun, put_off(&problem)) {
+                (Some(true), _) => break,
+                (Some(false), true) if self.may_try_again(&mut tries, &problem).await => {}
+                (Some(false), true) => {
+                    return Err(self.was_refused(&claim, &earlier, &problem).await);
+                }
+                (Some(false), false) if problem.verdict() != Verdict::Unknown => {
+                    return Err(self.was_refused(&claim, &earlier, &problem).await);
+                }
+                (Some(false) | None, _) => return Err(self.unclear(&problem)),
             }
         }
         self.progress.is(Stage::Begun);
@@ -122,19 +140,61 @@ impl Task<'_> {
         Ok(format!("{}. This may take 5 to 15 minutes", self.begun()))
     }
 
+    /// It has not begun. Ends its note.
+    async fn was_refused(
+        &self,
+        claim: &Claim,
+        earlier: &NotedRestores,
+        problem: &CallError,
+    ) -> CommandError {
+        self.progress.is(Stage::Refused);
+        // If that cannot be noted, its snapshots stay protected for longer than needed.
+        let _ = claim.restore_is_refused(earlier).await;
+        self.refused(problem)
+    }
+
+    /// Waits before the restore is sent again, which the provider has put off, if tries and time are left.
+    async fn may_try_again(&self, tries: &mut Tries, problem: &CallError) -> bool {
+        let Context { client, shutdown, .. } = self.context;
+        let (setup, server) = (self.setup, self.snapshot.server);
+        let retries = setup.settings.account_of(server).retries;
+        let asked = problem.retry_after().unwrap_or_default();
+        let wait = tries.backoff.next().unwrap_or_default().max(asked);
+        let now = client.clock().now();
+        let Some(outcome) = problem.outcome() else { return false };
+        if wait > LONGEST_WAIT || !tries.patience.allows(outcome, retries, wait, now.uptime) {
+            return false;
+        }
+        let at = now.wall.checked_add(wait).unwrap_or(now.wall);
+        let zone = by_hand::zone(setup, server);
+        let at = shown_today(at, now.wall, &zone);
+        console::note(&format!("the restore has not started; trying again at {at}"));
+        let waits = Activity::Other(format!("trying the restore again at {at}"));
+        let _waits = activities().begin(Some(&by_hand::subject(setup, server)), waits);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => false,
+            () = client.clock().sleep(wait) => true,
+        }
+    }
+
     /// After an answer that is not clear: whether the list of servers shows the restore, before it would have
-    /// to.
-    async fn has_begun(&self) -> bool {
+    /// to. `None`: the server is not listed.
+    async fn has_begun(&self) -> Option<bool> {
         let clock = self.context.client.clock();
         let since = clock.now().uptime;
         let settled_at = since.saturating_add(self.context.spans.settle);
         loop {
-            if self.state().await == Some(ServerState::Restoring) {
-                return true;
+            let state = self.state().await;
+            if state == Some(ServerState::Restoring) {
+                return Some(true);
             }
             let now = clock.now().uptime;
-            if now >= settled_at || self.context.shutdown.is_cancelled() {
-                return false;
+            if now >= settled_at {
+                return state.map(|_| false);
+            }
+            if self.context.shutdown.is_cancelled() {
+                return None;
             }
             clock.sleep(polling::until_settled(since, settled_at, now)).await;
         }
@@ -230,6 +290,24 @@ impl Task<'_> {
             (Stage::Failed, _) => "the restore has failed".to_owned(),
         }
     }
+}
+
+/// Attempts to send a restore.
+struct Tries {
+    patience: Patience,
+    backoff: Box<dyn Iterator<Item = Duration> + Send>,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        let backoff = backoff::doubling(FIRST_RETRY, LAST_RETRY);
+        Self { patience: Patience::default(), backoff: Box::new(backoff) }
+    }
+}
+
+/// Whether the provider asks to send it again later.
+fn put_off(problem: &CallError) -> bool {
+    matches!(problem.outcome(), Some(Outcome::Busy | Outcome::Throttled))
 }
 
 /// Keeps other snapring processes away from the server until the restore must have ended.

@@ -185,7 +185,8 @@ fn an_answer_that_is_a_part_or_too_old_is_no_listing_whatever_its_body_says() {
 #[test]
 fn a_next_page_that_the_body_names_too_is_followed() {
     let headers = headers("", "<https://api.example/?page=2>; rel=next", "");
-    let judgement = judge(Operation::List, 200, &headers, Body::Understood { has_next: true, rows: None });
+    let judgement =
+        judge(Operation::List, 200, &headers, Body::Understood { has_next: true, rows: None });
     assert_eq!(judgement.verdict, Verdict::Done);
 }
 

@@ -32,6 +32,11 @@ pub enum Left {
         /// Its tick.
         tick: Tick,
     },
+    /// The provider has created it, and does not list it any more.
+    Vanished {
+        /// Its id.
+        id: SnapshotId,
+    },
     /// It failed at the provider, and holds a slot.
     Failed {
         /// Its name.
@@ -55,6 +60,9 @@ impl Left {
         match (self, asked_by) {
             (Self::Nothing, _) => {
                 "no snapshot was created; the next rotation starts over".to_owned()
+            }
+            (Self::Vanished { id }, _) => {
+                format!("the provider created it as {id}; the next rotation starts over")
             }
             (Self::Perhaps { name }, _) => format!(
                 "it is not known whether {name} was created; the next rotation looks for it before it \

@@ -123,7 +123,7 @@ impl Rotation {
             }
             Observed::Gone => {
                 let reason = format!("{} disappeared from the provider's listing", waiting.name);
-                self.own_has_not_come(Left::Nothing);
+                self.own_has_not_come(Left::Vanished { id: waiting.own });
                 self.stop_waiting(End::failed(reason), now)
             }
             Observed::NotYet => self.look_for_completion(waiting, now),
