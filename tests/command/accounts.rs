@@ -146,6 +146,13 @@ async fn an_account_that_is_refused_keeps_nothing_from_the_other() {
     let (code, out, errors) = two.run(&["rotate", "--all"]);
     assert_eq!(code, 1, "{out}{errors}");
     assert_eq!((two.machine.rows(WEB).len(), two.machine.rows(DB).len()), (1, 1));
+    // What was not seen is not well, whatever the history says.
+    let (code, out, errors) = two.run(&["status", "--json"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    let servers = json(&out)["servers"].clone();
+    let is_named = |row: &&Value| row["name"] == "b-web";
+    let row = servers.as_array().unwrap().iter().find(is_named).unwrap();
+    assert_ne!(row["state"], "ok", "{row}");
     let (code, out, errors) = two.run(&["list"]);
     assert_eq!(code, 1, "{out}{errors}");
     assert!(out.contains("web (101)") && out.contains("db (102)"), "{out}");
@@ -240,4 +247,21 @@ async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
     assert!(out.contains("The provider refuses the token of account customer-b"), "{code} {out}");
     assert!(out.contains("b-web (customer-b)"), "{out}");
     drop(daemon);
+}
+
+/// S8: its servers were rotated well before.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_an_account_that_does_not_answer_are_not_shown_as_well() {
+    let two = Two::new().await;
+    assert_eq!(two.run(&["rotate", "--all"]).0, 0);
+    two.other.provider().add_fault("list:status=503".parse().unwrap());
+    let (code, out, errors) = two.run(&["status", "--json"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    let servers = json(&out)["servers"].clone();
+    let row = |name: &str| servers.as_array().unwrap().iter().find(|it| it["name"] == name).cloned();
+    let (web, other) = (row("web").unwrap(), row("b-web").unwrap());
+    assert_eq!((&web["state"], &other["state"]), (&"ok".into(), &"waiting".into()), "{servers}");
+    let reason = other["waiting"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("not seen now: ") && reason.contains("503"), "{reason}");
+    assert!(other["last_success_at"].is_string(), "{other}");
 }

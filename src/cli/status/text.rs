@@ -10,9 +10,13 @@ use crate::observe::status_document::{
     RingStatus, ServerRecord, ServerState, StatusDocument, Totals,
 };
 use crate::readable;
+use crate::report::RotationOutcome;
 
 /// A fleet with more servers is folded: those in trouble have rows, the others are counted.
 const FOLDED: usize = 50;
+
+/// How many servers the summary names that have no success.
+const NAMED: usize = 3;
 
 /// The columns: a narrow terminal loses first what changes least.
 const COLUMNS: [(&str, Narrow); 7] = [
@@ -61,6 +65,12 @@ pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -
     let in_trouble = rows.iter().filter(|server| server.state.is_trouble()).count();
     let shown = if is_folded { in_trouble.min(FOLDED) } else { rows.len() };
     let (rows, folded) = rows.split_at(shown);
+    if document.daemon_unknown && rows.iter().any(|server| server.next.is_some()) {
+        text.push_str(
+            "next ticks are only for a running daemon: whether one is running is not known, because \
+             `listen` in [http] is not set\n",
+        );
+    }
     if !rows.is_empty() {
         let mut table = Table::new(COLUMNS);
         for server in rows {
@@ -87,10 +97,20 @@ pub(super) fn summary(document: &StatusDocument) -> String {
         text.push_str(&format!(": {}", counts(totals)));
     }
     let enabled = document.servers.iter().filter(|it| it.state != ServerState::Disabled);
-    let oldest = enabled.filter_map(|it| Some((it.last_success_at?, &it.name))).min();
+    let (with, without): (Vec<_>, Vec<_>) = enabled.partition(|it| it.last_success_at.is_some());
+    let oldest = with.iter().filter_map(|it| Some((it.last_success_at?, &it.name))).min();
     if let Some((at, name)) = oldest {
         let age = readable::age(at, document.at);
         text.push_str(&format!("; oldest success {age} ago ({name})"));
+    }
+    // Where no server has one, the states have said it.
+    if oldest.is_some() && !without.is_empty() {
+        let named: Vec<&str> = without.iter().take(NAMED).map(|it| it.name.as_str()).collect();
+        let more = match without.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {} more", readable::count(more)),
+        };
+        text.push_str(&format!("; no success known of {}{more}", named.join(", ")));
     }
     text
 }
@@ -191,7 +211,13 @@ fn throttled(server: &ServerRecord) -> Option<String> {
 
 fn last_error(server: &ServerRecord) -> Option<String> {
     let Some(trouble) = &server.trouble else {
-        return server.waiting.as_ref().map(|waiting| waiting.reason.clone());
+        // Not a failure of the server: it was interrupted.
+        let interrupted = || {
+            let last = server.last_rotation.as_ref()?;
+            let is_so = last.outcome == RotationOutcome::Failed && server.under_way.is_none();
+            last.reason.clone().filter(|_| is_so)
+        };
+        return server.waiting.as_ref().map(|it| it.reason.clone()).or_else(interrupted);
     };
     let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
     Some(match trouble.rotations {
