@@ -100,6 +100,9 @@ const COLUMNS: [(&str, Narrow); 10] = [
     ("reason", Narrow::Below),
 ];
 
+/// Where the account stands.
+const AFTER_SERVER: usize = 2;
+
 /// One line of the past.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -189,7 +192,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::note(&format!("{what} in {place}"));
     } else {
         let summary = counts.words(past.len());
-        let table = told(&past, |server| by_hand::zone(&setup, server));
+        let are_several = setup.settings.accounts().nth(1).is_some();
+        let table = told(&past, |server| by_hand::zone(&setup, server), are_several);
         console::print(&format!("{summary}\n{table}"))?;
     }
     Ok(Exit::Well)
@@ -377,18 +381,23 @@ fn unreadable(place: &Place) -> Option<String> {
     Some(format!("cannot read the history in {place}: {problem}{hint}"))
 }
 
-fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
+/// `with_accounts`: the configuration has several.
+fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone, with_accounts: bool) -> String {
     let is_rotation = |it: &Past| matches!(it, Past::Rotation(_));
     let columns = COLUMNS.map(|(title, narrow)| match title {
         "what" if past.iter().all(is_rotation) => (title, Narrow::Out(5)),
         _ => (title, narrow),
     });
+    let mut columns = columns.to_vec();
+    if with_accounts {
+        columns.insert(AFTER_SERVER, ("account", Narrow::Out(7)));
+    }
     let mut table = Table::new(columns);
     let dash = || "-".to_owned();
     for it in past {
         let zone = zone(it.server());
         let when = shown(it.ended_at(), &zone);
-        table.add_row(match it {
+        let cells = match it {
             Past::Rotation(row @ RotationRow { rotation: it, .. }) => [
                 when,
                 it.server.clone(),
@@ -426,7 +435,12 @@ fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
                     it.reason.clone().unwrap_or_default(),
                 ]
             }
-        });
+        };
+        let mut cells = cells.to_vec();
+        if with_accounts {
+            cells.insert(AFTER_SERVER, it.server().account.name().to_owned());
+        }
+        table.add_row(cells);
     }
     lines(&table)
 }
@@ -502,8 +516,9 @@ mod tests {
         let memories = ServerMemories::from([(server, serde_json::from_str(&kept).unwrap())]);
         let row = RotationRow::of(PastRotation::of(&report, at), &memories);
         assert_eq!(row.unconfirmed, ["two"]);
-        let text = told(&[Past::Rotation(row)], |_| TimeZone::UTC);
+        let text = told(&[Past::Rotation(row)], |_| TimeZone::UTC, true);
         assert!(text.contains("one two (not confirmed yet)"), "{text}");
+        assert!(text.contains("SERVER  ACCOUNT") && text.contains("web     default"), "{text}");
         let row = RotationRow::of(PastRotation::of(&report, at), &ServerMemories::new());
         assert_eq!(row.deleted(), "one two");
     }
@@ -550,11 +565,11 @@ mod tests {
         };
         let refused = [ManualAction::Create, ManualAction::Delete].map(refused).map(Past::Manual);
         let zone = |_| TimeZone::get("Europe/Berlin").unwrap();
-        for line in told(&refused, zone).lines().skip(1) {
+        for line in told(&refused, zone, false).lines().skip(1) {
             assert_eq!(line.matches("good").count(), 1, "as what was asked for: {line}");
         }
         let row = |rotation, memories: &_| Past::Rotation(RotationRow::of(rotation, memories));
-        let text = told(&[row(rotation, &ServerMemories::new()), Past::Manual(act)], zone);
+        let text = told(&[row(rotation, &ServerMemories::new()), Past::Manual(act)], zone, false);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines[0],

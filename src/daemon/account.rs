@@ -67,7 +67,7 @@ impl Daemon {
                 let is_news = accounts.entry(client.whose()).or_default().not_listed(words.clone());
                 drop(accounts);
                 if is_news {
-                    tracing::warn!(event = "servers", "{}", unknown(&words));
+                    tracing::warn!(event = "servers", "{}", unknown(client.whose(), &words));
                 }
                 let is_forbidden = problem.outcome() == Some(Outcome::Forbidden);
                 if is_forbidden { ASK_AGAIN_EVERY } else { ASK_EVERY }

@@ -85,6 +85,10 @@ async fn each_server_is_reached_through_its_own_account() {
     assert_eq!((named("web"), named("b-web")), (None, Some("customer-b")), "{out}");
     let (_, out, _) = two.run(&["history", "b-web"]);
     assert!(out.contains("b-web") && !out.contains(" web "), "{out}");
+    assert!(out.contains("ACCOUNT") && out.contains("customer-b"), "{out}");
+    let (_, out, _) = two.run(&["list"]);
+    assert!(out.contains("web (101) in account default: "), "{out}");
+    assert!(out.contains("b-web (101) in account customer-b: "), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,6 +203,20 @@ async fn discover_asks_one_account_and_writes_whose_servers_they_are() {
     let two = Two::new().await;
     let (code, _, errors) = two.run(&["discover"]);
     assert!(code == 2 && errors.contains("--account NAME"), "{errors}");
+    // What is said names the account, and what is shown is what is written.
+    let (_, out, errors) = two.run(&["check", "--online"]);
+    let finding = "2 servers of account customer-b have no policy: ";
+    assert!(errors.contains("1 server of account default") || errors.contains(finding), "{errors}");
+    let (code, out_b, errors) = two.run(&["discover", "--account", "customer-b"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out_b.starts_with("3 servers in account customer-b, 2 without a policy\n"), "{out_b}");
+    let next = "next: `snapring discover --account customer-b --write FILE`";
+    assert!(errors.contains(next), "{errors}");
+    let address = two.other.address();
+    assert!(out.contains(&format!("account customer-b: http://{address}/api/v1/")), "{out}");
+    let header = out.lines().find(|it| it.starts_with("ID ")).unwrap();
+    assert!(header.contains("SERVER") && header.contains("ACCOUNT"), "{out}");
+    assert!(out.lines().any(|it| it.contains("b-web") && it.contains("customer-b")), "{out}");
     let (code, out, errors) = two.run(&["discover", "--account", "customer-b", "--write", "-"]);
     assert_eq!(code, 0, "{errors}");
     assert_eq!(out.matches("account = \"customer-b\"").count(), 2, "{out}");
