@@ -186,12 +186,12 @@ pub(super) async fn find(
             [one] => one,
             [] => {
                 let mut asked = clients.all();
-                let nobody = match (asked.next(), asked.next()) {
+                let none_has = match (asked.next(), asked.next()) {
                     (Some(one), None) => format!("{} has no", one.whose().in_words()),
                     _ => "no account has a".to_owned(),
                 };
                 return Err(CommandError::Failed(format!(
-                    "{nobody} snapshot {id}\nhint: `snapring list -c {}` shows those that there are",
+                    "{none_has} snapshot {id}\nhint: `snapring list -c {}` shows those that there are",
                     setup.path.display()
                 )));
             }

@@ -119,14 +119,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let uncovered: Vec<&AccountServer> =
         account.servers.iter().filter(|server| !known.contains(&server.id)).collect();
     let mut names = NewNames::other_than(taken);
-    let uncovered: Vec<New<'_>> = uncovered
-        .into_iter()
-        .map(|server| New { server, name: names.name(server) })
-        .collect();
+    let uncovered: Vec<New<'_>> =
+        uncovered.into_iter().map(|server| New { server, name: names.name(server) }).collect();
     match (&target, arguments.json) {
         (Some(Target::StandardOutput), _) => {}
         (_, true) => console::print_json(&answer(&settings, &account, &uncovered))?,
-        (_, false) => console::print(&told(&settings, &account, &uncovered, &coverage, is_one_of_several))?,
+        (_, false) => {
+            console::print(&told(&settings, &account, &uncovered, &coverage, is_one_of_several))?
+        }
     }
     let is_found = arguments.missing && (!uncovered.is_empty() || !account.is_whole);
     if let Some(target) = target {
@@ -136,7 +136,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             "next: `snapring discover{named} --write FILE` writes a configuration for them"
         ));
     }
-        Ok(if is_found || account.snapshots.is_none() { Exit::Trouble } else { Exit::Well })
+    Ok(if is_found || account.snapshots.is_none() { Exit::Trouble } else { Exit::Well })
 }
 
 /// A server that has no policy, and how a configuration calls it.

@@ -183,7 +183,9 @@ fn read_accounts(
                 );
                 all_good = false;
             }
-            if api_is_elsewhere && let Some((account, place)) = &name && table.get("base_url").is_none()
+            if api_is_elsewhere
+                && let Some((account, place)) = &name
+                && table.get("base_url").is_none()
             {
                 let message = format!(
                     "account {account} has no `base_url`: its token is sent to {BASE_URL}, and that of [api] is not"

@@ -479,7 +479,8 @@ fn a_token_file_that_others_can_read_is_warned_of() {
     let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
     mode(0o644);
     assert!(told(None).starts_with("warning: others can read the token file"), "{}", told(None));
-    let text = format!("[[account]]\nname = \"b\"\ntoken_file = {:?}\n{GOOD}", file.to_str().unwrap());
+    let text =
+        format!("[[account]]\nname = \"b\"\ntoken_file = {:?}\n{GOOD}", file.to_str().unwrap());
     let loaded = parse("config.toml", &text).unwrap();
     let of_b = token_file_problem(&loaded, &loaded.settings.more_accounts[0], None).unwrap();
     let of_b = of_b.render(false);

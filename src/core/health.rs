@@ -253,7 +253,7 @@ impl ServerHealth {
                 let since = trouble.since.min(*since);
                 Self::Trouble(Box::new(Trouble { since, reason: Some(reason.into()), ..*trouble }))
             }
-            (health, None) => health,
+            (health, _) => health,
         }
     }
 

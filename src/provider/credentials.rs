@@ -242,14 +242,12 @@ impl Credentials {
     /// That `$SNAPRING_TOKEN` is set, and another token is used. Of the account of `[api]` only: further ones
     /// never have theirs from there.
     #[must_use]
-    pub fn ignored_variable(
-        &self,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Option<String> {
+    pub fn ignored_variable(&self, variable: impl Fn(&str) -> Option<OsString>) -> Option<String> {
         let is_other = matches!(self.source, TokenSource::File(_) | TokenSource::Credential(_));
         let is_set = variable("SNAPRING_TOKEN").is_some_and(|it| !it.is_empty());
-        (self.account == Account::API && is_other && is_set)
-            .then(|| format!("$SNAPRING_TOKEN is set and not used: the token comes from {}", self.place()))
+        (self.account == Account::API && is_other && is_set).then(|| {
+            format!("$SNAPRING_TOKEN is set and not used: the token comes from {}", self.place())
+        })
     }
 
     /// How a new token comes into use, for a person whose token was refused.

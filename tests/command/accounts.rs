@@ -205,13 +205,23 @@ async fn discover_asks_one_account_and_writes_whose_servers_they_are() {
     assert!(code == 2 && errors.contains("--account NAME"), "{errors}");
     // What is said names the account, and what is shown is what is written.
     let (_, out, errors) = two.run(&["check", "--online"]);
-    let finding = "2 servers of account customer-b have no policy: ";
-    assert!(errors.contains("1 server of account default") || errors.contains(finding), "{errors}");
+    let finding = "3 servers of the accounts have no policy: mail-01 (103 in default), db-01 (102 in customer-b)";
+    assert!(errors.contains(finding), "{errors}");
+    assert!(errors.contains("`snapring discover --account NAME` lists them"), "{errors}");
+    assert!(errors.contains("others can read the token file of account customer-b"), "{errors}");
+    two.configure("[[server]]\nid = 103\nname = \"db-01\"\n");
     let (code, out_b, errors) = two.run(&["discover", "--account", "customer-b"]);
     assert_eq!(code, 0, "{errors}");
     assert!(out_b.starts_with("3 servers in account customer-b, 2 without a policy\n"), "{out_b}");
     let next = "next: `snapring discover --account customer-b --write FILE`";
     assert!(errors.contains(next), "{errors}");
+    assert!(out_b.contains("db-01 (written as db-01-102)"), "{out_b}");
+    let (_, written, _) = two.run(&["discover", "--account", "customer-b", "--write", "-"]);
+    assert!(written.contains("name = \"db-01-102\""), "{written}");
+    let (_, _, errors) = two.run(&["check", "--online"]);
+    assert!(errors.contains("2 servers of account customer-b have no policy: "), "{errors}");
+    assert!(errors.contains("`snapring discover --account customer-b` lists them"), "{errors}");
+    two.configure("");
     let address = two.other.address();
     assert!(out.contains(&format!("account customer-b: http://{address}/api/v1/")), "{out}");
     let header = out.lines().find(|it| it.starts_with("ID ")).unwrap();
@@ -276,7 +286,8 @@ async fn servers_of_an_account_that_does_not_answer_are_not_shown_as_well() {
     let (code, out, errors) = two.run(&["status", "--json"]);
     assert_eq!(code, 1, "{out}{errors}");
     let servers = json(&out)["servers"].clone();
-    let row = |name: &str| servers.as_array().unwrap().iter().find(|it| it["name"] == name).cloned();
+    let row =
+        |name: &str| servers.as_array().unwrap().iter().find(|it| it["name"] == name).cloned();
     let (web, other) = (row("web").unwrap(), row("b-web").unwrap());
     assert_eq!((&web["state"], &other["state"]), (&"ok".into(), &"waiting".into()), "{servers}");
     let reason = other["waiting"]["reason"].as_str().unwrap();

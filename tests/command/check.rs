@@ -452,7 +452,8 @@ async fn a_token_in_the_environment_that_is_not_used_is_said_to_be() {
     std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600)).unwrap();
     machine.configure_api(&format!("token_file = {token:?}"), SERVERS);
     let (code, _, errors) = machine.run(&["check"]);
-    let says = format!("$SNAPRING_TOKEN is set and not used: the token comes from {}", token.display());
+    let says =
+        format!("$SNAPRING_TOKEN is set and not used: the token comes from {}", token.display());
     assert_eq!((code, errors.matches(&says).count()), (0, 1), "{errors}");
     machine.configure(SERVERS);
     let (code, _, errors) = machine.run(&["check"]);

@@ -173,7 +173,8 @@ fn compare(
         if !ids.contains(&row.server_id)
             && let Some(online) = &mut row.online
         {
-            online.error = Some(format!("{} has no such server{}", account.in_words(), names(known)));
+            online.error =
+                Some(format!("{} has no such server{}", account.in_words(), names(known)));
         }
     }
     let own = settings.servers.iter().filter(|server| server.id.account == account);

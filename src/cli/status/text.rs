@@ -67,8 +67,7 @@ pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -
     let (rows, folded) = rows.split_at(shown);
     if document.daemon_unknown && rows.iter().any(|server| server.next.is_some()) {
         text.push_str(
-            "next ticks are only for a running daemon: whether one is running is not known, because \
-             `listen` in [http] is not set\n",
+            "next ticks apply only if a daemon is running (unknown: no `listen` in [http])\n",
         );
     }
     if !rows.is_empty() {

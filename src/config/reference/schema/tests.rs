@@ -200,7 +200,9 @@ fn the_schema_refuses_each_kind_of_mistake_that_it_can_know_of() {
     bad.extend(others.map(str::to_owned));
     assert!(validator.check(&with_line("cap = 5")).is_ok());
     // Whether there is such a server, or such an account, is not the schema's business.
-    for table in ["[[account]]\nname = \"b\"\ntoken_file = \"/x\"", "[[server]]\nid = 2\naccount = \"c\""] {
+    for table in
+        ["[[account]]\nname = \"b\"\ntoken_file = \"/x\"", "[[server]]\nid = 2\naccount = \"c\""]
+    {
         let text = format!("{}{table}\nschedule = \"0 3 * * *\"\nkeep = 1\n", with_line("cap = 5"));
         let text = match table.starts_with("[[account]]") {
             true => format!("{}{table}\n", with_line("cap = 5")),
