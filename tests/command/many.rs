@@ -212,7 +212,7 @@ async fn of_two_thousand_servers_the_status_is_a_few_lines_even_if_the_provider_
     assert_eq!(lines.iter().filter(|it| it.starts_with("bad-")).count(), 12, "{out}");
     let rest =
         "not shown: 30 ok, 1,958 waiting; --all shows every server, --state those in one state";
-    assert_eq!((lines.last(), lines.len()), (Some(&rest), 16), "{out}");
+    assert_eq!((lines.last(), lines.len()), (Some(&rest), 17), "{out}");
 
     let (code, out, _) = machine.run(&["check"]);
     assert_eq!(code, 0);

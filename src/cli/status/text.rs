@@ -15,7 +15,7 @@ use crate::report::RotationOutcome;
 /// A fleet with more servers is folded: those in trouble have rows, the others are counted.
 const FOLDED: usize = 50;
 
-/// How many servers the summary names that have no success.
+/// How many servers without a success are named.
 const NAMED: usize = 3;
 
 /// The columns: a narrow terminal loses first what changes least.
@@ -34,6 +34,9 @@ const COLUMNS: [(&str, Narrow); 7] = [
 #[must_use]
 pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -> String {
     let mut text = format!("{}\n", summary(document));
+    if let Some(finding) = without_success(&document.servers) {
+        text.push_str(&format!("{finding}\n"));
+    }
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
             text.push_str("the scheduler of the daemon has stalled\n");
@@ -96,22 +99,27 @@ pub(super) fn summary(document: &StatusDocument) -> String {
         text.push_str(&format!(": {}", counts(totals)));
     }
     let enabled = document.servers.iter().filter(|it| it.state != ServerState::Disabled);
-    let (with, without): (Vec<_>, Vec<_>) = enabled.partition(|it| it.last_success_at.is_some());
-    let oldest = with.iter().filter_map(|it| Some((it.last_success_at?, &it.name))).min();
+    let oldest = enabled.filter_map(|it| Some((it.last_success_at?, &it.name))).min();
     if let Some((at, name)) = oldest {
         let age = readable::age(at, document.at);
         text.push_str(&format!("; oldest success {age} ago ({name})"));
     }
-    // Where no server has one, the states have said it.
-    if oldest.is_some() && !without.is_empty() {
-        let named: Vec<&str> = without.iter().take(NAMED).map(|it| it.name.as_str()).collect();
-        let more = match without.len() - named.len() {
-            0 => String::new(),
-            more => format!(" and {} more", readable::count(more)),
-        };
-        text.push_str(&format!("; no success known of {}{more}", named.join(", ")));
-    }
     text
+}
+
+/// The servers that the oldest success says nothing of. Where no server has one, the states have said it.
+fn without_success(servers: &[ServerRecord]) -> Option<String> {
+    let enabled = servers.iter().filter(|it| it.state != ServerState::Disabled);
+    let (with, without): (Vec<_>, Vec<_>) = enabled.partition(|it| it.last_success_at.is_some());
+    if with.is_empty() || without.is_empty() {
+        return None;
+    }
+    let named: Vec<&str> = without.iter().take(NAMED).map(|it| it.name.as_str()).collect();
+    let more = match without.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {} more", readable::count(more)),
+    };
+    Some(format!("no success is known of {}{more}", named.join(", ")))
 }
 
 /// How many are how: those that are well first, then the worst.
