@@ -501,7 +501,7 @@ const BY_HAND: &[&str] = &[
      deleted                        | look 0s+200ms one answer
      listed c c c own               | look 1s+200ms one answer
      +5s listed c c c own           | look 5s+200ms one answer
-     +20s listed c c c own          | failed, made: the provider confirmed the deletion of snapring-20261118T030000Z but still lists it",
+     +20s listed c c c own          | failed, made: the provider confirmed the deletion of snapring-20261120T030000Z but still lists it",
     // Slow listings are waited for; one that cannot be had is left to the next rotation.
     "begin person                   | look 0s+200ms pages
      listed c c c                   | record
