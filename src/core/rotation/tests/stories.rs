@@ -523,7 +523,8 @@ const BY_HAND: &[&str] = &[
      listed c c c ~10m              | look 1s+20s pages
      +1m listed c c c ~10m          | look
      +1m listed c c c =10m          | delete 1
-     deleted                        | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier `rotate` had started; no other snapshot was created",
+     deleted                        | look 0s+200ms one answer
+     listed - c c =10m              | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier `rotate` had started; no other snapshot was created",
     "begin person before after      | look 0s+200ms alone
      listed c ~10m                  | look 1s+20s
      +1m listed c =10m              | adopted: continued with",
