@@ -34,7 +34,9 @@ pub(crate) use crate::config::reference::schema::schema;
 use crate::config::secret_files::SecretFiles;
 use crate::config::types::Settings;
 use crate::handed_over;
+use crate::naming::Account;
 use crate::paths;
+use crate::provider::settings::ApiSettings;
 use crate::regular_file;
 use crate::server::Server;
 use crate::store::place::Place;
@@ -267,10 +269,15 @@ fn apart(settings: Settings) -> Settings {
     Settings { servers, ..settings }
 }
 
-/// What is amiss with the token's file. `unusable`: why there is no token in it.
+/// What is amiss with the file of an account's token. `unusable`: why there is no token in it.
 #[must_use]
-pub fn token_file_problem(loaded: &Loaded, unusable: Option<&str>) -> Option<Problem> {
-    let path = loaded.settings.api.token_file.as_ref()?;
+pub fn token_file_problem(
+    loaded: &Loaded,
+    api: &ApiSettings,
+    unusable: Option<&str>,
+) -> Option<Problem> {
+    let path = api.token_file.as_ref()?;
+    let of = api.account.label().map(|name| format!(" of account {name}")).unwrap_or_default();
     let (severity, message, hint) = match unusable {
         Some(reason) => (Severity::Error, reason.to_owned(), NO_TOKEN_NO_RUN.to_owned()),
         None => {
@@ -279,14 +286,15 @@ pub fn token_file_problem(loaded: &Loaded, unusable: Option<&str>) -> Option<Pro
             if mode.mode() & 0o007 == 0 {
                 return None;
             }
-            let message = "others can read the token file".to_owned();
+            let message = format!("others can read the token file{of}");
             (Severity::Warning, message, format!("chmod 600 {}", path.display()))
         }
     };
     let draft = problem::Draft {
         severity,
         message,
-        span: loaded.token_file_span.clone(),
+        // Only of [api] it is known where it stands.
+        span: loaded.token_file_span.clone().filter(|_| api.account == Account::API),
         label: String::new(),
         hint: Some(hint),
     };

@@ -185,8 +185,13 @@ pub(super) async fn find(
         let &(found, asked_at) = match found.as_slice() {
             [one] => one,
             [] => {
+                let mut asked = clients.all();
+                let none_has = match (asked.next(), asked.next()) {
+                    (Some(one), None) => format!("{} has no", one.whose().in_words()),
+                    _ => "no account has a".to_owned(),
+                };
                 return Err(CommandError::Failed(format!(
-                    "the account has no snapshot {id}\nhint: `snapring list -c {}` shows those it has",
+                    "{none_has} snapshot {id}\nhint: `snapring list -c {}` shows those that there are",
                     setup.path.display()
                 )));
             }

@@ -28,7 +28,6 @@ use crate::clock::Clock;
 use crate::config;
 use crate::config::types::Settings;
 use crate::coverage::Coverage;
-use crate::naming::Account;
 use crate::naming::{ServerId, Tick};
 use crate::paths::SERVICE_DIRECTORY;
 use crate::policy::Keep;
@@ -88,6 +87,9 @@ const COLUMNS: [(&str, Narrow); 6] = [
     ("second tick", Narrow::Out(1)),
     ("third tick", Narrow::Out(2)),
 ];
+
+/// Where the account stands.
+const AFTER_SERVER: usize = 2;
 
 #[derive(Serialize)]
 struct CheckAnswer<'a> {
@@ -212,15 +214,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         Err(error) => return Err(error.into()),
     };
     let settings = &loaded.settings;
-    let (mut unusable, mut of_token_file) = (Vec::new(), None);
+    let (mut unusable, mut of_token_files) = (Vec::new(), Vec::new());
+    let (mut is_good, mut ignored) = (true, Vec::new());
     for account in settings.accounts() {
         let credentials = locate_credentials(account);
         let problem = credentials.token().err().filter(|_| !arguments.for_reload).map(explain);
-        // Only of [api] it is known where its `token_file` stands.
-        if account.account == Account::API && !credentials.are_systemds() {
-            of_token_file = config::token_file_problem(&loaded, problem.as_deref());
-        }
-        unusable.extend(problem.map(|problem| (account.account, problem)));
+        let told = match credentials.are_systemds() {
+            true => None,
+            false => config::token_file_problem(&loaded, account, problem.as_deref()),
+        };
+        let is_told = told.is_some();
+        of_token_files.extend(told);
+        is_good &= problem.is_none();
+        unusable.extend(problem.filter(|_| !is_told));
+        ignored.extend(credentials.ignored_variable(|name| std::env::var_os(name)));
     }
     let proxy = proxy::mistake(|name| std::env::var_os(name));
     let of_secrets = config::secrets_warning(&path, &loaded);
@@ -239,7 +246,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let settings = &with_covered;
     let mut answer = CheckAnswer {
         file: path.display().to_string(),
-        good: unusable.is_empty() && proxy.is_none(),
+        good: is_good && proxy.is_none(),
         problems: Vec::new(),
         remarks: proxy.map(CheckFinding::error).into_iter().collect(),
         unknown: "",
@@ -249,14 +256,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         more_tokens: Vec::new(),
         coverage: None,
     };
-    let is_told = |account: Account| account == Account::API && of_token_file.is_some();
-    let unusable = unusable.into_iter().filter(|(account, _)| !is_told(*account));
-    answer.remarks.extend(unusable.map(|(_, problem)| CheckFinding {
+    answer.remarks.extend(unusable.into_iter().map(|problem| CheckFinding {
         hint: Some(config::NO_TOKEN_NO_RUN.to_owned()),
         ..CheckFinding::error(problem)
     }));
+    answer.remarks.extend(ignored.into_iter().map(|message| {
+        CheckFinding::warning(message, "unset it, or remove `token_file` from [api] to use it")
+    }));
     let in_the_file: Vec<_> =
-        loaded.warnings.iter().chain(&of_token_file).chain(&of_secrets).collect();
+        loaded.warnings.iter().chain(&of_token_files).chain(&of_secrets).collect();
     answer.problems.extend(in_the_file.iter().map(|it| it.to_json()));
     answer.remarks.extend(missing_hooks(&settings.servers));
     answer.remarks.extend(permissions::changeable(&loaded.files, &settings.servers));
@@ -445,8 +453,15 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
             }
         ));
     }
+    let are_several = settings.accounts().nth(1).is_some();
+    for account in settings.accounts().filter(|_| are_several) {
+        text.push_str(&format!("account {}: {}\n", account.account, account.base_url));
+    }
     let online = answer.servers.iter().any(|row| row.online.is_some());
     let mut columns = COLUMNS.to_vec();
+    if are_several {
+        columns.insert(AFTER_SERVER, ("account", Narrow::Stays));
+    }
     if online {
         columns.push(("slots", Narrow::Below));
     }
@@ -464,6 +479,9 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
         };
         let schedules: Vec<String> = row.schedules.iter().map(schedule).collect();
         let mut cells = vec![server.id.to_string(), server.name.clone(), schedules.join(" | ")];
+        if are_several {
+            cells.insert(AFTER_SERVER, server.id.account.name().to_owned());
+        }
         cells.extend((0..TICKS_SHOWN).map(|nth| match row.next_ticks.get(nth) {
             _ if !server.enabled => {
                 if nth == 0 {

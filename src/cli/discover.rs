@@ -103,35 +103,60 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let clock = Clock::system();
     know_tokens(&settings);
     // Unique among the servers of all accounts.
-    let taken = settings.servers.iter().map(|server| server.name.clone()).collect();
-    let settings = of_one_account(settings, arguments.account.as_deref())?;
+    let taken: Vec<String> = settings.servers.iter().map(|it| it.name.clone()).collect();
+    let (settings, is_one_of_several) = of_one_account(settings, arguments.account.as_deref())?;
+    let whose = settings.api.account;
+    // Where it is needed, or was given.
+    let named = match is_one_of_several || arguments.account.is_some() {
+        true => format!(" --account {whose}"),
+        false => String::new(),
+    };
     let client = connect(&settings.api, clock, progress::activities().clone())?;
     let account = ask(&client, arguments.missing).await?;
     let configured = settings.servers.iter().map(|server| (server.id, server.name.as_str()));
     let coverage = Coverage::of(configured, &account.servers);
+    let coverage = if is_one_of_several { coverage.of_account(whose) } else { coverage };
     let known: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
     let has_policy = |id: ServerId| known.contains(&id) || settings.cover_of(id.account).is_some();
     let uncovered: Vec<&AccountServer> =
         account.servers.iter().filter(|server| !has_policy(server.id)).collect();
+    let mut names = NewNames::other_than(taken);
+    let uncovered: Vec<New<'_>> = uncovered
+        .into_iter()
+        .map(|server| New { server, name: names.name(server.id, &server.name) })
+        .collect();
     match (&target, arguments.json) {
         (Some(Target::StandardOutput), _) => {}
         (_, true) => console::print_json(&answer(&settings, &account, &uncovered))?,
-        (_, false) => console::print(&told(&settings, &account, &uncovered, &coverage))?,
-    }
-    if let Some(target) = target {
-        write(&target, path.as_deref(), taken, &account, &uncovered)?;
-    } else if !arguments.json && !uncovered.is_empty() {
-        console::note("next: `snapring discover --write FILE` writes a configuration for them");
+        (_, false) => {
+            console::print(&told(&settings, &account, &uncovered, &coverage, is_one_of_several))?
+        }
     }
     let is_found = arguments.missing && (!uncovered.is_empty() || !account.is_whole);
+    if let Some(target) = target {
+        write(&target, path.as_deref(), &account, uncovered)?;
+    } else if !arguments.json && !uncovered.is_empty() {
+        console::note(&format!(
+            "next: `snapring discover{named} --write FILE` writes a configuration for them"
+        ));
+    }
     Ok(if is_found || account.snapshots.is_none() { Exit::Trouble } else { Exit::Well })
 }
 
-/// The configuration as far as it is about one account.
+/// A server that has no policy, and how a configuration calls it.
+struct New<'a> {
+    server: &'a AccountServer,
+    name: String,
+}
+
+/// The configuration as far as it is about one account, and whether there are others.
 ///
 /// # Errors
 /// [`CommandError::Usage`] when there is no such account, or several and none is named.
-fn of_one_account(settings: Settings, named: Option<&str>) -> Result<Settings, CommandError> {
+fn of_one_account(
+    settings: Settings,
+    named: Option<&str>,
+) -> Result<(Settings, bool), CommandError> {
     // That of [api] is one even without a server.
     let all: Vec<&ApiSettings> = match settings.servers.is_empty() {
         true => [&settings.api].into_iter().chain(&settings.more_accounts).collect(),
@@ -151,10 +176,10 @@ fn of_one_account(settings: Settings, named: Option<&str>) -> Result<Settings, C
             named.ok_or_else(|| no_account(name, all.iter().copied()))?
         }
     };
-    let api = ApiSettings::clone(chosen);
+    let (api, is_one_of_several) = (ApiSettings::clone(chosen), all.len() > 1);
     let own = settings.servers.iter().filter(|it| it.id.account == api.account);
     let servers = own.cloned().collect();
-    Ok(Settings { api, servers, more_accounts: Vec::new(), ..settings })
+    Ok((Settings { api, servers, more_accounts: Vec::new(), ..settings }, is_one_of_several))
 }
 
 /// The configuration that there is. One that is named must exist.
@@ -219,9 +244,9 @@ impl Account {
 fn answer<'a>(
     settings: &Settings,
     account: &'a Account,
-    uncovered: &[&'a AccountServer],
+    uncovered: &[New<'a>],
 ) -> DiscoverAnswer<'a> {
-    let row = |server: &&'a AccountServer| UncoveredServer {
+    let row = |New { server, .. }: &New<'a>| UncoveredServer {
         server_id: server.id,
         name: &server.name,
         status: server.status.as_ref(),
@@ -236,7 +261,7 @@ fn answer<'a>(
         account_servers: account.servers.len(),
         uncovered: uncovered.iter().map(row).collect(),
         missing: missing
-            .map(|server| NamedServer { id: server.id, name: server.name.clone() })
+            .map(|server| NamedServer { id: server.id, name: server.name.clone(), account: None })
             .collect(),
     }
 }
@@ -244,11 +269,19 @@ fn answer<'a>(
 fn told(
     settings: &Settings,
     account: &Account,
-    uncovered: &[&AccountServer],
+    uncovered: &[New<'_>],
     coverage: &Coverage,
+    is_one_of_several: bool,
 ) -> String {
     let count = readable::servers(account.servers.len());
-    let known = if account.is_whole { "in the account" } else { "with snapshots in the account" };
+    let whose = match is_one_of_several {
+        true => format!("account {}", settings.api.account),
+        false => "the account".to_owned(),
+    };
+    let known = match account.is_whole {
+        true => format!("in {whose}"),
+        false => format!("with snapshots in {whose}"),
+    };
     let mut text = match (uncovered.len(), settings.servers.is_empty()) {
         _ if account.servers.is_empty() => format!("no servers {known}\n"),
         (0, _) => format!("{count} {known}: each has a policy\n"),
@@ -262,14 +295,17 @@ fn told(
         return text;
     }
     let mut table = table(&["id", "name", "status", "location", "snapshots"]);
-    for server in uncovered {
+    for New { server, name } in uncovered {
         let words = |it: Option<&ForeignText>| match it {
             Some(it) if !it.is_empty() => it.to_string(),
             _ => "-".to_owned(),
         };
         table.add_row([
             server.id.to_string(),
-            words(Some(&server.name)),
+            match words(Some(&server.name)) {
+                known if known == "-" || known == *name => known,
+                known => format!("{known} (written as {name})"),
+            },
             words(server.status.as_ref()),
             words(server.location.as_ref()),
             account.snapshots_of(server).map_or("unknown".to_owned(), ToString::to_string),
@@ -311,20 +347,18 @@ fn exists(file: &Path) -> CommandError {
 fn write(
     target: &Target,
     path: Option<&Path>,
-    taken: Vec<String>,
     account: &Account,
-    uncovered: &[&AccountServer],
+    uncovered: Vec<New<'_>>,
 ) -> Result<(), CommandError> {
     if uncovered.is_empty() {
         console::note("nothing was written: each server of the account has a policy");
         return Ok(());
     }
-    let mut names = NewNames::other_than(taken);
     let servers: Vec<NewServer<'_>> = uncovered
-        .iter()
-        .map(|server| NewServer {
+        .into_iter()
+        .map(|New { server, name }| NewServer {
             server,
-            name: names.name(server.id, &server.name),
+            name,
             snapshots: account.snapshots_of(server),
         })
         .collect();

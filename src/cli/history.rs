@@ -1,5 +1,6 @@
 //! `snapring history`
 
+use std::collections::BTreeSet;
 use std::io;
 
 use clap::Args;
@@ -23,7 +24,7 @@ use crate::regular_file;
 use crate::report::PastRotation;
 use crate::report::RotationOutcome;
 use crate::store::place::Place;
-use crate::store::{self, HistoryFilter, StoreError};
+use crate::store::{self, HistoryFilter, ServerMemories, StoreError};
 
 /// How long a person waits for a database that may be away.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -99,25 +100,55 @@ const COLUMNS: [(&str, Narrow); 10] = [
     ("reason", Narrow::Below),
 ];
 
+/// Where the account stands.
+const AFTER_SERVER: usize = 2;
+
 /// One line of the past.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Past {
-    Rotation(PastRotation),
+    Rotation(RotationRow),
     Manual(ManualAct),
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct RotationRow {
+    #[serde(flatten)]
+    rotation: PastRotation,
+    /// Deleted by the provider's word, and not confirmed by a listing since.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unconfirmed: Vec<String>,
+}
+
+impl RotationRow {
+    /// `memories`: what is remembered of the servers.
+    fn of(rotation: PastRotation, memories: &ServerMemories) -> Self {
+        let memory = memories.get(&rotation.server_id);
+        let is_open = |name: &str| memory.is_some_and(|it| it.unconfirmed().any(|it| it == name));
+        let unconfirmed = rotation.deleted.iter().filter(|name| is_open(name)).cloned().collect();
+        Self { rotation, unconfirmed }
+    }
+
+    fn deleted(&self) -> String {
+        let name = |name: &String| match self.unconfirmed.contains(name) {
+            true => format!("{name} (not confirmed yet)"),
+            false => name.clone(),
+        };
+        self.rotation.deleted.iter().map(name).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl Past {
     fn server(&self) -> ServerId {
         match self {
-            Self::Rotation(rotation) => rotation.server_id,
+            Self::Rotation(row) => row.rotation.server_id,
             Self::Manual(act) => act.server_id,
         }
     }
 
     fn ended_at(&self) -> Timestamp {
         match self {
-            Self::Rotation(rotation) => rotation.ended_at,
+            Self::Rotation(row) => row.rotation.ended_at,
             Self::Manual(act) => act.ended_at,
         }
     }
@@ -161,7 +192,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::note(&format!("{what} in {place}"));
     } else {
         let summary = counts.words(past.len());
-        let table = told(&past, |server| by_hand::zone(&setup, server));
+        let are_several = setup.settings.accounts().nth(1).is_some();
+        let table = told(&past, |server| by_hand::zone(&setup, server), are_several);
         console::print(&format!("{summary}\n{table}"))?;
     }
     Ok(Exit::Well)
@@ -177,7 +209,17 @@ async fn read(
     let any = arguments.outcome.is_empty();
     let mut past = Vec::new();
     if !arguments.manual && (any || !filter.outcomes.is_empty()) {
-        past.extend(store::read(place, filter).await?.into_iter().map(Past::Rotation));
+        let rotations = store::read(place, filter).await?;
+        let deleted = rotations.iter().filter(|it| !it.deleted.is_empty());
+        let servers: Vec<ServerId> =
+            deleted.map(|it| it.server_id).collect::<BTreeSet<_>>().into_iter().collect();
+        let memories = match servers.is_empty() {
+            true => ServerMemories::new(),
+            // The rotations are told without it.
+            false => store::read_memories(place, &servers).await.unwrap_or_default(),
+        };
+        let row = |rotation| Past::Rotation(RotationRow::of(rotation, &memories));
+        past.extend(rotations.into_iter().map(row));
     }
     if any || !filter.manual_outcomes.is_empty() {
         past.extend(store::read_manual(place, filter).await?.into_iter().map(Past::Manual));
@@ -339,26 +381,31 @@ fn unreadable(place: &Place) -> Option<String> {
     Some(format!("cannot read the history in {place}: {problem}{hint}"))
 }
 
-fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
+/// `with_accounts`: the configuration has several.
+fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone, with_accounts: bool) -> String {
     let is_rotation = |it: &Past| matches!(it, Past::Rotation(_));
     let columns = COLUMNS.map(|(title, narrow)| match title {
         "what" if past.iter().all(is_rotation) => (title, Narrow::Out(5)),
         _ => (title, narrow),
     });
+    let mut columns = columns.to_vec();
+    if with_accounts {
+        columns.insert(AFTER_SERVER, ("account", Narrow::Out(7)));
+    }
     let mut table = Table::new(columns);
     let dash = || "-".to_owned();
     for it in past {
         let zone = zone(it.server());
         let when = shown(it.ended_at(), &zone);
-        table.add_row(match it {
-            Past::Rotation(it) => [
+        let cells = match it {
+            Past::Rotation(row @ RotationRow { rotation: it, .. }) => [
                 when,
                 it.server.clone(),
                 "rotation".to_owned(),
                 shown(it.tick.instant(), &zone),
                 it.outcome.as_str().to_owned(),
                 it.created.clone().unwrap_or_else(dash),
-                if it.deleted.is_empty() { dash() } else { it.deleted.join(" ") },
+                if it.deleted.is_empty() { dash() } else { row.deleted() },
                 took(it.duration_ms),
                 it.by.as_ref().map_or_else(dash, ToString::to_string),
                 it.reason.clone().unwrap_or_default(),
@@ -388,7 +435,12 @@ fn told(past: &[Past], zone: impl Fn(ServerId) -> TimeZone) -> String {
                     it.reason.clone().unwrap_or_default(),
                 ]
             }
-        });
+        };
+        let mut cells = cells.to_vec();
+        if with_accounts {
+            cells.insert(AFTER_SERVER, it.server().account.name().to_owned());
+        }
+        table.add_row(cells);
     }
     lines(&table)
 }
@@ -402,9 +454,14 @@ fn took(duration_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::manual::Person;
+    use crate::memory::RingMemory;
+    use crate::moment::Moment;
     use crate::naming::SnapshotId;
+    use crate::report::{BrokenOffBy, Report};
 
     fn person(user: &str) -> Person {
         Person { uid: 0, user: Some(user.to_owned()), sudo_user: None }
@@ -440,6 +497,30 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let nothing = Place::File(directory.path().join("none.db"));
         assert!(unreadable(&nothing).unwrap().contains("hint: the daemon creates it"));
+    }
+
+    /// S8: the provider's word alone is not called deleted.
+    #[test]
+    fn what_no_listing_has_confirmed_is_not_called_deleted() {
+        let server = ServerId::new(7);
+        let at: Timestamp = "2026-11-24T03:00:00Z".parse().unwrap();
+        let (tick, by) = (crate::naming::Tick::at(at), BrokenOffBy::Request("x".to_owned()));
+        let report = Report {
+            deleted: vec!["one".to_owned(), "two".to_owned()],
+            ..Report::broken_off(server, "web", tick, by)
+        };
+        let mut memory = RingMemory::default();
+        memory.deleted(SnapshotId(2), "two", Moment { wall: at, uptime: Duration::ZERO });
+        // As it comes back from the store.
+        let kept = serde_json::to_string(&memory).unwrap();
+        let memories = ServerMemories::from([(server, serde_json::from_str(&kept).unwrap())]);
+        let row = RotationRow::of(PastRotation::of(&report, at), &memories);
+        assert_eq!(row.unconfirmed, ["two"]);
+        let text = told(&[Past::Rotation(row)], |_| TimeZone::UTC, true);
+        assert!(text.contains("one two (not confirmed yet)"), "{text}");
+        assert!(text.contains("SERVER  ACCOUNT") && text.contains("web     default"), "{text}");
+        let row = RotationRow::of(PastRotation::of(&report, at), &ServerMemories::new());
+        assert_eq!(row.deleted(), "one two");
     }
 
     #[test]
@@ -484,10 +565,11 @@ mod tests {
         };
         let refused = [ManualAction::Create, ManualAction::Delete].map(refused).map(Past::Manual);
         let zone = |_| TimeZone::get("Europe/Berlin").unwrap();
-        for line in told(&refused, zone).lines().skip(1) {
+        for line in told(&refused, zone, false).lines().skip(1) {
             assert_eq!(line.matches("good").count(), 1, "as what was asked for: {line}");
         }
-        let text = told(&[Past::Rotation(rotation), Past::Manual(act)], zone);
+        let row = |rotation, memories: &_| Past::Rotation(RotationRow::of(rotation, memories));
+        let text = told(&[row(rotation, &ServerMemories::new()), Past::Manual(act)], zone, false);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines[0],

@@ -84,6 +84,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let clients = setup.clients_of(&servers)?;
     let memories = setup.memories(&servers).await;
     let (rings, exit) = rings_or_trouble(&clients, &servers).await;
+    let are_several = setup.settings.accounts().nth(1).is_some();
     let mut rows = Vec::new();
     let mut text = String::new();
     for (server, ring) in rings {
@@ -125,8 +126,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             0 => String::new(),
             reserve => format!(" ({reserve} reserved)"),
         };
+        let account = match are_several {
+            true => format!(" in account {}", server.id.account),
+            false => String::new(),
+        };
         text.push_str(&format!(
-            "{} ({}): {}, {free} free{reserved}\n",
+            "{} ({}){account}: {}, {free} free{reserved}\n",
             server.name,
             server.id,
             slots_taken(taken, cap)

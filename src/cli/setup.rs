@@ -221,6 +221,14 @@ impl Setup {
         coverage(notify, servers, &self.store()).is_some_and(|it| exclusion.has_daemon(&it))
     }
 
+    /// Whether a daemon with this configuration surely runs here, for a command that changes nothing. Only one
+    /// with a history that lasts can be seen.
+    #[must_use]
+    pub(super) fn shows_daemon(&self) -> bool {
+        let is_coverage_known = self.store() != Place::Memory;
+        is_coverage_known && self.exclusion("status").is_ok_and(|it| self.has_daemon(&it))
+    }
+
     /// What the daemon remembers of these servers. Nothing where its store cannot be read: then each
     /// rule takes its cautious branch.
     pub(super) async fn memories(&self, servers: &[Arc<Server>]) -> ServerMemories {
@@ -302,7 +310,7 @@ pub(super) async fn covered(
             Ok(listed) => {
                 servers.listed(api.account, &listed, |_| false, now.wall);
             }
-            Err(problem) => problems.push(not_covered(&problem.explained())),
+            Err(problem) => problems.push(not_covered(api.account, &problem.explained())),
         }
     }
     if !problems.is_empty() {

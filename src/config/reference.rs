@@ -161,6 +161,7 @@ pub(crate) const API: Section = Section {
             absent: Absent::Value("8"),
             example: "8",
             text: "requests at the same time",
+            more: "The daemon's hourly look at the servers of the account, in the background, can be one more.",
             ..KEY
         },
         KeyReference {
@@ -424,8 +425,8 @@ pub(crate) const SERVER: Section = Section {
 pub(crate) const HOOKS: Section = Section {
     header: "[server.hooks]",
     text: "Programs that run before and after a create. Each is a list of arguments and runs \
-           without a shell. They get SNAPRING_SERVER, SNAPRING_SERVER_ID, SNAPRING_TICK and \
-           SNAPRING_SNAPSHOT in the environment; `after` also gets SNAPRING_RESULT.",
+           without a shell. They get SNAPRING_SERVER, SNAPRING_SERVER_ID, SNAPRING_ACCOUNT (`default` for \
+           that of [api]), SNAPRING_TICK and SNAPRING_SNAPSHOT in the environment; `after` also gets SNAPRING_RESULT.",
     keys: &[
         KeyReference {
             name: "before",

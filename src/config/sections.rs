@@ -82,12 +82,13 @@ pub(crate) fn read(
         }
         None => (defaults(Account::API), None),
     };
-    let accounts = read_accounts(&roots, &mut covers, problems);
+    let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
+    let is_elsewhere = api.is_some() && !of_vps_org;
+    let accounts = read_accounts(&roots, is_elsewhere, &mut covers, problems);
     let http = http(document, problems);
     let store = store::read(root.table("store", "[store]", problems).good(), problems);
     let log = read_log(root.table("log", "[log]", problems).good(), problems);
     let notify = notify::read(&root, problems);
-    let of_vps_org = api.as_ref().is_some_and(|api| api.base_url.as_str() == BASE_URL);
     let address = |it: &ApiSettings| (it.account, one_address(it.base_url.as_str()));
     let known = accounts.as_ref().zip(api.as_ref()).filter(|_| whole);
     let known =
@@ -171,9 +172,11 @@ impl<'a> Covers<'a> {
     }
 }
 
-/// Each `[[account]]`; `None` when one of them is mistaken.
+/// Each `[[account]]`; `None` when one of them is mistaken. `api_is_elsewhere`: `[api]` has another `base_url` than
+/// the default.
 fn read_accounts<'a>(
     roots: &[Table<'a, '_>],
+    api_is_elsewhere: bool,
     covers: &mut Covers<'a>,
     problems: &mut Problems,
 ) -> Option<Vec<ApiSettings>> {
@@ -202,6 +205,16 @@ fn read_accounts<'a>(
                     format!("two accounts have the name \"{account}\""),
                 );
                 all_good = false;
+            }
+            if api_is_elsewhere
+                && let Some((account, place)) = &name
+                && table.get("base_url").is_none()
+            {
+                let message = format!(
+                    "account {account} has no `base_url`: its token is sent to {BASE_URL}, and that of [api] is not"
+                );
+                let hint = "if it has the provider of [api], write the same base_url here";
+                problems.warning(place.clone(), message, "", Some(hint.to_owned()));
             }
             // Its other mistakes are told even without a name.
             let account = name.as_ref().map_or(Account::API, |(account, _)| *account);

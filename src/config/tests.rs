@@ -468,7 +468,8 @@ fn a_token_file_that_others_can_read_is_warned_of() {
     let file = dir.path().join("token");
     let text = format!("[api]\ntoken_file = {:?}\n{GOOD}", file.to_str().unwrap());
     let told = |unusable| {
-        let problem = token_file_problem(&parse("config.toml", &text).unwrap(), unusable);
+        let loaded = parse("config.toml", &text).unwrap();
+        let problem = token_file_problem(&loaded, &loaded.settings.api, unusable);
         problem.map(|it| it.render(false)).unwrap_or_default()
     };
     assert_eq!(told(None), "", "what is not there has no mode");
@@ -478,6 +479,13 @@ fn a_token_file_that_others_can_read_is_warned_of() {
     let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
     mode(0o644);
     assert!(told(None).starts_with("warning: others can read the token file"), "{}", told(None));
+    let text =
+        format!("[[account]]\nname = \"b\"\ntoken_file = {:?}\n{GOOD}", file.to_str().unwrap());
+    let loaded = parse("config.toml", &text).unwrap();
+    let of_b = token_file_problem(&loaded, &loaded.settings.more_accounts[0], None).unwrap();
+    let of_b = of_b.render(false);
+    assert!(of_b.contains("others can read the token file of account b"), "{of_b}");
+    assert!(of_b.contains("hint: chmod 600 "), "{of_b}");
     mode(0o640);
     assert_eq!(told(None), "");
 }

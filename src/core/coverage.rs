@@ -53,6 +53,9 @@ pub struct NamedServer {
     pub id: ServerId,
     /// Its name.
     pub name: String,
+    /// Its account, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 impl Coverage {
@@ -75,6 +78,15 @@ impl Coverage {
             uncovered.add(server.id, || server.name.to_string());
         }
         Self { uncovered, missing }
+    }
+
+    /// The same of one account among several: what it says names the account.
+    #[must_use]
+    pub fn of_account(mut self, account: Account) -> Self {
+        for server in self.uncovered.first.iter_mut().chain(&mut self.missing.first) {
+            server.account = Some(account.name().to_owned());
+        }
+        self
     }
 
     fn add(&mut self, other: Self) {
@@ -105,8 +117,8 @@ impl Coverage {
         let it = &self.uncovered;
         match it.count {
             0 => None,
-            1 => Some(format!("1 server of the account has no policy: {it}")),
-            count => Some(format!("{count} servers of the account have no policy: {it}")),
+            1 => Some(format!("1 server of {} has no policy: {it}", it.whose())),
+            count => Some(format!("{count} servers of {} have no policy: {it}", it.whose())),
         }
     }
 
@@ -116,8 +128,8 @@ impl Coverage {
         let it = &self.missing;
         match it.count {
             0 => None,
-            1 => Some(format!("1 configured server is not in the account: {it}")),
-            count => Some(format!("{count} configured servers are not in the account: {it}")),
+            1 => Some(format!("1 configured server is not in {}: {it}", it.whose())),
+            count => Some(format!("{count} configured servers are not in {}: {it}", it.whose())),
         }
     }
 }
@@ -170,7 +182,7 @@ pub struct AccountStatus {
     /// Whether there is an account of which nothing is known.
     #[serde(default)]
     pub is_partial: bool,
-    /// Why servers of an account with a `cover` may not be rotated: it could not be listed when last tried.
+    /// That servers of an account with a `cover` may not be rotated, because it could not be listed when last tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cover_problem: Option<String>,
 }
@@ -179,6 +191,8 @@ impl AccountStatus {
     /// Of several accounts together.
     #[must_use]
     pub fn together(accounts: impl IntoIterator<Item = (Account, Self)>) -> Self {
+        let accounts: Vec<_> = accounts.into_iter().collect();
+        let are_several = accounts.len() > 1;
         let mut all = Self::default();
         for (account, one) in accounts {
             all.listed_at = all.listed_at.into_iter().chain(one.listed_at).min();
@@ -186,10 +200,16 @@ impl AccountStatus {
                 None => problem,
                 Some(name) => format!("account {name}: {problem}"),
             };
-            all.cover_problem = all.cover_problem.or(one.cover_problem.map(of_account));
+            all.cover_problem = all.cover_problem.or(one.cover_problem);
             let problem = one.problem.map(of_account);
             match one.coverage {
-                Some(coverage) => all.coverage.get_or_insert_default().add(coverage),
+                Some(coverage) => {
+                    let coverage = match are_several || account.label().is_some() {
+                        true => coverage.of_account(account),
+                        false => coverage,
+                    };
+                    all.coverage.get_or_insert_default().add(coverage);
+                }
                 None if problem.is_some() => {
                     all.is_partial = true;
                     all.problem = None;
@@ -206,43 +226,63 @@ impl AccountStatus {
     pub fn findings(&self) -> Vec<String> {
         let known = self.coverage.iter().flat_map(Coverage::findings);
         if let Some(problem) = &self.cover_problem {
-            return known.chain([not_covered(problem)]).collect();
+            return known.chain([problem.clone()]).collect();
         }
         let problem = self.problem.iter().filter(|_| self.coverage.is_none() || self.is_partial);
-        known.chain(problem.map(|problem| unknown(problem))).collect()
+        known.chain(problem.map(|problem| unknown(Account::API, problem))).collect()
     }
 }
 
 /// That the servers of the account could not be listed, for this reason.
 #[must_use]
-pub fn unknown(problem: &str) -> String {
-    format!("it is not known whether each server of the account has a policy: {problem}")
+pub fn unknown(account: Account, problem: &str) -> String {
+    let whose = account.in_words();
+    format!("it is not known whether each server of {whose} has a policy: {problem}")
 }
 
 /// That servers without a table may not be rotated, for this reason.
 #[must_use]
-pub fn not_covered(problem: &str) -> String {
-    format!(
-        "the servers of the account cannot be listed, so `cover` gives no policy to new ones: {problem}"
-    )
+pub fn not_covered(account: Account, problem: &str) -> String {
+    let whose = account.in_words();
+    format!("the servers of {whose} cannot be listed, so `cover` gives no policy to new ones: {problem}")
 }
 
 impl NamedServers {
+    /// The account that they are in, if they are known to be in one.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        let first = self.first.first()?.account.as_deref();
+        let is_one = self.first.iter().all(|it| it.account.as_deref() == first);
+        first.filter(|_| is_one && self.count == self.first.len())
+    }
+
+    fn whose(&self) -> String {
+        match self.account() {
+            Some(name) => format!("account {name}"),
+            None if self.first.iter().any(|it| it.account.is_some()) => "the accounts".to_owned(),
+            None => "the account".to_owned(),
+        }
+    }
+
     pub(crate) fn add(&mut self, id: ServerId, name: impl FnOnce() -> String) {
         self.count += 1;
         if self.first.len() < NAMED {
-            self.first.push(NamedServer { id, name: name() });
+            self.first.push(NamedServer { id, name: name(), account: None });
         }
     }
 }
 
 impl fmt::Display for NamedServers {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (nth, NamedServer { id, name }) in self.first.iter().enumerate() {
+        // One account is named before the list.
+        let is_one = self.account().is_some();
+        for (nth, NamedServer { id, name, account }) in self.first.iter().enumerate() {
             let comma = if nth > 0 { ", " } else { "" };
+            let account = account.as_ref().filter(|_| !is_one);
+            let account = account.map(|name| format!(" in {name}")).unwrap_or_default();
             match name.is_empty() {
-                true => write!(out, "{comma}{id}")?,
-                false => write!(out, "{comma}{name} ({id})")?,
+                true => write!(out, "{comma}{id}{account}")?,
+                false => write!(out, "{comma}{name} ({id}{account})")?,
             }
         }
         match self.count.saturating_sub(self.first.len()) {
@@ -319,7 +359,7 @@ mod tests {
         };
         assert_eq!(
             together(&other).findings(),
-            ["1 server of the account has no policy: db (102)"]
+            ["1 server of account default has no policy: db (102)"]
         );
         other.not_listed("forbidden".to_owned());
         let findings = together(&other).findings();
@@ -330,8 +370,26 @@ mod tests {
             .listed(vec![AccountServer { id, name: "x".into(), status: None, location: None }], at);
         assert_eq!(
             together(&other).findings(),
-            ["2 servers of the account have no policy: db (102), x (102)"]
+            ["2 servers of the accounts have no policy: db (102 in default), x (102 in b)"]
         );
+    }
+
+    #[test]
+    fn what_concerns_one_account_of_several_names_it() {
+        let at: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let b = Account::named("b").unwrap();
+        let (mut one, mut other) = (AccountServers::default(), AccountServers::default());
+        one.listed(account(&[(101, "web")]), at);
+        other.listed(Vec::new(), at);
+        let missing = ServerId { account: b, number: 7 };
+        let all = AccountStatus::together([
+            (Account::API, one.status([(ServerId::new(101), "web")], at)),
+            (b, other.status([(missing, "gone")], at)),
+        ]);
+        assert_eq!(all.findings(), ["1 configured server is not in account b: gone (7)"]);
+        let alone = AccountStatus::together([(Account::API, one.status([], at))]);
+        assert_eq!(alone.findings(), ["1 server of the account has no policy: web (101)"]);
+        assert!(unknown(b, "503").contains("each server of account b has a policy: 503"));
     }
 
     #[test]

@@ -243,6 +243,16 @@ impl ServerHealth {
                 let kind = TroubleKind::Failed;
                 Self::Trouble(Box::new(Trouble { kind, since: *since, rotations: 0, reason }))
             }
+            // The rotations since then, or before it, failed for whatever reason: the server comes first.
+            (Self::Trouble(trouble), Some(NotRestored { since, reason })) => {
+                let of_rotation = trouble.reason.as_deref();
+                let reason = match of_rotation {
+                    None => reason.to_string(),
+                    Some(other) => format!("{reason}; its last rotation: {other}"),
+                };
+                let since = trouble.since.min(*since);
+                Self::Trouble(Box::new(Trouble { since, reason: Some(reason.into()), ..*trouble }))
+            }
             (health, _) => health,
         }
     }

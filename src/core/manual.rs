@@ -143,6 +143,9 @@ impl ManualAct {
         let reason = self.reason.as_deref().filter(|it| it.starts_with(NOT_RESTORED));
         match (self.action, self.outcome, reason) {
             (ManualAction::Restore, ManualOutcome::Failed, Some(reason)) => {
+                let reason = format!(
+                    "{reason}. See in the provider's panel what the server needs, and restore it again"
+                );
                 Some(Some(NotRestored { since: self.ended_at, reason: reason.into() }))
             }
             (ManualAction::Restore, ManualOutcome::Done | ManualOutcome::Started, _) => Some(None),

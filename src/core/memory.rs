@@ -87,11 +87,14 @@ struct Since {
     /// `None` if it was another process's.
     #[serde(skip)]
     uptime: Option<Duration>,
+    /// For people who read the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<Box<str>>,
 }
 
 impl Since {
     fn at(id: SnapshotId, moment: Moment) -> Self {
-        Self { id, wall: moment.wall, uptime: Some(moment.uptime) }
+        Self { id, wall: moment.wall, uptime: Some(moment.uptime), name: None }
     }
 
     /// How long, seen from `now`: the least that the clocks say.
@@ -214,9 +217,15 @@ impl RingMemory {
     }
 
     /// The provider says that it has deleted this snapshot.
-    pub fn deleted(&mut self, snapshot: SnapshotId, now: Moment) {
+    pub fn deleted(&mut self, snapshot: SnapshotId, name: &str, now: Moment) {
         self.deleted.retain(|it| it.id != snapshot);
-        self.deleted.push(Since::at(snapshot, now));
+        self.deleted.push(Since { name: Some(name.into()), ..Since::at(snapshot, now) });
+    }
+
+    /// The names of the snapshots that the provider says it has deleted, and that no listing has confirmed
+    /// yet.
+    pub fn unconfirmed(&self) -> impl Iterator<Item = &str> {
+        self.deleted.iter().filter_map(|it| it.name.as_deref())
     }
 
     /// This completed snapshot made room for a new one.

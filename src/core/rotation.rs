@@ -260,13 +260,16 @@ pub struct Rotation {
     postponed: Option<delete::Postponed>,
     before_hook_ran: bool,
     created: Option<String>,
-    deleted: Vec<String>,
+    /// What the provider said it deleted: ids and names.
+    deleted: Vec<(SnapshotId, String)>,
     said: Vec<String>,
     remarks: Vec<Remark>,
     /// The snapshots that could not be deleted, and why.
     stuck: Vec<String>,
     /// Deleted by the provider's word in an earlier rotation, and still listed: ids and names.
     undeleted: Vec<(SnapshotId, String)>,
+    /// Since when, in uptime, it is looked whether the deleted snapshots are gone.
+    confirming_since: Option<Duration>,
     /// The last listing shows what became of every create.
     creates_are_settled: bool,
     /// The tick's snapshot as it was seen last.
@@ -317,6 +320,7 @@ impl Rotation {
             remarks: Vec::new(),
             stuck: Vec::new(),
             undeleted: Vec::new(),
+            confirming_since: None,
             creates_are_settled: false,
             own_seen: None,
             continued: None,
@@ -445,14 +449,15 @@ impl Rotation {
                 (RotationOutcome::Failed, Some(reason))
             }
         };
+        let (deleted, deleted_ids) = self.take_deleted();
         let report = Report {
             outcome,
             server_id: self.server().id,
             server: self.server().name.clone(),
             tick: self.job.tick,
             created: self.created.take(),
-            deleted: std::mem::take(&mut self.deleted),
-            deleted_ids: std::mem::take(&mut self.progress.deleted),
+            deleted,
+            deleted_ids,
             api_calls: 0,
             duration_ms: self.ledger.milliseconds_until(now),
             steps: self.ledger.take_steps(),

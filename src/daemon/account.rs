@@ -134,9 +134,9 @@ impl Daemon {
                 let is_news = accounts.entry(client.whose()).or_default().not_listed(words.clone());
                 drop(accounts);
                 if covering.covers(client.whose()) {
-                    tracing::warn!(event = "servers", "{}", not_covered(&words));
+                    tracing::warn!(event = "servers", "{}", not_covered(client.whose(), &words));
                 } else if is_news {
-                    tracing::warn!(event = "servers", "{}", unknown(&words));
+                    tracing::warn!(event = "servers", "{}", unknown(client.whose(), &words));
                 }
                 let is_refused = problem.outcome() == Some(Outcome::Forbidden);
                 if is_refused { Listed::Refused } else { Listed::Not }
@@ -179,7 +179,8 @@ impl Shared {
             let configured = own.map(|(id, it)| (*id, it.server.name.as_str()));
             let status = accounts.get(&account)?.status(configured, now);
             let is_covered = current.covered_accounts.contains(&account);
-            let cover_problem = status.problem.clone().filter(|_| is_covered);
+            let problem = status.problem.as_ref().filter(|_| is_covered);
+            let cover_problem = problem.map(|problem| not_covered(account, problem));
             Some((account, AccountStatus { cover_problem, ..status }))
         }))
     }

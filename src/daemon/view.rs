@@ -80,6 +80,8 @@ pub struct ServerView {
     pub throttled_until: Option<Timestamp>,
     /// How long its snapshots usually take.
     pub usual: Option<Duration>,
+    /// Why the provider did not show it, if it was asked to.
+    pub unseen: Option<Box<str>>,
 }
 
 impl ServerView {
@@ -96,7 +98,8 @@ impl ServerView {
         let restored = status.not_restored.as_deref();
         let health = status.history.health(&age, now).after(restored, status.history.success());
         let is_stale = age.is_too_old(now);
-        Self { server, status, health, is_stale, next, throttled_until: None, usual: None }
+        let (throttled_until, usual, unseen) = (None, None, None);
+        Self { server, status, health, is_stale, next, throttled_until, usual, unseen }
     }
 }
 

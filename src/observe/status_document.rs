@@ -14,10 +14,9 @@ use crate::observe::health::Obstacles;
 use crate::policy::Policy;
 use crate::provider::token_state::TokenState;
 use crate::readable;
-use crate::report::RotationOutcome;
+use crate::report::{KnownCause, RotationOutcome};
 use crate::retention::Verdict;
 use crate::ring::Holder;
-use crate::server::Server;
 use crate::status::{RingSeen, SlotSeen};
 use crate::store::StoreHealth;
 
@@ -38,6 +37,9 @@ pub(crate) struct StatusDocument {
     /// Whether all servers of the account have a policy. `None` if an older daemon wrote the document.
     #[serde(default)]
     pub account: Option<AccountStatus>,
+    /// `true`: whether a daemon runs is not known, so the next ticks count only if one does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub daemon_unknown: bool,
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
@@ -307,13 +309,18 @@ pub(crate) struct WaitingStatus {
 }
 
 impl WaitingStatus {
-    fn of(server: &Server, since: Option<Timestamp>) -> Self {
-        let reason = match since {
-            Some(since) => {
-                let since = shown(since, &server.policy.time_zone);
-                format!("not rotated since the start at {since}")
+    fn of(row: &ServerView, since: Option<Timestamp>) -> Self {
+        let ServerView { server, status, .. } = row;
+        let shown = |at| shown(at, &server.policy.time_zone);
+        let interrupted = status.last.as_ref().filter(|it| it.cause == Some(KnownCause::Shutdown));
+        let reason = match (&row.unseen, interrupted, since) {
+            (Some(problem), ..) => format!("not seen now: {problem}"),
+            (None, Some(last), _) => {
+                let reason = last.reason.as_deref().unwrap_or("interrupted");
+                format!("its last rotation ended at {}: {reason}", shown(last.at))
             }
-            None => "no rotation is known".to_owned(),
+            (None, None, Some(since)) => format!("not rotated since the start at {}", shown(since)),
+            (None, None, None) => "no rotation is known".to_owned(),
         };
         Self { since, reason }
     }
@@ -450,6 +457,8 @@ pub(crate) fn state(row: &ServerView) -> ServerState {
         return ServerState::Disabled;
     }
     match &row.health {
+        // What was not seen is not known to be well.
+        ServerHealth::Ok if row.unseen.is_some() => ServerState::Waiting,
         ServerHealth::Ok => ServerState::Ok,
         ServerHealth::Waiting => ServerState::Waiting,
         ServerHealth::Trouble(trouble) => match trouble.kind {
@@ -530,6 +539,7 @@ impl StatusDocument {
             at,
             daemon,
             account: None,
+            daemon_unknown: false,
             totals: found.totals,
             servers: found.rows.iter().map(record).collect(),
         }
@@ -561,7 +571,7 @@ impl ServerRecord {
                 rotations: it.rotations,
                 reason: it.reason.as_deref().map(str::to_owned),
             }),
-            waiting: (state == ServerState::Waiting).then(|| WaitingStatus::of(server, started_at)),
+            waiting: (state == ServerState::Waiting).then(|| WaitingStatus::of(row, started_at)),
             last_rotation: status.last.as_ref().map(|ended| RotationStatus {
                 tick: ended.tick.instant(),
                 ended_at: ended.at,

@@ -50,6 +50,8 @@ struct Shared {
 struct Gate {
     max_in_flight: usize,
     under_way: usize,
+    /// A call in the background is under way. It has a place of its own, so no other call waits for its end.
+    is_background: bool,
     /// A call is under way that was sent alone.
     is_probing: bool,
     /// Between the beginnings of two requests; zero: no limit.
@@ -72,11 +74,16 @@ enum Step {
 pub(super) struct Admitted {
     shared: Arc<Shared>,
     is_probe: bool,
+    is_background: bool,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut gate = self.shared.gate();
+        if self.is_background {
+            gate.is_background = false;
+            return;
+        }
         gate.under_way -= 1;
         gate.is_probing &= !self.is_probe;
         drop(gate);
@@ -106,6 +113,7 @@ impl Admission {
         let gate = Gate {
             max_in_flight: max_in_flight.get(),
             under_way: 0,
+            is_background: false,
             is_probing: false,
             pace: Duration::from_secs(60).checked_div(requests_per_minute).unwrap_or_default(),
             next_start: Duration::ZERO,
@@ -167,17 +175,33 @@ impl Admission {
     }
 
     /// Waits until nothing else stands in the line and a call can be sent at once. It never stands in the line
-    /// itself.
+    /// itself, and takes no place in it: what is sent while it hangs does not wait for it.
     async fn admit_when_idle(&self) -> Admitted {
         loop {
             // Those who wait for a lock have it before those who try.
             if let (Ok(_), Ok(_)) = (self.shared.looks.try_lock(), self.shared.line.try_lock())
-                && let Step::Go(admitted) = self.step()
+                && let Some(admitted) = self.beside_the_line()
             {
                 return admitted;
             }
             self.clock.sleep(LOOK_FOR_IDLE_EVERY).await;
         }
+    }
+
+    /// The place for one call in the background, if a call could be sent now. After a back-off, other calls try
+    /// first.
+    fn beside_the_line(&self) -> Option<Admitted> {
+        let now = self.clock.now().uptime;
+        let mut gate = self.shared.gate();
+        let is_open = gate.throttle.closed_until().max(gate.next_start) <= now;
+        let has_place = gate.under_way < gate.max_in_flight && !gate.is_background;
+        if !is_open || !has_place || gate.throttle.is_careful() {
+            return None;
+        }
+        gate.is_background = true;
+        gate.next_start = now.saturating_add(gate.pace);
+        let shared = Arc::clone(&self.shared);
+        Some(Admitted { shared, is_probe: false, is_background: true })
     }
 
     fn step(&self) -> Step {
@@ -194,7 +218,8 @@ impl Admission {
         gate.under_way += 1;
         gate.is_probing |= is_probe;
         gate.next_start = now.saturating_add(gate.pace);
-        Step::Go(Admitted { shared: Arc::clone(&self.shared), is_probe })
+        let shared = Arc::clone(&self.shared);
+        Step::Go(Admitted { shared, is_probe, is_background: false })
     }
 
     /// A call was throttled. See [`Throttle::throttled`].
@@ -293,6 +318,33 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), ["look 1", "change", "look 2", "background"]);
+    }
+
+    /// S9: with one place, a list of servers that hangs would hold every rotation up.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_the_background_holds_nothing_up_however_long_it_takes() {
+        let (clock, admission) = admission(1, 0);
+        let begun = clock.now().uptime;
+        let hangs = admission.admit(Urgency::Background).await;
+        let second = clock.timeout(seconds(5), admission.admit(Urgency::Background)).await;
+        assert!(second.is_none(), "a second one");
+        let before = clock.now().uptime;
+        let look = admission.admit(Urgency::Look).await;
+        let beside = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
+        assert!(beside.is_none(), "the limit holds for the others");
+        drop(look);
+        let change = admission.admit(Urgency::Change).await;
+        assert_eq!(clock.now().uptime - before, seconds(5), "only the one that waited for a place");
+        drop((change, hangs));
+        drop(admission.admit(Urgency::Background).await);
+        assert!(clock.now().uptime - begun < seconds(20));
+        // Not the call that tries whether the account is open again: that would hold others up, too.
+        admission.throttled(ACCOUNT, Some(seconds(86_400)), seconds(2));
+        clock.sleep(seconds(3)).await;
+        let tries = clock.timeout(seconds(30), admission.admit(Urgency::Background)).await;
+        assert!(tries.is_none());
+        admission.admit(Urgency::Look).await.was_not_throttled();
+        drop(admission.admit(Urgency::Background).await);
     }
 
     #[tokio::test(start_paused = true)]

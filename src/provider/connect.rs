@@ -60,6 +60,9 @@ pub(crate) fn connect(
             file.display()
         );
     }
+    if let Some(words) = credentials.ignored_variable(|name| std::env::var_os(name)) {
+        tracing::debug!(event = "token", "{words}");
+    }
     let transport = HttpTransport::new(settings.base_url.clone(), settings.timeout)?;
     let client = Client::new(Box::new(transport), settings, credentials, clock, seed());
     Ok(client.watched_by(activities))

@@ -80,6 +80,7 @@ enum TokenSource {
 
 /// Holds the token and reads it again when asked. `Debug` shows no token.
 pub struct Credentials {
+    account: Account,
     source: TokenSource,
     current: Mutex<Option<SecretString>>,
     /// In the clock's uptime.
@@ -132,11 +133,12 @@ impl Credentials {
                 _ => TokenSource::Nowhere(account),
             },
         };
-        Self::of(source)
+        Self { account, ..Self::of(source) }
     }
 
     fn of(source: TokenSource) -> Self {
         Self {
+            account: Account::API,
             source,
             current: Mutex::default(),
             refreshed_at: Mutex::default(),
@@ -235,6 +237,17 @@ impl Credentials {
             TokenSource::Credential(_) => "systemd's credential".to_owned(),
             TokenSource::Environment(_) | TokenSource::Nowhere(_) => "$SNAPRING_TOKEN".to_owned(),
         }
+    }
+
+    /// That `$SNAPRING_TOKEN` is set, and another token is used. Of the account of `[api]` only: further ones
+    /// never have theirs from there.
+    #[must_use]
+    pub fn ignored_variable(&self, variable: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+        let is_other = matches!(self.source, TokenSource::File(_) | TokenSource::Credential(_));
+        let is_set = variable("SNAPRING_TOKEN").is_some_and(|it| !it.is_empty());
+        (self.account == Account::API && is_other && is_set).then(|| {
+            format!("$SNAPRING_TOKEN is set and not used: the token comes from {}", self.place())
+        })
     }
 
     /// How a new token comes into use, for a person whose token was refused.

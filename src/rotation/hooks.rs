@@ -72,6 +72,7 @@ impl Invocation {
         let mut variables = vec![
             ("SNAPRING_SERVER_ID", server.id.to_string()),
             ("SNAPRING_SERVER", server.name.clone()),
+            ("SNAPRING_ACCOUNT", server.id.account.name().to_owned()),
             ("SNAPRING_TICK", tick.map(|tick| tick.to_string()).unwrap_or_default()),
             ("SNAPRING_SNAPSHOT", snapshot),
         ];
@@ -263,6 +264,19 @@ impl<S: AsyncRead + AsFd + Unpin> Output<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::naming::Account;
+
+    #[test]
+    fn a_hook_is_told_the_account_of_its_server() {
+        let row = crate::testing::stage::numbered(7, "web", "", &[]);
+        let account = Account::named("customer-b").unwrap();
+        let server = Server { id: ServerId { account, number: 7 }, ..Server::clone(&row.server) };
+        let occasion =
+            Occasion { moment: "before", tick: None, snapshot: "x".to_owned(), result: None };
+        let told = Invocation::of(&server, Vec::new(), Duration::ZERO, occasion).variables;
+        assert!(told.contains(&("SNAPRING_ACCOUNT", "customer-b".to_owned())), "{told:?}");
+        assert!(told.contains(&("SNAPRING_SERVER_ID", "7".to_owned())), "{told:?}");
+    }
 
     async fn run(script: &str, timeout: Duration) -> Result<(), String> {
         let invocation = Invocation {

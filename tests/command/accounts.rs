@@ -85,6 +85,10 @@ async fn each_server_is_reached_through_its_own_account() {
     assert_eq!((named("web"), named("b-web")), (None, Some("customer-b")), "{out}");
     let (_, out, _) = two.run(&["history", "b-web"]);
     assert!(out.contains("b-web") && !out.contains(" web "), "{out}");
+    assert!(out.contains("ACCOUNT") && out.contains("customer-b"), "{out}");
+    let (_, out, _) = two.run(&["list"]);
+    assert!(out.contains("web (101) in account default: "), "{out}");
+    assert!(out.contains("b-web (101) in account customer-b: "), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +150,13 @@ async fn an_account_that_is_refused_keeps_nothing_from_the_other() {
     let (code, out, errors) = two.run(&["rotate", "--all"]);
     assert_eq!(code, 1, "{out}{errors}");
     assert_eq!((two.machine.rows(WEB).len(), two.machine.rows(DB).len()), (1, 1));
+    // What was not seen is not well, whatever the history says.
+    let (code, out, errors) = two.run(&["status", "--json"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    let servers = json(&out)["servers"].clone();
+    let is_named = |row: &&Value| row["name"] == "b-web";
+    let row = servers.as_array().unwrap().iter().find(is_named).unwrap();
+    assert_ne!(row["state"], "ok", "{row}");
     let (code, out, errors) = two.run(&["list"]);
     assert_eq!(code, 1, "{out}{errors}");
     assert!(out.contains("web (101)") && out.contains("db (102)"), "{out}");
@@ -192,6 +203,30 @@ async fn discover_asks_one_account_and_writes_whose_servers_they_are() {
     let two = Two::new().await;
     let (code, _, errors) = two.run(&["discover"]);
     assert!(code == 2 && errors.contains("--account NAME"), "{errors}");
+    // What is said names the account, and what is shown is what is written.
+    let (_, out, errors) = two.run(&["check", "--online"]);
+    let finding = "3 servers of the accounts have no policy: mail-01 (103 in default), db-01 (102 in customer-b)";
+    assert!(errors.contains(finding), "{errors}");
+    assert!(errors.contains("`snapring discover --account NAME` lists them"), "{errors}");
+    assert!(errors.contains("others can read the token file of account customer-b"), "{errors}");
+    two.configure("[[server]]\nid = 103\nname = \"db-01\"\n");
+    let (code, out_b, errors) = two.run(&["discover", "--account", "customer-b"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out_b.starts_with("3 servers in account customer-b, 2 without a policy\n"), "{out_b}");
+    let next = "next: `snapring discover --account customer-b --write FILE`";
+    assert!(errors.contains(next), "{errors}");
+    assert!(out_b.contains("db-01 (written as db-01-102)"), "{out_b}");
+    let (_, written, _) = two.run(&["discover", "--account", "customer-b", "--write", "-"]);
+    assert!(written.contains("name = \"db-01-102\""), "{written}");
+    let (_, _, errors) = two.run(&["check", "--online"]);
+    assert!(errors.contains("2 servers of account customer-b have no policy: "), "{errors}");
+    assert!(errors.contains("`snapring discover --account customer-b` lists them"), "{errors}");
+    two.configure("");
+    let address = two.other.address();
+    assert!(out.contains(&format!("account customer-b: http://{address}/api/v1/")), "{out}");
+    let header = out.lines().find(|it| it.starts_with("ID ")).unwrap();
+    assert!(header.contains("SERVER") && header.contains("ACCOUNT"), "{out}");
+    assert!(out.lines().any(|it| it.contains("b-web") && it.contains("customer-b")), "{out}");
     let (code, out, errors) = two.run(&["discover", "--account", "customer-b", "--write", "-"]);
     assert_eq!(code, 0, "{errors}");
     assert_eq!(out.matches("account = \"customer-b\"").count(), 2, "{out}");
@@ -240,4 +275,22 @@ async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
     assert!(out.contains("The provider refuses the token of account customer-b"), "{code} {out}");
     assert!(out.contains("b-web (customer-b)"), "{out}");
     drop(daemon);
+}
+
+/// S8: its servers were rotated well before.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_an_account_that_does_not_answer_are_not_shown_as_well() {
+    let two = Two::new().await;
+    assert_eq!(two.run(&["rotate", "--all"]).0, 0);
+    two.other.provider().add_fault("list:status=503".parse().unwrap());
+    let (code, out, errors) = two.run(&["status", "--json"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    let servers = json(&out)["servers"].clone();
+    let row =
+        |name: &str| servers.as_array().unwrap().iter().find(|it| it["name"] == name).cloned();
+    let (web, other) = (row("web").unwrap(), row("b-web").unwrap());
+    assert_eq!((&web["state"], &other["state"]), (&"ok".into(), &"waiting".into()), "{servers}");
+    let reason = other["waiting"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("not seen now: ") && reason.contains("503"), "{reason}");
+    assert!(other["last_success_at"].is_string(), "{other}");
 }

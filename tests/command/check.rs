@@ -478,3 +478,20 @@ async fn a_server_that_has_gone_from_the_configuration_is_named_by_check_and_by_
     machine.until("it is ready", || daemon.log().contains("next_tick")).await;
     assert_eq!(daemon.log().matches(says).count(), 1, "{}", daemon.log());
 }
+
+/// S8: which token is used is never a guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_the_environment_that_is_not_used_is_said_to_be() {
+    let machine = Machine::new().await;
+    let token = machine.path("token");
+    std::fs::write(&token, "vps_of_the_file").unwrap();
+    std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600)).unwrap();
+    machine.configure_api(&format!("token_file = {token:?}"), SERVERS);
+    let (code, _, errors) = machine.run(&["check"]);
+    let says =
+        format!("$SNAPRING_TOKEN is set and not used: the token comes from {}", token.display());
+    assert_eq!((code, errors.matches(&says).count()), (0, 1), "{errors}");
+    machine.configure(SERVERS);
+    let (code, _, errors) = machine.run(&["check"]);
+    assert!(code == 0 && !errors.contains("$SNAPRING_TOKEN is set"), "{errors}");
+}

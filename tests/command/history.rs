@@ -197,3 +197,29 @@ async fn a_damaged_store_costs_no_rotation_and_is_put_aside() {
     assert!(told[0]["message"].as_str().unwrap().contains("was renamed to"), "{told:?}");
     assert_eq!(json(&machine.run(&["history", "--json", "--outcome", "rotated"]).1).len(), 1);
 }
+
+/// S8: the provider answers 204, and the row stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_listed_is_not_called_deleted() {
+    let machine = Machine::new().await;
+    machine.configure_api("settle = \"1s\"", &RARE.replace("keep = 3", "keep = 2"));
+    for age in [72, 48] {
+        let at = machine.clock.now().wall - SignedDuration::from_hours(age);
+        machine.add(WEB, &at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string(), age);
+    }
+    let oldest = machine.names(WEB)[0].clone();
+    machine.fault("delete:ignored,times=1");
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 1, "{out}{errors}");
+    assert!(!out.contains("deleted snapring"), "{out}");
+    let confirmed = format!("the provider confirmed the deletion of {oldest} but still lists it");
+    assert!(out.contains(&confirmed) && out.contains("3 of 5"), "{out}");
+    let rows = json(&machine.run(&["history", "--json"]).1);
+    assert_eq!(rows[0]["deleted"].as_array().map(Vec::len), Some(0), "{rows:?}");
+
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    assert!(out.contains(&format!("deleted {oldest}\n")) && out.contains("2 of 5"), "{out}");
+    let (_, out, _) = machine.run(&["history", "--limit", "1"]);
+    assert!(out.contains(&oldest) && !out.contains("not confirmed"), "{out}");
+}

@@ -502,6 +502,13 @@ async fn a_restore_that_fails_says_so_and_its_server_is_in_trouble() {
     let (code, out, errors) = machine.run(&["status"]);
     assert_eq!(code, 1, "{out} {errors}");
     assert!(out.contains(says), "{out}");
+    assert!(out.contains("restore it again"), "{out}");
+    // A rotation that fails later does not hide it.
+    machine.fault("list:status=400,times=1");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 1);
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    assert!(out.contains(says) && out.contains("; its last rotation: "), "{out}");
     // The next restore does not wait for the one that failed.
     let (code, _, errors) = machine.run(&["restore", &id.to_string(), "--yes", "--no-wait"]);
     assert!(!errors.contains("nothing else starts"), "{code} {errors}");

@@ -398,3 +398,47 @@ async fn a_check_that_cannot_be_made_is_unknown() {
     assert_eq!(machine.run(&["status", "--max-age", "26h"]).0, 3);
     assert_eq!(machine.run(&["status"]).0, 78);
 }
+
+/// `listen` in [http] is not set: whether a daemon runs is known from its lock alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn next_ticks_are_not_promised_where_no_daemon_is_known_to_run() {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let says = "next ticks apply only if a daemon is running";
+    let (code, out, _) = machine.run(&["status"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains(says), "{out}");
+    let document: Value = serde_json::from_str(&machine.run(&["status", "--json"]).1).unwrap();
+    assert_eq!(document["daemon_unknown"], true, "{document}");
+    // The server that never had a success is named.
+    assert!(line(&out, "2 servers").ends_with("s ago (web)"), "{out}");
+    assert!(out.contains("\nno success is known of db\n"), "{out}");
+
+    let daemon = machine.daemon();
+    machine.until("it to be seen", || !machine.run(&["status"]).1.contains(says)).await;
+    let document: Value = serde_json::from_str(&machine.run(&["status", "--json"]).1).unwrap();
+    assert!(document["servers"][0]["next"].is_object(), "{document}");
+    assert!(document.get("daemon_unknown").is_none(), "{document}");
+    drop(daemon);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_rotation_is_told_with_when_and_what_comes_next() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
+    machine.configure(SERVERS);
+    let mut daemon = machine.daemon();
+    machine.until("ready", || !daemon.events("daemon").is_empty()).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the creates", || !machine.rows(WEB).is_empty()).await;
+    let answered = |it: &Value| it["operation"] == "create" && it["server"] == "web";
+    machine.until("the answer", || daemon.events("api").iter().any(answered)).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    let (_, out, _) = machine.run(&["status"]);
+    assert!(line(&out, "web  ").contains(" waiting "), "{out}");
+    for says in ["its last rotation ended at 20", "interrupted", "still in progress", "continues"] {
+        assert!(out.contains(says), "{says}: {out}");
+    }
+    assert!(!out.contains("no rotation is known"), "{out}");
+}

@@ -13,7 +13,7 @@ use crate::cli::plan::foretell;
 use crate::cli::setup::{memories, rings};
 use crate::clock::Clock;
 use crate::config::types::Settings;
-use crate::coverage::{AccountServer, AccountStatus, Coverage, unknown};
+use crate::coverage::{AccountServer, AccountStatus, Coverage, NamedServers, unknown};
 use crate::foreign::ForeignText;
 use crate::memory::RingMemory;
 use crate::naming::{Account, ServerId, SnapshotId};
@@ -102,7 +102,7 @@ pub(super) async fn ask(
             // That is told already.
             Err(_) if settings.cover_of(client.whose()).is_some() => {}
             Err(problem) => {
-                let text = unknown(&problem.explained());
+                let text = unknown(client.whose(), &problem.explained());
                 let hint = "the list of servers is used only to find such servers and wrong ids; rotations do \
                      not need it";
                 answer.remarks.push(CheckFinding::warning(text, hint));
@@ -111,9 +111,16 @@ pub(super) async fn ask(
     }
     answer.coverage = AccountStatus::together(of_accounts).coverage;
     if let Some(finding) = answer.coverage.as_ref().and_then(Coverage::uncovered_finding) {
-        let hint =
-            "`snapring discover` lists them; with --write FILE it writes a configuration for them";
-        answer.remarks.push(CheckFinding::warning(finding, hint));
+        let uncovered = answer.coverage.as_ref().map(|it| &it.uncovered);
+        let account = match uncovered.and_then(NamedServers::account) {
+            _ if clients.all().nth(1).is_none() => String::new(),
+            Some(name) => format!(" --account {name}"),
+            None => " --account NAME".to_owned(),
+        };
+        let hint = format!(
+            "`snapring discover{account}` lists them; with --write FILE it writes a configuration for them"
+        );
+        answer.remarks.push(CheckFinding::warning(finding, &hint));
     }
     let refused = rings.iter().find_map(|(_, ring)| ring.as_ref().err().and_then(refusal));
     if let Some(failure) = refused {
@@ -168,7 +175,8 @@ fn compare(
         if !ids.contains(&row.server_id)
             && let Some(online) = &mut row.online
         {
-            online.error = Some(format!("the account has no such server{}", names(known)));
+            online.error =
+                Some(format!("{} has no such server{}", account.in_words(), names(known)));
         }
     }
     let own = settings.servers.iter().filter(|server| server.id.account == account);

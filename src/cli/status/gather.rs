@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hyper::StatusCode;
 
+use crate::call::CallError;
 use crate::cli::error::CommandError;
 use crate::cli::selection::{Candidate, InState};
 use crate::cli::setup::{
@@ -64,7 +65,7 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
     // Which servers a `cover` adds the daemon knows, else the provider.
     let is_covering = !setup.settings.covers.is_empty();
     let mut servers = if is_covering { Vec::new() } else { setup.select(&arguments.selection)? };
-    let (mut unanswered, mut runs) = (Vec::new(), true);
+    let (mut unanswered, mut runs) = (Vec::new(), Runs::Perhaps);
     if let Some(address) = setup.settings.http.listen {
         let asks = progress::doing(format!("asking the daemon at {address}"));
         let answer = ask(address, PATH, arguments.daemon_within(), &setup.clock).await;
@@ -89,10 +90,17 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
             }
             Err(problem @ NoAnswer::Nobody(_)) => {
                 unanswered.push(format!("no daemon is running: {problem}"));
-                runs = false;
+                runs = Runs::No;
             }
-            Ok((status, _)) => unanswered.push(format!("the daemon: {address} answered {status}")),
-            Err(problem) => unanswered.push(format!("the daemon: {problem}")),
+            // Something listens there.
+            Ok((status, _)) => {
+                unanswered.push(format!("the daemon: {address} answered {status}"));
+                runs = Runs::Yes;
+            }
+            Err(problem) => {
+                unanswered.push(format!("the daemon: {problem}"));
+                runs = Runs::Yes;
+            }
         }
         unanswered.iter().for_each(|problem| console::warning(problem));
     }
@@ -105,16 +113,23 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
         unanswered.extend(problems);
         servers = setup.select(&arguments.selection)?;
     }
-    let gathered = without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await;
-    gathered.map(|gathered| if runs { gathered } else { gathered.without_next_ticks() })
+    let mut gathered =
+        without_daemon(&setup, &servers, arguments.max_age.is_some(), unanswered).await?;
+    match runs {
+        Runs::Yes => {}
+        // Nothing starts while no daemon runs.
+        Runs::No => gathered.document.servers.iter_mut().for_each(|server| server.next = None),
+        Runs::Perhaps => gathered.document.daemon_unknown = !setup.shows_daemon(),
+    }
+    Ok(gathered)
 }
 
-impl Gathered {
-    /// Nothing starts while no daemon runs.
-    fn without_next_ticks(mut self) -> Self {
-        self.document.servers.iter_mut().for_each(|server| server.next = None);
-        self
-    }
+/// Whether a daemon runs.
+enum Runs {
+    Yes,
+    No,
+    /// It cannot be asked.
+    Perhaps,
 }
 
 /// What the daemon says, which goes on by a configuration that was good. The file's mistakes are told
@@ -214,21 +229,27 @@ async fn without_daemon(
     };
     let mut rows = Vec::new();
     let (mut answered, mut failures) = (known.len(), Vec::new());
-    let mut add = |server: &Arc<Server>, ring: Option<&Ring>| {
+    let mut add = |server: &Arc<Server>, ring: Option<&Ring>, unseen: Option<&CallError>| {
         let now = setup.clock.now().wall;
         let tick = server.next_tick_after(now).filter(|_| server.enabled);
         let ring = ring.map(RingSeen::of);
         let status = ServerStatus { ring, ..statuses.of(server.id) };
         let next = tick.map(|tick| (tick, server.starts_at(tick)));
-        rows.push(ServerView::of(Arc::clone(server), status, None, next, now));
+        let row = ServerView::of(Arc::clone(server), status, None, next, now);
+        rows.push(ServerView { unseen: unseen.map(|it| it.explained().into()), ..row });
     };
-    known.iter().for_each(|server| add(server, None));
+    known.iter().for_each(|server| add(server, None, None));
     for (server, ring) in rings {
-        let ring = ring
-            .inspect(|_| answered += 1)
-            .map_err(|problem| failures.push((server, problem)))
-            .ok();
-        add(server, ring.as_ref());
+        match ring {
+            Ok(ring) => {
+                answered += 1;
+                add(server, Some(&ring), None);
+            }
+            Err(problem) => {
+                add(server, None, Some(&problem));
+                failures.push((server, problem));
+            }
+        }
     }
     report_failures(&failures);
     // A check would take what the store remembers for the present. A person is told, and sees it.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::error::CommandError;
-use crate::coverage::not_covered;
 use crate::observe::status_document::{ServerRecord, ServerState, StatusDocument};
 use crate::readable;
 
@@ -93,7 +92,7 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
         enabled.iter().filter_map(|server| judge(server, document.at, max_age)).collect();
     findings.extend(unanswered.iter().map(|problem| (Level::Warning, problem.clone())));
     let of_cover = document.account.as_ref().and_then(|it| it.cover_problem.as_deref());
-    findings.extend(of_cover.map(|problem| (Level::Warning, not_covered(problem))));
+    findings.extend(of_cover.map(|problem| (Level::Warning, problem.to_owned())));
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
             findings.push((Level::Critical, "the scheduler of the daemon has stalled".to_owned()));

@@ -10,9 +10,13 @@ use crate::observe::status_document::{
     RingStatus, ServerRecord, ServerState, StatusDocument, Totals,
 };
 use crate::readable;
+use crate::report::RotationOutcome;
 
 /// A fleet with more servers is folded: those in trouble have rows, the others are counted.
 const FOLDED: usize = 50;
+
+/// How many servers without a success are named.
+const NAMED: usize = 3;
 
 /// The columns: a narrow terminal loses first what changes least.
 const COLUMNS: [(&str, Narrow); 7] = [
@@ -30,6 +34,9 @@ const COLUMNS: [(&str, Narrow); 7] = [
 #[must_use]
 pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -> String {
     let mut text = format!("{}\n", summary(document));
+    if let Some(finding) = without_success(&document.servers) {
+        text.push_str(&format!("{finding}\n"));
+    }
     if let Some(daemon) = &document.daemon {
         if !daemon.alive {
             text.push_str("the scheduler of the daemon has stalled\n");
@@ -61,6 +68,11 @@ pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -
     let in_trouble = rows.iter().filter(|server| server.state.is_trouble()).count();
     let shown = if is_folded { in_trouble.min(FOLDED) } else { rows.len() };
     let (rows, folded) = rows.split_at(shown);
+    if document.daemon_unknown && rows.iter().any(|server| server.next.is_some()) {
+        text.push_str(
+            "next ticks apply only if a daemon is running (unknown: no `listen` in [http])\n",
+        );
+    }
     if !rows.is_empty() {
         let mut table = Table::new(COLUMNS);
         for server in rows {
@@ -93,6 +105,21 @@ pub(super) fn summary(document: &StatusDocument) -> String {
         text.push_str(&format!("; oldest success {age} ago ({name})"));
     }
     text
+}
+
+/// The servers that the oldest success says nothing of. Where no server has one, the states have said it.
+fn without_success(servers: &[ServerRecord]) -> Option<String> {
+    let enabled = servers.iter().filter(|it| it.state != ServerState::Disabled);
+    let (with, without): (Vec<_>, Vec<_>) = enabled.partition(|it| it.last_success_at.is_some());
+    if with.is_empty() || without.is_empty() {
+        return None;
+    }
+    let named: Vec<&str> = without.iter().take(NAMED).map(|it| it.name.as_str()).collect();
+    let more = match without.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {} more", readable::count(more)),
+    };
+    Some(format!("no success is known of {}{more}", named.join(", ")))
 }
 
 /// How many are how: those that are well first, then the worst.
@@ -191,7 +218,13 @@ fn throttled(server: &ServerRecord) -> Option<String> {
 
 fn last_error(server: &ServerRecord) -> Option<String> {
     let Some(trouble) = &server.trouble else {
-        return server.waiting.as_ref().map(|waiting| waiting.reason.clone());
+        // Not a failure of the server: it was interrupted.
+        let interrupted = || {
+            let last = server.last_rotation.as_ref()?;
+            let is_so = last.outcome == RotationOutcome::Failed && server.under_way.is_none();
+            last.reason.clone().filter(|_| is_so)
+        };
+        return server.waiting.as_ref().map(|it| it.reason.clone()).or_else(interrupted);
     };
     let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
     Some(match trouble.rotations {

@@ -7,6 +7,7 @@ use crate::config::reference::{
     ACCOUNT, API, Absent, DEFAULTS, Form, GROUP, HOOKS, HTTP, KeyReference, LOG, NOTIFY, ROOT,
     SERVER, STORE, Section, sentence, shapes,
 };
+use crate::naming::Account;
 use crate::policy::Rule;
 
 /// The schema of the main file and of those that it includes.
@@ -25,6 +26,7 @@ pub(crate) fn schema() -> Value {
     with(Some(&mut account), "required", json!(["name"]));
     if let Some(keys) = account.get_mut("properties").and_then(Value::as_object_mut) {
         keys.extend(self::properties(ACCOUNT.keys));
+        with(keys.get_mut("name"), "not", json!({ "const": Account::API_NAME }));
     }
     let list = |item: Value| json!({"type": "array", "items": item});
     properties.insert("account".to_owned(), list(account));

@@ -125,3 +125,26 @@ fn mistakes_in_a_cover_are_told() {
 fn mistake_of(text: &str) -> String {
     parse("config.toml", text).unwrap_err().render(false)
 }
+
+/// S10: the token would go to the real provider while that of `[api]` goes to a test.
+#[test]
+fn an_account_that_does_not_follow_the_address_of_api_is_warned_of() {
+    let warnings = |text: &str| -> Vec<String> {
+        let loaded = parse("config.toml", &format!("{DEFAULTS}{text}")).unwrap();
+        loaded.warnings.iter().map(|it| it.render(false)).collect()
+    };
+    let rest = "[[server]]\nid = 1\n[[server]]\nid = 2\naccount = \"b\"\n";
+    let api = "[api]\nbase_url = \"http://localhost:1/api/v1/\"\n";
+    let b = "[[account]]\nname = \"b\"\n";
+    let told = warnings(&format!("{api}{b}{rest}"));
+    let says = "account b has no `base_url`: its token is sent to https://admin.vps.org/api/v1/";
+    assert!(told.iter().any(|it| it.contains(says) && it.contains("config.toml:7")), "{told:?}");
+    for good in [
+        format!("{b}{rest}"),
+        format!("{api}{b}base_url = \"http://localhost:2/api/v1/\"\n{rest}"),
+        format!("[api]\nbase_url = \"https://admin.vps.org/api/v1/\"\n{b}{rest}"),
+    ] {
+        let told = warnings(&good);
+        assert!(!told.iter().any(|it| it.contains("has no `base_url`")), "{good}{told:?}");
+    }
+}

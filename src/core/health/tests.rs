@@ -165,4 +165,15 @@ fn a_server_that_has_not_come_back_from_a_restore_is_in_trouble_until_a_later_su
     assert_eq!(after(success(3)), ServerHealth::Ok);
     assert_eq!(ServerHealth::Ok.after(None, success(1)), ServerHealth::Ok);
     assert!(ServerHealth::Waiting.after(Some(&broken), None).trouble().is_some());
+    // What a rotation says does not hide it.
+    let failed = Trouble {
+        kind: TroubleKind::Failed,
+        since: time("2026-11-20T06:00:00Z"),
+        rotations: 2,
+        reason: Some("busy".into()),
+    };
+    let both = ServerHealth::Trouble(Box::new(failed)).after(Some(&broken), None);
+    let both = both.trouble().cloned().unwrap();
+    assert_eq!(both.reason.as_deref(), Some("error; its last rotation: busy"));
+    assert_eq!((both.since, both.rotations), (broken.since, 2));
 }

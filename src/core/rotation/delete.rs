@@ -1,16 +1,17 @@
 //! One deletion, in step 3 or 6.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::list::LookFor;
 use super::make_room::MakingRoom;
-use super::{Action, End, Next, Pruning, Rotation, State};
+use super::{Action, End, Next, Pruning, Remark, Rotation, State};
 use crate::call::{CallError, Outcome};
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
 use crate::naming::SnapshotId;
 use crate::patience::Patience;
-use crate::plan::Deletion;
+use crate::plan::{AskedBy, Deletion};
 use crate::polling;
 use crate::ring::Ring;
 
@@ -71,7 +72,7 @@ impl Rotation {
         let error = match answer {
             Ok(()) => {
                 // The next listing of the server checks it.
-                self.progress.memory.deleted(deletion.snapshot(), now);
+                self.progress.memory.deleted(deletion.snapshot(), deletion.name(), now);
                 return self.removed(&deletion, purpose, Removal::Gone, now);
             }
             Err(CallError::Stale(_)) => {
@@ -148,7 +149,58 @@ impl Rotation {
         self.removed(&deletion, purpose, removal, now)
     }
 
-    /// Whether what earlier rotations have deleted was gone when this one looked.
+    /// What is reported as deleted. Of a snapshot that is listed although the provider has confirmed its
+    /// deletion, the provider's word is not enough.
+    pub(super) fn take_deleted(&mut self) -> (Vec<String>, BTreeSet<SnapshotId>) {
+        let is_listed = |id: &SnapshotId| self.undeleted.iter().any(|(listed, _)| listed == id);
+        let named = std::mem::take(&mut self.deleted);
+        let named = named.into_iter().filter(|(id, _)| !is_listed(id));
+        let mut ids = std::mem::take(&mut self.progress.deleted);
+        ids.retain(|id| !is_listed(id));
+        (named.map(|(_, name)| name).collect(), ids)
+    }
+
+    /// A person reads what was deleted right after the rotation: it is looked for first. Gives how long to
+    /// wait before the next look, if something may still be listed.
+    pub(super) fn unconfirmed_for(&mut self, now: Moment) -> Option<Duration> {
+        if self.job.asked_by != AskedBy::Person || self.deleted.is_empty() {
+            return None;
+        }
+        let Some(since) = self.confirming_since else {
+            self.confirming_since = Some(now.uptime);
+            return Some(Duration::ZERO);
+        };
+        let passed = now.uptime.saturating_sub(since);
+        (passed <= self.limits.settle).then(|| polling::settling(passed))
+    }
+
+    /// A look after all deletes. What it still shows after `settle` was not deleted.
+    pub(super) fn looked_for_all_deleted(
+        &mut self,
+        mut pruning: Pruning,
+        ring: Ring,
+        now: Moment,
+    ) -> Next {
+        self.undeleted.retain(|(id, _)| ring.lists(*id));
+        let listed: Vec<_> =
+            self.deleted.iter().filter(|(id, _)| ring.lists(*id)).cloned().collect();
+        pruning.rests_on(ring);
+        if listed.is_empty() {
+            return self.confirmed(pruning, now);
+        }
+        if let Some(wait) = self.unconfirmed_for(now) {
+            return self.look_for_all_deleted(pruning, wait);
+        }
+        for (id, name) in listed {
+            if !self.undeleted.iter().any(|(known, _)| *known == id) {
+                self.remarks.push(Remark::NotDeleted(name.clone()));
+                self.undeleted.push((id, name));
+            }
+        }
+        self.confirmed(pruning, now)
+    }
+
+    /// Whether what the provider has said to be deleted was gone when this rotation looked.
     pub(super) fn all_deletes_hold(&self) -> Result<(), End> {
         if self.undeleted.is_empty() {
             return Ok(());
@@ -174,10 +226,7 @@ impl Rotation {
                 {
                     self.progress.memory.gave_up(deletion.snapshot());
                 }
-                // Of one that it did not delete before, the provider's word is not enough.
-                if !self.undeleted.iter().any(|(id, _)| *id == deletion.snapshot()) {
-                    self.deleted.push(deletion.name().to_owned());
-                }
+                self.deleted.push((deletion.snapshot(), deletion.name().to_owned()));
             }
             Removal::Stale | Removal::Postponed => {}
             Removal::Pinned | Removal::Refused(_) | Removal::Unknown(_) => {

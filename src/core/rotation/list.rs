@@ -30,6 +30,8 @@ pub(super) enum LookFor {
     Completion(Wait),
     /// The last listing became too old to prune by.
     Pruning(Pruning),
+    /// What was deleted may still be listed.
+    AllDeleted(Pruning),
 }
 
 impl Rotation {
@@ -67,6 +69,7 @@ impl Rotation {
             }
             LookFor::Completion(waiting) => self.looked_for_completion(waiting, ring, now),
             LookFor::Pruning(pruning) => self.look_again_and_prune(pruning, ring, now),
+            LookFor::AllDeleted(pruning) => self.looked_for_all_deleted(pruning, ring, now),
         }
     }
 
@@ -81,7 +84,9 @@ impl Rotation {
             };
             let name = slot.snapshot.name.to_string();
             self.remarks.push(Remark::NotDeleted(name.clone()));
-            self.undeleted.push((id, name));
+            if !self.undeleted.iter().any(|(known, _)| *known == id) {
+                self.undeleted.push((id, name));
+            }
         }
     }
 
@@ -93,6 +98,8 @@ impl Rotation {
                 self.give_up(error, now)
             }
             LookFor::Pruning(pruning) => self.could_not_look_again(pruning, error, now),
+            // The next rotation looks.
+            LookFor::AllDeleted(pruning) => self.confirmed(pruning, now),
             LookFor::UnansweredDelete(_, Purpose::Prune(_)) => self.stop_pruning(error, now),
             LookFor::EarlierCreates
             | LookFor::NextStep

@@ -82,6 +82,19 @@ impl Rotation {
     }
 
     fn all_pruned(&mut self, pruning: Pruning, now: Moment) -> Next {
+        match self.unconfirmed_for(now) {
+            Some(wait) => self.look_for_all_deleted(pruning, wait),
+            None => self.confirmed(pruning, now),
+        }
+    }
+
+    pub(super) fn look_for_all_deleted(&mut self, pruning: Pruning, wait: Duration) -> Next {
+        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        self.look_in(look, LookFor::AllDeleted(pruning))
+    }
+
+    /// As far as can be known now, what was to be deleted is gone.
+    pub(super) fn confirmed(&mut self, pruning: Pruning, now: Moment) -> Next {
         self.ledger.lap("prune", now);
         let stuck = std::mem::take(&mut self.stuck);
         let pruned = if stuck.is_empty() { Ok(()) } else { Err(End::failed(stuck.join("; "))) };

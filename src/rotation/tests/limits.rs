@@ -255,12 +255,13 @@ async fn hooks_are_told_what_they_are_run_for() {
     let expected = [
         ("SNAPRING_SERVER_ID", "101"),
         ("SNAPRING_SERVER", "web-01"),
+        ("SNAPRING_ACCOUNT", "default"),
         ("SNAPRING_TICK", "2026-11-23T03:00:00Z"),
         ("SNAPRING_SNAPSHOT", "snapring-20261123T030000Z"),
     ];
     assert_eq!(*before, expected.map(|(name, value)| (name, value.to_owned())));
-    assert_eq!(after[..4], before[..]);
-    assert_eq!(after[4..], [("SNAPRING_RESULT", "completed".to_owned())]);
+    assert_eq!(after[..5], before[..]);
+    assert_eq!(after[5..], [("SNAPRING_RESULT", "completed".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,6 +167,18 @@ fn the_schema_refuses_each_kind_of_mistake_that_it_can_know_of() {
         "[[notify]]\nurl = \"https://x.org/\"\nformat = \"Slack\"",
         "[[notify]]\nurl = \"https://x.org/\"\nremind = 24",
         "[[notify]]\nurl = \"https://x.org/\"\ninstance = \"\"",
+        "[account]\nname = \"b\"",
+        "[[account]]",
+        "[[account]]\nbase_url = \"https://x.org/\"",
+        "[[account]]\nname = 5",
+        "[[account]]\nname = \"\"",
+        "[[account]]\nname = \"9 lives\"",
+        "[[account]]\nname = \"a-name-that-is-too-long-for-it\"",
+        "[[account]]\nname = \"default\"",
+        "[[account]]\nname = \"b\"\ntoken = \"x\"",
+        "[[account]]\nname = \"b\"\ntokenfile = \"/x\"",
+        "[[account]]\nname = \"b\"\ntoken_file = \"b.token\"",
+        "[[account]]\nname = \"b\"\nretries = 21",
         "[servers]",
     ];
     let validator = Validator::new();
@@ -187,6 +199,17 @@ fn the_schema_refuses_each_kind_of_mistake_that_it_can_know_of() {
     ];
     bad.extend(others.map(str::to_owned));
     assert!(validator.check(&with_line("cap = 5")).is_ok());
+    // Whether there is such a server, or such an account, is not the schema's business.
+    for table in
+        ["[[account]]\nname = \"b\"\ntoken_file = \"/x\"", "[[server]]\nid = 2\naccount = \"c\""]
+    {
+        let text = format!("{}{table}\nschedule = \"0 3 * * *\"\nkeep = 1\n", with_line("cap = 5"));
+        let text = match table.starts_with("[[account]]") {
+            true => format!("{}{table}\n", with_line("cap = 5")),
+            false => text,
+        };
+        validator.check(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
     assert!(bad.len() >= 50);
     for text in bad {
         assert!(parse("config.toml", &text).is_err(), "snapring takes this:\n{text}");

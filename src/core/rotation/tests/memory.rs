@@ -218,7 +218,7 @@ fn a_delete_that_did_nothing_is_told_by_the_next_rotation() {
         ]);
         assert!(
             last(&done)
-                .starts_with("failed, made, deleted 1 2: the provider confirmed the deletion of"),
+                .starts_with("failed, made, deleted 2: the provider confirmed the deletion of"),
             "{done:?}"
         );
         let done =

@@ -78,7 +78,7 @@ const MAKE_ROOM: &[&str] = &[
      +1s waited                     | look 0s+200ms pages
      listed c c c c c               | wait 1s
      +20s waited                    | look 0s+200ms pages
-     listed c c c c c               | failed, deleted 1: what was deleted to make room is still listed",
+     listed c c c c c               | failed: what was deleted to make room is still listed",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      deleted                        | look 0s+200ms pages
@@ -485,12 +485,46 @@ const PRUNE: &[&str] = &[
 
 /// A person asks again while a snapshot of an earlier rotation by hand is in progress.
 const BY_HAND: &[&str] = &[
+    // A person is told what is gone, not what the provider says is gone.
+    "begin person                   | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | delete 1
+     deleted                        | look 0s+200ms one answer
+     listed - c c own               | rotated, made, deleted 1",
+    "begin person                   | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | delete 1
+     deleted                        | look 0s+200ms one answer
+     listed c c c own               | look 1s+200ms one answer
+     +5s listed c c c own           | look 5s+200ms one answer
+     +20s listed c c c own          | failed, made: the provider confirmed the deletion of snapring-20261120T030000Z but still lists it",
+    // Slow listings are waited for; one that cannot be had is left to the next rotation.
+    "begin person                   | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | delete 1
+     deleted                        | look 0s+200ms one answer
+     listed c c c own               | look 1s+200ms one answer
+     +5s listed - c c own           | rotated, made, deleted 1",
+    "begin person                   | look 0s+200ms pages
+     listed c c c                   | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed c c c own           | delete 1
+     deleted                        | look 0s+200ms one answer
+     unlisted transport             | rotated, made, deleted 1",
     // It is continued with, and what retention drops is pruned.
     "begin person                   | look 0s+200ms pages
      listed c c c ~10m              | look 1s+20s pages
      +1m listed c c c ~10m          | look
      +1m listed c c c =10m          | delete 1
-     deleted                        | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier `rotate` had started; no other snapshot was created",
+     deleted                        | look 0s+200ms one answer
+     listed - c c =10m              | adopted, deleted 1: continued with snapring-20261123T025000Z (98), which an earlier `rotate` had started; no other snapshot was created",
     "begin person before after      | look 0s+200ms alone
      listed c ~10m                  | look 1s+20s
      +1m listed c =10m              | adopted: continued with",
@@ -580,6 +614,7 @@ const TRANSITIONS: &[(&str, &[&str])] = &[
     ("Looking UnansweredDelete Prune", &["listed", "unlisted"]),
     ("Looking Completion", &["listed", "unlisted transport", "unlisted unauthorized"]),
     ("Looking Pruning", &["listed", "unlisted"]),
+    ("Looking AllDeleted", &["listed", "unlisted"]),
     ("Recording", &["recorded"]),
     ("Forgetting", &["recorded"]),
     ("Quiescing", &["hook done", "hook failed", "hook interrupted", "hook not-started"]),
