@@ -244,7 +244,9 @@ pub fn unknown(account: Account, problem: &str) -> String {
 #[must_use]
 pub fn not_covered(account: Account, problem: &str) -> String {
     let whose = account.in_words();
-    format!("the servers of {whose} cannot be listed, so `cover` gives no policy to new ones: {problem}")
+    format!(
+        "the servers of {whose} cannot be listed, so `cover` gives no policy to new ones: {problem}"
+    )
 }
 
 impl NamedServers {
