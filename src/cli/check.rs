@@ -3,7 +3,7 @@
 mod effective;
 mod online;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -505,12 +505,30 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        text.push_str(&format!("{first}{others}: {policy}\n"));
+        let less = kept_less(servers, answer);
+        text.push_str(&format!("{first}{others}: {policy}{less}\n"));
     }
     if let Some(more) = answer.policies.len().checked_sub(POLICIES_SHOWN).filter(|more| *more > 0) {
         text.push_str(&format!("… and {more} more policies; --json has them all\n"));
     }
     text
+}
+
+/// Where fewer snapshots fit than a policy keeps.
+fn kept_less(servers: &[&str], answer: &CheckAnswer<'_>) -> String {
+    let is_squeezed = |it: &Slots| it.squeezed.is_some_and(|squeezed| squeezed > 0);
+    let squeezed: HashSet<&str> = answer
+        .servers
+        .iter()
+        .filter(|row| row.online.as_ref().is_some_and(is_squeezed))
+        .map(|row| row.server)
+        .collect();
+    match (servers.iter().filter(|name| squeezed.contains(*name)).count(), servers.len()) {
+        (0, _) => String::new(),
+        (_, 1) => "; now fewer, because the ring is squeezed".to_owned(),
+        (1, _) => "; now fewer on one of them, because its ring is squeezed".to_owned(),
+        (count, _) => format!("; now fewer on {count} of them, because their rings are squeezed"),
+    }
 }
 
 /// A tick as the clock on the wall of the policy's zone shows it.

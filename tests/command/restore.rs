@@ -156,7 +156,7 @@ async fn after_a_change_of_the_prefix_it_says_why_it_finds_nothing_and_what_late
     let (_, blocked) = errors.split_once("its next rotation would be blocked").unwrap();
     let (_, hint) = blocked.split_once("\nhint: ").unwrap();
     assert!(
-        hint.starts_with("5 of them look like snapring's under the prefix snapring"),
+        hint.starts_with("5 look like snapring's under the prefix snapring"),
         "{errors}"
     );
 }
