@@ -94,7 +94,7 @@ struct CheckAnswer<'a> {
     file: String,
     good: bool,
     problems: Vec<Value>,
-    /// What is told among the problems, and stands in no line of the file.
+    /// Problems that belong to no line of the file.
     #[serde(skip)]
     remarks: Vec<CheckFinding>,
     /// What the provider did not show, in words; empty if it was not asked or all is well.
@@ -433,7 +433,7 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
     for token in answer.token.iter().chain(&answer.more_tokens) {
         let account = token.account.as_ref().map(|name| format!(" of account {name}"));
         text.push_str(&format!(
-            "token {:?}{}: permissions {}\n",
+            "token {:?}{} has the permissions: {}\n",
             token.name,
             account.unwrap_or_default(),
             if token.permissions.is_empty() {

@@ -39,7 +39,7 @@ pub struct Deletion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeleteReason {
-    /// It failed; nobody can restore it, and it holds a slot.
+    /// It failed: it cannot be restored, and it holds a slot.
     Failed,
     /// A newer completed snapshot of the same tick exists.
     Duplicate,

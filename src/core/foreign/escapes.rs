@@ -1,7 +1,7 @@
 //! Secrets in a text that escapes some of their characters, as it does who repeats an address or a header: percent
 //! signs of addresses, backslashes of JSON and of programs, entities of HTML.
 //!
-//! Base64 and plain hexadecimal are not looked through: the token is never sent in them, so nobody echoes it so.
+//! Base64 and plain hexadecimal are not looked through: the token is never sent in them, so never echoed in them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -50,7 +50,7 @@ pub struct Fate {
 
 impl Plan {
     /// Foretells a rotation from one listing: what [`next_step`] and [`prune`] will say if every
-    /// call succeeds and nobody else changes anything.
+    /// call succeeds and nothing else changes.
     #[must_use]
     pub fn forecast(
         ring: &Ring,
