@@ -49,6 +49,9 @@ const LASTS: Duration = Duration::from_secs(2);
 /// At most this many servers are named.
 const FEW: usize = 3;
 
+/// As much of the end of a part must fit, or none of it is shown.
+const LEAST_OF_A_TAIL: usize = 12;
+
 /// The width of a terminal that does not say how wide it is.
 const USUAL_WIDTH: u16 = 80;
 
@@ -342,12 +345,14 @@ impl Line {
         let tails = (0..self.parts.len()).rev().chain(self.parts.len()..all.len());
         for nth in tails {
             if let (Some(part), Some(width)) = (all.get(nth), widths.get_mut(nth)) {
-                let given = columns(&part.tail).min(left);
+                let tail = columns(&part.tail);
+                // A few letters of it say nothing.
+                let given = if tail > left && left < LEAST_OF_A_TAIL { 0 } else { tail.min(left) };
                 *width += given;
                 left -= given;
             }
         }
-        let texts = all.iter().zip(widths).map(|(part, width)| part.fitting(width));
+        let texts = all.iter().zip(widths).map(|(part, wanted)| part.fitting(wanted.min(width)));
         fitting(&texts.collect::<Vec<_>>().join("; "), width)
     }
 }
@@ -720,14 +725,22 @@ mod tests {
         );
         assert_eq!(
             row(&[retry(1, 2, 8), retry(2, 3, 4)], &facts),
-            "web-1: attempt 2 of 5 in 8s; web-2: attempt 3 of 5 in 4s: …; 0 of 2 servers"
+            "web-1: attempt 2 of 5 in 8s; web-2: attempt 3 of 5 in 4s; 0 of 2 servers"
         );
         facts.tally = Some(Tally { servers: 9000, ended: BTreeMap::from([("listed", 1000)]) });
         let many: Vec<UnderWay> = (1..=8).map(|id| retry(id, 2 + u32::from(id == 8), 8)).collect();
         assert_eq!(
             row(&many, &facts),
-            "7 servers: attempt 2 of 5 in 8s: the provider a…; 1,000 of 9,000 servers"
+            "7 servers: attempt 2 of 5 in 8s: the provider answer…; 1,000 of 9,000 servers"
         );
+    }
+
+    #[test]
+    fn what_is_too_long_alone_still_says_for_how_long() {
+        let what = format!("another process is working on it since {}", "20:14:30 UTC, ".repeat(9));
+        let row = Line::of(&[of(Some(1), Activity::Other(what), 5)], &facts(), now()).row(60);
+        assert_eq!(row.chars().count(), 60, "{row}");
+        assert!(row.ends_with("… (5s)"), "{row}");
     }
 
     /// Whatever a server waits for itself, it waits until then.
