@@ -292,6 +292,8 @@ struct Line {
     parts: Vec<Part>,
     /// How many servers are done.
     counts: Option<Part>,
+    /// Each server is named, so a row without room for everything leaves the counts out.
+    names_each: bool,
 }
 
 impl Line {
@@ -327,7 +329,7 @@ impl Line {
             kinds.push(words.clone());
             parts.push(Part { words, ..Part::default() });
         }
-        Self { kind: kinds.join("; "), parts, counts }
+        Self { kind: kinds.join("; "), parts, counts, names_each: in_all <= FEW }
     }
 
     /// All of it.
@@ -338,7 +340,10 @@ impl Line {
     /// As much as one row has room for: the words of each part, then the tails of the last ones, because several
     /// servers mostly wait for one reason; the tail of the counts comes last.
     fn row(&self, width: usize) -> String {
-        let all: Vec<&Part> = self.parts.iter().chain(&self.counts).collect();
+        let has_room = columns(&self.text()) <= width;
+        let leaves_counts_out = self.names_each && !self.parts.is_empty() && !has_room;
+        let counts = self.counts.iter().filter(|_| !leaves_counts_out);
+        let all: Vec<&Part> = self.parts.iter().chain(counts).collect();
         let least: usize = all.iter().map(|part| part.least() + 2).sum();
         let mut left = (width + 2).saturating_sub(least);
         let mut widths: Vec<usize> = all.iter().map(|part| part.least()).collect();
@@ -379,6 +384,9 @@ impl<'a> Group<'a> {
                 Some((_, group)) => group.names.extend(names),
                 None => groups.push((kind, Self { names, it })),
             }
+        }
+        for (_, group) in &mut groups {
+            group.names.sort_unstable();
         }
         groups.into_iter().map(|(_, group)| group).collect()
     }
@@ -698,7 +706,7 @@ mod tests {
         );
         assert_eq!(
             row(&[long]),
-            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET: the pr… (5s)"
+            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET (5s)"
         );
         // Of several, those in trouble come first. Then there is a sign that there are more.
         let short = |id| of(Some(id), Activity::Snapshot, 240);
@@ -721,11 +729,11 @@ mod tests {
         facts.tally = Some(Tally { servers: 2, ended: BTreeMap::new() });
         assert_eq!(
             row(&[retry(1, 2, 8), retry(2, 2, 8)], &facts),
-            "web-1, web-2: attempt 2 of 5 in 8s: the provider answered 50…; 0 of 2 servers"
+            "web-1, web-2: attempt 2 of 5 in 8s: the provider answered 503 (service unava…"
         );
         assert_eq!(
             row(&[retry(1, 2, 8), retry(2, 3, 4)], &facts),
-            "web-1: attempt 2 of 5 in 8s; web-2: attempt 3 of 5 in 4s; 0 of 2 servers"
+            "web-1: attempt 2 of 5 in 8s; web-2: attempt 3 of 5 in 4s: the provider answe…"
         );
         facts.tally = Some(Tally { servers: 9000, ended: BTreeMap::from([("listed", 1000)]) });
         let many: Vec<UnderWay> = (1..=8).map(|id| retry(id, 2 + u32::from(id == 8), 8)).collect();
