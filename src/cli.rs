@@ -174,7 +174,7 @@ impl Command {
 /// after a panic.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The standard library's message is written by whoever panics, who would wait until it is read.
+/// The standard library's message is written by the thread that panics, which would wait until it is read.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -174,7 +174,7 @@ fn read_text(
     })
 }
 
-/// Whether a file is root's and nobody else can read it, as the package installs it.
+/// Whether a file is root's and no other user can read it, as the package installs it.
 fn is_roots_alone(path: &Path) -> bool {
     path.metadata().is_ok_and(|it| it.uid() == 0 && it.mode() & 0o077 == 0)
 }

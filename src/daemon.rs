@@ -85,7 +85,7 @@ pub struct Dependencies {
     pub memories: Memories,
     /// Since when the schedules count, as far as that is known; the ring tells the rest.
     pub first_loaded: FirstLoadedTimes,
-    /// Is told of each rotation that ended, and when, after the log.
+    /// Gets each rotation that ended, and when, after the log.
     pub on_report: OnReport,
 }
 
@@ -553,7 +553,7 @@ async fn carry_out(shared: Arc<Shared>, mut orders: mpsc::Receiver<Ordered>) {
                     rotation.await
                 }
             };
-            // A panic is a failure like any other: it is told, and it is nobody else's.
+            // A panic is a failure like any other: it is reported, and affects no other server.
             if let Err(broken) = ended {
                 let statuses = &shared.dependencies.statuses;
                 let report = event::broken_off(&server, tick, asked_by, statuses, &broken);

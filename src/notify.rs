@@ -2,8 +2,7 @@
 //!
 //! [`transitions`] decides which reports are news, [`message`] puts into words what goes out together,
 //! [`format`](mod@format) gives it the form that a service takes, and `delivery`, one task per target,
-//! carries it through [`http`]. A rotation only puts its news into a bounded queue: it waits for
-//! nobody.
+//! carries it through [`http`]. A rotation only puts its news into a bounded queue, and never waits.
 
 pub(crate) mod delivery;
 pub(crate) mod format;
@@ -154,7 +153,7 @@ impl Notices {
         inner.targets.iter().for_each(|target| target.tell_owed(&inner.states, now));
     }
 
-    /// Reminds each target of what it was told of and what goes on, where it is time to. Never waits.
+    /// Reminds each target of trouble that it knows and that continues, when it is time. Never waits.
     pub(crate) fn remind(&self) {
         let (inner, now) = (self.inner(), self.clock.now());
         for target in inner.targets.iter().filter(|it| it.is_reminded()) {
@@ -224,7 +223,7 @@ impl Notices {
     }
 
     /// Reminds of what failed before and after a single run, if a reminder fell due since the run before it.
-    /// `before`: when each subject was last looked at; nobody is reminded of one that this run did not look at.
+    /// `before`: when each subject was last looked at; there is no reminder of one that this run did not look at.
     pub(crate) fn remind_since(&self, before: &BTreeMap<Subject, Timestamp>) {
         let (inner, now) = (self.inner(), self.clock.now().wall);
         for (of, since) in inner.states.ongoing() {
@@ -400,8 +399,8 @@ impl Target {
     }
 }
 
-/// The news as the target asked for them. Who asked for successes and not for recoveries is told of
-/// one as of any other good rotation.
+/// The news as the target asked for them. A target that asked for successes and not for recoveries gets a
+/// recovery as a success.
 fn wanted(settings: &NotifySettings, notice: &Notice) -> Option<Notice> {
     if settings.on.contains(&notice.event) {
         return Some(notice.clone());

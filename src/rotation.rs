@@ -63,13 +63,13 @@ pub struct Context {
     pub completion_times: CompletionTimes,
     /// What is remembered of each server.
     pub memories: Memories,
-    /// Who is told of each step.
+    /// Gets each step.
     pub on_step: Option<OnStep>,
     /// Set when snapring shuts down.
     pub shutdown: CancellationToken,
 }
 
-/// How many seconds a rotation by hand waits for one that is nobody's tick.
+/// How many seconds a rotation by hand waits for one that is no tick of the schedule.
 const SECONDS_TRIED: usize = 60;
 
 /// The tick of a rotation that a person asks for: the next whole second, once it has begun. In the

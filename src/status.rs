@@ -1,5 +1,5 @@
 //! What is known of each server: how its last rotation ended, what its ring held when it was seen
-//! last. Kept in memory for whoever looks: the status page, the metrics, `status`.
+//! last. Kept in memory for the status page, the metrics and `status`.
 //!
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
@@ -279,7 +279,7 @@ impl Drop for UnderWay {
 
 impl Statuses {
     /// A rotation has begun; it is under way until what is given here is dropped, however it ends.
-    /// What is told of another one meanwhile, skipped because this one runs, does not end it.
+    /// A report of another one meanwhile, skipped because this one runs, does not end it.
     #[must_use]
     pub fn begun(&self, server: ServerId, tick: Tick, at: Timestamp) -> UnderWay {
         self.lock().entry(server).or_default().under_way = Some((tick, at));

@@ -106,7 +106,7 @@ pub struct HistoryFilter {
     pub manual_outcomes: Vec<ManualOutcome>,
     /// That ended then or later.
     pub since: Option<Timestamp>,
-    /// The newest, at most so many.
+    /// The newest, at most this many.
     pub limit: Option<u32>,
 }
 
@@ -125,7 +125,7 @@ pub struct Store {
 
 impl Store {
     /// Begins to keep what it is given. What is wrong with the place is found out, told and tried
-    /// again by a task; nobody waits for it.
+    /// again by a task; nothing waits for it.
     #[must_use]
     pub fn open(place: Place, clock: Clock) -> Self {
         let connect = connection::to(&place);
@@ -190,7 +190,7 @@ impl Store {
         self.remembers.notify_one();
     }
 
-    /// Keeps what a target of notices was told of, and when, or `None` once it is over. Never waits.
+    /// Keeps which trouble a target of notices knows, since when, or `None` once it is over. Never waits.
     pub fn keeps_told(&self) -> impl Fn(ToldOf, Option<Timestamp>) + Send + Sync + use<> {
         let (to_remember, remembers) = (self.to_remember.clone(), Arc::clone(&self.remembers));
         move |of, at| {
@@ -199,7 +199,7 @@ impl Store {
         }
     }
 
-    /// The trouble that the targets of notices were told of. `None` when the store does not work.
+    /// The trouble that the targets of notices know. `None` when the store does not work.
     pub async fn told(&self) -> Option<Told> {
         self.ask(QUESTION_WAIT, Order::Told).await?.ok()
     }
@@ -388,7 +388,7 @@ pub async fn read_last(place: &Place, now: Timestamp) -> Result<Vec<LastOfServer
     reading(place, async |database| database.last_of_each_server(now).await).await
 }
 
-/// The trouble that the targets of notices were told of, as [`read`] reads.
+/// The trouble that the targets of notices know, as [`read`] reads.
 ///
 /// # Errors
 /// As for [`read`].
@@ -436,7 +436,7 @@ async fn reading<T>(
     read(Access::Read).await
 }
 
-/// Whether nobody has the file open: SQLite's log stands beside it as long as somebody does, and
+/// Whether no process has the file open: SQLite's log is beside it as long as one does, and
 /// after a crash.
 fn at_rest(file: &Path) -> bool {
     let mut log = file.as_os_str().to_owned();

@@ -89,6 +89,15 @@ impl Form {
             LogFormat::Auto => Self::Json,
         }
     }
+
+    /// The same for a command that runs once: a person or a script reads its standard error, so it is never JSON
+    /// unless the configuration says so.
+    fn of_command(format: LogFormat) -> Self {
+        match Self::of(format) {
+            Self::Json if format == LogFormat::Auto => Self::Text,
+            form => form,
+        }
+    }
 }
 
 /// Whether `text` is a filter in tracing's syntax.
@@ -109,7 +118,7 @@ pub(crate) fn check_filter(text: &str) -> Result<(), String> {
 /// What a command that runs once does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deeds {
-    /// It changes something, or may: whoever starts it from a timer wants its log.
+    /// It changes something, or may: its log is wanted when a timer starts it.
     Changes,
     /// It shows something, and its answer is all that is wanted.
     Looks,
@@ -124,12 +133,12 @@ type SentencesFrom = Option<LevelFilter>;
 /// # Errors
 /// When the variable or the level is not a filter.
 pub(crate) fn begin(format: LogFormat, level: &str, zone: TimeZone) -> Result<(), FilterError> {
-    begin_for(format, level, zone, None)
+    begin_in(Form::of(format), level, zone, None)
 }
 
-/// The same for a command that runs once. Without `verbose`, a person at a terminal gets sentences in place of
-/// events, unless `$SNAPRING_LOG` asks for them. A command that only looks writes no more than warnings, wherever it
-/// runs.
+/// The same for a command that runs once. It writes sentences in place of events, unless `verbose` or
+/// `$SNAPRING_LOG` asks for events, or the configuration names their form and standard error is no terminal. A
+/// command that only looks writes no more than warnings.
 ///
 /// # Errors
 /// As for [`begin`].
@@ -140,15 +149,17 @@ pub(crate) fn begin_for_command(
     verbose: bool,
     deeds: Deeds,
 ) -> Result<(), FilterError> {
-    let has_own_filter = verbose || filter_of_the_environment().is_some();
-    match deeds {
-        Deeds::Looks if !has_own_filter && Form::of(format) == Form::Journald => {
-            begin_for(format, "warn", zone, None)
-        }
-        Deeds::Looks if !has_own_filter => begin_for(format, level, zone, Some(LevelFilter::WARN)),
-        _ if is_for_a_person(verbose) => begin_for(format, level, zone, Some(LevelFilter::INFO)),
-        _ => begin_for(format, level, zone, None),
-    }
+    let asks_for_events = verbose || filter_of_the_environment().is_some();
+    let form = Form::of_command(format);
+    let has_a_form = format != LogFormat::Auto || form == Form::Journald;
+    let (level, sentences) = match deeds {
+        _ if asks_for_events => (level, None),
+        Deeds::Looks if form == Form::Journald => ("warn", None),
+        Deeds::Looks => (level, Some(LevelFilter::WARN)),
+        Deeds::Changes if has_a_form && !std::io::stderr().is_terminal() => (level, None),
+        Deeds::Changes => (level, Some(LevelFilter::INFO)),
+    };
+    begin_in(form, level, zone, sentences)
 }
 
 /// Whether a person reads standard error, who has not asked for events.
@@ -161,8 +172,8 @@ fn filter_of_the_environment() -> Option<String> {
     std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.trim().is_empty())
 }
 
-fn begin_for(
-    format: LogFormat,
+fn begin_in(
+    form: Form,
     level: &str,
     zone: TimeZone,
     sentences: SentencesFrom,
@@ -180,7 +191,6 @@ fn begin_for(
         .map_err(|error| FilterError { from, reason: error.to_string() })?;
     let filtered = registry().with(filter);
     let lines = standard_error().clone();
-    let form = Form::of(format);
     if let Some(level) = sentences.filter(|_| form != Form::Journald) {
         let _ = registry().with(level).with(Sentences(lines)).try_init();
         return Ok(());

@@ -381,7 +381,7 @@ async fn create_and_wait(
             let left = settled_at.saturating_sub(now.uptime);
             let end = now.wall.checked_add(left).unwrap_or(now.wall);
             let until = shown_today(end, now.wall, &zone(setup, server));
-            let (cause, short) = (problem.cause(), problem.in_short());
+            let (cause, short) = (problem.cause_without_a_time(), problem.in_short());
             console::note(&format!(
                 "{cause}; looking until {until} whether {name} was created anyway"
             ));

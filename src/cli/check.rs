@@ -4,7 +4,7 @@ mod effective;
 mod online;
 mod permissions;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -96,7 +96,7 @@ struct CheckAnswer<'a> {
     file: String,
     good: bool,
     problems: Vec<Value>,
-    /// What is told among the problems, and stands in no line of the file.
+    /// Problems that belong to no line of the file.
     #[serde(skip)]
     remarks: Vec<CheckFinding>,
     /// What the provider did not show, in words; empty if it was not asked or all is well.
@@ -443,7 +443,7 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
     for token in answer.token.iter().chain(&answer.more_tokens) {
         let account = token.account.as_ref().map(|name| format!(" of account {name}"));
         text.push_str(&format!(
-            "token {:?}{}: permissions {}\n",
+            "token {:?}{} has the permissions: {}\n",
             token.name,
             account.unwrap_or_default(),
             if token.permissions.is_empty() {
@@ -537,12 +537,30 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        text.push_str(&format!("{first}{others}: {policy}\n"));
+        let less = kept_less(servers, answer);
+        text.push_str(&format!("{first}{others}: {policy}{less}\n"));
     }
     if let Some(more) = answer.policies.len().checked_sub(POLICIES_SHOWN).filter(|more| *more > 0) {
         text.push_str(&format!("… and {more} more policies; --json has them all\n"));
     }
     text
+}
+
+/// Where fewer snapshots fit than a policy keeps.
+fn kept_less(servers: &[&str], answer: &CheckAnswer<'_>) -> String {
+    let is_squeezed = |it: &Slots| it.squeezed.is_some_and(|squeezed| squeezed > 0);
+    let squeezed: HashSet<&str> = answer
+        .servers
+        .iter()
+        .filter(|row| row.online.as_ref().is_some_and(is_squeezed))
+        .map(|row| row.server)
+        .collect();
+    match (servers.iter().filter(|name| squeezed.contains(*name)).count(), servers.len()) {
+        (0, _) => String::new(),
+        (_, 1) => "; now fewer, because the ring is squeezed".to_owned(),
+        (1, _) => "; now fewer on one of them, because its ring is squeezed".to_owned(),
+        (count, _) => format!("; now fewer on {count} of them, because their rings are squeezed"),
+    }
 }
 
 /// A tick as the clock on the wall of the policy's zone shows it.

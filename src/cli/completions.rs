@@ -17,8 +17,8 @@ use crate::server::Server;
 
 /// Print the completion script for a shell.
 ///
-/// The Debian package installs it. By hand, for bash:
-/// snapring completions bash >~/.local/share/bash-completion/completions/snapring
+/// The Debian package installs the one of --dynamic. By hand, for bash:
+/// snapring completions bash --dynamic >~/.local/share/bash-completion/completions/snapring
 ///
 /// With --dynamic, the script asks snapring itself at each completion. It then offers the servers and groups of the
 /// configuration, too, if you can read that file.
@@ -44,6 +44,13 @@ const NAME: &str = "snapring";
 
 /// Set by a dynamic script: the shell that asks.
 const VARIABLE: &str = "SNAPRING_COMPLETE";
+
+/// zsh runs a file of its function path at the first completion, which must have an answer already.
+const AUTOLOADED: &str = "
+if [[ $funcstack[1] == _snapring ]]; then
+    _clap_dynamic_completer_snapring \"$@\"
+fi
+";
 
 /// Answers a dynamic script, and ends the process; if none asks, does nothing.
 pub(super) fn answer() {
@@ -117,6 +124,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
             .transpose();
         let failed = |problem| CommandError::Failed(format!("there is no script: {problem}"));
         registration.map_err(failed)?;
+        if shell == Shell::Zsh {
+            script.extend_from_slice(AUTOLOADED.as_bytes());
+        }
     } else {
         generate(shell, &mut Cli::command(), NAME, &mut script);
     }

@@ -141,7 +141,7 @@ pub(super) fn foretell(
 /// How many ticks after the planned one are foretold.
 const TICKS_AFTERWARDS: usize = 3;
 
-/// The ticks after the planned one, if each succeeds and nobody else changes anything.
+/// The ticks after the planned one, if each succeeds and nothing else changes.
 fn afterwards(server: &Server, plan: &Plan, memory: &RingMemory, now: Timestamp) -> Vec<Plan> {
     let mut plans: Vec<Plan> = Vec::new();
     for _ in 0..TICKS_AFTERWARDS {

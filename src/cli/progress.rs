@@ -49,6 +49,9 @@ const LASTS: Duration = Duration::from_secs(2);
 /// At most this many servers are named.
 const FEW: usize = 3;
 
+/// As much of the end of a part must fit, or none of it is shown.
+const LEAST_OF_A_TAIL: usize = 12;
+
 /// The width of a terminal that does not say how wide it is.
 const USUAL_WIDTH: u16 = 80;
 
@@ -255,27 +258,29 @@ fn fitting(text: &str, width: usize) -> String {
 }
 
 /// One thing that is waited for. What matters most comes first in its words.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Part {
     words: String,
+    /// What is shown only as far as there is room.
+    tail: String,
     /// For how long. Of a text that is too long, this stays.
     suffix: String,
 }
 
 impl Part {
     fn text(&self) -> String {
-        format!("{}{}", self.words, self.suffix)
+        format!("{}{}{}", self.words, self.tail, self.suffix)
+    }
+
+    /// Without the tail.
+    fn least(&self) -> usize {
+        columns(&self.words) + columns(&self.suffix)
     }
 
     fn fitting(&self, width: usize) -> String {
         let room = width.saturating_sub(columns(&self.suffix));
-        fitting(&format!("{}{}", fitting(&self.words, room), self.suffix), width)
-    }
-}
-
-impl From<String> for Part {
-    fn from(words: String) -> Self {
-        Self { words, suffix: String::new() }
+        let tail = if room > columns(&self.words) { self.tail.as_str() } else { "" };
+        format!("{}{}", fitting(&format!("{}{tail}", self.words), room), self.suffix)
     }
 }
 
@@ -285,6 +290,10 @@ struct Line {
     /// The same text without what changes all the time.
     kind: String,
     parts: Vec<Part>,
+    /// How many servers are done.
+    counts: Option<Part>,
+    /// Each server is named, so a row without room for everything leaves the counts out.
+    names_each: bool,
 }
 
 impl Line {
@@ -294,41 +303,130 @@ impl Line {
         let account_waits = picked.iter().any(|it| it.server.is_none() && throttled(it));
         let in_all = facts.tally.as_ref().map_or(0, |tally| tally.servers);
         if account_waits {
-            // Whatever else waits, waits for that.
-            picked.retain(|it| it.server.is_none() || it.activity != Activity::Queue);
+            // Whatever else waits, waits for that. A second time would be of no use.
+            let waits = |it: &UnderWay| {
+                matches!(it.activity, Activity::Queue | Activity::Step(_) | Activity::Retry { .. })
+            };
+            picked.retain(|it| it.server.is_none() || !waits(it));
         }
-        if in_all > FEW || picked.len() > FEW {
+        let mut groups = if in_all > FEW || picked.len() > FEW {
             picked.retain(|it| it.server.is_none());
+            let common = if account_waits { None } else { common_trouble(under_way, facts, now) };
+            let of_account = picked.into_iter().map(|it| Group { names: Vec::new(), it });
+            of_account.chain(common).collect()
+        } else {
+            Group::all_of(&picked, facts, now)
+        };
+        groups.sort_by_key(|group| !group.is_trouble());
+        let mut kinds: Vec<String> =
+            groups.iter().map(|group| group.words(None, facts, now).text()).collect();
+        let mut parts: Vec<Part> =
+            groups.iter().map(|group| group.words(Some(group.it.passed), facts, now)).collect();
+        let tally = facts.tally.as_ref().filter(|tally| tally.servers > 1);
+        let counts = tally.map(|tally| tally.words(under_way));
+        if parts.is_empty() && counts.is_none() {
+            let words = "still working".to_owned();
+            kinds.push(words.clone());
+            parts.push(Part { words, ..Part::default() });
         }
-        let (mut kinds, mut parts): (Vec<String>, Vec<Part>) = (Vec::new(), Vec::new());
-        for it in picked {
-            kinds.push(words(it, None, facts, now).words);
-            parts.push(words(it, Some(it.passed), facts, now));
-        }
-        if let Some(tally) = facts.tally.as_ref().filter(|tally| tally.servers > 1) {
-            // Counts are the news of a fleet. Of a few servers, it is what each waits for.
-            let place = if in_all > FEW { 0 } else { parts.len() };
-            kinds.insert(place, String::new());
-            parts.insert(place, tally.words(under_way).into());
-        }
-        if parts.is_empty() {
-            parts.push("still working".to_owned().into());
-        }
-        Self { kind: kinds.join("; "), parts }
+        Self { kind: kinds.join("; "), parts, counts, names_each: in_all <= FEW }
     }
 
     /// All of it.
     fn text(&self) -> String {
-        self.parts.iter().map(Part::text).collect::<Vec<_>>().join("; ")
+        self.parts.iter().chain(&self.counts).map(Part::text).collect::<Vec<_>>().join("; ")
     }
 
-    /// As much as one row has room for.
+    /// As much as one row has room for: the words of each part, then the tails of the last ones, because several
+    /// servers mostly wait for one reason; the tail of the counts comes last.
     fn row(&self, width: usize) -> String {
-        match self.parts.as_slice() {
-            [alone] => alone.fitting(width),
-            _ => fitting(&self.text(), width),
+        let has_room = columns(&self.text()) <= width;
+        let leaves_counts_out = self.names_each && !self.parts.is_empty() && !has_room;
+        let counts = self.counts.iter().filter(|_| !leaves_counts_out);
+        let all: Vec<&Part> = self.parts.iter().chain(counts).collect();
+        let least: usize = all.iter().map(|part| part.least() + 2).sum();
+        let mut left = (width + 2).saturating_sub(least);
+        let mut widths: Vec<usize> = all.iter().map(|part| part.least()).collect();
+        let tails = (0..self.parts.len()).rev().chain(self.parts.len()..all.len());
+        for nth in tails {
+            if let (Some(part), Some(width)) = (all.get(nth), widths.get_mut(nth)) {
+                let tail = columns(&part.tail);
+                // A few letters of it say nothing.
+                let given = if tail > left && left < LEAST_OF_A_TAIL { 0 } else { tail.min(left) };
+                *width += given;
+                left -= given;
+            }
         }
+        let texts = all.iter().zip(widths).map(|(part, wanted)| part.fitting(wanted.min(width)));
+        fitting(&texts.collect::<Vec<_>>().join("; "), width)
     }
+}
+
+/// Servers that wait for the same.
+struct Group<'a> {
+    names: Vec<&'a str>,
+    /// What one of them waits for.
+    it: &'a UnderWay,
+}
+
+impl<'a> Group<'a> {
+    /// Servers that wait for the provider in the same way are one group. What they do themselves has its own time.
+    fn all_of(picked: &[&'a UnderWay], facts: &Facts, now: Timestamp) -> Vec<Self> {
+        let mut groups: Vec<(String, Self)> = Vec::new();
+        for it in picked {
+            let names: Vec<&str> = it.server.iter().map(|(_, name)| name.as_str()).collect();
+            let kind = words(it, None, facts, now).text();
+            let waits = matches!(it.activity, Activity::Queue) || asks(it);
+            let alike = groups.iter_mut().find(|(known, group)| {
+                waits && *known == kind && !names.is_empty() && !group.names.is_empty()
+            });
+            match alike {
+                Some((_, group)) => group.names.extend(names),
+                None => groups.push((kind, Self { names, it })),
+            }
+        }
+        for (_, group) in &mut groups {
+            group.names.sort_unstable();
+        }
+        groups.into_iter().map(|(_, group)| group).collect()
+    }
+
+    fn words(&self, passed: Option<Duration>, facts: &Facts, now: Timestamp) -> Part {
+        let part = words(self.it, passed, facts, now);
+        let whose = match self.names.len() {
+            0 => String::new(),
+            few if few <= FEW => format!("{}: ", self.names.join(", ")),
+            many => format!("{} servers: ", grouped(many)),
+        };
+        Part { words: format!("{whose}{}", part.words), ..part }
+    }
+
+    fn is_trouble(&self) -> bool {
+        self.names.is_empty()
+            || match self.it.activity {
+                Activity::Retry { .. } | Activity::Throttled { .. } => true,
+                Activity::Call { attempt, .. } => attempt > 1,
+                _ => false,
+            }
+    }
+}
+
+/// Whether the provider is waited for.
+fn asks(it: &UnderWay) -> bool {
+    let activity = &it.activity;
+    matches!(activity, Activity::Call { .. } | Activity::Retry { .. } | Activity::Throttled { .. })
+}
+
+/// What most servers of a fleet wait for, if the provider does not answer as usual.
+fn common_trouble<'a>(
+    under_way: &'a [UnderWay],
+    facts: &Facts,
+    now: Timestamp,
+) -> Option<Group<'a>> {
+    let troubled = under_way.iter().filter(|it| it.server.is_some() && asks(it) && lasts(it, now));
+    let troubled: Vec<&UnderWay> = troubled.collect();
+    let groups = Group::all_of(&troubled, facts, now);
+    groups.into_iter().max_by_key(|group| (group.names.len(), group.it.passed))
 }
 
 /// For each server, and for the account, the part that lasts, or else the whole that it belongs to.
@@ -365,7 +463,7 @@ fn lasts(it: &UnderWay, now: Timestamp) -> bool {
 
 impl Tally {
     /// `312 of 10,000 servers: 300 rotated, 12 failed, 8 in progress`.
-    fn words(&self, under_way: &[UnderWay]) -> String {
+    fn words(&self, under_way: &[UnderWay]) -> Part {
         let ended: usize = self.ended.values().sum();
         let in_progress: BTreeSet<ServerId> = under_way
             .iter()
@@ -380,8 +478,11 @@ impl Tally {
             parts.push(format!("{} in progress", grouped(in_progress.len())));
         }
         let colon = if parts.is_empty() { "" } else { ": " };
-        let servers = grouped(self.servers);
-        format!("{} of {servers} servers{colon}{}", grouped(ended), parts.join(", "))
+        Part {
+            words: format!("{} of {} servers", grouped(ended), grouped(self.servers)),
+            tail: format!("{colon}{}", parts.join(", ")),
+            suffix: String::new(),
+        }
     }
 }
 
@@ -398,21 +499,21 @@ fn grouped(number: usize) -> String {
     grouped
 }
 
-/// One entry in words. Without `passed`, what changes all the time is left out.
+/// One entry in words, without its server. Without `passed`, what changes all the time is left out.
 fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp) -> Part {
     let for_long = |passed: Duration| {
         let span = SignedDuration::from_secs(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX));
         readable::span(span)
     };
-    let name = it.server.as_ref().map(|(_, name)| format!("{name}: ")).unwrap_or_default();
     let since = passed.map(for_long);
     let lasting = since.as_ref().map(|span| format!(" for {span}")).unwrap_or_default();
     let in_brackets = since.as_ref().map(|span| format!(" ({span})")).unwrap_or_default();
     let id = it.server.as_ref().map(|(id, _)| *id);
-    let mut suffix = String::new();
+    let (mut tail, mut suffix) = (String::new(), String::new());
     let words = match &it.activity {
         Activity::Call { attempt, attempts } => {
-            format!("waiting for the provider{lasting}{}", nth_attempt(*attempt, *attempts))
+            tail = nth_attempt(*attempt, *attempts);
+            format!("waiting for the provider{lasting}")
         }
         Activity::Retry { attempt, attempts, at, why } => {
             let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
@@ -424,7 +525,8 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
                 attempt if attempt <= attempts => format!("attempt {attempt} of {attempts}"),
                 attempt => format!("attempt {attempt}"),
             };
-            format!("{attempt}{wait}: {why}")
+            tail = format!(": {why}");
+            format!("{attempt}{wait}")
         }
         Activity::Queue => {
             suffix = in_brackets;
@@ -440,8 +542,8 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
                 let span = SignedDuration::try_from(*span).unwrap_or_default();
                 format!(", usually done after {}", readable::span(span))
             });
-            let usual = usual.unwrap_or_default();
-            format!("snapshot in progress{lasting}{usual}")
+            tail = usual.unwrap_or_default();
+            format!("snapshot in progress{lasting}")
         }
         Activity::Percent { what, .. } if passed.is_none() => what.clone(),
         Activity::Percent { what, done } => {
@@ -450,10 +552,13 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
         }
         Activity::Step(what) | Activity::Other(what) => {
             suffix = in_brackets;
-            what.clone()
+            // `looking for NAME until TIME: why`.
+            let (what, why) = what.find(": ").map_or((what.as_str(), ""), |at| what.split_at(at));
+            why.clone_into(&mut tail);
+            what.to_owned()
         }
     };
-    Part { words: format!("{name}{words}"), suffix }
+    Part { words, tail, suffix }
 }
 
 fn nth_attempt(attempt: u32, attempts: u32) -> String {
@@ -553,7 +658,7 @@ mod tests {
         assert_eq!(shown(&under_way, &facts), counts);
         let until = "2026-11-23T02:20:15Z".parse().unwrap();
         under_way.push(of(None, Activity::Throttled { until }, 1));
-        let expected = format!("{counts}; throttled by the provider until 03:20:15 CET");
+        let expected = format!("throttled by the provider until 03:20:15 CET; {counts}");
         assert_eq!(shown(&under_way, &facts), expected);
     }
 
@@ -601,14 +706,62 @@ mod tests {
         );
         assert_eq!(
             row(&[long]),
-            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET: the pr… (5s)"
+            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET (5s)"
         );
-        // Of several, the first ones, with a sign that there are more.
+        // Of several, those in trouble come first. Then there is a sign that there are more.
         let short = |id| of(Some(id), Activity::Snapshot, 240);
-        let row = row(&[short(1), short(2), retry(3)]);
-        let expected =
-            "web-1: snapshot in progress for 4m; web-2: snapshot in progress for 4m; web-…";
-        assert_eq!(row, expected);
+        assert_eq!(
+            row(&[short(1), short(2), retry(3)]),
+            "web-3: attempt 3 of 5 in 4s; web-1: snapshot in progress for 4m; web-2: snap…"
+        );
+    }
+
+    #[test]
+    fn an_outage_is_told_once_with_the_attempt_and_the_next_one() {
+        let why = "the provider answered 503 (service unavailable)".to_owned();
+        let at = |seconds| now() + SignedDuration::from_secs(seconds);
+        let retry = |id, attempt, seconds| {
+            let why = why.clone();
+            of(Some(id), Activity::Retry { attempt, attempts: 5, at: at(seconds), why }, 1)
+        };
+        let mut facts = facts();
+        let row = |under_way: &[UnderWay], facts: &Facts| Line::of(under_way, facts, now()).row(77);
+        facts.tally = Some(Tally { servers: 2, ended: BTreeMap::new() });
+        assert_eq!(
+            row(&[retry(1, 2, 8), retry(2, 2, 8)], &facts),
+            "web-1, web-2: attempt 2 of 5 in 8s: the provider answered 503 (service unava…"
+        );
+        assert_eq!(
+            row(&[retry(1, 2, 8), retry(2, 3, 4)], &facts),
+            "web-1: attempt 2 of 5 in 8s; web-2: attempt 3 of 5 in 4s: the provider answe…"
+        );
+        facts.tally = Some(Tally { servers: 9000, ended: BTreeMap::from([("listed", 1000)]) });
+        let many: Vec<UnderWay> = (1..=8).map(|id| retry(id, 2 + u32::from(id == 8), 8)).collect();
+        assert_eq!(
+            row(&many, &facts),
+            "7 servers: attempt 2 of 5 in 8s: the provider answer…; 1,000 of 9,000 servers"
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_alone_still_says_for_how_long() {
+        let what = format!("another process is working on it since {}", "20:14:30 UTC, ".repeat(9));
+        let row = Line::of(&[of(Some(1), Activity::Other(what), 5)], &facts(), now()).row(60);
+        assert_eq!(row.chars().count(), 60, "{row}");
+        assert!(row.ends_with("… (5s)"), "{row}");
+    }
+
+    /// Whatever a server waits for itself, it waits until then.
+    #[test]
+    fn a_wait_of_the_account_is_the_only_time_in_the_line() {
+        let until = "2026-11-23T02:20:15Z".parse().unwrap();
+        let step = "trying again after 03:20:25 CET: the provider answered 429".to_owned();
+        let under_way = [
+            of(None, Activity::Throttled { until }, 1),
+            of(Some(1), Activity::Step(step), 9),
+            of(Some(2), Activity::Queue, 9),
+        ];
+        assert_eq!(shown(&under_way, &facts()), "throttled by the provider until 03:20:15 CET");
     }
 
     #[test]

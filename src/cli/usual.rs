@@ -12,7 +12,7 @@ use crate::report::{PastRotation, RotationOutcome};
 use crate::server::Server;
 use crate::store::{self, HistoryFilter};
 
-/// For more servers it is not looked up: nobody is shown it.
+/// For more servers it is not looked up, because it is not shown.
 const FEW: usize = 8;
 
 /// How many past rotations of a server count.
@@ -39,7 +39,7 @@ pub(super) fn look_up(setup: &Setup, servers: &[Arc<Server>]) {
             }
         }
     };
-    // On a thread of its own: nobody waits for it.
+    // On a thread of its own: nothing waits for it.
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || runtime.block_on(read()));
 }

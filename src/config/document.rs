@@ -159,7 +159,7 @@ pub(crate) enum Parsed<T> {
 }
 
 impl<T> Parsed<T> {
-    /// What stands in place of a missing one. A mistaken one is not replaced: that would hide it,
+    /// The default of a missing one. A mistaken one is not replaced: that would hide it,
     /// or make a second mistake of it.
     pub(crate) fn or(self, other: impl FnOnce() -> Self) -> Self {
         match self {

@@ -14,7 +14,7 @@ use crate::notify::transitions::NoticeKind;
 use crate::notify::webhook::Webhook;
 use crate::notify::{NotifySettings, REMIND};
 
-/// What a target may be told of.
+/// What a target may be notified of.
 const EVENTS: [NoticeKind; 3] = [NoticeKind::Failure, NoticeKind::Recovery, NoticeKind::Success];
 
 /// A service that is reminded more often is flooded.

@@ -244,7 +244,7 @@ fn part_of_address(line: &str, at: usize) -> Option<Range<usize>> {
 }
 
 /// What may be shown of a message: nothing that looks like a token, and one line that controls no
-/// terminal, whatever a library says again of what stands in the file.
+/// terminal, even if a library repeats parts of the file.
 pub(super) fn presentable(message: &str) -> String {
     let escape = |it: char| if is_shown(it) { it.into() } else { it.escape_debug().to_string() };
     let message: String = message.chars().map(escape).collect();

@@ -548,7 +548,8 @@ pub(crate) const LOG: Section = Section {
             absent: Absent::Value("\"auto\""),
             example: "\"auto\"",
             text: "journald under systemd, text on a terminal, otherwise json",
-            more: "Or set one of the three.",
+            more: "Commands other than `run` write sentences instead of text and json, unless you set one of the \
+                   three.",
             ..KEY
         },
         KeyReference {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use url::Url;
 
 use crate::config::document::{
@@ -22,6 +23,7 @@ use crate::config::types::{HttpSettings, SecretsInFiles, Settings};
 use crate::config::values::{base_url, duration, narrow};
 use crate::naming::Account;
 use crate::provider::settings::{ApiSettings, one_address};
+use crate::server::common_zone;
 use crate::status::MetricsScope;
 use crate::telemetry;
 use crate::telemetry::{LogFormat, LogSettings};
@@ -96,9 +98,11 @@ pub(crate) fn read(
     let read = servers::read(&roots, whole, of_vps_org, known, &covers.named, problems);
     let (servers, covers) = read.filter(|_| !covers.any_mistaken)?;
     let secrets_in_files = SecretsInFiles::of(&root);
+    let zone = common_zone(servers.iter().map(AsRef::as_ref));
+    let in_zone = |account| ApiSettings { zone: zone.clone(), ..account };
     let settings = Settings {
-        api: api?,
-        more_accounts: accounts?,
+        api: in_zone(api?),
+        more_accounts: accounts?.into_iter().map(in_zone).collect(),
         servers,
         covers,
         http: http?,
@@ -151,6 +155,7 @@ fn defaults(account: Account) -> Option<ApiSettings> {
         requests_per_minute: 0,
         retries: RETRIES,
         settle: SETTLE,
+        zone: TimeZone::UTC,
     })
 }
 
@@ -311,6 +316,7 @@ fn read_api(
             requests_per_minute: narrow(or(per_minute, 0)?),
             retries: narrow(or(retries, u64::from(RETRIES))?),
             settle: settle.or(|| Parsed::Good(SETTLE, 0..0)).good()?,
+            zone: TimeZone::UTC,
         })
     })();
     (settings, token_file_span)

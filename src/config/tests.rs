@@ -372,7 +372,7 @@ fn what_servers_have_in_common_is_in_memory_once() {
     };
     assert_eq!(share(first, alike), [true; 5]);
     assert_eq!(share(first, plain), [true, false, false, false, false]);
-    // The zone is part of a schedule; what nobody wrote is shared too.
+    // The zone is part of a schedule; defaults are shared too.
     assert_eq!(share(elsewhere, plain), [false, true, true, false, true]);
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn duration(
     Parsed::Good(span, value.span())
 }
 
-/// The provider's address: https, or http where nobody can listen in.
+/// The provider's address: https, or http where the traffic stays on this machine.
 pub(crate) fn base_url(text: &str, span: Range<usize>, problems: &mut Problems) -> Option<Url> {
     let mut refuse = |message: &str, hint: &str| {
         // It may hold a password.

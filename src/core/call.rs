@@ -307,6 +307,15 @@ impl CallError {
         }
     }
 
+    /// The same for a sentence that says itself until when is waited.
+    #[must_use]
+    pub fn cause_without_a_time(&self) -> String {
+        match self.outcome() {
+            Some(Outcome::Throttled) => self.in_short(),
+            _ => self.cause(),
+        }
+    }
+
     /// The same where there is room for a few words only.
     #[must_use]
     pub fn in_short(&self) -> String {

@@ -38,7 +38,7 @@ pub struct Watch {
     /// The last listing lacked it.
     is_missed: bool,
     in_progress_after: Option<Duration>,
-    /// A look has failed since it was last seen, so nobody knows how long it took.
+    /// A look has failed since it was last seen, so it is unknown how long it took.
     was_blind: bool,
 }
 
@@ -83,7 +83,7 @@ impl Watch {
         }
     }
 
-    /// For one that a listing showed in progress, nobody knows since when.
+    /// For one that a listing showed in progress, it is unknown since when.
     pub fn over_a_found_one(pace: Pace, timeout: Duration, settle: Duration) -> Self {
         let found = Self::over_a_new_one(pace, timeout, settle);
         Self { is_from_its_beginning: false, was_listed: true, ..found }

@@ -337,7 +337,7 @@ impl RingMemory {
         self.last_tick.is_some()
     }
 
-    /// The tick that has run and stands in the way of this one: not an earlier one, and not so much later
+    /// The tick that has run and excludes this one: not an earlier one, and not so much later
     /// that it was a wrong clock's.
     #[must_use]
     pub fn has_run(&self, tick: Tick) -> Option<Tick> {

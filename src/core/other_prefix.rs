@@ -37,12 +37,15 @@ impl OtherPrefix {
         found.into_iter().map(|(prefix, snapshots)| Self { prefix, snapshots }).collect()
     }
 
-    /// Where their names have been listed.
+    /// The same where their names have been listed.
     #[must_use]
-    pub(crate) fn in_short(&self) -> String {
+    pub(crate) fn way_out_in_short(&self) -> String {
         let (count, prefix) = (self.snapshots.len(), &self.prefix);
-        let looks = if count == 1 { "looks" } else { "look" };
-        format!("{count} of them {looks} like snapring's under the prefix {prefix}")
+        let (looks, they) = if count == 1 { ("looks", "it is") } else { ("look", "they are") };
+        format!(
+            "{count} {looks} like snapring's under the prefix {prefix}: if {they} this server's, \
+             set adopt_prefix = [\"{prefix}\"]"
+        )
     }
 
     /// What makes them managed.

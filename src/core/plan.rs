@@ -6,7 +6,7 @@
 
 pub mod forecast;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Deletion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeleteReason {
-    /// It failed; nobody can restore it, and it holds a slot.
+    /// It failed: it cannot be restored, and it holds a slot.
     Failed,
     /// A newer completed snapshot of the same tick exists.
     Duplicate,
@@ -272,6 +272,9 @@ pub struct Blocked {
     pub reserve: u32,
     /// Who holds the slots: each snapshot's name, id and holder.
     pub holders: Vec<String>,
+    /// The same in a sentence, by holder.
+    #[serde(skip)]
+    pub held: String,
     /// Some of them are pinned.
     #[serde(skip)]
     pub has_pinned: bool,
@@ -292,7 +295,7 @@ pub struct Blocked {
 
 impl fmt::Display for Blocked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}; {}", self.problem(), self.advice())
+        write!(out, "{}. {}", self.problem(), self.advice())
     }
 }
 
@@ -300,65 +303,46 @@ impl Blocked {
     /// Which slots are taken, by which snapshots.
     #[must_use]
     pub fn problem(&self) -> String {
-        let Self { cap, reserve, holders, .. } = self;
+        let Self { cap, reserve, holders, held, .. } = self;
         let reserved = match reserve {
             0 => String::new(),
             reserve => format!(" and {reserve} {} reserved", is_or_are(*reserve as usize)),
         };
-        let mut text = format!(
-            "no room: {}{reserved}, and none of these may be deleted now: {}",
-            slots_taken(holders.len(), *cap),
-            holders.join(", ")
-        );
-        if let Some(squeeze) = &self.squeeze {
-            text.push_str(&format!("; {squeeze}"));
-        }
-        text
+        format!("no room: {}{reserved}: {held}", slots_taken(holders.len(), *cap))
     }
 
     /// What a person can do.
     #[must_use]
     pub fn advice(&self) -> String {
         let mut advice: Vec<String> = Vec::new();
-        for other in &self.other_prefixes {
-            advice.push(format!("{}: {}", other.in_short(), other.way_out()));
-        }
+        advice.extend(self.other_prefixes.iter().map(OtherPrefix::way_out_in_short));
         for (name, id) in &self.doubtful {
             advice.push(format!(
-                "{name} ({id}) was completed and is now listed as failed, so snapring cannot tell whether it is \
-                 still needed. If the provider says that it is lost, delete it with `snapring delete {id}`"
+                "{name} ({id}) was completed and is now listed as failed: if the provider says that it is lost, \
+                 delete it with `snapring delete {id}`"
             ));
         }
         if !self.strays.is_empty() {
             advice.push(format!(
-                "{} may be snapring's own, under another name: it was made by snapring, or it appeared when \
-                 snapring asked for a snapshot. Until you decide, no older snapshot is deleted: delete it with \
-                 `snapring delete ID`, or list its id under `pin`",
+                "{} may be snapring's own, under another name: delete it with `snapring delete ID`, or list its \
+                 id under `pin`",
                 listed(&self.strays)
             ));
         } else if self.given_up > 0 {
             advice.push(format!(
-                "{} made room for a new snapshot before, which was never completed, and no more are deleted for \
-                 it: see what is wrong with the new ones, and delete one that cannot be used with \
-                 `snapring delete ID`",
+                "{} made room for a new snapshot before, which was never completed, so no more are deleted. Find \
+                 out why the new ones fail, and delete one that cannot be used with `snapring delete ID`",
                 self.given_up
             ));
         } else {
-            if self.keep_fills_the_ring {
-                // What would go is the newest completed one, in whose period the new one falls.
-                advice.push(
-                    "keep and reserve ask for every slot: with one fewer there is always room for the next"
-                        .to_owned(),
-                );
-            }
-            let otherwise = if self.other_prefixes.is_empty() { "" } else { "otherwise, " };
-            advice.push(format!("{otherwise}to make room, {}", self.ways_out().join(", or ")));
+            let start = if advice.is_empty() { "Delete" } else { "Otherwise, delete" };
+            advice.push(format!("{start} {}", self.ways_out().join(", or ")));
         }
-        advice.join("; ")
+        advice.join(". ")
     }
 
     fn ways_out(&self) -> Vec<&'static str> {
-        let mut ways = vec!["delete one that you do not need with `snapring delete ID`"];
+        let mut ways = vec!["one with `snapring delete ID`"];
         if self.has_pinned {
             ways.push("remove one from `pin`");
         }
@@ -590,6 +574,7 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
         cap: policy.cap,
         reserve: policy.reserve,
         holders: ring.slots().iter().map(describe).collect(),
+        held: held(ring),
         has_pinned: ring.slots().iter().any(|slot| slot.holder == Holder::Pinned),
         keep_fills_the_ring: ring.held_by_others() <= policy.reserve
             && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
@@ -608,6 +593,21 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
             .collect(),
         squeeze: Squeeze::of(ring, policy),
     }
+}
+
+/// `foreign by-hand (1), another (3); managed snapring-… (2)`.
+fn held(ring: &Ring) -> String {
+    let mut by_holder: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for Slot { snapshot, holder } in ring.slots() {
+        let status = match &snapshot.status {
+            Status::Completed => String::new(),
+            status => format!(", {status}"),
+        };
+        let named = format!("{} ({}{status})", snapshot.name, snapshot.id);
+        by_holder.entry(holder.as_str()).or_default().push(named);
+    }
+    let each = by_holder.iter().map(|(holder, named)| format!("{holder} {}", named.join(", ")));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// The managed snapshots without those that this rotation deleted and the listing still shows.
@@ -815,10 +815,13 @@ pub fn unfinished(ring: &Ring, policy: &Policy, missed: Option<Tick>) -> Option<
     missed.or_else(|| (newest.status == Status::InProgress).then_some(tick))
 }
 
-/// Whether a step deletes what retention would keep, because others hold the slots.
-pub(crate) fn takes_a_kept_one(step: &Step) -> bool {
-    let is_squeezed = |victim: &Deletion| victim.why() == DeleteReason::Squeezed;
-    matches!(step, Step::MakeRoom(victims) if victims.iter().any(is_squeezed))
+/// What a step deletes although retention would keep it, because others hold the slots.
+pub(crate) fn kept_victims(step: &Step) -> impl Iterator<Item = &Deletion> {
+    let victims: &[Deletion] = match step {
+        Step::MakeRoom(victims) => victims,
+        _ => &[],
+    };
+    victims.iter().filter(|victim| victim.why() == DeleteReason::Squeezed)
 }
 
 /// A tick this much ahead of the clock points to a clock that was or is wrong.
@@ -834,8 +837,13 @@ pub fn warnings(
     now: Timestamp,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(squeeze) = Squeeze::of(ring, policy).filter(|_| takes_a_kept_one(step)) {
-        warnings.push(format!("{squeeze}, and one of those is deleted now"));
+    if let Some(squeeze) = Squeeze::of(ring, policy) {
+        let named = |it: &Deletion| format!("{} ({})", it.name(), it.snapshot());
+        let names: Vec<String> = kept_victims(step).map(named).collect();
+        if !names.is_empty() {
+            let (names, is) = (listed(&names), is_or_are(names.len()));
+            warnings.push(format!("{squeeze}. {names} {is} deleted to make room"));
+        }
     }
     for (snapshot, tick) in ring.managed() {
         let meaning = match memory.failed(snapshot, ring) {

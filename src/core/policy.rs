@@ -29,14 +29,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// How many managed snapshots may be there at once beside so many foreign and pinned ones. A snapshot made by
+    /// How many managed snapshots may be there at once beside this many foreign and pinned ones. A snapshot made by
     /// hand uses up the reserve, it does not add to it.
     #[must_use]
     pub fn room_beside(&self, others: u32) -> u32 {
         self.cap.saturating_sub(self.reserve.max(others))
     }
 
-    /// How many of the snapshots that `keep` asks for have no slot beside so many foreign and pinned ones.
+    /// How many of the snapshots that `keep` asks for have no slot beside this many foreign and pinned ones.
     #[must_use]
     pub fn squeezed_by(&self, others: u32) -> u32 {
         self.keep.total().saturating_sub(self.room_beside(others))

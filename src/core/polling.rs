@@ -16,7 +16,7 @@ pub const FIRST: Duration = Duration::from_secs(1);
 /// Between two looks for a snapshot in progress, at most: snapshots take minutes.
 const MAX: Duration = Duration::from_secs(60);
 
-/// The same where it is known how long they take, and nobody waits for it.
+/// The same where it is known how long they take, and nothing waits for it.
 const PATIENT_MAX: Duration = Duration::from_secs(120);
 
 /// By how much a look may be late to be shared, at the least: while the creates of a fleet go out one

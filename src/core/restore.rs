@@ -78,7 +78,7 @@ pub enum NoChoice {
     Unclear(Box<(Snapshot, Option<Snapshot>)>),
 }
 
-/// The newest completed snapshot, whoever made it.
+/// The newest completed snapshot, managed or foreign.
 ///
 /// # Errors
 /// When there is none, or it is not clear which.

@@ -18,7 +18,7 @@ pub enum Holder {
     Managed(Tick),
     /// Listed under `pin`, whatever its name.
     Pinned,
-    /// Somebody else's.
+    /// Any other.
     Foreign,
 }
 
@@ -115,7 +115,7 @@ impl Ring {
         self.slots.iter().map(|slot| &slot.snapshot).find(|snapshot| snapshot.id == id)
     }
 
-    /// How many slots are taken, by whomever.
+    /// How many slots are taken, by any holder.
     #[must_use]
     pub fn taken(&self) -> u32 {
         count(self.slots.iter())

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub size_mb: Option<u64>,
     /// When the provider began it, by the provider's clock.
     pub created_at: Timestamp,
-    /// What somebody wrote about it.
+    /// The description that it was created with.
     pub description: Option<ForeignText>,
 }
 

@@ -10,8 +10,8 @@ use crate::moment::shown;
 use crate::naming::ServerId;
 use crate::report::LastOfServer;
 
-/// How long after its last rotation such a server is told of. Every schedule that has a tick in each week has one in
-/// this time, and one that a person has removed is not told of forever.
+/// How long after its last rotation such a server is reported. Every schedule that has a tick in each week has one in
+/// this time, and one that a person has removed is not reported forever.
 const WITHIN: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 /// How many are named.

@@ -92,7 +92,7 @@ impl ServiceManager {
         Ok(Self { socket: Some((socket, address)), failed: AtomicBool::new(false) })
     }
 
-    /// Whether somebody listens.
+    /// Whether a service manager listens.
     #[must_use]
     pub(super) fn listens(&self) -> bool {
         self.socket.is_some()

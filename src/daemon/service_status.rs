@@ -1,4 +1,4 @@
-//! Keeps the service manager told of a daemon: that it is ready, what comes next, what came of the
+//! Tells the service manager about a daemon: that it is ready, what comes next, what came of the
 //! last rotation, and that it lives, for as long as the scheduler's heart beats.
 
 use std::convert::Infallible;

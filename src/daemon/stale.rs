@@ -25,7 +25,7 @@ pub(super) async fn tell_of_stale_servers(
 }
 
 impl Listeners {
-    /// Tells of those that were not told of yet.
+    /// Reports those that were not reported yet.
     pub fn tell_of_stale_servers(&self, view: &View) {
         let now = view.now();
         for row in view.rows() {

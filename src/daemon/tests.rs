@@ -293,7 +293,7 @@ async fn a_start_runs_the_missed_tick_once_where_a_store_remembers_the_schedule(
     assert_eq!(ticks, ["2026-11-23T10:45:00Z"]);
 }
 
-/// Watches nothing: whoever made it asks the due work by hand.
+/// Watches nothing: the test asks for the due work by hand.
 struct NoScheduler;
 
 impl Scheduler for NoScheduler {
@@ -394,7 +394,7 @@ async fn the_watchdog_is_fed_by_the_heart_and_not_when_orders_are_not_taken_any_
     });
     let manager = ServiceManager::at(path.as_os_str().as_encoded_bytes()).unwrap();
     let service = ServiceStatus::new(manager, Some(Duration::from_secs(10)), stage.clock.clone());
-    // How often it is fed in so many seconds.
+    // How often it is fed in this many seconds.
     let fed = async |span| {
         let _ = stage.clock.timeout(Duration::from_secs(span), service.keep(&daemon)).await;
         UnixDatagram::unbound().unwrap().send_to(b"mark", &path).unwrap();
@@ -601,7 +601,7 @@ impl Post for Hanging {
     }
 }
 
-/// When each rotation of a day ended and how, with or without somebody who is told of each and
+/// When each rotation of a day ended and how, with or without a listener for each and
 /// never answers; and how often that one was tried.
 async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     let stage = Stage::at("2026-11-23T00:59:00Z");

@@ -75,7 +75,7 @@ impl Format {
         }
     }
 
-    /// Whether a target of this format is told of such news. A check stands for the whole fleet:
+    /// Whether a target of this format gets such news. A check represents the whole fleet:
     /// it is well only while nothing fails.
     #[must_use]
     pub fn tells(self, bundle: &Bundle) -> bool {

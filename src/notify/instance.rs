@@ -25,7 +25,7 @@ impl Instance {
         }
     }
 
-    /// This name, as one short line: whoever sets a host name can put anything into it.
+    /// This name, as one short line: a host name can contain anything.
     #[must_use]
     pub(crate) fn named(name: &str) -> Self {
         Self(ForeignText::excerpt(name, MAX_NAME).to_string().into())

@@ -1,4 +1,4 @@
-//! When a target is to be reminded of trouble that it was told of and that goes on.
+//! When a target is reminded of trouble that it knows and that continues.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ pub(super) fn fell_due(
     count(now) > count(before)
 }
 
-/// What a target was told of, and when. Clones share it. Times are uptimes: a
+/// Which trouble a target was notified of, and when. Clones share it. Times are uptimes: a
 /// clock that is set neither hurries nor delays a reminder.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reminders(Arc<Mutex<BTreeMap<Subject, Told>>>);
@@ -67,7 +67,7 @@ impl Reminders {
         self.lock().insert(of, told);
     }
 
-    /// An earlier process told of it. The next reminder comes a whole number of intervals after `since`, so
+    /// An earlier process sent a notice of it. The next reminder comes a whole number of intervals after `since`, so
     /// that neither many restarts nor a single one changes when it comes. Unless it `is_sure` that it was told, it is
     /// due at once where the trouble is so fresh that the process may have ended before its notice was delivered.
     pub(super) fn told_before(

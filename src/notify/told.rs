@@ -12,7 +12,7 @@ use crate::naming::Subject;
 use crate::notify::transitions::{Notice, NoticeKind};
 use crate::store::told::{TargetKey, Told, ToldOf};
 
-/// Where it is kept what targets were told of, and when, or `None` once it is over.
+/// Keeps which trouble targets were notified of, and when, or `None` once it is over.
 pub(crate) type Keep = Arc<dyn Fn(ToldOf, Option<Timestamp>) + Send + Sync>;
 
 /// What targets were told before this process began, and where it is kept from now on.
@@ -44,14 +44,14 @@ struct State {
     is_known: bool,
     /// The trouble that it believes in.
     told: BTreeMap<Subject, Timestamp>,
-    /// It could not be told of these failures.
+    /// These failures could not be delivered to it.
     failure_untold: BTreeSet<Subject>,
     /// It could not be told that this trouble is over.
     recovery_untold: BTreeSet<Subject>,
 }
 
 impl Record {
-    /// Of a target that was told of nothing.
+    /// Of a target that got no notice.
     pub(super) fn new(target: TargetKey, book: &ToldBook) -> Self {
         let state = State {
             target,
@@ -64,7 +64,7 @@ impl Record {
     }
 
     /// Takes over what earlier processes told it. `ongoing`: all that fails, and since when. What was told before
-    /// that was told of earlier trouble.
+    /// that was notified of earlier trouble.
     pub(super) fn recall(
         &self,
         known: &Told,
@@ -88,7 +88,7 @@ impl Record {
         state.recovery_untold = over.into_keys().collect();
     }
 
-    /// Trouble begins: what was told of earlier trouble says nothing of it.
+    /// Trouble begins: notices of earlier trouble do not count for it.
     pub(super) fn begins(&self, of: Subject) {
         self.lock().recovery_untold.remove(&of);
         self.over(of);

@@ -117,7 +117,7 @@ pub struct Notice {
     pub trouble: Option<FailingSince>,
     /// What fails after this.
     pub failing: Failing,
-    /// Of a failure: it began earlier. Only targets that could not be told then are told of it.
+    /// Of a failure: it began earlier. Only targets that it could not be delivered to then get it.
     pub goes_on: bool,
     /// Of a recovery: the failure could not be told to this target.
     pub failure_untold: bool,
@@ -220,7 +220,7 @@ impl States {
         states
     }
 
-    /// What is told of the trouble of a server, or of an account, that goes on; `None` if there is none.
+    /// The notice of continuing trouble of a server, or of an account; `None` if there is no trouble.
     pub(crate) fn of_ongoing(
         &self,
         event: NoticeKind,
@@ -234,7 +234,7 @@ impl States {
         Some(self.notice(event, ongoing?.clone(), now))
     }
 
-    /// What is told of trouble that goes on.
+    /// The notice of trouble that continues.
     fn notice(&self, event: NoticeKind, ongoing: Ongoing, at: Timestamp) -> Notice {
         let Ongoing { since, subject, rotation, words } = ongoing;
         Notice {

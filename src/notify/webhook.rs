@@ -14,7 +14,7 @@ const LEAST_SECRET: usize = 4;
 /// The same in text that does not come from the webhook's own service.
 const LEAST_SECRET_ANYWHERE: usize = 12;
 
-/// An address of http or https. Shows its scheme, host and port, whoever prints it.
+/// An address of http or https. Wherever it is printed, it shows only its scheme, host and port.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook(Url);
 
@@ -83,7 +83,7 @@ impl Webhook {
         Self(url)
     }
 
-    /// Takes out of somebody else's text all that is secret of the address.
+    /// Removes all secrets of the address from a text of another origin.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let mut secrets: Vec<&str> = self.secrets().filter(|it| it.len() >= LEAST_SECRET).collect();

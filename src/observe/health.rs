@@ -2,7 +2,7 @@
 
 use crate::daemon::view::{AccountView, View};
 
-/// What stands in the way; nothing: all is well.
+/// What is wrong; `None`: all is well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Obstacles {
     all: Vec<String>,

@@ -29,9 +29,9 @@ struct Bounds {
     connections: usize,
     /// How long the head of a request may take, and the silence before it.
     patience: Duration,
-    /// How long one may last: who reads slowly gives way to others at last.
+    /// How long one may last: a client that reads slowly is disconnected in the end.
     lifetime: Duration,
-    /// Between two tries to listen where somebody else does.
+    /// Between two tries to listen on an address that is in use.
     again: Duration,
 }
 

@@ -31,7 +31,7 @@ const ON_A_PAGE: usize = 60;
 /// The same as rows of a table.
 const IN_A_TABLE: usize = 1000;
 
-/// A ring of more slots is drawn without them, since nobody could tell them apart.
+/// A ring of more slots is drawn without them, since they could not be told apart.
 const MOST_DRAWN: u32 = 60;
 
 /// How far from the timeline's ends its marks stay, in hundredths of its length.
@@ -51,7 +51,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What a browser is told of where the page's parts may come from.
+/// Tells a browser where the page's parts may come from.
 #[must_use]
 pub(super) fn content_security_policy() -> &'static str {
     &POLICY
@@ -154,7 +154,7 @@ struct ServerCard {
     ring: Option<RingCard>,
 }
 
-/// Servers in one state, as a table: open if somebody must see to them, else folded.
+/// Servers in one state, as a table: open if they need attention, else folded.
 struct StateTable {
     state: &'static str,
     count: String,

@@ -174,7 +174,7 @@ impl ServerState {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
-    /// Whether somebody must see to it.
+    /// Whether it needs a person's attention.
     #[must_use]
     pub(crate) fn is_trouble(self) -> bool {
         match self {

@@ -27,7 +27,7 @@ pub(super) fn openmetrics_is_asked_for(headers: &HeaderMap) -> bool {
     asked > 0.0 && asked >= preferred
 }
 
-/// What stands in OpenMetrics' form, in Prometheus' form: there, a family is called as its samples are.
+/// Converts OpenMetrics' form to Prometheus' form: there, a family is called as its samples are.
 #[must_use]
 pub(super) fn of_openmetrics(text: &str) -> String {
     let mut converted = String::with_capacity(text.len());

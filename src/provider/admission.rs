@@ -2,7 +2,7 @@
 //! has asked the account to wait for. All clients of an account share one.
 //!
 //! A create or a delete rests on a listing that grows old, so it goes before listings: of those,
-//! only one at a time stands in the line. A changing call then waits for at most one listing
+//! only one at a time waits in the line. A changing call then waits for at most one listing
 //! beside the changing calls before it, however many servers are due.
 
 use std::num::NonZeroUsize;

@@ -57,7 +57,7 @@ struct RawServer {
     location: Value,
 }
 
-/// What stands in place of a name that is null. No name of snapring's is like it, so it is a foreign one.
+/// What replaces a name that is null. No name of snapring's is like it, so it is a foreign one.
 const NO_NAME: &str = "(no name)";
 
 /// A row of a listing, or the answer to a create. What is wrong is told with id and field.

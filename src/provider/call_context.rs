@@ -25,7 +25,7 @@ pub struct CallContext {
     pub give_up_at: Option<Duration>,
     /// What may not be deleted, as it stands when a delete is sent.
     pub pins: Pins,
-    /// In which times are shown; UTC if there is none.
+    /// In which times are shown; that of the account if there is none.
     pub zone: Option<TimeZone>,
     /// Every other call of the account goes first.
     pub in_background: bool,
@@ -42,7 +42,7 @@ impl CallContext {
         Self { zone, ..Self::of_server(server.id, server.name.clone(), shutdown) }
     }
 
-    /// On nobody's behalf, for at most until then.
+    /// On behalf of no server, until then at most.
     #[must_use]
     pub fn until(give_up_at: Duration) -> Self {
         Self { give_up_at: Some(give_up_at), ..Self::default() }
@@ -62,8 +62,8 @@ impl CallContext {
 
     /// A time in a message about these calls.
     #[must_use]
-    pub(crate) fn shown(&self, at: Timestamp, now: Timestamp) -> String {
-        shown_today(at, now, self.zone.as_ref().unwrap_or(&TimeZone::UTC))
+    pub(crate) fn shown(&self, at: Timestamp, now: Timestamp, of_account: &TimeZone) -> String {
+        shown_today(at, now, self.zone.as_ref().unwrap_or(of_account))
     }
 
     /// How many calls were sent.

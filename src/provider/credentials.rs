@@ -106,7 +106,7 @@ impl Credentials {
     /// `$SNAPRING_TOKEN`; of an account with a name `token_file`, else
     /// `$CREDENTIALS_DIRECTORY/snapring-token-NAME`. `variable` reads the environment.
     ///
-    /// The credential also stands in for a `token_file` that this user may not read: the shipped unit
+    /// The credential also replaces a `token_file` that this user may not read: the shipped unit
     /// makes it of root's file for a user who cannot, and one configuration serves both.
     #[must_use]
     pub fn locate(
@@ -276,7 +276,7 @@ impl Credentials {
     }
 }
 
-/// Not that it is missing or no file: then the configuration is wrong, and nothing stands in for it.
+/// Not that it is missing or no file: then the configuration is wrong, and nothing replaces it.
 fn is_closed_to_this_user(path: &Path) -> bool {
     regular_file::open(path)
         .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)

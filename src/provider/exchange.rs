@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -97,6 +98,7 @@ impl<'a> Call<'a> {
 #[derive(Clone)]
 pub(crate) struct Exchange {
     account: Account,
+    zone: TimeZone,
     transport: Arc<dyn Transport>,
     base: Url,
     clock: Clock,
@@ -130,6 +132,7 @@ impl Exchange {
         let ApiSettings { max_in_flight, requests_per_minute, .. } = *settings;
         Self {
             account: settings.account,
+            zone: settings.zone.clone(),
             transport: transport.into(),
             base: settings.base_url.clone(),
             admission: Admission::new(clock.clone(), max_in_flight, requests_per_minute),
@@ -315,7 +318,11 @@ impl Exchange {
         // A call without a deadline does not wait for hours either.
         let end = scope.give_up_at.unwrap_or(now.uptime.saturating_add(LONGEST_WAIT));
         if opens_at > now.uptime && opens_at > end {
-            return Err(CallError::Throttled(scope.shown(wall_at(opens_at, now), now.wall)));
+            return Err(CallError::Throttled(scope.shown(
+                wall_at(opens_at, now),
+                now.wall,
+                &self.zone,
+            )));
         }
         Ok(())
     }
@@ -506,7 +513,7 @@ impl Exchange {
         let until = wall_at(now.uptime.saturating_add(asked.unwrap_or(own_guess)), now);
         failure.message.push_str(&format!(
             "; throttled by the provider until {}",
-            scope.shown(until, now.wall)
+            scope.shown(until, now.wall, &self.zone)
         ));
         self.admission.throttled(caller(failure.operation, scope), asked, own_guess)
     }
@@ -544,7 +551,7 @@ impl Exchange {
                 "{whose}: the provider is throttling {} until {}. Other servers continue, with one \
                  call at a time until one succeeds",
                 failure.operation.as_str(),
-                scope.shown(wall_at(until, now), now.wall)
+                scope.shown(wall_at(until, now), now.wall, &self.zone)
             );
         }
         if let Some(until) = news.account {
@@ -553,7 +560,7 @@ impl Exchange {
                 account = self.account.label(),
                 until = %wall_at(until, now),
                 "the provider is throttling {account}: no calls are sent until {}",
-                scope.shown(wall_at(until, now), now.wall)
+                scope.shown(wall_at(until, now), now.wall, &self.zone)
             );
         }
     }

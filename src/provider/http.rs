@@ -33,7 +33,7 @@ pub fn client_builder() -> reqwest::ClientBuilder {
 pub struct HttpTransport {
     reads: reqwest::Client,
     /// With a connection of its own for each request. If a kept one turns out to be closed after the
-    /// request was written, nobody knows whether the provider has it. Made when it is needed: each client
+    /// request was written, it is unknown whether the provider has it. Made when it is needed: each client
     /// reads all of the system's TLS roots.
     changes: OnceLock<reqwest::Client>,
     timeout: Duration,
@@ -122,7 +122,7 @@ fn client(
 /// Makes a client of a builder.
 ///
 /// # Errors
-/// When there are no CA certificates, or what stands in their place cannot be read.
+/// When there are no CA certificates, or their files cannot be read.
 pub(crate) fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ForeignText> {
     let variable = |name: &str| std::env::var_os(name);
     certificates::check(variable)?;

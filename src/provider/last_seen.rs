@@ -7,8 +7,8 @@ use crate::naming::{ServerId, SnapshotId};
 use crate::snapshot::Listing;
 
 /// The snapshots that each server was last seen to have, with what was made and without what was
-/// deleted since. A listing that is shared and lacks one of them is not relied on: either somebody
-/// has deleted it, or a row was lost while the listing was read. Clones share it.
+/// deleted since. A listing that is shared and lacks one of them is not relied on: either it
+/// was deleted, or a row was lost while the listing was read. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastSeen(Arc<Mutex<HashMap<ServerId, Seen>>>);
 

@@ -122,7 +122,7 @@ pub(crate) struct PageReader {
 }
 
 impl PageReader {
-    /// Of one server, or of an account with so many servers that are known.
+    /// Of one server, or of an account with this number of known servers.
     pub(crate) fn new(server: Option<ServerId>, servers: usize) -> Self {
         Self {
             snapshots: Vec::new(),
@@ -187,7 +187,7 @@ impl PageReader {
     }
 }
 
-/// Every snapshot of one server, or of the account, which has so many servers that are known; and of when
+/// Every snapshot of one server, or of the account, which has this many known servers; and of when
 /// the listing is.
 pub(super) async fn snapshots(
     exchange: &Exchange,
@@ -349,7 +349,7 @@ mod tests {
         }
     }
 
-    /// Reads pages of so many new rows, each naming a next one; how many were read, and why no more.
+    /// Reads pages of this many new rows, each naming a next one; how many were read, and why no more.
     fn endless(
         server: Option<ServerId>,
         rows_a_page: u64,

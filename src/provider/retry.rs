@@ -1,6 +1,6 @@
 //! When a call that failed is sent again.
 //!
-//! Creates and restores are never sent again here: whoever sends one has to look first.
+//! Creates and restores are never sent again here: their callers have to look first.
 
 use std::time::Duration;
 

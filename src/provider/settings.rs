@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use snapring_core::rotation::CreateSpans;
 use url::{Host, Url};
 
@@ -30,6 +31,8 @@ pub struct ApiSettings {
     pub retries: u32,
     /// How long what the provider has created may take to show up in a listing.
     pub settle: Duration,
+    /// The one that all servers have, else UTC: for messages that concern no single one.
+    pub zone: TimeZone,
 }
 
 impl ApiSettings {

@@ -1,12 +1,12 @@
 //! One listing of the account in the place of many of its servers'.
 //!
-//! Whoever has to look at a server says from when on and until when at the latest. When somebody's
-//! latest moment has come, all those whose earliest one has are served together: by one listing of
-//! the account where that costs fewer calls than one for each, else each by its own. A listing that
-//! is shared was asked for after all who get it had asked, so nobody's own change is missing in it.
+//! Each caller that needs a listing says when it may come at the earliest and at the latest. At the first
+//! latest moment, all callers whose earliest moment has passed are served together: by one listing of the
+//! account if that costs fewer calls than one for each, else each by its own. A shared listing is requested
+//! after all its callers have asked, so it contains their own changes.
 //!
-//! Sharing is a saving and never a need. A listing of the account that fails, takes long or cannot
-//! be relied on is nobody's trouble: everyone then asks alone, and for a while sharing is not tried.
+//! Sharing only saves calls. If a listing of the account fails, takes long or cannot be relied on, each
+//! caller asks alone, and sharing is not tried for a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,12 +31,12 @@ use crate::provider::pagination::{self, MAX_PAGES, PageReader, read_page};
 use crate::provider::retry::Tries;
 use crate::snapshot::{Listing, Snapshot};
 
-/// At a tick thousands come, which takes them longer than [`GATHER`](crate::polling::GATHER): as long as in such a span somebody
-/// comes, the next such span is waited for, so many times at most.
+/// At a tick thousands come, which takes them longer than [`GATHER`](crate::polling::GATHER): as long as another one
+/// comes within such a span, the next span is waited for, [`STREAM_SPANS`] times at most.
 const STREAM: Duration = Duration::from_millis(20);
 const STREAM_SPANS: usize = 40;
 
-/// With fewer servers, asking for each costs little, and nobody depends on an answer about others.
+/// With fewer servers, asking for each costs little, and no answer about one depends on others.
 const LEAST: usize = 8;
 
 /// How long a listing of the account may take, its later tries included, from its first turn on: the
@@ -141,7 +141,7 @@ impl SharedListing {
         state.next = first_latest(&state.waiting);
     }
 
-    /// Waits until nobody comes any more who comes at the same time.
+    /// Waits until no more callers come at the same time.
     async fn stream(&self, clock: &Clock) {
         for _ in 0..STREAM_SPANS {
             let came = self.state().came;
@@ -152,7 +152,7 @@ impl SharedListing {
         }
     }
 
-    /// When the next ones are to be served; `None`, and the task is over, when nobody waits.
+    /// When the next ones are to be served; `None`, and the task is over, when none waits.
     fn next(&self) -> Option<Duration> {
         let mut state = self.state();
         state.is_driven = state.next.is_some();
@@ -187,7 +187,7 @@ fn first_latest(waiting: &[Waiter]) -> Option<Duration> {
     waiting.iter().map(|waiting| waiting.when.latest).min()
 }
 
-/// How many of these a listing of the account with so many pages would serve.
+/// How many of these a listing of the account with this many pages would serve.
 fn served(due: &[Waiter], pages: usize) -> usize {
     due.iter().filter(|waiting| pages <= 1 || waiting.sharing == Sharing::Pages).count()
 }
@@ -307,7 +307,7 @@ impl SharedListing {
             scope.give_up_at = Some(begun.saturating_add(left));
             let reading = self.read_account_once(turn, due, tries.attempt, &scope);
             let may_go_on = match self.exchange.clock().timeout(left, reading).await {
-                // A cache has kept it: it may be from before somebody asked.
+                // A cache has kept it: it may be older than the request.
                 Some(Ok(Read::Whole(whole))) if whole.asked_at.uptime < begun => false,
                 Some(Ok(Read::Whole(whole))) => {
                     self.trust(whole.pages, self.now());
@@ -417,8 +417,8 @@ async fn serve(shared: Arc<SharedListing>, shutdown: CancellationToken) {
     std::mem::forget(service);
 }
 
-/// While it lives, those who wait may rely on being served. When it ends before nobody waits any
-/// more, be it by a fault, they are dismissed, and that is to ask alone.
+/// As long as it exists, waiting callers will be served. If it is dropped while some still wait, even by a
+/// panic, they are dismissed and ask alone.
 struct Service<'a>(&'a SharedListing);
 
 impl Drop for Service<'_> {

@@ -1,4 +1,4 @@
-//! Sends a create, so that whoever looks later knows of it.
+//! Sends a create, and leaves a record for later looks.
 
 use std::time::Duration;
 

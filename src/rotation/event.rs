@@ -56,7 +56,7 @@ pub(crate) fn log(report: &Report, trouble: Option<TroubleKind>) {
 /// A create has failed, and a listing shows until then whether it was carried out all the same. A provider that
 /// asks for patience has hardly done it.
 pub(super) fn may_exist(snapshot: &str, error: &CallError, until: &str) -> String {
-    let cause = error.cause();
+    let cause = error.cause_without_a_time();
     match error.outcome() {
         Some(Outcome::Busy | Outcome::Throttled) => {
             format!("{cause}; trying again after {until}, unless {snapshot} is listed before")

@@ -60,7 +60,7 @@ pub(crate) struct Occasion {
 }
 
 impl Invocation {
-    /// A server's hook, told of what it is run for.
+    /// A server's hook, with what it is run for.
     #[must_use]
     pub(crate) fn of(
         server: &Server,
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(Output::of(Some(reader)).last_words(), "no such database");
     }
 
-    /// All of a full pipe that nobody had the time to read.
+    /// All of a full pipe that was not read in time.
     #[tokio::test]
     async fn the_last_words_of_a_long_output_are_shown_too() {
         let script = "sleep 60 & yes | head -c 65000; echo the end; exit 3";

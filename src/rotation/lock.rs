@@ -121,7 +121,7 @@ pub struct Claim {
     claims: Arc<Claims>,
     server: ServerId,
     held: Option<HeldLock>,
-    /// What others are told of this claim.
+    /// What others learn about this claim.
     note: Option<owner::Note>,
 }
 
@@ -211,7 +211,7 @@ impl Exclusion {
     /// Claims a server, whether it is being restored or not.
     ///
     /// # Errors
-    /// When somebody else holds it, or nobody can tell.
+    /// When another process holds it, or that is unknown.
     pub fn claim(&self, server: ServerId) -> Result<Claim, Busy> {
         let mut busy = self.0.busy();
         let place = self.0.lock_place(server);
@@ -310,7 +310,7 @@ impl Busy {
     pub fn report(&self, server: &Server, tick: Tick, asked_by: AskedBy) -> Report {
         let (outcome, known_cause) = match self {
             Self::Here | Self::Elsewhere(_) | Self::Restoring(_) => {
-                // What a person asks for is nobody's tick.
+                // What a person asks for is no tick of the schedule.
                 let is_tick = asked_by == AskedBy::Schedule;
                 (RotationOutcome::Skipped, is_tick.then_some(KnownCause::Hindered))
             }

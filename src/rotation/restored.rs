@@ -32,7 +32,7 @@ pub(crate) async fn state_of(
     let give_up_at = client.clock().now().uptime.saturating_add(WITHIN);
     let mut scope = CallContext::until(give_up_at);
     scope.shutdown = shutdown.clone();
-    // A look may be broken off: it changes nothing, and somebody waits.
+    // A look may be broken off: it changes nothing, and a caller waits.
     let listed = client.clock().timeout(WITHIN, client.servers(&scope));
     let servers = match shutdown.run_until_cancelled(listed).await {
         None => return Err(CallError::Interrupted),

@@ -367,7 +367,11 @@ async fn five_made_by_hand_block_the_ring_and_are_named() {
     let scene = Scene::new("").holding("H H H H H");
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Blocked);
-    assert!(reason(&report).contains("by-hand-4 (805, foreign)"), "{report:?}");
+    assert!(
+        reason(&report).contains("foreign by-hand-0 (801), ")
+            && reason(&report).contains("by-hand-4 (805). Delete"),
+        "{report:?}"
+    );
     assert_eq!(scene.memory.provider.lock().unwrap().calls().len(), 1);
 }
 

@@ -39,7 +39,8 @@ huge                 it is done; the body is larger than 8 MiB
 header=age:600       a read whose answer has this header too: age, link, content-range, x-total-count, warning
 wrong-count          a list whose `count` is not the number of its rows
 foreign-next         a list whose `next` names another host; needs lists in pages
-fails                a create that will fail; a restore that leaves the server in the state `error`
+fails                a create that will fail; a restore that leaves the server in the state `error`, until a
+                     later restore succeeds
 never-completes      a create that stays in progress, a restore that does not end
 vanishes             a create whose snapshot disappears instead of being completed
 stray=25s            the request reaches the provider that much later, even if the client has given up
@@ -262,7 +263,7 @@ impl Fault {
         Self { operation, effect, times: None, after: 0, server: None, chance: 1.0 }
     }
 
-    /// The same, but only for so many calls.
+    /// The same, but only for this many calls.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }

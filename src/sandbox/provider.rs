@@ -161,7 +161,7 @@ pub struct Tally {
     pub last_at: Timestamp,
 }
 
-/// A change that a call made, for whoever judges it.
+/// A change that a call made, for the tests that judge it.
 #[derive(Debug, Clone)]
 pub struct Act {
     /// When.
@@ -529,6 +529,9 @@ impl Provider {
             let goes_on = restore.until.is_none_or(|until| until > now);
             if !goes_on && restore.fails {
                 states.insert(*server, "error".to_owned());
+            } else if !goes_on && states.get(server).is_some_and(|state| state == "error") {
+                // It has been overwritten as a whole.
+                states.remove(server);
             }
             goes_on
         });
@@ -1114,6 +1117,22 @@ mod tests {
             body["results"][0]["status"].as_str().unwrap().to_owned()
         });
         assert_eq!(seen, states);
+    }
+
+    #[test]
+    fn a_later_restore_that_succeeds_repairs_a_server() {
+        let mut provider = provider();
+        let id = provider.add_snapshot(ServerId::new(101), "by-hand", "completed", now());
+        provider.add_fault("restore:fails,times=1".parse().unwrap());
+        let path = format!("/api/v1/snapshots/{id}/restore/");
+        let mut at = now();
+        for expected in ["error", "active"] {
+            assert_eq!(ask_at(at, &mut provider, "POST", &path, "").status, 200);
+            at += SignedDuration::from_secs(700);
+            let servers = ask_at(at, &mut provider, "GET", "/api/v1/servers/", "");
+            let body: Value = serde_json::from_slice(&servers.body).unwrap();
+            assert_eq!(body["results"][0]["status"], expected);
+        }
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl Database {
         Ok(())
     }
 
-    /// The trouble that targets were told of.
+    /// The trouble that targets were notified of.
     pub(super) async fn told(&mut self) -> Result<Told, StoreError> {
         let all = "SELECT target, account, subject, told_at FROM snapring_told";
         let rows = self.rows(statement(all)).await?;
@@ -648,7 +648,7 @@ fn at_once<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
     whole.chain(rest)
 }
 
-/// The parameters of so many rows, each row written by `one` from its own.
+/// The parameters of this many rows, each row written by `one` from its own.
 fn repeated(rows: usize, width: usize, between: &str, one: impl Fn(&[String]) -> String) -> String {
     let places: Vec<String> = (1..=rows * width).map(|place| format!("${place}")).collect();
     places.chunks(width).map(one).collect::<Vec<_>>().join(between)
@@ -663,7 +663,7 @@ pub(super) fn bind_server(query: Statement, server: ServerId) -> Statement {
     query.bind(server.account.key().to_owned()).bind(server.number.cast_signed())
 }
 
-/// The condition that a row is of one of so many servers, whose first parameter is the `first`.
+/// The condition that a row is of one of this many servers, whose first parameter is the `first`.
 fn any_server(servers: usize, first: usize) -> String {
     let pairs: Vec<String> =
         (0..servers).map(|nth| first + 2 * nth).map(|at| format!("(${at}, ${})", at + 1)).collect();

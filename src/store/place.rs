@@ -179,9 +179,9 @@ pub(crate) enum Access {
     Write,
     /// Added to, where it is there.
     Add,
-    /// Read, beside whoever writes it.
+    /// Read, while another process may write it.
     Read,
-    /// Read, while nobody has it open: SQLite then makes no files beside it, which another user
+    /// Read, while no process has it open: SQLite then makes no files beside it, which another user
     /// could not write afterwards.
     ReadAtRest,
 }

@@ -1,5 +1,5 @@
 //! A damaged file is put aside, so that history goes on in a new one. It is never deleted: a person
-//! may still get something out of it. One that never was a database is somebody else's, and stays.
+//! may still get something out of it. One that never was a database is not snapring's, and stays.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -73,7 +73,7 @@ impl Ground {
         Database::open(&self.place, Access::Write).await.unwrap()
     }
 
-    /// What stands in the directory, in order.
+    /// What is in the directory, in order.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory.path()).unwrap();
         let mut names: Vec<String> =

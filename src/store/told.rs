@@ -39,10 +39,10 @@ impl fmt::Debug for TargetKey {
     }
 }
 
-/// Whose trouble a target was told of.
+/// Whose trouble a target was notified of.
 pub type ToldOf = (TargetKey, Subject);
 
-/// The trouble that targets were told of, and when; not any more once they were told of its end.
+/// The trouble that targets were notified of, and when, until they were notified of its end.
 pub type Told = BTreeMap<ToldOf, Timestamp>;
 
 /// What is to be written: when it was told, or `None` if it is over.

@@ -59,7 +59,7 @@ pub(super) enum Order {
     LastOfEach(oneshot::Sender<Result<Vec<LastOfServer>, StoreError>>),
     /// What is remembered of these servers; of all if none is named.
     Memories(Vec<ServerId>, oneshot::Sender<Result<ServerMemories, StoreError>>),
-    /// The trouble that the targets of notices were told of.
+    /// The trouble that the targets of notices know.
     Told(oneshot::Sender<Result<Told, StoreError>>),
     /// Another question about the past.
     History(HistoryFilter, oneshot::Sender<Result<Vec<PastRotation>, StoreError>>),
@@ -233,7 +233,7 @@ impl Writer {
         }
     }
 
-    /// Who asks after a rotation was handed over is told of it.
+    /// An answer includes each rotation that was handed over before the question.
     async fn write_first(&mut self) {
         while self.memory.outage.is_none() {
             let room = BATCH.saturating_sub(self.memory.pending.len());
@@ -397,7 +397,7 @@ impl Writer {
         }
     }
 
-    /// A file that was removed or replaced takes writes without an error, and nobody finds them.
+    /// A file that was removed or replaced takes writes without an error, and they are lost.
     async fn look_after_the_file(&mut self) {
         let Place::File(path) = &self.place else { return };
         let Some(open) = self.memory.file.filter(|_| self.memory.database.is_some()) else {

@@ -22,7 +22,7 @@ pub(super) struct Journald<L> {
 }
 
 impl<L> Journald<L> {
-    /// `layer` writes to `fallback` what the journal does not take; it is told of events only, not
+    /// `layer` writes to `fallback` what the journal does not take; it gets events only, not
     /// of spans.
     #[must_use]
     pub(super) fn new(socket: Socket, fallback: LineWriter, layer: L) -> Self {

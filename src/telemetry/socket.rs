@@ -34,7 +34,7 @@ pub(super) struct Socket {
 pub(super) enum Sent {
     /// The journal has it.
     Written,
-    /// The journal has it, for the first time after it did not take so many.
+    /// The journal has it, for the first time after it did not take this many.
     WrittenAgain {
         /// How many.
         missed: u64,

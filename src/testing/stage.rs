@@ -64,7 +64,7 @@ impl Stage {
         self.memory.provider.lock().unwrap().add_fault(fault.parse().unwrap());
     }
 
-    /// Rotates all enabled servers, and waits until so many rotations have ended in all. What the
+    /// Rotates all enabled servers, and waits until this many rotations have ended in all. What the
     /// start owes may come to the same tick, and is skipped then.
     pub(crate) async fn rotate(&self, ended: usize) {
         self.daemon.rotate_all().await;

@@ -46,6 +46,9 @@ async fn a_changed_prefix_is_named_with_the_way_out_which_lets_retention_delete_
     let (code, out, _) = machine.run(&["rotate", "web"]);
     assert!(code == 1 && out.contains("blocked") && out.contains(way_out), "{out}");
     assert_eq!(machine.rows(WEB).len(), 5);
+    let errors = machine.run(&["check", "--online"]).2;
+    assert!(errors.contains("blocked") && errors.contains(way_out), "{errors}");
+    assert_eq!(errors.matches("under the prefix old").count(), 1, "once: {errors}");
 
     machine.configure(&server(way_out));
     let (code, _, errors) = machine.run(&["check", "--online"]);

@@ -58,7 +58,7 @@ async fn a_server_on_which_a_rotation_would_be_blocked_is_warned_of() {
         "warning: web: its next rotation would be blocked: no room: 5 of 5 slots are taken";
     assert!(errors.contains(expected), "{errors}");
     assert_eq!(errors.matches("warning:").count(), 1, "of the full one only: {errors}");
-    assert!(errors.contains("\nhint: to make room, delete one that you do not need"), "{errors}");
+    assert!(errors.contains("\nhint: Delete one with `snapring delete ID`"), "{errors}");
     let planned = machine.run(&["plan", "web"]).1;
     let told = errors.lines().find_map(|line| line.split_once("blocked: ")).unwrap().1;
     assert!(planned.contains(told), "what `plan` says: {planned}");

@@ -9,7 +9,7 @@ use snapring::naming::{Prefix, ServerId, Tick};
 
 use rstest::rstest;
 
-use crate::machine::{Daemon, Machine, SERVERS, TOKEN, WEB};
+use crate::machine::{Daemon, JSON_LOG, Machine, SERVERS, TOKEN, WEB};
 
 /// Every three seconds, three kept.
 const DENSE: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/3 * * * * *\"\nkeep = 3\n\
@@ -237,7 +237,7 @@ async fn a_rotation_by_hand_that_is_broken_off_leaves_its_events_and_none_of_its
     let hooks =
         format!("[server.hooks]\nbefore = [\"sh\", \"-c\", \"{hook}\"]\ntimeout = \"1h\"\n");
     let gone = "[[server]]\nid = 102\nname = \"db\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\n";
-    machine.configure(&format!("{RARE}{hooks}{gone}"));
+    machine.configure(&format!("{RARE}{hooks}{gone}{JSON_LOG}"));
     machine.fault("list:hang,server=102");
     let mut rotation = machine.start(machine.command(&["rotate", "--all"]), |_, _| {});
     machine.until("the hook", || std::fs::read(&running).is_ok_and(|it| !it.is_empty())).await;
@@ -258,7 +258,7 @@ async fn a_rotation_by_hand_that_is_broken_off_leaves_its_events_and_none_of_its
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_and_a_person_never_rotate_one_server_at_once() {
     let machine = Machine::with_snapshots_of(Duration::from_secs(3600)).await;
-    machine.configure(RARE);
+    machine.configure(&format!("{RARE}{JSON_LOG}"));
     let daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
     daemon.signal(Signal::SIGUSR1);

@@ -26,6 +26,8 @@ const RUN_BY: &[(&str, &str)] = &[
     ("discover", "tests/command/discover.rs"),
     ("drill", "tests/command/documents.rs"),
     ("drill fails", "tests/command/documents.rs"),
+    ("accounts", "tests/command/documents.rs"),
+    ("accounts fails", "tests/command/documents.rs"),
 ];
 
 fn repository() -> &'static Path {
@@ -167,18 +169,17 @@ fn links_in_documents_lead_somewhere() {
     assert!(links > 30, "only {links} links found");
 }
 
-/// The drill, word for word, but for the port.
-#[test]
-fn the_drill_works_as_it_is_written() {
+/// What the blocks with this mark say, run word for word, but for the ports.
+fn run_blocks(mark: &str, least: usize, ports: &[&str]) -> String {
     let document = std::fs::read_to_string(repository().join("docs/OPERATIONS.md")).unwrap();
-    // <!-- drill --> and <!-- drill fails -->
+    let fails = format!("{mark} fails");
     let mut script = String::from("set -e\n");
     let mut drilled = 0;
     for block in blocks(&document) {
         let text = block.lines.join("\n");
         match block.mark.as_deref() {
-            Some("drill") => script.push_str(&format!("{text}\n")),
-            Some("drill fails") => {
+            Some(it) if it == mark => script.push_str(&format!("{text}\n")),
+            Some(it) if it == fails => {
                 let (before, last) = text.rsplit_once('\n').unwrap();
                 script.push_str(&format!(
                     "{before}\nif {last}; then echo it did not fail; exit 99; fi\n"
@@ -188,9 +189,12 @@ fn the_drill_works_as_it_is_written() {
         }
         drilled += 1;
     }
-    assert!(drilled >= 6, "{drilled} blocks");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let script = script.replace("18091", &port.to_string());
+    assert!(drilled >= least, "{drilled} blocks");
+    for port in ports {
+        assert!(script.contains(port), "{port}");
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        script = script.replace(port, &free.to_string());
+    }
     let directory = tempfile::tempdir().unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_snapring")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
@@ -207,10 +211,30 @@ fn the_drill_works_as_it_is_written() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success(), "{}\n{said}", output.status);
+    said
+}
+
+/// The blocks `<!-- drill -->` and `<!-- drill fails -->`.
+#[test]
+fn the_drill_works_as_it_is_written() {
+    let said = run_blocks("drill", 6, &["18091"]);
     // A lost answer gives one snapshot, and the provider's outage is in the history.
     for expected in ["rotated", "failed", "503", "restore"] {
         assert!(said.contains(expected), "{expected} is missing:\n{said}");
     }
+}
+
+/// The blocks `<!-- accounts -->` and `<!-- accounts fails -->`.
+#[test]
+fn two_accounts_work_as_it_is_written() {
+    let said = run_blocks("accounts", 3, &["18092", "18093"]);
+    assert!(said.contains("b-web-01 (101): failed") && said.contains("503"), "{said}");
+    let rotated = |line: &&str| line.starts_with("web-01 (101): rotated");
+    assert_eq!(
+        said.lines().filter(rotated).count(),
+        2,
+        "the outage is the other account's: {said}"
+    );
 }
 
 const COMMAND: &str = "```console\n$ snapring simulate";

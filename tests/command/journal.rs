@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 
-use crate::machine::{Daemon, Machine, TOKEN};
+use crate::machine::{Daemon, JSON_LOG, Machine, TOKEN};
 
 /// Every two seconds, one kept.
 const BUSY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"*/2 * * * * *\"\nkeep = 1\n\
@@ -126,7 +126,7 @@ async fn what_a_person_does_by_hand_is_in_the_journal_and_nothing_else_of_that_c
     let machine = Machine::new().await;
     let journal = Journal::of(&machine);
     journal.begin();
-    machine.configure(BUSY);
+    machine.configure(&format!("{BUSY}{JSON_LOG}"));
     let arguments = ["create", "web", "--name", "before-upgrade"];
     let Some(command) = beside_the_journal(&machine, &arguments) else { return };
     let mut create = machine.start(command, |_, _| {});

@@ -25,6 +25,10 @@ pub const TOKEN: &str = "vps_not_to_be_seen_4711";
 pub const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 3\n\
                            [[server]]\nid = 101\nname = \"web\"\n[[server]]\nid = 102\nname = \"db\"\n";
 
+/// Every command logs its events, one JSON object a line.
+#[allow(dead_code, reason = "not every test crate uses it")]
+pub const JSON_LOG: &str = "[log]\nformat = \"json\"\n";
+
 pub fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }

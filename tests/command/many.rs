@@ -350,6 +350,12 @@ async fn a_squeezed_ring_is_seen_everywhere() {
     assert_eq!(out.matches(words).count(), 1, "{out}");
     let listed = json(&machine.run(&["list", "web", "--json"]).1);
     assert_eq!((&listed[0]["keep"], &listed[0]["squeezed"]), (&3.into(), &2.into()));
+    let (_, out, _) = machine.run(&["check", "--online"]);
+    let policy = out.lines().find(|line| line.contains("; keeps 3; ")).unwrap();
+    let fewer = "; now fewer on one of them, because its ring is squeezed";
+    assert!(policy.ends_with(fewer), "{policy}");
+    let (_, out, _) = machine.run(&["check"]);
+    assert!(out.contains("; keeps 3; ") && !out.contains("squeezed"), "not asked: {out}");
     let squeezed = "4 of 5, 4 foreign, squeezed: room for 1 of 3";
     let (_, out, _) = machine.run(&["status"]);
     assert!(out.contains(squeezed), "without a daemon: {out}");

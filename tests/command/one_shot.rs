@@ -1,10 +1,11 @@
 //! The commands that run once.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use snapring::call::Operation;
 
-use crate::machine::{Machine, SERVERS, TOKEN, WEB, json};
+use crate::machine::{JSON_LOG, Machine, SERVERS, TOKEN, WEB, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_ends_every_command_with_78() {
@@ -63,7 +64,7 @@ async fn plan_says_what_rotate_then_does() {
     let report = json(&out);
     assert_eq!(report[0]["outcome"], "rotated");
     assert_eq!(report[0]["deleted"][0], "snapring-20260101T030000Z");
-    assert!(errors.contains("\"event\":\"rotation\""), "logged as configured: {errors}");
+    assert_eq!(errors, "", "the answer says it all");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,8 +172,22 @@ async fn several_snapshots_are_deleted_at_once_and_one_that_cannot_be_holds_none
 
 /// A timer mails what a command writes. What only looks writes its answer, and warnings.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_terminal_what_only_looks_logs_nothing_and_what_changes_something_does() {
+async fn without_a_terminal_a_command_logs_events_only_where_they_are_asked_for() {
     let machine = Machine::with_servers().await;
+    machine.sandbox.provider().options_mut().restore = Duration::from_millis(100);
+    let id = machine.add(WEB, "by-hand", 5).to_string();
+    let other = machine.add(WEB, "another", 4).to_string();
+    for command in [
+        "rotate web",
+        "create web --name mine",
+        &format!("delete {id} --yes"),
+        &format!("restore {other} --yes"),
+    ] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let (code, _, errors) = machine.run(&arguments);
+        assert_eq!(code, 0, "{command}: {errors}");
+        assert!(!errors.contains('{') && !errors.contains("INFO"), "{command}: {errors}");
+    }
     for command in ["list", "plan", "status", "check --online", "simulate --days 3", "history"] {
         let arguments: Vec<&str> = command.split(' ').collect();
         let (_, out, errors) = machine.run(&arguments);
@@ -180,10 +195,15 @@ async fn without_a_terminal_what_only_looks_logs_nothing_and_what_changes_someth
         let expected = command == "history" || !out.is_empty();
         assert!(expected, "{command}: {errors}");
     }
-    let (_, _, errors) = machine.run(&["list", "-v"]);
-    assert!(errors.contains("\"event\":\"api\""), "{errors}");
+    for command in ["list", "rotate"] {
+        let (_, _, errors) = machine.run(&[command, "web", "-v"]);
+        assert!(errors.contains(" INFO web: list: ok") && !errors.contains('{'), "{errors}");
+    }
+    machine.configure(&format!("{SERVERS}{JSON_LOG}"));
     let (_, _, errors) = machine.run(&["rotate", "web"]);
     assert!(errors.contains("\"event\":\"api\""), "{errors}");
+    let (_, _, errors) = machine.run(&["list"]);
+    assert_eq!(errors, "", "it only looks");
 }
 
 /// One line says what is wrong, however many servers it concerns.

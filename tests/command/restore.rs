@@ -155,10 +155,7 @@ async fn after_a_change_of_the_prefix_it_says_why_it_finds_nothing_and_what_late
     let (_, _, errors) = machine.run(&["check", "--online"]);
     let (_, blocked) = errors.split_once("its next rotation would be blocked").unwrap();
     let (_, hint) = blocked.split_once("\nhint: ").unwrap();
-    assert!(
-        hint.starts_with("5 of them look like snapring's under the prefix snapring"),
-        "{errors}"
-    );
+    assert!(hint.starts_with("5 look like snapring's under the prefix snapring"), "{errors}");
 }
 
 /// The provider's lists are not always up to date.
@@ -453,7 +450,9 @@ async fn an_interrupted_snapshot_is_said_to_be_and_nothing_is_restored() {
         let mut running = machine.start(machine.command(&restore), |_, _| {});
         let in_progress = || creates(&machine) > before || running.log().contains("continuing");
         machine.until("the create", in_progress).await;
-        machine.until("its answer", || running.log().contains("\"operation\":\"list\"")).await;
+        let looks = || machine.sandbox.provider().count(Operation::List);
+        let before = looks();
+        machine.until("a look after its answer", || looks() > before + 1).await;
         running.signal(Signal::SIGINT);
         if signals == 2 {
             machine.until("the first", || running.log().contains("stopping after")).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use snapring::call::Operation;
 
-use crate::machine::Machine;
+use crate::machine::{JSON_LOG, Machine};
 
 /// Forty servers that look together: S7 holds for their shared listing too.
 async fn second_signal(first: &str, rotate: bool) {
@@ -25,7 +25,10 @@ async fn second_signal(first: &str, rotate: bool) {
             )
         })
         .collect();
-    machine.configure_api("settle = \"0s\"\nretries = 1\ntimeout = \"60s\"", &servers);
+    machine.configure_api(
+        "settle = \"0s\"\nretries = 1\ntimeout = \"60s\"",
+        &format!("{servers}{JSON_LOG}"),
+    );
     machine.fault(first);
     let arguments: &[&str] = if rotate { &["rotate", "--all"] } else { &["run"] };
     let mut daemon = machine.start(machine.command(arguments), |_, _| {});

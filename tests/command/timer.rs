@@ -10,7 +10,7 @@ use serde_json::Value;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::machine::{Machine, WEB};
+use crate::machine::{JSON_LOG, Machine, WEB};
 use crate::notices::{KEY, got, notify, service, text};
 
 const YEARLY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 2\n\
@@ -37,7 +37,7 @@ fn heal(machine: &Machine) {
 }
 
 fn configure(machine: &Machine, notify: &str) {
-    machine.configure_api("settle = \"0s\"\nretries = 0", &format!("{YEARLY}{notify}"));
+    machine.configure_api("settle = \"0s\"\nretries = 0", &format!("{YEARLY}{notify}{JSON_LOG}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +240,7 @@ async fn a_daemon_that_does_not_surely_tell_the_same_is_not_relied_on(
 ) {
     let (machine, hook) = (Machine::new().await, service().await);
     let target = notify(&hook, "format = \"json\"");
-    let text = format!("{YEARLY}{target}");
+    let text = format!("{YEARLY}{target}{JSON_LOG}");
     assert!(text.contains(here));
     let api = "settle = \"0s\"\nretries = 0";
     machine.configure_api(api, &text.replace(here, there));

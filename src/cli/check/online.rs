@@ -42,6 +42,8 @@ pub(super) struct Slots {
     pub(super) taken: Option<u32>,
     pub(super) free: Option<u32>,
     pub(super) others: Option<u32>,
+    /// How many snapshots that `keep` asks for have no slot.
+    pub(super) squeezed: Option<u32>,
     pub(super) error: Option<String>,
 }
 
@@ -88,6 +90,7 @@ pub(super) async fn ask(
                 taken: Some(ring.taken()),
                 free: Some(server.policy.cap.saturating_sub(ring.taken())),
                 others: Some(ring.held_by_others()),
+                squeezed: Some(server.policy.squeezed_by(ring.held_by_others())),
                 error: None,
             },
             Err(problem) => Slots { error: Some(problem.explained()), ..Slots::default() },
@@ -152,11 +155,10 @@ pub(super) async fn ask(
     let ids: Vec<ServerId> = listed.iter().map(|(server, _)| server.id).collect();
     let store = Place::of_command(settings.store.as_ref(), |name| std::env::var_os(name));
     let memories = memories(&store, &clock, &ids).await;
-    answer.remarks.extend(listed.iter().filter_map(|(server, ring)| {
+    for (server, ring) in &listed {
         let memory = memories.get(&server.id).cloned().unwrap_or_default();
-        without_room(server, ring, &memory, now)
-    }));
-    answer.remarks.extend(listed.iter().flat_map(|(server, ring)| of_other_prefixes(server, ring)));
+        answer.remarks.extend(of_ring(server, ring, &memory, now));
+    }
     answer.remarks.extend(astray(&listed));
     if listed.len() == answer.servers.len() { Exit::Well } else { Exit::Trouble }
 }
@@ -204,36 +206,30 @@ fn unasked(problem: &CallError, settings: &Settings, account: Account) -> CheckF
     CheckFinding::error(message)
 }
 
-/// A server whose next rotation would find no room, or too little for its `keep`.
-fn without_room(
-    server: &Server,
-    ring: &Ring,
-    memory: &RingMemory,
-    now: Timestamp,
-) -> Option<CheckFinding> {
-    let tick = server.next_tick_after(now).filter(|_| server.enabled)?;
-    let Step::Blocked(blocked) = foretell(server, ring, tick, memory, now).step else {
-        let squeeze = Squeeze::of(ring, &server.policy)?;
-        let message = format!("{}: {squeeze}", server.name);
-        let hint =
-            format!("`snapring list {}` shows them; delete some, or lower `keep`", server.name);
-        // Where some look like snapring's own, another warning says what to do.
-        let hint = OtherPrefix::all_in(ring).is_empty().then_some(hint);
-        return Some(CheckFinding { severity: "warning", message, hint });
-    };
-    let problem = blocked.problem();
-    Some(CheckFinding::warning(
-        format!("{}: its next rotation would be blocked: {problem}", server.name),
-        &blocked.advice(),
-    ))
-}
-
-/// Foreign snapshots of a server that look like snapring's.
-fn of_other_prefixes(server: &Server, ring: &Ring) -> Vec<CheckFinding> {
-    let finding = |other: &OtherPrefix| {
-        CheckFinding::warning(format!("{}: {other}", server.name), &other.way_out())
-    };
-    OtherPrefix::all_in(ring).iter().map(finding).collect()
+/// A server whose next rotation would find no room, or too little for its `keep`; foreign snapshots of it that
+/// look like snapring's.
+fn of_ring(server: &Server, ring: &Ring, memory: &RingMemory, now: Timestamp) -> Vec<CheckFinding> {
+    let tick = server.next_tick_after(now).filter(|_| server.enabled);
+    let step = tick.map(|tick| foretell(server, ring, tick, memory, now).step);
+    let name = &server.name;
+    if let Some(Step::Blocked(blocked)) = &step {
+        // It names the snapshots that look like snapring's, too.
+        let problem = format!("{name}: its next rotation would be blocked: {}", blocked.problem());
+        return vec![CheckFinding::warning(problem, &blocked.advice())];
+    }
+    let others = OtherPrefix::all_in(ring);
+    let squeeze = step.and_then(|_| Squeeze::of(ring, &server.policy)).map(|squeeze| {
+        let hint = format!("`snapring list {name}` shows them; delete some, or lower `keep`");
+        CheckFinding {
+            severity: "warning",
+            message: format!("{name}: {squeeze}"),
+            // Where some look like snapring's own, the next warning says what to do.
+            hint: others.is_empty().then_some(hint),
+        }
+    });
+    let finding =
+        |other: &OtherPrefix| CheckFinding::warning(format!("{name}: {other}"), &other.way_out());
+    squeeze.into_iter().chain(others.iter().map(finding)).collect()
 }
 
 /// Pins of snapshots that their server does not have.

@@ -13,6 +13,8 @@ use crate::sandbox::provider::Provider;
 struct Incident {
     /// How long after the start of the demo.
     after: SignedDuration,
+    /// By then, the rotation that runs into it has ended.
+    shown_by: SignedDuration,
     server: ServerId,
     happens: fn(&mut Provider, ServerId, Timestamp),
     /// What the demo says when it happens.
@@ -26,6 +28,7 @@ struct Incident {
 const INCIDENTS: &[Incident] = &[
     Incident {
         after: SignedDuration::from_mins(85),
+        shown_by: SignedDuration::from_mins(130),
         server: ServerId::new(101),
         happens: |provider, server, _| {
             fault(provider, &format!("create:drop-after,times=1,server={server}"))
@@ -37,6 +40,7 @@ const INCIDENTS: &[Incident] = &[
     },
     Incident {
         after: SignedDuration::from_mins(185),
+        shown_by: SignedDuration::from_mins(220),
         server: ServerId::new(102),
         happens: |provider, server, _| {
             fault(provider, &format!("create:fails,times=1,server={server}"))
@@ -48,6 +52,7 @@ const INCIDENTS: &[Incident] = &[
     },
     Incident {
         after: SignedDuration::from_mins(250),
+        shown_by: SignedDuration::from_mins(325),
         server: ServerId::new(103),
         happens: |provider, server, now| {
             let taken = provider.snapshots(server, now).len();
@@ -69,8 +74,12 @@ fn fault(provider: &mut Provider, text: &str) {
 }
 
 /// Which incidents have begun, and which of them no rotation has run into yet.
-#[derive(Clone, Default)]
-pub(super) struct BadNight(Arc<Mutex<Progress>>);
+#[derive(Clone)]
+pub(super) struct BadNight {
+    /// Those that the demo has time to show.
+    incidents: &'static [Incident],
+    progress: Arc<Mutex<Progress>>,
+}
 
 #[derive(Default)]
 struct Progress {
@@ -80,19 +89,36 @@ struct Progress {
 }
 
 impl BadNight {
+    /// Of a demo that lasts this long, on its clock.
+    pub(super) fn of(lasts: SignedDuration) -> Self {
+        let shown = INCIDENTS.iter().take_while(|incident| incident.shown_by <= lasts).count();
+        let incidents = INCIDENTS.get(..shown).unwrap_or_default();
+        Self { incidents, progress: Arc::default() }
+    }
+
+    /// What the demo announces at its start.
+    pub(super) fn announcement(&self) -> &'static str {
+        match self.incidents.len() {
+            0 => "A run of 30 s shows a night in which three things go wrong.",
+            1 => "One thing goes wrong; in a run of 30 s, three things do.",
+            2 => "Two things go wrong; in a run of 30 s, three things do.",
+            _ => "In this night, three things go wrong.",
+        }
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the next thing goes wrong, counted from the start of the demo.
     pub(super) fn next_after(&self) -> Option<SignedDuration> {
-        INCIDENTS.get(self.progress().begun).map(|incident| incident.after)
+        self.incidents.get(self.progress().begun).map(|incident| incident.after)
     }
 
     /// Lets the next thing go wrong, and says what it is.
     pub(super) fn begin(&self, provider: &mut Provider, now: Timestamp) -> Option<&'static str> {
         let mut progress = self.progress();
-        let incident = INCIDENTS.get(progress.begun)?;
+        let incident = self.incidents.get(progress.begun)?;
         progress.begun += 1;
         progress.open.push((incident, now));
         (incident.happens)(provider, incident.server, now);
@@ -108,5 +134,34 @@ impl BadNight {
                 && report.tick.instant() > *since
         })?;
         Some(progress.open.remove(at).0.explanation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(1, 0, "A run of 30 s shows ")]
+    #[case(15, 1, "One thing goes wrong")]
+    #[case(20, 2, "Two things go wrong")]
+    #[case(30, 3, "In this night, three things go wrong")]
+    fn a_run_announces_what_it_has_time_to_show(
+        #[case] seconds: i64,
+        #[case] incidents: usize,
+        #[case] words: &str,
+    ) {
+        let lasts = SignedDuration::from_secs(seconds * i64::from(crate::cli::demo::SPEED));
+        let night = BadNight::of(lasts);
+        assert!(night.announcement().starts_with(words), "{}", night.announcement());
+        let mut happened = 0;
+        while let Some(after) = night.next_after() {
+            assert!(after < lasts, "it happens before the end");
+            night.progress().begun += 1;
+            happened += 1;
+        }
+        assert_eq!(happened, incidents);
     }
 }

@@ -124,7 +124,7 @@ fn forecast(
     };
     Err(CommandError::Failed(format!(
         "{}: no snapshot can be created first, so nothing is restored: {why}\n\
-         hint: delete one with `snapring delete ID`, or restore without --snapshot-first",
+         hint: a restore without --snapshot-first needs no free slot",
         server.name
     )))
 }

@@ -112,7 +112,7 @@ impl Task<'_> {
         ))
     }
 
-    /// Does something about the note of this restore, if it is still there and nobody else works on the server.
+    /// Does something about the note of this restore, if it is still there and no other process works on the server.
     async fn with_the_note(&self, change: impl AsyncFn(&Claim)) {
         let clock = self.context.client.clock();
         for _ in 0..CLAIMS {

@@ -34,7 +34,7 @@ use crate::store::place::Place;
 use crate::store::{self, HistoryFilter, StoreError};
 
 /// How long the store and the provider may take to answer a check: monitoring systems give up after 10 seconds, and
-/// then nobody knows why.
+/// then the reason is unknown.
 const STORE_WITHIN: Duration = Duration::from_secs(2);
 const PROVIDER_WITHIN: Duration = Duration::from_secs(3);
 

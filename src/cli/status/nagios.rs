@@ -11,7 +11,7 @@ use crate::readable;
 /// How far the provider's clock may be ahead of this machine's.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 
-/// How many servers in trouble are told of, one a line.
+/// How many servers in trouble are listed, one per line.
 const SHOWN: usize = 50;
 
 /// What a check comes to, in the order of its exit codes.

@@ -121,7 +121,7 @@ fn what_has_no_default_is_asked_for() {
     }
 }
 
-/// A key that nobody reads would be taken whatever its value.
+/// A key that no code reads would be accepted with any value.
 #[test]
 fn every_key_is_read_and_its_range_is_the_documented_one() {
     for (section, key) in all() {

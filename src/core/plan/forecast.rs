@@ -8,8 +8,8 @@ use crate::memory::{FAILED_FOR, Failed, RingMemory};
 use crate::naming::{SnapshotId, Tick};
 use crate::other_prefix::OtherPrefix;
 use crate::plan::{
-    AskedBy, DeleteReason, Deletion, Progress, Squeeze, Step, YET_TO_COME, next_step,
-    other_prefix_warnings, prune, takes_a_kept_one, verdicts, warnings,
+    AskedBy, DeleteReason, Deletion, Progress, Squeeze, Step, YET_TO_COME, kept_victims, next_step,
+    other_prefix_warnings, prune, verdicts, warnings,
 };
 use crate::policy::Policy;
 use crate::ring::{Holder, Ring, Slot};
@@ -50,7 +50,7 @@ pub struct Fate {
 
 impl Plan {
     /// Foretells a rotation from one listing: what [`next_step`] and [`prune`] will say if every
-    /// call succeeds and nobody else changes anything.
+    /// call succeeds and nothing else changes.
     #[must_use]
     pub fn forecast(
         ring: &Ring,
@@ -117,7 +117,7 @@ pub fn failed_for() -> String {
 /// The ring cannot be as large as `keep` asks for. A blocked one, and one that gives up a snapshot for it, say so
 /// themselves.
 fn squeezed(ring: &Ring, policy: &Policy, step: &Step) -> Option<String> {
-    if matches!(step, Step::Blocked(_)) || takes_a_kept_one(step) {
+    if matches!(step, Step::Blocked(_)) || kept_victims(step).next().is_some() {
         return None;
     }
     let squeeze = Squeeze::of(ring, policy)?;
@@ -128,10 +128,12 @@ fn squeezed(ring: &Ring, policy: &Policy, step: &Step) -> Option<String> {
     }
 }
 
-/// Until the new snapshot is completed, there is one restore point less.
+/// Until the new snapshot is completed, there is one restore point less. A squeezed ring says itself what it gives
+/// up.
 fn deletes_first(step: &Step) -> Option<String> {
     let Step::MakeRoom(victims) = step else { return None };
-    let costs = victims.iter().filter(|victim| victim.why().costs_a_restore_point());
+    let is_told = |why: DeleteReason| why == DeleteReason::Squeezed || !why.costs_a_restore_point();
+    let costs = victims.iter().filter(|victim| !is_told(victim.why()));
     let names: Vec<&str> = costs.map(Deletion::name).collect();
     (!names.is_empty()).then(|| {
         format!(

@@ -378,11 +378,9 @@ fn blocked_says_who_holds_the_slots() {
     let Step::Blocked(blocked) = first_step(&ring("H c H H p", &policy), &policy) else {
         panic!("not blocked");
     };
-    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken, and none of these may \
-         be deleted now: by-hand-0 (1, foreign), snapring-20261119T030000Z (2, pinned), by-hand-2 (3, \
-         foreign), by-hand-3 (4, foreign), snapring-20261122T030000Z (5, managed, in_progress); the ring is \
-         squeezed: 4 foreign or pinned snapshots hold slots, so there is room for 1 of the 3 that `keep` asks \
-         for; to make room, delete one that you do not need with `snapring delete ID`, or remove one from `pin`");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken: foreign by-hand-0 (1), \
+         by-hand-2 (3), by-hand-3 (4); managed snapring-20261122T030000Z (5, in_progress); pinned \
+         snapring-20261119T030000Z (2). Delete one with `snapring delete ID`, or remove one from `pin`");
 }
 
 #[test]
@@ -394,10 +392,9 @@ fn a_ring_that_its_own_keep_fills_says_so() {
     let Step::Blocked(blocked) = first_step(&ring(&words, &policy), &policy) else {
         panic!("not blocked");
     };
-    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken, and none of these may \
-         be deleted now: snapring-20261028T030000Z (1, managed), snapring-20261122T030000Z (26, managed); \
-         keep and reserve ask for every slot: with one fewer there is always room for the next; to make \
-         room, delete one that you do not need with `snapring delete ID`, or lower `keep`");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken: managed \
+         snapring-20261028T030000Z (1), snapring-20261122T030000Z (26). Delete one with `snapring delete ID`, \
+         or lower `keep`");
 }
 
 #[test]
@@ -407,7 +404,12 @@ fn blocked_says_that_slots_are_reserved() {
         panic!("not blocked");
     };
     let words = blocked.to_string();
-    assert!(words.starts_with("no room: 5 of 5 slots are taken and 1 is reserved, and"), "{words}");
+    assert!(
+        words.starts_with(
+            "no room: 5 of 5 slots are taken and 1 is reserved: foreign by-hand-0 (1), "
+        ),
+        "{words}"
+    );
 }
 
 #[test]
@@ -476,7 +478,7 @@ fn a_squeeze_is_warned_of_and_other_victims_are_not() {
         said("H H H c c"),
         [
             "the ring is squeezed: 3 foreign or pinned snapshots hold slots, so there is room for 2 of the 3 that \
-             `keep` asks for, and one of those is deleted now"
+             `keep` asks for. snapring-20261121T030000Z (4) is deleted to make room"
         ]
     );
 }
@@ -826,6 +828,12 @@ fn what_was_made_under_an_earlier_prefix_is_to_be_adopted_and_not_deleted() {
     let advice = blocked.advice();
     assert!(advice.contains("adopt_prefix = [\"snapring\"]"), "{advice}");
     assert!(!advice.contains("under another name"), "{advice}");
+    insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken: foreign \
+         snapring-20261118T030000Z (1), snapring-20261119T030000Z (2), snapring-20261120T030000Z (3), \
+         snapring-20261121T030000Z (4); managed snap-20261122T030000Z (5). 4 look like snapring's under the \
+         prefix snapring: if they are this server's, set adopt_prefix = [\"snapring\"]. Otherwise, delete \
+         one with `snapring delete ID`");
+    assert!(blocked.to_string().len() <= 3 * 120, "three lines of a terminal");
 }
 
 #[test]
@@ -835,7 +843,7 @@ fn a_provider_that_exceeds_its_limit_is_told_in_numbers_that_make_sense() {
     };
     let problem = blocked.problem();
     assert!(
-        problem.starts_with("no room: there are 7 snapshots in 5 slots, and none"),
+        problem.starts_with("no room: there are 7 snapshots in 5 slots: foreign "),
         "{problem}"
     );
 }

@@ -1,4 +1,4 @@
-//! What a policy comes to when every tick succeeds and nobody else holds a slot.
+//! What a policy results in when every tick succeeds and only its own snapshots hold slots.
 
 use std::collections::BTreeSet;
 

@@ -121,7 +121,7 @@ impl Rotation {
     }
 
     /// A person asks for a snapshot, and an earlier rotation by hand has begun one that is still in
-    /// progress: nobody waits for it, since the server is claimed. This rotation continues with it.
+    /// progress: nothing waits for it, since the server is claimed. This rotation continues with it.
     pub(super) fn unfinished_by_hand(
         &self,
         ring: &Ring,

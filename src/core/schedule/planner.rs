@@ -54,7 +54,7 @@ pub struct Planner {
     queue: BTreeSet<(Timestamp, Schedule)>,
     /// Until when wall time was lived through since the last step.
     lived_until: Timestamp,
-    /// A step that no poll has told of yet.
+    /// A step that no poll has reported yet.
     step: Option<SignedDuration>,
     last: Moment,
 }

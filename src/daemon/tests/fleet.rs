@@ -161,7 +161,7 @@ impl Transport for Troubled {
     }
 }
 
-/// S9 for a fleet: whatever befalls the shared listing, nobody waits long for it, and nobody trusts
+/// S9 for a fleet: whatever happens to the shared listing, no server waits long for it, and none trusts
 /// one that may lack rows.
 #[rstest::rstest]
 #[case::nothing(Trouble::None, 1, 1)]
@@ -199,7 +199,7 @@ async fn a_listing_of_the_account_that_cannot_be_used_holds_nobody_up_for_long(
     assert_eq!(deleted, 40, "one each: the oldest");
 }
 
-/// A rotation that an earlier process began, and pages of which nobody knows whether a row was lost
+/// A rotation that an earlier process began, and pages of which it is unknown whether a row was lost
 /// between them: what may be there already is looked for alone.
 #[tokio::test(start_paused = true)]
 async fn after_a_start_what_is_owed_is_looked_for_alone_where_listings_have_pages() {

@@ -81,7 +81,7 @@ fn the_page_shows_what_goes_out(
     );
 }
 
-/// A field that the page does not describe is one that nobody may rely on.
+/// Users cannot rely on a field that the page does not describe.
 #[test]
 fn the_page_describes_every_field_of_the_document() {
     let document: serde_json::Value =

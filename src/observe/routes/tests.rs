@@ -134,7 +134,7 @@ async fn a_configuration_that_is_not_in_force_is_told_and_the_daemon_lives_on() 
     assert!(metrics.contains("\nsnapring_config_last_reload_successful 0\n"));
 }
 
-/// Wakes nobody.
+/// Wakes no task.
 struct Asleep;
 
 impl Scheduler for Asleep {

@@ -345,7 +345,7 @@ async fn who_has_no_more_time_does_not_wait_for_the_others() {
     assert_eq!(hasty.unwrap_err(), CallError::OutOfTime);
 }
 
-/// Leaves so many rows of the first server out of listings of the account.
+/// Leaves this many rows of the first server out of listings of the account.
 struct Lacking(InMemory, usize);
 
 impl Transport for Lacking {
@@ -410,7 +410,7 @@ async fn what_a_client_changes_disturbs_the_pages_of_the_one_in_its_place() {
 
 mod storm;
 
-/// A copy that a cache keeps may be from before somebody asked: each then asks alone, and sharing is not
+/// A copy that a cache keeps may be older than a request for it: each then asks alone, and sharing is not
 /// tried for a while.
 #[tokio::test(start_paused = true)]
 async fn a_listing_from_a_cache_is_not_shared() {

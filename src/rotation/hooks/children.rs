@@ -60,7 +60,7 @@ impl Children {
         started
     }
 
-    /// Lets go of those that have ended and that nobody waits for, for as long as it is polled.
+    /// While it is polled, releases those that have ended and that no task waits for.
     pub(crate) async fn reap_others(&self, clock: &Clock) -> Infallible {
         loop {
             self.reap();

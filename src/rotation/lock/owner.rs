@@ -1,7 +1,7 @@
 //! Who has a claim, for the messages of others.
 //!
 //! The process number comes from the kernel, so it is never out of date. What else is known of the
-//! process stands in a small file, which counts only if it names the same process.
+//! process is named in a small file, which counts only if it names the same process.
 
 use std::sync::Arc;
 

@@ -51,7 +51,7 @@ impl Exclusion {
     /// restore has ended.
     ///
     /// # Errors
-    /// When it did not become free in time, this process has it, or nobody can tell.
+    /// When it did not become free in time, this process has it, or that is unknown.
     pub(crate) async fn claim_when_free<T>(
         &self,
         server: ServerId,

@@ -213,3 +213,44 @@ async fn a_rotation_that_waits_to_see_what_became_of_a_create_says_until_when() 
     assert!(message.starts_with("web-01: ") && message.contains(words), "{message}");
     assert!(message.ends_with(" CET before trying again"), "{message}");
 }
+
+/// What concerns no single server is told in the zone that all servers have.
+#[tokio::test(start_paused = true)]
+async fn a_wait_of_the_account_is_told_in_the_zone_of_its_servers() {
+    let scene =
+        Scene::new("timezone = \"Europe/Berlin\"").faults(&["any:status=429,retry-after=60"]);
+    let client = &scene.context.client;
+    let scope = CallContext::of_account(CancellationToken::new());
+    let error = client.servers(&scope).await.unwrap_err();
+    let words = error.to_string();
+    assert!(
+        words.contains("throttled by the provider until ") && words.ends_with(" CET"),
+        "{words}"
+    );
+}
+
+/// A create that may be sent again later: until then is waited, and nothing else is a time.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_throttled_is_told_with_one_time() {
+    let words = {
+        let scene = Scene::new("").faults(&["create:status=429,retry-after=9"]);
+        let scope = CallContext::of(&scene.server, CancellationToken::new());
+        let client = &scene.context.client;
+        let listing = client.list(WEB, &scope).await.unwrap();
+        let ring = Ring::of(listing, &scene.server.policy);
+        let tick = Tick::at(scene.clock.now().wall);
+        let progress = crate::plan::Progress::default();
+        let now = scene.clock.now().wall;
+        let policy = &scene.server.policy;
+        let step = crate::plan::next_step(&ring, policy, tick, AskedBy::Schedule, &progress, now);
+        let crate::plan::Step::Create(creation) = step else { panic!("{step:?}") };
+        let error = client.create(&creation, "", 1, &scope).await.unwrap_err();
+        assert!(error.to_string().contains("throttled by the provider until "), "{error}");
+        crate::rotation::event::may_exist("snapring-1", &error, "03:00:20 UTC")
+    };
+    assert_eq!(
+        words,
+        "the provider answered 429 (too many requests); trying again after 03:00:20 UTC, unless snapring-1 is \
+         listed before"
+    );
+}

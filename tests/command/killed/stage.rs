@@ -87,7 +87,7 @@ impl Stage {
         machine.configure_api(
             &format!("settle = \"{settle}\"\nretries = 1\ntimeout = \"5s\""),
             &format!(
-                "[log]\nlevel = \"info,snapring=debug\"\n[[server]]\nid = 101\nname = \"web\"\n\
+                "[log]\nformat = \"json\"\nlevel = \"info,snapring=debug\"\n[[server]]\nid = 101\nname = \"web\"\n\
                  schedule = \"{} {} * * *\"\ntimezone = \"Etc/UTC\"\ncap = {cap}\nreserve = {reserve}\nkeep = {keep}\n\
                  pin = [{pinned}]\n",
                 at.minute(),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The ring of [`ring`], with the provider's time of some snapshots (by id) moved by so many hours.
+/// The ring of [`ring`], with the provider's time of some snapshots (by id) moved by a number of hours.
 fn skewed(words: &str, policy: &Policy, hours: &[(u64, i64)]) -> Ring {
     let mut rows = ring(words, policy).listing().snapshots.clone();
     for (id, hours) in hours {

@@ -296,7 +296,7 @@ fn what_was_renamed_after_it_was_made_costs_no_restore_point() {
         }
         let done = nights.night(&[squeezed]);
         let blocked = last(&done);
-        assert!(blocked.starts_with("blocked") && blocked.contains("it was made by snapring"));
+        assert!(blocked.starts_with("blocked") && blocked.contains("may be snapring's own"));
         // A person has pinned it, or deleted it.
         let done = nights.night(&["listed - - c c H H H"]);
         assert_eq!(last(&done), "delete 3");

@@ -30,7 +30,7 @@ impl Hands {
     }
 }
 
-/// The ticks of so many minutes of half-second polls.
+/// The ticks of this many minutes of half-second polls.
 fn ticks(planner: &mut Planner, hands: &mut Hands, minutes: u64) -> Vec<String> {
     (0..minutes * 120)
         .flat_map(|_| planner.poll(hands.run(Duration::from_millis(500))).due)

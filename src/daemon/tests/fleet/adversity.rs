@@ -394,7 +394,7 @@ async fn a_row_lost_between_pages_is_not_taken_for_one_that_has_appeared() {
 #[tokio::test(start_paused = true)]
 async fn a_row_lost_between_pages_is_not_made_again_though_it_shows_up_late() {
     let (stage, mut settings) = fleet(40, "", |_| {});
-    // The others wait for theirs by then, and look when somebody looks.
+    // The others wait for theirs by then, and look when any of them looks.
     settings.servers = servers_with(101..141, |id| match id {
         120 => "schedule = \"0 3 * * *\"",
         _ => "schedule = \"20 0 3 * * *\"",
@@ -502,7 +502,7 @@ fn servers_with(
     super::settings(&ids.map(|id| server(id, lines(id))).collect::<String>()).servers
 }
 
-/// A quiesced server waits for nobody: the listing of the others takes 29 s.
+/// A quiesced server waits for no other: the listing of the others takes 29 s.
 #[tokio::test(start_paused = true)]
 async fn a_quiesced_server_is_not_kept_asleep_by_a_slow_listing_of_the_account() {
     let three = Duration::from_secs(180);
@@ -556,7 +556,7 @@ async fn a_dense_schedule_is_kept_though_listings_of_the_account_are_slow() {
     assert!(bad * 20 <= told, "{bad} of {told}");
 }
 
-/// Every minute, and snapshots of seconds: nobody waits so long for others that a tick is skipped.
+/// Every minute, and snapshots of seconds: no server waits so long for others that a tick is skipped.
 #[tokio::test(start_paused = true)]
 async fn a_dense_schedule_is_kept_though_looks_may_be_late() {
     let (stage, mut settings) = fleet(40, "", |options| {

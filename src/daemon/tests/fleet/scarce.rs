@@ -1,4 +1,4 @@
-//! A provider that allows one change of the account in so many seconds, and says when the next one
+//! A provider that allows one change of the account in a number of seconds, and says when the next one
 //! may come.
 
 use super::*;

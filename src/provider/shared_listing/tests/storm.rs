@@ -1,4 +1,4 @@
-//! Everything at once, by chance: whoever looks is answered in bounded time, with a listing that was
+//! Everything at once, by chance: each look is answered in bounded time, with a listing that was
 //! asked for after it asked, and that shows all that was done to its server.
 
 use rand::rngs::StdRng;
