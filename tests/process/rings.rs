@@ -1,7 +1,6 @@
 //! What a provider can do to names, clocks, states and deletes, and what a clock can do to ticks: no
 //! restore point is lost to it.
 
-
 use jiff::SignedDuration;
 use nix::sys::signal::Signal;
 use rstest::rstest;
