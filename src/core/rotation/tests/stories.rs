@@ -118,7 +118,19 @@ const MAKE_ROOM: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
-     listed c c c c c               | failed: could not delete the snapshot: so it is",
+     listed c c c c c               | look 1s+200ms one answer
+     +20s listed c c c c c          | failed: could not delete the snapshot: so it is",
+    // It may be carried out a moment after the answer.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted malformed            | look 0s+200ms one answer
+     listed c c c c c               | look 1s+200ms one answer
+     +2s listed - c c c c           | look 0s+200ms pages
+     listed - c c c c               | record
+     recorded                       | create 1
+     created                        | look 1s+20s pages
+     +1m listed - c c c c own       | delete 2
+     deleted                        | rotated, made, deleted 1 2",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
