@@ -149,8 +149,7 @@ impl Rotation {
         let is_listed = ring.lists(delete.deletion.snapshot());
         let passed = now.uptime.saturating_sub(delete.since);
         let wait = polling::settling(passed);
-        let is_put_off =
-            matches!(delete.error.outcome(), Some(Outcome::Busy | Outcome::Throttled));
+        let is_put_off = matches!(delete.error.outcome(), Some(Outcome::Busy | Outcome::Throttled));
         // The provider may carry it out a moment after its answer.
         if is_listed
             && !is_put_off

@@ -128,9 +128,7 @@ const MAKE_ROOM: &[&str] = &[
      +2s listed - c c c c           | look 0s+200ms pages
      listed - c c c c               | record
      recorded                       | create 1
-     created                        | look 1s+20s pages
-     +1m listed - c c c c own       | delete 2
-     deleted                        | rotated, made, deleted 1 2",
+     uncreated interrupted          | failed, deleted 1: interrupted by a shutdown",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
