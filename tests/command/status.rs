@@ -230,7 +230,7 @@ async fn without_a_daemon_the_provider_is_asked() {
     let (machine, address) = machine().await;
     machine.add(WEB, "snapring-20261101T030000Z", 30);
     let (code, out, errors) = machine.run(&["status"]);
-    assert_eq!(code, 0);
+    assert_eq!(code, 1, "a daemon should run");
     let expected = format!("no daemon is running: connection refused: {address}");
     assert!(errors.contains(&expected), "{errors}");
     let web = line(&out, "web");
