@@ -462,7 +462,8 @@ const PRUNE: &[&str] = &[
      undeleted transport            | look 0s+200ms one answer
      listed - c c c own             | delete 2
      undeleted server-error         | look 0s+200ms one answer
-     listed - c c c own             | failed, deleted 1: snapring-20261120T030000Z could not be deleted: the provider answered 503 (service unavailable)",
+     listed - c c c own             | look 1s+200ms one answer
+     +20s listed - c c c own        | failed, deleted 1: snapring-20261120T030000Z could not be deleted: the provider answered 503 (service unavailable)",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted transport            | look 0s+200ms one answer
