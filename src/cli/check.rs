@@ -231,7 +231,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let proxy = proxy::mistake(|name| std::env::var_os(name));
     let of_secrets = config::secrets_warning(&path, &loaded);
-    let is_asked = arguments.online && unusable.is_empty() && proxy.is_none();
+    let is_asked = arguments.online && is_good && proxy.is_none();
     let mut with_covered = settings.clone();
     let mut uncovered = Vec::new();
     if is_asked {
