@@ -89,7 +89,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 }
 
 fn exit_of(document: &StatusDocument) -> Exit {
-    let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive && daemon.store.up);
+    let alive = document.daemon.as_ref().is_none_or(|daemon| {
+        daemon.alive && daemon.store.up && daemon.undelivered_notices.is_empty()
+    });
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
     let is_covered = document.account.as_ref().is_none_or(|it| it.cover_problem.is_none());
     if alive && !trouble && is_covered { Exit::Well } else { Exit::Trouble }

@@ -296,6 +296,9 @@ impl Headline {
                 bad("The last reload was rejected".to_owned())
             }
             (0, _) if !daemon.store.up => bad("The store is not working".to_owned()),
+            (0, _) if !daemon.undelivered_notices.is_empty() => {
+                bad("Notices are not delivered".to_owned())
+            }
             (0, 0) if totals.servers == totals.disabled => {
                 Self { words: "No server is enabled".to_owned(), class: "" }
             }
@@ -342,6 +345,8 @@ fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
     if let Some(problem) = daemon.store.problem() {
         facts.push(bad(problem.replacen('t', "T", 1)));
     }
+    let undelivered = daemon.undelivered_notices.iter();
+    facts.extend(undelivered.map(|it| bad(it.words(zone).replacen('n', "N", 1))));
     facts
 }
 

@@ -18,6 +18,7 @@ use crate::report::RotationOutcome;
 use crate::retention::Verdict;
 use crate::ring::Holder;
 use crate::server::Server;
+use crate::status::undelivered::Undelivered;
 use crate::status::{RingSeen, SlotSeen};
 use crate::store::StoreHealth;
 
@@ -68,6 +69,9 @@ pub(crate) struct DaemonStatus {
     /// What people did last by hand, the last act first.
     #[serde(default)]
     pub manual_acts: Vec<ManualAct>,
+    /// Webhooks that did not get their last notices.
+    #[serde(default)]
+    pub undelivered_notices: Vec<Undelivered>,
     /// Each account, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountRecord>,
@@ -477,6 +481,7 @@ impl DaemonStatus {
             store: StoreStatus::of(&view.store()),
             throttled_until: accounts.iter().filter_map(|it| it.throttled_until).max(),
             manual_acts: view.manual().to_vec(),
+            undelivered_notices: view.counts().webhooks().undelivered(),
             accounts: match accounts.as_slice() {
                 [_] => Vec::new(),
                 several => several.iter().map(AccountRecord::of).collect(),

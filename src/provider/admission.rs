@@ -72,6 +72,8 @@ enum Step {
 pub(super) struct Admitted {
     shared: Arc<Shared>,
     is_probe: bool,
+    /// Since when, in uptime.
+    since: Duration,
 }
 
 impl Drop for Admitted {
@@ -85,10 +87,12 @@ impl Drop for Admitted {
 }
 
 impl Admitted {
-    /// The provider has answered, and did not ask to wait.
-    pub(super) fn was_not_throttled(&self) {
+    /// The provider has answered this caller, and did not ask to wait.
+    pub(super) fn was_not_throttled(&self, caller: Caller) {
+        let mut gate = self.shared.gate();
+        gate.throttle.passed(caller, self.since);
         if self.is_probe {
-            self.shared.gate().throttle.probe_passed();
+            gate.throttle.probe_passed();
         }
     }
 }
@@ -194,7 +198,7 @@ impl Admission {
         gate.under_way += 1;
         gate.is_probing |= is_probe;
         gate.next_start = now.saturating_add(gate.pace);
-        Step::Go(Admitted { shared: Arc::clone(&self.shared), is_probe })
+        Step::Go(Admitted { shared: Arc::clone(&self.shared), is_probe, since: now })
     }
 
     /// A call was throttled. See [`Throttle::throttled`].
@@ -353,7 +357,7 @@ mod tests {
         // It ended without an answer, which says nothing.
         drop(probe);
         let probe = admission.admit(Urgency::Look).await;
-        probe.was_not_throttled();
+        probe.was_not_throttled(ACCOUNT);
         let all = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
         assert!(all.is_some());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::error::CommandError;
+use crate::cli::status::text::common_zone;
 use crate::coverage::not_covered;
 use crate::observe::status_document::{ServerRecord, ServerState, StatusDocument};
 use crate::readable;
@@ -104,6 +105,9 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
         if let Some(problem) = daemon.store.problem() {
             findings.push((Level::Warning, problem));
         }
+        let zone = common_zone(&document.servers);
+        let undelivered = daemon.undelivered_notices.iter();
+        findings.extend(undelivered.map(|it| (Level::Warning, it.words(&zone))));
     }
     findings.sort_by_key(|(level, _)| std::cmp::Reverse(level.weight()));
     let level = findings.first().map_or(Level::Ok, |(level, _)| *level);
