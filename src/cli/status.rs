@@ -94,7 +94,11 @@ fn exit_of(document: &StatusDocument) -> Exit {
     });
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
     let is_covered = document.account.as_ref().is_none_or(|it| it.cover_problem.is_none());
-    if alive && !trouble && is_covered { Exit::Well } else { Exit::Trouble }
+    if alive && !trouble && is_covered && document.not_resumed.is_empty() {
+        Exit::Well
+    } else {
+        Exit::Trouble
+    }
 }
 
 /// The code that `status` exits with if the daemon answers with this: alone, and with `--max-age`. `None`

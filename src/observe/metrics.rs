@@ -51,6 +51,7 @@ pub(super) fn render(view: &View, scope: MetricsScope) -> Result<String, fmt::Er
         lost_lines: telemetry::lost_lines(),
         coverage: view.account().coverage,
         undelivered: view.counts().webhooks().counts(),
+        not_resumed: view.not_resumed().len(),
     };
     registry.register_collector(Box::new(fleet));
     let mut text = String::new();
@@ -148,6 +149,8 @@ struct Fleet {
     coverage: Option<Coverage>,
     /// Notices that each webhook's host did not get.
     undelivered: BTreeMap<String, u64>,
+    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    not_resumed: usize,
 }
 
 impl Collector for Fleet {
@@ -166,6 +169,10 @@ impl Collector for Fleet {
             .encode_descriptor("snapring_log_lost_lines", help, None, MetricType::Counter)?
             .encode_counter::<[(&str, &str); 0], _, f64>(&self.lost_lines, None)?;
 
+        let help = "Servers that are not rotated any more and that no after hook has resumed";
+        encoder
+            .encode_descriptor("snapring_not_resumed", help, None, MetricType::Gauge)?
+            .encode_gauge(&whole(self.not_resumed))?;
         if !self.undelivered.is_empty() {
             let help = "Notices given up since the webhook last accepted one";
             let name = "snapring_notices_undelivered";

@@ -23,6 +23,7 @@ use crate::observe::status_document::{
 use crate::provider::token_state::TokenState;
 use crate::readable;
 use crate::report::RotationOutcome;
+use crate::rotation::lock::Quiesced;
 use crate::server::common_zone;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
@@ -64,6 +65,12 @@ pub(super) fn content_security_policy() -> &'static str {
 pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
     let found = Found::among(view.rows(), &query.filter);
     let mut page = Page::of(found, &DaemonStatus::of(view), query, view.now());
+    let not_resumed = view.not_resumed();
+    if !not_resumed.is_empty() && page.headline.class != "bad" {
+        page.headline = Headline { words: "A server is still quiesced".to_owned(), class: "bad" };
+    }
+    let fact = |it: &Quiesced| Fact { words: it.words_of_unrotated(), is_bad: true };
+    page.daemon.extend(not_resumed.iter().map(fact));
     page.daemon.extend(account_facts(&view.account()));
     page.render()
 }

@@ -17,6 +17,7 @@ use crate::readable;
 use crate::report::RotationOutcome;
 use crate::retention::Verdict;
 use crate::ring::Holder;
+use crate::rotation::lock::Quiesced;
 use crate::server::Server;
 use crate::status::undelivered::Undelivered;
 use crate::status::{RingSeen, SlotSeen};
@@ -39,6 +40,9 @@ pub(crate) struct StatusDocument {
     /// Whether all servers of the account have a policy. `None` if an older daemon wrote the document.
     #[serde(default)]
     pub account: Option<AccountStatus>,
+    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    #[serde(default)]
+    pub not_resumed: Vec<Quiesced>,
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
@@ -535,6 +539,7 @@ impl StatusDocument {
             at,
             daemon,
             account: None,
+            not_resumed: Vec::new(),
             totals: found.totals,
             servers: found.rows.iter().map(record).collect(),
         }
@@ -546,6 +551,12 @@ impl StatusDocument {
     #[must_use]
     pub(crate) fn with_account(self, account: AccountStatus) -> Self {
         Self { account: Some(account), ..self }
+    }
+
+    /// The same, with the servers that are still quiesced and not rotated any more.
+    #[must_use]
+    pub(crate) fn with_not_resumed(self, not_resumed: Vec<Quiesced>) -> Self {
+        Self { not_resumed, ..self }
     }
 }
 

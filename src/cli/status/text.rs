@@ -54,6 +54,9 @@ pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -
             text.push_str(&format!("{}\n", undelivered.words(&zone)));
         }
     }
+    for quiesced in &document.not_resumed {
+        text.push_str(&format!("{}\n", quiesced.words_of_unrotated()));
+    }
     if let Some(account) = &document.account {
         account.findings().iter().for_each(|finding| text.push_str(&format!("{finding}\n")));
     }
