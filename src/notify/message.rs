@@ -230,7 +230,10 @@ fn sentences(notice: &Notice, remind: Duration) -> String {
                 return format!("{what}. Further failures are not reported.");
             }
             let remind = SignedDuration::try_from(remind).unwrap_or(SignedDuration::MAX);
-            format!("{what}. A reminder follows after {} if this goes on.", readable::span(remind))
+            format!(
+                "{what}. A reminder follows after {} if this continues.",
+                readable::span(remind)
+            )
         }
         (NoticeKind::Reminder, subject) => {
             let subject = match subject {

@@ -117,7 +117,7 @@ fn a_failure_says_whether_a_reminder_follows() {
     let mut states = States::new([WEB], []);
     let notices = states.take(&failed(WEB, "x"), at(0));
     let text = |remind| bundles(notices.clone(), at(1), 0, remind).pop().unwrap().text();
-    assert!(text(REMIND).ends_with(" A reminder follows after 1d if this goes on."));
+    assert!(text(REMIND).ends_with(" A reminder follows after 1d if this continues."));
     assert!(text(Duration::ZERO).ends_with(" Further failures are not reported."));
 }
 
