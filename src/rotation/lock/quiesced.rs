@@ -138,7 +138,7 @@ impl Exclusion {
                 found.push(Quiesced::of(id, &name, snapshot, failed));
             }
         }
-        found.sort_by(|one, other| one.server_id.cmp(&other.server_id));
+        found.sort_by_key(|it| it.server_id);
         found
     }
 }
