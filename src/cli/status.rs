@@ -90,10 +90,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
 }
 
 fn exit_of(document: &StatusDocument) -> Exit {
-    let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive && daemon.store.up);
+    let daemon = document.daemon.as_ref();
+    let alive = daemon.is_none_or(|daemon| daemon.alive && daemon.store.up);
+    let is_told = daemon.is_none_or(|daemon| daemon.undelivered_notices.is_empty());
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
     let is_covered = document.account.as_ref().is_none_or(|it| it.cover_problem.is_none());
-    if alive && !trouble && is_covered { Exit::Well } else { Exit::Trouble }
+    if alive && is_told && !trouble && is_covered && document.not_resumed.is_empty() {
+        Exit::Well
+    } else {
+        Exit::Trouble
+    }
 }
 
 /// The code that `status` exits with if the daemon answers with this: alone, and with `--max-age`. `None`
