@@ -22,12 +22,11 @@ pub(super) struct Caller {
     pub(super) tick: Option<Tick>,
 }
 
-/// The calls of one server that a limit is about: those that only look, or those that change something.
-type Kind = (ServerId, bool);
-
 impl Caller {
-    fn kind(self) -> Option<Kind> {
-        Some((self.server?, self.operation.changes()))
+    /// The server that this call only looks at. Where changes are scarce, one that is throttled twice while another
+    /// passes says nothing of its server: the other one has used up what there was.
+    fn looks_at(self) -> Option<ServerId> {
+        self.server.filter(|_| !self.operation.changes())
     }
 }
 
@@ -36,7 +35,7 @@ impl Caller {
 struct Suspect {
     /// When the account had waited for it for the first time.
     waited_until: Duration,
-    /// A call of the same kind for somebody else was sent after that, and was not throttled.
+    /// Another look was sent after that, and was not throttled.
     others_passed: bool,
 }
 
@@ -80,7 +79,7 @@ pub(super) struct Throttle {
     careful: Option<Duration>,
     holds: HashMap<Option<ServerId>, Hold>,
     /// Servers that were throttled last time.
-    suspects: HashMap<Kind, Suspect>,
+    suspects: HashMap<ServerId, Suspect>,
 }
 
 impl Throttle {
@@ -100,22 +99,24 @@ impl Throttle {
 
     /// A call that was sent then was answered and was not throttled.
     pub(super) fn passed(&mut self, caller: Caller, sent: Duration) {
-        let changes = caller.operation.changes();
-        for ((server, its), suspect) in &mut self.suspects {
-            let is_other = caller.server != Some(*server) && *its == changes;
+        if caller.operation.changes() {
+            return;
+        }
+        for (server, suspect) in &mut self.suspects {
+            let is_other = caller.server != Some(*server);
             suspect.others_passed |= is_other && sent >= suspect.waited_until;
         }
-        if let Some(own) = caller.kind() {
+        if let Some(own) = caller.looks_at() {
             self.suspects.remove(&own);
         }
     }
 
     /// Whether the limit is this server's own. Once it is known to be, it stays so until one of its calls passes.
     fn is_its_own(&mut self, caller: Caller, until: Duration) -> bool {
-        let Some(kind) = caller.kind() else { return false };
+        let Some(server) = caller.looks_at() else { return false };
         // What the first wait has shown stays: the answer to another server's call may come after this one.
         let suspect = Suspect { waited_until: until, others_passed: false };
-        self.suspects.entry(kind).or_insert(suspect).others_passed
+        self.suspects.entry(server).or_insert(suspect).others_passed
     }
 
     /// A call was throttled: `asked` is the provider's `Retry-After`, `guess` is used without one.
@@ -259,6 +260,17 @@ mod tests {
         // A call of its own passes: what comes then may be the account's again.
         throttle.passed(web, seconds(130));
         assert_eq!(throttle.throttled(web, asked, guess, seconds(131)).account, Some(seconds(156)));
+    }
+
+    #[test]
+    fn where_changes_are_scarce_one_that_finds_none_left_is_not_blamed() {
+        let mut throttle = Throttle::default();
+        let of = |server| caller(Operation::Create, server, THREE);
+        for now in [0, 60, 120, 180] {
+            let news = throttle.throttled(of(101), Some(seconds(60)), seconds(1), seconds(now));
+            assert_eq!(news.account, Some(seconds(now + 60)), "{now}");
+            throttle.passed(of(102), seconds(now + 60));
+        }
     }
 
     #[test]
