@@ -36,6 +36,7 @@ mod usual;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -163,7 +164,9 @@ impl Command {
         let lasts = matches!(self, Self::Run(_) | Self::Sandbox(_) | Self::Demo(_));
         let is_for_programs = |arguments: &ArgMatches| {
             let is_set = |flag| matches!(arguments.try_get_one::<bool>(flag), Ok(Some(true)));
+            // What runs a check may take standard error for its answer. A person at a terminal waits.
             let is_check = arguments.try_contains_id("max_age").unwrap_or_default();
+            let is_check = is_check && !std::io::stderr().is_terminal();
             is_set("json") || is_set("quiet") || is_set("watch") || is_check
         };
         !lasts && !arguments.subcommand().is_some_and(|(_, of_it)| is_for_programs(of_it))

@@ -249,7 +249,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
         ),
         "{line}"
     );
-    assert!(line.ends_with("config.toml:8:1: [log] has no `levle`"), "{line}");
+    assert!(line.ends_with("config.toml:8:1: unknown key `levle` in [log]"), "{line}");
 }
 
 #[test]
@@ -265,8 +265,8 @@ fn a_key_can_neither_forge_a_line_nor_control_a_terminal() {
     let text = format!("{GOOD}\"a\\nb\\u001b[31m\" = 1\n");
     let error = parse("config.toml", &text).unwrap_err();
     let line = error.to_string();
-    assert_eq!(line, r"config.toml:5:1: [[server]] has no `a\nb\u{1b}[31m`");
-    assert_eq!(error.to_json()[0]["message"], r"[[server]] has no `a\nb\u{1b}[31m`");
+    assert_eq!(line, r"config.toml:5:1: unknown key `a\nb\u{1b}[31m` in [[server]]");
+    assert_eq!(error.to_json()[0]["message"], r"unknown key `a\nb\u{1b}[31m` in [[server]]");
 }
 
 #[test]

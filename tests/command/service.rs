@@ -84,7 +84,7 @@ async fn it_is_told_of_the_start_of_rotations_of_reloads_and_of_the_end() {
     let status = manager.status();
     assert!(
         status.contains("for shop")
-            && status.contains("the old configuration stays in force since"),
+            && status.contains("the old configuration is in use since"),
         "{status}"
     );
     assert!(status.contains("`keep` and `reserve` ask for 30 slots of 5"), "{status}");
