@@ -252,6 +252,22 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     assert!(line.ends_with("config.toml:8:1: unknown key `levle` in [log]"), "{line}");
 }
 
+/// What servers have from [defaults] they lack only because it is misspelt there.
+#[test]
+fn a_misspelt_default_is_one_mistake() {
+    let text =
+        "[defaults]\nkep = 3\nschedul = \"0 3 * * *\"\n[[server]]\nid = 1\n[[server]]\nid = 2\n";
+    let told = parse("config.toml", text).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "config.toml:2:1: unknown key `kep` in [defaults]; \
+         config.toml:3:1: unknown key `schedul` in [defaults]"
+    );
+    let lacking = text.replace("kep = 3\n", "");
+    let told = parse("config.toml", &lacking).unwrap_err().to_string();
+    assert!(told.contains("server 1 has no `keep`") && told.contains("server 2 has"), "{told}");
+}
+
 #[test]
 fn a_line_of_the_log_holds_twenty_mistakes_and_says_how_many_more_there_are() {
     let unknown: String = (0..500).map(|nth| format!("unknown_{nth} = 1\n")).collect();

@@ -425,6 +425,17 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case("Invalid token.", "the provider answered 400 (bad request): Invalid token")]
+    #[case("wait...", "the provider answered 400 (bad request): wait...")]
+    #[case(".", "the provider answered 400 (bad request)")]
+    fn a_full_stop_of_the_provider_does_not_stand_within_a_sentence(
+        #[case] message: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(cause(Outcome::Rejected, Some(400), message), expected);
+    }
+
     /// Classes are for fields and programs.
     #[test]
     fn no_sentence_has_a_word_that_only_programs_know() {

@@ -96,7 +96,8 @@ mod tests {
     fn of_many_some_are_named_and_the_others_are_counted() {
         let known: Vec<_> = (0..40).map(|id| last(id, "2026-11-29T03:00:00Z")).collect();
         let now = "2026-11-30T03:00:00Z".parse().unwrap();
-        let words: Vec<String> = Vanished::among(&known, |_| false, now).words(&TimeZone::UTC).collect();
+        let words: Vec<String> =
+            Vanished::among(&known, |_| false, now).words(&TimeZone::UTC).collect();
         assert_eq!(words.len(), NAMED + 1);
         assert!(words[NAMED].starts_with("35 more servers"), "{words:?}");
     }

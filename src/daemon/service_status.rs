@@ -144,9 +144,7 @@ impl LastSent {
         }
         if let Some((reason, when)) = &self.refused {
             let when = shown(*when, zone);
-            status.push_str(&format!(
-                ", the old configuration is in use since {when}: {reason}"
-            ));
+            status.push_str(&format!(", the old configuration is in use since {when}: {reason}"));
         }
         status
     }

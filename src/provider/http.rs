@@ -15,10 +15,10 @@ use url::Url;
 
 use crate::answer::Headers;
 use crate::foreign::ForeignText;
-use crate::provider::{certificates, proxy};
 use crate::provider::transport::{
     MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
+use crate::provider::{certificates, proxy};
 
 /// What all HTTP clients of snapring have in common.
 pub fn client_builder() -> reqwest::ClientBuilder {
@@ -186,13 +186,13 @@ impl HttpTransport {
             return TransportError::Timeout(self.timeout);
         }
         let cause = chain(error);
-        if !error.is_connect() {
-            return TransportError::Connection(cause);
+        if error.is_connect() {
+            return TransportError::NotSent(match &self.connects_to {
+                Some(address) => format!("{cause}: {address}").into(),
+                None => cause,
+            });
         }
-        match &self.connects_to {
-            Some(address) => TransportError::NotSent(format!("{cause}: {address}").into()),
-            None => TransportError::NotSent(cause),
-        }
+        TransportError::Connection(cause)
     }
 }
 
@@ -221,7 +221,9 @@ pub(crate) fn chain(error: &dyn Error) -> ForeignText {
 fn plain(cause: &str) -> Option<String> {
     let cause = cause.split(" (os error ").next().unwrap_or(cause);
     let words = match cause {
-        "tcp connect error" | "error reading a body from connection" | "connection error" => return None,
+        "tcp connect error" | "error reading a body from connection" | "connection error" => {
+            return None;
+        }
         part if part.starts_with("client error (") => return None,
         "Connection refused" => "connection refused",
         "Connection reset by peer" => "the connection was reset",

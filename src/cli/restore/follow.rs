@@ -53,17 +53,19 @@ impl Task<'_> {
                 Err(CallError::Interrupted) => return Err(self.interrupted()),
                 Err(problem) if !may_pass(&problem) => return Ok(self.cannot_be_followed(&problem)),
                 Err(problem) => {
-                if !is_unanswered {
-                    let list = match problem.outcome() {
-                        Some(Outcome::Transport) => "the provider's list of servers does not answer",
-                        _ => "the provider's list of servers cannot be read",
-                    };
-                    let cause = problem.cause();
-                    console::note(&format!("{list} ({cause}); trying again every few seconds"));
-                    waits.becomes(Activity::Other(format!("{list}; trying again")));
-                    is_unanswered = true;
-                }
-                None
+                    if !is_unanswered {
+                        let list = match problem.outcome() {
+                            Some(Outcome::Transport) => {
+                                "the provider's list of servers does not answer"
+                            }
+                            _ => "the provider's list of servers cannot be read",
+                        };
+                        let cause = problem.cause();
+                        console::note(&format!("{list} ({cause}); trying again every few seconds"));
+                        waits.becomes(Activity::Other(format!("{list}; trying again")));
+                        is_unanswered = true;
+                    }
+                    None
                 }
             };
             if is_unanswered && state.is_some() {

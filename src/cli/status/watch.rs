@@ -55,7 +55,8 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
     let mut last: Option<StatusDocument> = None;
     let zone = setup.settings.common_zone();
     let since = shown_today(setup.clock.now().wall, setup.clock.now().wall, &zone);
-    let none_yet = format!("no answer from the daemon yet (asking {address} since {since}); Ctrl-C stops\n");
+    let none_yet =
+        format!("no answer from the daemon yet (asking {address} since {since}); Ctrl-C stops\n");
     console::print(&format!("{CLEAR}{HOME}{none_yet}{CLEAR_BELOW}"))?;
     loop {
         let started = setup.clock.now().uptime;
@@ -71,9 +72,25 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
                 Err(problem) => Err(problem.to_string()),
             }
         };
-        let looked = tokio::select! {
-            looked = look => looked,
-            () = end(&mut signals) => return Ok(Exit::Well),
+        let show = |last: Option<&StatusDocument>, problem: Option<String>| {
+            let shown = match last {
+                Some(document) => {
+                    let text = text(document, &arguments.in_state, arguments.all);
+                    screen(document, problem, &text)
+                }
+                None => format!("{none_yet}{}\n", problem.unwrap_or_default()),
+            };
+            console::print(&format!("{HOME}{}{CLEAR_BELOW}", fitted(&shown, size())))
+        };
+        let mut look = std::pin::pin!(look);
+        let looked = loop {
+            tokio::select! {
+                looked = &mut look => break looked,
+                () = setup.clock.sleep(EVERY) => {
+                    show(last.as_ref(), Some("still waiting for its answer".to_owned()))?;
+                }
+                () = end(&mut signals) => return Ok(Exit::Well),
+            }
         };
         let problem = match looked {
             Ok(document) => {
@@ -82,12 +99,7 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
             }
             Err(problem) => Some(problem),
         };
-        let text = last.as_ref().map(|it| text(it, &arguments.in_state, arguments.all));
-        let shown = match (&last, &text) {
-            (Some(document), Some(text)) => screen(document, problem, text),
-            _ => format!("{none_yet}{}\n", problem.unwrap_or_default()),
-        };
-        console::print(&format!("{HOME}{}{CLEAR_BELOW}", fitted(&shown, size())))?;
+        show(last.as_ref(), problem)?;
         let next = started.saturating_add(EVERY);
         tokio::select! {
             () = setup.clock.sleep(next.saturating_sub(setup.clock.now().uptime)) => {}

@@ -421,7 +421,10 @@ fn a_reserve_that_takes_no_room_is_not_blamed() {
     };
     let words = blocked.to_string();
     assert!(!words.contains("reserve"), "{words}");
-    assert!(words.ends_with("(5, protected). Delete a foreign one with `snapring delete ID`"), "{words}");
+    assert!(
+        words.ends_with("(5, protected). Delete a foreign one with `snapring delete ID`"),
+        "{words}"
+    );
 }
 
 #[test]
