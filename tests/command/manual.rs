@@ -174,7 +174,7 @@ async fn a_create_without_an_answer_says_until_when_it_was_looked_for() {
 async fn a_list_says_what_is_never_deleted_and_what_goes_next() {
     let machine = machine().await;
     machine.configure(&RARE.replace("keep = 3", "keep = 1"));
-    machine.add(WEB, "by-hand", 30);
+    machine.add(WEB, "by-hand", 72);
     for age in [48, 24] {
         let at = machine.clock.now().wall - jiff::SignedDuration::from_hours(age);
         machine.add(WEB, &at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string(), age);
