@@ -541,7 +541,7 @@ async fn a_server_that_is_gone_is_said_to_be() {
         Scene::with("", |options| drop(options.servers.remove(0)), RecordedHooks::default());
     let report = scene.rotate().await;
     assert!(
-        reason(&report).starts_with("the server no longer exists at the provider"),
+        reason(&report).starts_with("the account has no server with this id"),
         "{report:?}"
     );
 }
