@@ -609,7 +609,7 @@ pub(crate) const NOTIFY: Section = Section {
             ),
             absent: Absent::Means("by host, else \"json\""),
             example: "\"json\"",
-            text: "what the service understands: \"json\", \"ntfy\", \"healthchecks\" or \"slack\"",
+            text: "also \"ntfy\", \"healthchecks\", \"slack\"",
             more: "Recognised by host: hc-ping.com, healthchecks.io, ntfy.sh, hooks.slack.com, \
                    and discord.com for addresses that end in /slack. A check of healthchecks \
                    covers the whole fleet: it is up while no server fails.",
@@ -621,9 +621,9 @@ pub(crate) const NOTIFY: Section = Section {
                 "a list of \"failure\", \"recovery\" and \"success\"",
                 shapes::EVENTS,
             ),
-            absent: Absent::Means("failure and recovery; all three for healthchecks"),
+            absent: Absent::Means("failure and recovery; healthchecks: all"),
             example: "[\"failure\", \"recovery\"]",
-            text: "what to send; also \"success\"",
+            text: "also \"success\"",
             more: "A success is sent for each rotation \
                    that succeeds. A failure is sent when it begins, not at each tick.",
             ..KEY

@@ -449,7 +449,7 @@ async fn a_rejected_create_fails_with_the_providers_words() {
     let scene = Scene::with("cap = 6", |_| {}, RecordedHooks::default()).holding("H H c c c");
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Failed);
-    assert!(reason(&report).contains("This snapshot cannot be created."), "{report:?}");
+    assert!(reason(&report).contains("This snapshot cannot be created"), "{report:?}");
     assert_eq!(scene.deleted(), Vec::<u64>::new());
 }
 
