@@ -22,6 +22,7 @@ mod plan;
 mod progress;
 mod recorder;
 mod restore;
+mod resumed;
 mod rotate;
 mod run;
 mod sandbox;
@@ -82,6 +83,7 @@ enum Command {
     Create(create::Arguments),
     Delete(delete::Arguments),
     Restore(restore::Arguments),
+    Resumed(resumed::Arguments),
     NotifyTest(notify_test::Arguments),
     Sandbox(sandbox::Arguments),
     Demo(demo::Arguments),
@@ -147,6 +149,7 @@ impl Command {
             Self::Create(arguments) => create::run(arguments).await,
             Self::Delete(arguments) => delete::run(arguments).await,
             Self::Restore(arguments) => restore::run(arguments).await,
+            Self::Resumed(arguments) => resumed::run(arguments).await,
             Self::NotifyTest(arguments) => notify_test::run(arguments).await,
             Self::Sandbox(arguments) => sandbox::run(arguments).await,
             Self::Demo(arguments) => demo::run(arguments).await,

@@ -11,6 +11,7 @@ mod announcement;
 mod covering;
 mod heartbeat;
 pub mod listeners;
+mod not_resumed;
 mod other_processes;
 mod reload;
 mod resume;
@@ -56,7 +57,7 @@ use crate::report::Report;
 use crate::ring::Ring;
 use crate::rotation::hooks::counted::Counted;
 use crate::rotation::hooks::{HookRunner, Processes};
-use crate::rotation::lock::{Claim, Exclusion};
+use crate::rotation::lock::{Claim, Exclusion, Quiesced};
 use crate::rotation::memories::Memories;
 use crate::rotation::{Context, Order, claim_for, event, rotate_claimed};
 use crate::schedule::first_loaded::FirstLoadedTimes;
@@ -131,6 +132,8 @@ struct Shared {
     in_force: Mutex<FirstLoadedTimes>,
     configuration: Mutex<Configuration>,
     account_servers: Mutex<BTreeMap<Account, AccountServers>>,
+    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    not_resumed: Mutex<Vec<Quiesced>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Set when what is under way is not waited for any more.
@@ -191,6 +194,7 @@ impl Daemon {
             in_force: Mutex::new(dependencies.first_loaded.clone()),
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             account_servers: Mutex::default(),
+            not_resumed: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             broken_off: CancellationToken::new(),

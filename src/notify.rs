@@ -40,6 +40,7 @@ use crate::notify::webhook::Webhook;
 use crate::report::{LastOfServer, Report};
 use crate::server::Server;
 use crate::status::counts::Counts;
+use crate::status::undelivered::DeliveryState;
 use crate::store::place::{Access, Place};
 use crate::store::told::TargetKey;
 
@@ -100,6 +101,7 @@ struct Target {
     queue: mpsc::Sender<Notice>,
     lost: Arc<AtomicU64>,
     record: Record,
+    delivered: DeliveryState,
     reminders: Reminders,
 }
 
@@ -211,7 +213,10 @@ impl Notices {
         for (stays, before) in stay.iter_mut().zip(&mut before) {
             *stays = stays.take().or_else(|| before.take());
         }
-        before.iter().flatten().for_each(|target| target.record.ends());
+        for target in before.iter().flatten() {
+            target.record.ends();
+            target.delivered.ends();
+        }
         for (settings, stays) in targets.iter().zip(stay) {
             let target = match stays {
                 Some(target) => target.with(settings, &inner.states, now),
@@ -257,6 +262,7 @@ impl Notices {
         let (destination, destinations) = watch::channel(Destination::of(settings));
         let record = Record::new(key(settings), &self.told);
         let reminders = Reminders::default();
+        let delivered = self.counts.webhooks().add(settings.url.to_string());
         let delivery = Delivery {
             destination: destinations,
             post: Arc::clone(&self.post),
@@ -265,12 +271,13 @@ impl Notices {
             queue,
             lost: Arc::clone(&lost),
             record: record.clone(),
+            delivered: delivered.clone(),
             reminders: reminders.clone(),
             stop: self.stop.clone(),
         };
         self.deliveries.spawn(delivery.run());
         let settings = settings.clone();
-        Target { settings, destination, queue: sender, lost, record, reminders }
+        Target { settings, destination, queue: sender, lost, record, delivered, reminders }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -313,6 +320,9 @@ impl Target {
     /// The same one with other settings: what waits, and what is owed, goes where they say.
     fn with(self, settings: &NotifySettings, states: &States, now: Timestamp) -> Self {
         self.record.moves(key(settings));
+        if self.settings.url != settings.url {
+            self.delivered.moves(settings.url.to_string());
+        }
         let is_moved = self.destination.send_if_modified(|destination| {
             let before = std::mem::replace(destination, Destination::of(settings));
             before != *destination

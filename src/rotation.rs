@@ -194,7 +194,7 @@ fn both(first: Report, second: Report) -> Report {
 /// Rotates a server that is claimed.
 async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
     let clock = context.client.clock();
-    run_owed_hook(context.hooks.as_ref(), &job.server, claim).await;
+    let quiesced = run_owed_hook(context.hooks.as_ref(), &job.server, claim).await;
     context.memories.recall(job.server.id).await;
     context.client.refresh_token().await;
     let mut executor = Executor { context, claim, scope: scope(context, &job), job: job.clone() };
@@ -224,7 +224,18 @@ async fn carry_out(context: &Context, job: Job, claim: &Claim) -> Report {
         steps.leaves(&left);
         context.statuses.leaves(server.id, left);
         let event = match next {
-            Next::End(report) => return Report { api_calls: executor.scope.calls(), ..*report },
+            Next::End(report) => {
+                let report = Report { api_calls: executor.scope.calls(), ..*report };
+                // Unless an after hook of this rotation has resumed the server.
+                let quiesced = match quiesced {
+                    Some(_) => claim.quiesced(&server.name).await,
+                    None => None,
+                };
+                return match quiesced {
+                    Some(quiesced) => report.of_quiesced_server(&quiesced.words()),
+                    None => report,
+                };
+            }
             Next::Do(action) => {
                 let step = steps.begin(&action);
                 let event = executor.carry_out(action).await;
@@ -329,7 +340,7 @@ impl Executor<'_> {
         let owes_after = server.hooks.as_ref().is_some_and(|hooks| !hooks.after.is_empty());
         if hook.moment == HookMoment::Before
             && owes_after
-            && let Err(problem) = self.claim.quiesces(&hook.snapshot).await
+            && let Err(problem) = self.claim.quiesces(&server.name, &hook.snapshot).await
         {
             event::not_noted(server, &problem);
         }
@@ -346,7 +357,17 @@ impl Executor<'_> {
             // What was quiesced must wake.
             HookMoment::After { .. } => {
                 let done = running.await;
-                self.claim.is_awake().await;
+                match &done {
+                    Ok(()) => self.claim.is_awake().await,
+                    Err(error) => {
+                        let problem = error.to_string();
+                        if let Err(trouble) =
+                            self.claim.stays_quiesced(&server.name, &problem).await
+                        {
+                            event::not_noted(server, &trouble);
+                        }
+                    }
+                }
                 done
             }
         };

@@ -4,6 +4,7 @@
 //! It decides nothing. A rotation rests on a listing of its own, never on what stands here.
 
 pub mod counts;
+pub mod undelivered;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -100,7 +100,10 @@ pub(super) async fn claim(
     let claim =
         claim.map_err(|busy| CommandError::Failed(format!("{name}: {}", busy.words(&zone))))?;
     if let Some(server) = setup.server(server) {
-        run_owed_hook(&Processes::new(setup.clock.clone()), server, &claim).await;
+        let hooks = Processes::new(setup.clock.clone());
+        if let Some(quiesced) = run_owed_hook(&hooks, server, &claim).await {
+            console::warning(&format!("{}: {}", server.name, quiesced.words()));
+        }
     }
     Ok(claim)
 }

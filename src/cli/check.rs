@@ -21,7 +21,7 @@ use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::selection::Selection;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::{PATIENCE, Setup, covered, last_rotations, locate};
+use crate::cli::setup::{PATIENCE, Setup, covered, last_rotations, locate, not_resumed};
 use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
@@ -35,6 +35,7 @@ use crate::provider::clients::Clients;
 use crate::provider::connect::{connect, explain, locate_credentials};
 use crate::provider::{http, proxy};
 use crate::readable;
+use crate::rotation::lock::Quiesced;
 use crate::schedule::Schedule;
 use crate::server::Server;
 use crate::store::place::Place;
@@ -231,7 +232,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let proxy = proxy::mistake(|name| std::env::var_os(name));
     let of_secrets = config::secrets_warning(&path, &loaded);
-    let is_asked = arguments.online && unusable.is_empty() && proxy.is_none();
+    let is_asked = arguments.online && is_good && proxy.is_none();
     let mut with_covered = settings.clone();
     let mut uncovered = Vec::new();
     if is_asked {
@@ -272,6 +273,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     answer.remarks.extend(unfit_store(settings.store.as_ref()));
     answer.remarks.extend(missing_certificates(settings));
     answer.remarks.extend(vanished(settings, &clock).await);
+    let not_resumed = not_resumed(settings, &clock, "check").await;
+    let remark = |it: &Quiesced| CheckFinding {
+        severity: "warning",
+        message: it.words_of_unrotated(),
+        hint: None,
+    };
+    answer.remarks.extend(not_resumed.iter().map(remark));
     let is_covered = uncovered.is_empty();
     answer.remarks.extend(uncovered);
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };

@@ -2,6 +2,7 @@
 //! a person did.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::error::CommandError;
-use crate::cli::setup::{self, STORE_PATIENCE, Setup};
+use crate::cli::setup::{self, Setup};
 use crate::cli::{Exit, console, progress};
 use crate::clock::Clock;
 use crate::manual::{ManualAct, Person};
@@ -19,6 +20,10 @@ use crate::report::{PastRotation, Report};
 use crate::rotation::memories::Memories;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories, StoreError};
+
+/// How long the store may take to write what was done. It is worth more than what it is read for: a busy disk takes
+/// seconds to begin a new file.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The most that is written in one transaction.
 const AT_ONCE: usize = 1000;
@@ -149,7 +154,7 @@ impl Missing {
         clock: &Clock,
         added: impl Future<Output = Result<(), StoreError>>,
     ) -> bool {
-        let words = match clock.timeout(STORE_PATIENCE, added).await {
+        let words = match clock.timeout(RECORD_PATIENCE, added).await {
             Some(Ok(())) => return true,
             Some(Err(trouble)) => trouble.to_string(),
             None => "no answer".to_owned(),

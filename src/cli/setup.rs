@@ -32,7 +32,7 @@ use crate::report::LastOfServer;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::Exclusion;
+use crate::rotation::lock::{Exclusion, Quiesced, any_is_quiesced};
 use crate::rotation::memories::Memories;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -249,6 +249,11 @@ impl Setup {
         Ok(exclusion)
     }
 
+    /// Servers that were left quiesced and that this configuration does not rotate.
+    pub(super) async fn not_resumed(&self, command: &'static str) -> Vec<Quiesced> {
+        not_resumed(&self.settings, &self.clock, command).await
+    }
+
     /// The time zone that all servers have, else UTC: for times that concern no single one.
     #[must_use]
     pub(super) fn common_zone(&self) -> TimeZone {
@@ -260,6 +265,29 @@ impl Setup {
     pub(super) fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
         self.settings.servers.iter().find(|server| server.id == id)
     }
+}
+
+/// Servers that were left quiesced and that a configuration does not rotate.
+pub(super) async fn not_resumed(
+    settings: &Settings,
+    clock: &Clock,
+    command: &'static str,
+) -> Vec<Quiesced> {
+    let variable = |name: &str| std::env::var_os(name);
+    if !any_is_quiesced(variable) {
+        return Vec::new();
+    }
+    let address = settings.api.base_url.as_str();
+    let Ok(exclusion) = Exclusion::of_this_machine(address, command, clock, variable) else {
+        return Vec::new();
+    };
+    exclusion.serves(&settings.more_accounts);
+    let mut found = exclusion.all_quiesced().await;
+    found.retain(|it| match settings.servers.iter().find(|server| server.id == it.server_id) {
+        Some(server) => !server.enabled && it.failed.is_some(),
+        None => settings.cover_of(it.server_id.account).is_none(),
+    });
+    found
 }
 
 /// Knows the token of each account, so that none is shown if a hook or a provider repeats it: also those that this

@@ -26,7 +26,7 @@ const DAEMON_WITHIN: Duration = Duration::from_secs(3);
 ///
 /// Asks the running daemon at `[http] listen`, even if the rest of the configuration has become invalid.
 /// Without a daemon, asks the provider for snapshots and reads past rotations from the history. Exits with 1 if any
-/// server is in trouble.
+/// server is in trouble, or if `[http] listen` is set and no daemon answers there.
 ///
 /// Of more than 50 servers, only those in trouble are shown, and the others are counted.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::print(&check.words)?;
         return Ok(Exit::Check(check.level));
     }
-    let Gathered { mut document, is_whole, .. } = gathered?;
+    let Gathered { mut document, is_whole, unanswered } = gathered?;
     let in_state = &arguments.in_state;
     let text = text(&document, in_state, arguments.all);
     document.servers.retain(|server| in_state.takes(server.state));
@@ -85,14 +85,21 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     } else {
         console::print(&text)?;
     }
-    Ok(if is_whole { exit_of(&document) } else { Exit::Trouble })
+    // A daemon that should answer and does not rotates nothing, or nobody can see what it does.
+    Ok(if is_whole && unanswered.is_empty() { exit_of(&document) } else { Exit::Trouble })
 }
 
 fn exit_of(document: &StatusDocument) -> Exit {
-    let alive = document.daemon.as_ref().is_none_or(|daemon| daemon.alive && daemon.store.up);
+    let daemon = document.daemon.as_ref();
+    let alive = daemon.is_none_or(|daemon| daemon.alive && daemon.store.up);
+    let is_told = daemon.is_none_or(|daemon| daemon.undelivered_notices.is_empty());
     let trouble = document.servers.iter().any(|server| server.state.is_trouble());
     let is_covered = document.account.as_ref().is_none_or(|it| it.cover_problem.is_none());
-    if alive && !trouble && is_covered { Exit::Well } else { Exit::Trouble }
+    if alive && is_told && !trouble && is_covered && document.not_resumed.is_empty() {
+        Exit::Well
+    } else {
+        Exit::Trouble
+    }
 }
 
 /// The code that `status` exits with if the daemon answers with this: alone, and with `--max-age`. `None`

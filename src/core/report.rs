@@ -172,6 +172,15 @@ impl Report {
         Self { known_cause, ..Self::without_steps(outcome, server_id, server, tick, reason) }
     }
 
+    /// The same if the server is still quiesced, for this reason: then the rotation has failed, whatever it did.
+    #[must_use]
+    pub fn of_quiesced_server(self, problem: &str) -> Self {
+        let own = self.reason.filter(|_| !self.outcome.is_good());
+        let own = own.map(|own| format!("; {}: {own}", self.outcome.as_str()));
+        let reason = Some(format!("{problem}{}", own.unwrap_or_default()));
+        Self { outcome: RotationOutcome::Failed, reason, known_cause: None, ..self }
+    }
+
     /// The outcome and all that was done, in words.
     #[must_use]
     pub fn words(&self) -> String {

@@ -14,6 +14,7 @@ use crate::moment::{Moment, shown};
 use crate::naming::Tick;
 use crate::plan::{AskedBy, missed, unfinished};
 use crate::provider::client::Client;
+use crate::report::{Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::rotation::lock::Busy;
 use crate::rotation::owed_hooks::run_owed_hook_when_free;
@@ -51,7 +52,14 @@ pub(super) async fn go_on_with_all(
 async fn wake(shared: &Shared, server: &Server) {
     let Dependencies { hooks, exclusion, .. } = &shared.dependencies;
     let Some(Managed { client, .. }) = shared.managed(server.id) else { return };
-    run_owed_hook_when_free(hooks.as_ref(), exclusion, server, &client, &shared.shutdown).await;
+    let quiesced =
+        run_owed_hook_when_free(hooks.as_ref(), exclusion, server, &client, &shared.shutdown).await;
+    if let Some(quiesced) = quiesced {
+        let tick = server.policy.prefix.tick_of(&quiesced.snapshot);
+        let tick = tick.unwrap_or_else(|| Tick::at(shared.dependencies.clock.now().wall));
+        let (outcome, words) = (RotationOutcome::Failed, quiesced.words());
+        shared.tell(&Report::without_steps(outcome, server.id, &server.name, tick, words));
+    }
 }
 
 async fn go_on(shared: Arc<Shared>, server: Arc<Server>, started: Moment) {

@@ -15,6 +15,7 @@ use crate::naming::{Account, ServerId, Tick};
 use crate::provider::client::Client;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
+use crate::rotation::lock::Quiesced;
 use crate::server::Server;
 use crate::status::ServerStatus;
 use crate::status::counts::Counts;
@@ -173,6 +174,12 @@ impl View {
     #[must_use]
     pub fn account(&self) -> AccountStatus {
         self.0.account_status()
+    }
+
+    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    #[must_use]
+    pub fn not_resumed(&self) -> Vec<Quiesced> {
+        lock(&self.0.not_resumed).clone()
     }
 
     /// Whether the store works.

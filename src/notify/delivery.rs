@@ -24,6 +24,7 @@ use crate::provider::retry_after::retry_after;
 use crate::provider::transport::TransportError;
 use crate::report::milliseconds;
 use crate::status::counts::{Counts, NoticeOutcome};
+use crate::status::undelivered::DeliveryState;
 
 /// How long to wait for more after a first notice: what befalls a whole fleet is told at once.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
@@ -49,6 +50,7 @@ pub(super) struct Destination {
     to: Webhook,
     format: Format,
     instance: Instance,
+    remind: Duration,
 }
 
 impl Destination {
@@ -57,6 +59,7 @@ impl Destination {
             to: settings.url.clone(),
             format: settings.format,
             instance: Instance::of(settings.instance.as_deref()),
+            remind: settings.remind,
         }
     }
 }
@@ -74,6 +77,8 @@ pub(super) struct Delivery {
     pub(super) lost: Arc<AtomicU64>,
     /// What the target was told.
     pub(super) record: Record,
+    /// Whether the target got its last notices.
+    pub(super) delivered: DeliveryState,
     /// Of what it is to be reminded.
     pub(super) reminders: Reminders,
     /// Set when nothing is waited for any more.
@@ -144,7 +149,8 @@ impl Delivery {
                     "{lost} notices to {to} were lost because it is too slow"
                 );
             }
-            for mut bundle in bundles(notices, self.clock.now().wall, lost) {
+            let remind = self.destination.borrow().remind;
+            for mut bundle in bundles(notices, self.clock.now().wall, lost, remind) {
                 if matches!(bundle.event, NoticeKind::Recovery | NoticeKind::Success) {
                     for notice in &mut bundle.notices {
                         notice.failure_untold = self.record.take_failure(notice.subject.of());
@@ -185,7 +191,7 @@ impl Delivery {
         let ending = "snapring stopped before it could be sent";
         let gave_up = loop {
             destination = self.destination.borrow_and_update().clone();
-            let Destination { to, format, instance } = &destination;
+            let Destination { to, format, instance, .. } = &destination;
             let message = format.message(to, bundle, instance);
             let trying = attempt(&*self.post, &clock, *format, to, &message);
             let Some(tried) = self.unless_stopped(trying).await else { break ending };
@@ -262,6 +268,10 @@ impl Delivery {
         let outcome = if gave_up.is_none() { NoticeOutcome::Ok } else { NoticeOutcome::Failed };
         let count = u64::try_from(bundle.notices.len()).unwrap_or(u64::MAX);
         self.counts.notices_ended(count, outcome);
+        match gave_up {
+            None => self.delivered.accepted(),
+            Some(_) => self.delivered.gave_up(count, bundle.at, tried.map(|it| it.words.clone())),
+        }
         let what = bundle.title();
         match (gave_up, tried) {
             (None, _) => event!(info, "told {to}: {what}"),

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::foreign::is_shown;
 use crate::moment::shown;
 use crate::naming::Account;
 use crate::notify::instance::Instance;
 use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
+use crate::readable;
 use crate::report::RotationOutcome;
 
 /// How many are listed in a text.
@@ -40,6 +41,8 @@ pub struct Bundle {
     pub failing: Failing,
     /// How many notices to this target were lost before, since they did not fit.
     pub lost: u64,
+    /// How often this target is reminded of trouble that goes on; zero: never.
+    pub remind: Duration,
 }
 
 impl Bundle {
@@ -47,7 +50,8 @@ impl Bundle {
     #[must_use]
     pub fn test(at: Timestamp) -> Self {
         let failing = Failing::default();
-        Self { event: NoticeKind::Test, at, notices: Vec::new(), failing, lost: 0 }
+        let (notices, remind) = (Vec::new(), Duration::ZERO);
+        Self { event: NoticeKind::Test, at, notices, failing, lost: 0, remind }
     }
 
     /// In a few words, for who knows which machine it is.
@@ -110,7 +114,7 @@ impl Bundle {
     pub fn text(&self) -> String {
         let mut text = match self.notices.as_slice() {
             [] => "This is a test: notices of snapring arrive here.".to_owned(),
-            [alone] => sentences(alone),
+            [alone] => sentences(alone, self.remind),
             several => list(several),
         };
         let others = self.failing.servers;
@@ -153,7 +157,12 @@ impl Bundle {
 /// successes, unless one subject's own story is another one: that one is told in its order. Of reminders of
 /// one subject, and of successes of one server, the last is told.
 #[must_use]
-pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec<Bundle> {
+pub(crate) fn bundles(
+    notices: Vec<Notice>,
+    at: Timestamp,
+    mut lost: u64,
+    remind: Duration,
+) -> Vec<Bundle> {
     let Some(failing) = notices.last().map(|last| last.failing) else { return Vec::new() };
     let mut rounds: Vec<Vec<Notice>> = Vec::new();
     let mut round: Vec<Notice> = Vec::new();
@@ -184,7 +193,7 @@ pub(crate) fn bundles(notices: Vec<Notice>, at: Timestamp, mut lost: u64) -> Vec
             let notices: Vec<Notice> = notices;
             if !notices.is_empty() {
                 let lost = std::mem::take(&mut lost);
-                bundles.push(Bundle { event, at, notices, failing, lost });
+                bundles.push(Bundle { event, at, notices, failing, lost, remind });
             }
         }
     }
@@ -198,7 +207,7 @@ impl Notice {
     }
 }
 
-fn sentences(notice: &Notice) -> String {
+fn sentences(notice: &Notice, remind: Duration) -> String {
     let words = cut(&notice.words, REASON_ALONE);
     match (notice.event, &notice.subject) {
         (NoticeKind::Failure, NoticeSubject::Account(_)) => format!(
@@ -217,7 +226,14 @@ fn sentences(notice: &Notice) -> String {
                 }
                 None => format!("The last success is too old: {words}"),
             };
-            format!("{what}. Further failures are not reported.")
+            if remind.is_zero() {
+                return format!("{what}. Further failures are not reported.");
+            }
+            let remind = SignedDuration::try_from(remind).unwrap_or(SignedDuration::MAX);
+            format!(
+                "{what}. A reminder follows after {} if this continues.",
+                readable::span(remind)
+            )
         }
         (NoticeKind::Reminder, subject) => {
             let subject = match subject {

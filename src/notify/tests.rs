@@ -138,6 +138,7 @@ struct Stage {
     clock: Clock,
     services: Arc<Services>,
     notices: Notices,
+    counts: Counts,
     notes: Notes,
     _listening: (tracing::Dispatch, tracing::subscriber::DefaultGuard),
 }
@@ -170,6 +171,7 @@ impl Stage {
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let Settings { notify, servers, .. } = settings(notify);
+        let counts = Counts::default();
         let notices = Notices::start(
             &notify,
             &servers,
@@ -177,11 +179,11 @@ impl Stage {
             told,
             clock.clone(),
             post,
-            Counts::default(),
+            counts.clone(),
         );
         let notes = Notes::default();
         let listening = notes.listen();
-        Self { clock, services, notices, notes, _listening: listening }
+        Self { clock, services, notices, counts, notes, _listening: listening }
     }
 
     fn ended(&self, server: ServerId, outcome: RotationOutcome) {
@@ -204,6 +206,54 @@ impl Stage {
 }
 
 use RotationOutcome::{Failed, Rotated};
+
+/// S8: what a webhook did not accept is shown until it accepts one. The recovery is owed, so the next success sends it.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_refuses_is_shown_until_it_accepts_a_notice() {
+    let no = |status| Reply::Status(status, None, "gone");
+    let stage = Stage::new(&to("one.example", ""), &[no(404), no(302), no(410)]);
+    let shown = || stage.counts.webhooks().undelivered();
+    assert_eq!(shown(), []);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    let [first] = shown().try_into().unwrap();
+    assert_eq!((first.to.as_str(), first.notices), ("https://one.example", 1));
+    assert_eq!(first.answer.as_deref(), Some("404: gone"));
+    for notices in 2..=3 {
+        stage.ended(WEB, Rotated);
+        stage.pass(60).await;
+        let [next] = shown().try_into().unwrap();
+        assert_eq!((next.notices, next.since), (notices, first.since));
+    }
+    assert_eq!(stage.counts.webhooks().counts(), BTreeMap::from([(first.to, 3)]));
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(shown(), []);
+    let seen = said(&stage, "one.example");
+    assert_eq!(seen, ["web failed", "web recovered", "web recovered", "web recovered"]);
+    // Nothing is owed any more.
+    stage.ended(WEB, Rotated);
+    stage.pass(60).await;
+    assert_eq!(said(&stage, "one.example").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_address_refused_is_not_shown_after_a_reload() {
+    let gone = Reply::Status(404, None, "");
+    let stage = Stage::new(&to("old.example", ""), &[gone.clone(), gone]);
+    stage.ended(WEB, Failed);
+    stage.pass(60).await;
+    assert_eq!(stage.counts.webhooks().undelivered().len(), 1);
+    let Settings { notify, servers, .. } = settings(&to("new.example", ""));
+    stage.notices.reload(&notify, &servers);
+    assert_eq!(stage.counts.webhooks().undelivered(), []);
+    // What is owed is sent there, and that it refuses it is shown.
+    stage.pass(60).await;
+    assert_eq!(stage.counts.webhooks().undelivered()[0].to, "https://new.example");
+    stage.notices.reload(&[], &servers);
+    assert_eq!(stage.counts.webhooks().undelivered(), []);
+    assert!(stage.counts.webhooks().counts().is_empty());
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_told_after_a_window_and_what_comes_within_it_goes_along() {

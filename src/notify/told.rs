@@ -90,7 +90,10 @@ impl Record {
 
     /// Trouble begins: notices of earlier trouble do not count for it.
     pub(super) fn begins(&self, of: Subject) {
-        self.lock().recovery_untold.remove(&of);
+        let mut state = self.lock();
+        state.recovery_untold.remove(&of);
+        state.failure_untold.remove(&of);
+        drop(state);
         self.over(of);
     }
 
@@ -115,12 +118,17 @@ impl Record {
         state.told.contains_key(&of) || !state.is_known
     }
 
-    /// It could not be told this. A recovery of what it was not told either is not owed.
+    /// It could not be told this. A recovery of what it was not told either says so when it is told at last.
     pub(super) fn is_untold(&self, notice: &Notice) {
         let (of, mut state) = (notice.subject.of(), self.lock());
         match notice.event {
             NoticeKind::Failure => state.failure_untold.insert(of),
-            NoticeKind::Recovery if !notice.failure_untold => state.recovery_untold.insert(of),
+            NoticeKind::Recovery => {
+                if notice.failure_untold {
+                    state.failure_untold.insert(of);
+                }
+                state.recovery_untold.insert(of)
+            }
             _ => false,
         };
     }
@@ -164,7 +172,9 @@ impl Record {
         let gone: Vec<Subject> =
             self.lock().told.keys().copied().filter(|of| !is_watched(*of)).collect();
         gone.into_iter().for_each(|of| self.begins(of));
-        self.lock().failure_untold.retain(|of| is_watched(*of));
+        let mut state = self.lock();
+        state.failure_untold.retain(|of| is_watched(*of));
+        state.recovery_untold.retain(|of| is_watched(*of));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

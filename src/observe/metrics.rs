@@ -3,6 +3,7 @@
 //! What concerns a server is read off the daemon as it is asked for, so that nothing is kept twice
 //! and a server that has left the configuration leaves nothing behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -49,6 +50,8 @@ pub(super) fn render(view: &View, scope: MetricsScope) -> Result<String, fmt::Er
         store_is_up: view.store().is_up(),
         lost_lines: telemetry::lost_lines(),
         coverage: view.account().coverage,
+        undelivered: view.counts().webhooks().counts(),
+        not_resumed: view.not_resumed().len(),
     };
     registry.register_collector(Box::new(fleet));
     let mut text = String::new();
@@ -144,6 +147,10 @@ struct Fleet {
     lost_lines: u64,
     /// `None`: the provider has not listed the account's servers for a day.
     coverage: Option<Coverage>,
+    /// Notices that each webhook's host did not get.
+    undelivered: BTreeMap<String, u64>,
+    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    not_resumed: usize,
 }
 
 impl Collector for Fleet {
@@ -162,6 +169,19 @@ impl Collector for Fleet {
             .encode_descriptor("snapring_log_lost_lines", help, None, MetricType::Counter)?
             .encode_counter::<[(&str, &str); 0], _, f64>(&self.lost_lines, None)?;
 
+        let help = "Servers that are not rotated any more and that no after hook has resumed";
+        encoder
+            .encode_descriptor("snapring_not_resumed", help, None, MetricType::Gauge)?
+            .encode_gauge(&whole(self.not_resumed))?;
+        if !self.undelivered.is_empty() {
+            let help = "Notices given up since the webhook last accepted one";
+            let name = "snapring_notices_undelivered";
+            let mut notices = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (to, count) in &self.undelivered {
+                let count = i64::try_from(*count).unwrap_or(i64::MAX);
+                notices.encode_family(&[("to", to.as_str())])?.encode_gauge(&count)?;
+            }
+        }
         if let Some(Coverage { uncovered, missing }) = &self.coverage {
             let help = "Servers of the account without a policy, and configured ones that it does not have";
             let mut servers =

@@ -23,6 +23,7 @@ use crate::observe::status_document::{
 use crate::provider::token_state::TokenState;
 use crate::readable;
 use crate::report::RotationOutcome;
+use crate::rotation::lock::Quiesced;
 use crate::server::common_zone;
 
 /// Servers on one page: what a person can look through, and a browser draws at once.
@@ -64,6 +65,12 @@ pub(super) fn content_security_policy() -> &'static str {
 pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
     let found = Found::among(view.rows(), &query.filter);
     let mut page = Page::of(found, &DaemonStatus::of(view), query, view.now());
+    let not_resumed = view.not_resumed();
+    if !not_resumed.is_empty() && page.headline.class != "bad" {
+        page.headline = Headline { words: "A server is still quiesced".to_owned(), class: "bad" };
+    }
+    let fact = |it: &Quiesced| Fact { words: it.words_of_unrotated(), is_bad: true };
+    page.daemon.extend(not_resumed.iter().map(fact));
     page.daemon.extend(account_facts(&view.account()));
     page.render()
 }
@@ -296,6 +303,9 @@ impl Headline {
                 bad("The last reload was rejected".to_owned())
             }
             (0, _) if !daemon.store.up => bad("The store is not working".to_owned()),
+            (0, _) if !daemon.undelivered_notices.is_empty() => {
+                bad("Notices are not delivered".to_owned())
+            }
             (0, 0) if totals.servers == totals.disabled => {
                 Self { words: "No server is enabled".to_owned(), class: "" }
             }
@@ -342,6 +352,8 @@ fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
     if let Some(problem) = daemon.store.problem() {
         facts.push(bad(problem.replacen('t', "T", 1)));
     }
+    let undelivered = daemon.undelivered_notices.iter();
+    facts.extend(undelivered.map(|it| bad(it.words(zone).replacen('n', "N", 1))));
     facts
 }
 

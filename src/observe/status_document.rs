@@ -17,6 +17,8 @@ use crate::readable;
 use crate::report::{KnownCause, RotationOutcome};
 use crate::retention::Verdict;
 use crate::ring::Holder;
+use crate::rotation::lock::Quiesced;
+use crate::status::undelivered::Undelivered;
 use crate::status::{RingSeen, SlotSeen};
 use crate::store::StoreHealth;
 
@@ -40,6 +42,9 @@ pub(crate) struct StatusDocument {
     /// `true`: whether a daemon runs is not known, so the next ticks count only if one does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub daemon_unknown: bool,
+    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    #[serde(default)]
+    pub not_resumed: Vec<Quiesced>,
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
@@ -70,6 +75,9 @@ pub(crate) struct DaemonStatus {
     /// What people did last by hand, the last act first.
     #[serde(default)]
     pub manual_acts: Vec<ManualAct>,
+    /// Webhooks that did not get their last notices.
+    #[serde(default)]
+    pub undelivered_notices: Vec<Undelivered>,
     /// Each account, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountRecord>,
@@ -486,6 +494,7 @@ impl DaemonStatus {
             store: StoreStatus::of(&view.store()),
             throttled_until: accounts.iter().filter_map(|it| it.throttled_until).max(),
             manual_acts: view.manual().to_vec(),
+            undelivered_notices: view.counts().webhooks().undelivered(),
             accounts: match accounts.as_slice() {
                 [_] => Vec::new(),
                 several => several.iter().map(AccountRecord::of).collect(),
@@ -540,6 +549,7 @@ impl StatusDocument {
             daemon,
             account: None,
             daemon_unknown: false,
+            not_resumed: Vec::new(),
             totals: found.totals,
             servers: found.rows.iter().map(record).collect(),
         }
@@ -551,6 +561,12 @@ impl StatusDocument {
     #[must_use]
     pub(crate) fn with_account(self, account: AccountStatus) -> Self {
         Self { account: Some(account), ..self }
+    }
+
+    /// The same, with the servers that are still quiesced and not rotated any more.
+    #[must_use]
+    pub(crate) fn with_not_resumed(self, not_resumed: Vec<Quiesced>) -> Self {
+        Self { not_resumed, ..self }
     }
 }
 

@@ -75,6 +75,8 @@ pub(super) struct Admitted {
     shared: Arc<Shared>,
     is_probe: bool,
     is_background: bool,
+    /// Since when, in uptime.
+    since: Duration,
 }
 
 impl Drop for Admitted {
@@ -92,10 +94,12 @@ impl Drop for Admitted {
 }
 
 impl Admitted {
-    /// The provider has answered, and did not ask to wait.
-    pub(super) fn was_not_throttled(&self) {
+    /// The provider has answered this caller, and did not ask to wait.
+    pub(super) fn was_not_throttled(&self, caller: Caller) {
+        let mut gate = self.shared.gate();
+        gate.throttle.passed(caller, self.since);
         if self.is_probe {
-            self.shared.gate().throttle.probe_passed();
+            gate.throttle.probe_passed();
         }
     }
 }
@@ -201,7 +205,7 @@ impl Admission {
         gate.is_background = true;
         gate.next_start = now.saturating_add(gate.pace);
         let shared = Arc::clone(&self.shared);
-        Some(Admitted { shared, is_probe: false, is_background: true })
+        Some(Admitted { shared, is_probe: false, is_background: true, since: now })
     }
 
     fn step(&self) -> Step {
@@ -219,7 +223,7 @@ impl Admission {
         gate.is_probing |= is_probe;
         gate.next_start = now.saturating_add(gate.pace);
         let shared = Arc::clone(&self.shared);
-        Step::Go(Admitted { shared, is_probe, is_background: false })
+        Step::Go(Admitted { shared, is_probe, is_background: false, since: now })
     }
 
     /// A call was throttled. See [`Throttle::throttled`].
@@ -343,7 +347,7 @@ mod tests {
         clock.sleep(seconds(3)).await;
         let tries = clock.timeout(seconds(30), admission.admit(Urgency::Background)).await;
         assert!(tries.is_none());
-        admission.admit(Urgency::Look).await.was_not_throttled();
+        admission.admit(Urgency::Look).await.was_not_throttled(ACCOUNT);
         drop(admission.admit(Urgency::Background).await);
     }
 
@@ -405,7 +409,7 @@ mod tests {
         // It ended without an answer, which says nothing.
         drop(probe);
         let probe = admission.admit(Urgency::Look).await;
-        probe.was_not_throttled();
+        probe.was_not_throttled(ACCOUNT);
         let all = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
         assert!(all.is_some());
     }

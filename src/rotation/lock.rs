@@ -34,10 +34,12 @@ use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
 pub use crate::rotation::lock::location::LockError;
+pub(crate) use crate::rotation::lock::location::any_is_quiesced;
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{MemoryHeld, OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
 pub use crate::rotation::lock::presence::Presence;
+pub use crate::rotation::lock::quiesced::Quiesced;
 pub(crate) use crate::rotation::lock::restoring::{LONGEST as LONGEST_RESTORE, NotedRestores};
 pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
@@ -137,6 +139,12 @@ pub enum Busy {
     /// The server is being restored.
     #[error("{}", .0.words(&TimeZone::UTC))]
     Restoring(Restoring),
+    /// A restore has failed, and the provider has shown the server like this since.
+    #[error(
+        "a restore failed, and the provider shows the server as {0:?}. It is not rotated until that changes, because \
+         a rotation could delete a snapshot that you need. Restore it again, or repair it in the provider's panel"
+    )]
+    Broken(String),
     /// The lock file does not work.
     #[error("the lock between processes cannot be taken: {0}")]
     Unknown(io::Error),
@@ -314,7 +322,7 @@ impl Busy {
                 let is_tick = asked_by == AskedBy::Schedule;
                 (RotationOutcome::Skipped, is_tick.then_some(KnownCause::Hindered))
             }
-            Self::Unknown(_) => (RotationOutcome::Failed, None),
+            Self::Unknown(_) | Self::Broken(_) => (RotationOutcome::Failed, None),
             Self::Interrupted(_) => (RotationOutcome::Failed, Some(KnownCause::Shutdown)),
         };
         let reason = self.words(&server.policy.time_zone);
@@ -333,7 +341,7 @@ impl Busy {
             Self::Interrupted(before) => {
                 format!("interrupted by a shutdown while it waited: {}", before.words(zone))
             }
-            Self::Here | Self::Unknown(_) => self.to_string(),
+            Self::Here | Self::Unknown(_) | Self::Broken(_) => self.to_string(),
         }
     }
 }

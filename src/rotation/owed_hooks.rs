@@ -7,13 +7,21 @@ use tokio_util::sync::CancellationToken;
 use crate::provider::client::Client;
 use crate::rotation::event;
 use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
-use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
+use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Quiesced, Wait};
 use crate::server::Server;
 
 /// Runs the `after` hook of a claimed server, if an earlier process has started its `before` and was
-/// ended before `after` had run.
-pub(crate) async fn run_owed_hook(hooks: &dyn HookRunner, server: &Server, claim: &Claim) {
-    let Some(snapshot) = claim.quiesced_for().await else { return };
+/// ended before `after` had run. Gives why the server is still quiesced, if it is: a hook that failed is not run again.
+pub(crate) async fn run_owed_hook(
+    hooks: &dyn HookRunner,
+    server: &Server,
+    claim: &Claim,
+) -> Option<Quiesced> {
+    let quiesced = claim.quiesced(&server.name).await?;
+    if quiesced.failed.is_some() {
+        return Some(quiesced);
+    }
+    let snapshot = quiesced.snapshot;
     hooks.end_left_behind(server.id, &snapshot).await;
     let after = server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty());
     let done = match after {
@@ -32,9 +40,16 @@ pub(crate) async fn run_owed_hook(hooks: &dyn HookRunner, server: &Server, claim
                 .map_err(|error| error.to_string())
         }
     };
-    event::owed_hook(server, &snapshot, done.err().as_deref());
-    // Told. A hook that fails is not run again and again.
-    claim.is_awake().await;
+    let Err(problem) = done else {
+        event::owed_hook(server, &snapshot, None);
+        claim.is_awake().await;
+        return None;
+    };
+    event::owed_hook(server, &snapshot, Some(&problem));
+    if let Err(trouble) = claim.stays_quiesced(&server.name, &problem).await {
+        event::not_noted(server, &trouble);
+    }
+    claim.quiesced(&server.name).await
 }
 
 /// The same once the server is free, as a start does.
@@ -44,7 +59,7 @@ pub(crate) async fn run_owed_hook_when_free(
     server: &Server,
     client: &Client,
     shutdown: &CancellationToken,
-) {
+) -> Option<Quiesced> {
     let clock = client.clock();
     let wait = Wait {
         at_most: Duration::MAX,
@@ -58,7 +73,5 @@ pub(crate) async fn run_owed_hook_when_free(
     // Who holds it has run the hook first, or will.
     let clock = (clock, Some(client));
     let claim = exclusion.claim_when_free(server.id, None, &wait, clock, |_| (), tell).await;
-    if let Ok(claim) = claim {
-        run_owed_hook(hooks, server, &claim).await;
-    }
+    run_owed_hook(hooks, server, &claim.ok()?).await
 }

@@ -43,6 +43,21 @@ pub(crate) async fn state_of(
     Ok(row.and_then(|row| row.status).map(|status| status.to_string()))
 }
 
+/// Whether a claimed server that a restore has left broken is not any more, as the list shows it. Then its note is
+/// ended too.
+pub(crate) async fn is_repaired(
+    client: &Client,
+    claim: &Claim,
+    shutdown: &CancellationToken,
+) -> bool {
+    let word = state_of(client, claim.server(), shutdown).await.ok().flatten();
+    let is_repaired = word.is_some_and(|word| ServerState::of(&word) != ServerState::Failed);
+    if is_repaired {
+        claim.is_repaired().await;
+    }
+    is_repaired
+}
+
 /// Whether the restore of a claimed server has ended. Then its note is ended too. Only a restore that the list
 /// has shown can end there.
 pub(crate) async fn has_ended(
@@ -51,10 +66,8 @@ pub(crate) async fn has_ended(
     restoring: &Restoring,
     shutdown: &CancellationToken,
 ) -> bool {
-    let state = async || {
-        let word = state_of(client, claim.server(), shutdown).await.ok().flatten();
-        word.map(|word| ServerState::of(&word))
-    };
+    let word = async || state_of(client, claim.server(), shutdown).await.ok().flatten();
+    let state = async || word().await.map(|word| ServerState::of(&word));
     let is_listed = restoring.answer == RestoreAnswer::Listed;
     let passed = LONGEST_RESTORE.saturating_sub(restoring.left);
     match state().await {
@@ -62,9 +75,17 @@ pub(crate) async fn has_ended(
         Some(seen) if is_listed && seen.is_at_rest(passed) => {
             // One answer may be a copy from before.
             client.clock().sleep(CONFIRM_AFTER).await;
-            if state().await.is_some_and(|it| it.is_at_rest(passed)) {
-                claim.restore_is_over().await;
-                return true;
+            let again = word().await.filter(|word| ServerState::of(word).is_at_rest(passed));
+            match again {
+                Some(word) if ServerState::of(&word) == ServerState::Failed => {
+                    claim.restore_has_failed(&word).await;
+                    return true;
+                }
+                Some(_) => {
+                    claim.restore_is_over().await;
+                    return true;
+                }
+                None => {}
             }
         }
         _ => {}

@@ -20,6 +20,7 @@ use crate::provider::credentials::Credentials;
 use crate::report::{KnownCause, RotationOutcome};
 use crate::rotation::hooks::{HookError, Invocation, Running};
 use crate::rotation::lock::Exclusion;
+use crate::rotation::lock::MemoryRecords;
 use crate::sandbox::in_memory::InMemory;
 use crate::sandbox::provider::{Options, Provider, StoredSnapshot};
 use crate::testing::notes::Notes;
@@ -540,10 +541,7 @@ async fn a_server_that_is_gone_is_said_to_be() {
     let scene =
         Scene::with("", |options| drop(options.servers.remove(0)), RecordedHooks::default());
     let report = scene.rotate().await;
-    assert!(
-        reason(&report).starts_with("the account has no server with this id"),
-        "{report:?}"
-    );
+    assert!(reason(&report).starts_with("the account has no server with this id"), "{report:?}");
 }
 
 const HOOKS: &str = "hooks = { before = [\"quiesce\"], after = [\"resume\"] }";
@@ -573,6 +571,50 @@ async fn what_was_quiesced_is_woken_whatever_happened(
     if before_fails {
         assert_eq!(scene.calls(Operation::Create), 0);
     }
+}
+
+/// S8: its `after` hook is owed and cannot be run. Whatever else a rotation does, that is trouble.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_still_quiesced_fails_until_it_was_resumed() {
+    let mut scene = Scene::new("").holding("c c c");
+    scene.exclusion = Exclusion::remembered_in(&MemoryRecords::default(), &scene.clock);
+    scene.context.exclusion = scene.exclusion.clone();
+    let claim = scene.exclusion.claim(WEB).unwrap();
+    claim.quiesces("web-01", "snapring-20261122T030000Z").await.unwrap();
+    drop(claim);
+    let words =
+        "the before hook of snapring-20261122T030000Z ran, and its after hook failed: there is no";
+    for made in [1, 1] {
+        // The second one adopts the snapshot of the first.
+        let report = scene.rotate().await;
+        assert_eq!(report.outcome, RotationOutcome::Failed, "{report:?}");
+        assert!(reason(&report).starts_with(words), "{report:?}");
+        assert_eq!(scene.made(), made);
+    }
+    let fault = "list:status=500".parse().unwrap();
+    scene.memory.provider.lock().unwrap().add_fault(fault);
+    let report = scene.rotate().await;
+    assert!(reason(&report).contains("; failed: could not list the snapshots"), "{report:?}");
+    scene.memory.provider.lock().unwrap().faults().clear();
+    scene.exclusion.claim(WEB).unwrap().is_awake().await;
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Adopted, "{report:?}");
+}
+
+/// The `after` hook that fails is not run again; the one of the next rotation resumes the server.
+#[tokio::test(start_paused = true)]
+async fn an_after_hook_of_a_later_rotation_resumes_a_quiesced_server() {
+    let mut scene = Scene::new(HOOKS).holding("c c c");
+    scene.exclusion = Exclusion::remembered_in(&MemoryRecords::default(), &scene.clock);
+    scene.context.exclusion = scene.exclusion.clone();
+    let claim = scene.exclusion.claim(WEB).unwrap();
+    claim.quiesces("web-01", "snapring-20261122T030000Z").await.unwrap();
+    claim.stays_quiesced("web-01", "exit status 7").await.unwrap();
+    drop(claim);
+    let report = scene.rotate().await;
+    assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
+    assert_eq!(*scene.hooks.ran.lock().unwrap(), ["before", "after completed"]);
+    assert_eq!(scene.exclusion.claim(WEB).unwrap().quiesced("web-01").await, None);
 }
 
 #[tokio::test(start_paused = true)]

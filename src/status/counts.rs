@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use crate::report::RotationOutcome;
+use crate::status::undelivered::Webhooks;
 
 /// A label's name and value.
 type Label = (&'static str, &'static str);
@@ -37,6 +38,7 @@ pub struct Counts {
     hooks: Family<[Label; 2], Counter>,
     notices: Family<[Label; 1], Counter>,
     rotations: Family<[Label; 1], Counter>,
+    webhooks: Webhooks,
 }
 
 impl Default for Counts {
@@ -45,6 +47,7 @@ impl Default for Counts {
             hooks: Family::default(),
             notices: Family::default(),
             rotations: Family::default(),
+            webhooks: Webhooks::default(),
         };
         for outcome in RotationOutcome::ALL {
             counts.rotations.get_or_create(&[("outcome", outcome.as_str())]).inc_by(0);
@@ -87,6 +90,12 @@ impl Counts {
     pub fn undelivered(&self) -> u64 {
         let count = |outcome| self.notices.get_or_create(&[("outcome", outcome)]).get();
         count("failed") + count("lost")
+    }
+
+    /// Which webhooks did not get their last notices.
+    #[must_use]
+    pub fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
     }
 
     /// Shows it among the metrics.

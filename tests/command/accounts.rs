@@ -11,7 +11,7 @@ use snapring::sandbox::http::Sandbox;
 use snapring::sandbox::provider::Options;
 
 use crate::foreign_text::get;
-use crate::machine::{Machine, WEB, json};
+use crate::machine::{Machine, TOKEN, WEB, json};
 
 const OTHER_TOKEN: &str = "vps_of_another_account_0815";
 const DB: ServerId = ServerId::new(102);
@@ -198,6 +198,21 @@ async fn no_token_of_any_account_is_shown() {
     }
 }
 
+/// Answers each request with an error that holds the token of another account.
+fn repeat_a_token(listener: &std::net::TcpListener) {
+    use std::io::{Read, Write};
+    for connection in listener.incoming() {
+        let mut connection = connection.unwrap();
+        let _ = connection.read(&mut [0; 4096]);
+        let body = format!("{{\"detail\": \"no {TOKEN}\"}}");
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        let _ = connection.write_all(format!("{head}{body}").as_bytes());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn discover_asks_one_account_and_writes_whose_servers_they_are() {
     let two = Two::new().await;
@@ -236,6 +251,15 @@ async fn discover_asks_one_account_and_writes_whose_servers_they_are() {
     assert_eq!(code, 0, "{out}{errors}");
     let (code, _, errors) = two.run(&["discover", "--account", "customer-b", "--missing"]);
     assert_eq!(code, 0, "{errors}");
+    // The provider of one account repeats the token of the other.
+    let repeating = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = repeating.local_addr().unwrap();
+    std::thread::spawn(move || repeat_a_token(&repeating));
+    let config = std::fs::read_to_string(two.machine.path("config.toml")).unwrap();
+    let config = config.replace(&two.other.address().to_string(), &address.to_string());
+    std::fs::write(two.machine.path("config.toml"), config).unwrap();
+    let (code, out, errors) = two.run(&["discover", "--account", "customer-b"]);
+    assert!(code == 1 && errors.contains("[token]"), "{out}{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -523,13 +523,35 @@ async fn a_restore_that_fails_says_so_and_its_server_is_in_trouble() {
     assert_eq!(code, 1, "{out} {errors}");
     assert!(out.contains(says), "{out}");
     assert!(out.contains("restore it again"), "{out}");
-    // A rotation that fails later does not hide it.
-    machine.fault("list:status=400,times=1");
-    assert_eq!(machine.run(&["rotate", "web"]).0, 1);
+    // No rotation deletes what a person may need now, and none hides it.
+    let before = machine.names(WEB);
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    assert!(out.contains("It is not rotated until that changes"), "{out} {errors}");
+    assert_eq!(machine.names(WEB), before);
     let (code, out, errors) = machine.run(&["status"]);
     assert_eq!(code, 1, "{out} {errors}");
     assert!(out.contains(says) && out.contains("; its last rotation: "), "{out}");
     // The next restore does not wait for the one that failed.
     let (code, _, errors) = machine.run(&["restore", &id.to_string(), "--yes", "--no-wait"]);
     assert!(!errors.contains("nothing else starts"), "{code} {errors}");
+}
+
+/// Whether a person has repaired it or a restore has succeeded: the provider shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_a_restore_left_broken_is_rotated_once_the_provider_shows_it_otherwise() {
+    let machine = machine(SHORT).await;
+    let (id, _) = managed(&machine, 2);
+    machine.fault("restore:fails,times=1");
+    assert_eq!(machine.run(&["restore", &id.to_string(), "--yes"]).0, 1);
+    assert_eq!(machine.run(&["rotate", "web"]).0, 1);
+    // Where the list of servers does not answer, that is not known.
+    machine.fault("servers:status=503,times=9");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 1);
+    machine.sandbox.provider().faults().clear();
+    machine.sandbox.provider().set_server_state(WEB, "active");
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    machine.sandbox.provider().set_server_state(WEB, "error");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0, "no restore of snapring's did that");
 }

@@ -170,6 +170,55 @@ pub fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// S8: a notice that was given up is seen wherever a person or a program looks, until the webhook accepts one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_refuses_notices_is_seen_everywhere_until_it_accepts_one() {
+    let machine = Machine::new().await;
+    machine.fault("list:status=503,times=2");
+    let hook = MockServer::start().await;
+    let refuses = ResponseTemplate::new(404).set_body_string("no\nsuch hook T0-not-to-be-seen");
+    Mock::given(any()).respond_with(refuses).mount(&hook).await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dense = "[[server]]\nid = 101\nname = \"web\"\nkeep = 3\nschedule = \"*/2 * * * * *\"\n\
+                 min_interval = \"0s\"\n";
+    let notify = format!("[[notify]]\nurl = \"{}/T0-not-to-be-seen\"\n", hook.uri());
+    let http = format!("[http]\nlisten = \"{free}\"\n");
+    machine.configure_api("settle = \"1s\"\nretries = 0", &format!("{http}{dense}{notify}"));
+    let daemon = machine.daemon();
+    let given_up = || daemon.events("notice").iter().any(|it| it["outcome"] == "not_found");
+    machine.until("it to be given up", given_up).await;
+    machine.until("a good rotation", || daemon.rotations("rotated") >= 1).await;
+
+    let words = format!("notices to {} have not been delivered since ", hook.uri());
+    let (code, out, errors) = machine.run(&["status"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    assert!(line(&out, "web").contains(" ok "), "{out}");
+    assert!(out.contains(&words) && out.contains("(404: no such hook ["), "{out}");
+    let (code, check, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert_eq!(code, 1, "{check}");
+    assert!(check.starts_with(&format!("SNAPRING WARNING - {words}")), "{check}");
+    let (code, json, _) = machine.run(&["status", "--json"]);
+    let document: Value = serde_json::from_str(&json).unwrap();
+    let undelivered = &document["daemon"]["undelivered_notices"][0];
+    assert_eq!((code, &undelivered["to"]), (1, &hook.uri().into()), "{json}");
+    let page = get(free, "/");
+    assert!(page.contains("Notices are not delivered") && page.contains(&words[1..]), "{page}");
+    let metrics = get(free, "/metrics");
+    let gauge = format!("\nsnapring_notices_undelivered{{to=\"{}\"}} ", hook.uri());
+    assert!(metrics.contains(&gauge) && !metrics.contains(&format!("{gauge}0\n")), "{metrics}");
+    for shown in [&out, &check, &json, &page, &metrics] {
+        assert!(!shown.contains("T0-not"), "{shown}");
+    }
+
+    // The recovery is owed, and comes with the next success.
+    hook.reset().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&hook).await;
+    machine.until("it to be accepted", || machine.run(&["status"]).0 == 0).await;
+    let metrics = get(free, "/metrics");
+    assert!(metrics.contains(&format!("{gauge}0\n")), "{metrics}");
+    assert!(get(free, "/").contains("All is well"));
+}
+
 /// A person's `rotate` waits for a snapshot that never comes, and has the server meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_another_process_holds_for_two_ticks_is_in_trouble_everywhere() {
@@ -230,7 +279,7 @@ async fn without_a_daemon_the_provider_is_asked() {
     let (machine, address) = machine().await;
     machine.add(WEB, "snapring-20261101T030000Z", 30);
     let (code, out, errors) = machine.run(&["status"]);
-    assert_eq!(code, 0);
+    assert_eq!(code, 1, "a daemon should run");
     let expected = format!("no daemon is running: connection refused: {address}");
     assert!(errors.contains(&expected), "{errors}");
     let web = line(&out, "web");
@@ -437,7 +486,9 @@ async fn an_interrupted_rotation_is_told_with_when_and_what_comes_next() {
     assert_eq!(daemon.ended().await.code(), Some(0));
     let (_, out, _) = machine.run(&["status"]);
     assert!(line(&out, "web  ").contains(" waiting "), "{out}");
-    for says in ["its last rotation ended at 20", "interrupted", "still in progress", "no second snapshot"] {
+    for says in
+        ["its last rotation ended at 20", "interrupted", "still in progress", "no second snapshot"]
+    {
         assert!(out.contains(says), "{says}: {out}");
     }
     assert!(!out.contains("no rotation is known"), "{out}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use snapring::call::Operation;
 
-use crate::machine::{Machine, SERVERS, WEB};
+use crate::machine::{JSON_LOG, Machine, SERVERS, WEB};
 
 /// How long a command took, by the machine's clock.
 fn timed(machine: &Machine, arguments: &[&str]) -> (Duration, (i32, String, String)) {
@@ -21,6 +21,13 @@ fn timed(machine: &Machine, arguments: &[&str]) -> (Duration, (i32, String, Stri
 
 fn acts(machine: &Machine, operation: Operation) -> usize {
     machine.sandbox.provider().acts().iter().filter(|act| act.operation == operation).count()
+}
+
+/// A machine on which commands log each call.
+async fn logging() -> Machine {
+    let machine = Machine::new().await;
+    machine.configure(&format!("{JSON_LOG}{SERVERS}"));
+    machine
 }
 
 fn calls(machine: &Machine, operation: Operation) -> usize {
@@ -36,7 +43,7 @@ async fn nothing_is_changed_on_a_part_of_a_listing_or_on_an_old_one() {
         ("header=age:600", "a cache has kept this answer for 600 s"),
     ];
     for (fault, words) in odd {
-        let machine = Machine::with_servers().await;
+        let machine = logging().await;
         for days in 1..=5 {
             let made = machine.clock.now().wall - jiff::SignedDuration::from_hours(24 * days);
             machine.add(WEB, &format!("snapring-{}", made.strftime("%Y%m%dT030000Z")), 24 * days);
@@ -55,7 +62,10 @@ async fn a_create_that_is_carried_out_and_answered_as_refused_for_now_is_made_on
     let mut commands = Vec::new();
     for status in [408, 409, 423, 425, 429, 503] {
         let machine = Machine::new().await;
-        machine.configure_api("settle = \"4s\"\nretries = 2\ntimeout = \"5s\"", SERVERS);
+        machine.configure_api(
+            "settle = \"4s\"\nretries = 2\ntimeout = \"5s\"",
+            &format!("{JSON_LOG}{SERVERS}"),
+        );
         machine.fault(&format!("create:status-after={status},times=1"));
         machine.fault("create:late=3s,times=1");
         commands.push(thread::spawn(move || {
@@ -74,7 +84,7 @@ async fn a_create_that_is_carried_out_and_answered_as_refused_for_now_is_made_on
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_provider_is_asked_again_beyond_the_retries() {
-    let machine = Machine::with_servers().await;
+    let machine = logging().await;
     machine.fault("create:status=409,times=3");
     let (code, _, error) = machine.run(&["rotate", "web"]);
     assert_eq!(code, 0, "{error}");
@@ -84,7 +94,7 @@ async fn a_busy_provider_is_asked_again_beyond_the_retries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_server_that_is_throttled_for_a_day_fails_at_once_and_holds_no_other_up() {
-    let machine = Machine::with_servers().await;
+    let machine = logging().await;
     machine.fault("create:status=429,retry-after=86400,server=101");
     let (took, (code, _, error)) = timed(&machine, &["rotate", "--all"]);
     assert_eq!(code, 1, "{error}");
@@ -168,7 +178,7 @@ async fn a_listing_that_does_not_end_is_given_up_soon() {
         let machine = Machine::new().await;
         let (address, pages) = endless_listing(rows, padding);
         let api = format!("[api]\nbase_url = \"http://{address}/api/v1/\"\nretries = 4\n");
-        std::fs::write(machine.path("config.toml"), api + SERVERS).unwrap();
+        std::fs::write(machine.path("config.toml"), api + JSON_LOG + SERVERS).unwrap();
         let (code, _, error) = machine.run(&["rotate", "web"]);
         assert_eq!(code, 1, "{error}");
         assert!(error.contains(words), "{error}");
@@ -190,7 +200,8 @@ enum Manner {
 fn proxy(machine: &Machine, manner: Manner, api: &str) -> Arc<AtomicUsize> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, behind) = (listener.local_addr().unwrap(), machine.sandbox.address());
-    let text = format!("[api]\nbase_url = \"http://{address}/api/v1/\"\n{api}\n{SERVERS}");
+    let text =
+        format!("[api]\nbase_url = \"http://{address}/api/v1/\"\n{api}\n{JSON_LOG}{SERVERS}");
     std::fs::write(machine.path("config.toml"), text).unwrap();
     let closed = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&closed);
@@ -227,7 +238,7 @@ fn proxy(machine: &Machine, manner: Manner, api: &str) -> Arc<AtomicUsize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_connections_that_are_closed_at_each_create_cost_no_attempt() {
-    let machine = Machine::with_servers().await;
+    let machine = logging().await;
     let api = "settle = \"1s\"\nretries = 0\ntimeout = \"5s\"";
     let closed = proxy(&machine, Manner::ClosesKept, api);
     for day in 1..=3 {
@@ -243,7 +254,7 @@ async fn kept_connections_that_are_closed_at_each_create_cost_no_attempt() {
 /// `settle` and the timeout are for requests that may arrive. One without a connection cannot.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_without_a_connection_is_not_waited_for() {
-    let machine = Machine::with_servers().await;
+    let machine = logging().await;
     let api = "settle = \"40s\"\nretries = 1\ntimeout = \"20s\"";
     proxy(&machine, Manner::StopsListening, api);
     let (took, (code, _, error)) = timed(&machine, &["rotate", "web"]);

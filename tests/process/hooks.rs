@@ -83,6 +83,101 @@ async fn after_runs_first_of_all_when_snapring_was_killed_after_before(#[case] n
     assert_eq!(ran(&machine).iter().filter(|line| **line == owed).count(), 1);
 }
 
+/// A machine whose snapring was killed after `before`; its `after` hook fails.
+async fn machine_that_stays_quiesced() -> Machine {
+    let machine = Machine::new().await;
+    configure(&machine, HOOKS);
+    let mut killed = machine.start(machine.command(&["rotate", "web"]), |_, _| {});
+    killed.ended().await;
+    // What was killed may still have a create on its way.
+    machine.clock.sleep(Duration::from_secs(1)).await;
+    machine
+}
+
+/// The second `before` does nothing.
+const HOOKS: &str = "[server.hooks]\nbefore = [\"/bin/sh\", \"-c\", \"test -e once || { : > once; kill -KILL $PPID; \
+                     }\"]\nafter = [\"/bin/sh\", \"-c\", \"test -e well || exit 7\"]\n";
+
+fn configure(machine: &Machine, hooks: &str) {
+    let hooks = ["once", "well"].iter().fold(hooks.to_owned(), |hooks, file| {
+        let path = machine.path(file).display().to_string();
+        hooks
+            .replace(&format!("-e {file} "), &format!("-e {path} "))
+            .replace(&format!("> {file};"), &format!("> {path};"))
+    });
+    machine.configure(&format!(
+        "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\n{hooks}"
+    ));
+}
+
+/// S8: an owed `after` hook that fails, or is gone, is trouble until one succeeds or a person says so.
+#[rstest]
+#[case::it_fails(HOOKS, "its after hook failed: the after hook ended with exit status: 7")]
+#[case::it_is_gone("", "there is no after hook in the configuration any more")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stays_quiesced_is_in_trouble(#[case] hooks: &str, #[case] words: &str) {
+    let machine = machine_that_stays_quiesced().await;
+    configure(&machine, hooks);
+    let daemon = machine.daemon();
+    machine.until("a report", || daemon.rotations("failed") >= 1).await;
+    let (exit, out, err) = machine.run(&["status"]);
+    assert_eq!(exit, 1, "{out}{err}");
+    assert!(out.contains(" failed ") && out.contains(words), "{out}");
+    drop(daemon);
+    // A rotation that resumes nothing does not end it.
+    if hooks.is_empty() {
+        let (exit, out, err) = machine.run(&["rotate", "web"]);
+        assert_eq!(exit, 1, "{out}{err}");
+        assert!(out.contains(words), "{out}");
+        let (_, out, _) = machine.run(&["history"]);
+        assert!(out.contains(words), "{out}");
+        let (exit, out, err) = machine.run(&["resumed", "web"]);
+        assert_eq!(exit, 0, "{out}{err}");
+        assert!(out.starts_with("web (101): noted as resumed"), "{out}");
+    } else {
+        std::fs::write(machine.path("well"), "").unwrap();
+    }
+    let (exit, out, err) = machine.run(&["rotate", "web"]);
+    assert_eq!(exit, 0, "{out}{err}");
+    assert_eq!(machine.run(&["status"]).0, 0);
+    let (_, _, err) = machine.run(&["resumed", "web"]);
+    assert!(err.contains("no after hook is owed"), "{err}");
+}
+
+/// S8: nothing rotates a server that was taken out, so its `after` hook never runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiesced_server_that_was_taken_out_of_the_configuration_is_told_of() {
+    let machine = machine_that_stays_quiesced().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    machine.configure(&format!(
+        "[http]\nlisten = \"{free}\"\n[[server]]\nid = 102\nname = \"db\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\n"
+    ));
+    let words = "web (101) is not rotated, but the before hook of snapring-";
+    let hint = "run `snapring resumed web`";
+    let (_, out, err) = machine.run(&["check"]);
+    assert!(format!("{out}{err}").contains(words), "{out}{err}");
+    let (exit, out, err) = machine.run(&["status"]);
+    assert_eq!(exit, 1, "{out}{err}");
+    assert!(out.contains(words) && out.contains(hint), "{out}");
+
+    let daemon = machine.daemon();
+    let is_told = || daemon.events("hook").iter().any(|it| it["level"] == "ERROR");
+    machine.until("an error", is_told).await;
+    assert!(daemon.log().contains(words), "{}", daemon.log());
+    machine.until("it to live", || machine.run(&["health"]).0 == 0).await;
+    let (exit, out, _) = machine.run(&["status"]);
+    assert_eq!(exit, 1, "{out}");
+    assert!(out.contains(words) && !out.contains(" failed "), "{out}");
+    let (exit, out, _) = machine.run(&["status", "--json"]);
+    assert_eq!(exit, 1);
+    assert!(out.contains("\"not_resumed\"") && out.contains("\"web\""), "{out}");
+
+    let (exit, out, err) = machine.run(&["resumed", "101"]);
+    assert_eq!(exit, 0, "{out}{err}");
+    let is_over = || !machine.run(&["status"]).1.contains(words);
+    machine.until("the daemon to see it", is_over).await;
+}
+
 /// In a process table of its own, where snapring is the first process.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_process_of_a_container_leaves_no_zombies() {

@@ -12,8 +12,7 @@ use snapring::call::Operation;
 use crate::machine::{Daemon, Machine, WEB, json};
 
 /// Once a year: nothing falls due by itself.
-const RARE: &str =
-    "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \"0s\"\n";
+const RARE: &str = "[log]\nformat = \"json\"\n[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 3 1 1 *\"\nkeep = 3\ncatch_up = \"0s\"\n";
 
 /// A machine on which every rotation stops in its `before` hook until the file `go` is there.
 async fn with_a_barrier() -> Machine {

@@ -123,10 +123,11 @@ impl Task<'_> {
 
     async fn has_failed(&self, word: &str) -> CommandError {
         self.progress.is(Stage::Failed);
-        self.with_the_note(async |claim| claim.restore_is_over().await).await;
+        self.with_the_note(async |claim| claim.restore_has_failed(word).await).await;
         CommandError::Failed(format!(
             "{NOT_RESTORED}the provider shows server {} as {word:?} after a restore from {}\n\
-             hint: see in the provider's panel what it needs, and restore it again",
+             hint: see in the provider's panel what it needs, and restore it again. Until the provider shows another \
+             state, its rotations fail and delete nothing",
             by_hand::called(self.setup, self.snapshot.server),
             self.source()
         ))

@@ -259,7 +259,8 @@ async fn without_daemon(
     }
     let found = Found::among(rows, &StatusFilter::default());
     let document =
-        StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) };
+        StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) }
+            .with_not_resumed(setup.not_resumed("status").await);
     Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
 }
 

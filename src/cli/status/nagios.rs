@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::error::CommandError;
+use crate::cli::status::text::common_zone;
 use crate::observe::status_document::{ServerRecord, ServerState, StatusDocument};
 use crate::readable;
 
@@ -91,6 +92,8 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
     let mut findings: Vec<(Level, String)> =
         enabled.iter().filter_map(|server| judge(server, document.at, max_age)).collect();
     findings.extend(unanswered.iter().map(|problem| (Level::Warning, problem.clone())));
+    let not_resumed = document.not_resumed.iter();
+    findings.extend(not_resumed.map(|it| (Level::Warning, it.words_of_unrotated())));
     let of_cover = document.account.as_ref().and_then(|it| it.cover_problem.as_deref());
     findings.extend(of_cover.map(|problem| (Level::Warning, problem.to_owned())));
     if let Some(daemon) = &document.daemon {
@@ -103,6 +106,9 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
         if let Some(problem) = daemon.store.problem() {
             findings.push((Level::Warning, problem));
         }
+        let zone = common_zone(&document.servers);
+        let undelivered = daemon.undelivered_notices.iter();
+        findings.extend(undelivered.map(|it| (Level::Warning, it.words(&zone))));
     }
     findings.sort_by_key(|(level, _)| std::cmp::Reverse(level.weight()));
     let level = findings.first().map_or(Level::Ok, |(level, _)| *level);

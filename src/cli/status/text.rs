@@ -57,6 +57,12 @@ pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -
         if let Some(problem) = daemon.store.problem() {
             text.push_str(&format!("{problem}\n"));
         }
+        for undelivered in &daemon.undelivered_notices {
+            text.push_str(&format!("{}\n", undelivered.words(&zone)));
+        }
+    }
+    for quiesced in &document.not_resumed {
+        text.push_str(&format!("{}\n", quiesced.words_of_unrotated()));
     }
     if let Some(account) = &document.account {
         account.findings().iter().for_each(|finding| text.push_str(&format!("{finding}\n")));

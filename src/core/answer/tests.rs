@@ -183,6 +183,32 @@ fn an_answer_that_is_a_part_or_too_old_is_no_listing_whatever_its_body_says() {
 }
 
 #[test]
+fn a_header_that_names_another_number_of_rows_or_a_stale_copy_makes_it_no_listing() {
+    let total = |text: &str| Headers { total: vec![text.to_owned()], ..Headers::default() };
+    let warning = |text: &str| Headers { warning: vec![text.to_owned()], ..Headers::default() };
+    for (headers, expected) in [
+        (total("2"), ""),
+        (total(" 2 "), ""),
+        (total("4"), "incomplete: a header says that there are 4 rows, and 2 were listed"),
+        (total("1"), "incomplete: "),
+        (total("many"), "incomplete: "),
+        (warning("110 - \"Response is Stale\""), "stale: `Warning`"),
+        (warning("199 - \"x\", 112 cache \"Disconnected\""), "stale: `Warning`"),
+        (warning("299 - \"Deprecated\""), ""),
+    ] {
+        let judgement = judge(Operation::List, 200, &headers, UNDERSTOOD);
+        let objection = judgement.objection.unwrap_or_default();
+        assert!(objection.starts_with(expected), "{headers:?}: {objection}");
+        assert_eq!(objection.is_empty(), expected.is_empty(), "{headers:?}: {objection}");
+    }
+    // Of a page before the last, or of what is no list, it says nothing.
+    for (has_next, rows) in [(true, Some(2)), (false, None)] {
+        let body = Body::Understood { has_next, rows };
+        assert_eq!(judge(Operation::List, 200, &total("4"), body).verdict, Verdict::Done);
+    }
+}
+
+#[test]
 fn a_next_page_that_the_body_names_too_is_followed() {
     let headers = headers("", "<https://api.example/?page=2>; rel=next", "");
     let judgement =

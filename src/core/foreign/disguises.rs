@@ -149,7 +149,7 @@ mod tests {
     #[case::base64("dnBzX2RyZXNzZWQwdXBfS3g3UXox", "[token]")]
     #[case::base64_of_a_header(
         "QmVhcmVyIHZwc19kcmVzc2VkMHVwX0t4N1F6MQ==",
-        "QmVhcmVyIH[token]F6MQ=="
+        "QmVhcmVyIHZw[token]MQ=="
     )]
     #[case::a_little_of_it("a dressed0up b", "a dressed0up b")]
     #[case::its_words_in_a_sentence("vps dressed 0up", "vps dressed 0up")]

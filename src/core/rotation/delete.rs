@@ -47,6 +47,8 @@ pub(super) struct UnansweredDelete {
     error: CallError,
     /// If it is still listed, it is asked for again.
     again: bool,
+    /// Since when it is looked for.
+    since: Duration,
 }
 
 /// A snapshot that the provider did not delete for now.
@@ -96,12 +98,21 @@ impl Rotation {
             // It may have been deleted. A listing shows.
             Some(_) => {
                 let wait = self.wait_to_delete_again(&deletion, &error, now);
-                let delete = UnansweredDelete { deletion, error, again: wait.is_some() };
-                let wait = wait.unwrap_or_default();
-                let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
-                self.look_in(look, LookFor::UnansweredDelete(delete, purpose))
+                let (again, since) = (wait.is_some(), now.uptime);
+                let delete = UnansweredDelete { deletion, error, again, since };
+                self.look_for_deleted(delete, purpose, wait.unwrap_or_default())
             }
         }
+    }
+
+    fn look_for_deleted(
+        &mut self,
+        delete: UnansweredDelete,
+        purpose: Purpose,
+        wait: Duration,
+    ) -> Next {
+        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        self.look_in(look, LookFor::UnansweredDelete(delete, purpose))
     }
 
     /// How long to wait before the same delete may be sent again, if the provider put it off and tries and
@@ -135,8 +146,19 @@ impl Rotation {
         ring: Ring,
         now: Moment,
     ) -> Next {
-        let UnansweredDelete { deletion, error, again } = delete;
-        let is_listed = ring.lists(deletion.snapshot());
+        let is_listed = ring.lists(delete.deletion.snapshot());
+        let passed = now.uptime.saturating_sub(delete.since);
+        let wait = polling::settling(passed);
+        let is_put_off = matches!(delete.error.outcome(), Some(Outcome::Busy | Outcome::Throttled));
+        // The provider may carry it out a moment after its answer.
+        if is_listed
+            && !is_put_off
+            && passed < self.limits.settle
+            && self.ledger.has_time_for(wait, now)
+        {
+            return self.look_for_deleted(delete, purpose, wait);
+        }
+        let UnansweredDelete { deletion, error, again, .. } = delete;
         if let Purpose::Prune(pruning) = &mut purpose {
             // What follows rests on this listing.
             pruning.rests_on(ring);

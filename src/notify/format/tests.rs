@@ -9,6 +9,8 @@ use crate::notify::tests::{DB, WEB, at, because, ended, refused};
 use crate::notify::transitions::States;
 use crate::report::{KnownCause, Report};
 
+const REMIND: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
 const PAGE: &str = include_str!("../../../docs/NOTICES.md");
 
 /// All that goes out of reports that come ten minutes apart.
@@ -20,7 +22,7 @@ fn told(reports: &[Report]) -> Vec<Bundle> {
         notices.extend(news.into_iter().filter(|it| !it.goes_on));
     }
     let last = at(10 * i64::try_from(reports.len() - 1).unwrap());
-    bundles(notices, last + jiff::SignedDuration::from_secs(10), 0)
+    bundles(notices, last + jiff::SignedDuration::from_secs(10), 0, REMIND)
 }
 
 fn here() -> Instance {
@@ -35,7 +37,7 @@ fn reminder() -> Bundle {
     }
     let day = at(24 * 60);
     let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), day).unwrap();
-    bundles(vec![reminder], day + jiff::SignedDuration::from_secs(10), 0).pop().unwrap()
+    bundles(vec![reminder], day + jiff::SignedDuration::from_secs(10), 0, REMIND).pop().unwrap()
 }
 
 fn failed() -> Report {

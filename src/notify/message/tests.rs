@@ -8,6 +8,8 @@ use crate::notify::tests::{DB, WEB, at, because, ended, refused};
 use crate::notify::transitions::States;
 use crate::report::{KnownCause, Report};
 
+const REMIND: Duration = Duration::from_secs(24 * 3600);
+
 /// The bundles of reports that come a minute apart, as titles with texts.
 fn read(servers: u64, reports: &[Report]) -> Vec<String> {
     let mut states = States::new((1..=servers).map(ServerId::new).chain([WEB, DB]), []);
@@ -17,7 +19,7 @@ fn read(servers: u64, reports: &[Report]) -> Vec<String> {
         notices.extend(news.into_iter().filter(|it| !it.goes_on));
     }
     let told = |it: &Bundle| format!("{}\n{}", it.title(), it.text());
-    bundles(notices, at(999), 0).iter().map(told).collect()
+    bundles(notices, at(999), 0, REMIND).iter().map(told).collect()
 }
 
 fn failed(server: ServerId, reason: &str) -> Report {
@@ -57,7 +59,7 @@ fn one_server_alone_reads_as_a_message() {
             .into_iter()
             .map(|it| states.of_ongoing(NoticeKind::Reminder, it, at(24 * 60)).unwrap())
             .collect();
-        let bundle = bundles(notices, at(24 * 60), 0).pop().unwrap();
+        let bundle = bundles(notices, at(24 * 60), 0, REMIND).pop().unwrap();
         format!("{}\n{}", bundle.title(), bundle.text())
     };
     insta::assert_snapshot!(
@@ -111,10 +113,19 @@ fn a_person_reads_failures_first_and_one_servers_story_in_its_order() {
 }
 
 #[test]
+fn a_failure_says_whether_a_reminder_follows() {
+    let mut states = States::new([WEB], []);
+    let notices = states.take(&failed(WEB, "x"), at(0));
+    let text = |remind| bundles(notices.clone(), at(1), 0, remind).pop().unwrap().text();
+    assert!(text(REMIND).ends_with(" A reminder follows after 1d if this continues."));
+    assert!(text(Duration::ZERO).ends_with(" Further failures are not reported."));
+}
+
+#[test]
 fn what_was_lost_is_told_with_the_next_one() {
     let mut states = States::new([WEB], []);
     let notices = states.take(&failed(WEB, "x"), at(0));
-    let [bundle] = bundles(notices, at(1), 7).try_into().unwrap();
+    let [bundle] = bundles(notices, at(1), 7, REMIND).try_into().unwrap();
     assert!(bundle.text().ends_with(" Notices lost before this one: 7."), "{}", bundle.text());
 }
 
@@ -137,7 +148,7 @@ proptest! {
             let news = states.take(&report, at(i64::try_from(minute).unwrap()));
             notices.extend(news.into_iter().filter(|it| !it.goes_on));
         }
-        let bundles = bundles(notices.clone(), at(999), 0);
+        let bundles = bundles(notices.clone(), at(999), 0, REMIND);
         let mut subjects: Vec<NoticeSubject> = notices.iter().map(|it| it.subject.clone()).collect();
         subjects.dedup();
         for subject in subjects {

@@ -20,6 +20,7 @@ fn daemon() -> DaemonStatus {
         store: StoreStatus::default(),
         throttled_until: None,
         manual_acts: Vec::new(),
+        undelivered_notices: Vec::new(),
         accounts: Vec::new(),
     }
 }

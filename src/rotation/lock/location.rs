@@ -76,6 +76,15 @@ impl Exclusion {
     }
 }
 
+/// Whether any server on this machine may be quiesced. Creates nothing.
+pub(crate) fn any_is_quiesced(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    directories(variable).iter().any(|directory| {
+        let notes = directory.path().join(LOCK_FILE).with_extension("creates");
+        let entries = notes.read_dir().into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).any(|path| path.extension() == Some("quiesced".as_ref()))
+    })
+}
+
 fn hint(problem: &io::Error) -> &'static str {
     match problem.raw_os_error() {
         Some(nix::libc::ENOLCK) => {

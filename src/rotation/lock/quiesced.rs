@@ -1,36 +1,117 @@
-//! A server that may be quiesced: its `before` hook was started, and its `after` hook has not run.
+//! A server that may be quiesced: its `before` hook was started, and its `after` hook has not succeeded.
 //!
 //! That is noted on the disk before `before` starts, so that the next process knows of it when this one
-//! is killed, or the machine stops.
+//! is killed, or the machine stops. The note stays until an `after` hook of the server succeeds, or a person says that
+//! the server was resumed.
 
 use std::collections::HashSet;
 
-use crate::naming::ServerId;
+use serde::{Deserialize, Serialize};
+
+use crate::foreign::ForeignText;
+use crate::naming::{Account, ServerId};
 use crate::rotation::lock::open_creates::NoteKind;
 use crate::rotation::lock::{Claim, Exclusion};
+
+/// How much of a hook's failure is noted, in characters.
+const EXCERPT: usize = 600;
+
+/// A server whose `after` hook is owed. For programs, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiesced {
+    /// The provider's number.
+    pub server_id: ServerId,
+    /// Its account, unless that is the one of `[api]`.
+    pub account: Option<String>,
+    /// Its name in the configuration of that time.
+    pub server: String,
+    /// The snapshot that it was quiesced for. Empty if the note cannot be read.
+    pub snapshot: String,
+    /// Why its `after` hook did not succeed; `None`: it has not run.
+    pub failed: Option<String>,
+}
+
+impl Quiesced {
+    /// What a note says. Older versions noted only the snapshot: then the server is not known.
+    fn read(text: &str) -> (String, Option<ServerId>, String, Option<String>) {
+        let mut lines = text.lines();
+        let mut line = || ForeignText::from(lines.next().unwrap_or_default()).to_string();
+        let (snapshot, number, account, name) = (line(), line(), line(), line());
+        let id = number.parse().ok().zip(Account::of_key(&account));
+        let id = id.map(|(number, account)| ServerId { account, number });
+        (snapshot, id, name, Some(line()).filter(|it| !it.is_empty()))
+    }
+
+    fn note(&self, account: Account) -> String {
+        let Self { server_id, server, snapshot, failed, .. } = self;
+        let failed = failed.as_deref().unwrap_or_default();
+        format!("{snapshot}\n{}\n{}\n{server}\n{failed}\n", server_id.number, account.key())
+    }
+
+    fn of(server: ServerId, name: &str, snapshot: String, failed: Option<String>) -> Self {
+        let account = server.account.label().map(str::to_owned);
+        Self { server_id: server, account, server: name.to_owned(), snapshot, failed }
+    }
+
+    /// For a person: what is owed, and what to do.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { server_id, server, snapshot, .. } = self;
+        let after = match &self.failed {
+            Some(reason) => format!("its after hook failed: {reason}"),
+            None => "its after hook did not".to_owned(),
+        };
+        format!(
+            "the before hook of {snapshot} ran, and {after}. Resume the server by hand, then run `snapring \
+             resumed {}`",
+            if server.is_empty() { server_id.number.to_string() } else { server.clone() }
+        )
+    }
+
+    /// The same of a server that is not rotated any more.
+    #[must_use]
+    pub fn words_of_unrotated(&self) -> String {
+        format!("{} ({}) is not rotated, but {}", self.server, self.server_id.number, self.words())
+    }
+}
 
 impl Claim {
     /// The `before` hook is about to be started for this snapshot.
     ///
     /// # Errors
     /// Why that cannot be noted.
-    pub(crate) async fn quiesces(&self, snapshot: &str) -> Result<(), String> {
-        let place = self.claims.place(self.server);
-        self.claims.records().write_note(place, NoteKind::Quiesced, format!("{snapshot}\n")).await
+    pub(crate) async fn quiesces(&self, name: &str, snapshot: &str) -> Result<(), String> {
+        self.note_quiesced(&Quiesced::of(self.server, name, snapshot.to_owned(), None)).await
     }
 
-    /// The `after` hook has run, or `before` was not started.
+    /// The `after` hook has failed. It is not run again, and the server stays quiesced. Nothing, if it was not.
+    ///
+    /// # Errors
+    /// Why that cannot be noted.
+    pub(crate) async fn stays_quiesced(&self, name: &str, reason: &str) -> Result<(), String> {
+        let Some(quiesced) = self.quiesced(name).await else { return Ok(()) };
+        let reason = ForeignText::excerpt(reason, EXCERPT).to_string();
+        self.note_quiesced(&Quiesced { failed: Some(reason), ..quiesced }).await
+    }
+
+    async fn note_quiesced(&self, quiesced: &Quiesced) -> Result<(), String> {
+        let place = self.claims.place(self.server);
+        let text = quiesced.note(self.server.account);
+        self.claims.records().write_note(place, NoteKind::Quiesced, text).await
+    }
+
+    /// The `after` hook has succeeded, or a person has resumed the server.
     pub(crate) async fn is_awake(&self) {
         let place = self.claims.place(self.server);
         self.claims.records().remove_note(place, NoteKind::Quiesced).await;
     }
 
-    /// The snapshot for which the server was quiesced, if its `after` hook is still owed. Empty if the
-    /// note cannot be read.
-    pub(crate) async fn quiesced_for(&self) -> Option<String> {
+    /// What the server was quiesced for, if its `after` hook is still owed.
+    pub(crate) async fn quiesced(&self, name: &str) -> Option<Quiesced> {
         let place = self.claims.place(self.server);
         let text = self.claims.records().read_note(place, NoteKind::Quiesced).await?;
-        Some(text.trim_end().to_owned())
+        let (snapshot, _, _, failed) = Quiesced::read(&text);
+        Some(Quiesced::of(self.server, name, snapshot, failed))
     }
 }
 
@@ -44,6 +125,22 @@ impl Exclusion {
         let is_noted = |server: &ServerId| places.contains(&self.0.place(*server));
         if places.is_empty() { Vec::new() } else { servers.into_iter().filter(is_noted).collect() }
     }
+
+    /// All servers that were left quiesced, of this configuration's accounts. One that a process works on at
+    /// present is not among them: its hook is still to come.
+    pub(crate) async fn all_quiesced(&self) -> Vec<Quiesced> {
+        let records = self.0.records();
+        let mut found = Vec::new();
+        for place in records.places(NoteKind::Quiesced).await {
+            let text = records.read_note(place, NoteKind::Quiesced).await.unwrap_or_default();
+            let (snapshot, Some(id), name, failed) = Quiesced::read(&text) else { continue };
+            if self.0.place(id) == place && self.claim(id).is_ok() {
+                found.push(Quiesced::of(id, &name, snapshot, failed));
+            }
+        }
+        found.sort_by_key(|it| it.server_id);
+        found
+    }
 }
 
 #[cfg(test)]
@@ -51,27 +148,41 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
+    const SNAPSHOT: &str = "snapring-20261123T030000Z";
+
     #[tokio::test]
     async fn the_next_process_knows_of_a_server_that_was_quiesced() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || {
+        let open_for = |address: &str| {
             let file = dir.path().join("lock");
-            Exclusion::on_machine(&file, "https://a/", &Clock::system()).unwrap()
+            Exclusion::on_machine(&file, address, &Clock::system()).unwrap()
         };
+        let open = || open_for("https://a/");
         let servers = [ServerId::new(1), ServerId::new(2)];
         let first = open();
         assert!(first.quiesced(servers).await.is_empty());
         let claim = first.claim(ServerId::new(2)).unwrap();
-        assert_eq!(claim.quiesced_for().await, None);
-        claim.quiesces("snapring-20261123T030000Z").await.unwrap();
+        assert_eq!(claim.quiesced("web").await, None);
+        assert_eq!(claim.stays_quiesced("web", "there is no note").await, Ok(()));
+        claim.quiesces("web", SNAPSHOT).await.unwrap();
+        assert!(first.all_quiesced().await.is_empty(), "its hook is still to come");
         drop((claim, first));
 
         let next = open();
         assert_eq!(next.quiesced(servers).await, [ServerId::new(2)]);
+        let [left] = next.all_quiesced().await.try_into().unwrap();
+        let Quiesced { server_id, server, snapshot, failed, .. } = &left;
+        assert_eq!((*server_id, server.as_str()), (ServerId::new(2), "web"));
+        assert_eq!((snapshot.as_str(), failed), (SNAPSHOT, &None));
+        assert_eq!(open_for("https://b/").all_quiesced().await, [], "another provider's server");
         let claim = next.claim(ServerId::new(2)).unwrap();
-        assert_eq!(claim.quiesced_for().await.as_deref(), Some("snapring-20261123T030000Z"));
+        assert_eq!(claim.quiesced("web").await, Some(left));
+        claim.stays_quiesced("web", "exit 7\nand more").await.unwrap();
+        let failed = claim.quiesced("web").await.unwrap();
+        assert_eq!(failed.snapshot, SNAPSHOT);
+        assert_eq!(failed.failed.as_deref(), Some("exit 7 and more"));
         claim.is_awake().await;
-        assert_eq!(claim.quiesced_for().await, None);
+        assert_eq!(claim.quiesced("web").await, None);
         assert!(open().quiesced(servers).await.is_empty());
     }
 }

@@ -294,10 +294,34 @@ impl Claim {
         let _ = self.write(&notes).await;
     }
 
-    /// It is known that none is under way.
+    /// It is known that none is under way, and that the last one has not left the server broken.
     pub async fn restore_is_over(&self) {
         let place = self.claims.place(self.server);
         self.claims.records().remove_note(place, NoteKind::Restore).await;
+        self.is_repaired().await;
+    }
+
+    /// It is known that none is under way, and the provider shows the server in this state: it is broken. Until that
+    /// changes, it is not rotated.
+    pub(crate) async fn restore_has_failed(&self, state: &str) {
+        let place = self.claims.place(self.server);
+        // If it cannot be noted, it is rotated as usual.
+        let _ =
+            self.claims.records().write_note(place, NoteKind::Broken, format!("{state}\n")).await;
+        self.claims.records().remove_note(place, NoteKind::Restore).await;
+    }
+
+    /// The state in which a failed restore has left the server.
+    pub(crate) async fn broken(&self) -> Option<String> {
+        let place = self.claims.place(self.server);
+        let state = self.claims.records().read_note(place, NoteKind::Broken).await?;
+        Some(ForeignText::from(state.trim()).to_string())
+    }
+
+    /// The provider does not show it in that state any more.
+    pub(crate) async fn is_repaired(&self) {
+        let place = self.claims.place(self.server);
+        self.claims.records().remove_note(place, NoteKind::Broken).await;
     }
 
     /// The restores that may be under way, told as the last one. `now` is for the message.

@@ -11,7 +11,7 @@ use crate::moment::shown_today;
 use crate::naming::ServerId;
 use crate::provider::client::Client;
 use crate::rotation::lock::{Busy, Claim, Exclusion};
-use crate::rotation::restored::has_ended;
+use crate::rotation::restored::{has_ended, is_repaired};
 
 /// Between two tries to get a claim that another process has.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -138,6 +138,17 @@ async fn signed_unless_restoring(
         };
         if !has_ended {
             return Err(Busy::Restoring(restoring));
+        }
+    }
+    if wait.on_restore != OnRestore::Claim
+        && let Some(state) = claim.broken().await
+    {
+        let has_changed = match provider {
+            Some(client) => is_repaired(client, &claim, &wait.shutdown).await,
+            None => false,
+        };
+        if !has_changed {
+            return Err(Busy::Broken(state));
         }
     }
     claim.leave_note(now);

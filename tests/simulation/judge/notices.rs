@@ -40,6 +40,8 @@ struct Service {
     given_up: u64,
     /// What it was offered last and has not taken: the body, and how many notices it has.
     open: Option<(String, u64)>,
+    /// It was offered something else since it took one the last time.
+    has_missed: bool,
     last_post: Duration,
 }
 
@@ -51,6 +53,7 @@ impl Default for Service {
             taken: 0,
             given_up: 0,
             open: None,
+            has_missed: false,
             last_post: Duration::ZERO,
         }
     }
@@ -109,6 +112,7 @@ impl Told {
             }
             service.well_since = service.well_since.map(|_| Duration::ZERO);
             (service.taken, service.given_up, service.open) = (0, 0, None);
+            service.has_missed = false;
             service.last_post = Duration::ZERO;
             // The history says whether the token was refused, and not to whom that was told.
             if self.refused_at.is_some() || self.was_refused_before {
@@ -236,6 +240,20 @@ impl Told {
         missing
     }
 
+    /// Whether a service did not get its last notices.
+    pub fn undelivered(&self, now: Duration) -> Sure {
+        let services = || self.services.values();
+        // At the very moment of an answer it may not be shown yet.
+        let is_settled = |it: &Service| it.last_post + Duration::from_secs(1) <= now;
+        if services().any(|it| it.has_missed && is_settled(it)) {
+            Sure::Yes
+        } else if services().all(|it| !it.has_missed && it.open.is_none() && is_settled(it)) {
+            Sure::No
+        } else {
+            Sure::Unclear
+        }
+    }
+
     /// Whether the counters `ok`, `failed` and `lost` say what became of the notices.
     pub fn miscounted(&self, counts: [Option<f64>; 3], now: Duration) -> Option<String> {
         let services = || self.services.values();
@@ -279,9 +297,11 @@ impl Judge {
         let is_another = |(before, _): &mut (String, u64)| before != body;
         if let Some((_, before)) = service.open.take_if(is_another) {
             service.given_up += before;
+            service.has_missed = true;
         }
         if mood == Mood::Well {
             service.open = None;
+            service.has_missed = false;
             service.taken += count;
         } else {
             service.open = Some((body.to_owned(), count));

@@ -484,21 +484,25 @@ impl Judge {
             wrong.push("`status` cannot read the document".to_owned());
             return wrong;
         };
+        let undelivered = self.visible.told.undelivered(seen.truly.uptime);
+        let is_bad = in_trouble || store == Sure::No || undelivered == Sure::Yes;
+        let is_good = all_well && store == Sure::Yes && undelivered == Sure::No;
         let plain_is_wrong = match () {
-            () if in_trouble || store == Sure::No => plain != 1,
-            () if all_well && store == Sure::Yes => plain != 0,
+            () if is_bad => plain != 1,
+            () if is_good => plain != 0,
             () => ![0, 1].contains(&plain),
         };
         if plain_is_wrong {
             wrong.push(format!(
-                "`status` exits with {plain}: trouble {in_trouble}, store {store:?}"
+                "`status` exits with {plain}: trouble {in_trouble}, store {store:?}, undelivered \
+                 {undelivered:?}"
             ));
         }
         let check_is_wrong = match () {
             // Clocks that are wrong are told of first.
             () if is_old => check != 2,
-            () if in_trouble || store == Sure::No => check == 0,
-            () if all_well && all_young && store == Sure::Yes => check != 0,
+            () if is_bad => check == 0,
+            () if is_good && all_young => check != 0,
             () => false,
         };
         if check_is_wrong {

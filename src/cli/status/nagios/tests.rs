@@ -114,6 +114,7 @@ fn of_thousands_in_trouble_some_are_told() {
     "the last reload was rejected: line 3"
 )]
 #[case::store(true, None, false, Level::Warning, "2 are missing from `history`")]
+#[case::notices(true, None, true, Level::Warning, "notices to https://hooks.example have not been")]
 fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
     #[case] alive: bool,
     #[case] refused: Option<&str>,
@@ -132,11 +133,24 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
         store: StoreStatus { up: store_is_up, lost: 2 },
         throttled_until: None,
         manual_acts: Vec::new(),
+        undelivered_notices: match words.starts_with("notices") {
+            true => vec![undelivered()],
+            false => Vec::new(),
+        },
         accounts: Vec::new(),
     });
     let check = check(&document, &[], DAY);
     assert_eq!(check.level, level);
     assert!(check.words.contains(words), "{}", check.words);
+}
+
+fn undelivered() -> crate::status::undelivered::Undelivered {
+    crate::status::undelivered::Undelivered {
+        to: "https://hooks.example".to_owned(),
+        since: time("2026-11-20T00:00:00Z"),
+        notices: 2,
+        answer: Some("404: gone".to_owned()),
+    }
 }
 
 #[rstest]

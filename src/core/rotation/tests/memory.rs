@@ -381,7 +381,12 @@ fn a_create_that_is_refused_in_an_odd_way_is_not_paid_for_twice() {
 #[test]
 fn a_delete_that_is_redirected_is_looked_for_before_another_is_deleted() {
     let mut nights = Nights::default();
-    let done = nights.night(&["listed c c c c c", "undeleted redirected", "listed c c c c c"]);
+    let done = nights.night(&[
+        "listed c c c c c",
+        "undeleted redirected",
+        "listed c c c c c",
+        "+1m listed c c c c c",
+    ]);
     assert!(
         last(&done).starts_with("failed: could not delete the snapshot: the provider answered 302"),
         "{done:?}"

@@ -118,7 +118,17 @@ const MAKE_ROOM: &[&str] = &[
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
-     listed c c c c c               | failed: could not delete the snapshot: so it is",
+     listed c c c c c               | look 1s+200ms one answer
+     +20s listed c c c c c          | failed: could not delete the snapshot: so it is",
+    // It may be carried out a moment after the answer.
+    "begin                          | look 0s+200ms pages
+     listed c c c c c               | delete 1
+     undeleted malformed            | look 0s+200ms one answer
+     listed c c c c c               | look 1s+200ms one answer
+     +2s listed - c c c c           | look 0s+200ms pages
+     listed - c c c c               | record
+     recorded                       | create 1
+     uncreated interrupted          | failed, deleted 1: interrupted by a shutdown",
     "begin                          | look 0s+200ms pages
      listed c c c c c               | delete 1
      undeleted transport            | look 0s+200ms one answer
@@ -452,7 +462,8 @@ const PRUNE: &[&str] = &[
      undeleted transport            | look 0s+200ms one answer
      listed - c c c own             | delete 2
      undeleted server-error         | look 0s+200ms one answer
-     listed - c c c own             | failed, deleted 1: snapring-20261120T030000Z could not be deleted: the provider answered 503 (service unavailable)",
+     listed - c c c own             | look 1s+200ms one answer
+     +20s listed - c c c own        | failed, deleted 1: snapring-20261120T030000Z could not be deleted: the provider answered 503 (service unavailable)",
     "begin                          | look 0s+200ms pages
      listed c c c c own             | delete 1
      undeleted transport            | look 0s+200ms one answer

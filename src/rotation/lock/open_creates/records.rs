@@ -45,6 +45,8 @@ pub(in crate::rotation::lock) enum NoteKind {
     Owner,
     /// It is being restored.
     Restore,
+    /// In which state a failed restore has left the server.
+    Broken,
     /// A person waits to restore it. Each has a number: one that gives up takes back its own note only.
     Wanted(u8),
     /// Its `before` hook was started, and its `after` hook has not run.
@@ -56,6 +58,7 @@ impl NoteKind {
         match self {
             Self::Owner => "owner".into(),
             Self::Restore => "restore".into(),
+            Self::Broken => "broken".into(),
             Self::Wanted(number) => format!("wanted-{number}").into(),
             Self::Quiesced => "quiesced".into(),
         }
@@ -63,7 +66,7 @@ impl NoteKind {
 
     /// Whether it must survive a power failure.
     fn is_durable(self) -> bool {
-        matches!(self, Self::Quiesced | Self::Restore)
+        matches!(self, Self::Quiesced | Self::Restore | Self::Broken)
     }
 }
 

@@ -1,0 +1,43 @@
+//! Servers that were left quiesced and that no rotation resumes: they are out of the configuration, or disabled.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::daemon::{Daemon, Shared, lock};
+use crate::rotation::lock::Quiesced;
+
+/// How often to look: a person says in another process that a server was resumed.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Looks for them, for as long as it is polled.
+pub(super) async fn look_for_quiesced_servers(daemon: &Daemon, clock: &Clock) -> Infallible {
+    loop {
+        daemon.shared.look_for_quiesced().await;
+        clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+impl Shared {
+    pub(super) async fn look_for_quiesced(&self) {
+        let mut found = self.dependencies.exclusion.all_quiesced().await;
+        let current = self.current();
+        found.retain(|it: &Quiesced| match current.servers.get(&it.server_id) {
+            Some(managed) => !managed.server.enabled && it.failed.is_some(),
+            // All servers of an account with a `cover` are rotated.
+            None => !current.covered_accounts.contains(&it.server_id.account),
+        });
+        let before = std::mem::replace(&mut *lock(&self.not_resumed), found.clone());
+        for quiesced in found.iter().filter(|it| !before.contains(it)) {
+            tracing::error!(
+                event = "hook",
+                server_id = quiesced.server_id.number,
+                account = quiesced.account.as_deref(),
+                server = quiesced.server.as_str(),
+                snapshot = quiesced.snapshot.as_str(),
+                "{}",
+                quiesced.words_of_unrotated()
+            );
+        }
+    }
+}
