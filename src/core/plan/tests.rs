@@ -847,7 +847,7 @@ fn what_was_made_under_an_earlier_prefix_is_to_be_adopted_and_not_deleted() {
          snapring-20261118T030000Z (1), snapring-20261119T030000Z (2), snapring-20261120T030000Z (3), \
          snapring-20261121T030000Z (4); managed snap-20261122T030000Z (5, protected). 4 look like snapring's under the \
          prefix snapring: if they are this server's, set adopt_prefix = [\"snapring\"]. Otherwise, delete \
-         one with `snapring delete ID`");
+         a foreign one with `snapring delete ID`");
     assert!(blocked.to_string().len() <= 3 * 120, "three lines of a terminal");
 }
 
