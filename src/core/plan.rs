@@ -341,14 +341,16 @@ impl Blocked {
                 self.given_up
             ));
         } else {
-            let start = if advice.is_empty() { "Delete" } else { "Otherwise, delete" };
-            advice.push(format!("{start} {}", self.ways_out().join(", or ")));
+            let start = if advice.is_empty() { "Delete" } else { "Else delete" };
+            let ways = self.ways_out(advice.is_empty());
+            advice.push(format!("{start} {}", ways.join(", or ")));
         }
         advice.join(". ")
     }
 
-    fn ways_out(&self) -> Vec<&'static str> {
-        let mut ways = vec![match self.has_foreign {
+    /// `says_whose`: which one to delete was not said before.
+    fn ways_out(&self, says_whose: bool) -> Vec<&'static str> {
+        let mut ways = vec![match self.has_foreign && says_whose {
             true => "a foreign one with `snapring delete ID`",
             false => "one with `snapring delete ID`",
         }];
@@ -606,13 +608,13 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     }
 }
 
-/// `foreign by-hand (1), another (3); managed snapring-… (2, protected)`. A rotation never deletes what is protected.
+/// `foreign by-hand (1), another (3); managed snapring-… (2, kept)`. A rotation never deletes what is protected.
 fn held(ring: &Ring) -> String {
     let newest = ring.completed().newest();
     let mut by_holder: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for Slot { snapshot, holder } in ring.slots() {
         let status = match &snapshot.status {
-            Status::Completed if newest.contains(&snapshot.id) => ", protected".to_owned(),
+            Status::Completed if newest.contains(&snapshot.id) => ", kept".to_owned(),
             Status::Completed => String::new(),
             status => format!(", {status}"),
         };
