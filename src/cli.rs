@@ -37,6 +37,7 @@ mod usual;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,7 +54,7 @@ use crate::telemetry;
 
 /// Takes snapshots of VPS.org servers on a schedule and deletes its own old ones.
 ///
-/// At each tick of a server's schedule, snapring creates a named snapshot, waits until it is complete, and
+/// At each tick of a server's schedule, snapring creates a named snapshot, waits until it is completed, and
 /// deletes the oldest so that the server stays under the provider's limit. It deletes only snapshots that it
 /// created.
 #[derive(Debug, Parser)]
@@ -166,7 +167,9 @@ impl Command {
         let lasts = matches!(self, Self::Run(_) | Self::Sandbox(_) | Self::Demo(_));
         let is_for_programs = |arguments: &ArgMatches| {
             let is_set = |flag| matches!(arguments.try_get_one::<bool>(flag), Ok(Some(true)));
+            // What runs a check may take standard error for its answer. A person at a terminal waits.
             let is_check = arguments.try_contains_id("max_age").unwrap_or_default();
+            let is_check = is_check && !std::io::stderr().is_terminal();
             is_set("json") || is_set("quiet") || is_set("watch") || is_check
         };
         !lasts && !arguments.subcommand().is_some_and(|(_, of_it)| is_for_programs(of_it))

@@ -336,7 +336,7 @@ impl Daemon {
         drop(self.orders);
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
-        tracing::info!(event = "daemon", "ended");
+        tracing::info!(event = "daemon", "stopped");
     }
 }
 

@@ -135,7 +135,7 @@ pub(super) fn zone(setup: &Setup, server: ServerId) -> TimeZone {
 /// In which account a server or a snapshot is, for commands that take one.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct OfAccount {
-    /// The account that it is in, if several have the id
+    /// The account of the snapshot, if two accounts have one with this id
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
 }
@@ -235,7 +235,7 @@ pub(super) fn whose(setup: &Setup, snapshot: &Snapshot) -> String {
         (Holder::Foreign, Some(prefix)) => {
             format!("foreign: it looks like snapring's under the prefix {prefix}")
         }
-        (Holder::Foreign, None) => "foreign: made by hand or by another tool".to_owned(),
+        (Holder::Foreign, None) => "foreign: created by hand or by another tool".to_owned(),
     }
 }
 
@@ -392,10 +392,13 @@ async fn create_and_wait(
             let _looks = progress::activities().begin(Some(&subject(setup, server)), looks);
             let found = appeared(setup, client, &before, name, settled_at, &scope).await?;
             claim.create_is_settled(setup.clock.now().uptime).await;
-            if found.is_none() {
-                progress.is(CreateStage::Nothing);
+            match found {
+                Some(found) => found,
+                None => {
+                    progress.is(CreateStage::Nothing);
+                    return Err(not_listed(problem, name, &until));
+                }
             }
-            found.ok_or(problem)?
         }
     };
     progress.is(CreateStage::InProgress(made.id));
@@ -410,6 +413,17 @@ async fn create_and_wait(
     // Listings show it, so the next rotation need not wait for it.
     claim.create_is_settled(setup.clock.now().uptime).await;
     Ok(completed)
+}
+
+/// Why a snapshot that was looked for is taken as not created.
+fn not_listed(problem: CallError, name: &str, until: &str) -> CommandError {
+    match problem.verdict() {
+        Verdict::Unknown => CommandError::Failed(format!(
+            "{}; {name} was not listed by {until}\nhint: look again with `snapring list` before you retry",
+            problem.explained()
+        )),
+        _ => problem.into(),
+    }
 }
 
 /// A snapshot of this name that was not there before, if one shows up before `settled_at`.

@@ -345,7 +345,10 @@ async fn vanished(settings: &Settings, clock: &Clock) -> Vec<CheckFinding> {
     };
     let hint = "if that is a mistake, look for an included file that is missing";
     let vanished = Vanished::among(&known, is_configured, now);
-    vanished.words().map(|words| CheckFinding::warning(words, hint)).collect()
+    vanished
+        .words(&settings.common_zone())
+        .map(|words| CheckFinding::warning(words, hint))
+        .collect()
 }
 
 /// What TLS needs, if it is used.

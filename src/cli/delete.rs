@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::Verdict;
 use crate::backoff;
+use crate::call::CallError;
 use crate::cli::by_hand::{self, OfAccount};
 use crate::cli::console::Answer;
 use crate::cli::error::CommandError;
@@ -18,7 +19,9 @@ use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::manual::{ManualAction, ManualOutcome};
+use crate::moment::shown_today;
 use crate::naming::SnapshotId;
+use crate::patience;
 use crate::plan::Deletion;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
@@ -195,17 +198,27 @@ async fn delete(
         return Ok(format!("{} is already deleted", snapshot.name));
     }
     let mut waits = backoff::doubling(FIRST_WAIT, LONGEST_WAIT).take(TRIES);
+    let now = setup.clock.now();
+    let give_up_at = now.uptime.saturating_add(patience::LONGEST_WAIT);
+    let until = now.wall.checked_add(patience::LONGEST_WAIT).unwrap_or(now.wall);
+    let until = shown_today(until, now.wall, &by_hand::zone(setup, server));
     while let Some(deletion) = Deletion::by_hand(id, &listing) {
         progress.may_be_deleted(true);
         let Err(error) = client.delete(&deletion, &scope).await else { break };
         progress.may_be_deleted(error.verdict() == Verdict::Unknown);
         let asked = error.retry_after().unwrap_or_default();
         let wait = waits.next().map(|wait| wait.max(asked)).filter(|wait| *wait <= LONGEST_WAIT);
+        let now = setup.clock.now().uptime;
+        let wait = wait.filter(|wait| now.saturating_add(*wait) < give_up_at);
         // It may have been deleted all the same, or be deleted later: only a listing shows.
         let (Verdict::Unknown, Some(wait)) = (error.verdict(), wait) else {
-            return Err(error.into());
+            return Err(unknown_or(error, snapshot));
         };
-        console::note(&format!("{error}; checking again in {}", humantime::format_duration(wait)));
+        console::note(&format!(
+            "{error}; checking again in {}, and deleting it again if it is still listed, until {until} at the \
+             latest. Ctrl-C stops",
+            humantime::format_duration(wait)
+        ));
         let _waits = progress::doing(format!("checking whether {} was deleted", snapshot.name));
         client.pause(&scope, wait).await?;
         listing = client.list(server, &scope).await?;
@@ -218,6 +231,18 @@ async fn delete(
          hint: `snapring list` shows whether it disappears; if not, delete it again",
         snapshot.name
     )))
+}
+
+/// Why a delete is not tried again.
+fn unknown_or(error: CallError, snapshot: &Snapshot) -> CommandError {
+    match error.verdict() {
+        Verdict::Unknown => CommandError::Failed(format!(
+            "it is not known whether {} was deleted: {error}\n\
+             hint: `snapring list` shows whether it disappears; if not, delete it again",
+            snapshot.name
+        )),
+        _ => error.into(),
+    }
 }
 
 /// Whether listings stop showing what the provider says it has deleted. They may take `settle` for it.

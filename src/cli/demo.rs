@@ -242,7 +242,7 @@ fn introduction(
         .collect();
     format!(
         "Three servers at a built-in provider, for {seconds} s. An hour passes in 5 s, and a snapshot takes 3 to 10\n\
-         minutes. web-01 already has two foreign snapshots: they were made by hand or by another tool, and snapring never\n\
+         minutes. web-01 already has two foreign snapshots: they were created by hand or by another tool, and snapring never\n\
          deletes those. {wrong}\n\
          {policies}{page}"
     )

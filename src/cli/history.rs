@@ -39,8 +39,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 pub(super) struct Arguments {
     #[command(flatten)]
     selection: Selection,
-    /// Only those that ended so: of rotations rotated, adopted, skipped, blocked or failed; of what was done by
-    /// hand done, started, failed or unknown; may be repeated
+    /// Only entries with this outcome. Rotations: rotated, adopted, skipped, blocked, failed. By hand: done, started,
+    /// failed, unknown. May be repeated
     #[arg(
         long,
         value_name = "OUTCOME",
@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     manual: bool,
     /// Only what ended since this time: for example 7d (ago), `yesterday`, 2026-11-24T03:00 (in the time zone
-    /// that all servers have, else in UTC), or 2026-11-24T03:00:00Z
+    /// of the servers if it is the same for all, else in UTC), or 2026-11-24T03:00:00Z
     #[arg(long, value_name = "TIME", value_parser = At::past)]
     since: Option<At>,
     /// At most this many; 0: all

@@ -13,8 +13,8 @@ use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan;
 use crate::readable::{age, size};
 use crate::retention::Reason;
-use crate::ring::Holder;
-use crate::snapshot::Snapshot;
+use crate::ring::{Holder, Slot};
+use crate::snapshot::{Snapshot, Status};
 use crate::wording::slots_taken;
 
 /// List snapshots: whose they are, how old, why each is kept, and the free slots.
@@ -98,7 +98,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let free = cap.saturating_sub(taken);
         let squeezed = server.policy.squeezed_by(ring.held_by_others());
         if arguments.json {
-            let row = |slot: &crate::ring::Slot| SnapshotRow {
+            let row = |slot: &Slot| SnapshotRow {
                 snapshot: slot.snapshot.clone(),
                 holder: slot.holder.as_str(),
                 tick: match slot.holder {
@@ -156,7 +156,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                     size(*size_mb),
                     shown(*created_at, &server.policy.time_zone),
                     age(*created_at, now),
-                    reason(*id).map(|it| it.to_string()).unwrap_or_default(),
+                    kept(slot, reason(*id)),
                 ]);
             }
             text.push_str(&lines(&table));
@@ -172,6 +172,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::print(text.trim_end())?;
     }
     Ok(exit)
+}
+
+/// Why it stays, or that it does not.
+fn kept(slot: &Slot, reason: Option<Reason>) -> String {
+    match (slot.holder, reason) {
+        (Holder::Managed(_), Some(reason)) => reason.to_string(),
+        (Holder::Managed(_), None) => match slot.snapshot.status {
+            Status::Completed | Status::Failed => "no: deleted at the next rotation".to_owned(),
+            Status::InProgress | Status::Other(_) => String::new(),
+        },
+        (Holder::Foreign | Holder::Pinned, _) => "never deleted".to_owned(),
+    }
 }
 
 fn whose(holder: Holder, newest_of_its_tick: Option<SnapshotId>) -> String {

@@ -58,10 +58,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = At::past)]
     before: Option<At>,
     /// Create a snapshot of the server as it is now first, and wait for it. It is one rotation: if there is no free
-    /// slot, the snapshot that `keep` needs least is deleted, and `keep` prunes the new one like any other
+    /// slot, the snapshot that `keep` needs least is deleted, and `keep` counts the new one like any other
     #[arg(long)]
     snapshot_first: bool,
-    /// Return as soon as the provider has started
+    /// Return as soon as the provider has started the restore
     #[arg(long)]
     no_wait: bool,
     /// Do not ask
@@ -121,7 +121,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let snapshot = choice.snapshot;
     if !choice.passed_over.is_empty() {
         console::note(&format!(
-            "passed over, because an earlier restore created it first: {}",
+            "skipped: {} (created by `restore --snapshot-first`)",
             choice.passed_over.join(", ")
         ));
     }
@@ -231,9 +231,8 @@ fn unclear(server: &Server, newest: &Snapshot, other: Option<&Snapshot>) -> Stri
         format!(", or `snapring restore {}` for {}", it.id, called(it))
     });
     format!(
-        "{}: it is not clear which snapshot you want. {} was created by hand, and an earlier restore may have \
-         created it first: neither its description nor the history tells\n\
-         hint: name the snapshot: `snapring restore {}` for this one{other}",
+        "{}: it is not known whether {} was created by a rotation or by `restore --snapshot-first`\n\
+         hint: to use it, run `snapring restore {}`{other}",
         server.name,
         called(newest),
         newest.id
@@ -295,7 +294,7 @@ fn what_is_lost(
             text.push_str(&format!("Newer snapshots of this server:\n  {}\n", newer.join("\n  ")));
         }
         (true, None) => text.push_str(
-            "No snapshot has it. With `--snapshot-first`, one of the present state is created first.\n",
+            "No snapshot contains it. `--snapshot-first` creates one of the present state first.\n",
         ),
         (true, Some(_)) => {}
     }

@@ -31,13 +31,14 @@ use crate::status::Statuses;
 ///
 /// The tick is the current second; jitter and `min_interval` do not apply. If another snapring process works
 /// on a server, the command waits for it, for at most an hour. If an earlier `rotate` was interrupted and its
-/// snapshot is still in progress, the command continues with that one and creates no other. It does so until
-/// `completion_timeout` after its start. Exits with 1 unless every server has its new snapshot. The result is
-/// added to the history, and the daemon picks it up within seconds.
+/// snapshot is still in progress, the command creates no other. It waits for that one until `completion_timeout`
+/// has passed since the snapshot was started. Exits with 1 if a rotation did not succeed: no new snapshot was
+/// completed, or an old one could not be deleted. The result is added to the history, and the daemon picks it up
+/// within seconds.
 ///
 /// Run by a timer, it sends notices at the end, by the rules of the daemon: once when trouble begins, again
-/// after `remind`, once when it is over. While a daemon runs with the same servers, webhooks and store, that
-/// is left to it. Also ends with 1 if a notice could not be delivered.
+/// after `remind`, once when it is over. While a daemon runs with the same servers, webhooks and history, the
+/// daemon sends them. Exits with 1 if a notice could not be delivered.
 #[derive(Debug, Args)]
 #[command(group(
     ArgGroup::new("which").args(["servers", "all", "group", "state"]).required(true).multiple(true)
@@ -155,7 +156,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     // The reports name the refusal, each for its server. What to do is said once.
     if reports.iter().any(|report| report.known_cause == Some(KnownCause::Token)) {
-        console::note(&format!("hint: the provider refused the token: {NEW_TOKEN}"));
+        console::note(&format!("hint: {NEW_TOKEN}"));
     }
     if is_for_a_person && is_recorded && setup.has_daemon(&context.exclusion) {
         console::note("a daemon is running: its status shows this within 10 seconds");

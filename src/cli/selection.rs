@@ -27,7 +27,7 @@ const FEW: usize = 10;
 /// The servers that a command takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(super) struct Selection {
-    /// Ids or names of servers, or patterns like 'web-*' [default: all]
+    /// Ids or names of servers, or patterns like 'web-*'. Without any: all (`rotate`: only with --all)
     #[arg(value_name = "SERVER", add = completions::servers())]
     servers: Vec<String>,
     /// Only servers of this group; may be repeated

@@ -25,7 +25,7 @@ const DAEMON_WITHIN: Duration = Duration::from_secs(3);
 /// Show how each server is doing: last success, next tick, slots, last error.
 ///
 /// Asks the running daemon at `[http] listen`, even if the rest of the configuration has become invalid.
-/// Without a daemon, asks the provider for snapshots and the store for past rotations. Exits with 1 if any
+/// Without a daemon, asks the provider for snapshots and reads past rotations from the history. Exits with 1 if any
 /// server is in trouble, or if `[http] listen` is set and no daemon answers there.
 ///
 /// Of more than 50 servers, only those in trouble are shown, and the others are counted.
@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     json: bool,
     /// Act as a Nagios check: print a line with performance data, one more line per further problem, and exit
     /// with 0 OK, 1 WARNING if a server is in trouble, 2 CRITICAL if a last success is older than this, 3
-    /// UNKNOWN. Answers within 10 seconds: asks the daemon, else the store, else the provider once
+    /// UNKNOWN. Answers within 10 seconds: asks the daemon, else reads the history, else asks the provider once
     #[arg(long, value_name = "DURATION", value_parser = parse_span, conflicts_with = "state")]
     max_age: Option<Duration>,
     #[command(flatten)]

@@ -24,6 +24,8 @@ pub(crate) struct Problems {
     pub(crate) files: SecretFiles,
     /// A configuration without a server is no mistake.
     pub(crate) may_name_no_server: bool,
+    /// Keys that a misspelt one in [defaults] is near to: what has them from there does not lack them.
+    meant_in_defaults: HashSet<String>,
     seen: HashSet<Draft>,
     /// The files that were parsed, in their order.
     sources: Vec<Source>,
@@ -56,6 +58,13 @@ impl Problems {
         hint: Option<String>,
     ) {
         self.add(Severity::Error, Some(span), message.into(), label.into(), hint);
+    }
+
+    /// What has a key from [defaults] lacks it, unless it is misspelt there.
+    pub(crate) fn lacks(&mut self, whose: &str, name: &str, at: Range<usize>, hint: &str) {
+        if !self.meant_in_defaults.contains(name) {
+            self.error(at, format!("{whose} has no `{name}`"), "", Some(hint.to_owned()));
+        }
     }
 
     /// Takes back what may come of an error of the syntax.
@@ -384,13 +393,16 @@ impl<'a, 'i> Table<'a, 'i> {
                 );
                 continue;
             }
+            if let Some(near) = near.filter(|_| self.name == "[defaults]") {
+                problems.meant_in_defaults.insert(near.to_owned());
+            }
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it takes {}", known.join(", ")),
             };
             problems.error(
                 key,
-                format!("{} has no `{name}`", self.name),
+                format!("unknown key `{name}` in {}", self.name),
                 "unknown key",
                 Some(hint),
             );

@@ -137,11 +137,9 @@ pub(crate) const API: Section = Section {
             form: Form::Words("an absolute path", shapes::PATH),
             absent: Absent::Means("systemd's credential `snapring-token`, else $SNAPRING_TOKEN"),
             example: "\"/etc/snapring/token\"",
-            text: "a file with the API token that snapring can read and others cannot",
-            more: "The packaged unit passes /etc/snapring/token to the service as that \
-                   credential. The service's user may not read the file itself: then it uses the \
-                   credential, so the same setting works for the service and for commands that \
-                   root runs. The token itself cannot be in the configuration.",
+            text: "a file with the API token",
+            more: "Only root needs to read it: the packaged service gets a copy of \
+                   /etc/snapring/token, as that credential. The token itself cannot be in the configuration.",
             off: true,
             ..KEY
         },
@@ -170,8 +168,7 @@ pub(crate) const API: Section = Section {
             absent: Absent::Value("0"),
             example: "0",
             text: "a limit of your own, at least 4; 0 means none",
-            more: "With fewer, a listing would be too old before the delete that is based on it \
-                   is sent.",
+            more: "With fewer than 4, a listing is too old by the time the delete is sent.",
             ..KEY
         },
         KeyReference {
@@ -267,7 +264,7 @@ pub(crate) const SERVER: Section = Section {
             form: Form::Words("the name of a group", shapes::GROUP),
             absent: Absent::Means("none"),
             example: "\"databases\"",
-            text: "takes the keys of [group.databases]",
+            text: "takes the keys of that [group.NAME]",
             more: "The group may be in any of the files.",
             ..KEY
         },
@@ -390,7 +387,7 @@ pub(crate) const SERVER: Section = Section {
             absent: Absent::Value("\"45m\""),
             example: "\"45m\"",
             text: "how long a snapshot may be in progress",
-            more: "After that, the rotation fails, and nothing is pruned.",
+            more: "After that, the rotation fails, and nothing is deleted.",
             ..SHARED
         },
         KeyReference {
@@ -490,10 +487,10 @@ pub(crate) const HTTP: Section = Section {
             form: Form::Words("\"servers\" or \"fleet\"", shapes::METRICS),
             absent: Absent::Value("\"servers\""),
             example: "\"fleet\"",
-            text: "which servers have series of their own: all, or the worst twenty",
-            more: "With \"fleet\", only the twenty servers in the worst state have series with their \
-                   name. The sums over all servers (snapring_fleet_*) are there either way. Use it \
-                   for thousands of servers. A change takes effect at the next start.",
+            text: "\"servers\": metrics for each server",
+            more: "\"fleet\": only for the twenty servers in the worst state; for thousands of servers. The sums \
+                   over all servers (snapring_fleet_*) are there either way. A change takes effect at the next \
+                   start.",
             off: true,
             ..KEY
         },
@@ -503,7 +500,7 @@ pub(crate) const HTTP: Section = Section {
 /// `[store]`.
 pub(crate) const STORE: Section = Section {
     header: "[store]",
-    text: "Where the history of rotations is kept, for 90 days. Losing it costs no safety.",
+    text: "Where the history of rotations is kept, for 90 days. Rotations do not depend on it.",
     keys: &[
         KeyReference {
             name: "url",
@@ -567,9 +564,9 @@ pub(crate) const LOG: Section = Section {
             form: Form::Words("true or false", shapes::FLAG),
             absent: Absent::Value("true"),
             example: "false",
-            text: "whether API calls that succeed are logged at level info, not debug",
-            more: "Calls that fail are still logged as warnings, and each rotation has its line. Use it \
-                   for thousands of servers.",
+            text: "true: log successful API calls at level info; false: at level debug",
+            more: "Calls that fail are logged as warnings either way, and each rotation has its line. Use \
+                   `false` for thousands of servers.",
             off: true,
             ..KEY
         },
@@ -612,7 +609,7 @@ pub(crate) const NOTIFY: Section = Section {
             ),
             absent: Absent::Means("by host, else \"json\""),
             example: "\"json\"",
-            text: "or \"ntfy\", \"healthchecks\", \"slack\"",
+            text: "also \"ntfy\", \"healthchecks\", \"slack\"",
             more: "Recognised by host: hc-ping.com, healthchecks.io, ntfy.sh, hooks.slack.com, \
                    and discord.com for addresses that end in /slack. A check of healthchecks \
                    covers the whole fleet: it is up while no server fails.",
@@ -624,10 +621,10 @@ pub(crate) const NOTIFY: Section = Section {
                 "a list of \"failure\", \"recovery\" and \"success\"",
                 shapes::EVENTS,
             ),
-            absent: Absent::Means("these two, or all for healthchecks"),
+            absent: Absent::Means("failure and recovery; healthchecks: all"),
             example: "[\"failure\", \"recovery\"]",
             text: "also \"success\"",
-            more: "\"These two\" are failure and recovery. A success is sent for each rotation \
+            more: "A success is sent for each rotation \
                    that succeeds. A failure is sent when it begins, not at each tick.",
             ..KEY
         },

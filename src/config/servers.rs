@@ -68,7 +68,8 @@ pub(crate) fn read(
         if !whole {
             return None;
         }
-        let hint = "write [[server]] with id = 12345, schedule = \"0 3 * * *\" and keep = 4";
+        let hint = "`snapring discover --write FILE` writes the servers of the account, or write [[server]] with \
+                    id = 12345, schedule = \"0 3 * * *\" and keep = 4";
         problems.error_of_the_whole("there is no server", hint);
         return None;
     }
@@ -347,7 +348,8 @@ impl Reader {
         });
         let name = self.name(table, number, problems);
         let pinned = pins(table, problems);
-        let policy = self.with_policy(keys, pinned, "a server", header(table), problems);
+        let whose = number.map_or("a server".to_owned(), |number| format!("server {number}"));
+        let policy = self.with_policy(keys, pinned, &whose, header(table), problems);
         Some(Server { id: id?, name: name?, group: self.group_of(table), ..policy? })
     }
 
@@ -394,7 +396,7 @@ impl Reader {
         );
         if matches!(keys.keep, Parsed::Absent) {
             let hint = "write keep = 4, or keep = { last = 2, daily = 1, weekly = 1 }, here or in [defaults]";
-            problems.error(at, format!("{whose} has no `keep`"), "", Some(hint.to_owned()));
+            problems.lacks(whose, "keep", at, hint);
         }
         let cap = keys.cap.or(|| Parsed::Good(u64::from(CAP), 0..0)).good();
         let reserve = keys.reserve.or(|| Parsed::Good(0, 0..0)).good();
@@ -612,12 +614,7 @@ impl Reader {
             Parsed::Good(texts, _) => texts,
             Parsed::Absent => {
                 let hint = "write schedule = \"0 3 * * *\" for every night at three, here or in [defaults]";
-                problems.error(
-                    at.clone(),
-                    format!("{whose} has no `schedule`"),
-                    "",
-                    Some(hint.to_owned()),
-                );
+                problems.lacks(whose, "schedule", at.clone(), hint);
                 return None;
             }
         };
@@ -828,12 +825,12 @@ fn fits(keep: Keep, slots: Slots, span: Range<usize>, problems: &mut Problems) -
         problems.warning(
             span,
             "there is one slot for this server's own snapshots, so its rotations will be blocked: \
-             the newest is never deleted before a new one is complete",
+             the newest is never deleted before a new one is completed",
             sum,
             Some("raise `cap`, or lower `reserve`, so that two slots are left".to_owned()),
         );
     } else if wanted == cap {
-        let hint = "leave one slot free, and the old one is deleted after the new one is complete";
+        let hint = "leave one slot free, and the old one is deleted after the new one is completed";
         problems.warning(
             span,
             format!(

@@ -249,7 +249,23 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
         ),
         "{line}"
     );
-    assert!(line.ends_with("config.toml:8:1: [log] has no `levle`"), "{line}");
+    assert!(line.ends_with("config.toml:8:1: unknown key `levle` in [log]"), "{line}");
+}
+
+/// What servers have from [defaults] they lack only because it is misspelt there.
+#[test]
+fn a_misspelt_default_is_one_mistake() {
+    let text =
+        "[defaults]\nkep = 3\nschedul = \"0 3 * * *\"\n[[server]]\nid = 1\n[[server]]\nid = 2\n";
+    let told = parse("config.toml", text).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "config.toml:2:1: unknown key `kep` in [defaults]; \
+         config.toml:3:1: unknown key `schedul` in [defaults]"
+    );
+    let lacking = text.replace("kep = 3\n", "");
+    let told = parse("config.toml", &lacking).unwrap_err().to_string();
+    assert!(told.contains("server 1 has no `keep`") && told.contains("server 2 has"), "{told}");
 }
 
 #[test]
@@ -265,8 +281,8 @@ fn a_key_can_neither_forge_a_line_nor_control_a_terminal() {
     let text = format!("{GOOD}\"a\\nb\\u001b[31m\" = 1\n");
     let error = parse("config.toml", &text).unwrap_err();
     let line = error.to_string();
-    assert_eq!(line, r"config.toml:5:1: [[server]] has no `a\nb\u{1b}[31m`");
-    assert_eq!(error.to_json()[0]["message"], r"[[server]] has no `a\nb\u{1b}[31m`");
+    assert_eq!(line, r"config.toml:5:1: unknown key `a\nb\u{1b}[31m` in [[server]]");
+    assert_eq!(error.to_json()[0]["message"], r"unknown key `a\nb\u{1b}[31m` in [[server]]");
 }
 
 #[test]

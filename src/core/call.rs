@@ -167,7 +167,8 @@ impl Failure {
             return cause(self.outcome, self.status, &self.message);
         };
         let status = self.status.map(|status| format!(" ({status})")).unwrap_or_default();
-        format!("the provider refused the token of {place}{status}: {}", self.message)
+        let words = without_full_stop(&self.message);
+        format!("the provider refused the token of {place}{status}: {words}")
     }
 
     /// What is known of what was asked for.
@@ -186,10 +187,20 @@ impl fmt::Display for Failure {
 /// How a call failed, in words: what the provider answered, and what it says.
 #[must_use]
 pub fn cause(outcome: Outcome, status: Option<u16>, message: &str) -> String {
+    let message = without_full_stop(message);
     match answer(outcome, status) {
         Some(answer) if message.is_empty() => answer,
         Some(answer) => format!("{answer}: {message}"),
         None => message.to_owned(),
+    }
+}
+
+/// The provider's sentence, as a part of a longer one. An ellipsis stays.
+fn without_full_stop(message: &str) -> &str {
+    let message = message.trim_end();
+    match message.strip_suffix('.') {
+        Some(words) if !words.ends_with('.') => words,
+        _ => message,
     }
 }
 
@@ -280,7 +291,9 @@ impl CallError {
         let Self::Failed(failure) = self else { return self.to_string() };
         match (failure.operation, failure.outcome) {
             (Operation::Create, Outcome::NotFound) => {
-                format!("the server no longer exists at the provider: {failure}")
+                format!(
+                    "the account has no server with this id; `snapring check --online` lists those it has: {failure}"
+                )
             }
             // Says nothing of the server: one that does not exist has an empty listing.
             (Operation::List | Operation::Servers | Operation::Account, Outcome::NotFound) => {
@@ -410,6 +423,17 @@ mod tests {
         assert!(
             refused.cause().starts_with("the provider refused the token of /etc/snapring/token")
         );
+    }
+
+    #[rstest]
+    #[case("Invalid token.", "the provider answered 400 (bad request): Invalid token")]
+    #[case("wait...", "the provider answered 400 (bad request): wait...")]
+    #[case(".", "the provider answered 400 (bad request)")]
+    fn a_full_stop_of_the_provider_does_not_stand_within_a_sentence(
+        #[case] message: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(cause(Outcome::Rejected, Some(400), message), expected);
     }
 
     /// Classes are for fields and programs.

@@ -270,6 +270,12 @@ pub struct Blocked {
     pub cap: u32,
     /// The policy's reserve.
     pub reserve: u32,
+    /// There would be room if `reserve` were lower.
+    #[serde(skip)]
+    pub is_room_reserved: bool,
+    /// Some of them are foreign.
+    #[serde(skip)]
+    pub has_foreign: bool,
     /// Who holds the slots: each snapshot's name, id and holder.
     pub holders: Vec<String>,
     /// The same in a sentence, by holder.
@@ -305,7 +311,7 @@ impl Blocked {
     pub fn problem(&self) -> String {
         let Self { cap, reserve, holders, held, .. } = self;
         let reserved = match reserve {
-            0 => String::new(),
+            _ if !self.is_room_reserved => String::new(),
             reserve => format!(" and {reserve} {} reserved", is_or_are(*reserve as usize)),
         };
         format!("no room: {}{reserved}: {held}", slots_taken(holders.len(), *cap))
@@ -335,21 +341,26 @@ impl Blocked {
                 self.given_up
             ));
         } else {
-            let start = if advice.is_empty() { "Delete" } else { "Otherwise, delete" };
-            advice.push(format!("{start} {}", self.ways_out().join(", or ")));
+            let start = if advice.is_empty() { "Delete" } else { "Else delete" };
+            let ways = self.ways_out(advice.is_empty());
+            advice.push(format!("{start} {}", ways.join(", or ")));
         }
         advice.join(". ")
     }
 
-    fn ways_out(&self) -> Vec<&'static str> {
-        let mut ways = vec!["one with `snapring delete ID`"];
+    /// `says_whose`: which one to delete was not said before.
+    fn ways_out(&self, says_whose: bool) -> Vec<&'static str> {
+        let mut ways = vec![match self.has_foreign && says_whose {
+            true => "a foreign one with `snapring delete ID`",
+            false => "one with `snapring delete ID`",
+        }];
         if self.has_pinned {
             ways.push("remove one from `pin`");
         }
         if self.keep_fills_the_ring {
             ways.push("lower `keep`");
         }
-        if self.reserve > 0 {
+        if self.is_room_reserved {
             ways.push("lower `reserve`");
         }
         ways
@@ -573,6 +584,8 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     Blocked {
         cap: policy.cap,
         reserve: policy.reserve,
+        is_room_reserved: policy.reserve > ring.held_by_others() && ring.taken() < policy.cap,
+        has_foreign: ring.slots().iter().any(|slot| slot.holder == Holder::Foreign),
         holders: ring.slots().iter().map(describe).collect(),
         held: held(ring),
         has_pinned: ring.slots().iter().any(|slot| slot.holder == Holder::Pinned),
@@ -595,11 +608,13 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     }
 }
 
-/// `foreign by-hand (1), another (3); managed snapring-… (2)`.
+/// `foreign by-hand (1), another (3); managed snapring-… (2, kept)`. A rotation never deletes what is protected.
 fn held(ring: &Ring) -> String {
+    let newest = ring.completed().newest();
     let mut by_holder: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for Slot { snapshot, holder } in ring.slots() {
         let status = match &snapshot.status {
+            Status::Completed if newest.contains(&snapshot.id) => ", kept".to_owned(),
             Status::Completed => String::new(),
             status => format!(", {status}"),
         };

@@ -46,11 +46,11 @@ impl Vanished {
     }
 
     /// A sentence for each of the first ones, and one for the others.
-    pub fn words(&self) -> impl Iterator<Item = String> {
+    pub fn words(&self, zone: &TimeZone) -> impl Iterator<Item = String> {
         let named = self.0.iter().take(NAMED).map(|(id, name, last)| {
             format!(
                 "{name} ({id}) is not in the configuration any more, so it is not rotated. Its last rotation ended at {}",
-                shown(*last, &TimeZone::UTC)
+                shown(*last, zone)
             )
         });
         let others = self.0.len().saturating_sub(NAMED);
@@ -86,7 +86,7 @@ mod tests {
         ];
         let now = "2026-11-30T03:00:00Z".parse().unwrap();
         let found = Vanished::among(&known, |id| id == ServerId::new(1), now);
-        let words: Vec<String> = found.words().collect();
+        let words: Vec<String> = found.words(&TimeZone::UTC).collect();
         assert_eq!(words.len(), 2, "{words:?}");
         assert!(words[0].starts_with("web (3) is not in the configuration any more"), "{words:?}");
         assert!(words[1].ends_with("ended at 2026-11-28 03:00:00 UTC"), "{words:?}");
@@ -96,7 +96,8 @@ mod tests {
     fn of_many_some_are_named_and_the_others_are_counted() {
         let known: Vec<_> = (0..40).map(|id| last(id, "2026-11-29T03:00:00Z")).collect();
         let now = "2026-11-30T03:00:00Z".parse().unwrap();
-        let words: Vec<String> = Vanished::among(&known, |_| false, now).words().collect();
+        let words: Vec<String> =
+            Vanished::among(&known, |_| false, now).words(&TimeZone::UTC).collect();
         assert_eq!(words.len(), NAMED + 1);
         assert!(words[NAMED].starts_with("35 more servers"), "{words:?}");
     }

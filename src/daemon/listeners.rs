@@ -64,7 +64,8 @@ impl Listeners {
         let known = known.unwrap_or_default();
         let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
         let is_configured = |id| ids.contains(&id);
-        for words in Vanished::among(&known, is_configured, clock.now().wall).words() {
+        let vanished = Vanished::among(&known, is_configured, clock.now().wall);
+        for words in vanished.words(&settings.common_zone()) {
             tracing::warn!(
                 event = "daemon",
                 "{words}. If that is a mistake, look for an included file that is missing"

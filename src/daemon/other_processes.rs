@@ -76,7 +76,7 @@ impl Daemon {
             tick = %past.tick,
             outcome = past.outcome.as_str(),
             created = past.created.as_deref(),
-            "{}: another process has ended a rotation: {}",
+            "{}: another process finished a rotation: {}",
             server.name,
             past.report().words()
         );

@@ -65,7 +65,7 @@ impl Reload {
     ) -> Result<(), ReloadError> {
         let read = self.read(daemon, clock).await;
         let (settings, clients) = read.inspect_err(|reason| {
-            tracing::error!(event = "reload", "the old configuration stays in force: {reason}");
+            tracing::error!(event = "reload", "the old configuration is still in use: {reason}");
             daemon.refuse(&reason.to_string());
         })?;
         let settings = self.covering.reload(settings);

@@ -144,9 +144,7 @@ impl LastSent {
         }
         if let Some((reason, when)) = &self.refused {
             let when = shown(*when, zone);
-            status.push_str(&format!(
-                ", the old configuration stays in force since {when}: {reason}"
-            ));
+            status.push_str(&format!(", the old configuration is in use since {when}: {reason}"));
         }
         status
     }
@@ -178,7 +176,7 @@ mod tests {
             news.status(3, upcoming(2), &TimeZone::UTC),
             "3 servers, next tick 2026-11-26 12:00:00 JST for web-01 and 2 more, \
              last: rotated web-01 at 2026-11-25 03:04:10 UTC, \
-             the old configuration stays in force since 2026-11-25 09:00:00 UTC: config.toml: no"
+             the old configuration is in use since 2026-11-25 09:00:00 UTC: config.toml: no"
         );
     }
 }

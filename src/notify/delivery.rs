@@ -108,7 +108,7 @@ pub(crate) async fn attempt(
 ) -> Tried {
     // One that was answered while snapring was stopped must not be sent again.
     let answer = clock.timeout_while_running(TIMEOUT, post.post(message)).await;
-    match answer.unwrap_or(Err(TransportError::Timeout)) {
+    match answer.unwrap_or(Err(TransportError::Timeout(TIMEOUT))) {
         Err(error) => {
             let words = to.redact(&error.to_string());
             Tried { outcome: Outcome::Transport, status: None, words, wait: None }

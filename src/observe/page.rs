@@ -338,7 +338,7 @@ fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
     facts.push(match &daemon.configuration_refused {
         None => good(format!("Configuration read at {read_at}")),
         Some(reason) => {
-            bad(format!("The configuration read at {read_at} stays in force: {reason}"))
+            bad(format!("The configuration read at {read_at} is still in use: {reason}"))
         }
     });
     if let Some(until) = daemon.throttled_until
@@ -448,12 +448,14 @@ impl ServerRow {
 /// What is wrong with a server, how often in a row and since when.
 fn error(server: &ServerRecord) -> Option<String> {
     let trouble = server.trouble.as_ref()?;
-    let times = match trouble.rotations {
-        0 | 1 => String::new(),
-        more => format!(" ({more} times since {})", shown(trouble.since, &server.zone())),
-    };
     let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
-    Some(format!("{reason}{times}"))
+    Some(match trouble.rotations {
+        0 | 1 => reason.to_owned(),
+        more => {
+            let since = shown(trouble.since, &server.zone());
+            format!("{more} rotations without success since {since}; the last: {reason}")
+        }
+    })
 }
 
 impl ServerCard {

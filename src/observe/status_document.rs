@@ -120,10 +120,10 @@ impl StoreStatus {
     pub(crate) fn problem(&self) -> Option<String> {
         (!self.up).then(|| match self.lost {
             0 => {
-                "the store is not working; rotations continue, but `history` is out of date".to_owned()
+                "the history cannot be written; rotations continue, but `history` is out of date".to_owned()
             }
             lost => format!(
-                "the store is not working; rotations continue, but {lost} are missing from `history`"
+                "the history cannot be written; rotations continue, but {lost} are missing from `history`"
             ),
         })
     }

@@ -1,6 +1,7 @@
 //! The real connection to the provider.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use url::Url;
 
 use crate::answer::Headers;
 use crate::foreign::ForeignText;
-use crate::provider::certificates;
 use crate::provider::transport::{
     MAX_BODY_BYTES, Method, Request, Response, ResponseFuture, TornBody, Transport, TransportError,
 };
+use crate::provider::{certificates, proxy};
 
 /// What all HTTP clients of snapring have in common.
 pub fn client_builder() -> reqwest::ClientBuilder {
@@ -38,6 +39,7 @@ pub struct HttpTransport {
     changes: OnceLock<reqwest::Client>,
     timeout: Duration,
     base: Url,
+    connects_to: Option<String>,
 }
 
 impl HttpTransport {
@@ -50,6 +52,7 @@ impl HttpTransport {
         Ok(Self {
             reads: client(&base, timeout, usize::MAX)?,
             changes: OnceLock::new(),
+            connects_to: address(&base, |name| std::env::var_os(name)),
             base,
             timeout,
         })
@@ -83,7 +86,7 @@ impl HttpTransport {
         if let Some(body) = request.body {
             outgoing = outgoing.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let mut answer = outgoing.send().await.map_err(|error| failed(&error))?;
+        let mut answer = outgoing.send().await.map_err(|error| self.failed(&error))?;
         let status = answer.status().as_u16();
         let retry_after = texts(answer.headers(), &RETRY_AFTER).next();
         let headers = Headers {
@@ -177,24 +180,97 @@ fn bearer(token: &SecretString) -> Result<HeaderValue, TransportError> {
     Ok(value)
 }
 
-fn failed(error: &reqwest::Error) -> TransportError {
-    if error.is_timeout() {
-        return TransportError::Timeout;
-    }
-    if error.is_connect() {
-        TransportError::NotSent(chain(error))
-    } else {
-        TransportError::Connection(chain(error))
+impl HttpTransport {
+    fn failed(&self, error: &reqwest::Error) -> TransportError {
+        if error.is_timeout() {
+            return TransportError::Timeout(self.timeout);
+        }
+        let cause = chain(error);
+        if error.is_connect() {
+            return TransportError::NotSent(match &self.connects_to {
+                Some(address) => format!("{cause}: {address}").into(),
+                None => cause,
+            });
+        }
+        TransportError::Connection(cause)
     }
 }
 
-/// The causes, from the second on: the first only says that something failed, and names the URL.
+/// Host and port of a base address, unless a proxy may be connected to in its place.
+fn address(base: &Url, variable: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    // Calls to http never use a proxy: see `client`.
+    if base.scheme() != "http" && proxy::is_set(variable) {
+        return None;
+    }
+    let host = base.host_str()?;
+    Some(format!("{host}:{}", base.port_or_known_default()?))
+}
+
+/// The causes in plain words, from the second on: the first only says that something failed, and names the URL.
 pub(crate) fn chain(error: &dyn Error) -> ForeignText {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
-        causes.push(cause.to_string());
+        causes.extend(plain(&cause.to_string()));
         next = cause.source();
     }
     if causes.is_empty() { error.to_string().into() } else { causes.join(": ").into() }
+}
+
+/// What a library calls a cause, in plain words. `None` if it only says which part of the library failed.
+fn plain(cause: &str) -> Option<String> {
+    let cause = cause.split(" (os error ").next().unwrap_or(cause);
+    let words = match cause {
+        "tcp connect error" | "error reading a body from connection" | "connection error" => {
+            return None;
+        }
+        part if part.starts_with("client error (") => return None,
+        "Connection refused" => "connection refused",
+        "Connection reset by peer" => "the connection was reset",
+        "connection closed before message completed" => {
+            "the connection was closed before an answer came"
+        }
+        "end of file before message length reached" => "the connection was closed",
+        other => other,
+    };
+    Some(words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("client error (SendRequest)", None)]
+    #[case("tcp connect error", None)]
+    #[case("Connection refused (os error 111)", Some("connection refused"))]
+    #[case(
+        "connection closed before message completed",
+        Some("the connection was closed before an answer came")
+    )]
+    #[case("No route to host (os error 113)", Some("No route to host"))]
+    fn causes_are_plain(#[case] cause: &str, #[case] words: Option<&str>) {
+        assert_eq!(plain(cause).as_deref(), words);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_names_the_address() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let base = format!("http://{free}/").parse().unwrap();
+        let transport = HttpTransport::new(base, Duration::from_secs(5)).unwrap();
+        let path = "snapshots/".to_owned();
+        let token = SecretString::from("token");
+        let asked = Request { method: Method::Get, path, body: None, token };
+        let problem = transport.exchange(asked).await.unwrap_err();
+        assert_eq!(problem.to_string(), format!("connection refused: {free}"));
+    }
+
+    #[test]
+    fn where_a_proxy_is_connected_to_the_address_is_not_named() {
+        let base = "https://admin.vps.org/api/v1/".parse().unwrap();
+        assert_eq!(address(&base, |_| None).as_deref(), Some("admin.vps.org:443"));
+        assert_eq!(address(&base, |name| (name == "HTTPS_PROXY").then(|| "x".into())), None);
+    }
 }

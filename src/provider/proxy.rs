@@ -22,6 +22,12 @@ pub(crate) fn mistake(variable: impl Fn(&str) -> Option<OsString>) -> Option<Str
     })
 }
 
+/// Whether a proxy may be used.
+#[must_use]
+pub(crate) fn is_set(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    VARIABLES.into_iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
+}
+
 /// Masks the passwords of proxies in all foreign text: a hook that shows its environment has them.
 pub(crate) fn mask_passwords(variable: impl Fn(&str) -> Option<OsString>) {
     for value in VARIABLES.into_iter().filter_map(variable) {

@@ -80,8 +80,8 @@ pub enum TornBody {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// Nothing within the request's timeout.
-    #[error("no answer within the timeout")]
-    Timeout,
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
     /// The connection broke.
     #[error("{0}")]
     Connection(ForeignText),

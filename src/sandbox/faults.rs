@@ -36,7 +36,7 @@ drop-after           it is done, then the connection closes
 torn                 it is done; half of the body comes, then the connection closes
 empty | garbage      it is done; the body is empty, or no JSON
 huge                 it is done; the body is larger than 8 MiB
-header=age:600       a read whose answer has this header too: age, link, content-range, x-total-count, warning
+header=age:600       the answer to a read also has this header: age, link, content-range, x-total-count, warning
 wrong-count          a list whose `count` is not the number of its rows
 foreign-next         a list whose `next` names another host; needs lists in pages
 fails                a create that will fail; a restore that leaves the server in the state `error`, until a
@@ -45,11 +45,12 @@ never-completes      a create that stays in progress, a restore that does not en
 vanishes             a create whose snapshot disappears instead of being completed
 stray=25s            the request reaches the provider that much later, even if the client has given up
 renames              a create whose snapshot gets its name in small letters
-skew=-10h            a create whose snapshot is dated so much later, or earlier
+skew=-10h            the date of a created snapshot is shifted by this
 reads-failed         a listing that shows what is completed as `error`
-ignored              a delete that is answered as done, and is not
-late=5s              a created snapshot is missing from listings that long, a restore from the list of servers
-linger=5s            a deleted snapshot stays in listings that long";
+ignored              the delete is confirmed, but nothing is deleted
+late=5s              for this long, listings do not show a created snapshot, and the list of servers does not
+                     show a restore
+linger=5s            for this long, listings still show a deleted snapshot";
 
 /// A header that a read's answer may have besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

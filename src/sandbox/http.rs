@@ -270,7 +270,7 @@ The sandbox, while it runs (no token needed, loopback only):
   curl URL/_sandbox/calls -X DELETE                    count and list those from now on
   curl URL/_sandbox/faults                             the faults in force
   curl URL/_sandbox/faults -d 'create:status=429,retry-after=5,times=1'
-  curl URL/_sandbox/faults -X DELETE                   end all faults
+  curl URL/_sandbox/faults -X DELETE                   remove all faults
   curl URL/_sandbox/snapshots -d '{\"server_id\": 101, \"name\": \"by-hand\"}'
                                                        (also \"status\", \"created_at\")
   curl URL/_sandbox/snapshots/801 -X DELETE            as if removed by hand

@@ -139,7 +139,7 @@ impl Transport for InMemory {
         Box::pin(async move {
             let carried = self.carry(question(request));
             let answer = self.clock.timeout(self.timeout, carried).await;
-            answer.unwrap_or(Err(TransportError::Timeout))
+            answer.unwrap_or(Err(TransportError::Timeout(self.timeout)))
         })
     }
 }

@@ -113,6 +113,11 @@ impl Place {
         }
     }
 
+    /// Whether it is a file that surely does not exist. One in a directory that cannot be searched may.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::File(path) if path.try_exists().is_ok_and(|exists| !exists))
+    }
+
     /// Whether a command may create it for a daemon that starts later. The file belongs to the command's user, so
     /// only in a directory of that user.
     pub(crate) fn may_be_begun(&self) -> bool {

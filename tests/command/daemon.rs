@@ -140,7 +140,7 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
     daemon.signal(Signal::SIGHUP);
     machine.until("the refusal", || !daemon.events("reload").is_empty()).await;
     let words = daemon.events("reload")[0]["message"].as_str().unwrap().to_owned();
-    assert!(words.contains("the old configuration stays in force"), "{words}");
+    assert!(words.contains("the old configuration is still in use"), "{words}");
     assert!(words.contains("`keep` and `reserve` ask for 30 slots of 5"), "{words}");
 
     machine.configure(&DENSE.replace("101", "102"));
@@ -166,7 +166,7 @@ async fn a_reload_without_a_usable_token_file_is_refused() {
     std::fs::remove_file(&token).unwrap();
     daemon.signal(Signal::SIGHUP);
     machine
-        .until("the refusal", || daemon.log().contains("the old configuration stays in force"))
+        .until("the refusal", || daemon.log().contains("the old configuration is still in use"))
         .await;
     assert!(!daemon.log().contains("the configuration was reloaded"), "{}", daemon.log());
     std::fs::write(&token, TOKEN).unwrap();
@@ -193,7 +193,7 @@ async fn a_reload_reads_the_included_files_again() {
     daemon.signal(Signal::SIGHUP);
     machine.until("the refusal", || !daemon.events("reload").is_empty()).await;
     let words = daemon.events("reload")[0]["message"].as_str().unwrap().to_owned();
-    assert!(words.contains("the old configuration stays in force"), "{words}");
+    assert!(words.contains("the old configuration is still in use"), "{words}");
     assert!(words.contains("conf.d/b.toml:3:9: there is no group \"sparse\""), "{words}");
 
     file("b.toml", &(DENSE.replace("101", "102").replace("web", "db") + "group = \"dense\"\n"));

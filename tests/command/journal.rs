@@ -165,7 +165,7 @@ async fn every_call_and_rotation_is_one_entry_with_its_fields() {
     machine.until("three rotations", || journal.entries("rotation").len() >= 3).await;
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
-    let ended = |entry: &Entry| entry["MESSAGE"] == "ended";
+    let ended = |entry: &Entry| entry["MESSAGE"] == "stopped";
     machine.until("the last words", || journal.entries("daemon").iter().any(ended)).await;
 
     assert_eq!(journal.entries("api").len(), machine.sandbox.provider().calls().len());
@@ -252,7 +252,7 @@ async fn without_a_journal_events_go_to_standard_error_and_come_back_to_it() {
     assert_eq!(back["SNAPRING_MISSED"], lines.to_string());
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
-    let ended = |entry: &Entry| entry["MESSAGE"] == "ended";
+    let ended = |entry: &Entry| entry["MESSAGE"] == "stopped";
     machine.until("the last words", || journal.entries("daemon").iter().any(ended)).await;
     let told = journal.entries("api").len() + daemon.events("api").len();
     assert_eq!(told, machine.sandbox.provider().calls().len(), "not one call's event is lost");

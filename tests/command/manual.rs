@@ -148,6 +148,7 @@ async fn a_delete_that_is_interrupted_says_and_records_what_is_left() {
     machine.fault("delete:status=409");
     let mut delete = machine.start(machine.command(&["delete", &id, "--yes"]), |_, _| {});
     machine.until("a wait", || delete.log().contains("checking again in")).await;
+    assert!(delete.log().contains(" at the latest. Ctrl-C stops"), "until when: {}", delete.log());
     delete.signal(Signal::SIGINT);
     assert_eq!(delete.ended().await.code(), Some(1));
     let says = format!("interrupted: it is not known whether by-hand ({id}) was deleted");
@@ -155,6 +156,36 @@ async fn a_delete_that_is_interrupted_says_and_records_what_is_left() {
     let act = &history(&machine, &["--manual"])[0];
     assert_eq!(act["outcome"], "unknown", "{act}");
     assert!(act["reason"].as_str().unwrap().contains(&says), "{act}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_without_an_answer_says_until_when_it_was_looked_for() {
+    let machine = machine().await;
+    machine.configure_api("settle = \"1s\"\nretries = 1\ntimeout = \"1s\"", RARE);
+    machine.fault("create:hang");
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "x"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("no answer within 1s; x was not listed by "), "{errors}");
+    assert!(errors.contains("hint: look again with `snapring list` before you retry"), "{errors}");
+}
+
+/// The same column said nothing of both: of what is never deleted, and of what goes next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_what_is_never_deleted_and_what_goes_next() {
+    let machine = machine().await;
+    machine.configure(&RARE.replace("keep = 3", "keep = 1"));
+    machine.add(WEB, "by-hand", 72);
+    for age in [48, 24] {
+        let at = machine.clock.now().wall - jiff::SignedDuration::from_hours(age);
+        machine.add(WEB, &at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string(), age);
+    }
+    let (code, out, errors) = machine.run(&["list", "web"]);
+    assert_eq!(code, 0, "{errors}");
+    let ends: Vec<&str> =
+        ["never deleted", "no: deleted at the next rotation", "last (1 of 1)"].into();
+    let rows = out.lines().filter(|line| line.contains("completed"));
+    let are_so = rows.zip(&ends).filter(|(row, end)| row.trim_end().ends_with(**end)).count();
+    assert_eq!(are_so, 3, "{out}");
 }
 
 /// The page and the document of a daemon that runs, in memory of nothing but its store.

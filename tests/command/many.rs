@@ -291,7 +291,8 @@ async fn the_status_is_refreshed_in_place_until_it_is_interrupted() {
     let (text, _) = watch.seen();
     let screens: Vec<&str> = text.split("\u{1b}[H").skip(1).collect();
     assert!(screens.len() >= 4, "{text:?}");
-    assert!(screens[0].contains("2 servers: 2 waiting"), "{text:?}");
+    assert!(screens[0].contains("no answer from the daemon yet (asking "), "{text:?}");
+    assert!(screens[1].contains("2 servers: 2 waiting"), "{text:?}");
     assert!(screens.iter().any(|it| it.contains("2 servers: 2 ok; oldest success ")), "{text:?}");
     let last = screens.last().unwrap();
     assert!(last.contains("the daemon does not answer: ") && last.contains("2 ok"), "{last:?}");

@@ -226,7 +226,7 @@ async fn a_refused_token_is_told_once_with_its_place_and_what_to_do() {
     let (code, out, errors) = machine.run(&["rotate", "--all"]);
     assert_eq!(code, 1, "{errors}");
     assert!(out.contains(&format!("the provider refused the token of {file} (401)")), "{out}");
-    assert_eq!(errors.matches("hint: the provider refused the token").count(), 1, "{errors}");
+    assert_eq!(errors.matches("hint: replace it with a token").count(), 1, "{errors}");
     let (_, out, _) = machine.run(&["check", "--online"]);
     assert!(!out.contains(": good") && out.contains("but the provider refused the token"), "{out}");
 }

@@ -79,7 +79,7 @@ async fn it_shows_what_is_lost_and_wants_the_servers_name() {
         "Server web (101) will be stopped and overwritten with this snapshot:".to_owned(),
         format!("  {id} {name}, completed, 4.7 GiB, created 2"),
         " CET (2d 2h ago), managed".to_owned(),
-        " CET (5h ago), foreign: made by hand or by another tool".to_owned(),
+        " CET (5h ago), foreign: created by hand or by another tool".to_owned(),
         "Lost for good: everything written to the server in the last 2d 2h.".to_owned(),
         format!("Newer snapshots of this server:\n  {newer} by-hand, completed"),
         "A restore takes 5 to 15 minutes and cannot be undone.".to_owned(),
@@ -305,7 +305,13 @@ async fn what_was_taken_first_is_managed_and_neither_latest_nor_before_means_it(
         let (code, out, errors) = machine.run(&arguments);
         assert_eq!(code, 0, "{errors}");
         assert!(out.contains(expected), "{arguments:?}: {out}");
-        assert!(errors.contains(&format!("created it first: {}", taken.name)), "{errors}");
+        assert!(
+            errors.contains(&format!(
+                "skipped: {} (created by `restore --snapshot-first`)",
+                taken.name
+            )),
+            "{errors}"
+        );
         machine.sandbox.provider().restore_ends(WEB);
     }
     // Nothing knows it without a history: a person must say which one is meant.
@@ -314,8 +320,8 @@ async fn what_was_taken_first_is_managed_and_neither_latest_nor_before_means_it(
     assert_eq!(code, 1, "{errors}");
     let good = machine.rows(WEB).into_iter().find(|row| row.name == "good").unwrap().id;
     for expected in [
-        format!("it is not clear which snapshot you want. {} (created ", taken.name),
-        format!("`snapring restore {}` for this one, or `snapring restore {good}`", taken.id),
+        format!("it is not known whether {} (created ", taken.name),
+        format!("to use it, run `snapring restore {}`, or `snapring restore {good}`", taken.id),
     ] {
         assert!(errors.contains(&expected), "{errors}");
     }
@@ -439,6 +445,21 @@ async fn a_snapshot_that_an_earlier_rotation_has_begun_is_not_taken_for_the_pres
     assert!(!says(rows.len() - 2).starts_with("created before restoring"), "{rows:?}");
 }
 
+/// Waiting for a list that does not come is not waiting for the restore.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_says_that_the_list_of_servers_cannot_be_read() {
+    let machine = machine(SHORT).await;
+    let (id, _) = managed(&machine, 50);
+    machine.fault("servers:status=503");
+    let restore = ["restore", &id.to_string(), "--yes"];
+    let mut running = machine.start(machine.command(&restore), |_, _| {});
+    let says = "the provider's list of servers cannot be read (the provider answered 503";
+    machine.until("what is missing", || running.log().contains(says)).await;
+    assert!(running.log().contains("Ctrl-C stops waiting; the restore continues"));
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_snapshot_is_said_to_be_and_nothing_is_restored() {
     let machine = machine(LONG).await;
@@ -461,7 +482,7 @@ async fn an_interrupted_snapshot_is_said_to_be_and_nothing_is_restored() {
         assert_eq!(running.ended().await.code(), Some(1), "{}", running.log());
         let log = running.log();
         assert!(log.contains("nothing was restored, the server was not changed"), "{log}");
-        assert!(log.contains("is still in progress at the provider"), "{log}");
+        assert!(log.contains("is still in progress"), "{log}");
         assert_eq!(restores(&machine), 0);
     }
 }

@@ -83,14 +83,13 @@ async fn it_is_told_of_the_start_of_rotations_of_reloads_and_of_the_end() {
     machine.until("the refusal", || manager.count("READY=1") == 3).await;
     let status = manager.status();
     assert!(
-        status.contains("for shop")
-            && status.contains("the old configuration stays in force since"),
+        status.contains("for shop") && status.contains("the old configuration is in use since"),
         "{status}"
     );
     assert!(status.contains("`keep` and `reserve` ask for 30 slots of 5"), "{status}");
     let told = daemon.events("reload").last().unwrap()["message"].as_str().unwrap().to_owned();
     assert!(
-        told.contains("`keep` and `reserve` ask for 30") && told.contains("has no `retries`"),
+        told.contains("`keep` and `reserve` ask for 30") && told.contains("unknown key `retries`"),
         "every mistake: {told}"
     );
 

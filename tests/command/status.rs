@@ -486,7 +486,9 @@ async fn an_interrupted_rotation_is_told_with_when_and_what_comes_next() {
     assert_eq!(daemon.ended().await.code(), Some(0));
     let (_, out, _) = machine.run(&["status"]);
     assert!(line(&out, "web  ").contains(" waiting "), "{out}");
-    for says in ["its last rotation ended at 20", "interrupted", "still in progress", "continues"] {
+    for says in
+        ["its last rotation ended at 20", "interrupted", "still in progress", "no second snapshot"]
+    {
         assert!(out.contains(says), "{says}: {out}");
     }
     assert!(!out.contains("no rotation is known"), "{out}");

@@ -207,7 +207,16 @@ async fn a_daemon_and_a_store_that_hang_are_not_silent_either() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("[http]\nlisten = \"{}\"\n{SERVERS}", silent.local_addr().unwrap());
     let (mut running, mut locked) = (Vec::new(), Vec::new());
-    for command in ["status", "health --timeout 8s", "history", "list", "plan", "rotate web"] {
+    for command in [
+        "status",
+        "status --max-age 26h",
+        "status --watch",
+        "health --timeout 8s",
+        "history",
+        "list",
+        "plan",
+        "rotate web",
+    ] {
         let machine = Machine::new().await;
         machine.configure_api(API, &listen);
         locked.push(lock(&machine.path("snapring.db")).await);

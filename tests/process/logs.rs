@@ -195,7 +195,7 @@ async fn lines_lost_to_a_full_queue_are_reported_when_the_log_is_read_again() {
     exits(&machine, &mut daemon).await;
     let events = log.join().unwrap();
     assert!(reported(&events) > 0);
-    assert_eq!(events.last().unwrap()["message"], "ended", "nothing is lost once it is read");
+    assert_eq!(events.last().unwrap()["message"], "stopped", "nothing is lost once it is read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ pub fn answer_line(
                  content-range={content_range:?} total={total:?} warning={warning:?} body={body}"
             )
         }
-        Err(TransportError::Timeout) => "timeout".to_owned(),
+        Err(TransportError::Timeout(_)) => "timeout".to_owned(),
         Err(TransportError::Connection(why)) => format!("connection: {why}"),
         Err(TransportError::NotSent(why)) => format!("not sent: {why}"),
     };

@@ -140,7 +140,12 @@ pub(super) async fn ask(
     });
     let errors: Vec<_> = errors.collect();
     if !errors.is_empty() && answer.unknown.is_empty() {
-        answer.unknown = "not every server is as the configuration says";
+        let problems = rings.iter().filter(|(_, ring)| ring.is_err()).count();
+        answer.unknown = match problems {
+            0 => "not every server is as the configuration says",
+            all if all == rings.len() => "the provider did not say how many slots are taken",
+            _ => "the provider did not say how many slots are taken of every server",
+        };
     }
     answer.remarks.extend(errors);
     let good = |row: &ServerAnswer<'_>| row.online.as_ref().is_some_and(|it| it.error.is_none());

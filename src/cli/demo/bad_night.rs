@@ -60,7 +60,7 @@ const INCIDENTS: &[Incident] = &[
                 provider.add_snapshot(server, &format!("by-hand-{}", nth + 1), "completed", now);
             }
         },
-        announcement: "Someone fills the last slots of mail-01 with foreign snapshots, made by hand.",
+        announcement: "Someone fills the last slots of mail-01 with foreign snapshots, created by hand.",
         outcome: RotationOutcome::Rotated,
         explanation: "All five slots were taken. snapring made room with one of its own snapshots, and deleted none \
                       of the foreign ones.",

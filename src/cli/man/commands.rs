@@ -34,7 +34,7 @@ const TERMS: &[(&str, &str)] = &[
     (
         "rotation",
         "What happens for one server at one tick: list, make room, create, wait until the snapshot is \
-         completed, and delete (prune) what `keep` no longer keeps.",
+         completed, and delete what `keep` no longer keeps.",
     ),
     (
         "managed",
@@ -55,8 +55,8 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "/var/lib/snapring",
-        "The state of the service: the history (snapring.db), locks, and records of creates that may \
-         still arrive. Losing the history costs no safety. A damaged snapring.db is renamed to \
+        "The state of the service (a link to /var/lib/private/snapring): the history (snapring.db), locks, and records of creates that may \
+         still arrive. Rotations do not depend on the history. A damaged snapring.db is renamed to \
          snapring.db.damaged-<time>.",
     ),
 ];

@@ -235,8 +235,9 @@ impl Task<'_> {
 
     fn unclear(&self, problem: &CallError) -> CommandError {
         CommandError::Failed(format!(
-            "it is not known whether the restore has started: {problem}\n\
+            "it is not known whether the restore has started: {}\n\
              hint: look at the server in the provider's panel before you try again. {}",
+            problem.cause(),
             self.held()
         ))
     }

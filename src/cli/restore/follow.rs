@@ -34,14 +34,15 @@ impl Task<'_> {
         let server = self.snapshot.server;
         let scope = by_hand::scope(self.setup, server, context.shutdown.clone());
         console::note(&format!(
-            "{}. Waiting until the provider shows that it has ended; Ctrl-C ends the waiting only",
+            "{}. Waiting until the provider shows that it has ended. Ctrl-C stops waiting; the restore continues",
             self.begun()
         ));
         let mut watch = RestoreWatch::default();
         let subject = by_hand::subject(self.setup, server);
-        let waits = Activity::Other("waiting until the restore has ended".to_owned());
-        let waits = activities().begin(Some(&subject), waits);
+        let waiting = || Activity::Other("waiting until the restore has ended".to_owned());
+        let waits = activities().begin(Some(&subject), waiting());
         let (mut word, mut is_noted) = (String::new(), false);
+        let mut is_unanswered = false;
         loop {
             let passed = clock.now().uptime.saturating_sub(sent_at);
             if passed >= LONGEST_RESTORE {
@@ -51,8 +52,27 @@ impl Task<'_> {
                 Ok(state) => state,
                 Err(CallError::Interrupted) => return Err(self.interrupted()),
                 Err(problem) if !may_pass(&problem) => return Ok(self.cannot_be_followed(&problem)),
-                Err(_) => None,
+                Err(problem) => {
+                    if !is_unanswered {
+                        let list = match problem.outcome() {
+                            Some(Outcome::Transport) => {
+                                "the provider's list of servers does not answer"
+                            }
+                            _ => "the provider's list of servers cannot be read",
+                        };
+                        let cause = problem.cause();
+                        console::note(&format!("{list} ({cause}); trying again every few seconds"));
+                        waits.becomes(Activity::Other(format!("{list}; trying again")));
+                        is_unanswered = true;
+                    }
+                    None
+                }
             };
+            if is_unanswered && state.is_some() {
+                waits.becomes(waiting());
+                is_unanswered = false;
+                word.clear();
+            }
             let seen = watch.saw(state.as_deref().map(ServerState::of), passed);
             if watch.is_shown() && !is_noted {
                 self.with_the_note(async |claim| claim.restore_is_listed().await).await;

@@ -102,7 +102,7 @@ fn assumed(scenario: &Scenario, server: &Server) -> Vec<String> {
     }
     if scenario.foreign > 0 {
         assumed
-            .push(format!("{} slots held by foreign snapshots, where they fit", scenario.foreign));
+            .push(format!("{} foreign snapshots per server, or as many as fit", scenario.foreign));
     }
     for outage in &scenario.outages {
         let (from, to) = (local(outage.from, zone), local(outage.to, zone));
@@ -267,7 +267,11 @@ fn ticks(courses: &[Course]) -> String {
         .filter(|(_, count)| *count > 0)
         .map(|(outcome, count)| format!("{count} {}", outcome.as_str()))
         .collect();
-    format!("{all}: {}", if each.is_empty() { "none".to_owned() } else { each.join(", ") })
+    let of_all = match courses.len() {
+        0 | 1 => String::new(),
+        many => format!(" of {}", servers(many)),
+    };
+    format!("{all}{of_all}: {}", if each.is_empty() { "none".to_owned() } else { each.join(", ") })
 }
 
 /// Why rotations did not end well, the most frequent reason first. Names and numbers in them differ from one

@@ -344,6 +344,10 @@ async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String
     match last_known(setup, within).await {
         Ok(statuses) => statuses,
         Err(NotKnown { words, is_begun }) => {
+            if place.is_missing() {
+                console::note(&format!("no history yet: {place} does not exist"));
+                return Statuses::default();
+            }
             let text = format!("past rotations are unknown: {words}");
             console::warning(&text);
             if is_begun {

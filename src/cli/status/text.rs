@@ -235,7 +235,7 @@ fn last_error(server: &ServerRecord) -> Option<String> {
     let reason = trouble.reason.as_deref().unwrap_or("reason unknown");
     Some(match trouble.rotations {
         0 | 1 => reason.to_owned(),
-        more => format!("{reason} ({more} times)"),
+        more => format!("{more} rotations without success; the last: {reason}"),
     })
 }
 

@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use terminal_size::{Height, Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr;
 
@@ -15,7 +14,7 @@ use crate::cli::status::text::{common_zone, text};
 use crate::cli::status::{Arguments, DAEMON_WITHIN};
 use crate::cli::{Exit, console};
 use crate::daemon::signals::Signal;
-use crate::moment::shown;
+use crate::moment::{shown, shown_today};
 use crate::observe::client::ask;
 use crate::observe::status_document::StatusDocument;
 
@@ -54,8 +53,13 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
     let is_wanted: std::collections::HashSet<_> = servers.iter().map(|it| it.id).collect();
     let mut signals = catch_signals()?;
     let mut last: Option<StatusDocument> = None;
-    let mut before = CLEAR;
+    let zone = setup.settings.common_zone();
+    let since = shown_today(setup.clock.now().wall, setup.clock.now().wall, &zone);
+    let none_yet =
+        format!("no answer from the daemon yet (asking {address} since {since}); Ctrl-C stops\n");
+    console::print(&format!("{CLEAR}{HOME}{none_yet}{CLEAR_BELOW}"))?;
     loop {
+        let started = setup.clock.now().uptime;
         let look = async {
             match ask(address, PATH, DAEMON_WITHIN, &setup.clock).await {
                 Ok((status, body)) if status.is_success() && is_covering => {
@@ -68,9 +72,25 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
                 Err(problem) => Err(problem.to_string()),
             }
         };
-        let looked = tokio::select! {
-            looked = look => looked,
-            () = end(&mut signals) => return Ok(Exit::Well),
+        let show = |last: Option<&StatusDocument>, problem: Option<String>| {
+            let shown = match last {
+                Some(document) => {
+                    let text = text(document, &arguments.in_state, arguments.all);
+                    screen(document, problem, &text)
+                }
+                None => format!("{none_yet}{}\n", problem.unwrap_or_default()),
+            };
+            console::print(&format!("{HOME}{}{CLEAR_BELOW}", fitted(&shown, size())))
+        };
+        let mut look = std::pin::pin!(look);
+        let looked = loop {
+            tokio::select! {
+                looked = &mut look => break looked,
+                () = setup.clock.sleep(EVERY) => {
+                    show(last.as_ref(), Some("still waiting for its answer".to_owned()))?;
+                }
+                () = end(&mut signals) => return Ok(Exit::Well),
+            }
         };
         let problem = match looked {
             Ok(document) => {
@@ -79,14 +99,10 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
             }
             Err(problem) => Some(problem),
         };
-        let now = setup.clock.now().wall;
-        let document = last.as_ref();
-        let text = document.map(|it| text(it, &arguments.in_state, arguments.all));
-        let shown = screen(document, problem, &text.unwrap_or_default(), now);
-        console::print(&format!("{before}{HOME}{}{CLEAR_BELOW}", fitted(&shown, size())))?;
-        before = "";
+        show(last.as_ref(), problem)?;
+        let next = started.saturating_add(EVERY);
         tokio::select! {
-            () = setup.clock.sleep(EVERY) => {}
+            () = setup.clock.sleep(next.saturating_sub(setup.clock.now().uptime)) => {}
             () = end(&mut signals) => return Ok(Exit::Well),
         }
     }
@@ -101,19 +117,13 @@ async fn end(signals: &mut crate::daemon::signals::Signals) {
     }
 }
 
-fn screen(
-    last: Option<&StatusDocument>,
-    problem: Option<String>,
-    text: &str,
-    now: Timestamp,
-) -> String {
+fn screen(last: &StatusDocument, problem: Option<String>, text: &str) -> String {
     let mut screen = String::new();
     if let Some(problem) = problem {
         screen.push_str(&format!("the daemon does not answer: {problem}\n"));
     }
-    let zone = common_zone(last.map_or(&[], |document| &document.servers));
-    let as_of = last.map_or(now, |document| document.at);
-    screen.push_str(&format!("as of {}; Ctrl-C ends\n", shown(as_of, &zone)));
+    let zone = common_zone(&last.servers);
+    screen.push_str(&format!("as of {}; Ctrl-C stops\n", shown(last.at, &zone)));
     screen.push_str(text);
     screen
 }

@@ -117,7 +117,8 @@ fn what_has_no_default_is_asked_for() {
     for (_, name) in of_server {
         let kept: Vec<_> = SMALLEST.lines().filter(|line| !line.starts_with(name)).collect();
         let error = parse("config.toml", &kept.join("\n")).unwrap_err();
-        assert!(error.to_string().contains(&format!("a server has no `{name}`")), "{error}");
+        let whose = if name == "id" { "a server" } else { "server 1" };
+        assert!(error.to_string().contains(&format!("{whose} has no `{name}`")), "{error}");
     }
 }
 

@@ -229,7 +229,7 @@ fn fates(
             return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
         if let Some(pruned) = prunes.iter().find(|pruned| pruned.snapshot() == id) {
-            let why = format!("after the new snapshot is complete: {}", cause(pruned));
+            let why = format!("after the new snapshot is completed: {}", cause(pruned));
             return Fate { slot: slot.clone(), goes: true, duplicate_of: duplicate, why };
         }
         let verdict = verdicts.iter().find(|verdict| verdict.id == id);
@@ -242,7 +242,7 @@ fn fates(
                 (None, Some(newest)) => format!(
                     "{newest} is a newer snapshot of the same tick; deleted once a rotation succeeds"
                 ),
-                (None, None) => "until a new snapshot is complete".to_owned(),
+                (None, None) => "until a new snapshot is completed".to_owned(),
             },
             (Holder::Managed(_), status) => match memory.failed(&slot.snapshot, ring) {
                 Some(Failed::WasCompleted) => {

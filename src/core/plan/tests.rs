@@ -380,7 +380,7 @@ fn blocked_says_who_holds_the_slots() {
     };
     insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken: foreign by-hand-0 (1), \
          by-hand-2 (3), by-hand-3 (4); managed snapring-20261122T030000Z (5, in_progress); pinned \
-         snapring-20261119T030000Z (2). Delete one with `snapring delete ID`, or remove one from `pin`");
+         snapring-20261119T030000Z (2). Delete a foreign one with `snapring delete ID`, or remove one from `pin`");
 }
 
 #[test]
@@ -393,21 +393,36 @@ fn a_ring_that_its_own_keep_fills_says_so() {
         panic!("not blocked");
     };
     insta::assert_snapshot!(blocked.to_string(), @"no room: 2 of 2 slots are taken: managed \
-         snapring-20261028T030000Z (1), snapring-20261122T030000Z (26). Delete one with `snapring delete ID`, \
+         snapring-20261028T030000Z (1), snapring-20261122T030000Z (26, kept). Delete one with `snapring delete ID`, \
          or lower `keep`");
 }
 
 #[test]
 fn blocked_says_that_slots_are_reserved() {
+    let policy = Policy { reserve: 4, ..policy() };
+    let Step::Blocked(blocked) = first_step(&ring("c", &policy), &policy) else {
+        panic!("not blocked");
+    };
+    let words = blocked.to_string();
+    assert!(
+        words.starts_with("no room: 1 of 5 slots are taken and 4 are reserved: managed ")
+            && words.contains(", kept)")
+            && words.ends_with("or lower `reserve`"),
+        "{words}"
+    );
+}
+
+/// The advice would not help: other snapshots hold the slots.
+#[test]
+fn a_reserve_that_takes_no_room_is_not_blamed() {
     let policy = Policy { reserve: 1, ..policy() };
     let Step::Blocked(blocked) = first_step(&ring("H H H H c", &policy), &policy) else {
         panic!("not blocked");
     };
     let words = blocked.to_string();
+    assert!(!words.contains("reserve"), "{words}");
     assert!(
-        words.starts_with(
-            "no room: 5 of 5 slots are taken and 1 is reserved: foreign by-hand-0 (1), "
-        ),
+        words.ends_with("(5, kept). Delete a foreign one with `snapring delete ID`"),
         "{words}"
     );
 }
@@ -830,8 +845,8 @@ fn what_was_made_under_an_earlier_prefix_is_to_be_adopted_and_not_deleted() {
     assert!(!advice.contains("under another name"), "{advice}");
     insta::assert_snapshot!(blocked.to_string(), @"no room: 5 of 5 slots are taken: foreign \
          snapring-20261118T030000Z (1), snapring-20261119T030000Z (2), snapring-20261120T030000Z (3), \
-         snapring-20261121T030000Z (4); managed snap-20261122T030000Z (5). 4 look like snapring's under the \
-         prefix snapring: if they are this server's, set adopt_prefix = [\"snapring\"]. Otherwise, delete \
+         snapring-20261121T030000Z (4); managed snap-20261122T030000Z (5, kept). 4 look like snapring's under the \
+         prefix snapring: if they are this server's, set adopt_prefix = [\"snapring\"]. Else delete \
          one with `snapring delete ID`");
     assert!(blocked.to_string().len() <= 3 * 120, "three lines of a terminal");
 }

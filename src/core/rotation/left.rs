@@ -69,8 +69,8 @@ impl Left {
                  creates anything"
             ),
             (Self::InProgress { name, id, tick }, AskedBy::Person) => format!(
-                "{name} ({id}) is still in progress at the provider. While it is, `snapring rotate {}` \
-                 continues with it until {} and creates no other one",
+                "{name} ({id}) is still in progress. Run `snapring rotate {}` again before {} to wait for it; it \
+                 creates no second snapshot",
                 server.name,
                 shown(continued_until(*tick, server), &server.policy.time_zone)
             ),

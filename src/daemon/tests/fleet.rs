@@ -135,8 +135,9 @@ impl Transport for Troubled {
             match self.2 {
                 Trouble::None => {}
                 Trouble::Hangs => {
-                    self.1.sleep(Duration::from_secs(300)).await;
-                    return Err(TransportError::Timeout);
+                    let timeout = Duration::from_secs(300);
+                    self.1.sleep(timeout).await;
+                    return Err(TransportError::Timeout(timeout));
                 }
                 Trouble::Status(status) => response.status = status,
                 Trouble::Throttled => {

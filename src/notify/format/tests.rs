@@ -41,7 +41,7 @@ fn reminder() -> Bundle {
 }
 
 fn failed() -> Report {
-    let reason = "could not list the snapshots: no answer within the timeout";
+    let reason = "could not list the snapshots: no answer within 30s";
     because(ended(WEB, RotationOutcome::Failed), reason)
 }
 

@@ -34,7 +34,7 @@ const REASONS: &[&str] =
 fn one_server_alone_reads_as_a_message() {
     let blocked = because(ended(DB, RotationOutcome::Blocked), "5 of 5 slots are taken by a, b.");
     let blocked_again = blocked.clone();
-    let down = || failed(WEB, "could not list the snapshots: no answer within the timeout");
+    let down = || failed(WEB, "could not list the snapshots: no answer within 30s");
     let good = || ended(WEB, RotationOutcome::Rotated);
     let token = |server| refused(server, KnownCause::Token);
     let cases = [

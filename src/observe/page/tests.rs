@@ -185,7 +185,8 @@ fn trouble_is_told_with_its_reason_and_since_when_though_a_tick_was_skipped_sinc
         ],
     );
     let card = ServerCard::of(&ServerRecord::of(&row, ServerState::Failed, None), noon());
-    let error = "the disk is full (2 times since 2026-11-21 03:00:00 UTC)";
+    let error =
+        "2 rotations without success since 2026-11-21 03:00:00 UTC; the last: the disk is full";
     assert_eq!(card.error.as_deref(), Some(error));
     assert_eq!(card.last_outcome, "skipped: too soon");
 }

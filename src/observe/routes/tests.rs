@@ -129,7 +129,7 @@ async fn a_configuration_that_is_not_in_force_is_told_and_the_daemon_lives_on() 
     assert_eq!(body, "the last reload was rejected: line 3: no such key\n");
     assert_eq!(ask(&stage, Method::GET, "/livez").await.0, StatusCode::OK);
     let (.., page) = ask(&stage, Method::GET, "/").await;
-    assert!(page.contains("stays in force: line 3: no such key"));
+    assert!(page.contains("is still in use: line 3: no such key"));
     let (.., metrics) = ask(&stage, Method::GET, "/metrics").await;
     assert!(metrics.contains("\nsnapring_config_last_reload_successful 0\n"));
 }

@@ -30,8 +30,8 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
     "5 stays: in_progress: left alone",
 ])]
 #[case::pruned_afterwards("c . c c c", &[
-    "1 goes: after the new snapshot is complete: `keep` does not need it",
-    "3 goes: after the new snapshot is complete: `keep` does not need it",
+    "1 goes: after the new snapshot is completed: `keep` does not need it",
+    "3 goes: after the new snapshot is completed: `keep` does not need it",
     "4 stays: last (3 of 3)",
     "5 stays: last (2 of 3)",
 ])]
@@ -43,7 +43,7 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
     "5 stays: last (2 of 3)",
 ])]
 #[case::an_unfinished_one_is_not_counted_as_done("c . c p c", &[
-    "1 goes: after the new snapshot is complete: `keep` does not need it",
+    "1 goes: after the new snapshot is completed: `keep` does not need it",
     "3 stays: last (3 of 3)",
     "4 stays: in_progress: left alone",
     "5 stays: last (2 of 3)",
@@ -56,8 +56,8 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
     "5 stays: last (2 of 3)",
 ])]
 #[case::duplicates_are_pruned_afterwards("c . c=1 c=1", &[
-    "1 goes: after the new snapshot is complete: 4 is a newer snapshot of the same tick",
-    "3 goes: after the new snapshot is complete: 4 is a newer snapshot of the same tick",
+    "1 goes: after the new snapshot is completed: 4 is a newer snapshot of the same tick",
+    "3 goes: after the new snapshot is completed: 4 is a newer snapshot of the same tick",
     "4 stays: last (2 of 3)",
 ])]
 fn each_snapshots_fate_is_told_in_words(#[case] words: &str, #[case] expected: &[&str]) {
@@ -126,7 +126,7 @@ fn several_that_make_room_are_listed_in_a_sentence() {
 fn without_a_new_snapshot_even_what_retention_drops_stays() {
     let policy = Policy { min_interval: std::time::Duration::from_secs(25 * 3600), ..policy() };
     let lines = told(&ring("c c c c", &policy), &policy);
-    assert_eq!(lines[0], "1 stays: until a new snapshot is complete");
+    assert_eq!(lines[0], "1 stays: until a new snapshot is completed");
     assert_eq!(lines[1], "2 stays: last (3 of 3)");
     let lines = told(&ring("c=2 c", &policy), &policy);
     assert_eq!(

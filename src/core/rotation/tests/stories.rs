@@ -282,7 +282,7 @@ const CREATE: &[&str] = &[
      uncreated stale                | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
-     uncreated not-found            | failed: the server no longer exists at the provider: could not create the snapshot: the provider answered 404 (not found)",
+     uncreated not-found            | failed: the account has no server with this id; `snapring check --online` lists those it has: could not create the snapshot: the provider answered 404 (not found)",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
@@ -541,7 +541,7 @@ const BY_HAND: &[&str] = &[
      +1m listed c =10m              | adopted: continued with",
     "begin person                   | look 0s+200ms pages
      listed c ~10m                  | look 1s+20s pages
-     unlisted interrupted           | failed: interrupted: snapring-20261123T025000Z (98) is still in progress at the provider. While it is, `snapring rotate server-101` continues with it until 2026-11-23 03:35:00 UTC",
+     unlisted interrupted           | failed: interrupted: snapring-20261123T025000Z (98) is still in progress. Run `snapring rotate server-101` again before 2026-11-23 03:35:00 UTC",
     // It arrived late.
     "begin person earlier=54s       | look 0s+200ms one answer
      +54s listed c ~1m              | look 1s+20s pages
@@ -589,7 +589,7 @@ const INTERRUPTED: &[&str] = &[
      listed c                       | record
      recorded                       | create 1
      created                        | look 1s+20s pages
-     unlisted interrupted           | failed, made: interrupted: snapring-20261123T030000Z (99) is still in progress at the provider. While it is, `snapring rotate server-101` continues with it until 2026-11-23 03:45:00 UTC and creates no other one",
+     unlisted interrupted           | failed, made: interrupted: snapring-20261123T030000Z (99) is still in progress. Run `snapring rotate server-101` again before 2026-11-23 03:45:00 UTC to wait for it; it creates no second snapshot",
     "begin                          | look 0s+200ms pages
      listed c                       | record
      recorded                       | create 1
