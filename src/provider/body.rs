@@ -144,6 +144,9 @@ fn envelope(body: &[u8], base: &Url) -> Result<Envelope, String> {
     Ok(Envelope { rows, count, next_query })
 }
 
+/// What a field beside the rows is called that says what went wrong.
+const FAULTS: [&str; 2] = ["error", "warning"];
+
 /// Other fields are ignored, unless they say that rows are missing, or how many rows there are: an answer that calls
 /// itself incomplete is. Gives the number of rows in all.
 fn others_agree(
@@ -156,49 +159,32 @@ fn others_agree(
         let word: String =
             name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
         let any = |words: &[&str]| words.iter().any(|it| word.contains(it));
-        let incomplete = || {
-            let name = ForeignText::excerpt(name, EXCERPT_CHARACTERS);
-            Err(format!("incomplete: `{name}` says that this is not all"))
-        };
-        match value {
-            Value::Number(number)
-                if any(&["total", "count"]) && !any(&["page", "per", "pages"]) =>
-            {
+        let is_incomplete = match value {
+            Value::Number(number) if any(&["total", "count"]) && !any(&["page", "per"]) => {
                 let total = number.as_u64();
-                if total.is_none() || count.is_some_and(|count| Some(count) != total) {
-                    return incomplete();
-                }
+                let agrees = total.is_some() && count.is_none_or(|count| Some(count) == total);
                 count = total;
+                !agrees
             }
             Value::Number(number) if any(&["pages", "lastpage", "pagecount", "remaining"]) => {
                 let most = u64::from(!word.contains("remaining"));
-                if !has_next && number.as_u64().is_none_or(|number| number > most) {
-                    return incomplete();
-                }
+                !has_next && number.as_u64().is_none_or(|number| number > most)
             }
-            Value::Bool(true) if any(&["more", "next", "partial", "truncated", "incomplete"]) => {
-                if !has_next || !any(&["more", "next"]) {
-                    return incomplete();
-                }
+            Value::Bool(true) => {
+                any(&["partial", "truncated", "incomplete"])
+                    || (!has_next && any(&["more", "next"]))
             }
-            Value::Bool(false) if any(&["complete"]) && !word.contains("incomplete") => {
-                return incomplete();
+            Value::Bool(false) => any(&["complete"]) && !word.contains("incomplete"),
+            Value::String(text) if !text.is_empty() => {
+                any(&FAULTS) || (!has_next && any(&["next", "cursor", "continu"]))
             }
-            Value::String(text) if !text.is_empty() && any(&["next", "cursor", "continu"]) => {
-                if !has_next {
-                    return incomplete();
-                }
-            }
-            Value::String(text) if !text.is_empty() && any(&["error", "warning"]) => {
-                return incomplete();
-            }
-            Value::Array(items) if !items.is_empty() && any(&["error", "warning"]) => {
-                return incomplete();
-            }
-            Value::Object(fields) if !fields.is_empty() && any(&["error", "warning"]) => {
-                return incomplete();
-            }
-            _ => {}
+            Value::Array(items) => !items.is_empty() && any(&FAULTS),
+            Value::Object(fields) => !fields.is_empty() && any(&FAULTS),
+            Value::Null | Value::String(_) | Value::Number(_) => false,
+        };
+        if is_incomplete {
+            let name = ForeignText::excerpt(name, EXCERPT_CHARACTERS);
+            return Err(format!("incomplete: `{name}` says that this is not all"));
         }
     }
     Ok(count)

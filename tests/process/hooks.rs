@@ -120,6 +120,8 @@ async fn a_server_that_stays_quiesced_is_in_trouble(#[case] hooks: &str, #[case]
     configure(&machine, hooks);
     let daemon = machine.daemon();
     machine.until("a report", || daemon.rotations("failed") >= 1).await;
+    // It is written into the history a moment later.
+    machine.until("that to be seen", || machine.run(&["status"]).0 == 1).await;
     let (exit, out, err) = machine.run(&["status"]);
     assert_eq!(exit, 1, "{out}{err}");
     assert!(out.contains(" failed ") && out.contains(words), "{out}");
