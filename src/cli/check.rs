@@ -192,7 +192,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let loaded = match read {
         Ok((loaded, Some(origins))) => {
-            let setup = Setup { path, settings: loaded.settings, clock };
+            let setup = Setup { path, settings: loaded.settings, clock, lacks_servers: false };
             let Arguments { selection, json, .. } = arguments;
             return effective::tell(&setup, &loaded.warnings, &origins, &selection, json);
         }

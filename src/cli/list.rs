@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read_to_look(&arguments.config)?.covered().await?;
     let servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
     if servers.is_empty() {
-        return none_left(arguments.json);
+        return none_left(arguments.json).map(|exit| setup.exit(exit, &arguments.selection));
     }
     let clients = setup.clients_of(&servers)?;
     let memories = setup.memories(&servers).await;
@@ -171,7 +171,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     } else {
         console::print(text.trim_end())?;
     }
-    Ok(exit)
+    Ok(setup.exit(exit, &arguments.selection))
 }
 
 /// Why it stays, or that it does not.

@@ -72,7 +72,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?.covered().await?;
     let mut servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
     if servers.is_empty() {
-        return none_left(arguments.json);
+        return none_left(arguments.json).map(|exit| setup.exit(exit, &arguments.selection));
     }
     // A disabled one is only rotated, and then skipped, if it is named.
     servers.retain(|server| server.enabled || arguments.selection.names(server));
@@ -164,7 +164,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());
     if good && is_told {
-        return recorder::fails_unless(is_recorded);
+        let exit = recorder::fails_unless(is_recorded)?;
+        return Ok(setup.exit(exit, &arguments.selection));
     }
     Ok(Exit::Trouble)
 }

@@ -40,7 +40,7 @@ fn is_first_process() -> bool {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let signals = catch_signals()?;
-    let Setup { path, settings, clock } = Setup::read_as_daemon(&arguments.config)?;
+    let Setup { path, settings, clock, .. } = Setup::read_as_daemon(&arguments.config)?;
     let hooks = Processes::new(clock.clone());
     let _reaping = is_first_process().then(|| {
         let (children, clock) = (hooks.children(), clock.clone());

@@ -170,7 +170,7 @@ impl Selection {
             let of_groups: HashSet<ServerId> = of_groups.map(|it| it.id).collect();
             chosen.retain(|id| of_groups.contains(id));
         }
-        if chosen.is_empty() {
+        if chosen.is_empty() && !self.group.is_empty() {
             let groups = self.group.join(", ");
             let text = format!("none of these servers is in the group {groups}");
             return Err(CommandError::Usage(text));

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
 use crate::cli::error::{CommandError, refusal};
+use crate::cli::selection::Selection;
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
 use crate::config::problem::log_warnings;
@@ -50,6 +51,8 @@ pub(super) struct Setup {
     pub settings: Settings,
     /// The machine's clock.
     pub clock: Clock,
+    /// Whether servers that a `cover` adds may be missing, because their account could not be listed.
+    pub lacks_servers: bool,
 }
 
 impl Setup {
@@ -84,7 +87,7 @@ impl Setup {
         }
         progress::shows_times_of(&settings.servers);
         know_tokens(&settings);
-        Ok(Self { path, settings, clock: Clock::system() })
+        Ok(Self { path, settings, clock: Clock::system(), lacks_servers: false })
     }
 
     /// Reads the configuration and begins to log, for a daemon: where the log is for programs,
@@ -113,7 +116,7 @@ impl Setup {
         } else {
             log_warnings("config", &warnings);
         }
-        Ok(Self { path, settings, clock: Clock::system() })
+        Ok(Self { path, settings, clock: Clock::system(), lacks_servers: false })
     }
 
     /// The same with the servers that a `cover` gives a policy to. Where an account cannot be listed, a warning says
@@ -125,7 +128,17 @@ impl Setup {
         let (settings, problems) = covered(&self.settings, &self.clock, PATIENCE).await?;
         problems.iter().for_each(|problem| console::warning(&format!("warning: {problem}")));
         progress::shows_times_of(&settings.servers);
-        Ok(Self { settings, ..self })
+        Ok(Self { settings, lacks_servers: !problems.is_empty(), ..self })
+    }
+
+    /// How a command ends that was asked about all servers, or some of them, and is otherwise well.
+    #[must_use]
+    pub(super) fn exit(&self, exit: Exit, selection: &Selection) -> Exit {
+        let is_about_named_ones = !selection.servers().is_empty();
+        match exit {
+            Exit::Well if self.lacks_servers && !is_about_named_ones => Exit::Trouble,
+            exit => exit,
+        }
     }
 
     /// The account of a server, ready to be called.

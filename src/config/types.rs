@@ -1,5 +1,6 @@
 //! What a configuration says once it has been found good: every value here is valid.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::cover::{Cover, CoveredServers};
 use crate::naming::{Account, ServerId};
 use crate::notify::NotifySettings;
-use crate::provider::settings::ApiSettings;
+use crate::provider::settings::{ApiSettings, one_address};
 use crate::server::{Server, common_zone};
 use crate::status::MetricsScope;
 use crate::store::place::Place;
@@ -65,8 +66,23 @@ impl Settings {
     #[must_use]
     pub fn with_covered(&self, covered: &CoveredServers) -> Self {
         let mut all = self.clone();
-        all.servers.extend(covered.servers(&self.covers, &self.servers));
+        all.servers.extend(self.covered(covered));
         all
+    }
+
+    /// The servers that `covers` give a policy to. Where two accounts reach the same servers of a provider, each server
+    /// has one policy: its own, else that of the first account.
+    #[must_use]
+    pub fn covered(&self, covered: &CoveredServers) -> Vec<Arc<Server>> {
+        if self.covers.is_empty() {
+            return Vec::new();
+        }
+        let address = |id: ServerId| one_address(self.account_of(id).base_url.as_str());
+        let mut taken: HashSet<(String, u64)> =
+            self.servers.iter().map(|it| (address(it.id), it.id.number)).collect();
+        let mut servers = covered.servers(&self.covers, &self.servers);
+        servers.retain(|it| taken.insert((address(it.id), it.id.number)));
+        servers
     }
 
     /// The time zone that all servers have, else UTC: for times that concern no single one.

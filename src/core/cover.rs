@@ -83,6 +83,8 @@ pub struct CoverNews {
     pub vanished: NamedServers,
     /// Servers that are forgotten.
     pub forgotten: NamedServers,
+    /// None of the known servers is listed.
+    pub is_doubtful: bool,
 }
 
 impl CoveredServers {
@@ -122,6 +124,14 @@ impl CoveredServers {
             }
         }
         let listed: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
+        // A list that has none of them is rather wrong: they are rotated as before, and each says what comes of it.
+        news.is_doubtful = {
+            let mut of_account = self.known.keys().filter(|id| id.account == account).peekable();
+            of_account.peek().is_some() && !of_account.any(|id| listed.contains(id))
+        };
+        if news.is_doubtful {
+            return news;
+        }
         self.known.retain(|id, known| {
             if id.account != account || listed.contains(id) {
                 return true;
@@ -251,12 +261,17 @@ mod tests {
         let news = covered.listed(Account::API, &account(&[(101, "web")]), none, at(1));
         assert_eq!(news.vanished.count, 1);
         assert_eq!(covered.listed(Account::API, &both, none, at(2)), CoverNews::default());
-        for hour in 3..5 {
-            covered.listed(Account::API, &[], none, at(hour));
+        for hour in 3..30 {
+            let news = covered.listed(Account::API, &[], none, at(hour));
+            assert!(news.is_doubtful && news.vanished.count == 0, "not one of them is there?");
         }
-        assert_eq!(shown(&covered, &[]), ["101 web held", "102 db held"]);
-        let news = covered.listed(Account::API, &both, none, at(30));
-        assert_eq!((news.appeared.count, news.new.len(), news.forgotten.count), (2, 0, 0));
+        assert_eq!(shown(&covered, &[]), ["101 web", "102 db"]);
+        for hour in 30..32 {
+            covered.listed(Account::API, &account(&[(101, "web")]), none, at(hour));
+        }
+        assert_eq!(shown(&covered, &[]), ["101 web", "102 db held"]);
+        let news = covered.listed(Account::API, &both, none, at(32));
+        assert_eq!((news.appeared.count, news.new.len(), news.forgotten.count), (1, 0, 0));
         assert_eq!(shown(&covered, &[]), ["101 web", "102 db"]);
     }
 

@@ -102,12 +102,12 @@ impl Covering {
         let State { configured, covered, awaited } = &mut *state;
         let cover = configured.cover_of(account)?;
         awaited.remove(&account);
-        let before = covered.servers(&configured.covers, &configured.servers);
+        let before = configured.covered(covered);
         let tables = ids(&configured.servers);
         let has_table = |id| tables.contains(&id);
         let news = covered.listed(account, servers, has_table, now);
         tell(&news, cover.group());
-        let after = covered.servers(&configured.covers, &configured.servers);
+        let after = configured.covered(covered);
         let same = |one: &Arc<Server>, other: &Arc<Server>| {
             (one.id, &one.name, one.enabled) == (other.id, &other.name, other.enabled)
         };
@@ -127,7 +127,13 @@ fn ids(servers: &[Arc<Server>]) -> HashSet<ServerId> {
 
 /// Logs what has changed.
 fn tell(news: &CoverNews, group: &str) {
-    let CoverNews { appeared, vanished, forgotten, .. } = news;
+    let CoverNews { appeared, vanished, forgotten, is_doubtful, .. } = news;
+    if *is_doubtful {
+        tracing::warn!(
+            event = "cover",
+            "the list of servers has none of those that it had before, so it is not believed: they are rotated as before"
+        );
+    }
     if appeared.count > 0 {
         tracing::info!(
             event = "cover",

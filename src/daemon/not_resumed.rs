@@ -24,8 +24,12 @@ impl Shared {
         let current = self.current();
         found.retain(|it: &Quiesced| match current.servers.get(&it.server_id) {
             Some(managed) => !managed.server.enabled && it.failed.is_some(),
-            // All servers of an account with a `cover` are rotated.
-            None => !current.covered_accounts.contains(&it.server_id.account),
+            // A `cover` may still add it, until its account was asked for.
+            None => {
+                let account = it.server_id.account;
+                let is_asked = || lock(&self.account_servers).contains_key(&account);
+                !current.covered_accounts.contains(&account) || is_asked()
+            }
         });
         let before = std::mem::replace(&mut *lock(&self.not_resumed), found.clone());
         for quiesced in found.iter().filter(|it| !before.contains(it)) {

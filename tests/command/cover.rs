@@ -76,6 +76,20 @@ async fn what_cannot_be_listed_is_said_and_the_configured_servers_are_served() {
     let (code, _, errors) = machine.run(&["check", "--online"]);
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains("error: the servers of the account cannot be listed"), "{errors}");
+    // Servers may be missing, unless they are named.
+    for arguments in
+        [&["list"][..], &["plan"], &["rotate", "--all"], &["list", "--group", "everything"]]
+    {
+        assert!(machine.run(arguments).0 > 0, "{arguments:?}");
+    }
+    assert_eq!(machine.run(&["rotate", "db"]).0, 0);
+    machine.configure_api(
+        COVER,
+        SERVERS.split("[[server]]").next().unwrap().replace("LISTEN", &free_address()).as_str(),
+    );
+    let (code, out, errors) = machine.run(&["status"]);
+    assert!(code == 1 && errors.contains("`cover` gives no policy to new ones"), "{out}{errors}");
+    assert_eq!(machine.run(&["rotate", "--all"]).0, 1);
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert!(code >= 1, "{out}");
     assert!(out.contains("`cover` gives no policy to new ones"), "{out}");
