@@ -197,6 +197,16 @@ impl End {
     fn interrupted() -> Self {
         CallError::Interrupted.into()
     }
+
+    /// The same, and something else has failed too. Then what caused the first one does not explain all.
+    fn and(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (Self::Failed { reason, .. }, Some(Self::Failed { reason: other, .. })) => {
+                Self::failed(format!("{reason}; {other}"))
+            }
+            (end, _) => end,
+        }
+    }
 }
 
 impl From<Skip> for End {

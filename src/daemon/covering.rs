@@ -1,6 +1,6 @@
 //! The settings in force: what the configuration says, and the servers that a `cover` adds to it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,10 +75,30 @@ impl Covering {
     pub(super) fn reload(&self, configured: Settings) -> Settings {
         let mut state = lock(&self.state);
         state.awaited = configured.covers.iter().map(|it| it.account()).collect();
-        state.configured = configured;
+        let before = std::mem::replace(&mut state.configured, configured);
         drop(state);
         self.reloaded.notify_one();
-        self.settings()
+        let settings = self.settings();
+        let now: HashMap<ServerId, &Server> =
+            settings.servers.iter().map(|server| (server.id, server.as_ref())).collect();
+        let tables = ids(&lock(&self.state).configured.servers);
+        for old in before.servers.iter().filter(|old| !tables.contains(&old.id)) {
+            let Some(new) = now.get(&old.id) else { continue };
+            // It may be in an included file that has gone.
+            tracing::warn!(
+                event = "cover",
+                server_id = old.id.number,
+                account = old.id.account.label(),
+                server = old.name.as_str(),
+                "{} ({}) has no [[server]] any more: as {}, it has the policy of group {} now. If that is a mistake, \
+                 look for an included file that is missing",
+                old.name,
+                old.id,
+                new.name,
+                new.group.as_deref().unwrap_or_default()
+            );
+        }
+        settings
     }
 
     /// Whether servers of this account may be missing until it is listed.

@@ -133,6 +133,14 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
             log(&daemon).matches("event\":\"rotation\"").count() >= 4
         })
         .await;
+    // A table that goes, for example with an included file, is not replaced without a word.
+    let whole = SERVERS.replace("LISTEN", &listen);
+    machine.configure_api(COVER, whole.split("[[server]]").next().unwrap());
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    let says =
+        "db (102) has no [[server]] any more: as db-01, it has the policy of group everything now";
+    machine.until("the warning", || log(&daemon).contains(says)).await;
+    machine.configure_api(COVER, &whole);
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.ended().await;
 

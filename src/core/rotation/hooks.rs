@@ -135,7 +135,7 @@ impl Rotation {
     ) -> Next {
         match made {
             Ok(made) => self.prune(made, awake, now),
-            Err(end) => self.end(Err(end), now),
+            Err(end) => self.end(Err(end.and(awake.err())), now),
         }
     }
 }

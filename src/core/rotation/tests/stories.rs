@@ -340,7 +340,7 @@ const HOOKS: &[&str] = &[
      recorded                       | before
      hook interrupted               | forget
      recorded                       | after failed
-     hook failed                    | failed: interrupted by a shutdown",
+     hook failed                    | failed: interrupted by a shutdown; said no",
     "begin before after             | look 0s+200ms alone
      listed c                       | record
      recorded                       | before
