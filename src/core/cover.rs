@@ -1,6 +1,6 @@
 //! `cover`: servers of an account that have the policy of a group without a table of their own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -152,13 +152,20 @@ impl CoveredServers {
     }
 
     /// Those that have a policy by `covers`, because none of these is configured. Names are unique among them
-    /// all, and depend on nothing else, so that commands call a server as the daemon does.
+    /// all, and depend on nothing else, so that commands call a server as the daemon does. Where several have one name
+    /// at the provider, each has its id in it: a name never passes from one server to another.
     #[must_use]
     pub fn servers(&self, covers: &[Cover], configured: &[Arc<Server>]) -> Vec<Arc<Server>> {
         if covers.is_empty() {
             return Vec::new();
         }
-        let mut names = NewNames::other_than(configured.iter().map(|server| server.name.clone()));
+        let mut count: HashMap<String, usize> = HashMap::new();
+        for known in self.known.values() {
+            *count.entry(known.name.to_string()).or_default() += 1;
+        }
+        let several = count.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name);
+        let own = configured.iter().map(|server| server.name.clone());
+        let mut names = NewNames::other_than(own.chain(several));
         let configured: HashSet<ServerId> = configured.iter().map(|server| server.id).collect();
         let covered = self.known.iter().filter(|(id, _)| !configured.contains(id));
         covered
@@ -225,7 +232,10 @@ mod tests {
             ["101 web-101", "103 web-103", "104 server-104"],
             "102 has a table, and its name"
         );
-        assert_eq!(shown(&covered, &[]), ["101 web", "102 db", "103 web-103", "104 server-104"]);
+        assert_eq!(
+            shown(&covered, &[]),
+            ["101 web-101", "102 db", "103 web-103", "104 server-104"]
+        );
         let of_another =
             Cover::new(Account::named("b").unwrap(), "x".into(), Server::clone(&any_server(1, "")));
         assert!(covered.servers(&[of_another], &[]).is_empty(), "nothing covers this account");
