@@ -150,6 +150,7 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
         .until("the start", || log(&daemon).contains("ready: watching the ticks of 4 servers"))
         .await;
     assert!(!log(&daemon).contains("not in the configuration any more"), "{}", log(&daemon));
+    machine.until("the failed list", || log(&daemon).contains("so `cover` gives no policy")).await;
     let (code, out, _) = machine.run(&["status"]);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("`cover` gives no policy to new ones"), "{out}");
