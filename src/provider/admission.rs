@@ -75,8 +75,6 @@ pub(super) struct Admitted {
     shared: Arc<Shared>,
     is_probe: bool,
     is_background: bool,
-    /// Since when, in uptime.
-    since: Duration,
 }
 
 impl Drop for Admitted {
@@ -94,12 +92,10 @@ impl Drop for Admitted {
 }
 
 impl Admitted {
-    /// The provider has answered this caller, and did not ask to wait.
-    pub(super) fn was_not_throttled(&self, caller: Caller) {
-        let mut gate = self.shared.gate();
-        gate.throttle.passed(caller, self.since);
+    /// The provider has answered, and did not ask to wait.
+    pub(super) fn was_not_throttled(&self) {
         if self.is_probe {
-            gate.throttle.probe_passed();
+            self.shared.gate().throttle.probe_passed();
         }
     }
 }
@@ -205,7 +201,7 @@ impl Admission {
         gate.is_background = true;
         gate.next_start = now.saturating_add(gate.pace);
         let shared = Arc::clone(&self.shared);
-        Some(Admitted { shared, is_probe: false, is_background: true, since: now })
+        Some(Admitted { shared, is_probe: false, is_background: true })
     }
 
     fn step(&self) -> Step {
@@ -223,7 +219,7 @@ impl Admission {
         gate.is_probing |= is_probe;
         gate.next_start = now.saturating_add(gate.pace);
         let shared = Arc::clone(&self.shared);
-        Step::Go(Admitted { shared, is_probe, is_background: false, since: now })
+        Step::Go(Admitted { shared, is_probe, is_background: false })
     }
 
     /// A call was throttled. See [`Throttle::throttled`].
@@ -347,7 +343,7 @@ mod tests {
         clock.sleep(seconds(3)).await;
         let tries = clock.timeout(seconds(30), admission.admit(Urgency::Background)).await;
         assert!(tries.is_none());
-        admission.admit(Urgency::Look).await.was_not_throttled(ACCOUNT);
+        admission.admit(Urgency::Look).await.was_not_throttled();
         drop(admission.admit(Urgency::Background).await);
     }
 
@@ -409,7 +405,7 @@ mod tests {
         // It ended without an answer, which says nothing.
         drop(probe);
         let probe = admission.admit(Urgency::Look).await;
-        probe.was_not_throttled(ACCOUNT);
+        probe.was_not_throttled();
         let all = clock.timeout(seconds(5), admission.admit(Urgency::Change)).await;
         assert!(all.is_some());
     }

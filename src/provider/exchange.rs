@@ -371,7 +371,7 @@ impl Exchange {
             },
             Ok(answer) => match self.read(operation, answer, &mut record, understand, sent_at) {
                 Ok((value, status, age)) => {
-                    turn.was_not_throttled(caller(operation, scope));
+                    turn.was_not_throttled();
                     record.end(Outcome::Ok, Some(status), "");
                     self.token.accepted(operation);
                     return Ok((value, sent_at.before(age)));
@@ -380,7 +380,7 @@ impl Exchange {
             },
         };
         if failure.status.is_some() && failure.outcome != Outcome::Throttled {
-            turn.was_not_throttled(caller(operation, scope));
+            turn.was_not_throttled();
         }
         let news = self.heed(&mut failure, attempt, scope);
         record.end(failure.outcome, failure.status, &failure.message);

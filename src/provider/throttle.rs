@@ -3,8 +3,7 @@
 //!
 //! A wait of up to [`LONGEST_WAIT`] is the account's. A longer one may be about one server only, so it
 //! holds that server's call, and the account goes on after a back-off of its own with one call at a time,
-//! until one of them is not throttled. A shorter one is treated like that once it is known to be the server's own: it
-//! is throttled again, although others were not after the account had waited.
+//! until one of them is not throttled.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,23 +19,6 @@ pub(super) struct Caller {
     /// `None`: the account.
     pub(super) server: Option<ServerId>,
     pub(super) tick: Option<Tick>,
-}
-
-impl Caller {
-    /// The server that this call only looks at. Where changes are scarce, one that is throttled twice while another
-    /// passes says nothing of its server: the other one has used up what there was.
-    fn looks_at(self) -> Option<ServerId> {
-        self.server.filter(|_| !self.operation.changes())
-    }
-}
-
-/// A server whose short waits may be its own.
-#[derive(Debug, Clone, Copy)]
-struct Suspect {
-    /// When the account had waited for it for the first time.
-    waited_until: Duration,
-    /// Another look was sent after that, and was not throttled.
-    others_passed: bool,
 }
 
 /// Who has to wait, and until when.
@@ -66,9 +48,6 @@ pub(super) struct News {
 /// A wait that is told although one was told before, if it ends that much later.
 const WORTH_TELLING: Duration = Duration::from_secs(30);
 
-/// How long others wait at most before one call probes for them, if the limit is known to be one server's own.
-const PROBE_AFTER: Duration = Duration::from_secs(1);
-
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// Closed for the whole account until then.
@@ -78,8 +57,6 @@ pub(super) struct Throttle {
     /// One call at a time, after a wait that doubles with each of them that is throttled.
     careful: Option<Duration>,
     holds: HashMap<Option<ServerId>, Hold>,
-    /// Servers that were throttled last time.
-    suspects: HashMap<ServerId, Suspect>,
 }
 
 impl Throttle {
@@ -97,28 +74,6 @@ impl Throttle {
         self.careful = None;
     }
 
-    /// A call that was sent then was answered and was not throttled.
-    pub(super) fn passed(&mut self, caller: Caller, sent: Duration) {
-        if caller.operation.changes() {
-            return;
-        }
-        for (server, suspect) in &mut self.suspects {
-            let is_other = caller.server != Some(*server);
-            suspect.others_passed |= is_other && sent >= suspect.waited_until;
-        }
-        if let Some(own) = caller.looks_at() {
-            self.suspects.remove(&own);
-        }
-    }
-
-    /// Whether the limit is this server's own. Once it is known to be, it stays so until one of its calls passes.
-    fn is_its_own(&mut self, caller: Caller, until: Duration) -> bool {
-        let Some(server) = caller.looks_at() else { return false };
-        // What the first wait has shown stays: the answer to another server's call may come after this one.
-        let suspect = Suspect { waited_until: until, others_passed: false };
-        self.suspects.entry(server).or_insert(suspect).others_passed
-    }
-
     /// A call was throttled: `asked` is the provider's `Retry-After`, `guess` is used without one.
     pub(super) fn throttled(
         &mut self,
@@ -129,16 +84,14 @@ impl Throttle {
     ) -> News {
         let span = asked.unwrap_or(guess);
         let until = now.saturating_add(span);
-        if span <= LONGEST_WAIT && !self.is_its_own(caller, until) {
+        if span <= LONGEST_WAIT {
             let was_open = self.closed_until <= now;
             self.close_until(until);
             let account = (was_open || self.is_worth_telling(until, now)).then_some(until);
             self.told_until = account.unwrap_or(self.told_until);
             return News { account, caller: None };
         }
-        // Others were not throttled: they need not back off as this server's own tries do.
-        let first = if span <= LONGEST_WAIT { guess.min(PROBE_AFTER) } else { guess };
-        let span = self.careful.map_or(first, |last| last.saturating_mul(2)).min(LONGEST_WAIT);
+        let span = self.careful.map_or(guess, |last| last.saturating_mul(2)).min(LONGEST_WAIT);
         self.careful = Some(span);
         let opens_at = now.saturating_add(span);
         self.close_until(opens_at);
@@ -234,55 +187,6 @@ mod tests {
         assert_eq!(throttle.waits(seconds(86_410)), Waits::default());
         let again = throttle.throttled(web, Some(DAY), seconds(1), seconds(20));
         assert_eq!(again, News::default());
-    }
-
-    #[test]
-    fn a_short_wait_is_the_servers_own_once_others_pass_and_it_does_not() {
-        let mut throttle = Throttle::default();
-        let web = caller(Operation::List, 101, THREE);
-        let db = caller(Operation::List, 102, THREE);
-        let (asked, guess) = (Some(seconds(25)), seconds(1));
-        assert_eq!(throttle.throttled(web, asked, guess, seconds(0)).account, Some(seconds(25)));
-        // Sent before the wait, or of another kind: this says nothing of the wait.
-        throttle.passed(db, seconds(24));
-        throttle.passed(caller(Operation::Create, 102, THREE), seconds(25));
-        assert_eq!(throttle.throttled(web, asked, guess, seconds(25)).account, Some(seconds(50)));
-        // Both were sent together after the first wait, and this answer came last.
-        throttle.passed(db, seconds(25));
-        for now in [50, 75, 100] {
-            let news = throttle.throttled(web, asked, guess, seconds(now));
-            assert_eq!(news, News { account: None, caller: Some(seconds(now + 25)) }, "{now}");
-            assert_eq!(throttle.held_until(web, seconds(now)), Some(seconds(now + 25)));
-            assert_eq!(throttle.held_until(db, seconds(now)), None);
-            assert!(throttle.closed_until() <= seconds(now + 2), "one call probes for the others");
-            throttle.probe_passed();
-        }
-        // A call of its own passes: what comes then may be the account's again.
-        throttle.passed(web, seconds(130));
-        assert_eq!(throttle.throttled(web, asked, guess, seconds(131)).account, Some(seconds(156)));
-    }
-
-    #[test]
-    fn where_changes_are_scarce_one_that_finds_none_left_is_not_blamed() {
-        let mut throttle = Throttle::default();
-        let of = |server| caller(Operation::Create, server, THREE);
-        for now in [0, 60, 120, 180] {
-            let news = throttle.throttled(of(101), Some(seconds(60)), seconds(1), seconds(now));
-            assert_eq!(news.account, Some(seconds(now + 60)), "{now}");
-            throttle.passed(of(102), seconds(now + 60));
-        }
-    }
-
-    #[test]
-    fn a_limit_of_the_account_stays_the_accounts() {
-        let mut throttle = Throttle::default();
-        let of = |server| caller(Operation::Create, server, THREE);
-        for (nth, server) in [101, 102, 101, 102, 101].into_iter().enumerate() {
-            let now = seconds(60 * u64::try_from(nth).unwrap());
-            let news = throttle.throttled(of(server), Some(seconds(60)), seconds(1), now);
-            assert_eq!(news.account, Some(now + seconds(60)), "{nth}");
-        }
-        assert!(throttle.waits(seconds(299)).servers.is_empty());
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub(crate) async fn run_owed_hook(
         }
     };
     let Err(problem) = done else {
-        event::owed_hook(server, &snapshot, None);
         claim.is_awake().await;
+        event::owed_hook(server, &snapshot, None);
         return None;
     };
     event::owed_hook(server, &snapshot, Some(&problem));
