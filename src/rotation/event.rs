@@ -164,7 +164,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             server = name,
             snapshot,
             "{name}: snapring was killed after the before hook of {snapshot}, and the after hook failed now: \
-             {problem}. It is not run again: resume the server by hand, then run `snapring resumed {name}`"
+             {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
         ),
     }
 }

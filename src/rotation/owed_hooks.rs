@@ -11,19 +11,19 @@ use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Quiesced, Wait};
 use crate::server::Server;
 
 /// Runs the `after` hook of a claimed server, if an earlier process has started its `before` and was
-/// ended before `after` had run. Gives why the server is still quiesced, if it is: a hook that failed is not run again.
+/// ended before `after` had run, or if it failed. Gives why the server is still quiesced, if it is.
 pub(crate) async fn run_owed_hook(
     hooks: &dyn HookRunner,
     server: &Server,
     claim: &Claim,
 ) -> Option<Quiesced> {
     let quiesced = claim.quiesced(&server.name).await?;
-    if quiesced.failed.is_some() {
+    let after = server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty());
+    if quiesced.failed.is_some() && after.is_none() {
         return Some(quiesced);
     }
     let snapshot = quiesced.snapshot;
     hooks.end_left_behind(server.id, &snapshot).await;
-    let after = server.hooks.as_ref().filter(|hooks| !hooks.after.is_empty());
     let done = match after {
         None => Err("there is no after hook in the configuration any more".to_owned()),
         Some(configured) => {

@@ -601,7 +601,7 @@ async fn a_server_that_is_still_quiesced_fails_until_it_was_resumed() {
     assert_eq!(report.outcome, RotationOutcome::Adopted, "{report:?}");
 }
 
-/// The `after` hook that fails is not run again; the one of the next rotation resumes the server.
+/// The `after` hook that failed is run again first of all.
 #[tokio::test(start_paused = true)]
 async fn an_after_hook_of_a_later_rotation_resumes_a_quiesced_server() {
     let mut scene = Scene::new(HOOKS).holding("c c c");
@@ -613,7 +613,7 @@ async fn an_after_hook_of_a_later_rotation_resumes_a_quiesced_server() {
     drop(claim);
     let report = scene.rotate().await;
     assert_eq!(report.outcome, RotationOutcome::Rotated, "{report:?}");
-    assert_eq!(*scene.hooks.ran.lock().unwrap(), ["before", "after completed"]);
+    assert_eq!(*scene.hooks.ran.lock().unwrap(), ["after failed", "before", "after completed"]);
     assert_eq!(scene.exclusion.claim(WEB).unwrap().quiesced("web-01").await, None);
 }
 

@@ -84,7 +84,7 @@ impl Claim {
         self.note_quiesced(&Quiesced::of(self.server, name, snapshot.to_owned(), None)).await
     }
 
-    /// The `after` hook has failed. It is not run again, and the server stays quiesced. Nothing, if it was not.
+    /// The `after` hook has failed, and the server stays quiesced. Nothing, if it was not.
     ///
     /// # Errors
     /// Why that cannot be noted.

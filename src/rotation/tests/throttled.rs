@@ -88,44 +88,6 @@ async fn a_wait_of_a_day_for_one_server_is_not_the_others() {
     assert_eq!(scene.calls(Operation::List), 2);
 }
 
-/// S9: a server that is throttled each time, for less than 15 minutes, stops the account until that is known, and
-/// no longer.
-#[rstest]
-#[case(25)]
-#[case(840)]
-#[tokio::test(start_paused = true)]
-async fn short_waits_that_are_one_servers_own_are_not_the_others(#[case] span: u64) {
-    let fault = format!("list:status=429,retry-after={span},server=101");
-    let scene = Scene::new("").faults(&[&fault]);
-    let (client, clock) = (&scene.context.client, &scene.clock);
-    let lasts = Duration::from_secs(10 * span);
-    let begun = clock.now().uptime;
-    let mut own = CallContext::until(begun + lasts);
-    own.server = Some((WEB, "web-01".to_owned()));
-    let throttled = async {
-        while clock.now().uptime < begun + lasts {
-            let _ = client.list(WEB, &own).await;
-            clock.sleep(Duration::from_secs(1)).await;
-        }
-    };
-    let db = ServerId::new(102);
-    let mut others = CallContext::until(begun + lasts);
-    others.server = Some((db, "db".to_owned()));
-    let mut longest = Vec::new();
-    let listed = async {
-        while clock.now().uptime < begun + lasts {
-            let sent = clock.now().uptime;
-            client.list(db, &others).await.unwrap();
-            longest.push((clock.now().uptime - sent).as_secs());
-            clock.sleep(Duration::from_secs(3)).await;
-        }
-    };
-    clock.timeout(lasts * 2, async { tokio::join!(throttled, listed) }).await.unwrap();
-    let stopped = longest.iter().filter(|it| **it > span / 2).count();
-    assert!(stopped <= 2, "stopped {stopped} times: {longest:?}");
-    assert!(longest.len() > 2 * usize::try_from(span).unwrap(), "{} lists", longest.len());
-}
-
 /// A listing from a cache is as old as the cache says: it does not show that a create was not carried
 /// out, and a delete on it comes too late sooner.
 #[tokio::test(start_paused = true)]
