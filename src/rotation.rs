@@ -38,7 +38,7 @@ pub(crate) use crate::rotation::create::{ToSend, send_create};
 use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::rotation::memories::Memories;
-use crate::rotation::owed_hooks::run_owed_hook;
+use crate::rotation::owed_hooks::{after_has_failed, run_owed_hook};
 use crate::rotation::steps::{OnStep, Steps};
 use crate::schedule::Schedule;
 use crate::server::Server;
@@ -359,14 +359,7 @@ impl Executor<'_> {
                 let done = running.await;
                 match &done {
                     Ok(()) => self.claim.is_awake().await,
-                    Err(error) => {
-                        let problem = error.to_string();
-                        if let Err(trouble) =
-                            self.claim.stays_quiesced(&server.name, &problem).await
-                        {
-                            event::not_noted(server, &trouble);
-                        }
-                    }
+                    Err(error) => after_has_failed(server, self.claim, &error.to_string()).await,
                 }
                 done
             }

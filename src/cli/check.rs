@@ -291,8 +291,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     if is_asked {
         let connect = |it| connect(it, clock.clone(), progress::activities().clone());
         let clients = settings.accounts().map(connect).collect::<Result<Vec<_>, _>>()?;
-        exit = ask(&Clients::new(clients), settings, &mut answer).await;
-        exit = if is_covered { exit } else { Exit::Trouble };
+        let asked = ask(&Clients::new(clients), settings, &mut answer).await;
+        exit = if is_covered { asked } else { Exit::Trouble };
     }
     if arguments.json {
         let remarks = answer.remarks.iter().map(|it| it.to_json(&answer.file));
@@ -303,7 +303,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     answer.remarks.iter().for_each(CheckFinding::print);
     if !arguments.quiet {
-        console::print(&tell(settings, &answer))?;
+        console::print(&tell(settings, &answer, clock.now().wall))?;
     }
     Ok(exit)
 }
@@ -443,7 +443,7 @@ fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
     std::iter::successors(next(&now), next).take(TICKS_SHOWN).collect()
 }
 
-fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
+fn tell(settings: &Settings, answer: &CheckAnswer<'_>, now: Timestamp) -> String {
     let count = answer.servers.len();
     let noun = if count == 1 { "server" } else { "servers" };
     let good = if answer.good { "good" } else { "`snapring run` would not start" };
@@ -524,14 +524,11 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>) -> String {
         text.push_str(&lines(&table));
     }
     for cover in &settings.covers {
-        let of_account = match cover.account().label() {
-            None => "the account".to_owned(),
-            Some(name) => format!("account {name}"),
-        };
         text.push_str(&format!(
-            "each server of {of_account} without a [[server]] has the policy of group {}: {}{}\n",
+            "each server of {} without a [[server]] has the policy of group {}: {}{}\n",
+            cover.account().in_words(),
             cover.group(),
-            sentence(&cover.example(), Clock::system().now().wall),
+            sentence(&cover.example(), now),
             if online { "" } else { ". `check --online` lists these servers" }
         ));
     }

@@ -40,7 +40,6 @@ use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
 use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
-use crate::vanished::Vanished;
 use crate::wording::listed;
 
 /// A configuration that was found good, and the clock.
@@ -125,10 +124,21 @@ impl Setup {
     /// # Errors
     /// As for [`Setup::client_of`].
     pub(super) async fn covered(self) -> Result<Self, CommandError> {
-        let (settings, problems) = covered(&self.settings, &self.clock, PATIENCE).await?;
+        Ok(self.covered_within(PATIENCE).await?.0)
+    }
+
+    /// The same if the provider answers within this time; and the warnings.
+    ///
+    /// # Errors
+    /// As for [`Setup::covered`].
+    pub(super) async fn covered_within(
+        self,
+        within: Duration,
+    ) -> Result<(Self, Vec<String>), CommandError> {
+        let (settings, problems) = covered(&self.settings, &self.clock, within).await?;
         problems.iter().for_each(|problem| console::warning(&format!("warning: {problem}")));
         progress::shows_times_of(&settings.servers);
-        Ok(Self { settings, lacks_servers: !problems.is_empty(), ..self })
+        Ok((Self { settings, lacks_servers: !problems.is_empty(), ..self }, problems))
     }
 
     /// How a command ends that was asked about all servers, or some of them, and is otherwise well.
@@ -255,11 +265,7 @@ impl Setup {
     /// [`CommandError::Failed`] when there is a service whose lock cannot be used: two rotations of one
     /// server could then overlap.
     pub(super) fn exclusion(&self, command: &'static str) -> Result<Exclusion, CommandError> {
-        let address = self.settings.api.base_url.as_str();
-        let variable = |name: &str| std::env::var_os(name);
-        let exclusion = Exclusion::of_this_machine(address, command, &self.clock, variable)?;
-        exclusion.serves(&self.settings.more_accounts);
-        Ok(exclusion)
+        exclusion(&self.settings, &self.clock, command)
     }
 
     /// Servers that were left quiesced and that this configuration does not rotate.
@@ -286,21 +292,29 @@ pub(super) async fn not_resumed(
     clock: &Clock,
     command: &'static str,
 ) -> Vec<Quiesced> {
-    let variable = |name: &str| std::env::var_os(name);
-    if !any_is_quiesced(variable) {
+    if !any_is_quiesced(|name| std::env::var_os(name)) {
         return Vec::new();
     }
-    let address = settings.api.base_url.as_str();
-    let Ok(exclusion) = Exclusion::of_this_machine(address, command, clock, variable) else {
-        return Vec::new();
-    };
-    exclusion.serves(&settings.more_accounts);
+    let Ok(exclusion) = exclusion(settings, clock, command) else { return Vec::new() };
     let mut found = exclusion.all_quiesced().await;
-    found.retain(|it| match settings.servers.iter().find(|server| server.id == it.server_id) {
-        Some(server) => !server.enabled && it.failed.is_some(),
-        None => settings.cover_of(it.server_id.account).is_none(),
+    found.retain(|it| {
+        let server = settings.servers.iter().find(|server| server.id == it.server_id);
+        let may_be_covered = || settings.cover_of(it.server_id.account).is_some();
+        it.is_unrotated(server.map(AsRef::as_ref), may_be_covered)
     });
     found
+}
+
+fn exclusion(
+    settings: &Settings,
+    clock: &Clock,
+    command: &'static str,
+) -> Result<Exclusion, CommandError> {
+    let address = settings.api.base_url.as_str();
+    let variable = |name: &str| std::env::var_os(name);
+    let exclusion = Exclusion::of_this_machine(address, command, clock, variable)?;
+    exclusion.serves(&settings.more_accounts);
+    Ok(exclusion)
 }
 
 /// Knows the token of each account, so that none is shown if a hook or a provider repeats it: also those that this
@@ -355,10 +369,8 @@ pub(super) async fn covered(
         }
     }
     if !problems.is_empty() {
-        let has_table = |id| settings.servers.iter().any(|server| server.id == id);
-        let is_told = |id: ServerId| has_table(id) || settings.cover_of(id.account).is_none();
-        let known = Vanished::among(&last_rotations(settings, clock).await, is_told, now.wall);
-        servers.remember(known.servers().map(|(id, name)| (id, name.into())));
+        let known = last_rotations(settings, clock).await;
+        servers.remember(settings.covered_before(&known, now.wall));
     }
     Ok((settings.with_covered(&servers), problems))
 }

@@ -85,7 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     } else {
         console::print(&text)?;
     }
-    // A daemon that should answer and does not rotates nothing, or nobody can see what it does.
+    // If a daemon should answer and does not, it may rotate nothing.
     Ok(if is_whole && unanswered.is_empty() { exit_of(&document) } else { Exit::Trouble })
 }
 

@@ -4,16 +4,20 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cover::{Cover, CoveredServers};
+use crate::foreign::ForeignText;
 use crate::naming::{Account, ServerId};
 use crate::notify::NotifySettings;
 use crate::provider::settings::{ApiSettings, one_address};
+use crate::report::LastOfServer;
 use crate::server::{Server, common_zone};
 use crate::status::MetricsScope;
 use crate::store::place::Place;
 use crate::telemetry::LogSettings;
+use crate::vanished::Vanished;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -83,6 +87,20 @@ impl Settings {
         let mut servers = covered.servers(&self.covers, &self.servers);
         servers.retain(|it| taken.insert((address(it.id), it.id.number)));
         servers
+    }
+
+    /// The servers without a table that the history knows, of accounts with a `cover`: they are covered until their
+    /// account is listed.
+    #[must_use]
+    pub fn covered_before(
+        &self,
+        known: &[LastOfServer],
+        now: Timestamp,
+    ) -> Vec<(ServerId, ForeignText)> {
+        let tables: HashSet<ServerId> = self.servers.iter().map(|server| server.id).collect();
+        let is_other = |id: ServerId| tables.contains(&id) || self.cover_of(id.account).is_none();
+        let before = Vanished::among(known, is_other, now);
+        before.servers().map(|(id, name)| (id, name.into())).collect()
     }
 
     /// The time zone that all servers have, else UTC: for times that concern no single one.

@@ -311,6 +311,12 @@ impl CallError {
         }
     }
 
+    /// Whether the provider asks to send it again later.
+    #[must_use]
+    pub fn is_put_off(&self) -> bool {
+        matches!(self.outcome(), Some(Outcome::Busy | Outcome::Throttled))
+    }
+
     /// Why, without what could not be done: for a sentence that says that itself.
     #[must_use]
     pub fn cause(&self) -> String {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::polling::{self, Pace};
+use crate::polling::{self, GATHER, Pace};
 use crate::snapshot::Status;
 
 /// Which listing of the account will do in the place of the server's own.
@@ -51,6 +51,14 @@ pub struct NextLook {
     pub slack: Duration,
     /// With whom.
     pub sharing: Sharing,
+}
+
+impl NextLook {
+    /// After this time or a moment later, and not in pages: they may lack a row that decides.
+    #[must_use]
+    pub(crate) fn in_one_answer(wait: Duration) -> Self {
+        Self { wait, slack: GATHER, sharing: Sharing::OneAnswer }
+    }
 }
 
 /// What a look came to.

@@ -14,7 +14,7 @@ use crate::server::Server;
 /// How long a server that is not listed any more is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
-/// After so many lists without it a server is not rotated any more. One list may lack a server that is there.
+/// After this many lists without it a server is not rotated any more. One list may lack a server that is there.
 const BELIEVED: u32 = 2;
 
 /// The policy of an account's servers that have no table.
@@ -72,6 +72,13 @@ struct Known {
     absent: Option<(Timestamp, u32)>,
 }
 
+impl Known {
+    /// Whether it counts as gone.
+    fn is_held(&self) -> bool {
+        self.absent.is_some_and(|(_, lists)| lists >= BELIEVED)
+    }
+}
+
 /// What a list of an account's servers changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CoverNews {
@@ -83,7 +90,7 @@ pub struct CoverNews {
     pub vanished: NamedServers,
     /// Servers that are forgotten.
     pub forgotten: NamedServers,
-    /// None of the known servers is listed.
+    /// The list is empty, though servers are known: it is not believed.
     pub is_doubtful: bool,
 }
 
@@ -106,29 +113,21 @@ impl CoveredServers {
         let mut news = CoverNews::default();
         for server in servers.iter().filter(|it| it.id.account == account) {
             let AccountServer { id, name, .. } = server;
-            let is_back = |known: &Known| known.absent.is_some_and(|(_, lists)| lists >= BELIEVED);
-            match self.known.get_mut(id) {
-                Some(known) => {
-                    if is_back(known) && !has_table(*id) {
-                        news.appeared.add(*id, || name.to_string());
-                    }
-                    *known = Known { name: name.clone(), absent: None };
-                }
-                None => {
-                    if !has_table(*id) {
-                        news.appeared.add(*id, || name.to_string());
-                        news.new.push(*id);
-                    }
-                    self.known.insert(*id, Known { name: name.clone(), absent: None });
-                }
+            let before = self.known.insert(*id, Known { name: name.clone(), absent: None });
+            if has_table(*id) {
+                continue;
+            }
+            if before.as_ref().is_none_or(Known::is_held) {
+                news.appeared.add(*id, || name.to_string());
+            }
+            if before.is_none() {
+                news.new.push(*id);
             }
         }
-        let listed: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
-        // A list that has none of them is rather wrong: they are rotated as before, and each says what comes of it.
-        news.is_doubtful = {
-            let mut of_account = self.known.keys().filter(|id| id.account == account).peekable();
-            of_account.peek().is_some() && !of_account.any(|id| listed.contains(id))
-        };
+        let listed: HashSet<ServerId> =
+            servers.iter().map(|it| it.id).filter(|id| id.account == account).collect();
+        // An empty list is rather wrong: they are rotated as before, and each says what comes of it.
+        news.is_doubtful = listed.is_empty() && self.known.keys().any(|id| id.account == account);
         if news.is_doubtful {
             return news;
         }
@@ -172,8 +171,7 @@ impl CoveredServers {
             .filter_map(|(id, known)| {
                 let cover = covers.iter().find(|cover| cover.account == id.account)?;
                 let name = names.name(*id, &known.name);
-                let is_there = known.absent.is_none_or(|(_, lists)| lists < BELIEVED);
-                Some(Arc::new(cover.server(*id, name, is_there)))
+                Some(Arc::new(cover.server(*id, name, !known.is_held())))
             })
             .collect()
     }
@@ -182,21 +180,11 @@ impl CoveredServers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::server as any_server;
+    use crate::testing::{account_servers as account, server as any_server};
 
     fn at(hour: i64) -> Timestamp {
         let start: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
         start + SignedDuration::from_hours(hour)
-    }
-
-    fn account(servers: &[(u64, &str)]) -> Vec<AccountServer> {
-        let server = |(id, name): &(u64, &str)| AccountServer {
-            id: ServerId::new(*id),
-            name: (*name).into(),
-            status: None,
-            location: None,
-        };
-        servers.iter().map(server).collect()
     }
 
     fn none(_: ServerId) -> bool {

@@ -297,16 +297,7 @@ impl fmt::Display for NamedServers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn account(servers: &[(u64, &str)]) -> Vec<AccountServer> {
-        let server = |(id, name): &(u64, &str)| AccountServer {
-            id: ServerId::new(*id),
-            name: (*name).into(),
-            status: None,
-            location: None,
-        };
-        servers.iter().map(server).collect()
-    }
+    use crate::testing::account_servers as account;
 
     #[test]
     fn each_server_without_a_policy_and_each_policy_without_a_server_is_counted() {

@@ -7,10 +7,22 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::coverage::AccountServer;
 use crate::naming::{ManagedPrefix, ServerId, SnapshotId};
 use crate::policy::{Keep, Policy};
 use crate::schedule::Schedule;
 use crate::server::{CAP, Server};
+
+/// Servers of the account of `[api]`, as the provider lists them.
+pub(crate) fn account_servers(servers: &[(u64, &str)]) -> Vec<AccountServer> {
+    let server = |(id, name): &(u64, &str)| AccountServer {
+        id: ServerId::new(*id),
+        name: (*name).into(),
+        status: None,
+        location: None,
+    };
+    servers.iter().map(server).collect()
+}
 
 /// A server that keeps three snapshots, with these lines of a `[[server]]` table.
 pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {

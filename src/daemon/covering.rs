@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -11,14 +10,11 @@ use crate::clock::Clock;
 use crate::config::types::Settings;
 use crate::cover::{CoverNews, CoveredServers};
 use crate::coverage::AccountServer;
+use crate::daemon::listeners::STORE_WAIT;
 use crate::daemon::lock;
 use crate::naming::{Account, ServerId};
 use crate::server::Server;
 use crate::store::Store;
-use crate::vanished::Vanished;
-
-/// How long the store may take to say which servers were rotated before.
-const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// Which servers the daemon has, and why.
 pub(super) struct Covering {
@@ -49,12 +45,8 @@ impl Covering {
         let mut covered = CoveredServers::default();
         if !configured.covers.is_empty() {
             let known = clock.timeout(STORE_WAIT, store.last_of_each_server()).await;
-            let tables = ids(&configured.servers);
-            let is_configured =
-                |id: ServerId| tables.contains(&id) || configured.cover_of(id.account).is_none();
-            let known = known.unwrap_or_default();
-            let before = Vanished::among(&known, is_configured, clock.now().wall);
-            covered.remember(before.servers().map(|(id, name)| (id, name.into())));
+            let before = configured.covered_before(&known.unwrap_or_default(), clock.now().wall);
+            covered.remember(before);
         }
         Self::new(configured, covered)
     }
@@ -75,15 +67,15 @@ impl Covering {
     pub(super) fn reload(&self, configured: Settings) -> Settings {
         let mut state = lock(&self.state);
         state.awaited = configured.covers.iter().map(|it| it.account()).collect();
+        let settings = configured.with_covered(&state.covered);
+        let (_, covered) = settings.servers.split_at(configured.servers.len());
+        let covered: HashMap<ServerId, &Arc<Server>> =
+            covered.iter().map(|server| (server.id, server)).collect();
         let before = std::mem::replace(&mut state.configured, configured);
         drop(state);
         self.reloaded.notify_one();
-        let settings = self.settings();
-        let now: HashMap<ServerId, &Server> =
-            settings.servers.iter().map(|server| (server.id, server.as_ref())).collect();
-        let tables = ids(&lock(&self.state).configured.servers);
-        for old in before.servers.iter().filter(|old| !tables.contains(&old.id)) {
-            let Some(new) = now.get(&old.id) else { continue };
+        for old in &before.servers {
+            let Some(new) = covered.get(&old.id) else { continue };
             // It may be in an included file that has gone.
             tracing::warn!(
                 event = "cover",
@@ -123,9 +115,8 @@ impl Covering {
         let cover = configured.cover_of(account)?;
         awaited.remove(&account);
         let before = configured.covered(covered);
-        let tables = ids(&configured.servers);
-        let has_table = |id| tables.contains(&id);
-        let news = covered.listed(account, servers, has_table, now);
+        let tables: HashSet<ServerId> = configured.servers.iter().map(|it| it.id).collect();
+        let news = covered.listed(account, servers, |id| tables.contains(&id), now);
         tell(&news, cover.group());
         let after = configured.covered(covered);
         let same = |one: &Arc<Server>, other: &Arc<Server>| {
@@ -135,14 +126,8 @@ impl Covering {
             return None;
         }
         let new = after.iter().filter(|it| news.new.contains(&it.id)).cloned().collect();
-        let mut settings = configured.clone();
-        settings.servers.extend(after);
-        Some(Changed { settings, new })
+        Some(Changed { settings: configured.with_covered(covered), new })
     }
-}
-
-fn ids(servers: &[Arc<Server>]) -> HashSet<ServerId> {
-    servers.iter().map(|server| server.id).collect()
 }
 
 /// Logs what has changed.
@@ -151,7 +136,7 @@ fn tell(news: &CoverNews, group: &str) {
     if *is_doubtful {
         tracing::warn!(
             event = "cover",
-            "the list of servers has none of those that it had before, so it is not believed: they are rotated as before"
+            "the list of servers is empty, so it is not believed: those that it had before are still rotated"
         );
     }
     if appeared.count > 0 {

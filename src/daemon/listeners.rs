@@ -26,7 +26,7 @@ use crate::store::Store;
 use crate::vanished::Vanished;
 
 /// How long the store may take: to answer at the start, and to write what is queued at the end.
-const STORE_WAIT: Duration = Duration::from_secs(5);
+pub(super) const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// What the world outside is reached through.
 pub struct Outside {

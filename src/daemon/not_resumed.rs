@@ -22,14 +22,13 @@ impl Shared {
     pub(super) async fn look_for_quiesced(&self) {
         let mut found = self.dependencies.exclusion.all_quiesced().await;
         let current = self.current();
-        found.retain(|it: &Quiesced| match current.servers.get(&it.server_id) {
-            Some(managed) => !managed.server.enabled && it.failed.is_some(),
+        found.retain(|it: &Quiesced| {
+            let server = current.servers.get(&it.server_id).map(|it| it.server.as_ref());
+            let account = it.server_id.account;
             // A `cover` may still add it, until its account was asked for.
-            None => {
-                let account = it.server_id.account;
-                let is_asked = || lock(&self.account_servers).contains_key(&account);
-                !current.covered_accounts.contains(&account) || is_asked()
-            }
+            let is_asked = || lock(&self.account_servers).contains_key(&account);
+            let may_be_covered = || current.covered_accounts.contains(&account) && !is_asked();
+            it.is_unrotated(server, may_be_covered)
         });
         let before = std::mem::replace(&mut *lock(&self.not_resumed), found.clone());
         for quiesced in found.iter().filter(|it| !before.contains(it)) {

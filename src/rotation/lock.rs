@@ -241,7 +241,7 @@ impl Claims {
             Some(MachineLock::Files { addresses, .. }) => {
                 place(&addresses.of(server.account), server.number)
             }
-            // Nobody else is kept out here.
+            // No other process is kept out here.
             Some(MachineLock::Memory(_)) | None => place(server.account.key(), server.number),
         }
     }

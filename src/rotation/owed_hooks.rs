@@ -46,10 +46,15 @@ pub(crate) async fn run_owed_hook(
         return None;
     };
     event::owed_hook(server, &snapshot, Some(&problem));
-    if let Err(trouble) = claim.stays_quiesced(&server.name, &problem).await {
+    after_has_failed(server, claim, &problem).await;
+    claim.quiesced(&server.name).await
+}
+
+/// Notes that an `after` hook has failed: it is still owed.
+pub(crate) async fn after_has_failed(server: &Server, claim: &Claim, problem: &str) {
+    if let Err(trouble) = claim.stays_quiesced(&server.name, problem).await {
         event::not_noted(server, &trouble);
     }
-    claim.quiesced(&server.name).await
 }
 
 /// The same once the server is free, as a start does.

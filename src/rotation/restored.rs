@@ -76,16 +76,12 @@ pub(crate) async fn has_ended(
             // One answer may be a copy from before.
             client.clock().sleep(CONFIRM_AFTER).await;
             let again = word().await.filter(|word| ServerState::of(word).is_at_rest(passed));
-            match again {
-                Some(word) if ServerState::of(&word) == ServerState::Failed => {
-                    claim.restore_has_failed(&word).await;
-                    return true;
+            if let Some(word) = again {
+                match ServerState::of(&word) {
+                    ServerState::Failed => claim.restore_has_failed(&word).await,
+                    _ => claim.restore_is_over().await,
                 }
-                Some(_) => {
-                    claim.restore_is_over().await;
-                    return true;
-                }
-                None => {}
+                return true;
             }
         }
         _ => {}

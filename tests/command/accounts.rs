@@ -185,7 +185,7 @@ async fn no_token_of_any_account_is_shown() {
     assert!(code == 1 && format!("{out}{errors}").contains("[token]"), "{out}{errors}");
     let (_, out, _) = two.run(&["history"]);
     assert!(out.contains("[token]"), "{out}");
-    // Written when nobody knew that it is one.
+    // Written before it was known to be one.
     let stored = format!("UPDATE snapring_rotation SET reason = 'the hook said {OTHER_TOKEN}'");
     let store = format!("sqlite://{}", two.machine.path("snapring.db").display());
     sqlx::any::install_default_drivers();

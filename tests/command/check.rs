@@ -171,7 +171,7 @@ async fn what_others_can_change_of_the_configuration_and_the_hooks_is_warned_of(
         mode(name, usual);
     }
     mode("hooks", 0o1777);
-    assert_eq!(machine.run(&["check"]).2, "", "nobody can replace what is in it");
+    assert_eq!(machine.run(&["check"]).2, "", "others cannot replace what is in it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ async fn machine(listen: &str) -> Machine {
     machine
 }
 
-/// An address that nobody uses.
+/// An address that is free.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()

@@ -154,7 +154,7 @@ async fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
     assert_eq!(gone["message"], words);
 }
 
-/// The next start would fail, and nobody would be there.
+/// The next start would fail, and no daemon would run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_without_a_usable_token_file_is_refused() {
     let machine = Machine::with_servers().await;

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::activity::Activity;
 use crate::answer::Verdict;
 use crate::backoff;
-use crate::call::{CallError, Outcome};
+use crate::call::CallError;
 use crate::cli::by_hand;
 use crate::cli::console;
 use crate::cli::error::CommandError;
@@ -114,7 +114,7 @@ impl Task<'_> {
             } else {
                 Some(false)
             };
-            match (begun, put_off(&problem)) {
+            match (begun, problem.is_put_off()) {
                 (Some(true), _) => break,
                 (Some(false), true) if self.may_try_again(&mut tries, &problem).await => {}
                 (Some(false), true) => {
@@ -304,11 +304,6 @@ impl Default for Tries {
         let backoff = backoff::doubling(FIRST_RETRY, LAST_RETRY);
         Self { patience: Patience::default(), backoff: Box::new(backoff) }
     }
-}
-
-/// Whether the provider asks to send it again later.
-fn put_off(problem: &CallError) -> bool {
-    matches!(problem.outcome(), Some(Outcome::Busy | Outcome::Throttled))
 }
 
 /// Keeps other snapring processes away from the server until the restore must have ended.

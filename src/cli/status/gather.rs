@@ -11,7 +11,7 @@ use crate::call::CallError;
 use crate::cli::error::CommandError;
 use crate::cli::selection::{Candidate, InState};
 use crate::cli::setup::{
-    PATIENCE as LOOK_PATIENCE, Setup, covered, locate, report_failures, rings, rings_at_once,
+    PATIENCE as LOOK_PATIENCE, Setup, locate, report_failures, rings, rings_at_once,
 };
 use crate::cli::status::{Arguments, PATIENCE};
 use crate::cli::{console, progress};
@@ -107,9 +107,8 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
     let mut setup = setup;
     if is_covering {
         let within = if arguments.max_age.is_some() { PROVIDER_WITHIN } else { LOOK_PATIENCE };
-        let (settings, problems) = covered(&setup.settings, &setup.clock, within).await?;
-        setup.settings = settings;
-        problems.iter().for_each(|problem| console::warning(&format!("warning: {problem}")));
+        let (covered, problems) = setup.covered_within(within).await?;
+        setup = covered;
         unanswered.extend(problems);
         servers = setup.select(&arguments.selection)?;
     }

@@ -54,7 +54,8 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
     let mut signals = catch_signals()?;
     let mut last: Option<StatusDocument> = None;
     let zone = setup.settings.common_zone();
-    let since = shown_today(setup.clock.now().wall, setup.clock.now().wall, &zone);
+    let now = setup.clock.now().wall;
+    let since = shown_today(now, now, &zone);
     let none_yet =
         format!("no answer from the daemon yet (asking {address} since {since}); Ctrl-C stops\n");
     console::print(&format!("{CLEAR}{HOME}{none_yet}{CLEAR_BELOW}"))?;

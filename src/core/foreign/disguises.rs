@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-/// So many letters and digits of a secret must be the same. Fewer could be an ordinary word.
+/// How many letters and digits of a secret must be the same. Fewer could be an ordinary word.
 const SHORTEST: usize = 12;
 
-/// So many characters of a token, one after the other, are masked without the rest.
+/// How many characters of a token, one after the other, are masked without the rest.
 const SHORTEST_PART: usize = 12;
 
-/// Between two letters of a secret there may be so many bytes that are neither letters nor digits.
+/// How many bytes that are neither letters nor digits may be between two letters of a secret.
 const LONGEST_GAP: usize = 24;
 
 /// The forms in which a secret is found.

@@ -152,7 +152,7 @@ impl Rotation {
 
     fn look_for_it_again(&mut self, create: Unanswered, now: Moment) -> Next {
         let wait = polling::until_settled(create.since, self.tries.settled_at, now.uptime);
-        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        let look = NextLook::in_one_answer(wait);
         self.look_in(look, LookFor::UnansweredCreate(create))
     }
 

@@ -7,7 +7,7 @@ use super::list::LookFor;
 use super::make_room::MakingRoom;
 use super::{Action, End, Next, Pruning, Remark, Rotation, State};
 use crate::call::{CallError, Outcome};
-use crate::completion::{NextLook, Sharing};
+use crate::completion::NextLook;
 use crate::moment::Moment;
 use crate::naming::SnapshotId;
 use crate::patience::Patience;
@@ -111,7 +111,7 @@ impl Rotation {
         purpose: Purpose,
         wait: Duration,
     ) -> Next {
-        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        let look = NextLook::in_one_answer(wait);
         self.look_in(look, LookFor::UnansweredDelete(delete, purpose))
     }
 
@@ -123,10 +123,7 @@ impl Rotation {
         error: &CallError,
         now: Moment,
     ) -> Option<Duration> {
-        let outcome = error.outcome()?;
-        if !matches!(outcome, Outcome::Busy | Outcome::Throttled) {
-            return None;
-        }
+        let outcome = error.outcome().filter(|_| error.is_put_off())?;
         let snapshot = deletion.snapshot();
         let postponed = match self.postponed.take() {
             Some(postponed) if postponed.snapshot == snapshot => postponed,
@@ -149,10 +146,9 @@ impl Rotation {
         let is_listed = ring.lists(delete.deletion.snapshot());
         let passed = now.uptime.saturating_sub(delete.since);
         let wait = polling::settling(passed);
-        let is_put_off = matches!(delete.error.outcome(), Some(Outcome::Busy | Outcome::Throttled));
         // The provider may carry it out a moment after its answer.
         if is_listed
-            && !is_put_off
+            && !delete.error.is_put_off()
             && passed < self.limits.settle
             && self.ledger.has_time_for(wait, now)
         {
@@ -174,12 +170,16 @@ impl Rotation {
     /// What is reported as deleted. Of a snapshot that is listed although the provider has confirmed its
     /// deletion, the provider's word is not enough.
     pub(super) fn take_deleted(&mut self) -> (Vec<String>, BTreeSet<SnapshotId>) {
-        let is_listed = |id: &SnapshotId| self.undeleted.iter().any(|(listed, _)| listed == id);
         let named = std::mem::take(&mut self.deleted);
-        let named = named.into_iter().filter(|(id, _)| !is_listed(id));
         let mut ids = std::mem::take(&mut self.progress.deleted);
-        ids.retain(|id| !is_listed(id));
+        let named = named.into_iter().filter(|(id, _)| !self.is_undeleted(*id));
+        ids.retain(|id| !self.is_undeleted(*id));
         (named.map(|(_, name)| name).collect(), ids)
+    }
+
+    /// Whether it is still listed, although the provider has confirmed its deletion.
+    pub(super) fn is_undeleted(&self, snapshot: SnapshotId) -> bool {
+        self.undeleted.iter().any(|(id, _)| *id == snapshot)
     }
 
     /// A person reads what was deleted right after the rotation: it is looked for first. Gives how long to
@@ -214,7 +214,7 @@ impl Rotation {
             return self.look_for_all_deleted(pruning, wait);
         }
         for (id, name) in listed {
-            if !self.undeleted.iter().any(|(known, _)| *known == id) {
+            if !self.is_undeleted(id) {
                 self.remarks.push(Remark::NotDeleted(name.clone()));
                 self.undeleted.push((id, name));
             }

@@ -84,7 +84,7 @@ impl Rotation {
             };
             let name = slot.snapshot.name.to_string();
             self.remarks.push(Remark::NotDeleted(name.clone()));
-            if !self.undeleted.iter().any(|(known, _)| *known == id) {
+            if !self.is_undeleted(id) {
                 self.undeleted.push((id, name));
             }
         }
@@ -132,7 +132,7 @@ impl Rotation {
         };
         self.remarks.push(Remark::EarlierCreate(wait));
         self.ledger.allow(wait.saturating_add(LEAST_TIME), now);
-        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        let look = NextLook::in_one_answer(wait);
         self.look_in(look, LookFor::EarlierCreates)
     }
 

@@ -9,7 +9,6 @@ use crate::call::CallError;
 use crate::completion::{NextLook, Sharing};
 use crate::moment::Moment;
 use crate::plan::{self, AskedBy};
-use crate::polling;
 use crate::ring::Ring;
 
 /// Pruning may take at least this long, even if the next rotation starts sooner.
@@ -61,7 +60,7 @@ impl Rotation {
             pruning.waits_for_failed = true;
             self.ledger.allow(wait.saturating_add(PRUNING_TIME), now);
             self.remarks.push(Remark::AwaitsFailed(wait));
-            let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+            let look = NextLook::in_one_answer(wait);
             return self.look_in(look, LookFor::Pruning(pruning));
         }
         self.all_pruned(pruning, now)
@@ -89,7 +88,7 @@ impl Rotation {
     }
 
     pub(super) fn look_for_all_deleted(&mut self, pruning: Pruning, wait: Duration) -> Next {
-        let look = NextLook { wait, slack: polling::GATHER, sharing: Sharing::OneAnswer };
+        let look = NextLook::in_one_answer(wait);
         self.look_in(look, LookFor::AllDeleted(pruning))
     }
 

@@ -12,6 +12,7 @@ use crate::foreign::ForeignText;
 use crate::naming::{Account, ServerId};
 use crate::rotation::lock::open_creates::NoteKind;
 use crate::rotation::lock::{Claim, Exclusion};
+use crate::server::Server;
 
 /// How much of a hook's failure is noted, in characters.
 const EXCERPT: usize = 600;
@@ -51,6 +52,20 @@ impl Quiesced {
     fn of(server: ServerId, name: &str, snapshot: String, failed: Option<String>) -> Self {
         let account = server.account.label().map(str::to_owned);
         Self { server_id: server, account, server: name.to_owned(), snapshot, failed }
+    }
+
+    /// Whether no rotation resumes it: its server is out of the configuration, or was disabled after its hook failed.
+    /// `may_be_covered`: whether a `cover` may give a policy to one that is not configured.
+    #[must_use]
+    pub(crate) fn is_unrotated(
+        &self,
+        server: Option<&Server>,
+        may_be_covered: impl FnOnce() -> bool,
+    ) -> bool {
+        match server {
+            Some(server) => !server.enabled && self.failed.is_some(),
+            None => !may_be_covered(),
+        }
     }
 
     /// For a person: what is owed, and what to do.
