@@ -507,14 +507,18 @@ fn tell(settings: &Settings, answer: &CheckAnswer<'_>, now: Timestamp) -> String
         if let Some(online) = &row.online {
             cells.push(match online {
                 Slots { error: Some(error), .. } => error.clone(),
-                Slots { taken, free, others, .. } => format!(
-                    "{} taken{}, {} free",
+                Slots { taken, free, others, name_at_provider, .. } => format!(
+                    "{} taken{}, {} free{}",
                     taken.unwrap_or_default(),
                     match others.unwrap_or_default() {
                         0 => String::new(),
                         others => format!(" ({others} foreign or pinned)"),
                     },
-                    free.unwrap_or_default()
+                    free.unwrap_or_default(),
+                    match name_at_provider {
+                        Some(name) => format!("; the provider calls it {name}"),
+                        None => String::new(),
+                    }
                 ),
             });
         }

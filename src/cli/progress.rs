@@ -551,10 +551,12 @@ fn words(it: &UnderWay, passed: Option<Duration>, facts: &Facts, now: Timestamp)
             what.clone()
         }
         Activity::Step(what) | Activity::Other(what) => {
-            suffix = in_brackets;
-            // `looking for NAME until TIME: why`.
+            // `looking for NAME until TIME: why`. Beside the end, a count would only raise questions.
             let (what, why) = what.find(": ").map_or((what.as_str(), ""), |at| what.split_at(at));
             why.clone_into(&mut tail);
+            if !what.contains(" until ") {
+                suffix = in_brackets;
+            }
             what.to_owned()
         }
     };
@@ -706,7 +708,7 @@ mod tests {
         );
         assert_eq!(
             row(&[long]),
-            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET (5s)"
+            "web-1: looking for snapring-20261123T020000Z until 03:20:15 CET: the provide…"
         );
         // Of several, those in trouble come first. Then there is a sign that there are more.
         let short = |id| of(Some(id), Activity::Snapshot, 240);

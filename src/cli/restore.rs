@@ -169,6 +169,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let ended = stop.unless_at_once(task.carry_out()).await.and_then(|ended| ended);
     let ended = task.end(ended);
     let is_recorded = recorder.end().await;
+    if is_recorded && console::is_for_a_person(&arguments.config) {
+        setup.note_a_daemon(&context.exclusion);
+    }
     console::print(&ended?)?;
     recorder::fails_unless(is_recorded)
 }

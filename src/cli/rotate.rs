@@ -158,8 +158,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     if reports.iter().any(|report| report.known_cause == Some(KnownCause::Token)) {
         console::note(&format!("hint: {NEW_TOKEN}"));
     }
-    if is_for_a_person && is_recorded && setup.has_daemon(&context.exclusion) {
-        console::note("a daemon is running: its status shows this within 10 seconds");
+    if is_for_a_person && is_recorded {
+        setup.note_a_daemon(&context.exclusion);
     }
     let good =
         reports.len() == servers.len() && reports.iter().all(|report| report.outcome.is_good());

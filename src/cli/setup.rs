@@ -244,6 +244,13 @@ impl Setup {
         coverage(notify, servers, &self.store()).is_some_and(|it| exclusion.has_daemon(&it))
     }
 
+    /// Says that a daemon will show what was just recorded, if one runs.
+    pub(super) fn note_a_daemon(&self, exclusion: &Exclusion) {
+        if self.has_daemon(exclusion) {
+            console::note("a daemon is running: its status shows this within 10 seconds");
+        }
+    }
+
     /// Whether a daemon with this configuration surely runs here, for a command that changes nothing. Only one
     /// with a history that lasts can be seen.
     #[must_use]

@@ -39,6 +39,26 @@ async fn check_shows_the_next_ticks_and_online_what_the_provider_knows() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_provider_gives_to_another_server_is_warned_of() {
+    let machine = Machine::with_servers().await;
+    let (_, out, errors) = machine.run(&["check", "--online"]);
+    assert!(out.contains("; the provider calls it web-01"), "{out}");
+    assert!(!errors.contains("calls this server"), "another name alone is no mistake: {errors}");
+
+    machine.configure(&SERVERS.replace("\"web\"", "\"db-01\""));
+    let (code, _, errors) = machine.run(&["check", "--online"]);
+    let warning =
+        "warning: db-01 (101): the provider calls this server web-01, and calls server 102 db-01";
+    assert!(code == 0 && errors.contains(warning), "{errors}");
+    assert!(
+        errors.contains("`snapring restore latest db-01` would overwrite server 101"),
+        "{errors}"
+    );
+    let (_, out, _) = machine.run(&["check", "--online", "--json"]);
+    assert_eq!(json(&out)["servers"][0]["online"]["name_at_provider"], "web-01");
+}
+
 /// That is no disagreement between the provider and the configuration.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_does_not_list_is_not_taken_for_a_wrong_configuration() {

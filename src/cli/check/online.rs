@@ -44,6 +44,9 @@ pub(super) struct Slots {
     pub(super) others: Option<u32>,
     /// How many snapshots that `keep` asks for have no slot.
     pub(super) squeezed: Option<u32>,
+    /// What the provider calls the server, if that is not its name in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name_at_provider: Option<ForeignText>,
     pub(super) error: Option<String>,
 }
 
@@ -91,7 +94,7 @@ pub(super) async fn ask(
                 free: Some(server.policy.cap.saturating_sub(ring.taken())),
                 others: Some(ring.held_by_others()),
                 squeezed: Some(server.policy.squeezed_by(ring.held_by_others())),
-                error: None,
+                ..Slots::default()
             },
             Err(problem) => Slots { error: Some(problem.explained()), ..Slots::default() },
         });
@@ -169,7 +172,7 @@ pub(super) async fn ask(
 }
 
 /// Compares the servers of an account with those that are configured. Names configured ones that it does not
-/// have: their listings may be empty.
+/// have: their listings may be empty; and those that have another name there.
 fn compare(
     known: &[AccountServer],
     client: &Client,
@@ -177,19 +180,44 @@ fn compare(
     answer: &mut CheckAnswer<'_>,
 ) -> AccountStatus {
     let account = client.whose();
-    let ids: HashSet<ServerId> = known.iter().map(|server| server.id).collect();
+    let called: HashMap<ServerId, &ForeignText> =
+        known.iter().map(|server| (server.id, &server.name)).collect();
     for row in answer.servers.iter_mut().filter(|row| row.server_id.account == account) {
-        if !ids.contains(&row.server_id)
-            && let Some(online) = &mut row.online
-        {
-            online.error =
-                Some(format!("{} has no such server{}", account.in_words(), names(known)));
+        let Some(online) = &mut row.online else { continue };
+        match called.get(&row.server_id) {
+            None => {
+                let names = names(known);
+                online.error = Some(format!("{} has no such server{names}", account.in_words()));
+            }
+            Some(name) if **name != *row.server => {
+                online.name_at_provider = Some((*name).clone());
+                answer.remarks.extend(has_the_name_of_another(row, name, known));
+            }
+            Some(_) => {}
         }
     }
     let own = settings.servers.iter().filter(|server| server.id.account == account);
     let configured = own.map(|server| (server.id, server.name.as_str()));
     let coverage = Some(Coverage::of(configured, known));
     AccountStatus { coverage, ..AccountStatus::default() }
+}
+
+/// A command for this name would change another server than the provider's panel shows under it.
+fn has_the_name_of_another(
+    row: &ServerAnswer<'_>,
+    name: &ForeignText,
+    known: &[AccountServer],
+) -> Option<CheckFinding> {
+    let ServerAnswer { server, server_id, .. } = row;
+    let other = known.iter().find(|it| it.name == **server)?;
+    let message = format!(
+        "{server} ({server_id}): the provider calls this server {name}, and calls server {} {server}",
+        other.id
+    );
+    let hint = format!(
+        "`snapring restore latest {server}` would overwrite server {server_id}; compare `id` and `name`"
+    );
+    Some(CheckFinding::warning(message, &hint))
 }
 
 /// Why nothing could be asked: only a refusal is the token's fault.

@@ -48,7 +48,12 @@ async fn tells_all(browser: &Browser) {
     assert!(error.starts_with("the provider failed to create snapring-"), "{error}");
     let error = browser.text("#server-103 .error").await;
     assert!(error.starts_with("no room: 5 of 5 slots are taken"), "{error}");
-    assert!(error.contains("foreign by-hand-<i>1</i> (801), by-hand-<i>2</i> (802), by-hand-<i>3</i> (803)"), "{error}");
+    assert!(
+        error.contains(
+            "foreign by-hand-<i>1</i> (801), by-hand-<i>2</i> (802), by-hand-<i>3</i> (803)"
+        ),
+        "{error}"
+    );
     assert_eq!(browser.texts(".error").await.len(), 2);
 
     // The ring, as a drawing with a name and in words.
