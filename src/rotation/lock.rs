@@ -107,6 +107,14 @@ impl MachineLock {
         }
     }
 
+    /// Whether another process has it. Takes nothing.
+    fn is_taken(&self, place: i64) -> bool {
+        match self {
+            Self::Files { files, .. } => files.is_taken(place).unwrap_or(false),
+            Self::Memory(records) => records.is_taken(place),
+        }
+    }
+
     /// The process that has it, as far as the system tells.
     fn holder(&self, place: i64) -> Option<u32> {
         match self {
@@ -214,6 +222,13 @@ impl Exclusion {
             let address = || one_address(it.base_url.as_str());
             more.entry(it.account).or_insert_with(address);
         }
+    }
+
+    /// Whether this process or another one works on a server, as far as that is known. Keeps nobody out meanwhile.
+    pub(crate) fn is_claimed(&self, server: ServerId) -> bool {
+        let place = self.0.lock_place(server);
+        self.0.busy().contains(&place)
+            || self.0.machine.as_ref().is_some_and(|machine| machine.is_taken(place))
     }
 
     /// Claims a server, whether it is being restored or not.
