@@ -4,9 +4,10 @@
 //! person's `rotate` beside it) it is a lock on one byte of a file ([`files`]).
 //!
 //! A claim also shows which creates of the server may still have an effect
-//! (`open_creates`), whether the server is being restored ([`restoring`]), and whether it may be
-//! [`quiesced`]. `presence` shows that a daemon runs.
+//! (`open_creates`), whether the server is being restored ([`restoring`]) or was left [`broken`] by that, and
+//! whether it may be [`quiesced`]. `presence` shows that a daemon runs.
 
+mod broken;
 mod files;
 mod location;
 mod open_creates;
@@ -32,6 +33,7 @@ use crate::plan::AskedBy;
 use crate::provider::settings::{ApiSettings, one_address};
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
+pub(crate) use crate::rotation::lock::broken::Broken;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
 pub use crate::rotation::lock::location::LockError;
 pub(crate) use crate::rotation::lock::location::any_is_quiesced;

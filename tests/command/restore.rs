@@ -46,6 +46,12 @@ fn creates(machine: &Machine) -> usize {
     machine.sandbox.provider().count(Operation::Create)
 }
 
+fn lose_the_history(machine: &Machine) {
+    for file in ["snapring.db", "snapring.db-wal", "snapring.db-shm"] {
+        let _ = std::fs::remove_file(machine.path(file));
+    }
+}
+
 fn deleted(machine: &Machine) -> Vec<u64> {
     machine.sandbox.provider().deleted().map(|row| row.id.0).collect()
 }
@@ -554,4 +560,91 @@ async fn a_server_that_a_restore_left_broken_is_rotated_once_the_provider_shows_
     assert_eq!(code, 0, "{out} {errors}");
     machine.sandbox.provider().set_server_state(WEB, "error");
     assert_eq!(machine.run(&["rotate", "web"]).0, 0, "no restore of snapring's did that");
+}
+
+/// A snapshot of the broken server, made by hand, is the newest one.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_that_failed_latest_means_its_source_which_cannot_be_deleted() {
+    let machine = machine(SHORT).await;
+    let (id, name) = managed(&machine, 50);
+    let (other, _) = managed(&machine, 3);
+    machine.fault("restore:fails,times=1");
+    assert_eq!(machine.run(&["restore", &id.to_string(), "--yes"]).0, 1);
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "of-broken"]);
+    assert_eq!(code, 0, "{errors}");
+    let says = "warning: a restore of web (101) failed, and the provider shows the server as \"error\". The new snapshot \
+                contains the broken server. `snapring restore latest` never takes it";
+    assert!(errors.contains(says), "{errors}");
+
+    let (code, _, errors) = machine.run(&["delete", &id.to_string(), "--yes"]);
+    assert_eq!((code, deleted(&machine).len()), (1, 0), "{errors}");
+    let refuses = format!(
+        "error: {name} is not deleted: a restore from it failed, and the provider shows server web (101) as \"error\"\n\
+         hint: first restore the server again, or repair it in the provider's panel"
+    );
+    assert!(errors.contains(&refuses), "{errors}");
+    assert_eq!(machine.run(&["delete", &other.to_string(), "--yes"]).0, 0, "any other one can be");
+    let newer = managed(&machine, 2);
+
+    let latest = ["restore", "latest", "web", "--yes", "--no-wait"];
+    let (code, out, errors) = machine.run(&latest);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("is being restored from {name} ({id})")), "{out}");
+    let skips = format!(
+        "skipped: of-broken (created while the server was broken), {} (newer than the source of the restore that failed)",
+        newer.1
+    );
+    assert!(errors.contains(&skips), "{errors}");
+
+    // Once it is well again, any that shows a server that was well.
+    machine.sandbox.provider().restore_ends(WEB);
+    machine.sandbox.provider().set_server_state(WEB, "active");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let rotated = machine.rows(WEB).pop().unwrap();
+    let of_broken = machine.rows(WEB).into_iter().find(|row| row.name == "of-broken").unwrap();
+    assert_eq!(machine.run(&["delete", &rotated.id.to_string(), "--yes"]).0, 0);
+    let (code, out, errors) = machine.run(&latest);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("is being restored from {} ({})", newer.1, newer.0)), "{out}");
+    assert!(
+        errors.contains("skipped: of-broken (created while the server was broken)"),
+        "{errors}"
+    );
+    assert!(
+        of_broken
+            .description
+            .is_some_and(|it| it.starts_with("created while the server was broken"))
+    );
+}
+
+/// The names and descriptions at the provider decide. Where neither tells, a person does.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_history_latest_is_decided_by_what_the_provider_lists() {
+    let machine = machine(SHORT).await;
+    managed(&machine, 50);
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    let good = machine.rows(WEB).pop().unwrap();
+    machine.fault("restore:status=400,times=1");
+    let (code, _, errors) = machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    let safety = machine.rows(WEB).pop().unwrap();
+    lose_the_history(&machine);
+    let latest = ["restore", "latest", "web", "--yes", "--no-wait"];
+    let (code, out, errors) = machine.run(&latest);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("from {} ({})", good.name, good.id)), "{out}");
+    let skips = format!("skipped: {} (created by `restore --snapshot-first`)", safety.name);
+    assert!(errors.contains(&skips), "{errors}");
+
+    // An empty description is what a provider leaves that keeps none, too.
+    machine.sandbox.provider().restore_ends(WEB);
+    machine.configure(&format!("{HOURLY}description = \"\"\n"));
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let unclear = machine.rows(WEB).pop().unwrap();
+    lose_the_history(&machine);
+    let (code, _, errors) = machine.run(&latest);
+    assert_eq!(code, 1, "{errors}");
+    let says = format!("it is not known whether {} (created ", unclear.name);
+    assert!(errors.contains(&says), "{errors}");
 }
