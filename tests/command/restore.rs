@@ -10,7 +10,7 @@ use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use snapring::call::Operation;
 
-use crate::machine::{Machine, WEB};
+use crate::machine::{JSON_LOG, Machine, WEB};
 
 /// No daemon runs: nothing falls due by itself.
 const HOURLY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 * * * *\"\nkeep = 3\ncatch_up = \
@@ -647,4 +647,41 @@ async fn without_a_history_latest_is_decided_by_what_the_provider_lists() {
     assert_eq!(code, 1, "{errors}");
     let says = format!("it is not known whether {} (created ", unclear.name);
     assert!(errors.contains(&says), "{errors}");
+}
+
+/// The history knows of the restore, and the provider still shows what became of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_a_restore_left_broken_is_not_rotated_though_the_state_directory_was_lost() {
+    let machine = machine(SHORT).await;
+    machine.configure(&format!("{JSON_LOG}{HOURLY}"));
+    let (id, _) = managed(&machine, 2);
+    machine.fault("restore:fails,times=1");
+    assert_eq!(machine.run(&["restore", &id.to_string(), "--yes"]).0, 1);
+    let lose_the_note = || {
+        let files = machine.path("rotation.creates").read_dir().unwrap();
+        let notes = files.map(|it| it.unwrap().path());
+        let broken: Vec<_> =
+            notes.filter(|it| it.extension().is_some_and(|it| it == "broken")).collect();
+        assert_eq!(broken.len(), 1);
+        std::fs::remove_file(&broken[0]).unwrap();
+    };
+    lose_the_note();
+    let before = machine.names(WEB);
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    assert!(out.contains("It is not rotated until that changes"), "{out} {errors}");
+    // It is noted again, with its source.
+    assert_eq!(machine.run(&["delete", &id.to_string(), "--yes"]).0, 1);
+    lose_the_note();
+    let daemon = machine.daemon();
+    machine.until("a start", || daemon.told("daemon") > 0).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("its rotation", || daemon.rotations("failed") == 1).await;
+    assert_eq!(machine.names(WEB), before, "{}", daemon.log());
+
+    lose_the_note();
+    machine.sandbox.provider().set_server_state(WEB, "active");
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    assert_eq!(machine.names(WEB).len(), before.len() + 1);
 }
