@@ -39,6 +39,7 @@ use crate::rotation::hooks::{HookRunner, Invocation, Occasion};
 use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, Wait};
 use crate::rotation::memories::Memories;
 use crate::rotation::owed_hooks::{after_has_failed, run_owed_hook};
+use crate::rotation::restored::is_still_broken;
 use crate::rotation::steps::{OnStep, Steps};
 use crate::schedule::Schedule;
 use crate::server::Server;
@@ -147,7 +148,15 @@ pub(crate) async fn claim_for(
         activities.begin(Some(&subject), Activity::Other(words))
     };
     let clock = (clock, Some(&*context.client));
-    context.exclusion.claim_when_free(server.id, claim, &wait, clock, show, tell).await
+    let claim =
+        context.exclusion.claim_when_free(server.id, claim, &wait, clock, show, tell).await?;
+    if let Some(known) = context.statuses.of(server.id).broken()
+        && let Some(broken) =
+            is_still_broken(&context.client, &claim, known, &context.shutdown).await
+    {
+        return Err(Busy::Broken(broken.state));
+    }
+    Ok(claim)
 }
 
 /// Rotates a server that is claimed, once. The caller logs the report.

@@ -45,6 +45,14 @@ pub struct ServerStatus {
     pub not_restored: Option<Box<NotRestored>>,
 }
 
+impl ServerStatus {
+    /// The last restore, if it has left the server broken and no rotation has succeeded since.
+    #[must_use]
+    pub fn broken(&self) -> Option<&NotRestored> {
+        self.not_restored.as_deref().filter(|it| it.lasts(self.history.success()))
+    }
+}
+
 /// Which servers have series of their own in the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MetricsScope {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
@@ -24,14 +25,17 @@ use crate::polling::{self, Pace};
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::clients::Clients;
-use crate::ring::{Holder, holder};
+use crate::readable::age;
+use crate::ring::{Holder, Ring, holder};
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait};
+use crate::rotation::lock::{
+    Broken, Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait,
+};
 use crate::rotation::owed_hooks::run_owed_hook;
-use crate::rotation::restored::has_ended;
+use crate::rotation::restored::{has_ended, is_repaired};
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
-use crate::snapshot::{Listing, Snapshot};
+use crate::snapshot::{Listing, Snapshot, Status};
 use crate::wording::listed;
 
 /// How long a snapshot made by hand may stay in progress, when its server has no policy.
@@ -125,6 +129,13 @@ pub(super) async fn restoring(
     let restoring = claim.restoring(setup.clock.now().wall).await?;
     let words = Busy::Restoring(restoring.clone()).words(&zone(setup, server));
     Some((restoring, format!("{}: {words}", called(setup, server))))
+}
+
+/// How a failed restore has left a claimed server, unless the provider's list of servers shows it otherwise now.
+pub(super) async fn broken(client: &Client, claim: &Claim) -> Option<Broken> {
+    let broken = claim.broken().await?;
+    let is_repaired = is_repaired(client, claim, &CancellationToken::new()).await;
+    (!is_repaired).then_some(broken)
 }
 
 /// The time zone of a server's times.
@@ -307,7 +318,7 @@ impl CreateProgress {
             CreateStage::Nothing => "nothing was created".to_owned(),
             CreateStage::Perhaps => format!(
                 "it is not known whether {name} was created: `snapring list` shows it within a minute if \
-                 it was. Another `snapring create` does not look for it and creates one more"
+                 it was. Another `snapring create` creates one more"
             ),
             CreateStage::InProgress(id) => format!(
                 "{name} ({id}) is still in progress at the provider, which completes it without this \
@@ -345,7 +356,11 @@ async fn create_and_wait(
 ) -> Result<Snapshot, CommandError> {
     let Wanted { server, name, description, wait } = *wanted;
     let scope = scope(setup, server, shutdown);
+    let spans = setup.settings.api.create_spans();
+    // Reads what earlier processes have recorded. The listing may settle it.
+    claim.last_create_settled_at(setup.clock.now().uptime, spans.shows_up_within).await;
     let before = client.list(server, &scope).await?;
+    warn_of_earlier_ones(setup, claim, &before).await;
     let cap = setup.server(server).map_or(CAP, |server| server.policy.cap);
     let Some(creation) = Creation::by_hand(name.to_owned(), cap, &before) else {
         let held = before.snapshots.iter().map(|row| format!("{} ({})", row.name, row.id));
@@ -357,7 +372,6 @@ async fn create_and_wait(
             listed(&held)
         )));
     };
-    let spans = setup.settings.api.create_spans();
     claim.create_begins(name, setup.clock.now().uptime, spans.shows_up_within).await;
     let create = ToSend { creation: &creation, description, attempt: 1, spans };
     progress.is(CreateStage::Perhaps);
@@ -413,6 +427,32 @@ async fn create_and_wait(
     // Listings show it, so the next rotation need not wait for it.
     claim.create_is_settled(setup.clock.now().uptime).await;
     Ok(completed)
+}
+
+/// Says what an earlier create has left: a person may be repeating a command that was killed.
+async fn warn_of_earlier_ones(setup: &Setup, claim: &Claim, before: &Listing) {
+    let Some(server) = setup.server(before.server) else { return };
+    let now = setup.clock.now().wall;
+    let recent = SignedDuration::try_from(server.completion_timeout).unwrap_or_default();
+    let called = called(setup, server.id);
+    for row in &before.snapshots {
+        let Snapshot { id, name, status, created_at, .. } = row;
+        let is_recent = now.duration_since(*created_at) < recent && *status != Status::Failed;
+        if holder(row, &server.policy) == Holder::Foreign
+            && (is_recent || *status == Status::InProgress)
+        {
+            let age = age(*created_at, now);
+            console::warning(&format!(
+                "warning: {called} already has {name} ({id}), {status}, created {age} ago; this command creates one more"
+            ));
+        }
+    }
+    if claim.listed(&Ring::of(before.clone(), &server.policy)).await.is_some() {
+        console::warning(&format!(
+            "warning: the snapshot of an earlier create of {called} is not listed, but may still appear; this command \
+             creates one more"
+        ));
+    }
 }
 
 /// Why a snapshot that was looked for is taken as not created.

@@ -21,7 +21,7 @@ use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::selection::Selection;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::{PATIENCE, Setup, covered, last_rotations, locate, not_resumed};
+use crate::cli::setup::{PATIENCE, Setup, covered, last_rotations, locate, quiesced};
 use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
@@ -273,13 +273,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     answer.remarks.extend(unfit_store(settings.store.as_ref()));
     answer.remarks.extend(missing_certificates(settings));
     answer.remarks.extend(vanished(settings, &clock).await);
-    let not_resumed = not_resumed(settings, &clock, "check").await;
+    let not_resumed = quiesced(settings, &clock, "check").await;
     let remark = |it: &Quiesced| CheckFinding {
         severity: "warning",
-        message: it.words_of_unrotated(),
+        message: it.words_with_server(),
         hint: None,
     };
-    answer.remarks.extend(not_resumed.iter().map(remark));
+    answer.remarks.extend(not_resumed.iter().filter(|it| !it.rotated).map(remark));
     let is_covered = uncovered.is_empty();
     answer.remarks.extend(uncovered);
     let mut exit = if answer.good { Exit::Well } else { Exit::Configuration };

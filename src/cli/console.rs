@@ -1,6 +1,7 @@
 //! Talking to a person or a program: data on standard output, the rest on standard error.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,6 +14,9 @@ use crate::telemetry;
 /// How long data waits for what was said before it, so that both stand in this order on a terminal.
 const ORDER: Duration = Duration::from_secs(1);
 
+/// Whether data is being written. See [`catch_signals`](crate::cli::shutdown::catch_signals).
+pub(super) static WRITES: AtomicBool = AtomicBool::new(false);
+
 /// Writes data; the only way to standard output. A reader that has gone (`| head`) ends the command quietly.
 ///
 /// # Errors
@@ -21,13 +25,16 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let _room = progress::pause();
     telemetry::flush(Some(ORDER));
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
+    WRITES.store(true, Ordering::Relaxed);
+    let written = out
+        .write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
-        .and_then(|()| out.flush())
-        .map_err(|problem| match problem.kind() {
-            ErrorKind::BrokenPipe => CommandError::Quiet(Exit::Trouble),
-            _ => CommandError::Failed(format!("standard output cannot be written: {problem}")),
-        })
+        .and_then(|()| out.flush());
+    WRITES.store(false, Ordering::Relaxed);
+    written.map_err(|problem| match problem.kind() {
+        ErrorKind::BrokenPipe => CommandError::Quiet(Exit::Trouble),
+        _ => CommandError::Failed(format!("standard output cannot be written: {problem}")),
+    })
 }
 
 /// Writes data for programs.

@@ -10,11 +10,14 @@ use crate::cli::setup::Setup;
 use crate::cli::shutdown::StopSignals;
 use crate::cli::{ConfigArgument, Exit, completions, console, usual};
 use crate::manual::{ManualAction, ManualOutcome};
-use crate::naming::is_name_character;
+use crate::naming::{ServerId, is_name_character};
+use crate::restore::describing_broken;
+use crate::rotation::lock::Broken;
 
 /// Create a snapshot by hand and wait until it is completed.
 ///
-/// Rotations count it and never delete it. The history and the journal record who has created it.
+/// Rotations count it and never delete it. If a failed restore has left the server broken, the command says so, and
+/// `restore latest` never takes the snapshot. The history and the journal record who has created it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Id or name of a server in the configuration
@@ -48,6 +51,15 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
+fn of_broken_server(setup: &Setup, server: ServerId, broken: &Broken) -> String {
+    format!(
+        "warning: a restore of {} failed, and the provider shows the server as {:?}. The new snapshot contains the \
+         broken server. `snapring restore latest` never takes it",
+        by_hand::called(setup, server),
+        broken.state
+    )
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -72,6 +84,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
             return Err(CommandError::Failed(text));
         }
+        let description = match by_hand::broken(&client, &claim).await {
+            None => description,
+            Some(broken) => {
+                console::warning(&of_broken_server(&setup, server, &broken));
+                describing_broken(&description)
+            }
+        };
         let wanted = Wanted { server, name: &name, description: &description, wait: !no_wait };
         by_hand::create(&setup, &client, &claim, &wanted, asked, &progress).await
     };

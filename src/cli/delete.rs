@@ -33,7 +33,8 @@ use crate::wording::listed;
 /// Delete snapshots by hand: shows what is lost, and asks once.
 ///
 /// They are deleted one after the other. If one cannot be deleted, the others still are. Pinned snapshots are
-/// refused. The history and the journal record who has deleted them.
+/// refused, and the snapshot that a restore needs: while it runs, and after it failed until the server is repaired.
+/// The history and the journal record who has deleted them.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The ids of the snapshots, as `snapring list` shows them
@@ -190,6 +191,17 @@ async fn delete(
             by_hand::restore_under_way(&restoring),
             snapshot.name
         ));
+    }
+    if let Some(broken) = by_hand::broken(client, &claim).await
+        && broken.needs(id)
+    {
+        return Err(CommandError::Failed(format!(
+            "{} is not deleted: a restore from it failed, and the provider shows server {} as {:?}\n\
+             hint: first restore the server again, or repair it in the provider's panel",
+            snapshot.name,
+            by_hand::called(setup, server),
+            broken.state
+        )));
     }
     let scope = by_hand::scope(setup, server, shutdown);
     // The person may have thought for long: look again.

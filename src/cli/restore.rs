@@ -47,7 +47,8 @@ use crate::store::{self, HistoryFilter};
                     snapring restore [OPTIONS] --before <TIME> <SERVER>")]
 pub(super) struct Arguments {
     /// The snapshot's id, or the word `latest`: the newest completed snapshot of SERVER, managed or foreign.
-    /// Snapshots that `--snapshot-first` has created are passed over
+    /// Snapshots that `--snapshot-first` has created are skipped. After a restore that left the server broken, so are
+    /// those newer than its source
     #[arg(value_name = "ID|latest")]
     which: String,
     /// Id or name of a server
@@ -120,10 +121,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let (choice, listing) = choose(&setup, &arguments.of_account, &wish).await?;
     let snapshot = choice.snapshot;
     if !choice.passed_over.is_empty() {
-        console::note(&format!(
-            "skipped: {} (created by `restore --snapshot-first`)",
-            choice.passed_over.join(", ")
-        ));
+        let each = choice.passed_over.iter().map(|(name, why)| format!("{name} ({why})"));
+        console::note(&format!("skipped: {}", each.collect::<Vec<_>>().join(", ")));
     }
     if snapshot.status != Status::Completed {
         let Snapshot { name, status, .. } = snapshot;
@@ -194,7 +193,9 @@ async fn choose(
     let server = setup.find(name, of_account.name())?;
     let scope = by_hand::scope(setup, server.id, tokio_util::sync::CancellationToken::new());
     let listing = setup.client_of(server.id)?.list(server.id, &scope).await?;
-    let noted = noted(setup, server.id).await;
+    let broken = setup.exclusion("restore")?.broken(server.id).await;
+    let failed = broken.and_then(|it| it.source);
+    let noted = NotedSnapshots { failed, ..noted(setup, server.id).await };
     let (choice, none) = match wish {
         Wish::Before(at, _) => {
             let zone = &server.policy.time_zone;
@@ -209,12 +210,16 @@ async fn choose(
     let choice = choice.map_err(|why| {
         CommandError::Failed(match why {
             NoChoice::None => {
+                let newer = match noted.failed {
+                    Some(source) => format!(" or that are newer than {source}, from which a restore failed"),
+                    None => String::new(),
+                };
                 let ring = Ring::of(listing.clone(), &server.policy);
                 let others = OtherPrefix::all_in(&ring);
                 let others: String =
                     others.iter().map(|it| format!("\n{it}: {}", it.way_out())).collect();
                 format!(
-                    "{} has {none}, apart from those that earlier restores created first{others}\n\
+                    "{} has {none}, apart from those that earlier restores created first{newer}{others}\n\
                      hint: `snapring list {}` shows what there is; `snapring restore ID` takes any of them",
                     server.name, server.name
                 )
@@ -256,6 +261,7 @@ async fn noted(setup: &Setup, server: ServerId) -> NotedSnapshots {
         Ok::<_, store::StoreError>(NotedSnapshots {
             safety: acts.iter().filter_map(|act| act.safety_id).collect(),
             rotated: rotations.into_iter().filter_map(|it| it.created).collect(),
+            failed: None,
         })
     };
     let read = setup.clock.timeout(STORE_PATIENCE, read).await;

@@ -16,8 +16,9 @@ use crate::cli::manual::this_person;
 use crate::cli::recorder::{self, Recorder};
 use crate::cli::rotate::result::{Ended, FEW, outcome, story};
 use crate::cli::selection::{InState, Selection, none_left};
-use crate::cli::setup::Setup;
+use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::cli::shutdown::StopSignals;
+use crate::cli::status::gather::last_known;
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, Exit, console, progress, usual};
 use crate::naming::Tick;
@@ -84,6 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let Some(first) = servers.first() else { return none_left(arguments.json) };
     // All but the account is the same for all of them.
     let mut context = setup.context("rotate", first.id, stop.asked.clone())?;
+    context.statuses = last_known(&setup, STORE_PATIENCE).await.unwrap_or_default();
     let is_few = servers.len() <= FEW;
     let is_for_a_person = !arguments.json && console::is_for_a_person(&arguments.config);
     if is_few && is_for_a_person {

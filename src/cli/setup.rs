@@ -275,9 +275,9 @@ impl Setup {
         exclusion(&self.settings, &self.clock, command)
     }
 
-    /// Servers that were left quiesced and that this configuration does not rotate.
-    pub(super) async fn not_resumed(&self, command: &'static str) -> Vec<Quiesced> {
-        not_resumed(&self.settings, &self.clock, command).await
+    /// Servers that were left quiesced, and whether this configuration rotates them.
+    pub(super) async fn quiesced(&self, command: &'static str) -> Vec<Quiesced> {
+        quiesced(&self.settings, &self.clock, command).await
     }
 
     /// The time zone that all servers have, else UTC: for times that concern no single one.
@@ -293,8 +293,8 @@ impl Setup {
     }
 }
 
-/// Servers that were left quiesced and that a configuration does not rotate.
-pub(super) async fn not_resumed(
+/// Servers that were left quiesced, and whether a configuration rotates them.
+pub(super) async fn quiesced(
     settings: &Settings,
     clock: &Clock,
     command: &'static str,
@@ -304,11 +304,11 @@ pub(super) async fn not_resumed(
     }
     let Ok(exclusion) = exclusion(settings, clock, command) else { return Vec::new() };
     let mut found = exclusion.all_quiesced().await;
-    found.retain(|it| {
+    for it in &mut found {
         let server = settings.servers.iter().find(|server| server.id == it.server_id);
         let may_be_covered = || settings.cover_of(it.server_id.account).is_some();
-        it.is_unrotated(server.map(AsRef::as_ref), may_be_covered)
-    });
+        it.rotated = !it.is_unrotated(server.map(AsRef::as_ref), may_be_covered);
+    }
     found
 }
 

@@ -1,6 +1,8 @@
 //! When a person, or a service manager, asks a command to end: after what is under way, and when asked
 //! a second time at once.
 
+use signal_hook::consts::signal::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::error::CommandError;
@@ -54,11 +56,15 @@ impl StopSignals {
     }
 }
 
-/// The signals as they come; from here on they do nothing by themselves.
+/// The signals as they come; from here on they do nothing by themselves. But while data is being written, those that
+/// ask the command to end do: its reader may never take the data, and nothing else is left to do.
 ///
 /// # Errors
 /// [`CommandError::Failed`] when the system refuses.
 pub(super) fn catch_signals() -> Result<Signals, CommandError> {
-    signals::listen()
+    let end_while_writing = |signal| flag::register_conditional_default(signal, &console::WRITES);
+    end_while_writing(SIGTERM)
+        .and_then(|_| end_while_writing(SIGINT))
+        .and_then(|_| signals::listen())
         .map_err(|problem| CommandError::Failed(format!("cannot catch signals: {problem}")))
 }

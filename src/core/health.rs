@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::moment::shown;
-use crate::naming::Tick;
+use crate::naming::{SnapshotId, Tick};
 use crate::report::{KnownCause, LastOfServer, PastRotation, Report, RotationOutcome};
 use crate::server::Server;
 
@@ -230,21 +230,31 @@ pub struct NotRestored {
     pub since: Timestamp,
     /// What the provider shows.
     pub reason: Box<str>,
+    /// What the restore read.
+    pub source: Option<SnapshotId>,
+}
+
+impl NotRestored {
+    /// Whether no later snapshot shows that the server is well again.
+    #[must_use]
+    pub fn lasts(&self, success: Option<Success>) -> bool {
+        success.is_none_or(|success| success.at <= self.since)
+    }
 }
 
 impl ServerHealth {
-    /// The same, if the last restore has left the server broken. A later snapshot shows that it is well again.
+    /// The same, if the last restore has left the server broken.
     #[must_use]
     pub fn after(self, restore: Option<&NotRestored>, success: Option<Success>) -> Self {
-        let restore = restore.filter(|it| success.is_none_or(|success| success.at <= it.since));
+        let restore = restore.filter(|it| it.lasts(success));
         match (self, restore) {
-            (Self::Ok | Self::Waiting, Some(NotRestored { since, reason })) => {
+            (Self::Ok | Self::Waiting, Some(NotRestored { since, reason, .. })) => {
                 let reason = Some(reason.clone());
                 let kind = TroubleKind::Failed;
                 Self::Trouble(Box::new(Trouble { kind, since: *since, rotations: 0, reason }))
             }
             // The rotations since then, or before it, failed for whatever reason: the server comes first.
-            (Self::Trouble(trouble), Some(NotRestored { since, reason })) => {
+            (Self::Trouble(trouble), Some(NotRestored { since, reason, .. })) => {
                 let of_rotation = trouble.reason.as_deref();
                 let reason = match of_rotation {
                     None => reason.to_string(),

@@ -146,7 +146,8 @@ impl ManualAct {
                 let reason = format!(
                     "{reason}. See in the provider's panel what the server needs, and restore it again"
                 );
-                Some(Some(NotRestored { since: self.ended_at, reason: reason.into() }))
+                let (since, source) = (self.ended_at, self.snapshot_id);
+                Some(Some(NotRestored { since, reason: reason.into(), source }))
             }
             (ManualAction::Restore, ManualOutcome::Done | ManualOutcome::Started, _) => Some(None),
             _ => None,

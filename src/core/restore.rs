@@ -4,6 +4,7 @@
 //! one. It holds the state that a person wanted to leave, so no restore picks it by itself.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,18 @@ const SAFETY_DESCRIPTION: &str = "created before restoring snapshot ";
 
 /// How the names of such snapshots began in earlier versions.
 const OLD_SAFETY_NAME: &str = "before-restore-";
+
+/// The same of a snapshot of a server that a failed restore had left broken.
+const BROKEN_DESCRIPTION: &str = "created while the server was broken after a failed restore";
+
+/// The description of a snapshot that is created by hand of a server that a failed restore has left broken.
+#[must_use]
+pub fn describing_broken(description: &str) -> String {
+    match description {
+        "" => BROKEN_DESCRIPTION.to_owned(),
+        own => format!("{BROKEN_DESCRIPTION}: {own}"),
+    }
+}
 
 /// The server as the rotation sees it that takes a snapshot before a restore from `source`: that one is pinned,
 /// so the rotation deletes it neither to make room nor when it prunes.
@@ -47,9 +60,33 @@ pub struct NotedSnapshots {
     pub safety: BTreeSet<SnapshotId>,
     /// The names of those that rotations created, these among them.
     pub rotated: BTreeSet<String>,
+    /// What the last restore read, if it has left the server broken.
+    pub failed: Option<SnapshotId>,
 }
 
 impl NotedSnapshots {
+    /// Why a snapshot is none that a person would go back to.
+    fn set_aside(&self, snapshot: &Snapshot) -> Option<PassedOver> {
+        let is_of_broken = snapshot.description.as_ref();
+        if is_safety(snapshot, &self.safety) {
+            Some(PassedOver::Safety)
+        } else if is_of_broken.is_some_and(|it| it.starts_with(BROKEN_DESCRIPTION)) {
+            Some(PassedOver::OfBroken)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a snapshot is newer than the source of a restore that has left the server broken.
+    fn is_after_failed(&self, snapshot: &Snapshot, listing: &Listing) -> bool {
+        let Some(failed) = self.failed else { return false };
+        match listing.snapshots.iter().find(|it| it.id == failed) {
+            Some(source) => (snapshot.created_at, snapshot.id) > (source.created_at, source.id),
+            // It is not listed any more, but later ones have greater numbers.
+            None => snapshot.id > failed,
+        }
+    }
+
     /// Whether a snapshot can be one that a restore created first, though nothing says so: a rotation by hand
     /// created it, and neither the provider nor the history tells what for.
     fn leave_open(&self, snapshot: &Snapshot, server: &Server) -> bool {
@@ -65,8 +102,30 @@ impl NotedSnapshots {
 pub struct Choice {
     /// This snapshot.
     pub snapshot: Snapshot,
-    /// The names of newer ones that were taken before restores.
-    pub passed_over: Vec<String>,
+    /// The names of newer ones that are not meant, and why.
+    pub passed_over: Vec<(String, PassedOver)>,
+}
+
+/// Why a newer snapshot is not meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedOver {
+    /// It was taken before a restore.
+    Safety,
+    /// It was created by hand of a server that a failed restore had left broken.
+    OfBroken,
+    /// It is newer than the source of the restore that has left the server broken: a person wanted to go further
+    /// back.
+    AfterFailed,
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Safety => "created by `restore --snapshot-first`",
+            Self::OfBroken => "created while the server was broken",
+            Self::AfterFailed => "newer than the source of the restore that failed",
+        })
+    }
 }
 
 /// Why none was chosen.
@@ -88,7 +147,10 @@ pub fn latest(
     noted: &NotedSnapshots,
 ) -> Result<Choice, NoChoice> {
     let completed = listing.snapshots.iter().rev().filter(|it| it.status == Status::Completed);
-    choose(completed, server, noted)
+    choose(completed, server, noted, |snapshot| {
+        let after = noted.is_after_failed(snapshot, listing).then_some(PassedOver::AfterFailed);
+        noted.set_aside(snapshot).or(after)
+    })
 }
 
 /// The newest completed managed snapshot that is older than this, by its tick and by the provider's clock.
@@ -108,21 +170,21 @@ pub fn latest_before(
         it.created_at < at && tick.is_some_and(|tick| tick.instant() < at)
     };
     let managed = ring.slots().iter().rev().map(|slot| &slot.snapshot);
-    choose(managed.filter(|it| it.status == Status::Completed).filter(is_older), server, noted)
+    let older = managed.filter(|it| it.status == Status::Completed).filter(is_older);
+    choose(older, server, noted, |snapshot| noted.set_aside(snapshot))
 }
 
 fn choose<'a>(
     newest_first: impl Iterator<Item = &'a Snapshot>,
     server: &Server,
     noted: &NotedSnapshots,
+    passes: impl Fn(&Snapshot) -> Option<PassedOver>,
 ) -> Result<Choice, NoChoice> {
     let mut passed_over = Vec::new();
     let mut candidates = newest_first.filter(|snapshot| {
-        let passes = is_safety(snapshot, &noted.safety);
-        if passes {
-            passed_over.push(snapshot.name.to_string());
-        }
-        !passes
+        let why = passes(snapshot);
+        passed_over.extend(why.map(|why| (snapshot.name.to_string(), why)));
+        why.is_none()
     });
     let snapshot = candidates.next().cloned().ok_or(NoChoice::None)?;
     if noted.leave_open(&snapshot, server) {

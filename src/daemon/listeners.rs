@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::clock::Clock;
 use crate::config::types::Settings;
 use crate::daemon::Dependencies;
+use crate::daemon::other_processes::MANUAL_ACTS;
 use crate::daemon::service_status::ServiceStatus;
 use crate::memory::RingMemory;
 use crate::naming::ServerId;
@@ -22,7 +23,7 @@ use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::Exclusion;
 use crate::rotation::memories::Memories;
 use crate::status::Statuses;
-use crate::store::Store;
+use crate::store::{HistoryFilter, Store};
 use crate::vanished::Vanished;
 
 /// How long the store may take: to answer at the start, and to write what is queued at the end.
@@ -55,11 +56,13 @@ impl Listeners {
     /// Sets them going. Gives what a daemon with these settings needs, which tells them of each rotation.
     pub async fn start(settings: &Settings, outside: Outside) -> (Arc<Self>, Dependencies) {
         let Outside { clock, exclusion, hooks, post, store, service } = outside;
-        let (first_loaded, known, told, memories) = tokio::join!(
+        let acts = HistoryFilter { limit: Some(MANUAL_ACTS), ..HistoryFilter::default() };
+        let (first_loaded, known, told, memories, acts) = tokio::join!(
             store.begin(&settings.servers),
             clock.timeout(STORE_WAIT, store.last_of_each_server()),
             clock.timeout(STORE_WAIT, store.told()),
             clock.timeout(STORE_WAIT, store.memories(Vec::new())),
+            clock.timeout(STORE_WAIT, store.manual(acts)),
         );
         let known = known.unwrap_or_default();
         let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
@@ -72,6 +75,10 @@ impl Listeners {
             );
         }
         let statuses = Statuses::known(known.iter().filter(|it| ids.contains(&it.server_id)));
+        // A restore may have left a server broken, which must not be rotated then.
+        if let Some(Ok(acts)) = acts {
+            statuses.set_manual(acts);
+        }
         let told =
             ToldBook { known: told.flatten().map(Arc::new), keep: Arc::new(store.keeps_told()) };
         let notices = Notices::start(

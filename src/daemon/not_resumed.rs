@@ -39,7 +39,7 @@ impl Shared {
                 server = quiesced.server.as_str(),
                 snapshot = quiesced.snapshot.as_str(),
                 "{}",
-                quiesced.words_of_unrotated()
+                quiesced.words_with_server()
             );
         }
     }

@@ -20,8 +20,8 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long another process may take to write a rotation that has ended.
 const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
-/// How many manual acts are shown.
-const MANUAL_ACTS: u32 = 10;
+/// How many manual acts are shown, and known at the start.
+pub(super) const MANUAL_ACTS: u32 = 10;
 
 /// Asks the store for them, for as long as it is polled. After a rotation of the daemon failed, a person may rotate
 /// the server again.

@@ -69,7 +69,7 @@ pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error
     if !not_resumed.is_empty() && page.headline.class != "bad" {
         page.headline = Headline { words: "A server is still quiesced".to_owned(), class: "bad" };
     }
-    let fact = |it: &Quiesced| Fact { words: it.words_of_unrotated(), is_bad: true };
+    let fact = |it: &Quiesced| Fact { words: it.words_with_server(), is_bad: true };
     page.daemon.extend(not_resumed.iter().map(fact));
     page.daemon.extend(account_facts(&view.account()));
     page.render()

@@ -42,7 +42,7 @@ pub(crate) struct StatusDocument {
     /// `true`: whether a daemon runs is not known, so the next ticks count only if one does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub daemon_unknown: bool,
-    /// Servers that are not rotated any more, and whose `after` hook is owed.
+    /// Servers whose `after` hook is owed and that are not rotated any more. Without a daemon, the others too.
     #[serde(default)]
     pub not_resumed: Vec<Quiesced>,
     /// How many servers are how; all of them, however few are shown.
@@ -563,7 +563,7 @@ impl StatusDocument {
         Self { account: Some(account), ..self }
     }
 
-    /// The same, with the servers that are still quiesced and not rotated any more.
+    /// The same, with the servers that are still quiesced.
     #[must_use]
     pub(crate) fn with_not_resumed(self, not_resumed: Vec<Quiesced>) -> Self {
         Self { not_resumed, ..self }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use url::Url;
 
@@ -110,10 +110,16 @@ struct Envelope {
 #[derive(Deserialize)]
 struct RawEnvelope {
     results: Option<Value>,
+    #[serde(default, deserialize_with = "even_null")]
     count: Option<Value>,
     next: Option<Value>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
+}
+
+/// A field that is there and null is not one that is missing.
+fn even_null<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(field).map(Some)
 }
 
 fn envelope(body: &[u8], base: &Url) -> Result<Envelope, String> {
@@ -125,8 +131,10 @@ fn envelope(body: &[u8], base: &Url) -> Result<Envelope, String> {
         let Some(Value::Array(rows)) = results else {
             return Err("the answer has no list of results".to_owned());
         };
+        // One that is null does not say that these are all.
         let count = match count {
-            None | Some(Value::Null) => None,
+            None => None,
+            Some(Value::Null) => return Err("incomplete: `count` is null".to_owned()),
             Some(count) => Some(count.as_u64().ok_or("`count` is not a number of rows")?),
         };
         let has_next = next.as_ref().is_some_and(|next| !next.is_null());
@@ -329,6 +337,8 @@ mod tests {
         let from_array = page(format!("[{ROW}]").as_bytes(), &base(), Account::API).unwrap();
         assert_eq!(from_array.snapshots, from_object.snapshots);
         assert_eq!(from_array.count, None);
+        let uncounted = format!(r#"{{"results": [{ROW}]}}"#);
+        assert_eq!(page(uncounted.as_bytes(), &base(), Account::API), Ok(from_array));
     }
 
     #[test]
@@ -364,6 +374,7 @@ mod tests {
     #[case::a_row_with_a_bad_time(r#"[{"id": 1, "server": {"id": 2}, "name": "n", "status": "completed", "created_at": "yesterday"}]"#)]
     #[case::a_negative_id(r#"[{"id": -1, "server": {"id": 2}, "name": "n", "status": "completed", "created_at": "2025-01-15T18:30:00Z"}]"#)]
     #[case::a_count_in_words(r#"{"count": "two", "results": []}"#)]
+    #[case::a_count_that_is_null(r#"{"count": null, "results": []}"#)]
     #[case::a_next_without_query(r#"{"results": [], "next": "https://api.example/"}"#)]
     #[case::twice_its_results(r#"{"results": [1], "results": []}"#)]
     #[case::more_rows_in_all(r#"{"results": [], "count": 0, "total": 4}"#)]

@@ -4,9 +4,10 @@
 //! person's `rotate` beside it) it is a lock on one byte of a file ([`files`]).
 //!
 //! A claim also shows which creates of the server may still have an effect
-//! (`open_creates`), whether the server is being restored ([`restoring`]), and whether it may be
-//! [`quiesced`]. `presence` shows that a daemon runs.
+//! (`open_creates`), whether the server is being restored ([`restoring`]) or was left [`broken`] by that, and
+//! whether it may be [`quiesced`]. `presence` shows that a daemon runs.
 
+mod broken;
 mod files;
 mod location;
 mod open_creates;
@@ -32,6 +33,7 @@ use crate::plan::AskedBy;
 use crate::provider::settings::{ApiSettings, one_address};
 use crate::report::{KnownCause, Report, RotationOutcome};
 use crate::ring::Ring;
+pub(crate) use crate::rotation::lock::broken::Broken;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
 pub use crate::rotation::lock::location::LockError;
 pub(crate) use crate::rotation::lock::location::any_is_quiesced;
@@ -104,6 +106,14 @@ impl MachineLock {
                 let taken = records.take(place).map(HeldLock::Memory);
                 taken.ok_or_else(|| Busy::Elsewhere(Owner::of_process(None)))
             }
+        }
+    }
+
+    /// Whether another process has it. Takes nothing.
+    fn is_taken(&self, place: i64) -> bool {
+        match self {
+            Self::Files { files, .. } => files.is_taken(place).unwrap_or(false),
+            Self::Memory(records) => records.is_taken(place),
         }
     }
 
@@ -214,6 +224,13 @@ impl Exclusion {
             let address = || one_address(it.base_url.as_str());
             more.entry(it.account).or_insert_with(address);
         }
+    }
+
+    /// Whether this process or another one works on a server, as far as that is known. Keeps nobody out meanwhile.
+    pub(crate) fn is_claimed(&self, server: ServerId) -> bool {
+        let place = self.0.lock_place(server);
+        self.0.busy().contains(&place)
+            || self.0.machine.as_ref().is_some_and(|machine| machine.is_taken(place))
     }
 
     /// Claims a server, whether it is being restored or not.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
+use crate::health::NotRestored;
 use crate::naming::ServerId;
 use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::restore::ServerState;
-use crate::rotation::lock::{Claim, LONGEST_RESTORE, RestoreAnswer, Restoring};
+use crate::rotation::lock::{Broken, Claim, LONGEST_RESTORE, RestoreAnswer, Restoring};
 
 /// How long the list of servers may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -56,6 +57,23 @@ pub(crate) async fn is_repaired(
         claim.is_repaired().await;
     }
     is_repaired
+}
+
+/// How a restore that the history tells of has left a claimed server, as the list shows it. It is noted then: the
+/// directory with the first note was lost. Where the list cannot be read, nothing is noted.
+pub(crate) async fn is_still_broken(
+    client: &Client,
+    claim: &Claim,
+    known: &NotRestored,
+    shutdown: &CancellationToken,
+) -> Option<Broken> {
+    let state = state_of(client, claim.server(), shutdown).await.ok().flatten()?;
+    if ServerState::of(&state) != ServerState::Failed {
+        return None;
+    }
+    let broken = Broken { state, source: known.source };
+    claim.is_broken(broken.clone()).await;
+    Some(broken)
 }
 
 /// Whether the restore of a claimed server has ended. Then its note is ended too. Only a restore that the list

@@ -204,3 +204,45 @@ async fn a_create_by_hand_that_is_interrupted_says_what_is_left() {
     let says = "interrupted: it is not known whether before-upgrade was created";
     assert!(third.log().contains(says), "{}", third.log());
 }
+
+/// It was killed, and a person repeats it: the second one says what the first has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_by_hand_says_what_an_earlier_one_has_left() {
+    let machine = machine().await;
+    machine.add(WEB, "old", 30);
+    let at = machine.clock.now().wall.strftime("snapring-%Y%m%dT%H%M%SZ").to_string();
+    machine.add(WEB, &at, 0);
+    let create = ["create", "web", "--name", "before-upgrade", "--no-wait"];
+    let mut first = machine.start(machine.command(&create[..4]), |_, _| {});
+    machine.until("the create", || first.log().contains("is being created")).await;
+    first.kill();
+    assert!(!first.log().contains("warning"), "neither old nor by hand: {}", first.log());
+    let id = machine.rows(WEB).pop().unwrap().id;
+    let (code, _, errors) = machine.run(&create);
+    assert_eq!(code, 0, "{errors}");
+    let has = "warning: web (101) already has";
+    let says = format!("{has} before-upgrade ({id}), in_progress, created ");
+    assert!(errors.contains(&says), "{errors}");
+    assert!(errors.contains(" ago; this command creates one more"), "{errors}");
+    assert_eq!(errors.matches("warning").count(), 1, "{errors}");
+
+    // Killed before its answer came, and not listed yet.
+    machine.fault("create:hang,times=1");
+    let creates = || machine.sandbox.provider().count(Operation::Create);
+    let before = creates();
+    let lost = ["create", "web", "--name", "lost"];
+    let mut killed = machine.start(machine.command(&lost), |_, _| {});
+    machine.until("the create", || creates() > before).await;
+    killed.kill();
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "another", "--no-wait"]);
+    assert_eq!(code, 0, "{errors}");
+    let may_appear = "warning: the snapshot of an earlier create of web (101) is not listed, but may still appear; this \
+                      command creates one more";
+    assert!(errors.contains(may_appear), "{errors}");
+
+    // With a full ring, too.
+    let (code, _, errors) = machine.run(&create);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains(&format!("{has} another (")), "{errors}");
+    assert!(errors.contains("nothing was created: the server has 5 slots"), "{errors}");
+}

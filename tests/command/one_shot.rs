@@ -1,8 +1,13 @@
 //! The commands that run once.
 
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use snapring::call::Operation;
 
 use crate::machine::{JSON_LOG, Machine, SERVERS, TOKEN, WEB, json};
@@ -441,4 +446,33 @@ async fn output_that_cannot_be_written_is_an_error_unless_its_reader_has_gone() 
         assert_eq!(code, Some(1), "{arguments:?}: {errors}");
         assert!(!errors.contains("standard output"), "{arguments:?}: {errors}");
     }
+}
+
+/// `| sleep 999`: nothing is left to do, so one signal is enough.
+#[rstest::rstest]
+#[case(Signal::SIGTERM)]
+#[case(Signal::SIGINT)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_output_is_not_read_ends_when_it_is_asked_to(#[case] signal: Signal) {
+    let machine = Machine::with_servers().await;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let room = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap();
+    writer.write_all(&vec![b'x'; usize::try_from(room).unwrap()]).unwrap();
+    let mut command = machine.command(&["rotate", "web", "--json"]);
+    let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    let is_recorded = || machine.run(&["history"]).1.contains("rotated");
+    machine.until("the rotation", is_recorded).await;
+    // The last thing that it does before it writes.
+    machine.clock.sleep(Duration::from_secs(1)).await;
+    assert_eq!(child.try_wait().unwrap(), None);
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+    let mut end = None;
+    machine
+        .until("its end", || {
+            end = child.try_wait().unwrap();
+            end.is_some()
+        })
+        .await;
+    assert_eq!(end.unwrap().signal(), Some(signal as i32));
+    drop(reader);
 }

@@ -10,7 +10,7 @@ use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use snapring::call::Operation;
 
-use crate::machine::{Machine, WEB};
+use crate::machine::{JSON_LOG, Machine, WEB};
 
 /// No daemon runs: nothing falls due by itself.
 const HOURLY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 * * * *\"\nkeep = 3\ncatch_up = \
@@ -44,6 +44,12 @@ fn restores(machine: &Machine) -> usize {
 
 fn creates(machine: &Machine) -> usize {
     machine.sandbox.provider().count(Operation::Create)
+}
+
+fn lose_the_history(machine: &Machine) {
+    for file in ["snapring.db", "snapring.db-wal", "snapring.db-shm"] {
+        let _ = std::fs::remove_file(machine.path(file));
+    }
 }
 
 fn deleted(machine: &Machine) -> Vec<u64> {
@@ -554,4 +560,128 @@ async fn a_server_that_a_restore_left_broken_is_rotated_once_the_provider_shows_
     assert_eq!(code, 0, "{out} {errors}");
     machine.sandbox.provider().set_server_state(WEB, "error");
     assert_eq!(machine.run(&["rotate", "web"]).0, 0, "no restore of snapring's did that");
+}
+
+/// A snapshot of the broken server, made by hand, is the newest one.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_that_failed_latest_means_its_source_which_cannot_be_deleted() {
+    let machine = machine(SHORT).await;
+    let (id, name) = managed(&machine, 50);
+    let (other, _) = managed(&machine, 3);
+    machine.fault("restore:fails,times=1");
+    assert_eq!(machine.run(&["restore", &id.to_string(), "--yes"]).0, 1);
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "of-broken"]);
+    assert_eq!(code, 0, "{errors}");
+    let says = "warning: a restore of web (101) failed, and the provider shows the server as \"error\". The new snapshot \
+                contains the broken server. `snapring restore latest` never takes it";
+    assert!(errors.contains(says), "{errors}");
+
+    let (code, _, errors) = machine.run(&["delete", &id.to_string(), "--yes"]);
+    assert_eq!((code, deleted(&machine).len()), (1, 0), "{errors}");
+    let refuses = format!(
+        "error: {name} is not deleted: a restore from it failed, and the provider shows server web (101) as \"error\"\n\
+         hint: first restore the server again, or repair it in the provider's panel"
+    );
+    assert!(errors.contains(&refuses), "{errors}");
+    assert_eq!(machine.run(&["delete", &other.to_string(), "--yes"]).0, 0, "any other one can be");
+    let newer = managed(&machine, 2);
+
+    let latest = ["restore", "latest", "web", "--yes", "--no-wait"];
+    let (code, out, errors) = machine.run(&latest);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("is being restored from {name} ({id})")), "{out}");
+    let skips = format!(
+        "skipped: of-broken (created while the server was broken), {} (newer than the source of the restore that failed)",
+        newer.1
+    );
+    assert!(errors.contains(&skips), "{errors}");
+
+    // Once it is well again, any that shows a server that was well.
+    machine.sandbox.provider().restore_ends(WEB);
+    machine.sandbox.provider().set_server_state(WEB, "active");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let rotated = machine.rows(WEB).pop().unwrap();
+    let of_broken = machine.rows(WEB).into_iter().find(|row| row.name == "of-broken").unwrap();
+    assert_eq!(machine.run(&["delete", &rotated.id.to_string(), "--yes"]).0, 0);
+    let (code, out, errors) = machine.run(&latest);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("is being restored from {} ({})", newer.1, newer.0)), "{out}");
+    assert!(
+        errors.contains("skipped: of-broken (created while the server was broken)"),
+        "{errors}"
+    );
+    assert!(
+        of_broken
+            .description
+            .is_some_and(|it| it.starts_with("created while the server was broken"))
+    );
+}
+
+/// The names and descriptions at the provider decide. Where neither tells, a person does.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_history_latest_is_decided_by_what_the_provider_lists() {
+    let machine = machine(SHORT).await;
+    managed(&machine, 50);
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    let good = machine.rows(WEB).pop().unwrap();
+    machine.fault("restore:status=400,times=1");
+    let (code, _, errors) = machine.run(&["restore", "latest", "web", "--snapshot-first", "--yes"]);
+    assert_eq!(code, 1, "{errors}");
+    let safety = machine.rows(WEB).pop().unwrap();
+    lose_the_history(&machine);
+    let latest = ["restore", "latest", "web", "--yes", "--no-wait"];
+    let (code, out, errors) = machine.run(&latest);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains(&format!("from {} ({})", good.name, good.id)), "{out}");
+    let skips = format!("skipped: {} (created by `restore --snapshot-first`)", safety.name);
+    assert!(errors.contains(&skips), "{errors}");
+
+    // An empty description is what a provider leaves that keeps none, too.
+    machine.sandbox.provider().restore_ends(WEB);
+    machine.configure(&format!("{HOURLY}description = \"\"\n"));
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let unclear = machine.rows(WEB).pop().unwrap();
+    lose_the_history(&machine);
+    let (code, _, errors) = machine.run(&latest);
+    assert_eq!(code, 1, "{errors}");
+    let says = format!("it is not known whether {} (created ", unclear.name);
+    assert!(errors.contains(&says), "{errors}");
+}
+
+/// The history knows of the restore, and the provider still shows what became of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_a_restore_left_broken_is_not_rotated_though_the_state_directory_was_lost() {
+    let machine = machine(SHORT).await;
+    machine.configure(&format!("{JSON_LOG}{HOURLY}"));
+    let (id, _) = managed(&machine, 2);
+    machine.fault("restore:fails,times=1");
+    assert_eq!(machine.run(&["restore", &id.to_string(), "--yes"]).0, 1);
+    let lose_the_note = || {
+        let files = machine.path("rotation.creates").read_dir().unwrap();
+        let notes = files.map(|it| it.unwrap().path());
+        let broken: Vec<_> =
+            notes.filter(|it| it.extension().is_some_and(|it| it == "broken")).collect();
+        assert_eq!(broken.len(), 1);
+        std::fs::remove_file(&broken[0]).unwrap();
+    };
+    lose_the_note();
+    let before = machine.names(WEB);
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 1, "{out} {errors}");
+    assert!(out.contains("It is not rotated until that changes"), "{out} {errors}");
+    // It is noted again, with its source.
+    assert_eq!(machine.run(&["delete", &id.to_string(), "--yes"]).0, 1);
+    lose_the_note();
+    let daemon = machine.daemon();
+    machine.until("a start", || daemon.told("daemon") > 0).await;
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("its rotation", || daemon.rotations("failed") == 1).await;
+    assert_eq!(machine.names(WEB), before, "{}", daemon.log());
+
+    lose_the_note();
+    machine.sandbox.provider().set_server_state(WEB, "active");
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    assert_eq!(machine.names(WEB).len(), before.len() + 1);
 }

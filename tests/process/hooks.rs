@@ -146,6 +146,36 @@ async fn a_server_that_stays_quiesced_is_in_trouble(#[case] hooks: &str, #[case]
     assert!(err.contains("no after hook is owed"), "{err}");
 }
 
+/// S8: while no daemon runs, nothing runs the hook.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_daemon_status_names_a_server_that_stays_quiesced() {
+    let machine = machine_that_stays_quiesced().await;
+    let says = "web (101) is still quiesced: the before hook of snapring-";
+    let advice = "and its after hook did not. `snapring rotate web` runs the after hook. If you have resumed the server by \
+                  hand, run `snapring resumed web`";
+    let (exit, out, err) = machine.run(&["status"]);
+    assert_eq!(exit, 1, "{out}{err}");
+    assert!(out.contains(says) && out.contains(advice), "{out}");
+    let (exit, out, _) = machine.run(&["status", "--json"]);
+    assert_eq!(exit, 1, "{out}");
+    assert!(out.contains("\"not_resumed\"") && out.contains("\"rotated\": true"), "{out}");
+    let (exit, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert!(exit == 1 && out.contains(says), "{out}");
+
+    let (exit, out, err) = machine.run(&["rotate", "web"]);
+    assert_eq!(exit, 1, "{out}{err}");
+    let (exit, out, _) = machine.run(&["status"]);
+    assert_eq!(exit, 1, "{out}");
+    assert!(
+        out.contains(says) && out.contains("and its after hook failed: the after hook"),
+        "{out}"
+    );
+    std::fs::write(machine.path("well"), "").unwrap();
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let (exit, out, _) = machine.run(&["status"]);
+    assert!(exit == 0 && !out.contains("quiesced"), "{out}");
+}
+
 /// S8: nothing rotates a server that was taken out, so its `after` hook never runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiesced_server_that_was_taken_out_of_the_configuration_is_told_of() {

@@ -28,6 +28,7 @@ use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::clients::Clients;
 use crate::ring::Ring;
+use crate::rotation::lock::Quiesced;
 use crate::server::Server;
 use crate::status::{RingSeen, ServerStatus, Statuses};
 use crate::store::place::Place;
@@ -256,10 +257,14 @@ async fn without_daemon(
         let error = CommandError::of_server(server, problem);
         return Err(CommandError::Told { exit: error.exit(), text: error.to_string() });
     }
+    // Nothing runs an owed hook while no daemon does.
+    let mut not_resumed = setup.quiesced("status").await;
+    let is_asked = |it: &Quiesced| servers.iter().any(|server| server.id == it.server_id);
+    not_resumed.retain(|it| !it.rotated || is_asked(it));
     let found = Found::among(rows, &StatusFilter::default());
     let document =
         StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) }
-            .with_not_resumed(setup.not_resumed("status").await);
+            .with_not_resumed(not_resumed);
     Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
 }
 
@@ -360,13 +365,16 @@ async fn remembered(setup: &Setup, within: Duration, unanswered: &mut Vec<String
 /// Why the store says nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
-struct NotKnown {
+pub(in crate::cli) struct NotKnown {
     words: String,
     /// Whether there should be something.
     is_begun: bool,
 }
 
-async fn last_known(setup: &Setup, within: Duration) -> Result<Statuses, NotKnown> {
+pub(in crate::cli) async fn last_known(
+    setup: &Setup,
+    within: Duration,
+) -> Result<Statuses, NotKnown> {
     let place = setup.store();
     let _reads = progress::doing(format!("reading past rotations from {place}"));
     let filter = HistoryFilter { limit: Some(MANUAL_ACTS), ..HistoryFilter::default() };

@@ -93,7 +93,7 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
         enabled.iter().filter_map(|server| judge(server, document.at, max_age)).collect();
     findings.extend(unanswered.iter().map(|problem| (Level::Warning, problem.clone())));
     let not_resumed = document.not_resumed.iter();
-    findings.extend(not_resumed.map(|it| (Level::Warning, it.words_of_unrotated())));
+    findings.extend(not_resumed.map(|it| (Level::Warning, it.words_with_server())));
     let of_cover = document.account.as_ref().and_then(|it| it.cover_problem.as_deref());
     findings.extend(of_cover.map(|problem| (Level::Warning, problem.to_owned())));
     if let Some(daemon) = &document.daemon {

@@ -62,7 +62,7 @@ pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -
         }
     }
     for quiesced in &document.not_resumed {
-        text.push_str(&format!("{}\n", quiesced.words_of_unrotated()));
+        text.push_str(&format!("{}\n", quiesced.words_with_server()));
     }
     if let Some(account) = &document.account {
         account.findings().iter().for_each(|finding| text.push_str(&format!("{finding}\n")));

@@ -154,7 +154,8 @@ fn a_fault_of_a_clock_is_no_age() {
 
 #[test]
 fn a_server_that_has_not_come_back_from_a_restore_is_in_trouble_until_a_later_success() {
-    let broken = NotRestored { since: time("2026-11-20T05:00:00Z"), reason: "error".into() };
+    let since = time("2026-11-20T05:00:00Z");
+    let broken = NotRestored { since, reason: "error".into(), source: None };
     let success = |hour| {
         let at = time(START) + SignedDuration::from_hours(hour);
         Some(Success { tick: Tick::at(at), at })

@@ -23,7 +23,10 @@ fn listing(snapshots: Vec<Snapshot>) -> Listing {
 
 fn chosen(choice: Result<Choice, NoChoice>) -> (Option<u64>, Vec<String>) {
     match choice {
-        Ok(choice) => (Some(choice.snapshot.id.0), choice.passed_over),
+        Ok(choice) => {
+            let names = choice.passed_over.into_iter().map(|(name, _)| name);
+            (Some(choice.snapshot.id.0), names.collect())
+        }
         Err(NoChoice::None) => (None, Vec::new()),
         Err(unclear) => panic!("{unclear:?}"),
     }
@@ -61,6 +64,33 @@ fn what_was_taken_before_a_restore_is_known_by_its_description_its_old_name_or_a
     let by_note = chosen(latest(&listing, &server, &safeties(&[3])));
     assert_eq!(by_note, (Some(1), vec![MANAGED[2].to_owned()]));
     assert_eq!(chosen(latest(&listing, &server, &safeties(&[1, 3]))), (None, vec![]));
+}
+
+#[test]
+fn after_a_restore_that_left_the_server_broken_latest_is_no_newer_than_its_source() {
+    let server = server();
+    let rows = || {
+        vec![
+            row(1, MANAGED[0], 24, Some("rotated by snapring")),
+            row(2, "good", 25, None),
+            row(3, MANAGED[1], 48, Some("created before restoring snapshot 2")),
+            row(4, "by-hand", 49, None),
+            row(5, "of-broken", 50, Some(&describing_broken("mine"))),
+        ]
+    };
+    let latest = |rows, failed| {
+        let noted = NotedSnapshots { failed, ..NotedSnapshots::default() };
+        let choice = latest(&listing(rows), &server, &noted).unwrap();
+        let why: Vec<PassedOver> = choice.passed_over.into_iter().map(|(_, why)| why).collect();
+        (choice.snapshot.id.0, why)
+    };
+    let (of_broken, after, safety) =
+        (PassedOver::OfBroken, PassedOver::AfterFailed, PassedOver::Safety);
+    assert_eq!(latest(rows(), Some(SnapshotId(2))), (2, vec![of_broken, after, safety]));
+    assert_eq!(latest(rows(), None), (4, vec![of_broken]), "another restore has succeeded since");
+    let mut rows = rows();
+    rows.retain(|row| row.id.0 != 2);
+    assert_eq!(latest(rows, Some(SnapshotId(2))), (1, vec![of_broken, after, safety]));
 }
 
 /// The provider keeps no descriptions, and there is no history.

@@ -30,6 +30,9 @@ pub struct Quiesced {
     pub snapshot: String,
     /// Why its `after` hook did not succeed; `None`: it has not run.
     pub failed: Option<String>,
+    /// Whether a rotation resumes it, as far as the configuration is known that says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotated: bool,
 }
 
 impl Quiesced {
@@ -51,7 +54,8 @@ impl Quiesced {
 
     fn of(server: ServerId, name: &str, snapshot: String, failed: Option<String>) -> Self {
         let account = server.account.label().map(str::to_owned);
-        Self { server_id: server, account, server: name.to_owned(), snapshot, failed }
+        let name = name.to_owned();
+        Self { server_id: server, account, server: name, snapshot, failed, rotated: false }
     }
 
     /// Whether no rotation resumes it: its server is out of the configuration, or was disabled after its hook failed.
@@ -71,22 +75,37 @@ impl Quiesced {
     /// For a person: what is owed, and what to do.
     #[must_use]
     pub fn words(&self) -> String {
-        let Self { server_id, server, snapshot, .. } = self;
+        let (owed, server) = (self.owed(), self.called());
+        format!("{owed}. Resume the server by hand, then run `snapring resumed {server}`")
+    }
+
+    /// The same with its server, beside what is said of others.
+    #[must_use]
+    pub fn words_with_server(&self) -> String {
+        let Self { server, server_id, .. } = self;
+        let number = server_id.number;
+        if !self.rotated {
+            return format!("{server} ({number}) is not rotated, but {}", self.words());
+        }
+        let (owed, called) = (self.owed(), self.called());
+        format!(
+            "{server} ({number}) is still quiesced: {owed}. `snapring rotate {called}` runs the after hook. If you have \
+             resumed the server by hand, run `snapring resumed {called}`"
+        )
+    }
+
+    fn owed(&self) -> String {
         let after = match &self.failed {
             Some(reason) => format!("its after hook failed: {reason}"),
             None => "its after hook did not".to_owned(),
         };
-        format!(
-            "the before hook of {snapshot} ran, and {after}. Resume the server by hand, then run `snapring \
-             resumed {}`",
-            if server.is_empty() { server_id.number.to_string() } else { server.clone() }
-        )
+        format!("the before hook of {} ran, and {after}", self.snapshot)
     }
 
-    /// The same of a server that is not rotated any more.
-    #[must_use]
-    pub fn words_of_unrotated(&self) -> String {
-        format!("{} ({}) is not rotated, but {}", self.server, self.server_id.number, self.words())
+    /// How commands call its server.
+    fn called(&self) -> String {
+        let Self { server, server_id, .. } = self;
+        if server.is_empty() { server_id.number.to_string() } else { server.clone() }
     }
 }
 
@@ -147,9 +166,14 @@ impl Exclusion {
         let records = self.0.records();
         let mut found = Vec::new();
         for place in records.places(NoteKind::Quiesced).await {
-            let text = records.read_note(place, NoteKind::Quiesced).await.unwrap_or_default();
+            let note = async || records.read_note(place, NoteKind::Quiesced).await;
+            let text = note().await.unwrap_or_default();
             let (snapshot, Some(id), name, failed) = Quiesced::read(&text) else { continue };
-            if self.0.place(id) == place && self.claim(id).is_ok() {
+            // A rotation that ended between the first two looks has taken its note along.
+            if self.0.place(id) == place
+                && !self.is_claimed(id)
+                && note().await.as_ref() == Some(&text)
+            {
                 found.push(Quiesced::of(id, &name, snapshot, failed));
             }
         }
@@ -181,9 +205,10 @@ mod tests {
         assert_eq!(claim.stays_quiesced("web", "there is no note").await, Ok(()));
         claim.quiesces("web", SNAPSHOT).await.unwrap();
         assert!(first.all_quiesced().await.is_empty(), "its hook is still to come");
+        let next = open();
+        assert!(next.all_quiesced().await.is_empty(), "the same for other processes");
         drop((claim, first));
 
-        let next = open();
         assert_eq!(next.quiesced(servers).await, [ServerId::new(2)]);
         let [left] = next.all_quiesced().await.try_into().unwrap();
         let Quiesced { server_id, server, snapshot, failed, .. } = &left;

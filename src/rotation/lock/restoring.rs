@@ -167,6 +167,11 @@ impl NotedRestores {
         notes.collect::<Option<Vec<_>>>().filter(|notes| !notes.is_empty()).map(Self)
     }
 
+    /// What the last one reads.
+    pub(super) fn last_source(&self) -> Option<SnapshotId> {
+        self.0.last()?.source.as_ref().map(|(id, _)| *id)
+    }
+
     /// Adds a restore, in place of what was noted of the same one.
     fn add(&mut self, note: Note) {
         let reads = |it: &Note| (it.source.as_ref().map(|(id, _)| *id), it.safety);
@@ -271,7 +276,7 @@ impl Claim {
         self.write(&notes).await
     }
 
-    /// What is noted before another restore is sent.
+    /// What is noted of restores that were sent.
     pub(crate) async fn noted_restores(&self) -> NotedRestores {
         self.notes().await.unwrap_or_default()
     }
@@ -299,29 +304,6 @@ impl Claim {
         let place = self.claims.place(self.server);
         self.claims.records().remove_note(place, NoteKind::Restore).await;
         self.is_repaired().await;
-    }
-
-    /// It is known that none is under way, and the provider shows the server in this state: it is broken. Until that
-    /// changes, it is not rotated.
-    pub(crate) async fn restore_has_failed(&self, state: &str) {
-        let place = self.claims.place(self.server);
-        // If it cannot be noted, it is rotated as usual.
-        let _ =
-            self.claims.records().write_note(place, NoteKind::Broken, format!("{state}\n")).await;
-        self.claims.records().remove_note(place, NoteKind::Restore).await;
-    }
-
-    /// The state in which a failed restore has left the server.
-    pub(crate) async fn broken(&self) -> Option<String> {
-        let place = self.claims.place(self.server);
-        let state = self.claims.records().read_note(place, NoteKind::Broken).await?;
-        Some(ForeignText::from(state.trim()).to_string())
-    }
-
-    /// The provider does not show it in that state any more.
-    pub(crate) async fn is_repaired(&self) {
-        let place = self.claims.place(self.server);
-        self.claims.records().remove_note(place, NoteKind::Broken).await;
     }
 
     /// The restores that may be under way, told as the last one. `now` is for the message.

@@ -141,14 +141,14 @@ async fn signed_unless_restoring(
         }
     }
     if wait.on_restore != OnRestore::Claim
-        && let Some(state) = claim.broken().await
+        && let Some(broken) = claim.broken().await
     {
         let has_changed = match provider {
             Some(client) => is_repaired(client, &claim, &wait.shutdown).await,
             None => false,
         };
         if !has_changed {
-            return Err(Busy::Broken(state));
+            return Err(Busy::Broken(broken.state));
         }
     }
     claim.leave_note(now);

@@ -576,6 +576,11 @@ impl MemoryRecords {
         is_free.then(|| MemoryHeld { records: self.clone(), place })
     }
 
+    /// Whether a process has it.
+    pub(in crate::rotation::lock) fn is_taken(&self, place: i64) -> bool {
+        self.claimed().contains(&place)
+    }
+
     fn claimed(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
