@@ -150,6 +150,7 @@ fn undelivered() -> crate::status::undelivered::Undelivered {
         since: time("2026-11-20T00:00:00Z"),
         notices: 2,
         answer: Some("404: gone".to_owned()),
+        retried_until: None,
     }
 }
 
