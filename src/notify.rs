@@ -40,7 +40,7 @@ use crate::notify::webhook::Webhook;
 use crate::report::{LastOfServer, Report};
 use crate::server::Server;
 use crate::status::counts::Counts;
-use crate::status::undelivered::DeliveryState;
+use crate::status::undelivered::{DeliveryState, Refused};
 use crate::store::place::{Access, Place};
 use crate::store::told::TargetKey;
 
@@ -139,6 +139,9 @@ impl Notices {
         for target in inner.targets.iter().filter(|it| it.wants(NoticeKind::Failure)) {
             if let Some(known) = &self.told.known {
                 target.record.recall(known, inner.states.ongoing(), |of| inner.states.has(of));
+                if let Some((notices, at)) = target.record.owed() {
+                    target.delivered.gave_up(Refused { notices, at, answer: None });
+                }
             }
             for (of, since) in inner.states.ongoing() {
                 if target.record.may_know(of) {
@@ -388,6 +391,9 @@ impl Target {
     }
 
     fn queue(&self, notice: Notice) {
+        if notice.event == NoticeKind::Failure {
+            self.record.owes(notice.subject.of(), notice.at);
+        }
         match self.queue.try_send(notice) {
             Ok(()) => {}
             // Reported by the delivery task, once it is free.

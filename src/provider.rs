@@ -29,3 +29,5 @@ pub(crate) mod shared_listing;
 mod throttle;
 pub(crate) mod token_state;
 pub mod transport;
+
+pub(crate) use exchange::wall_at;

@@ -38,7 +38,7 @@ pub use crate::store::error::StoreError;
 pub use crate::store::health::StoreHealth;
 pub use crate::store::manual::{add_manual, count_manual, read_manual};
 use crate::store::place::{Access, Place};
-use crate::store::told::{Told, ToldChanges, ToldOf};
+use crate::store::told::{Told, ToldChanges, ToldOf, ToldState};
 use crate::store::writer::{Memory, Order, Writer};
 
 /// What is remembered of servers.
@@ -190,11 +190,11 @@ impl Store {
         self.remembers.notify_one();
     }
 
-    /// Keeps which trouble a target of notices knows, since when, or `None` once it is over. Never waits.
-    pub fn keeps_told(&self) -> impl Fn(ToldOf, Option<Timestamp>) + Send + Sync + use<> {
+    /// Keeps what a target of notices knows of trouble, or `None` once it is over. Never waits.
+    pub fn keeps_told(&self) -> impl Fn(ToldOf, Option<ToldState>) + Send + Sync + use<> {
         let (to_remember, remembers) = (self.to_remember.clone(), Arc::clone(&self.remembers));
-        move |of, at| {
-            to_remember.lock().told.insert(of, at);
+        move |of, state| {
+            to_remember.lock().told.insert(of, state);
             remembers.notify_one();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::status::nagios;
+use crate::cli::status::findings::Level;
 
 /// What [`Exit`] comes to.
 pub(super) const EXIT_CODES: &[(u8, &str)] = &[
@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     /// A bad configuration.
     Configuration,
     /// What a check for a monitoring system came to.
-    Check(nagios::Level),
+    Check(Level),
 }
 
 impl Exit {

@@ -1,5 +1,6 @@
 //! `snapring status`
 
+pub(crate) mod findings;
 pub(in crate::cli) mod gather;
 pub(crate) mod nagios;
 mod text;
@@ -11,10 +12,10 @@ use clap::Args;
 
 use crate::cli::error::CommandError;
 use crate::cli::selection::{InState, Selection};
+use crate::cli::status::findings::{Finding, findings};
 use crate::cli::status::gather::{Gathered, gather, read};
 use crate::cli::status::text::text;
 use crate::cli::{ConfigArgument, Exit, console, parse_span};
-use crate::observe::status_document::StatusDocument;
 
 /// How long the daemon, or the store, may take to answer a person.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,9 +65,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let gathered = gather(&arguments).await;
     if let Some(max_age) = arguments.max_age {
         let check = match gathered {
-            Ok(Gathered { document, unanswered, .. }) => {
-                nagios::check(&document, &unanswered, max_age)
-            }
+            Ok(gathered) => nagios::check(&gathered, max_age),
             // The check goes on: it says that it knows nothing.
             Err(error) => {
                 error.report();
@@ -76,30 +75,22 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::print(&check.words)?;
         return Ok(Exit::Check(check.level));
     }
-    let Gathered { mut document, is_whole, unanswered } = gathered?;
+    let gathered = gathered?;
+    let findings = findings(&gathered, None);
+    let Gathered { mut document, .. } = gathered;
     let in_state = &arguments.in_state;
-    let text = text(&document, in_state, arguments.all);
+    let text = text(&document, &findings, in_state, arguments.all);
     document.servers.retain(|server| in_state.takes(server.state));
     if arguments.json {
         console::print_json(&document)?;
     } else {
         console::print(&text)?;
     }
-    // If a daemon should answer and does not, it may rotate nothing.
-    Ok(if is_whole && unanswered.is_empty() { exit_of(&document) } else { Exit::Trouble })
+    Ok(exit_of(&findings))
 }
 
-fn exit_of(document: &StatusDocument) -> Exit {
-    let daemon = document.daemon.as_ref();
-    let alive = daemon.is_none_or(|daemon| daemon.alive && daemon.store.up);
-    let is_told = daemon.is_none_or(|daemon| daemon.undelivered_notices.is_empty());
-    let trouble = document.servers.iter().any(|server| server.state.is_trouble());
-    let is_covered = document.account.as_ref().is_none_or(|it| it.cover_problem.is_none());
-    if alive && is_told && !trouble && is_covered && document.not_resumed.is_empty() {
-        Exit::Well
-    } else {
-        Exit::Trouble
-    }
+fn exit_of(findings: &[Finding]) -> Exit {
+    if findings.iter().any(Finding::is_trouble) { Exit::Trouble } else { Exit::Well }
 }
 
 /// The code that `status` exits with if the daemon answers with this: alone, and with `--max-age`. `None`
@@ -107,8 +98,9 @@ fn exit_of(document: &StatusDocument) -> Exit {
 #[must_use]
 pub fn exit_codes(answer: &str, max_age: Duration) -> Option<(u8, u8)> {
     let document = read(answer.as_bytes(), |_| true).ok()?;
-    let check = nagios::check(&document, &[], max_age);
-    Some((exit_of(&document).code(), check.level.code()))
+    let gathered = Gathered { document, unanswered: Vec::new() };
+    let check = nagios::check(&gathered, max_age);
+    Some((exit_of(&findings(&gathered, None)).code(), check.level.code()))
 }
 
 impl Arguments {

@@ -152,6 +152,12 @@ impl AccountServers {
         self.problem.replace(problem).is_none()
     }
 
+    /// Whether they could be listed when last tried.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.problem.is_none()
+    }
+
     /// What that says of the configured servers.
     pub fn status<'a>(
         &self,

@@ -185,6 +185,13 @@ impl Shared {
         }))
     }
 
+    /// Each account with a `cover` that was asked for its servers, and whether it listed them when last asked.
+    pub(super) fn covers(&self) -> Vec<(Account, bool)> {
+        let (current, accounts) = (self.current(), lock(&self.account_servers));
+        let asked = |account: &Account| Some((*account, accounts.get(account)?.is_listed()));
+        current.covered_accounts.iter().filter_map(asked).collect()
+    }
+
     /// Waits until no rotation is about to start, but not for ever.
     async fn await_quiet(&self) {
         let clock = &self.dependencies.clock;

@@ -6,15 +6,13 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
 use crate::config::types::Settings;
 use crate::cover::{CoverNews, CoveredServers};
 use crate::coverage::AccountServer;
-use crate::daemon::listeners::STORE_WAIT;
 use crate::daemon::lock;
 use crate::naming::{Account, ServerId};
+use crate::report::LastOfServer;
 use crate::server::Server;
-use crate::store::Store;
 
 /// Which servers the daemon has, and why.
 pub(super) struct Covering {
@@ -41,13 +39,9 @@ pub(super) struct Changed {
 impl Covering {
     /// Covers what was rotated before, as far as the store says, until the accounts are listed: a restart forgets
     /// no server.
-    pub(super) async fn begin(configured: Settings, store: &Store, clock: &Clock) -> Self {
+    pub(super) fn begin(configured: Settings, known: &[LastOfServer], now: Timestamp) -> Self {
         let mut covered = CoveredServers::default();
-        if !configured.covers.is_empty() {
-            let known = clock.timeout(STORE_WAIT, store.last_of_each_server()).await;
-            let before = configured.covered_before(&known.unwrap_or_default(), clock.now().wall);
-            covered.remember(before);
-        }
+        covered.remember(configured.covered_before(known, now));
         Self::new(configured, covered)
     }
 

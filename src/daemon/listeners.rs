@@ -18,7 +18,7 @@ use crate::naming::ServerId;
 use crate::notify::Notices;
 use crate::notify::http::Post;
 use crate::notify::told::ToldBook;
-use crate::report::Report;
+use crate::report::{LastOfServer, Report};
 use crate::rotation::hooks::HookRunner;
 use crate::rotation::lock::Exclusion;
 use crate::rotation::memories::Memories;
@@ -27,7 +27,7 @@ use crate::store::{HistoryFilter, Store};
 use crate::vanished::Vanished;
 
 /// How long the store may take: to answer at the start, and to write what is queued at the end.
-pub(super) const STORE_WAIT: Duration = Duration::from_secs(5);
+const STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// What the world outside is reached through.
 pub struct Outside {
@@ -45,6 +45,11 @@ pub struct Outside {
     pub service: ServiceStatus,
 }
 
+/// How the servers stood when the store was last written. Nothing if it does not answer in time.
+pub async fn last_known(store: &Store, clock: &Clock) -> Vec<LastOfServer> {
+    clock.timeout(STORE_WAIT, store.last_of_each_server()).await.unwrap_or_default()
+}
+
 /// They hear of each rotation that ended. None of them holds one up.
 pub struct Listeners {
     pub(super) service: ServiceStatus,
@@ -53,18 +58,21 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Sets them going. Gives what a daemon with these settings needs, which tells them of each rotation.
-    pub async fn start(settings: &Settings, outside: Outside) -> (Arc<Self>, Dependencies) {
+    /// Sets them going. Gives what a daemon with these settings needs, which tells them of each rotation. `known`: see
+    /// [`last_known`].
+    pub async fn start(
+        settings: &Settings,
+        known: Vec<LastOfServer>,
+        outside: Outside,
+    ) -> (Arc<Self>, Dependencies) {
         let Outside { clock, exclusion, hooks, post, store, service } = outside;
         let acts = HistoryFilter { limit: Some(MANUAL_ACTS), ..HistoryFilter::default() };
-        let (first_loaded, known, told, memories, acts) = tokio::join!(
+        let (first_loaded, told, memories, acts) = tokio::join!(
             store.begin(&settings.servers),
-            clock.timeout(STORE_WAIT, store.last_of_each_server()),
             clock.timeout(STORE_WAIT, store.told()),
             clock.timeout(STORE_WAIT, store.memories(Vec::new())),
             clock.timeout(STORE_WAIT, store.manual(acts)),
         );
-        let known = known.unwrap_or_default();
         let ids: HashSet<ServerId> = settings.servers.iter().map(|server| server.id).collect();
         let is_configured = |id| ids.contains(&id);
         let vanished = Vanished::among(&known, is_configured, clock.now().wall);

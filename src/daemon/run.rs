@@ -17,7 +17,7 @@ use crate::daemon::Daemon;
 use crate::daemon::account::keep_listing_servers;
 use crate::daemon::announcement::Announcement;
 use crate::daemon::covering::{Changed, Covering};
-use crate::daemon::listeners::{Listeners, Outside};
+use crate::daemon::listeners::{Listeners, Outside, last_known};
 use crate::daemon::not_resumed::look_for_quiesced_servers;
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
@@ -112,7 +112,8 @@ pub async fn run(settings: Settings, process: Process) -> Result<Shutdown, Start
     let place = Place::of_daemon(settings.store.as_ref(), variable);
     let announcement = Announcement::new(exclusion.clone(), place.clone());
     let store = Store::open(place, clock.clone());
-    let covering = Covering::begin(settings.clone(), &store, &clock).await;
+    let known = last_known(&store, &clock).await;
+    let covering = Covering::begin(settings, &known, clock.now().wall);
     let mut settings = covering.settings();
     let service = ServiceStatus::new(
         ServiceManager::from_environment(variable),
@@ -127,7 +128,7 @@ pub async fn run(settings: Settings, process: Process) -> Result<Shutdown, Start
         store,
         service,
     };
-    let (listeners, dependencies) = Listeners::start(&settings, outside).await;
+    let (listeners, dependencies) = Listeners::start(&settings, known, outside).await;
     let scheduler = Box::<CronScheduler>::default();
     let daemon = Daemon::start(&settings, Clients::new(clients), dependencies, scheduler).await?;
     announcement.show(&settings);

@@ -176,6 +176,12 @@ impl View {
         self.0.account_status()
     }
 
+    /// Each account with a `cover` that was asked for its servers, and whether it listed them when last asked.
+    #[must_use]
+    pub fn covers(&self) -> Vec<(Account, bool)> {
+        self.0.covers()
+    }
+
     /// Servers that are not rotated any more, and whose `after` hook is owed.
     #[must_use]
     pub fn not_resumed(&self) -> Vec<Quiesced> {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 use crate::call::Outcome;
 use crate::clock::Clock;
+use crate::moment::shown;
 use crate::notify::NotifySettings;
 use crate::notify::format::Format;
 use crate::notify::http::{Message, Post};
@@ -22,9 +25,10 @@ use crate::notify::transitions::{Notice, NoticeKind};
 use crate::notify::webhook::Webhook;
 use crate::provider::retry_after::retry_after;
 use crate::provider::transport::TransportError;
+use crate::provider::wall_at;
 use crate::report::milliseconds;
 use crate::status::counts::{Counts, NoticeOutcome};
-use crate::status::undelivered::DeliveryState;
+use crate::status::undelivered::{DeliveryState, Refused};
 
 /// How long to wait for more after a first notice: what befalls a whole fleet is told at once.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
@@ -32,8 +36,8 @@ pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// How long one try may take, connecting included.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often one bundle is tried.
-const TRIES: u32 = 8;
+/// How often one bundle is tried again.
+const RETRIES: usize = 7;
 
 /// Waits between tries grow from this, each twice the one before.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -96,6 +100,16 @@ pub(crate) struct Tried {
     pub words: String,
     /// How long it asked to wait.
     wait: Option<Duration>,
+}
+
+/// How far a bundle is.
+#[derive(Debug, Clone, Copy)]
+enum Progress<'a> {
+    Delivered,
+    /// It is tried again, until then.
+    Retried(Timestamp),
+    /// For this reason.
+    GivenUp(&'a str),
 }
 
 /// Posts once.
@@ -185,7 +199,8 @@ impl Delivery {
         let clock = self.clock.clone();
         let passed = || clock.now().uptime.saturating_sub(begun);
         let mut tries = 0;
-        let mut waits = backoff::doubling(FIRST_WAIT, GIVE_UP_AFTER);
+        let waits: Vec<_> = backoff::doubling(FIRST_WAIT, GIVE_UP_AFTER).take(RETRIES).collect();
+        let mut waits = waits.into_iter();
         let mut last = None;
         let mut destination;
         let ending = "snapring stopped before it could be sent";
@@ -198,7 +213,8 @@ impl Delivery {
             tries += 1;
             let tried = last.insert(tried);
             if tried.outcome == Outcome::Ok {
-                self.tell(&destination, bundle, last.as_ref(), tries, passed(), None);
+                let progress = Progress::Delivered;
+                self.tell(&destination, bundle, last.as_ref(), tries, passed(), progress);
                 return true;
             }
             // What was tried has nothing to say of an address that was corrected meanwhile.
@@ -208,19 +224,22 @@ impl Delivery {
             if !tried.outcome.may_pass() {
                 break "retrying would not help";
             }
-            if tries == TRIES {
-                break "it was tried often enough already";
-            }
-            let own = waits.next().unwrap_or(GIVE_UP_AFTER);
+            let Some(own) = waits.next() else { break "it was tried often enough already" };
             let wait = own.max(tried.wait.unwrap_or_default());
-            if passed() + wait > GIVE_UP_AFTER {
+            let left = GIVE_UP_AFTER.saturating_sub(passed());
+            if wait > left {
                 break "there is no time for another attempt";
             }
+            let longest = left.min(wait + waits.as_slice().iter().sum::<Duration>());
+            let now = clock.now();
+            let progress = Progress::Retried(wall_at(now.uptime.saturating_add(longest), now));
+            self.tell(&destination, bundle, last.as_ref(), tries, passed(), progress);
             if self.unless_stopped(self.wait(wait)).await.is_none() {
                 break ending;
             }
         };
-        self.tell(&destination, bundle, last.as_ref(), tries, passed(), Some(gave_up));
+        let progress = Progress::GivenUp(gave_up);
+        self.tell(&destination, bundle, last.as_ref(), tries, passed(), progress);
         false
     }
 
@@ -247,7 +266,7 @@ impl Delivery {
         tried: Option<&Tried>,
         tries: u32,
         took: Duration,
-        gave_up: Option<&str>,
+        progress: Progress<'_>,
     ) {
         macro_rules! event {
             ($level:ident, $($message:tt)*) => {
@@ -265,25 +284,34 @@ impl Delivery {
                 )
             };
         }
-        let outcome = if gave_up.is_none() { NoticeOutcome::Ok } else { NoticeOutcome::Failed };
-        let count = u64::try_from(bundle.notices.len()).unwrap_or(u64::MAX);
-        self.counts.notices_ended(count, outcome);
-        match gave_up {
-            None => self.delivered.accepted(),
-            Some(_) => self.delivered.gave_up(count, bundle.at, tried.map(|it| it.words.clone())),
-        }
+        let notices = u64::try_from(bundle.notices.len()).unwrap_or(u64::MAX);
+        let answer = tried.map(|it| it.words.clone());
+        let refused = Refused { notices, at: bundle.at, answer: answer.clone() };
         let what = bundle.title();
-        match (gave_up, tried) {
-            (None, _) => event!(info, "told {to}: {what}"),
-            (Some(why), Some(tried)) => {
-                event!(
-                    error,
-                    "could not deliver a notice to {to} ({}; {why}): {what}",
-                    tried.words
-                );
+        let says = answer.map(|it| format!("{it}; ")).unwrap_or_default();
+        match progress {
+            Progress::Delivered => {
+                self.counts.notices_ended(notices, NoticeOutcome::Ok);
+                self.delivered.accepted();
+                event!(info, "told {to}: {what}");
             }
-            (Some(why), None) => {
-                event!(error, "could not deliver a notice to {to} ({why}): {what}")
+            Progress::Retried(until) => {
+                let is_known = self.delivered.is_retrying();
+                self.delivered.retries(refused, until);
+                if !is_known {
+                    let zone = bundle.notices.first().map_or(TimeZone::UTC, |it| it.zone.clone());
+                    event!(
+                        warn,
+                        until = %until,
+                        "could not deliver a notice to {to} yet ({says}retrying until {}): {what}",
+                        shown(until, &zone)
+                    );
+                }
+            }
+            Progress::GivenUp(why) => {
+                self.counts.notices_ended(notices, NoticeOutcome::Failed);
+                self.delivered.gave_up(refused);
+                event!(error, "could not deliver a notice to {to} ({says}{why}): {what}");
             }
         }
     }

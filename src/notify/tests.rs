@@ -12,7 +12,7 @@ use crate::notify::http::{Message, PostAnswer, Posting};
 use crate::provider::transport::TransportError;
 use crate::report::{KnownCause, PastRotation, RotationOutcome, Stretch};
 use crate::status::counts::Counts;
-use crate::store::told::Told;
+use crate::store::told::{Told, ToldState};
 use crate::testing::notes::Notes;
 
 pub(crate) const WEB: ServerId = ServerId::new(101);
@@ -237,6 +237,35 @@ async fn a_webhook_that_refuses_is_shown_until_it_accepts_a_notice() {
     assert_eq!(said(&stage, "one.example").len(), 4);
 }
 
+/// S8: it is shown and logged from the first failed attempt on, not only once it is given up.
+#[tokio::test(start_paused = true)]
+async fn a_notice_that_is_retried_is_shown_until_it_is_delivered() {
+    let busy = Reply::Status(503, None, "busy");
+    let stage = Stage::new(&to("one.example", ""), &[busy.clone(), busy.clone(), TAKEN, busy]);
+    stage.ended(WEB, Failed);
+    let warned = "WARN server_error could not deliver a notice to https://one.example yet (503: busy; retrying until \
+                  2026-11-26 03:04:24 UTC): snapring: web failed";
+    for seconds in [11, 4] {
+        stage.pass(seconds).await;
+        let [shown] = stage.counts.webhooks().undelivered().try_into().unwrap();
+        assert_eq!((shown.notices, shown.answer.as_deref()), (1, Some("503: busy")));
+        assert_eq!(shown.retried_until, Some(at(4) + Duration::from_secs(24)));
+        assert!(
+            shown
+                .words(&jiff::tz::TimeZone::UTC)
+                .contains("; retrying until 2026-11-26 03:04:24 UTC")
+        );
+        assert_eq!(stage.told(), [warned], "once");
+    }
+    assert_eq!(stage.notes.of("notice")[0].1["until"], "2026-11-26T03:04:24Z");
+    stage.pass(5).await;
+    assert_eq!(stage.counts.webhooks().undelivered(), []);
+    assert_eq!(stage.told()[1..], ["INFO ok told https://one.example: snapring: web failed"]);
+    stage.ended(WEB, Rotated);
+    stage.pass(11).await;
+    assert!(stage.told()[2].starts_with("WARN"), "the next is shown, too: {:?}", stage.told());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_another_address_refused_is_not_shown_after_a_reload() {
     let gone = Reply::Status(404, None, "");
@@ -351,8 +380,8 @@ async fn what_may_pass_is_tried_again_when_the_service_says_and_what_will_not_is
     let seen = stage.services.seen("one.example");
     let expected = [10, 12, 16, 106].map(|second| format!("{second} /key web failed"));
     assert_eq!(seen, expected);
-    assert_eq!(stage.notes.of("notice").len(), 1, "one event, not one a try");
-    assert_eq!(stage.notes.of("notice")[0].1["attempt"], "4");
+    assert_eq!(stage.notes.of("notice").len(), 2, "one event while it is retried, not one a try");
+    assert_eq!(stage.notes.of("notice")[1].1["attempt"], "4");
 
     let no = Reply::Status(404, None, "no\nteam /key");
     let stage = Stage::new(&to("one.example", ""), &[no]);
@@ -383,8 +412,8 @@ async fn tries_and_time_are_bounded_and_the_next_notice_has_its_own() {
     stage.pass(60).await;
     assert_eq!(stage.services.seen("one.example").last().unwrap(), "1210 /key web recovered");
     let told = stage.told();
-    assert!(told[0].contains("(500; it was tried often enough already)"), "{told:?}");
-    assert_eq!(told.len(), 2);
+    assert!(told[1].contains("(500; it was tried often enough already)"), "{told:?}");
+    assert_eq!(told.len(), 3);
 
     // An hour is longer than anything waits for.
     let later = Reply::Status(429, Some("3600"), "");
@@ -442,7 +471,7 @@ async fn a_body_that_says_no_is_not_delivered_whatever_the_status_says() {
     stage.pass(60).await;
     assert_eq!(stage.services.seen("one.example").len(), 2, "what may pass is tried again");
     assert_eq!(
-        stage.told(),
+        stage.told()[1..],
         [
             "ERROR rejected could not deliver a notice to https://one.example (200: {\"ok\":false,\"msg\":\"Monitor not \
              found\"}; retrying would not help): snapring: web failed"
@@ -450,7 +479,7 @@ async fn a_body_that_says_no_is_not_delivered_whatever_the_status_says() {
     );
     stage.ended(WEB, Failed);
     stage.pass(60).await;
-    assert_eq!(stage.told().len(), 2, "it is told at the next failing tick");
+    assert_eq!(stage.told().len(), 3, "it is told at the next failing tick");
 }
 
 #[tokio::test(start_paused = true)]
@@ -463,7 +492,7 @@ async fn healthchecks_says_ok_to_what_it_ignores() {
     assert_eq!(stage.services.seen("hc.example").len(), 2);
     let told = stage.told();
     assert!(
-        told[0].starts_with("ERROR not_found could not deliver a notice to https://hc.example"),
+        told[1].starts_with("ERROR not_found could not deliver a notice to https://hc.example"),
         "{told:?}"
     );
 }
@@ -482,9 +511,9 @@ async fn a_target_that_hangs_holds_no_other_up_and_its_own_notices_keep_their_or
     let last = |what: &str| seen.iter().rposition(|it| it.ends_with(what)).unwrap();
     assert!(first("web recovered") > first("web failed"), "{seen:?}");
     assert!(last("web failed") > last("web recovered"), "the second failure: {seen:?}");
-    let given_up = stage.told();
-    let of = |host: &str| given_up.iter().filter(|it| it.contains(host)).count();
-    assert_eq!((of("hangs.example"), of("one.example")), (3, 3), "{given_up:?}");
+    let told = stage.told();
+    let of = |host: &str| told.iter().filter(|it| it.contains(host)).count();
+    assert_eq!((of("hangs.example"), of("one.example")), (3 + 3, 3), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -499,7 +528,8 @@ async fn what_does_not_fit_is_counted_and_told() {
     let told = stage.told();
     let lost = "WARN - 7 notices to https://hangs.example were lost because it is too slow";
     assert_eq!(told.iter().filter(|it| *it == lost).count(), 1, "{told:?}");
-    assert_eq!(told.len(), 3, "one rotation, and then the last of all the others: {told:?}");
+    let given_up = told.iter().filter(|it| it.starts_with("ERROR")).count();
+    assert_eq!(given_up, 2, "one rotation, and then the last of all the others: {told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -753,10 +783,10 @@ struct Kept(Arc<Mutex<Told>>);
 impl Kept {
     fn book(&self) -> ToldBook {
         let kept = self.clone();
-        let keep = move |of, at: Option<Timestamp>| {
+        let keep = move |of, state: Option<ToldState>| {
             let mut kept = kept.0.lock().unwrap();
-            match at {
-                Some(at) => kept.insert(of, at),
+            match state {
+                Some(state) => kept.insert(of, state),
                 None => kept.remove(&of),
             };
         };
@@ -801,6 +831,39 @@ async fn a_failure_that_was_not_told_is_told_after_a_restart_and_one_that_was_is
         assert_eq!(stage.services.seen(host), ["10 /key web recovered"]);
     }
     assert_eq!(*kept.0.lock().unwrap(), Told::new());
+}
+
+/// The server is well by then, so nothing but the store knows that there was something to tell.
+#[tokio::test(start_paused = true)]
+async fn what_was_retried_when_the_process_ended_is_shown_and_told_by_the_next() {
+    let notify = to("one.example", "format = \"ntfy\"\nremind = \"0s\"");
+    for is_killed in [false, true] {
+        let kept = Kept::default();
+        let down = vec![Reply::Status(503, None, ""); 99];
+        let stage = Stage::after(&notify, &down, &[], kept.book());
+        stage.ended(WEB, Failed);
+        stage.pass(20).await;
+        stage.ended(WEB, Rotated);
+        stage.pass(5).await;
+        if !is_killed {
+            stage.notices.end().await;
+        }
+
+        let next = Stage::after(&notify, &[], &[(WEB, Rotated)], kept.book());
+        next.notices.tell_owed();
+        next.pass(60).await;
+        let shown = || next.counts.webhooks().undelivered();
+        assert_eq!(
+            shown().iter().map(|it| (it.notices, it.since)).collect::<Vec<_>>(),
+            [(1, at(0))]
+        );
+        next.ended(WEB, Rotated);
+        next.pass(60).await;
+        let [seen] = <[String; 1]>::try_from(next.services.seen("one.example")).unwrap();
+        assert!(seen.contains("No notice of the failure could be delivered."), "{seen}");
+        assert_eq!(shown(), []);
+        assert_eq!(*kept.0.lock().unwrap(), Told::new());
+    }
 }
 
 /// As a process does that is killed before its notice goes out.

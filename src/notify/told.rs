@@ -1,7 +1,8 @@
 //! What a target was told and what it is still owed, also by processes before this one.
 //!
-//! A target believes that trouble goes on from the failure that it took until it takes the recovery. What it
-//! believes is kept in the store; what it is owed follows from that and from how the servers stand.
+//! A target believes that trouble goes on from the failure that it took until it takes the recovery. From the moment
+//! when a failure is to be sent until then the store keeps how far that is. What is owed after a restart follows from
+//! that and from how the servers stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,10 @@ use jiff::Timestamp;
 
 use crate::naming::Subject;
 use crate::notify::transitions::{Notice, NoticeKind};
-use crate::store::told::{TargetKey, Told, ToldOf};
+use crate::store::told::{TargetKey, Told, ToldOf, ToldState};
 
-/// Keeps which trouble targets were notified of, and when, or `None` once it is over.
-pub(crate) type Keep = Arc<dyn Fn(ToldOf, Option<Timestamp>) + Send + Sync>;
+/// Keeps what targets know of trouble, or `None` once it is over.
+pub(crate) type Keep = Arc<dyn Fn(ToldOf, Option<ToldState>) + Send + Sync>;
 
 /// What targets were told before this process began, and where it is kept from now on.
 #[derive(Clone)]
@@ -42,8 +43,8 @@ struct State {
     target: TargetKey,
     /// Whether it is known what earlier processes told.
     is_known: bool,
-    /// The trouble that it believes in.
-    told: BTreeMap<Subject, Timestamp>,
+    /// The trouble that it believes in, or should.
+    told: BTreeMap<Subject, ToldState>,
     /// These failures could not be delivered to it.
     failure_untold: BTreeSet<Subject>,
     /// It could not be told that this trouble is over.
@@ -74,17 +75,20 @@ impl Record {
         let mut state = self.lock();
         let own =
             known.iter().filter(|((target, of), _)| *target == state.target && is_watched(*of));
-        state.told = own.map(|((_, of), at)| (*of, *at)).collect();
+        state.told = own.map(|((_, of), known)| (*of, *known)).collect();
         let mut over = state.told.clone();
         for (of, since) in ongoing {
-            match over.remove(&of) {
-                Some(told) if since.is_none_or(|since| told >= since) => {}
+            let known = over.remove(&of);
+            match known {
+                Some(ToldState::Told(told)) if since.is_none_or(|since| told >= since) => {}
                 _ => {
-                    state.told.remove(&of);
+                    state.told.extend(known.map(|it| (of, ToldState::Owed(it.at()))));
                     state.failure_untold.insert(of);
                 }
             }
         }
+        let untold = over.iter().filter(|(_, known)| matches!(known, ToldState::Owed(_)));
+        state.failure_untold.extend(untold.map(|(of, _)| *of));
         state.recovery_untold = over.into_keys().collect();
     }
 
@@ -97,11 +101,28 @@ impl Record {
         self.over(of);
     }
 
+    /// The failure is to be sent to it.
+    pub(super) fn owes(&self, of: Subject, at: Timestamp) {
+        self.knows(of, ToldState::Owed(at));
+    }
+
     /// It has the failure, or a reminder of it.
     pub(super) fn told(&self, of: Subject, at: Timestamp) {
+        self.knows(of, ToldState::Told(at));
+    }
+
+    fn knows(&self, of: Subject, known: ToldState) {
         let mut state = self.lock();
-        state.told.insert(of, at);
-        (self.keep)((state.target.clone(), of), Some(at));
+        state.told.insert(of, known);
+        (self.keep)((state.target.clone(), of), Some(known));
+    }
+
+    /// How many failures it is owed, and when the first of them was to be sent.
+    pub(super) fn owed(&self) -> Option<(u64, Timestamp)> {
+        let state = self.lock();
+        let owed = state.told.values().filter(|it| matches!(it, ToldState::Owed(_)));
+        let (count, first) = (owed.clone().count(), owed.map(|it| it.at()).min()?);
+        Some((u64::try_from(count).unwrap_or(u64::MAX), first))
     }
 
     /// It knows that the trouble is over, or does not want to.
@@ -115,7 +136,7 @@ impl Record {
     /// Whether it may believe in this trouble.
     pub(super) fn may_know(&self, of: Subject) -> bool {
         let state = self.lock();
-        state.told.contains_key(&of) || !state.is_known
+        matches!(state.told.get(&of), Some(ToldState::Told(_))) || !state.is_known
     }
 
     /// It could not be told this. A recovery of what it was not told either says so when it is told at last.
@@ -155,9 +176,9 @@ impl Record {
             return;
         }
         let from = std::mem::replace(&mut state.target, to.clone());
-        for (of, at) in &state.told {
+        for (of, known) in &state.told {
             (self.keep)((from.clone(), *of), None);
-            (self.keep)((to.clone(), *of), Some(*at));
+            (self.keep)((to.clone(), *of), Some(*known));
         }
     }
 

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::coverage::Coverage;
 use crate::daemon::view::{ServerView, View};
+use crate::naming::Account;
 use crate::observe::process::Process;
 use crate::observe::status_document::{ServerState, Totals, state};
 use crate::ring::Holder;
@@ -50,6 +51,7 @@ pub(super) fn render(view: &View, scope: MetricsScope) -> Result<String, fmt::Er
         store_is_up: view.store().is_up(),
         lost_lines: telemetry::lost_lines(),
         coverage: view.account().coverage,
+        covers: view.covers(),
         undelivered: view.counts().webhooks().counts(),
         not_resumed: view.not_resumed().len(),
     };
@@ -147,6 +149,8 @@ struct Fleet {
     lost_lines: u64,
     /// `None`: the provider has not listed the account's servers for a day.
     coverage: Option<Coverage>,
+    /// Accounts with a `cover`, and whether each was listed when last tried.
+    covers: Vec<(Account, bool)>,
     /// Notices that each webhook's host did not get.
     undelivered: BTreeMap<String, u64>,
     /// Servers that are not rotated any more, and whose `after` hook is owed.
@@ -174,12 +178,22 @@ impl Collector for Fleet {
             .encode_descriptor("snapring_not_resumed", help, None, MetricType::Gauge)?
             .encode_gauge(&whole(self.not_resumed))?;
         if !self.undelivered.is_empty() {
-            let help = "Notices given up since the webhook last accepted one";
+            let help = "Notices not accepted since the webhook last accepted one";
             let name = "snapring_notices_undelivered";
             let mut notices = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (to, count) in &self.undelivered {
                 let count = i64::try_from(*count).unwrap_or(i64::MAX);
                 notices.encode_family(&[("to", to.as_str())])?.encode_gauge(&count)?;
+            }
+        }
+        if !self.covers.is_empty() {
+            let help =
+                "Whether the servers of an account with cover could be listed when last tried";
+            let name = "snapring_cover_listed";
+            let mut covers = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (account, is_listed) in &self.covers {
+                let labels = [("account", account.name())];
+                covers.encode_family(&labels)?.encode_gauge(&i64::from(*is_listed))?;
             }
         }
         if let Some(Coverage { uncovered, missing }) = &self.coverage {

@@ -589,7 +589,7 @@ fn caller(operation: Operation, scope: &CallContext) -> Caller {
 }
 
 /// The wall time of an uptime to come, in whole seconds, and not before it.
-pub(super) fn wall_at(uptime: Duration, now: Moment) -> Timestamp {
+pub(crate) fn wall_at(uptime: Duration, now: Moment) -> Timestamp {
     let wall = now.wall.checked_add(uptime.saturating_sub(now.uptime)).unwrap_or(Timestamp::MAX);
     let round = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
     wall.round(round).unwrap_or(wall)

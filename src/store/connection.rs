@@ -48,7 +48,7 @@ pub trait Connection: Send {
     /// What is remembered of these servers; of all if none is named.
     fn memories<'a>(&'a mut self, servers: &'a [ServerId]) -> Answer<'a, ServerMemories>;
 
-    /// The trouble that the targets of notices know.
+    /// The trouble that the targets of notices know, or are owed.
     fn told(&mut self) -> Answer<'_, Told>;
 
     /// The rotations up to `now` that each server's health depends on.

@@ -21,7 +21,7 @@ use crate::schedule::first_loaded::{FirstLoaded, FirstLoadedTimes, ScheduleKey};
 use crate::store::connection::Written;
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::place::{Access, Place};
-use crate::store::told::{TargetKey, Told, ToldChanges};
+use crate::store::told::{TargetKey, Told, ToldChanges, ToldState};
 use crate::store::{HistoryFilter, ServerMemories};
 
 /// Each file of src/store/migrations, in order. Never change one: add another.
@@ -32,6 +32,7 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "manual", include_str!("migrations/4_manual.sql")),
     (5, "account", include_str!("migrations/5_account.sql")),
     (6, "by", include_str!("migrations/6_by.sql")),
+    (7, "owed", include_str!("migrations/7_owed.sql")),
 ];
 
 /// Not sqlx's own name for it, so that a database may be shared with something else that uses sqlx.
@@ -183,12 +184,13 @@ impl Database {
     }
 
     async fn tell(&mut self, told: &ToldChanges) -> Result<(), StoreError> {
-        for ((target, of), told_at) in told {
-            let change = match told_at {
+        for ((target, of), state) in told {
+            let change = match state {
                 Some(_) => statement(
-                    "INSERT INTO snapring_told (target, account, subject, told_at)
-                     VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (target, account, subject) DO UPDATE SET told_at = excluded.told_at",
+                    "INSERT INTO snapring_told (target, account, subject, told_at, owed)
+                     VALUES ($1, $2, $3, $4, $5)
+                     ON CONFLICT (target, account, subject) DO UPDATE
+                       SET told_at = excluded.told_at, owed = excluded.owed",
                 ),
                 None => statement(
                     "DELETE FROM snapring_told WHERE target = $1 AND account = $2 AND subject = $3",
@@ -202,8 +204,11 @@ impl Database {
                 .bind(target.as_str().to_owned())
                 .bind(account.key().to_owned())
                 .bind(number.cast_signed());
-            self.run(match told_at {
-                Some(told_at) => change.bind(told_at.as_millisecond()),
+            self.run(match state {
+                Some(state) => {
+                    let is_owed = matches!(state, ToldState::Owed(_));
+                    change.bind(state.at().as_millisecond()).bind(i64::from(is_owed))
+                }
                 None => change,
             })
             .await?;
@@ -211,9 +216,9 @@ impl Database {
         Ok(())
     }
 
-    /// The trouble that targets were notified of.
+    /// The trouble that targets were notified of, or are owed.
     pub(super) async fn told(&mut self) -> Result<Told, StoreError> {
-        let all = "SELECT target, account, subject, told_at FROM snapring_told";
+        let all = "SELECT target, account, subject, told_at, owed FROM snapring_told";
         let rows = self.rows(statement(all)).await?;
         let read = |row: &AnyRow| {
             let server = server_id(row, 1)?;
@@ -221,7 +226,12 @@ impl Database {
                 ACCOUNT => Subject::Account(server.account),
                 _ => Subject::Server(server),
             };
-            Ok(((TargetKey::from(row.try_get::<String, _>(0)?), of), time(row, 3)?))
+            let at = time(row, 3)?;
+            let state = match row.try_get::<i64, _>(4)? {
+                0 => ToldState::Told(at),
+                _ => ToldState::Owed(at),
+            };
+            Ok(((TargetKey::from(row.try_get::<String, _>(0)?), of), state))
         };
         let read: Result<Told, sqlx::Error> = rows.iter().map(read).collect();
         read.map_err(|error| self.trouble(&error))

@@ -19,7 +19,7 @@ use crate::schedule::first_loaded::FirstLoaded;
 use crate::store::connection::{Answer, Connection, Written};
 use crate::store::database::MIGRATIONS;
 use crate::store::place::Address;
-use crate::store::told::TargetKey;
+use crate::store::told::{TargetKey, ToldState};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -968,7 +968,8 @@ async fn what_targets_were_told_outlives_the_daemon_and_is_shared_with_commands(
         let (one, two) = (TargetKey::of("https://one.example/key"), TargetKey::of("https://two/"));
         let web = Subject::Server(ServerId::new(101));
         let (account, other) = (Subject::Account(Account::API), Subject::Account(other()));
-        let (then, later) = (at("2026-11-25T03:00:10Z"), at("2026-11-26T03:00:10Z"));
+        let then = ToldState::Told(at("2026-11-25T03:00:10Z"));
+        let later = ToldState::Owed(at("2026-11-26T03:00:10Z"));
         let store = ground.open();
         assert_eq!(store.told().await, Some(BTreeMap::new()));
         let keep = store.keeps_told();

@@ -1,4 +1,4 @@
-//! What the targets of notices were told, kept so that it outlasts the process that told them.
+//! What the targets of notices were told and are owed, kept so that it outlasts the process that tells them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,8 +42,27 @@ impl fmt::Debug for TargetKey {
 /// Whose trouble a target was notified of.
 pub type ToldOf = (TargetKey, Subject);
 
-/// The trouble that targets were notified of, and when, until they were notified of its end.
-pub type Told = BTreeMap<ToldOf, Timestamp>;
+/// What a target knows of trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToldState {
+    /// It was notified then.
+    Told(Timestamp),
+    /// The failure was to be sent then, and was not delivered.
+    Owed(Timestamp),
+}
 
-/// What is to be written: when it was told, or `None` if it is over.
-pub type ToldChanges = BTreeMap<ToldOf, Option<Timestamp>>;
+impl ToldState {
+    /// When it was told, or should have been.
+    #[must_use]
+    pub fn at(self) -> Timestamp {
+        match self {
+            Self::Told(at) | Self::Owed(at) => at,
+        }
+    }
+}
+
+/// The trouble that targets were to be notified of, until they were notified of its end.
+pub type Told = BTreeMap<ToldOf, ToldState>;
+
+/// What is to be written; `None` if it is over.
+pub type ToldChanges = BTreeMap<ToldOf, Option<ToldState>>;

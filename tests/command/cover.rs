@@ -3,6 +3,7 @@
 use snapring::naming::ServerId;
 
 use crate::machine::{Machine, WEB, json};
+use crate::status::get;
 
 const MAIL: ServerId = ServerId::new(103);
 
@@ -140,6 +141,12 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
     let says =
         "db (102) has no [[server]] any more: as db-01, it has the policy of group everything now";
     machine.until("the warning", || log(&daemon).contains(says)).await;
+    let address = listen.parse().unwrap();
+    let listed = |it: u8| {
+        let series = format!("\nsnapring_cover_listed{{account=\"default\"}} {it}\n");
+        get(address, "/metrics").contains(&series)
+    };
+    assert!(listed(1));
     machine.configure_api(COVER, &whole);
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.ended().await;
@@ -154,4 +161,5 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
     let (code, out, _) = machine.run(&["status"]);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("`cover` gives no policy to new ones"), "{out}");
+    assert!(listed(0));
 }

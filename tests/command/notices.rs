@@ -1,6 +1,7 @@
 //! `[[notify]]` over real HTTP: what services get of a daemon that fails and recovers, and
 //! `snapring notify-test`.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -9,6 +10,7 @@ use wiremock::matchers::{any, basic_auth, method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use crate::machine::{Machine, TOKEN};
+use crate::status::get;
 
 /// The secret part of every address here.
 pub const KEY: &str = "T0-not-to-be-seen";
@@ -167,6 +169,55 @@ async fn what_a_daemon_could_not_tell_the_next_one_tells_at_once_and_once() {
     assert_eq!((told.len(), &told[1]["event"]), (2, &"recovery".into()), "{told:#?}");
     let text = told[1]["text"].as_str().unwrap();
     assert!(!text.contains("No notice of the failure"), "{text}");
+}
+
+/// S8: it is shown from the first failed attempt on, and the next daemon tells it, though the server is well by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_is_retried_is_shown_and_outlasts_the_daemon() {
+    let (machine, hook) = (Machine::new().await, MockServer::start().await);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let http = format!("[http]\nlisten = \"{free}\"\n");
+    let rare = DENSE.replace("*/2 * * * * *", "0 3 1 1 *");
+    let target = notify(&hook, "format = \"json\"");
+    machine.configure_api("retries = 0\nsettle = \"0s\"", &format!("{http}{rare}{target}"));
+    let answers = async |status| {
+        hook.reset().await;
+        Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&hook).await;
+    };
+    answers(503).await;
+    machine.fault("list:status=503");
+    let mut daemon = machine.daemon();
+    machine.until("ready", || machine.run(&["health"]).0 == 0).await;
+    daemon.signal(Signal::SIGUSR1);
+    let warned = || daemon.events("notice").iter().filter(|it| it["level"] == "WARN").count();
+    machine.until("the first attempt", || warned() == 1).await;
+    machine.sandbox.provider().faults().clear();
+    daemon.signal(Signal::SIGUSR1);
+    machine.until("the server to be well", || daemon.rotations("rotated") == 1).await;
+    let untold = format!("notices to {} have not been delivered since ", hook.uri());
+    let (code, out, _) = machine.run(&["status"]);
+    assert!(code == 1 && out.contains(&untold) && out.contains("; retrying until "), "{out}");
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert!(code == 1 && out.starts_with(&format!("SNAPRING WARNING - {untold}")), "{out}");
+    let metrics = get(free, "/metrics");
+    let gauge = format!("\nsnapring_notices_undelivered{{to=\"{}\"}} 1\n", hook.uri());
+    assert!(metrics.contains(&gauge), "{metrics}");
+    assert_eq!(warned(), 1);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+
+    answers(200).await;
+    let daemon = machine.daemon();
+    machine.until("ready", || machine.run(&["health"]).0 == 0).await;
+    let (code, out, _) = machine.run(&["status"]);
+    assert!(code == 1 && out.contains(&untold), "{out}");
+    daemon.signal(Signal::SIGUSR1);
+    got(&machine, &hook, 1).await;
+    let [told] = documents(&hook).await.try_into().unwrap();
+    assert_eq!(told["event"], "recovery", "{told:#}");
+    let text = told["text"].as_str().unwrap();
+    assert!(text.contains("No notice of the failure could be delivered"), "{text}");
+    machine.until("that to be known", || machine.run(&["status"]).0 == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use snapring::naming::{ServerId, Subject};
 use snapring::report::{LastOfServer, PastRotation, RotationOutcome};
 use snapring::schedule::first_loaded::FirstLoadedTimes;
 use snapring::store::connection::{Answer, Connect, Connection, Written};
-use snapring::store::told::{TargetKey, Told};
+use snapring::store::told::{TargetKey, Told, ToldState};
 use snapring::store::{HistoryFilter, ServerMemories, StoreError};
 
 use crate::judge::Judge;
@@ -56,7 +56,7 @@ impl SimDatabase {
         self.0.lock().unwrap().mood = mood;
     }
 
-    /// Of whose trouble each service was told.
+    /// Of whose trouble each service was told, or should have been.
     pub fn told(&self) -> WrittenDown {
         let kept = self.0.lock().unwrap();
         let host = |target: &TargetKey| {
@@ -67,7 +67,9 @@ impl SimDatabase {
             Subject::Server(server) => Some(server.number),
             Subject::Account(_) => None,
         };
-        kept.told.keys().map(|(target, of)| (host(target), number(of))).collect()
+        let is_told = |state: &ToldState| matches!(state, ToldState::Told(_));
+        let all = kept.told.iter();
+        all.map(|((target, of), state)| ((host(target), number(of)), is_told(state))).collect()
     }
 
     /// What a daemon connects to it with.
@@ -131,9 +133,9 @@ impl Connection for One {
                 }
             }
             kept.memories.extend(written.memories.iter().map(|(id, it)| (*id, it.clone())));
-            for (of, at) in written.told {
-                match at {
-                    Some(at) => kept.told.insert(of.clone(), *at),
+            for (of, state) in written.told {
+                match state {
+                    Some(state) => kept.told.insert(of.clone(), *state),
                     None => kept.told.remove(of),
                 };
             }

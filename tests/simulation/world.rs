@@ -14,7 +14,7 @@ use snapring::clock::Clock;
 use snapring::config;
 use snapring::config::types::Settings;
 use snapring::daemon::Daemon;
-use snapring::daemon::listeners::{Listeners, Outside};
+use snapring::daemon::listeners::{Listeners, Outside, last_known};
 use snapring::daemon::service_status::ServiceStatus;
 use snapring::moment::Moment;
 use snapring::naming::{ServerId, SnapshotId};
@@ -473,7 +473,8 @@ impl Simulation {
             store: Store::over(self.database.connect(&truth, &judge), clock.clone()),
             service: ServiceStatus::without_manager(clock.clone()),
         };
-        let (listeners, mut dependencies) = Listeners::start(&settings, outside).await;
+        let known = last_known(&outside.store, clock).await;
+        let (listeners, mut dependencies) = Listeners::start(&settings, known, outside).await;
         let tell_all = dependencies.on_report;
         dependencies.on_report = Box::new(move |report, at| {
             {

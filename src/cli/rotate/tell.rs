@@ -87,8 +87,8 @@ impl Run {
         let changing = Arc::clone(&changes);
         let told = ToldBook {
             known: before.told.map(Arc::new),
-            keep: Arc::new(move |of, at| {
-                changing.lock().unwrap_or_else(PoisonError::into_inner).insert(of, at);
+            keep: Arc::new(move |of, state| {
+                changing.lock().unwrap_or_else(PoisonError::into_inner).insert(of, state);
             }),
         };
         let post = Arc::new(HttpPost::new(setup.clock.clone()));

@@ -48,9 +48,8 @@ pub(super) const PATH: &str = "/api/v1/status";
 /// What could be found out.
 pub(super) struct Gathered {
     pub document: StatusDocument,
-    /// Whether that is all that was asked for.
-    pub is_whole: bool,
-    /// Who should have answered and did not, in words.
+    /// Who should have answered and did not, or not of each server, in words. A daemon that should answer and does
+    /// not may rotate nothing.
     pub unanswered: Vec<String>,
 }
 
@@ -74,20 +73,22 @@ pub(super) async fn gather(arguments: &Arguments) -> Result<Gathered, CommandErr
         match answer {
             Ok((status, body)) if status.is_success() && is_covering => {
                 let document = chosen(&body, arguments)?;
-                return Ok(Gathered { document, is_whole: true, unanswered });
+                return Ok(Gathered { document, unanswered });
             }
             Ok((status, body)) if status.is_success() => {
                 let wanted: HashSet<ServerId> = servers.iter().map(|server| server.id).collect();
                 let document = read(&body, |row| wanted.contains(&row.id))?;
                 let told = document.servers.len();
                 if told < servers.len() {
-                    console::warning(&format!(
+                    let problem = format!(
                         "the daemon knows only {told} of {} servers; reload it after you change the \
                              configuration",
                         servers.len()
-                    ));
+                    );
+                    console::warning(&problem);
+                    unanswered.push(problem);
                 }
-                return Ok(Gathered { document, is_whole: told == servers.len(), unanswered });
+                return Ok(Gathered { document, unanswered });
             }
             Err(problem @ NoAnswer::Nobody(_)) => {
                 unanswered.push(format!("no daemon is running: {problem}"));
@@ -156,7 +157,7 @@ async fn despite_a_bad_configuration(
             .configuration_refused
             .get_or_insert_with(|| format!("`snapring check -c {}` shows why", path.display()));
     }
-    Ok(Gathered { document, is_whole: false, unanswered: Vec::new() })
+    Ok(Gathered { document, unanswered: Vec::new() })
 }
 
 /// The daemon's answer, as far as it is about those of its servers that are asked for.
@@ -252,6 +253,12 @@ async fn without_daemon(
         }
     }
     report_failures(&failures);
+    // In a check, each of them is waiting.
+    if !is_check {
+        let words =
+            failures.iter().map(|(server, it)| CommandError::of_server(server, it).to_string());
+        unanswered.extend(words);
+    }
     // A check would take what the store remembers for the present. A person is told, and sees it.
     if let Some((server, problem)) = failures.first().filter(|_| is_check && answered == 0) {
         let error = CommandError::of_server(server, problem);
@@ -265,7 +272,7 @@ async fn without_daemon(
     let document =
         StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) }
             .with_not_resumed(not_resumed);
-    Ok(Gathered { document, is_whole: answered == servers.len(), unanswered })
+    Ok(Gathered { document, unanswered })
 }
 
 /// Whether all servers of the accounts have a policy.

@@ -2,31 +2,14 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-
 use crate::cli::error::CommandError;
-use crate::cli::status::text::common_zone;
-use crate::observe::status_document::{ServerRecord, ServerState, StatusDocument};
+use crate::cli::status::findings::{Finding, Level, findings};
+use crate::cli::status::gather::Gathered;
+use crate::observe::status_document::{ServerRecord, ServerState};
 use crate::readable;
-
-/// How far the provider's clock may be ahead of this machine's.
-const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// How many servers in trouble are listed, one per line.
 const SHOWN: usize = 50;
-
-/// What a check comes to, in the order of its exit codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// 0.
-    Ok,
-    /// 1.
-    Warning,
-    /// 2.
-    Critical,
-    /// 3.
-    Unknown,
-}
 
 impl Level {
     /// The exit code.
@@ -79,39 +62,20 @@ impl Check {
     }
 }
 
-/// Whether every enabled server has had a success within `max_age`. `unanswered`: who should have been able to
-/// say so, and was not.
+/// Whether every enabled server has had a success within `max_age`, and all else is well.
 #[must_use]
-pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: Duration) -> Check {
+pub(super) fn check(gathered: &Gathered, max_age: Duration) -> Check {
+    let document = &gathered.document;
     let enabled: Vec<&ServerRecord> =
         document.servers.iter().filter(|server| server.state != ServerState::Disabled).collect();
     let ages = enabled.iter().filter_map(|server| {
-        Some((age(server.last_success_at?, document.at), server.name.as_str()))
+        Some((document.at.duration_since(server.last_success_at?), server.name.as_str()))
     });
     let oldest = ages.max();
-    let mut findings: Vec<(Level, String)> =
-        enabled.iter().filter_map(|server| judge(server, document.at, max_age)).collect();
-    findings.extend(unanswered.iter().map(|problem| (Level::Warning, problem.clone())));
-    let not_resumed = document.not_resumed.iter();
-    findings.extend(not_resumed.map(|it| (Level::Warning, it.words_with_server())));
-    let of_cover = document.account.as_ref().and_then(|it| it.cover_problem.as_deref());
-    findings.extend(of_cover.map(|problem| (Level::Warning, problem.to_owned())));
-    if let Some(daemon) = &document.daemon {
-        if !daemon.alive {
-            findings.push((Level::Critical, "the scheduler of the daemon has stalled".to_owned()));
-        }
-        if let Some(reason) = &daemon.configuration_refused {
-            findings.push((Level::Warning, format!("the last reload was rejected: {reason}")));
-        }
-        if let Some(problem) = daemon.store.problem() {
-            findings.push((Level::Warning, problem));
-        }
-        let zone = common_zone(&document.servers);
-        let undelivered = daemon.undelivered_notices.iter();
-        findings.extend(undelivered.map(|it| (Level::Warning, it.words(&zone))));
-    }
-    findings.sort_by_key(|(level, _)| std::cmp::Reverse(level.weight()));
-    let level = findings.first().map_or(Level::Ok, |(level, _)| *level);
+    let mut findings = findings(gathered, Some(max_age));
+    findings.retain(Finding::is_trouble);
+    findings.sort_by_key(|it| std::cmp::Reverse(it.level.weight()));
+    let level = findings.first().map_or(Level::Ok, |it| it.level);
     let summary = match findings.as_slice() {
         [] => match oldest {
             Some((age, name)) => format!(
@@ -121,8 +85,8 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
             ),
             None => readable::servers(enabled.len()),
         },
-        [(_, only)] => only.clone(),
-        [(_, first), others @ ..] => format!("{first}, and {} more", others.len()),
+        [only] => only.words.clone(),
+        [first, others @ ..] => format!("{}, and {} more", first.words, others.len()),
     };
     let trouble = enabled.iter().filter(|server| server.state.is_trouble()).count();
     let seconds = max_age.as_secs();
@@ -136,48 +100,11 @@ pub(crate) fn check(document: &StatusDocument, unanswered: &[String], max_age: D
         enabled.len()
     );
     if findings.len() > 1 {
-        for (level, finding) in findings.iter().take(SHOWN) {
-            words.push_str(&format!("\n{}: {}", level.as_str(), one_line(finding)));
+        for Finding { level, words: found, .. } in findings.iter().take(SHOWN) {
+            words.push_str(&format!("\n{}: {}", level.as_str(), one_line(found)));
         }
     }
     Check { level, words }
-}
-
-fn judge(server: &ServerRecord, now: Timestamp, max_age: Duration) -> Option<(Level, String)> {
-    let name = &server.name;
-    let reason = server
-        .trouble
-        .as_ref()
-        .and_then(|trouble| trouble.reason.as_deref())
-        .map_or(String::new(), |reason| format!(" ({reason})"));
-    let allowed = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
-    match server.last_success_at.map(|at| age(at, now)) {
-        Some(age) if age < -CLOCKS_APART => {
-            let ahead = readable::span(-age);
-            let words = format!("{name}: the last success is {ahead} ahead of now: check clocks");
-            Some((Level::Unknown, words))
-        }
-        Some(age) if age > allowed => {
-            let words = format!("{name}: the last success was {} ago{reason}", readable::span(age));
-            Some((Level::Critical, words))
-        }
-        None if server.state.is_trouble() => {
-            Some((Level::Critical, format!("{name}: no success yet{reason}")))
-        }
-        None => {
-            let waiting = server.waiting.as_ref().map(|waiting| waiting.reason.as_str());
-            let words = waiting.unwrap_or("no success is known yet");
-            Some((Level::Unknown, format!("{name}: {words}")))
-        }
-        Some(_) if server.state.is_trouble() => {
-            Some((Level::Warning, format!("{name}: {}{reason}", server.state.as_str())))
-        }
-        Some(_) => None,
-    }
-}
-
-fn age(at: Timestamp, now: Timestamp) -> SignedDuration {
-    now.duration_since(at)
 }
 
 /// What would end the line, or begin performance data, cannot stand in it.
@@ -186,4 +113,4 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

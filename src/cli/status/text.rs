@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::selection::InState;
+use crate::cli::status::findings::{About, Finding};
 use crate::cli::table::{Narrow, Table, lines};
 use crate::moment::{shown, shown_today};
 use crate::observe::status_document::{
@@ -29,43 +30,21 @@ const COLUMNS: [(&str, Narrow); 7] = [
     ("last error", Narrow::Below),
 ];
 
-/// The summary, what is wrong with the daemon, and the servers in the given states. `whole`: a row for each, however
+/// The summary, what else there is to say, and the servers in the given states. `whole`: a row for each, however
 /// many there are.
 #[must_use]
-pub(super) fn text(document: &StatusDocument, in_state: &InState, whole: bool) -> String {
+pub(super) fn text(
+    document: &StatusDocument,
+    findings: &[Finding],
+    in_state: &InState,
+    whole: bool,
+) -> String {
     let mut text = format!("{}\n", summary(document));
     if let Some(finding) = without_success(&document.servers) {
         text.push_str(&format!("{finding}\n"));
     }
-    if let Some(daemon) = &document.daemon {
-        if !daemon.alive {
-            text.push_str("the scheduler of the daemon has stalled\n");
-        }
-        if let Some(reason) = &daemon.configuration_refused {
-            text.push_str(&format!("the last reload was rejected: {reason}\n"));
-        }
-        let zone = common_zone(&document.servers);
-        for problem in daemon.accounts.iter().flat_map(|it| it.problems(&zone)) {
-            text.push_str(&format!("{problem}\n"));
-        }
-        if let Some(until) = daemon.throttled_until.filter(|_| daemon.accounts.is_empty()) {
-            text.push_str(&format!(
-                "the provider is throttling the account (429): no calls are sent until {}\n",
-                shown(until, &zone)
-            ));
-        }
-        if let Some(problem) = daemon.store.problem() {
-            text.push_str(&format!("{problem}\n"));
-        }
-        for undelivered in &daemon.undelivered_notices {
-            text.push_str(&format!("{}\n", undelivered.words(&zone)));
-        }
-    }
-    for quiesced in &document.not_resumed {
-        text.push_str(&format!("{}\n", quiesced.words_with_server()));
-    }
-    if let Some(account) = &document.account {
-        account.findings().iter().for_each(|finding| text.push_str(&format!("{finding}\n")));
+    for finding in findings.iter().filter(|it| it.about == About::Daemon) {
+        text.push_str(&format!("{}\n", finding.words));
     }
     let rows = document.servers.iter().filter(|server| in_state.takes(server.state));
     let rows: Vec<&ServerRecord> = rows.collect();

@@ -9,7 +9,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::cli::error::CommandError;
 use crate::cli::setup::Setup;
 use crate::cli::shutdown::catch_signals;
-use crate::cli::status::gather::{PATH, chosen, read};
+use crate::cli::status::findings::findings;
+use crate::cli::status::gather::{Gathered, PATH, chosen, read};
 use crate::cli::status::text::{common_zone, text};
 use crate::cli::status::{Arguments, DAEMON_WITHIN};
 use crate::cli::{Exit, console};
@@ -52,7 +53,7 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
     };
     let is_wanted: std::collections::HashSet<_> = servers.iter().map(|it| it.id).collect();
     let mut signals = catch_signals()?;
-    let mut last: Option<StatusDocument> = None;
+    let mut last: Option<Gathered> = None;
     let zone = setup.settings.common_zone();
     let now = setup.clock.now().wall;
     let since = shown_today(now, now, &zone);
@@ -73,10 +74,11 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
                 Err(problem) => Err(problem.to_string()),
             }
         };
-        let show = |last: Option<&StatusDocument>, problem: Option<String>| {
+        let show = |last: Option<&Gathered>, problem: Option<String>| {
             let shown = match last {
-                Some(document) => {
-                    let text = text(document, &arguments.in_state, arguments.all);
+                Some(gathered) => {
+                    let (document, findings) = (&gathered.document, findings(gathered, None));
+                    let text = text(document, &findings, &arguments.in_state, arguments.all);
                     screen(document, problem, &text)
                 }
                 None => format!("{none_yet}{}\n", problem.unwrap_or_default()),
@@ -95,7 +97,7 @@ pub(super) async fn watch(arguments: &Arguments) -> Result<Exit, CommandError> {
         };
         let problem = match looked {
             Ok(document) => {
-                last = Some(document);
+                last = Some(Gathered { document, unanswered: Vec::new() });
                 None
             }
             Err(problem) => Some(problem),

@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(25 * 60);
 /// A server, or the account.
 type Subject = Option<u64>;
 
-/// Of whose trouble each service was told, as the store has it.
-pub type WrittenDown = BTreeSet<(&'static str, Subject)>;
+/// Of whose trouble each service was told (`true`) or is owed the failure, as the store has it.
+pub type WrittenDown = BTreeMap<(&'static str, Subject), bool>;
 
 /// What a service believes of a subject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +42,8 @@ struct Service {
     open: Option<(String, u64)>,
     /// It was offered something else since it took one the last time.
     has_missed: bool,
+    /// An earlier process may owe it something, and it has taken nothing since.
+    may_be_owed: bool,
     last_post: Duration,
 }
 
@@ -54,6 +56,7 @@ impl Default for Service {
             given_up: 0,
             open: None,
             has_missed: false,
+            may_be_owed: false,
             last_post: Duration::ZERO,
         }
     }
@@ -100,12 +103,12 @@ impl Default for Told {
 }
 
 impl Told {
-    /// `written`: `None` if the process may know something else of it.
-    pub fn life_begins(&mut self, written: Option<&WrittenDown>) {
+    /// `written`: `None` if the process may know something else of it. `may_read`: whether it may know anything.
+    pub fn life_begins(&mut self, written: Option<&WrittenDown>, may_read: bool) {
         for (host, service) in &mut self.services {
             for (subject, state) in &mut service.subjects {
                 // What was told and could not be written down any more is told again.
-                let is_written = written.map(|it| it.contains(&(*host, *subject)));
+                let is_written = written.map(|it| it.get(&(*host, *subject)) == Some(&true));
                 if is_written.is_some_and(|it| it != (*state == State::Failing)) {
                     *state = State::Unknown;
                 }
@@ -113,6 +116,9 @@ impl Told {
             service.well_since = service.well_since.map(|_| Duration::ZERO);
             (service.taken, service.given_up, service.open) = (0, 0, None);
             service.has_missed = false;
+            let mut owed = written.into_iter().flatten().filter(|(_, is_told)| !**is_told);
+            let is_owed = written.is_none() || owed.any(|((to, _), _)| to == host);
+            service.may_be_owed = may_read && is_owed;
             service.last_post = Duration::ZERO;
             // The history says whether the token was refused, and not to whom that was told.
             if self.refused_at.is_some() || self.was_refused_before {
@@ -247,7 +253,9 @@ impl Told {
         let is_settled = |it: &Service| it.last_post + Duration::from_secs(1) <= now;
         if services().any(|it| it.has_missed && is_settled(it)) {
             Sure::Yes
-        } else if services().all(|it| !it.has_missed && it.open.is_none() && is_settled(it)) {
+        } else if services()
+            .all(|it| !it.has_missed && !it.may_be_owed && it.open.is_none() && is_settled(it))
+        {
             Sure::No
         } else {
             Sure::Unclear
@@ -302,6 +310,7 @@ impl Judge {
         if mood == Mood::Well {
             service.open = None;
             service.has_missed = false;
+            service.may_be_owed = false;
             service.taken += count;
         } else {
             service.open = Some((body.to_owned(), count));

@@ -208,7 +208,7 @@ impl Judge {
         let ids: Vec<u64> = self.rings.keys().copied().collect();
         let odd_clock = self.clock_went_back || visible.clock_was_set;
         let told = (reads == Sure::Yes && !odd_clock).then_some(told);
-        visible.told.life_begins(told);
+        visible.told.life_begins(told, reads != Sure::No);
         for id in ids {
             let mut tells = Standing::default();
             let mut opinion = Opinion::default();

@@ -1,15 +1,19 @@
+use jiff::SignedDuration;
 use rstest::rstest;
 
 use super::*;
-use crate::observe::status_document::{DaemonStatus, Found, StatusFilter, StoreStatus};
+use crate::cli::status::findings::tests::{daemon, of, undelivered};
+use crate::observe::status_document::{
+    DaemonStatus, Found, StatusDocument, StatusFilter, StoreStatus,
+};
 use crate::report::RotationOutcome;
-use crate::testing::stage::{ended, noon, numbered, time};
+use crate::testing::stage::{ended, noon, numbered};
 
 /// A day and two hours.
 const DAY: Duration = Duration::from_secs(26 * 3600);
 
 /// A server by its history: `ok 3h`, `failed 3h ok 30h`, each with how long ago it ended.
-fn document(servers: &[(&str, &str)]) -> StatusDocument {
+pub(in crate::cli::status) fn document(servers: &[(&str, &str)]) -> StatusDocument {
     let rows = servers.iter().zip(101..).map(|((name, history), id)| {
         let words: Vec<&str> = history.split_whitespace().collect();
         let mut remembered: Vec<_> = words
@@ -58,7 +62,7 @@ fn document(servers: &[(&str, &str)]) -> StatusDocument {
     "SNAPRING OK - 1 server, the oldest success 1h ago (web) | servers=1 trouble=0;0 \
          oldest_success=3600s;;93600;0")]
 fn one_line_says_it(#[case] servers: &[(&str, &str)], #[case] level: Level, #[case] line: &str) {
-    let check = check(&document(servers), &[], DAY);
+    let check = check(&of(document(servers)), DAY);
     assert_eq!(check, Check { level, words: line.to_owned() });
 }
 
@@ -76,7 +80,7 @@ fn a_success_that_is_ahead_of_now_says_nothing() {
     for (ahead, level) in [(60, Level::Ok), (3 * 3600, Level::Unknown)] {
         let mut document = document(&[("web", "ok 0s")]);
         document.at = noon() - SignedDuration::from_secs(ahead);
-        let check = check(&document, &[], DAY);
+        let check = check(&of(document), DAY);
         assert_eq!(check.level, level, "{}", check.words);
         let told = check.words.contains("web: the last success is 3h ahead of now: check clocks");
         assert_eq!(told, level == Level::Unknown, "{}", check.words);
@@ -87,7 +91,7 @@ fn a_success_that_is_ahead_of_now_says_nothing() {
 fn several_findings_are_told_the_worst_first_one_a_line() {
     let document =
         document(&[("fresh", ""), ("warned", "failed 1h ok 2h"), ("gone", "failed 1h ok 99h")]);
-    let check = check(&document, &[], DAY);
+    let check = check(&of(document), DAY);
     assert_eq!(check.level, Level::Critical);
     let lines: Vec<&str> = check.words.lines().collect();
     assert!(lines[0].starts_with("SNAPRING CRITICAL - gone: the last success was 4d 3h ago"));
@@ -101,7 +105,7 @@ fn of_thousands_in_trouble_some_are_told() {
     let names: Vec<String> = (0..200).map(|nth| format!("web-{nth}")).collect();
     let servers: Vec<(&str, &str)> =
         names.iter().map(|name| (name.as_str(), "failed 1h")).collect();
-    assert_eq!(check(&document(&servers), &[], DAY).words.lines().count(), 1 + SHOWN);
+    assert_eq!(check(&of(document(&servers)), DAY).words.lines().count(), 1 + SHOWN);
 }
 
 #[rstest]
@@ -124,33 +128,18 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
 ) {
     let mut document = document(&[("web", "ok 1h")]);
     document.daemon = Some(DaemonStatus {
-        started_at: time("2026-11-01T00:00:00Z"),
         alive,
-        ready: alive,
-        token: crate::provider::token_state::TokenState::Accepted,
-        configuration_read_at: time("2026-11-01T00:00:00Z"),
         configuration_refused: refused.map(str::to_owned),
         store: StoreStatus { up: store_is_up, lost: 2 },
-        throttled_until: None,
-        manual_acts: Vec::new(),
         undelivered_notices: match words.starts_with("notices") {
             true => vec![undelivered()],
             false => Vec::new(),
         },
-        accounts: Vec::new(),
+        ..daemon()
     });
-    let check = check(&document, &[], DAY);
+    let check = check(&of(document), DAY);
     assert_eq!(check.level, level);
     assert!(check.words.contains(words), "{}", check.words);
-}
-
-fn undelivered() -> crate::status::undelivered::Undelivered {
-    crate::status::undelivered::Undelivered {
-        to: "https://hooks.example".to_owned(),
-        since: time("2026-11-20T00:00:00Z"),
-        notices: 2,
-        answer: Some("404: gone".to_owned()),
-    }
 }
 
 #[rstest]
