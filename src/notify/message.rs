@@ -304,7 +304,7 @@ fn over(notice: &Notice) -> String {
     if notice.failure_untold {
         let _ = write!(text, " {UNTOLD}.");
     }
-    text
+    text.trim_start().to_owned()
 }
 
 fn broken(trouble: FailingSince, now: Timestamp) -> String {

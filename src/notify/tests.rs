@@ -860,7 +860,7 @@ async fn what_was_retried_when_the_process_ended_is_shown_and_told_by_the_next()
         next.ended(WEB, Rotated);
         next.pass(60).await;
         let [seen] = <[String; 1]>::try_from(next.services.seen("one.example")).unwrap();
-        assert!(seen.contains("No notice of the failure could be delivered."), "{seen}");
+        assert!(seen.ends_with(". No notice of the failure could be delivered."), "{seen}");
         assert_eq!(shown(), []);
         assert_eq!(*kept.0.lock().unwrap(), Told::new());
     }
