@@ -11,7 +11,7 @@ mod announcement;
 mod covering;
 mod heartbeat;
 pub mod listeners;
-mod not_resumed;
+mod noted;
 mod other_processes;
 mod reload;
 mod resume;
@@ -57,7 +57,7 @@ use crate::report::Report;
 use crate::ring::Ring;
 use crate::rotation::hooks::counted::Counted;
 use crate::rotation::hooks::{HookRunner, Processes};
-use crate::rotation::lock::{Claim, Exclusion, Quiesced};
+use crate::rotation::lock::{Claim, Exclusion, Quiesced, RestoreUnderWay};
 use crate::rotation::memories::Memories;
 use crate::rotation::{Context, Order, claim_for, event, rotate_claimed};
 use crate::schedule::first_loaded::FirstLoadedTimes;
@@ -134,6 +134,8 @@ struct Shared {
     account_servers: Mutex<BTreeMap<Account, AccountServers>>,
     /// Servers that are not rotated any more, and whose `after` hook is owed.
     not_resumed: Mutex<Vec<Quiesced>>,
+    /// Servers that are being restored.
+    restores: Mutex<Vec<RestoreUnderWay>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Set when what is under way is not waited for any more.
@@ -195,6 +197,7 @@ impl Daemon {
             configuration: Mutex::new(Configuration { read_at: now.wall, refused: None }),
             account_servers: Mutex::default(),
             not_resumed: Mutex::default(),
+            restores: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             broken_off: CancellationToken::new(),

@@ -91,6 +91,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     if servers.is_empty() {
         return none_left(arguments.json).map(|exit| setup.exit(exit, &arguments.selection));
     }
+    setup.warn_of_restores(&servers, "plan").await;
     let clients = setup.clients_of(&servers)?;
     let memories = setup.memories(&servers).await;
     let (rings, mut exit) = rings_or_trouble(&clients, &servers).await;

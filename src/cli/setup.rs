@@ -33,7 +33,9 @@ use crate::report::LastOfServer;
 use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
-use crate::rotation::lock::{Exclusion, Quiesced, any_is_quiesced};
+use crate::rotation::lock::{
+    Exclusion, Quiesced, RestoreUnderWay, any_is_quiesced, any_is_restored,
+};
 use crate::rotation::memories::Memories;
 use crate::server::Server;
 use crate::status::Statuses;
@@ -278,6 +280,28 @@ impl Setup {
     /// Servers that were left quiesced, and whether this configuration rotates them.
     pub(super) async fn quiesced(&self, command: &'static str) -> Vec<Quiesced> {
         quiesced(&self.settings, &self.clock, command).await
+    }
+
+    /// Which of these servers are being restored.
+    pub(super) async fn restores(
+        &self,
+        servers: &[Arc<Server>],
+        command: &'static str,
+    ) -> Vec<RestoreUnderWay> {
+        if !any_is_restored(|name| std::env::var_os(name)) {
+            return Vec::new();
+        }
+        let Ok(exclusion) = self.exclusion(command) else { return Vec::new() };
+        exclusion.restores(servers.iter().map(AsRef::as_ref), self.clock.now().wall).await
+    }
+
+    /// Warns of those that are being restored: what they have now may change.
+    pub(super) async fn warn_of_restores(&self, servers: &[Arc<Server>], command: &'static str) {
+        for restore in self.restores(servers, command).await {
+            let server = self.server(restore.server_id);
+            let zone = server.map_or(TimeZone::UTC, |it| it.policy.time_zone.clone());
+            console::warning(&format!("warning: {}", restore.words(&zone)));
+        }
     }
 
     /// The time zone that all servers have, else UTC: for times that concern no single one.

@@ -18,7 +18,7 @@ use crate::daemon::account::keep_listing_servers;
 use crate::daemon::announcement::Announcement;
 use crate::daemon::covering::{Changed, Covering};
 use crate::daemon::listeners::{Listeners, Outside, last_known};
-use crate::daemon::not_resumed::look_for_quiesced_servers;
+use crate::daemon::noted::look_for_noted_servers;
 use crate::daemon::other_processes::hear_of_others;
 use crate::daemon::reload::Reload;
 use crate::daemon::scheduler::{CronScheduler, SchedulerError};
@@ -149,7 +149,7 @@ pub async fn run(settings: Settings, process: Process) -> Result<Shutdown, Start
     tokio::select! {
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
-        never = look_for_quiesced_servers(&daemon, &clock) => match never {},
+        never = look_for_noted_servers(&daemon, &clock) => match never {},
         never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
         never = keep_listing_servers(&daemon, &reload.covering, put_in_force, &clock) => match never {},
         never = listeners.notices.keep_reminding() => match never {},

@@ -15,7 +15,7 @@ use crate::naming::{Account, ServerId, Tick};
 use crate::provider::client::Client;
 use crate::provider::metrics::CallMetrics;
 use crate::provider::token_state::TokenState;
-use crate::rotation::lock::Quiesced;
+use crate::rotation::lock::{Quiesced, RestoreUnderWay};
 use crate::server::Server;
 use crate::status::ServerStatus;
 use crate::status::counts::Counts;
@@ -186,6 +186,12 @@ impl View {
     #[must_use]
     pub fn not_resumed(&self) -> Vec<Quiesced> {
         lock(&self.0.not_resumed).clone()
+    }
+
+    /// Servers that are being restored.
+    #[must_use]
+    pub fn restores(&self) -> Vec<RestoreUnderWay> {
+        lock(&self.0.restores).clone()
     }
 
     /// Whether the store works.

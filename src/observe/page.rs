@@ -64,6 +64,7 @@ pub(super) fn content_security_policy() -> &'static str {
 /// Never: text can always be written to a string.
 pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error> {
     let found = Found::among(view.rows(), &query.filter);
+    let zone = common_zone(found.rows.iter().map(|(_, row)| row.server.as_ref()));
     let mut page = Page::of(found, &DaemonStatus::of(view), query, view.now());
     let not_resumed = view.not_resumed();
     if !not_resumed.is_empty() && page.headline.class != "bad" {
@@ -71,6 +72,8 @@ pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error
     }
     let fact = |it: &Quiesced| Fact { words: it.words_with_server(), is_bad: true };
     page.daemon.extend(not_resumed.iter().map(fact));
+    let restores = view.restores().into_iter();
+    page.daemon.extend(restores.map(|it| Fact { words: it.words(&zone), is_bad: false }));
     page.daemon.extend(account_facts(&view.account()));
     page.render()
 }

@@ -81,7 +81,8 @@ async fn status(Shared(view): Shared<View>, RawQuery(query): RawQuery) -> Respon
     let found = Found::among(view.rows(), &query.filter);
     let document = StatusDocument::of(&found, Some(DaemonStatus::of(&view)), view.now())
         .with_account(view.account())
-        .with_not_resumed(view.not_resumed());
+        .with_not_resumed(view.not_resumed())
+        .with_restores(view.restores());
     match serde_json::to_string(&document) {
         Ok(json) => answer(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

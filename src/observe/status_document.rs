@@ -17,7 +17,7 @@ use crate::readable;
 use crate::report::{KnownCause, RotationOutcome};
 use crate::retention::Verdict;
 use crate::ring::Holder;
-use crate::rotation::lock::Quiesced;
+use crate::rotation::lock::{Quiesced, RestoreUnderWay};
 use crate::status::undelivered::Undelivered;
 use crate::status::{RingSeen, SlotSeen};
 use crate::store::StoreHealth;
@@ -45,6 +45,9 @@ pub(crate) struct StatusDocument {
     /// Servers whose `after` hook is owed and that are not rotated any more. Without a daemon, the others too.
     #[serde(default)]
     pub not_resumed: Vec<Quiesced>,
+    /// Servers that are being restored.
+    #[serde(default)]
+    pub restores: Vec<RestoreUnderWay>,
     /// How many servers are how; all of them, however few are shown.
     pub totals: Totals,
     /// The servers: those in trouble first, then by name.
@@ -550,6 +553,7 @@ impl StatusDocument {
             account: None,
             daemon_unknown: false,
             not_resumed: Vec::new(),
+            restores: Vec::new(),
             totals: found.totals,
             servers: found.rows.iter().map(record).collect(),
         }
@@ -567,6 +571,12 @@ impl StatusDocument {
     #[must_use]
     pub(crate) fn with_not_resumed(self, not_resumed: Vec<Quiesced>) -> Self {
         Self { not_resumed, ..self }
+    }
+
+    /// The same, with the servers that are being restored.
+    #[must_use]
+    pub(crate) fn with_restores(self, restores: Vec<RestoreUnderWay>) -> Self {
+        Self { restores, ..self }
     }
 }
 

@@ -36,14 +36,14 @@ use crate::ring::Ring;
 pub(crate) use crate::rotation::lock::broken::Broken;
 use crate::rotation::lock::files::{Held, LockFiles, Refused};
 pub use crate::rotation::lock::location::LockError;
-pub(crate) use crate::rotation::lock::location::any_is_quiesced;
+pub(crate) use crate::rotation::lock::location::{any_is_quiesced, any_is_restored};
 pub use crate::rotation::lock::open_creates::MemoryRecords;
 use crate::rotation::lock::open_creates::{MemoryHeld, OpenCreates, Records};
 pub use crate::rotation::lock::owner::Owner;
 pub use crate::rotation::lock::presence::Presence;
 pub use crate::rotation::lock::quiesced::Quiesced;
 pub(crate) use crate::rotation::lock::restoring::{LONGEST as LONGEST_RESTORE, NotedRestores};
-pub use crate::rotation::lock::restoring::{RestoreAnswer, Restoring};
+pub use crate::rotation::lock::restoring::{RestoreAnswer, RestoreUnderWay, Restoring};
 pub(crate) use crate::rotation::lock::waiting::{OnRestore, Wait};
 use crate::server::Server;
 

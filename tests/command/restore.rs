@@ -10,7 +10,7 @@ use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use snapring::call::Operation;
 
-use crate::machine::{JSON_LOG, Machine, WEB};
+use crate::machine::{JSON_LOG, Machine, WEB, json};
 
 /// No daemon runs: nothing falls due by itself.
 const HOURLY: &str = "[[server]]\nid = 101\nname = \"web\"\nschedule = \"0 * * * *\"\nkeep = 3\ncatch_up = \
@@ -223,6 +223,14 @@ async fn ctrl_c_ends_the_waiting_only_and_says_so() {
     assert!(log.contains("error: interrupted: the restore continues at the provider"), "{log}");
     let (code, out, _) = machine.run(&["rotate", "web"]);
     assert!(code == 1 && out.contains("the server is being restored from snapshot"), "{out}");
+    // Nor is it a secret from who only looks.
+    let says = "web (101) is being restored from snapshot";
+    for command in ["list", "plan", "status"] {
+        let (_, out, errors) = machine.run(&[command]);
+        assert!(format!("{out}{errors}").contains(says), "{command}: {out} {errors}");
+    }
+    let shown = json(&machine.run(&["status", "--json"]).1);
+    assert_eq!(shown["restores"][0]["server_id"], 101, "{shown}");
     // Whoever looks next sees the end.
     machine.sandbox.provider().restore_ends(WEB);
     let (code, out, errors) = machine.run(&["rotate", "web"]);

@@ -64,8 +64,11 @@ pub(super) fn findings(gathered: &Gathered, max_age: Option<Duration>) -> Vec<Fi
     let of_daemon = document.daemon.iter().flat_map(|it| of_daemon(it, document));
     let not_resumed = document.not_resumed.iter();
     let not_resumed = not_resumed.map(|it| (Level::Warning, it.words_with_server()));
+    let zone = common_zone(&document.servers);
+    let restores = document.restores.iter().map(|it| (Level::Ok, it.words(&zone)));
     let of_account = document.account.iter().flat_map(of_account);
-    let others = of_daemon.chain(not_resumed).chain(of_account).map(about(About::Daemon));
+    let others =
+        of_daemon.chain(not_resumed).chain(restores).chain(of_account).map(about(About::Daemon));
     servers.chain(unanswered).chain(others).collect()
 }
 

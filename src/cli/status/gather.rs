@@ -271,7 +271,8 @@ async fn without_daemon(
     let found = Found::among(rows, &StatusFilter::default());
     let document =
         StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) }
-            .with_not_resumed(not_resumed);
+            .with_not_resumed(not_resumed)
+            .with_restores(setup.restores(servers, "status").await);
     Ok(Gathered { document, unanswered })
 }
 

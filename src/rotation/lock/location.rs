@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::paths::{SERVICE_DIRECTORY, state_directory};
 use crate::provider::settings::one_address;
 use crate::rotation::lock::Exclusion;
+use crate::rotation::lock::open_creates::NoteKind;
 
 /// Where a user has a directory of their own for the lock files. Not the user's runtime directory: it
 /// comes and goes with the user's sessions, and a daemon may start without one.
@@ -78,10 +79,22 @@ impl Exclusion {
 
 /// Whether any server on this machine may be quiesced. Creates nothing.
 pub(crate) fn any_is_quiesced(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    any_is_noted(NoteKind::Quiesced, variable)
+}
+
+/// Whether any server on this machine may be in the middle of a restore. Creates nothing.
+pub(crate) fn any_is_restored(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    any_is_noted(NoteKind::Restore, variable)
+}
+
+fn any_is_noted(kind: NoteKind, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let extension = kind.extension();
     directories(variable).iter().any(|directory| {
         let notes = directory.path().join(LOCK_FILE).with_extension("creates");
         let entries = notes.read_dir().into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).any(|path| path.extension() == Some("quiesced".as_ref()))
+        entries
+            .map(|entry| entry.path())
+            .any(|path| path.extension() == Some(extension.as_ref().as_ref()))
     })
 }
 

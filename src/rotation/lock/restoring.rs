@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::foreign::ForeignText;
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId};
 use crate::rotation::lock::open_creates::{NoteKind, Records};
 use crate::rotation::lock::{Claim, Exclusion};
+use crate::server::Server;
 
 /// The provider says 5 to 15 minutes.
 pub(crate) const LONGEST: Duration = Duration::from_mins(30);
@@ -95,6 +97,45 @@ impl Restoring {
     }
 }
 
+/// A server that a restore holds. For programs, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreUnderWay {
+    /// The provider's number.
+    pub server_id: ServerId,
+    /// Its account, unless that is the one of `[api]`.
+    pub account: Option<String>,
+    /// Its name in the configuration.
+    pub server: String,
+    /// The snapshot that is restored, if that is known.
+    pub snapshot_id: Option<SnapshotId>,
+    /// When it is over, at the latest.
+    pub until: Timestamp,
+}
+
+impl RestoreUnderWay {
+    fn of(server: &Server, restoring: &Restoring) -> Self {
+        Self {
+            server_id: server.id,
+            account: server.id.account.label().map(str::to_owned),
+            server: server.name.clone(),
+            snapshot_id: restoring.source.as_ref().map(|(id, _)| *id),
+            until: restoring.until,
+        }
+    }
+
+    /// For a person, with times in this zone.
+    #[must_use]
+    pub fn words(&self, zone: &TimeZone) -> String {
+        let Self { server_id, server, until, .. } = self;
+        let from = self.snapshot_id.map_or(String::new(), |id| format!(" from snapshot {id}"));
+        let until = shown(*until, zone);
+        format!(
+            "{server} ({}) is being restored{from}; it is not rotated until that has ended, at the latest at {until}",
+            server_id.number
+        )
+    }
+}
+
 /// What is noted of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Note {
@@ -172,6 +213,19 @@ impl NotedRestores {
         self.0.last()?.source.as_ref().map(|(id, _)| *id)
     }
 
+    /// The restores that may be under way, told as the last one. `now` is for the message.
+    fn under_way(self, records: &Records, now: Timestamp) -> Option<Restoring> {
+        let since_boot = records.since_boot();
+        let left = |note: &Note| note.left(records.boot(), since_boot);
+        let longest = self.0.iter().map(left).max()?;
+        let mut under_way = self.0.into_iter().filter(|note| !left(note).is_zero());
+        let Note { source, safety, answer, .. } = under_way.next_back()?;
+        let earlier = under_way.map(|it| (it.source.map(|(id, _)| id), it.safety)).collect();
+        let span = SignedDuration::try_from(longest).unwrap_or_default();
+        let until = now.checked_add(span).unwrap_or(now);
+        Some(Restoring { source, safety, earlier, answer, left: longest, until })
+    }
+
     /// Adds a restore, in place of what was noted of the same one.
     fn add(&mut self, note: Note) {
         let reads = |it: &Note| (it.source.as_ref().map(|(id, _)| *id), it.safety);
@@ -194,8 +248,26 @@ pub(crate) struct Wanted {
     text: String,
 }
 
-/// Restores that wait until the server is free.
+/// Restores, for who only looks, and those that wait until the server is free.
 impl Exclusion {
+    /// Which of these servers a restore holds. Changes nothing. `now` is for the messages.
+    pub(crate) async fn restores<'a>(
+        &self,
+        servers: impl IntoIterator<Item = &'a Server>,
+        now: Timestamp,
+    ) -> Vec<RestoreUnderWay> {
+        let records = self.0.records();
+        let places = records.places(NoteKind::Restore).await;
+        let mut found = Vec::new();
+        for server in servers.into_iter().filter(|it| places.contains(&self.0.place(it.id))) {
+            let text = records.read_note(self.0.place(server.id), NoteKind::Restore).await;
+            let notes = text.and_then(|text| NotedRestores::parse(&text));
+            let restoring = notes.and_then(|notes| notes.under_way(records, now));
+            found.extend(restoring.map(|it| RestoreUnderWay::of(server, &it)));
+        }
+        found
+    }
+
     /// A person wants to restore the server from this snapshot. Until that is taken back, no rotation
     /// deletes it; for half an hour at most.
     pub(crate) async fn restore_is_wanted(
@@ -311,21 +383,11 @@ impl Claim {
         if matches!(self.claims.records(), Records::None) {
             return None;
         }
-        let notes = self.notes().await?;
-        let records = self.claims.records();
-        let since_boot = records.since_boot();
-        let left = |note: &Note| note.left(records.boot(), since_boot);
-        let longest = notes.0.iter().map(left).max().unwrap_or_default();
-        if longest.is_zero() {
+        let under_way = self.notes().await?.under_way(self.claims.records(), now);
+        if under_way.is_none() {
             self.restore_is_over().await;
-            return None;
         }
-        let mut under_way = notes.0.into_iter().filter(|note| !left(note).is_zero());
-        let Note { source, safety, answer, .. } = under_way.next_back()?;
-        let earlier = under_way.map(|it| (it.source.map(|(id, _)| id), it.safety)).collect();
-        let span = SignedDuration::try_from(longest).unwrap_or_default();
-        let until = now.checked_add(span).unwrap_or(now);
-        Some(Restoring { source, safety, earlier, answer, left: longest, until })
+        under_way
     }
 
     /// What is noted. What cannot be understood may need any snapshot.

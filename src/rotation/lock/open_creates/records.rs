@@ -54,7 +54,7 @@ pub(in crate::rotation::lock) enum NoteKind {
 }
 
 impl NoteKind {
-    fn extension(self) -> Cow<'static, str> {
+    pub(in crate::rotation::lock) fn extension(self) -> Cow<'static, str> {
         match self {
             Self::Owner => "owner".into(),
             Self::Restore => "restore".into(),
