@@ -14,9 +14,11 @@ use crate::activity::{Activity, Subject};
 use crate::answer::Verdict;
 use crate::call::{CallError, Outcome};
 use crate::cli::error::CommandError;
-use crate::cli::setup::{PATIENCE, Setup};
+use crate::cli::setup::{PATIENCE, STORE_PATIENCE, Setup};
+use crate::cli::status::gather::last_known;
 use crate::cli::{console, progress};
 use crate::completion::{Observed, Watch};
+use crate::health::NotRestored;
 use crate::manual::ManualOutcome;
 use crate::moment::{Moment, shown_today};
 use crate::naming::{ServerId, SnapshotId};
@@ -32,7 +34,7 @@ use crate::rotation::lock::{
     Broken, Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait,
 };
 use crate::rotation::owed_hooks::run_owed_hook;
-use crate::rotation::restored::{has_ended, is_repaired};
+use crate::rotation::restored::{has_ended, is_repaired, is_still_broken};
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot, Status};
@@ -132,8 +134,12 @@ pub(super) async fn restoring(
 }
 
 /// How a failed restore has left a claimed server, unless the provider's list of servers shows it otherwise now.
-pub(super) async fn broken(client: &Client, claim: &Claim) -> Option<Broken> {
-    let broken = claim.broken().await?;
+/// If the note of that was lost, the history tells.
+pub(super) async fn broken(setup: &Setup, client: &Client, claim: &Claim) -> Option<Broken> {
+    let Some(broken) = claim.broken().await else {
+        let known = broken_before(setup, claim.server()).await?;
+        return is_still_broken(client, claim, &known, &CancellationToken::new()).await;
+    };
     let is_repaired = is_repaired(client, claim, &CancellationToken::new()).await;
     (!is_repaired).then_some(broken)
 }
@@ -427,6 +433,12 @@ async fn create_and_wait(
     // Listings show it, so the next rotation need not wait for it.
     claim.create_is_settled(setup.clock.now().uptime).await;
     Ok(completed)
+}
+
+/// The last restore, if the history says that it left the server broken, and no rotation has succeeded since.
+pub(super) async fn broken_before(setup: &Setup, server: ServerId) -> Option<NotRestored> {
+    let statuses = last_known(setup, STORE_PATIENCE).await.ok()?;
+    statuses.of(server).broken().cloned()
 }
 
 /// Says what an earlier create has left: a person may be repeating a command that was killed.

@@ -84,7 +84,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         if let Some((_, text)) = by_hand::restoring(&setup, &client, &claim, server).await {
             return Err(CommandError::Failed(text));
         }
-        let description = match by_hand::broken(&client, &claim).await {
+        let description = match by_hand::broken(&setup, &client, &claim).await {
             None => description,
             Some(broken) => {
                 console::warning(&of_broken_server(&setup, server, &broken));

@@ -192,7 +192,7 @@ async fn delete(
             snapshot.name
         ));
     }
-    if let Some(broken) = by_hand::broken(client, &claim).await
+    if let Some(broken) = by_hand::broken(setup, client, &claim).await
         && broken.needs(id)
     {
         return Err(CommandError::Failed(format!(

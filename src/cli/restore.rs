@@ -193,8 +193,10 @@ async fn choose(
     let server = setup.find(name, of_account.name())?;
     let scope = by_hand::scope(setup, server.id, tokio_util::sync::CancellationToken::new());
     let listing = setup.client_of(server.id)?.list(server.id, &scope).await?;
-    let broken = setup.exclusion("restore")?.broken(server.id).await;
-    let failed = broken.and_then(|it| it.source);
+    let failed = match setup.exclusion("restore")?.broken(server.id).await {
+        Some(broken) => broken.source,
+        None => by_hand::broken_before(setup, server.id).await.and_then(|it| it.source),
+    };
     let noted = NotedSnapshots { failed, ..noted(setup, server.id).await };
     let (choice, none) = match wish {
         Wish::Before(at, _) => {

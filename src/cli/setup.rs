@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::CallError;
@@ -18,7 +19,7 @@ use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::cover::CoveredServers;
-use crate::coverage::not_covered;
+use crate::coverage::{empty_list, not_covered};
 use crate::naming::{Account, ServerId};
 use crate::notify::coverage;
 use crate::pins::Pins;
@@ -42,6 +43,7 @@ use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
 use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
+use crate::vanished::Vanished;
 use crate::wording::listed;
 
 /// A configuration that was found good, and the clock.
@@ -295,12 +297,20 @@ impl Setup {
         exclusion.restores(servers.iter().map(AsRef::as_ref), self.clock.now().wall).await
     }
 
-    /// Warns of those that are being restored: what they have now may change.
+    /// Warns of those that are being restored, and of those that a restore has left broken: they are not rotated as
+    /// planned.
     pub(super) async fn warn_of_restores(&self, servers: &[Arc<Server>], command: &'static str) {
         for restore in self.restores(servers, command).await {
             let server = self.server(restore.server_id);
             let zone = server.map_or(TimeZone::UTC, |it| it.policy.time_zone.clone());
             console::warning(&format!("warning: {}", restore.words(&zone)));
+        }
+        if !any_is_restored(|name| std::env::var_os(name)) {
+            return;
+        }
+        let Ok(exclusion) = self.exclusion(command) else { return };
+        for (server, why) in exclusion.broken_among(servers.iter().map(AsRef::as_ref)).await {
+            console::warning(&format!("warning: {} ({}): {why}", server.name, server.id));
         }
     }
 
@@ -375,6 +385,10 @@ pub(super) fn no_account<'s>(
     CommandError::Usage(format!("there is no account {name:?}\nhint: there is {}", listed(&known)))
 }
 
+/// A covered server that is not listed any more is trouble if its last rotation was not longer ago: a day, and an hour
+/// for a day that has 25.
+const LATELY: SignedDuration = SignedDuration::from_hours(25);
+
 /// Settings with the servers that a `cover` gives a policy to, and why some of these may be missing. `within`: how long
 /// the provider may take.
 ///
@@ -386,6 +400,7 @@ pub(super) async fn covered(
     within: Duration,
 ) -> Result<(Settings, Vec<String>), CommandError> {
     let (mut servers, mut problems) = (CoveredServers::default(), Vec::new());
+    let mut listed_whole = BTreeSet::new();
     let now = clock.now();
     for cover in &settings.covers {
         let of_account = settings.accounts().find(|it| it.account == cover.account());
@@ -393,17 +408,31 @@ pub(super) async fn covered(
         let client = connect(api, clock.clone(), progress::activities().clone())?;
         let scope = CallContext::until(now.uptime.saturating_add(within));
         match client.servers(&scope).await {
+            Ok(listed) if listed.is_empty() => problems.push(empty_list(api.account)),
             Ok(listed) => {
                 servers.listed(api.account, &listed, |_| false, now.wall);
+                listed_whole.insert(api.account);
             }
             Err(problem) => problems.push(not_covered(api.account, &problem.explained())),
         }
     }
-    if !problems.is_empty() {
-        let known = last_rotations(settings, clock).await;
-        servers.remember(settings.covered_before(&known, now.wall));
+    if settings.covers.is_empty() {
+        return Ok((settings.clone(), problems));
     }
-    Ok((settings.with_covered(&servers), problems))
+    let known = last_rotations(settings, clock).await;
+    let before = settings.covered_before(&known, now.wall).into_iter();
+    servers.remember(before.filter(|(id, _)| !listed_whole.contains(&id.account)));
+    let covered = settings.with_covered(&servers);
+    let is_known = |id: ServerId| {
+        settings.cover_of(id.account).is_none() || covered.servers.iter().any(|it| it.id == id)
+    };
+    // A timer has no second list to wait for. It says so each time, and ends badly once.
+    let lately = now.wall.checked_sub(LATELY).unwrap_or(Timestamp::MIN);
+    let (lately, earlier) = Vanished::among(&known, is_known, now.wall).split(lately);
+    let zone = covered.common_zone();
+    problems.extend(lately.words_of_unlisted(&zone));
+    earlier.words_of_unlisted(&zone).for_each(|it| console::warning(&format!("warning: {it}")));
+    Ok((covered, problems))
 }
 
 /// What the history knows of each server. Nothing where it cannot be read: other commands say so.

@@ -152,10 +152,16 @@ impl AccountServers {
         self.problem.replace(problem).is_none()
     }
 
-    /// Whether they could be listed when last tried.
+    /// Whether they could be listed when last tried, and there were some.
     #[must_use]
     pub fn is_listed(&self) -> bool {
-        self.problem.is_none()
+        self.problem.is_none() && !self.is_empty()
+    }
+
+    /// Whether the last list had no server at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.listed.as_ref().is_some_and(|(_, servers)| servers.is_empty())
     }
 
     /// What that says of the configured servers.
@@ -244,6 +250,15 @@ impl AccountStatus {
 pub fn unknown(account: Account, problem: &str) -> String {
     let whose = account.in_words();
     format!("it is not known whether each server of {whose} has a policy: {problem}")
+}
+
+/// That an account with a `cover` has an empty list of servers.
+#[must_use]
+pub fn empty_list(account: Account) -> String {
+    let whose = account.in_words();
+    format!(
+        "the list of servers of {whose} is empty, so it is not believed: `cover` gives no policy to new ones, and those          known before are still rotated"
+    )
 }
 
 /// That servers without a table may not be rotated, for this reason.

@@ -45,18 +45,34 @@ impl Vanished {
         self.0.iter().map(|(id, name, _)| (*id, name.as_str()))
     }
 
+    /// The same in two parts: those whose last rotation ended after this time, and the others.
+    #[must_use]
+    pub fn split(self, after: Timestamp) -> (Self, Self) {
+        let (lately, before) = self.0.into_iter().partition(|(_, _, last)| *last > after);
+        (Self(lately), Self(before))
+    }
+
     /// A sentence for each of the first ones, and one for the others.
     pub fn words(&self, zone: &TimeZone) -> impl Iterator<Item = String> {
-        let named = self.0.iter().take(NAMED).map(|(id, name, last)| {
+        self.words_of("the configuration", zone)
+    }
+
+    /// The same of servers that have their policy by a `cover`, and are not listed.
+    pub fn words_of_unlisted(&self, zone: &TimeZone) -> impl Iterator<Item = String> {
+        self.words_of("the account's list of servers", zone)
+    }
+
+    fn words_of(&self, place: &'static str, zone: &TimeZone) -> impl Iterator<Item = String> {
+        let named = self.0.iter().take(NAMED).map(move |(id, name, last)| {
             format!(
-                "{name} ({id}) is not in the configuration any more, so it is not rotated. Its last rotation ended at {}",
+                "{name} ({id}) is not in {place} any more, so it is not rotated. Its last rotation ended at {}",
                 shown(*last, zone)
             )
         });
         let others = self.0.len().saturating_sub(NAMED);
         let others = (others > 0).then(|| {
             format!(
-                "{others} more servers that were rotated in the last 8 days are not in the configuration any more"
+                "{others} more servers that were rotated in the last 8 days are not in {place} any more"
             )
         });
         named.chain(others)

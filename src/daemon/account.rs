@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::backoff;
 use crate::call::{CallError, Outcome};
 use crate::clock::Clock;
-use crate::coverage::{AccountStatus, not_covered, unknown};
+use crate::coverage::{AccountStatus, empty_list, not_covered, unknown};
 use crate::daemon::covering::{Changed, Covering};
 use crate::daemon::resume::go_on_with_all;
 use crate::daemon::{Daemon, Shared, lock};
@@ -177,10 +177,14 @@ impl Shared {
             let account = client.whose();
             let own = current.servers.iter().filter(|(id, _)| id.account == account);
             let configured = own.map(|(id, it)| (*id, it.server.name.as_str()));
-            let status = accounts.get(&account)?.status(configured, now);
+            let known = accounts.get(&account)?;
+            let status = known.status(configured, now);
             let is_covered = current.covered_accounts.contains(&account);
-            let problem = status.problem.as_ref().filter(|_| is_covered);
-            let cover_problem = problem.map(|problem| not_covered(account, problem));
+            let cover_problem = match &status.problem {
+                _ if !is_covered => None,
+                Some(problem) => Some(not_covered(account, problem)),
+                None => known.is_empty().then(|| empty_list(account)),
+            };
             Some((account, AccountStatus { cover_problem, ..status }))
         }))
     }

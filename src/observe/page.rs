@@ -66,15 +66,20 @@ pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error
     let found = Found::among(view.rows(), &query.filter);
     let zone = common_zone(found.rows.iter().map(|(_, row)| row.server.as_ref()));
     let mut page = Page::of(found, &DaemonStatus::of(view), query, view.now());
-    let not_resumed = view.not_resumed();
-    if !not_resumed.is_empty() && page.headline.class != "bad" {
-        page.headline = Headline { words: "A server is still quiesced".to_owned(), class: "bad" };
+    let (not_resumed, account) = (view.not_resumed(), view.account());
+    let others = [
+        (!not_resumed.is_empty(), "A server is still quiesced"),
+        (account.cover_problem.is_some(), "The servers of an account cannot be listed"),
+    ];
+    let other = others.iter().find(|(is_so, _)| *is_so);
+    if let Some((_, words)) = other.filter(|_| page.headline.class != "bad") {
+        page.headline = Headline { words: (*words).to_owned(), class: "bad" };
     }
     let fact = |it: &Quiesced| Fact { words: it.words_with_server(), is_bad: true };
     page.daemon.extend(not_resumed.iter().map(fact));
     let restores = view.restores().into_iter();
     page.daemon.extend(restores.map(|it| Fact { words: it.words(&zone), is_bad: false }));
-    page.daemon.extend(account_facts(&view.account()));
+    page.daemon.extend(account_facts(&account));
     page.render()
 }
 

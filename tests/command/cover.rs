@@ -66,6 +66,32 @@ async fn commands_take_covered_servers_as_they_take_configured_ones() {
     assert!(errors.contains("it has db (102), web-01 (101), mail-01 (103)"), "{errors}");
 }
 
+/// Without a daemon nobody compares two lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_says_which_servers_are_not_listed_any_more() {
+    let machine = machine(&free_address()).await;
+    assert_eq!(machine.run(&["rotate", "--all"]).0, 0);
+    machine.sandbox.provider().remove_server(MAIL);
+    let says = "warning: mail-01 (103) is not in the account's list of servers any more, so it is not rotated. Its last \
+                rotation ended at ";
+    for command in [&["rotate", "--all"][..], &["list"], &["plan"], &["status"]] {
+        let (code, _, errors) = machine.run(command);
+        assert!(code == 1 && errors.contains(says), "{command:?}: {code} {errors}");
+    }
+    let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
+    assert!(code == 1 && out.contains("mail-01 (103) is not in the account's list"), "{out}");
+
+    machine.sandbox.provider().remove_server(WEB);
+    machine.sandbox.provider().remove_server(ServerId::new(102));
+    let says = "the list of servers of the account is empty, so it is not believed";
+    for command in [&["rotate", "--all"][..], &["list"], &["status"]] {
+        let (code, _, errors) = machine.run(command);
+        assert!(code == 1 && errors.contains(says), "{command:?}: {code} {errors}");
+    }
+    let (code, out, _) = machine.run(&["rotate", "mail-01"]);
+    assert!(code == 1 && out.contains("mail-01"), "it has its policy all the same: {out}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_listed_is_said_and_the_configured_servers_are_served() {
     let machine = machine(&free_address()).await;
@@ -162,4 +188,6 @@ async fn the_daemon_finds_new_servers_after_a_reload_and_remembers_them_over_a_r
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("`cover` gives no policy to new ones"), "{out}");
     assert!(listed(0));
+    let page = get(address, "/");
+    assert!(page.contains("The servers of an account cannot be listed"), "{page}");
 }

@@ -592,6 +592,12 @@ async fn after_a_restore_that_failed_latest_means_its_source_which_cannot_be_del
     );
     assert!(errors.contains(&refuses), "{errors}");
     assert_eq!(machine.run(&["delete", &other.to_string(), "--yes"]).0, 0, "any other one can be");
+    for command in ["list", "plan"] {
+        let (code, _, errors) = machine.run(&[command, "web"]);
+        let says =
+            "warning: web (101): a restore failed, and the provider shows the server as \"error\"";
+        assert!(code == 0 && errors.contains(says), "{command}: {errors}");
+    }
     let newer = managed(&machine, 2);
 
     let latest = ["restore", "latest", "web", "--yes", "--no-wait"];
@@ -673,7 +679,16 @@ async fn a_server_that_a_restore_left_broken_is_not_rotated_though_the_state_dir
         assert_eq!(broken.len(), 1);
         std::fs::remove_file(&broken[0]).unwrap();
     };
+    // Each command notes it again, and heeds it.
     lose_the_note();
+    let (code, _, errors) = machine.run(&["create", "web", "--name", "hand"]);
+    assert!(code == 0 && errors.contains("contains the broken server"), "{errors}");
+    lose_the_note();
+    let (code, _, errors) = machine.run(&["delete", &id.to_string(), "--yes"]);
+    assert!(code == 1 && errors.contains("a restore from it failed"), "{errors}");
+    lose_the_note();
+    let (code, _, errors) = machine.run(&["restore", "latest", "web"]);
+    assert!(code == 1 && errors.contains("skipped: hand ("), "{errors}");
     let before = machine.names(WEB);
     let (code, out, errors) = machine.run(&["rotate", "web"]);
     assert_eq!(code, 1, "{out} {errors}");

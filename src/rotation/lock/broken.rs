@@ -4,7 +4,8 @@
 use crate::foreign::ForeignText;
 use crate::naming::{ServerId, SnapshotId};
 use crate::rotation::lock::open_creates::NoteKind;
-use crate::rotation::lock::{Claim, Claims, Exclusion};
+use crate::rotation::lock::{Busy, Claim, Claims, Exclusion};
+use crate::server::Server;
 
 /// What is noted of a failed restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,20 @@ impl Exclusion {
     /// The same as [`Claim::broken`], for one who only looks.
     pub(crate) async fn broken(&self, server: ServerId) -> Option<Broken> {
         self.0.broken(server).await
+    }
+
+    /// The same of those of these servers that are, each with why it is not rotated.
+    pub(crate) async fn broken_among<'a>(
+        &self,
+        servers: impl IntoIterator<Item = &'a Server>,
+    ) -> Vec<(&'a Server, Busy)> {
+        let places = self.0.records().places(NoteKind::Broken).await;
+        let mut found = Vec::new();
+        for server in servers.into_iter().filter(|it| places.contains(&self.0.place(it.id))) {
+            let broken = self.broken(server.id).await;
+            found.extend(broken.map(|it| (server, Busy::Broken(it.state))));
+        }
+        found
     }
 }
 

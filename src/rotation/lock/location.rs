@@ -82,9 +82,10 @@ pub(crate) fn any_is_quiesced(variable: impl Fn(&str) -> Option<OsString>) -> bo
     any_is_noted(NoteKind::Quiesced, variable)
 }
 
-/// Whether any server on this machine may be in the middle of a restore. Creates nothing.
+/// Whether any server on this machine may be in the middle of a restore, or was left broken by one. Creates
+/// nothing.
 pub(crate) fn any_is_restored(variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    any_is_noted(NoteKind::Restore, variable)
+    any_is_noted(NoteKind::Restore, &variable) || any_is_noted(NoteKind::Broken, variable)
 }
 
 fn any_is_noted(kind: NoteKind, variable: impl Fn(&str) -> Option<OsString>) -> bool {
