@@ -55,8 +55,8 @@ use crate::telemetry;
 /// Takes snapshots of VPS.org servers on a schedule and deletes its own old ones.
 ///
 /// At each tick of a server's schedule, snapring creates a named snapshot, waits until it is completed, and
-/// deletes the oldest so that the server stays under the provider's limit. It deletes only snapshots that it
-/// created.
+/// deletes those that `keep` no longer needs. So the server stays under the provider's limit. It deletes only
+/// snapshots that it created.
 #[derive(Debug, Parser)]
 #[command(
     name = "snapring",

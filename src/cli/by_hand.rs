@@ -28,13 +28,14 @@ use crate::provider::call_context::CallContext;
 use crate::provider::client::Client;
 use crate::provider::clients::Clients;
 use crate::readable::age;
+use crate::restore::ServerState;
 use crate::ring::{Holder, Ring, holder};
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::{
     Broken, Busy, Claim, Exclusion, OnRestore, RestoreAnswer, Restoring, Wait,
 };
 use crate::rotation::owed_hooks::run_owed_hook;
-use crate::rotation::restored::{has_ended, is_repaired, is_still_broken};
+use crate::rotation::restored::{has_ended, is_repaired, is_still_broken, state_of};
 use crate::rotation::{PATIENCE_BY_HAND, ToSend, send_create};
 use crate::server::CAP;
 use crate::snapshot::{Listing, Snapshot, Status};
@@ -211,7 +212,7 @@ pub(super) async fn find(
                     _ => "no account has a".to_owned(),
                 };
                 return Err(CommandError::Failed(format!(
-                    "{none_has} snapshot {id}\nhint: `snapring list -c {}` shows those that there are",
+                    "{none_has} snapshot {id}\nhint: `snapring list -c {}` shows the ids",
                     setup.path.display()
                 )));
             }
@@ -441,6 +442,22 @@ pub(super) async fn broken_before(setup: &Setup, server: ServerId) -> Option<Not
     statuses.of(server).broken().cloned()
 }
 
+/// The state that the provider shows of a server that a restore has left broken.
+pub(super) async fn broken_state(
+    setup: &Setup,
+    server: ServerId,
+) -> Result<Option<String>, CommandError> {
+    let noted = setup.exclusion("restore")?.broken(server).await;
+    if noted.is_none() && broken_before(setup, server).await.is_none() {
+        return Ok(None);
+    }
+    let client = setup.client_of(server)?;
+    Ok(match state_of(&client, server, &CancellationToken::new()).await {
+        Ok(Some(state)) => (ServerState::of(&state) == ServerState::Failed).then_some(state),
+        Ok(None) | Err(_) => noted.map(|it| it.state),
+    })
+}
+
 /// Says what an earlier create has left: a person may be repeating a command that was killed.
 async fn warn_of_earlier_ones(setup: &Setup, claim: &Claim, before: &Listing) {
     let Some(server) = setup.server(before.server) else { return };
@@ -455,7 +472,7 @@ async fn warn_of_earlier_ones(setup: &Setup, claim: &Claim, before: &Listing) {
         {
             let age = age(*created_at, now);
             console::warning(&format!(
-                "warning: {called} already has {name} ({id}), {status}, created {age} ago; this command creates one more"
+                "warning: {called} already has {name} ({id}), {status}, created {age} ago, perhaps by an earlier `create`"
             ));
         }
     }

@@ -446,9 +446,9 @@ fn next_ticks(server: &Server, now: Timestamp) -> Vec<Timestamp> {
 fn tell(settings: &Settings, answer: &CheckAnswer<'_>, now: Timestamp) -> String {
     let count = answer.servers.len();
     let noun = if count == 1 { "server" } else { "servers" };
-    let good = if answer.good { "good" } else { "`snapring run` would not start" };
     let mut text = match answer.unknown {
-        "" => format!("{}: {good}, {count} {noun}\n", answer.file),
+        "" if answer.good => format!("{}: good, {count} {noun}\n", answer.file),
+        "" => format!("{}: {count} {noun}, but `snapring run` would not start\n", answer.file),
         unknown => format!("{}: no mistakes, {count} {noun}, but {unknown}\n", answer.file),
     };
     for token in answer.token.iter().chain(&answer.more_tokens) {

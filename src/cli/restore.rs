@@ -130,6 +130,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     }
     let server = snapshot.server;
     let now = setup.clock.now().wall;
+    // It would cost good snapshots for one of a broken server.
+    if arguments.snapshot_first
+        && let Some(state) = by_hand::broken_state(&setup, server).await?
+    {
+        return Err(CommandError::Failed(format!(
+            "no snapshot of {} is created first: a restore of it failed, and the provider shows it as {state:?}\n\
+             hint: restore without --snapshot-first",
+            by_hand::called(&setup, server)
+        )));
+    }
     let first = match arguments.snapshot_first {
         true => Some(First::plan(&setup, &snapshot, &listing).await?),
         false => None,
@@ -212,6 +222,15 @@ async fn choose(
     let choice = choice.map_err(|why| {
         CommandError::Failed(match why {
             NoChoice::None => {
+                let is_completed = |it: &&Snapshot| {
+                    it.server == server.id && it.status == Status::Completed
+                };
+                if !listing.snapshots.iter().any(|it| is_completed(&it)) {
+                    return CommandError::Failed(format!(
+                        "{} has no completed snapshot",
+                        server.name
+                    ));
+                }
                 let newer = match noted.failed {
                     Some(source) => format!(" or that are newer than {source}, from which a restore failed"),
                     None => String::new(),

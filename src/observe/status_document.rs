@@ -325,7 +325,7 @@ impl WaitingStatus {
         let shown = |at| shown(at, &server.policy.time_zone);
         let interrupted = status.last.as_ref().filter(|it| it.cause == Some(KnownCause::Shutdown));
         let reason = match (&row.unseen, interrupted, since) {
-            (Some(problem), ..) => format!("not seen now: {problem}"),
+            (Some(problem), ..) => format!("could not be listed: {problem}"),
             (None, Some(last), _) => {
                 let reason = last.reason.as_deref().unwrap_or("interrupted");
                 format!("its last rotation ended at {}: {reason}", shown(last.at))

@@ -315,6 +315,6 @@ async fn servers_of_an_account_that_does_not_answer_are_not_shown_as_well() {
     let (web, other) = (row("web").unwrap(), row("b-web").unwrap());
     assert_eq!((&web["state"], &other["state"]), (&"ok".into(), &"waiting".into()), "{servers}");
     let reason = other["waiting"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("not seen now: ") && reason.contains("503"), "{reason}");
+    assert!(reason.starts_with("could not be listed: ") && reason.contains("503"), "{reason}");
     assert!(other["last_success_at"].is_string(), "{other}");
 }

@@ -223,7 +223,7 @@ async fn a_create_by_hand_says_what_an_earlier_one_has_left() {
     let has = "warning: web (101) already has";
     let says = format!("{has} before-upgrade ({id}), in_progress, created ");
     assert!(errors.contains(&says), "{errors}");
-    assert!(errors.contains(" ago; this command creates one more"), "{errors}");
+    assert!(errors.contains(" ago, perhaps by an earlier `create`"), "{errors}");
     assert_eq!(errors.matches("warning").count(), 1, "{errors}");
 
     // Killed before its answer came, and not listed yet.

@@ -454,7 +454,7 @@ async fn next_ticks_are_not_promised_where_no_daemon_is_known_to_run() {
     let machine = Machine::new().await;
     machine.configure(SERVERS);
     assert_eq!(machine.run(&["rotate", "web"]).0, 0);
-    let says = "next ticks apply only if a daemon is running";
+    let says = "it is not known whether a daemon is running";
     let (code, out, _) = machine.run(&["status"]);
     assert_eq!(code, 0, "{out}");
     assert!(out.contains(says), "{out}");

@@ -312,7 +312,7 @@ pub(in crate::cli) async fn in_state(
     let state = |server: &Server| states.get(&server.id).copied().unwrap_or(ServerState::Waiting);
     servers.retain(|server| wanted.takes(state(server)));
     if servers.is_empty() {
-        console::note(&format!("none of these servers is {}", wanted.words()));
+        console::note(&format!("none of these servers is in the state {}", wanted.words()));
     }
     Ok(servers)
 }

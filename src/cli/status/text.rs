@@ -55,7 +55,7 @@ pub(super) fn text(
     let (rows, folded) = rows.split_at(shown);
     if document.daemon_unknown && rows.iter().any(|server| server.next.is_some()) {
         text.push_str(
-            "next ticks apply only if a daemon is running (unknown: no `listen` in [http])\n",
+            "it is not known whether a daemon is running (no [http] `listen`); ticks need one\n",
         );
     }
     if !rows.is_empty() {
