@@ -24,7 +24,7 @@ pub(crate) struct Problems {
     pub(crate) files: SecretFiles,
     /// A configuration without a server is no mistake.
     pub(crate) may_name_no_server: bool,
-    /// Keys that a misspelt one in [defaults] is near to: what has them from there does not lack them.
+    /// Keys that a misspelt one in `[defaults]` is near to: what has them from there does not lack them.
     meant_in_defaults: HashSet<String>,
     seen: HashSet<Draft>,
     /// The files that were parsed, in their order.
@@ -60,7 +60,7 @@ impl Problems {
         self.add(Severity::Error, Some(span), message.into(), label.into(), hint);
     }
 
-    /// What has a key from [defaults] lacks it, unless it is misspelt there.
+    /// What has a key from `[defaults]` lacks it, unless it is misspelt there.
     pub(crate) fn lacks(&mut self, whose: &str, name: &str, at: Range<usize>, hint: &str) {
         if !self.meant_in_defaults.contains(name) {
             self.error(at, format!("{whose} has no `{name}`"), "", Some(hint.to_owned()));
