@@ -222,14 +222,11 @@ async fn choose(
     let choice = choice.map_err(|why| {
         CommandError::Failed(match why {
             NoChoice::None => {
-                let is_completed = |it: &&Snapshot| {
-                    it.server == server.id && it.status == Status::Completed
-                };
-                if !listing.snapshots.iter().any(|it| is_completed(&it)) {
-                    return CommandError::Failed(format!(
-                        "{} has no completed snapshot",
-                        server.name
-                    ));
+                let is_completed =
+                    |it: &Snapshot| it.server == server.id && it.status == Status::Completed;
+                if !listing.snapshots.iter().any(is_completed) {
+                    let text = format!("{} has no completed snapshot", server.name);
+                    return CommandError::Failed(text);
                 }
                 let newer = match noted.failed {
                     Some(source) => format!(" or that are newer than {source}, from which a restore failed"),

@@ -257,7 +257,8 @@ pub fn unknown(account: Account, problem: &str) -> String {
 pub fn empty_list(account: Account) -> String {
     let whose = account.in_words();
     format!(
-        "the list of servers of {whose} is empty, so it is not believed: `cover` gives no policy to new ones, and those          known before are still rotated"
+        "the list of servers of {whose} is empty, so it is not believed: `cover` gives no policy to new ones, and those \
+         known before are still rotated"
     )
 }
 
