@@ -43,7 +43,6 @@ use crate::status::Statuses;
 use crate::store::place::Place;
 use crate::store::{self, ServerMemories};
 use crate::telemetry::{self, Deeds, Form, LogFormat, LogSettings};
-use crate::vanished::Vanished;
 use crate::wording::listed;
 
 /// A configuration that was found good, and the clock.
@@ -290,25 +289,35 @@ impl Setup {
         servers: &[Arc<Server>],
         command: &'static str,
     ) -> Vec<RestoreUnderWay> {
-        if !any_is_restored(|name| std::env::var_os(name)) {
-            return Vec::new();
+        match self.exclusion_of_restores(command) {
+            Some(exclusion) => self.restores_by(&exclusion, servers).await,
+            None => Vec::new(),
         }
-        let Ok(exclusion) = self.exclusion(command) else { return Vec::new() };
+    }
+
+    async fn restores_by(
+        &self,
+        exclusion: &Exclusion,
+        servers: &[Arc<Server>],
+    ) -> Vec<RestoreUnderWay> {
         exclusion.restores(servers.iter().map(AsRef::as_ref), self.clock.now().wall).await
+    }
+
+    /// `None`: no restore is noted on this machine.
+    fn exclusion_of_restores(&self, command: &'static str) -> Option<Exclusion> {
+        let is_noted = any_is_restored(|name| std::env::var_os(name));
+        is_noted.then(|| self.exclusion(command).ok()).flatten()
     }
 
     /// Warns of those that are being restored, and of those that a restore has left broken: they are not rotated as
     /// planned.
     pub(super) async fn warn_of_restores(&self, servers: &[Arc<Server>], command: &'static str) {
-        for restore in self.restores(servers, command).await {
+        let Some(exclusion) = self.exclusion_of_restores(command) else { return };
+        for restore in self.restores_by(&exclusion, servers).await {
             let server = self.server(restore.server_id);
             let zone = server.map_or(TimeZone::UTC, |it| it.policy.time_zone.clone());
             console::warning(&format!("warning: {}", restore.words(&zone)));
         }
-        if !any_is_restored(|name| std::env::var_os(name)) {
-            return;
-        }
-        let Ok(exclusion) = self.exclusion(command) else { return };
         for (server, why) in exclusion.broken_among(servers.iter().map(AsRef::as_ref)).await {
             console::warning(&format!("warning: {} ({}): {why}", server.name, server.id));
         }
@@ -400,6 +409,9 @@ pub(super) async fn covered(
     within: Duration,
 ) -> Result<(Settings, Vec<String>), CommandError> {
     let (mut servers, mut problems) = (CoveredServers::default(), Vec::new());
+    if settings.covers.is_empty() {
+        return Ok((settings.clone(), problems));
+    }
     let mut listed_whole = BTreeSet::new();
     let now = clock.now();
     for cover in &settings.covers {
@@ -416,19 +428,13 @@ pub(super) async fn covered(
             Err(problem) => problems.push(not_covered(api.account, &problem.explained())),
         }
     }
-    if settings.covers.is_empty() {
-        return Ok((settings.clone(), problems));
-    }
     let known = last_rotations(settings, clock).await;
     let before = settings.covered_before(&known, now.wall).into_iter();
     servers.remember(before.filter(|(id, _)| !listed_whole.contains(&id.account)));
     let covered = settings.with_covered(&servers);
-    let is_known = |id: ServerId| {
-        settings.cover_of(id.account).is_none() || covered.servers.iter().any(|it| it.id == id)
-    };
     // A timer has no second list to wait for. It says so each time, and ends badly once.
     let lately = now.wall.checked_sub(LATELY).unwrap_or(Timestamp::MIN);
-    let (lately, earlier) = Vanished::among(&known, is_known, now.wall).split(lately);
+    let (lately, earlier) = covered.uncovered_before(&known, now.wall).split(lately);
     let zone = covered.common_zone();
     problems.extend(lately.words_of_unlisted(&zone));
     earlier.words_of_unlisted(&zone).for_each(|it| console::warning(&format!("warning: {it}")));

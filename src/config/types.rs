@@ -89,17 +89,22 @@ impl Settings {
         servers
     }
 
-    /// The servers without a table that the history knows, of accounts with a `cover`: they are covered until their
-    /// account is listed.
+    /// The servers that the history knows, of accounts with a `cover`, and that have no policy here.
+    #[must_use]
+    pub fn uncovered_before(&self, known: &[LastOfServer], now: Timestamp) -> Vanished {
+        let servers: HashSet<ServerId> = self.servers.iter().map(|server| server.id).collect();
+        let is_other = |id: ServerId| servers.contains(&id) || self.cover_of(id.account).is_none();
+        Vanished::among(known, is_other, now)
+    }
+
+    /// The same with their names: they are covered until their account is listed.
     #[must_use]
     pub fn covered_before(
         &self,
         known: &[LastOfServer],
         now: Timestamp,
     ) -> Vec<(ServerId, ForeignText)> {
-        let tables: HashSet<ServerId> = self.servers.iter().map(|server| server.id).collect();
-        let is_other = |id: ServerId| tables.contains(&id) || self.cover_of(id.account).is_none();
-        let before = Vanished::among(known, is_other, now);
+        let before = self.uncovered_before(known, now);
         before.servers().map(|(id, name)| (id, name.into())).collect()
     }
 

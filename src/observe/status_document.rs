@@ -481,6 +481,27 @@ pub(crate) fn state(row: &ServerView) -> ServerState {
     }
 }
 
+#[cfg(test)]
+impl DaemonStatus {
+    /// How one is that has no trouble.
+    pub(crate) fn well() -> Self {
+        let at = |text: &str| text.parse().unwrap();
+        Self {
+            started_at: at("2026-11-01T00:00:00Z"),
+            alive: true,
+            ready: true,
+            token: TokenState::Accepted,
+            configuration_read_at: at("2026-11-02T00:00:00Z"),
+            configuration_refused: None,
+            store: StoreStatus::default(),
+            throttled_until: None,
+            manual_acts: Vec::new(),
+            undelivered_notices: Vec::new(),
+            accounts: Vec::new(),
+        }
+    }
+}
+
 impl DaemonStatus {
     /// How a running daemon is.
     #[must_use]

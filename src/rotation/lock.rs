@@ -226,7 +226,7 @@ impl Exclusion {
         }
     }
 
-    /// Whether this process or another one works on a server, as far as that is known. Keeps nobody out meanwhile.
+    /// Whether this process or another one holds a server; `false` also if that cannot be found out. It claims nothing.
     pub(crate) fn is_claimed(&self, server: ServerId) -> bool {
         let place = self.0.lock_place(server);
         self.0.busy().contains(&place)

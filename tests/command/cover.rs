@@ -66,7 +66,7 @@ async fn commands_take_covered_servers_as_they_take_configured_ones() {
     assert!(errors.contains("it has db (102), web-01 (101), mail-01 (103)"), "{errors}");
 }
 
-/// Without a daemon nobody compares two lists.
+/// Without a daemon, two lists are never compared.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timer_says_which_servers_are_not_listed_any_more() {
     let machine = machine(&free_address()).await;

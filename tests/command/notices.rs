@@ -32,6 +32,12 @@ pub fn text(request: &Request) -> String {
     String::from_utf8(request.body.clone()).unwrap()
 }
 
+/// From here on it answers with this status, and has received nothing.
+async fn answers(server: &MockServer, status: u16) {
+    server.reset().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(server).await;
+}
+
 async fn documents(server: &MockServer) -> Vec<Value> {
     let requests = server.received_requests().await.unwrap();
     requests.iter().map(|it| serde_json::from_slice(&it.body).unwrap()).collect()
@@ -134,11 +140,7 @@ async fn what_a_daemon_could_not_tell_the_next_one_tells_at_once_and_once() {
     let target = notify(&hook, "format = \"json\"\nremind = \"0s\"");
     let rare = DENSE.replace("*/2 * * * * *", "0 3 1 1 *");
     machine.configure_api("retries = 0\nsettle = \"0s\"", &format!("{rare}{target}"));
-    let answers = async |status| {
-        hook.reset().await;
-        Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&hook).await;
-    };
-    answers(404).await;
+    answers(&hook, 404).await;
     machine.fault("list:status=503");
     let mut daemon = machine.daemon();
     machine.until("ready", || !daemon.events("daemon").is_empty()).await;
@@ -148,7 +150,7 @@ async fn what_a_daemon_could_not_tell_the_next_one_tells_at_once_and_once() {
         .await;
     daemon.kill();
 
-    answers(200).await;
+    answers(&hook, 200).await;
     let mut daemon = machine.daemon();
     got(&machine, &hook, 1).await;
     let told = documents(&hook).await;
@@ -180,11 +182,7 @@ async fn a_notice_that_is_retried_is_shown_and_outlasts_the_daemon() {
     let rare = DENSE.replace("*/2 * * * * *", "0 3 1 1 *");
     let target = notify(&hook, "format = \"json\"");
     machine.configure_api("retries = 0\nsettle = \"0s\"", &format!("{http}{rare}{target}"));
-    let answers = async |status| {
-        hook.reset().await;
-        Mock::given(any()).respond_with(ResponseTemplate::new(status)).mount(&hook).await;
-    };
-    answers(503).await;
+    answers(&hook, 503).await;
     machine.fault("list:status=503");
     let mut daemon = machine.daemon();
     machine.until("ready", || machine.run(&["health"]).0 == 0).await;
@@ -206,7 +204,7 @@ async fn a_notice_that_is_retried_is_shown_and_outlasts_the_daemon() {
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
 
-    answers(200).await;
+    answers(&hook, 200).await;
     let daemon = machine.daemon();
     machine.until("ready", || machine.run(&["health"]).0 == 0).await;
     let (code, out, _) = machine.run(&["status"]);

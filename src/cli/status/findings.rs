@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::status::gather::Gathered;
 use crate::cli::status::text::common_zone;
 use crate::coverage::AccountStatus;
 use crate::moment::shown;
-use crate::observe::status_document::{DaemonStatus, ServerRecord, ServerState, StatusDocument};
+use crate::observe::status_document::{DaemonStatus, ServerRecord, ServerState};
 use crate::readable;
 
 /// How far the provider's clock may be ahead of this machine's.
@@ -61,10 +62,10 @@ pub(super) fn findings(gathered: &Gathered, max_age: Option<Duration>) -> Vec<Fi
     let servers = servers.filter_map(of_server).map(about(About::Server));
     let warning = |words: &String| (Level::Warning, words.clone());
     let unanswered = unanswered.iter().map(warning).map(about(About::Answers));
-    let of_daemon = document.daemon.iter().flat_map(|it| of_daemon(it, document));
+    let zone = common_zone(&document.servers);
+    let of_daemon = document.daemon.iter().flat_map(|it| of_daemon(it, &zone));
     let not_resumed = document.not_resumed.iter();
     let not_resumed = not_resumed.map(|it| (Level::Warning, it.words_with_server()));
-    let zone = common_zone(&document.servers);
     let restores = document.restores.iter().map(|it| (Level::Ok, it.words(&zone)));
     let of_account = document.account.iter().flat_map(of_account);
     let others =
@@ -76,8 +77,7 @@ fn about(about: About) -> impl Fn((Level, String)) -> Finding {
     move |(level, words)| Finding { about, level, words }
 }
 
-fn of_daemon(daemon: &DaemonStatus, document: &StatusDocument) -> Vec<(Level, String)> {
-    let zone = common_zone(&document.servers);
+fn of_daemon(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<(Level, String)> {
     let mut found = Vec::new();
     if !daemon.alive {
         found.push((Level::Critical, "the scheduler of the daemon has stalled".to_owned()));
@@ -86,10 +86,10 @@ fn of_daemon(daemon: &DaemonStatus, document: &StatusDocument) -> Vec<(Level, St
         found.push((Level::Warning, format!("the last reload was rejected: {reason}")));
     }
     // Servers that this affects are in trouble themselves.
-    let of_accounts = daemon.accounts.iter().flat_map(|it| it.problems(&zone));
+    let of_accounts = daemon.accounts.iter().flat_map(|it| it.problems(zone));
     found.extend(of_accounts.map(|words| (Level::Ok, words)));
     if let Some(until) = daemon.throttled_until.filter(|_| daemon.accounts.is_empty()) {
-        let until = shown(until, &zone);
+        let until = shown(until, zone);
         let words = format!(
             "the provider is throttling the account (429): no calls are sent until {until}"
         );
@@ -97,7 +97,7 @@ fn of_daemon(daemon: &DaemonStatus, document: &StatusDocument) -> Vec<(Level, St
     }
     found.extend(daemon.store.problem().map(|words| (Level::Warning, words)));
     let undelivered = daemon.undelivered_notices.iter();
-    found.extend(undelivered.map(|it| (Level::Warning, it.words(&zone))));
+    found.extend(undelivered.map(|it| (Level::Warning, it.words(zone))));
     found
 }
 

@@ -3,27 +3,11 @@ use rstest::rstest;
 use super::*;
 use crate::daemon::view::ServerView;
 use crate::naming::SnapshotId;
-use crate::observe::status_document::{StatusFilter, StoreStatus};
+use crate::observe::status_document::StatusFilter;
 use crate::report::RotationOutcome;
 use crate::ring::Holder;
 use crate::snapshot::Status;
 use crate::testing::stage::{ended, managed, noon, numbered, ring, row, slot, time};
-
-fn daemon() -> DaemonStatus {
-    DaemonStatus {
-        started_at: time("2026-11-01T00:00:00Z"),
-        alive: true,
-        ready: true,
-        token: TokenState::Accepted,
-        configuration_read_at: time("2026-11-02T00:00:00Z"),
-        configuration_refused: None,
-        store: StoreStatus::default(),
-        throttled_until: None,
-        manual_acts: Vec::new(),
-        undelivered_notices: Vec::new(),
-        accounts: Vec::new(),
-    }
-}
 
 fn query(words: &str, state: Option<ServerState>, page: usize) -> Query {
     Query { filter: StatusFilter { words: words.to_owned(), state }, page, is_table: false }
@@ -31,7 +15,7 @@ fn query(words: &str, state: Option<ServerState>, page: usize) -> Query {
 
 fn page(rows: Vec<ServerView>, query: &Query) -> String {
     let found = Found::among(rows, &query.filter);
-    Page::of(found, &daemon(), query, noon()).render().unwrap()
+    Page::of(found, &DaemonStatus::well(), query, noon()).render().unwrap()
 }
 
 fn good(at: &str) -> crate::health::Ended {
@@ -94,7 +78,7 @@ fn what_people_did_by_hand_is_shown_with_who_and_bad_ends_stand_out() {
         pid: 1,
     };
     let acts = vec![act(ManualOutcome::Done, None), act(ManualOutcome::Failed, Some("refused"))];
-    let shown = DaemonStatus { manual_acts: acts, ..daemon() };
+    let shown = DaemonStatus { manual_acts: acts, ..DaemonStatus::well() };
     let query = query("", None, 1);
     let found = Found::among(vec![row("web-01", "", &[])], &query.filter);
     let page = Page::of(found, &shown, &query, noon()).render().unwrap();
@@ -162,7 +146,7 @@ fn the_headline_is_the_one_thing_to_know(
     #[case] words: &str,
     #[case] class: &str,
 ) {
-    let mut daemon = daemon();
+    let mut daemon = DaemonStatus::well();
     change(&mut daemon);
     let states = servers.iter().map(|server| match *server {
         "ok" => ServerState::Ok,
@@ -268,7 +252,7 @@ fn what_the_provider_throttles_is_shown_with_its_end() {
     assert!(page(vec![throttled()], &query("", None, 1)).contains(words));
     assert!(!page(vec![row("web-01", "", &[])], &query("", None, 1)).contains("throttling"));
     let found = Found::among(vec![throttled()], &StatusFilter::default());
-    let daemon = DaemonStatus { throttled_until: Some(until), ..daemon() };
+    let daemon = DaemonStatus { throttled_until: Some(until), ..DaemonStatus::well() };
     let page = Page::of(found, &daemon, &query("", None, 1), noon()).render().unwrap();
     let words = "<li class=\"bad\">The provider is throttling the account (429): no calls are sent until \
                  2026-11-23 12:02:00 UTC</li>";

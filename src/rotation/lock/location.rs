@@ -79,23 +79,24 @@ impl Exclusion {
 
 /// Whether any server on this machine may be quiesced. Creates nothing.
 pub(crate) fn any_is_quiesced(variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    any_is_noted(NoteKind::Quiesced, variable)
+    any_is_noted(&[NoteKind::Quiesced], variable)
 }
 
 /// Whether any server on this machine may be in the middle of a restore, or was left broken by one. Creates
 /// nothing.
 pub(crate) fn any_is_restored(variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    any_is_noted(NoteKind::Restore, &variable) || any_is_noted(NoteKind::Broken, variable)
+    any_is_noted(&[NoteKind::Restore, NoteKind::Broken], variable)
 }
 
-fn any_is_noted(kind: NoteKind, variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    let extension = kind.extension();
+fn any_is_noted(kinds: &[NoteKind], variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_one = |path: &Path| {
+        let found = path.extension();
+        kinds.iter().any(|kind| found == Some(kind.extension().as_ref().as_ref()))
+    };
     directories(variable).iter().any(|directory| {
         let notes = directory.path().join(LOCK_FILE).with_extension("creates");
         let entries = notes.read_dir().into_iter().flatten().flatten();
-        entries
-            .map(|entry| entry.path())
-            .any(|path| path.extension() == Some(extension.as_ref().as_ref()))
+        entries.map(|entry| entry.path()).any(|path| is_one(&path))
     })
 }
 

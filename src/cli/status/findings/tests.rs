@@ -7,29 +7,11 @@ use crate::cli::status::nagios::tests::document;
 use crate::cli::status::text::text;
 use crate::coverage::{NamedServer, NamedServers};
 use crate::naming::ServerId;
-use crate::observe::status_document::StoreStatus;
-use crate::provider::token_state::TokenState;
+use crate::observe::status_document::StatusDocument;
 use crate::status::undelivered::Undelivered;
 use crate::testing::stage::time;
 
 const DAY: Duration = Duration::from_secs(26 * 3600);
-
-/// One that is well.
-pub(in crate::cli::status) fn daemon() -> DaemonStatus {
-    DaemonStatus {
-        started_at: time("2026-11-01T00:00:00Z"),
-        alive: true,
-        ready: true,
-        token: TokenState::Accepted,
-        configuration_read_at: time("2026-11-01T00:00:00Z"),
-        configuration_refused: None,
-        store: StoreStatus::default(),
-        throttled_until: None,
-        manual_acts: Vec::new(),
-        undelivered_notices: Vec::new(),
-        accounts: Vec::new(),
-    }
-}
 
 pub(in crate::cli::status) fn undelivered() -> Undelivered {
     Undelivered {
@@ -87,7 +69,7 @@ const FACTS: [Fact; 9] = [
 fn the_text_the_exit_code_and_the_check_agree() {
     for chosen in 0..1_u32 << FACTS.len() {
         let mut gathered = of(document(&[("web", "ok 1h")]));
-        gathered.document.daemon = Some(daemon());
+        gathered.document.daemon = Some(DaemonStatus::well());
         let facts = FACTS.iter().enumerate().filter(|(nth, _)| chosen & (1 << nth) != 0);
         let facts: Vec<&Fact> = facts.map(|(_, fact)| fact).collect();
         facts.iter().for_each(|(_, _, happens)| happens(&mut gathered));

@@ -2,7 +2,7 @@ use jiff::SignedDuration;
 use rstest::rstest;
 
 use super::*;
-use crate::cli::status::findings::tests::{daemon, of, undelivered};
+use crate::cli::status::findings::tests::{of, undelivered};
 use crate::observe::status_document::{
     DaemonStatus, Found, StatusDocument, StatusFilter, StoreStatus,
 };
@@ -135,7 +135,7 @@ fn a_daemon_in_trouble_is_told_though_all_servers_are_well(
             true => vec![undelivered()],
             false => Vec::new(),
         },
-        ..daemon()
+        ..DaemonStatus::well()
     });
     let check = check(&of(document), DAY);
     assert_eq!(check.level, level);
