@@ -481,7 +481,8 @@ impl Shared {
 
     /// A task that ends where it stands once what is under way is not waited for any more.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let broken_off = self.broken_off.clone();
+        // Boxed: what wraps it would hold room for it several times.
+        let (broken_off, task) = (self.broken_off.clone(), Box::pin(task));
         self.tasks.spawn(async move { broken_off.run_until_cancelled(task).await });
     }
 

@@ -28,8 +28,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::config::types::Settings;
+use crate::cover::Cover;
+use crate::coverage::CoverProblem;
 use crate::health::Trouble;
-use crate::naming::{ServerId, Subject};
+use crate::naming::{Account, ServerId, Subject};
 use crate::notify::delivery::{Delivery, Destination};
 use crate::notify::format::Format;
 use crate::notify::http::Post;
@@ -95,6 +98,7 @@ impl Inner {
     }
 }
 
+#[derive(Clone)]
 struct Target {
     settings: NotifySettings,
     destination: watch::Sender<Destination>,
@@ -103,21 +107,22 @@ struct Target {
     record: Record,
     delivered: DeliveryState,
     reminders: Reminders,
+    /// To be cancelled when it is not in the configuration any more.
+    gone: CancellationToken,
 }
 
 impl Notices {
     /// Begins to tell the configured targets; for `last_known` see [`States::new`].
     #[must_use]
     pub(crate) fn start(
-        targets: &[NotifySettings],
-        servers: &[Arc<Server>],
+        settings: &Settings,
         last_known: impl IntoIterator<Item = LastOfServer>,
         told: ToldBook,
         clock: Clock,
         post: Arc<dyn Post>,
         counts: Counts,
     ) -> Self {
-        let states = States::new(watched(servers), last_known);
+        let states = States::new(watched(&settings.servers), last_known);
         let notices = Self {
             inner: Mutex::new(Inner { states, targets: Vec::new() }),
             clock,
@@ -127,7 +132,7 @@ impl Notices {
             deliveries: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        notices.reload(targets, servers);
+        notices.take_up(settings);
         notices.recall();
         notices
     }
@@ -188,19 +193,63 @@ impl Notices {
         }
     }
 
-    /// A server's last success is too old, as seen at `now`. Gives whether that is news. Never waits.
-    pub(crate) fn on_stale(&self, server: &Server, trouble: &Trouble, now: Timestamp) -> bool {
+    /// A server is in trouble that no rotation has shown, as seen at `now`. Gives whether that is news. Never waits.
+    pub(crate) fn on_standing(&self, server: &Server, trouble: &Trouble, now: Timestamp) -> bool {
         let mut inner = self.inner();
-        let notice = inner.states.take_stale(server, trouble, now);
-        notice.inspect(|notice| inner.tell(notice)).is_some_and(|notice| !notice.goes_on)
+        let notice = inner.states.take_standing(server, trouble, now);
+        notice.is_some_and(|notice| self.tell_standing(&inner, &notice))
+    }
+
+    /// A `cover` does not know the servers of its account, or knows them. Never waits.
+    pub(crate) fn on_cover(&self, account: Account, problem: Option<&CoverProblem>) {
+        let (mut inner, now) = (self.inner(), self.clock.now().wall);
+        let of = Subject::Cover(account);
+        if let Some(problem) = problem {
+            let told = inner.targets.iter().filter_map(|it| it.record.told_at(of));
+            let since = told.fold(problem.since, Timestamp::min);
+            if let Some(notice) = inner.states.take_cover(problem, since, now) {
+                self.tell_standing(&inner, &notice);
+            }
+        } else {
+            let (notice, is_news) = inner.states.take_listed(account, now);
+            let is_told = |it: &&Target| is_news || it.record.owes_recovery(of);
+            inner.targets.iter().filter(is_told).for_each(|target| target.tell(&notice));
+        }
+    }
+
+    /// Tells of trouble that is looked at, not reported, unless the target knows it from an earlier process. Gives
+    /// whether it is new to this one.
+    fn tell_standing(&self, inner: &Inner, notice: &Notice) -> bool {
+        let (of, now) = (notice.subject.of(), self.clock.now());
+        for target in &inner.targets {
+            if !notice.goes_on && target.record.believes(of) {
+                let since = notice.trouble.and_then(|it| it.since);
+                target.reminders.told_before(of, since, target.settings.remind, now, true);
+            } else {
+                target.tell(notice);
+            }
+        }
+        !notice.goes_on
     }
 
     /// Puts another configuration in force. A target that stays keeps its queue. So does one in whose place
     /// there is another address, where none has this one: it was corrected, and what waits goes to the new
-    /// one. One that goes is still told what was in its queue.
-    pub(crate) fn reload(&self, targets: &[NotifySettings], servers: &[Arc<Server>]) {
+    /// one. One that goes gets what was in its queue, once: nothing is retried, so nothing reaches it late. One that
+    /// comes is told of all that fails.
+    pub(crate) fn reload(&self, settings: &Settings) {
+        let now = self.clock.now().wall;
+        for target in self.take_up(settings) {
+            let inner = self.inner();
+            target.record.owes_all(inner.states.ongoing().map(|(of, _)| of));
+            target.tell_owed(&inner.states, now);
+        }
+    }
+
+    /// Puts targets and servers in force. Gives the targets that are new.
+    fn take_up(&self, settings: &Settings) -> Vec<Target> {
+        let Settings { notify: targets, servers, covers, .. } = settings;
         let (mut inner, now) = (self.inner(), self.clock.now().wall);
-        inner.states.configure(watched(servers));
+        inner.states.configure(watched(servers), covers.iter().map(Cover::account));
         inner.states.show_times_of(servers);
         let mut before: Vec<Option<Target>> =
             std::mem::take(&mut inner.targets).into_iter().map(Some).collect();
@@ -219,15 +268,22 @@ impl Notices {
         for target in before.iter().flatten() {
             target.record.ends();
             target.delivered.ends();
+            target.gone.cancel();
         }
+        let mut new = Vec::new();
         for (settings, stays) in targets.iter().zip(stay) {
             let target = match stays {
                 Some(target) => target.with(settings, &inner.states, now),
-                None => self.target(settings),
+                None => {
+                    let target = self.target(settings);
+                    new.push(target.clone());
+                    target
+                }
             };
             target.record.watch_only(|of| inner.states.has(of));
             inner.targets.push(target);
         }
+        new
     }
 
     /// Reminds of what failed before and after a single run, if a reminder fell due since the run before it.
@@ -266,6 +322,7 @@ impl Notices {
         let record = Record::new(key(settings), &self.told);
         let reminders = Reminders::default();
         let delivered = self.counts.webhooks().add(settings.url.to_string());
+        let gone = CancellationToken::new();
         let delivery = Delivery {
             destination: destinations,
             post: Arc::clone(&self.post),
@@ -276,11 +333,12 @@ impl Notices {
             record: record.clone(),
             delivered: delivered.clone(),
             reminders: reminders.clone(),
+            gone: gone.clone(),
             stop: self.stop.clone(),
         };
         self.deliveries.spawn(delivery.run());
         let settings = settings.clone();
-        Target { settings, destination, queue: sender, lost, record, delivered, reminders }
+        Target { settings, destination, queue: sender, lost, record, delivered, reminders, gone }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

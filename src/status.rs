@@ -376,15 +376,28 @@ impl Statuses {
     /// People did this last by hand, the last act first.
     pub fn set_manual(&self, acts: Vec<ManualAct>) {
         let mut servers = self.lock();
-        for (server, restored) in
-            acts.iter().rev().filter_map(|act| Some((act.server_id, act.not_restored()?)))
-        {
-            if restored.is_some() || servers.contains_key(&server) {
-                servers.entry(server).or_default().not_restored = restored.map(Box::new);
+        for act in acts.iter().rev() {
+            let Some(restored) = act.not_restored() else { continue };
+            if restored.is_some() {
+                servers.entry(act.server_id).or_default().not_restored = restored.map(Box::new);
+            } else if let Some(status) = servers.get_mut(&act.server_id) {
+                // What came of this one may have been seen since it was last heard of.
+                status.not_restored.take_if(|it| it.since <= act.ended_at);
             }
         }
         drop(servers);
         *self.manual.lock().unwrap_or_else(PoisonError::into_inner) = acts.into();
+    }
+
+    /// A restore has left the server broken. Gives whether that was not known.
+    pub fn set_broken(&self, server: ServerId, restored: NotRestored) -> bool {
+        let mut servers = self.lock();
+        let status = servers.entry(server).or_default();
+        let is_news = status.broken().is_none();
+        if is_news {
+            status.not_restored = Some(Box::new(restored));
+        }
+        is_news
     }
 
     /// What people did last by hand, as far as the store tells.

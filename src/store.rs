@@ -335,10 +335,14 @@ async fn add_with(
 /// # Errors
 /// When it cannot be written.
 pub async fn add_told(place: &Place, told: &ToldChanges) -> Result<(), StoreError> {
-    if told.is_empty() || !place.may_be_there() {
-        return Ok(());
-    }
-    let mut database = Database::open(place, Access::Add).await?;
+    let access = match place.may_be_there() {
+        _ if told.is_empty() => return Ok(()),
+        true => Access::Add,
+        // No rotation has begun it: there was none to record.
+        false if place.may_be_begun() => Access::Write,
+        false => return Ok(()),
+    };
+    let mut database = Database::open(place, access).await?;
     let added = database.add_told(told).await;
     database.close().await;
     match added {

@@ -39,10 +39,8 @@ struct Arguments {
 
 /// A daemon that waits for a tick that is far away.
 struct Idle {
-    /// Before it has looked at its servers.
-    fresh_kib: u64,
-    /// After it has looked at each once, and has been idle for a while.
-    seen_kib: u64,
+    /// After it has looked at each server once, and has been idle for a while.
+    resident_kib: u64,
     /// Of one core, in percent.
     cpu: f64,
 }
@@ -66,18 +64,11 @@ fn main() -> Result<()> {
 
     let with_few = idle(&arguments, &binary, few)?;
     let with_many = idle(&arguments, &binary, many)?;
-    let each = |few_kib: u64, many_kib: u64| {
-        format!("{:.2} KiB", (many_kib as f64 - few_kib as f64) / (many - few) as f64)
-    };
-    for (when, of) in [
-        ("before the first look", (|idle: &Idle| idle.fresh_kib) as fn(&Idle) -> u64),
-        ("idle after a look at each", |idle: &Idle| idle.seen_kib),
-    ] {
-        let what = format!("idle memory with {few} servers, {when}");
-        tell(what, "15 MiB", format!("{} MiB", mib(of(&with_few))));
-        let what = format!("for each further one of {many}, {when}");
-        tell(what, "1.5 KiB", each(of(&with_few), of(&with_many)));
-    }
+    let what = format!("idle memory with {few} servers");
+    tell(what, "15 MiB", format!("{} MiB", mib(with_few.resident_kib)));
+    let more_kib = with_many.resident_kib as f64 - with_few.resident_kib as f64;
+    let each = format!("{:.2} KiB", more_kib / (many - few) as f64);
+    tell(format!("for each further one of {many}"), "1.5 KiB", each);
     for (servers, idle) in [(few, with_few), (many, with_many)] {
         let what = format!("idle CPU with {servers} servers");
         tell(what, "0.1 % of a core", format!("{:.3} %", idle.cpu));
@@ -114,15 +105,12 @@ fn check(binary: &Path, servers: u64) -> Result<Duration> {
 fn idle(arguments: &Arguments, binary: &Path, servers: u64) -> Result<Idle> {
     let account = account(binary, servers)?;
     let daemon = configured(&account)?.start(binary)?;
-    sleep(Duration::from_secs(5));
-    let fresh_kib = daemon.process.resident_kib()?;
-    ensure!(account.tallies()?.is_empty(), "it has looked already");
     wait_for_the_looks(&account)?;
     let cpu = daemon.process.cpu()?;
     sleep(arguments.idle);
-    let (seen_kib, cpu) = (daemon.process.resident_kib()?, daemon.process.cpu()? - cpu);
+    let (resident_kib, cpu) = (daemon.process.resident_kib()?, daemon.process.cpu()? - cpu);
     let cpu = 100.0 * cpu.as_secs_f64() / arguments.idle.as_secs_f64();
-    Ok(Idle { fresh_kib, seen_kib, cpu })
+    Ok(Idle { resident_kib, cpu })
 }
 
 /// Waits until calls have come, and then none for a while.

@@ -21,7 +21,7 @@ use crate::cli::check::online::{Slots, Token, ask};
 use crate::cli::error::CommandError;
 use crate::cli::selection::Selection;
 use crate::cli::sentence::sentence;
-use crate::cli::setup::{PATIENCE, Setup, covered, last_rotations, locate, quiesced};
+use crate::cli::setup::{Lacks, PATIENCE, Setup, covered, last_rotations, locate, quiesced};
 use crate::cli::table::{Narrow, Table, lines};
 use crate::cli::{ConfigArgument, Exit, console, progress};
 use crate::clock::Clock;
@@ -192,7 +192,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     };
     let loaded = match read {
         Ok((loaded, Some(origins))) => {
-            let setup = Setup { path, settings: loaded.settings, clock, lacks_servers: false };
+            let setup = Setup { path, settings: loaded.settings, clock, lacks: Lacks::default() };
             let Arguments { selection, json, .. } = arguments;
             return effective::tell(&setup, &loaded.warnings, &origins, &selection, json);
         }
@@ -239,9 +239,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         let LogSettings { format, level, .. } = &settings.log;
         let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);
         telemetry::begin_for_command(*format, level, zone, verbose, Deeds::Looks)?;
-        let (settings, problems) = covered(settings, &clock, PATIENCE).await?;
+        let (settings, lacks) = covered(settings, &clock, PATIENCE).await?;
         with_covered = settings;
-        uncovered.extend(problems.into_iter().map(CheckFinding::error));
+        uncovered.extend(lacks.findings().into_iter().map(CheckFinding::error));
         progress::shows_times_of(&with_covered.servers);
     }
     let settings = &with_covered;

@@ -71,7 +71,14 @@ pub(super) struct Arguments {
 /// When it could not go on.
 pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let setup = Setup::read(&arguments.config)?.covered().await?;
-    let mut servers = setup.choose(&arguments.selection, &arguments.in_state).await?;
+    let chosen = setup.choose(&arguments.selection, &arguments.in_state).await;
+    let mut servers = match chosen {
+        Ok(servers) => servers,
+        Err(problem) => {
+            tell::without_rotation(&setup, arguments.wish()).await?;
+            return Err(problem);
+        }
+    };
     if servers.is_empty() {
         return none_left(arguments.json).map(|exit| setup.exit(exit, &arguments.selection));
     }

@@ -286,7 +286,8 @@ impl Setup {
         if !selection.is_given() {
             return Ok(self.settings.servers.clone());
         }
-        let chosen = selection.among(&self.candidates(), &self.path.display().to_string())?;
+        let chosen = selection.among(&self.candidates(), &self.path.display().to_string());
+        let chosen = chosen.map_err(|unknown| self.perhaps_missing(unknown))?;
         let servers = self.settings.servers.iter();
         Ok(servers.filter(|server| chosen.contains(&server.id)).cloned().collect())
     }
@@ -320,8 +321,21 @@ impl Setup {
         let found = found.first().and_then(|it| self.server(it.id));
         found.ok_or_else(|| {
             let place = self.path.display().to_string();
-            CommandError::Usage(unknown(given, &candidates, &place))
+            self.perhaps_missing(CommandError::Usage(unknown(given, &candidates, &place)))
         })
+    }
+
+    /// What is not known here is no mistake of the person while servers may be missing.
+    fn perhaps_missing(&self, unknown: CommandError) -> CommandError {
+        match unknown {
+            CommandError::Usage(text) if !self.lacks.is_nothing() => {
+                let what = text.lines().next().unwrap_or_default();
+                CommandError::Failed(format!(
+                    "{what}\nhint: servers may be missing, see the warning above"
+                ))
+            }
+            other => other,
+        }
     }
 
     /// The configured servers, to choose from.

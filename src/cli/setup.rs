@@ -19,7 +19,7 @@ use crate::config::problem::log_warnings;
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::cover::CoveredServers;
-use crate::coverage::{empty_list, not_covered};
+use crate::coverage::{AccountServers, CoverProblem};
 use crate::naming::{Account, ServerId};
 use crate::notify::coverage;
 use crate::pins::Pins;
@@ -35,7 +35,7 @@ use crate::ring::Ring;
 use crate::rotation::Context;
 use crate::rotation::hooks::Processes;
 use crate::rotation::lock::{
-    Exclusion, Quiesced, RestoreUnderWay, any_is_quiesced, any_is_restored,
+    Broken, Busy, Exclusion, Quiesced, RestoreUnderWay, any_is_quiesced, any_is_restored,
 };
 use crate::rotation::memories::Memories;
 use crate::server::Server;
@@ -53,8 +53,32 @@ pub(super) struct Setup {
     pub settings: Settings,
     /// The machine's clock.
     pub clock: Clock,
-    /// Whether servers that a `cover` adds may be missing, because their account could not be listed.
-    pub lacks_servers: bool,
+    /// Servers that a `cover` adds and that may be missing.
+    pub lacks: Lacks,
+}
+
+/// Servers that a `cover` adds and that may be missing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lacks {
+    /// Whose servers are not known.
+    pub unlisted: Vec<CoverProblem>,
+    /// Servers that were rotated lately and are not listed any more.
+    lately: Vec<String>,
+}
+
+impl Lacks {
+    /// Whether none are.
+    #[must_use]
+    pub(super) fn is_nothing(&self) -> bool {
+        self.unlisted.is_empty() && self.lately.is_empty()
+    }
+
+    /// For a person, a sentence for each.
+    #[must_use]
+    pub(super) fn findings(&self) -> Vec<String> {
+        let unlisted = self.unlisted.iter().map(|it| it.words.clone());
+        unlisted.chain(self.lately.iter().cloned()).collect()
+    }
 }
 
 impl Setup {
@@ -89,7 +113,7 @@ impl Setup {
         }
         progress::shows_times_of(&settings.servers);
         know_tokens(&settings);
-        Ok(Self { path, settings, clock: Clock::system(), lacks_servers: false })
+        Ok(Self { path, settings, clock: Clock::system(), lacks: Lacks::default() })
     }
 
     /// Reads the configuration and begins to log, for a daemon: where the log is for programs,
@@ -118,7 +142,7 @@ impl Setup {
         } else {
             log_warnings("config", &warnings);
         }
-        Ok(Self { path, settings, clock: Clock::system(), lacks_servers: false })
+        Ok(Self { path, settings, clock: Clock::system(), lacks: Lacks::default() })
     }
 
     /// The same with the servers that a `cover` gives a policy to. Where an account cannot be listed, a warning says
@@ -138,10 +162,11 @@ impl Setup {
         self,
         within: Duration,
     ) -> Result<(Self, Vec<String>), CommandError> {
-        let (settings, problems) = covered(&self.settings, &self.clock, within).await?;
-        problems.iter().for_each(|problem| console::warning(&format!("warning: {problem}")));
+        let (settings, lacks) = covered(&self.settings, &self.clock, within).await?;
+        let findings = lacks.findings();
+        findings.iter().for_each(|it| console::warning(&format!("warning: {it}")));
         progress::shows_times_of(&settings.servers);
-        Ok((Self { settings, lacks_servers: !problems.is_empty(), ..self }, problems))
+        Ok((Self { settings, lacks, ..self }, findings))
     }
 
     /// How a command ends that was asked about all servers, or some of them, and is otherwise well.
@@ -149,7 +174,7 @@ impl Setup {
     pub(super) fn exit(&self, exit: Exit, selection: &Selection) -> Exit {
         let is_about_named_ones = !selection.servers().is_empty();
         match exit {
-            Exit::Well if self.lacks_servers && !is_about_named_ones => Exit::Trouble,
+            Exit::Well if !self.lacks.is_nothing() && !is_about_named_ones => Exit::Trouble,
             exit => exit,
         }
     }
@@ -289,18 +314,18 @@ impl Setup {
         servers: &[Arc<Server>],
         command: &'static str,
     ) -> Vec<RestoreUnderWay> {
-        match self.exclusion_of_restores(command) {
-            Some(exclusion) => self.restores_by(&exclusion, servers).await,
-            None => Vec::new(),
-        }
+        let Some(exclusion) = self.exclusion_of_restores(command) else { return Vec::new() };
+        exclusion.restores(servers.iter().map(AsRef::as_ref), self.clock.now().wall).await
     }
 
-    async fn restores_by(
+    /// Which of these servers a restore has left broken.
+    pub(super) async fn broken<'a>(
         &self,
-        exclusion: &Exclusion,
-        servers: &[Arc<Server>],
-    ) -> Vec<RestoreUnderWay> {
-        exclusion.restores(servers.iter().map(AsRef::as_ref), self.clock.now().wall).await
+        servers: &'a [Arc<Server>],
+        command: &'static str,
+    ) -> Vec<(&'a Server, Broken)> {
+        let Some(exclusion) = self.exclusion_of_restores(command) else { return Vec::new() };
+        exclusion.broken_among(servers.iter().map(AsRef::as_ref)).await
     }
 
     /// `None`: no restore is noted on this machine.
@@ -312,13 +337,13 @@ impl Setup {
     /// Warns of those that are being restored, and of those that a restore has left broken: they are not rotated as
     /// planned.
     pub(super) async fn warn_of_restores(&self, servers: &[Arc<Server>], command: &'static str) {
-        let Some(exclusion) = self.exclusion_of_restores(command) else { return };
-        for restore in self.restores_by(&exclusion, servers).await {
+        for restore in self.restores(servers, command).await {
             let server = self.server(restore.server_id);
             let zone = server.map_or(TimeZone::UTC, |it| it.policy.time_zone.clone());
             console::warning(&format!("warning: {}", restore.words(&zone)));
         }
-        for (server, why) in exclusion.broken_among(servers.iter().map(AsRef::as_ref)).await {
+        for (server, broken) in self.broken(servers, command).await {
+            let why = Busy::Broken(broken.state);
             console::warning(&format!("warning: {} ({}): {why}", server.name, server.id));
         }
     }
@@ -407,38 +432,41 @@ pub(super) async fn covered(
     settings: &Settings,
     clock: &Clock,
     within: Duration,
-) -> Result<(Settings, Vec<String>), CommandError> {
-    let (mut servers, mut problems) = (CoveredServers::default(), Vec::new());
+) -> Result<(Settings, Lacks), CommandError> {
+    let (mut servers, mut lacks) = (CoveredServers::default(), Lacks::default());
     if settings.covers.is_empty() {
-        return Ok((settings.clone(), problems));
+        return Ok((settings.clone(), lacks));
     }
-    let mut listed_whole = BTreeSet::new();
     let now = clock.now();
     for cover in &settings.covers {
         let of_account = settings.accounts().find(|it| it.account == cover.account());
         let Some(api) = of_account else { continue };
         let client = connect(api, clock.clone(), progress::activities().clone())?;
         let scope = CallContext::until(now.uptime.saturating_add(within));
+        let mut known = AccountServers::default();
         match client.servers(&scope).await {
-            Ok(listed) if listed.is_empty() => problems.push(empty_list(api.account)),
             Ok(listed) => {
                 servers.listed(api.account, &listed, |_| false, now.wall);
-                listed_whole.insert(api.account);
+                known.listed(listed, now.wall);
             }
-            Err(problem) => problems.push(not_covered(api.account, &problem.explained())),
+            Err(problem) => {
+                known.not_listed(problem.explained(), now.wall);
+            }
         }
+        lacks.unlisted.extend(known.cover_problem(api.account));
     }
     let known = last_rotations(settings, clock).await;
     let before = settings.covered_before(&known, now.wall).into_iter();
-    servers.remember(before.filter(|(id, _)| !listed_whole.contains(&id.account)));
+    let is_unlisted = |id: ServerId| lacks.unlisted.iter().any(|it| it.account == id.account);
+    servers.remember(before.filter(|(id, _)| is_unlisted(*id)));
     let covered = settings.with_covered(&servers);
     // A timer has no second list to wait for. It says so each time, and ends badly once.
     let lately = now.wall.checked_sub(LATELY).unwrap_or(Timestamp::MIN);
     let (lately, earlier) = covered.uncovered_before(&known, now.wall).split(lately);
     let zone = covered.common_zone();
-    problems.extend(lately.words_of_unlisted(&zone));
+    lacks.lately.extend(lately.words_of_unlisted(&zone));
     earlier.words_of_unlisted(&zone).for_each(|it| console::warning(&format!("warning: {it}")));
-    Ok((covered, problems))
+    Ok((covered, lacks))
 }
 
 /// What the history knows of each server. Nothing where it cannot be read: other commands say so.

@@ -1,6 +1,9 @@
 //! When a person, or a service manager, asks a command to end: after what is under way, and when asked
 //! a second time at once.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use signal_hook::consts::signal::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tokio_util::sync::CancellationToken;
@@ -9,6 +12,9 @@ use crate::cli::error::CommandError;
 use crate::cli::{Exit, console};
 use crate::clock::Clock;
 use crate::daemon::signals::{self, LAST_WORDS, Signal, Signals};
+
+/// How long a command that is to end waits for somebody to read its output, at least. At most twice as long.
+const UNREAD_FOR: Duration = Duration::from_secs(5);
 
 /// What a command has been asked.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +43,7 @@ impl StopSignals {
                 } else if signal == Signal::End {
                     console::note("stopping after the current step; a second signal stops at once");
                     asked.cancel();
+                    tokio::spawn(end_if_unread());
                 }
             }
         });
@@ -53,6 +60,19 @@ impl StopSignals {
         work: impl Future<Output = T>,
     ) -> Result<T, CommandError> {
         self.at_once.run_until_cancelled(work).await.ok_or(CommandError::Quiet(Exit::Trouble))
+    }
+}
+
+/// Ends a command that was asked to end, and whose output nobody reads: that may take for ever.
+async fn end_if_unread() {
+    let (clock, mut before) = (Clock::system(), false);
+    loop {
+        clock.sleep(UNREAD_FOR).await;
+        let writes = console::WRITES.load(Ordering::Relaxed);
+        if before && writes {
+            std::process::exit(1);
+        }
+        before = writes;
     }
 }
 

@@ -90,8 +90,6 @@ pub struct CoverNews {
     pub vanished: NamedServers,
     /// Servers that are forgotten.
     pub forgotten: NamedServers,
-    /// The list is empty, though servers are known: it is not believed.
-    pub is_doubtful: bool,
 }
 
 impl CoveredServers {
@@ -127,8 +125,7 @@ impl CoveredServers {
         let listed: HashSet<ServerId> =
             servers.iter().map(|it| it.id).filter(|id| id.account == account).collect();
         // An empty list is rather wrong: they are rotated as before, and each says what comes of it.
-        news.is_doubtful = listed.is_empty() && self.known.keys().any(|id| id.account == account);
-        if news.is_doubtful {
+        if listed.is_empty() {
             return news;
         }
         self.known.retain(|id, known| {
@@ -261,7 +258,7 @@ mod tests {
         assert_eq!(covered.listed(Account::API, &both, none, at(2)), CoverNews::default());
         for hour in 3..30 {
             let news = covered.listed(Account::API, &[], none, at(hour));
-            assert!(news.is_doubtful && news.vanished.count == 0, "not one of them is there?");
+            assert_eq!(news, CoverNews::default(), "not one of them is there?");
         }
         assert_eq!(shown(&covered, &[]), ["101 web", "102 db"]);
         for hour in 30..32 {

@@ -134,34 +134,48 @@ impl Coverage {
     }
 }
 
+/// Why a `cover` does not know the servers of its account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoverProblem {
+    /// Whose.
+    pub account: Account,
+    /// Since when, as far as this process knows.
+    pub since: Timestamp,
+    /// A sentence without its full stop.
+    pub words: String,
+}
+
 /// What the provider last said of the servers of an account.
 #[derive(Debug, Clone, Default)]
 pub struct AccountServers {
     listed: Option<(Timestamp, Vec<AccountServer>)>,
     problem: Option<String>,
+    /// Since when there is no list with a server in it, if that was asked for.
+    unknown_since: Option<Timestamp>,
 }
 
 impl AccountServers {
     /// They were listed.
     pub fn listed(&mut self, servers: Vec<AccountServer>, at: Timestamp) {
-        *self = Self { listed: Some((at, servers)), problem: None };
+        let is_unknown = servers.is_empty();
+        let unknown_since = is_unknown.then(|| self.unknown_since.unwrap_or(at));
+        *self = Self { listed: Some((at, servers)), problem: None, unknown_since };
     }
 
     /// They could not be listed, for this reason. Whether that is news.
-    pub fn not_listed(&mut self, problem: String) -> bool {
+    pub fn not_listed(&mut self, problem: String, at: Timestamp) -> bool {
+        self.unknown_since.get_or_insert(at);
         self.problem.replace(problem).is_none()
     }
 
-    /// Whether they could be listed when last tried, and there were some.
+    /// What a `cover` of this account lacks.
     #[must_use]
-    pub fn is_listed(&self) -> bool {
-        self.problem.is_none() && !self.is_empty()
-    }
-
-    /// Whether the last list had no server at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.listed.as_ref().is_some_and(|(_, servers)| servers.is_empty())
+    pub fn cover_problem(&self, account: Account) -> Option<CoverProblem> {
+        let words = match &self.problem {
+            Some(problem) => not_covered(account, problem),
+            None => empty_list(account),
+        };
+        self.unknown_since.map(|since| CoverProblem { account, since, words })
     }
 
     /// What that says of the configured servers.

@@ -112,6 +112,14 @@ pub struct Trouble {
     pub reason: Option<Box<str>>,
 }
 
+impl Trouble {
+    /// Whether a restore has left the server broken, and no rotation has met that.
+    #[must_use]
+    pub fn is_of_restore(&self) -> bool {
+        self.kind == TroubleKind::Failed && self.rotations == 0
+    }
+}
+
 /// A rotation that ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Success {

@@ -117,6 +117,8 @@ pub struct SnapshotId(pub u64);
 pub enum Subject {
     /// An account: its token is refused.
     Account(Account),
+    /// The list by which a `cover` finds the servers of an account: it cannot be read, or has no server.
+    Cover(Account),
     /// One server.
     Server(ServerId),
 }
@@ -126,7 +128,7 @@ impl Subject {
     #[must_use]
     pub fn account(self) -> Account {
         match self {
-            Self::Account(account) => account,
+            Self::Account(account) | Self::Cover(account) => account,
             Self::Server(server) => server.account,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::backoff;
 use crate::call::{CallError, Outcome};
 use crate::clock::Clock;
-use crate::coverage::{AccountStatus, empty_list, not_covered, unknown};
+use crate::coverage::{AccountStatus, CoverProblem, unknown};
 use crate::daemon::covering::{Changed, Covering};
 use crate::daemon::resume::go_on_with_all;
 use crate::daemon::{Daemon, Shared, lock};
@@ -29,12 +29,13 @@ const ASK_AGAIN_EVERY: Duration = Duration::from_hours(24);
 const QUIET_FOR: Duration = Duration::from_secs(30);
 const WAITS_FOR: Duration = Duration::from_mins(10);
 
-/// Between two tries to learn which servers are covered.
+/// Between two tries to learn which servers are covered, and how often the log says that they are not known.
+const SAY_EVERY: Duration = Duration::from_hours(1);
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 const LAST_RETRY: Duration = Duration::from_mins(5);
 
-/// Asks for the servers, for as long as it is polled. An account with a `cover` is asked at once, and again soon if it
-/// does not answer: until then its servers are not rotated.
+/// Asks for the servers, for as long as it is polled. An account with a `cover` is asked at once, and again soon if its
+/// servers are not listed: until then new ones are not rotated.
 pub(super) async fn keep_listing_servers(
     daemon: &Daemon,
     covering: &Covering,
@@ -58,11 +59,20 @@ pub(super) async fn keep_listing_servers(
                 daemon.shared.await_quiet().await;
             }
             let listed = daemon.list_servers_of(client, covering, &put_in_force).await;
-            next.at = clock.now().uptime.saturating_add(match listed {
-                Listed::Refused if !covering.covers(account) => ASK_AGAIN_EVERY,
-                Listed::Not | Listed::Refused if covering.awaits(account) => next.retry(),
-                Listed::Whole | Listed::Not | Listed::Refused => ASK_EVERY,
+            let now = clock.now().uptime;
+            let is_covered = covering.covers(account);
+            next.at = now.saturating_add(match listed {
+                Listed::Not { .. } if is_covered => next.retry(),
+                Listed::Not { is_refused: true } => ASK_AGAIN_EVERY,
+                Listed::Whole | Listed::Not { .. } => {
+                    *next = Next::at(now);
+                    ASK_EVERY
+                }
             });
+            let problem = daemon.shared.cover_problem(account).filter(|_| is_covered);
+            if let Some(problem) = problem.filter(|_| next.says(now)) {
+                tracing::warn!(event = "servers", account = account.label(), "{}", problem.words);
+            }
         }
         let earliest = next.values().map(|it| it.at).min().unwrap_or(begun + ASK_EVERY);
         tokio::select! {
@@ -78,11 +88,23 @@ pub(super) async fn keep_listing_servers(
 struct Next {
     at: Duration,
     retries: Box<dyn Iterator<Item = Duration> + Send>,
+    /// When the log last said that its servers are not known.
+    said: Option<Duration>,
 }
 
 impl Next {
     fn at(at: Duration) -> Self {
-        Self { at, retries: Box::new(backoff::doubling(FIRST_RETRY, LAST_RETRY)) }
+        let retries = Box::new(backoff::doubling(FIRST_RETRY, LAST_RETRY));
+        Self { at, retries, said: None }
+    }
+
+    /// Whether the log is to say again that its servers are not known.
+    fn says(&mut self, now: Duration) -> bool {
+        let is_due = self.said.is_none_or(|said| now.saturating_sub(said) >= SAY_EVERY);
+        if is_due {
+            self.said = Some(now);
+        }
+        is_due
     }
 
     fn retry(&mut self) -> Duration {
@@ -93,9 +115,11 @@ impl Next {
 /// How asking for the servers ended.
 enum Listed {
     Whole,
-    Not,
-    /// The token may not list servers.
-    Refused,
+    /// Or the list is empty.
+    Not {
+        /// The token may not list servers.
+        is_refused: bool,
+    },
 }
 
 impl Daemon {
@@ -121,25 +145,24 @@ impl Daemon {
                     let shared = Arc::clone(&self.shared);
                     self.shared.tasks.spawn(go_on_with_all(shared, new, clock.now()));
                 }
+                let is_empty = servers.is_empty();
                 let mut accounts = lock(&self.shared.account_servers);
                 accounts.entry(client.whose()).or_default().listed(servers, now);
                 drop(accounts);
                 tell(&before, &self.shared.account_status());
-                Listed::Whole
+                if is_empty { Listed::Not { is_refused: false } } else { Listed::Whole }
             }
-            Err(CallError::Interrupted) => Listed::Not,
+            Err(CallError::Interrupted) => Listed::Not { is_refused: false },
             Err(problem) => {
-                let words = problem.explained();
+                let (words, now) = (problem.explained(), clock.now().wall);
                 let mut accounts = lock(&self.shared.account_servers);
-                let is_news = accounts.entry(client.whose()).or_default().not_listed(words.clone());
+                let known = accounts.entry(client.whose()).or_default();
+                let is_news = known.not_listed(words.clone(), now);
                 drop(accounts);
-                if covering.covers(client.whose()) {
-                    tracing::warn!(event = "servers", "{}", not_covered(client.whose(), &words));
-                } else if is_news {
+                if is_news && !covering.covers(client.whose()) {
                     tracing::warn!(event = "servers", "{}", unknown(client.whose(), &words));
                 }
-                let is_refused = problem.outcome() == Some(Outcome::Forbidden);
-                if is_refused { Listed::Refused } else { Listed::Not }
+                Listed::Not { is_refused: problem.outcome() == Some(Outcome::Forbidden) }
             }
         }
     }
@@ -180,20 +203,22 @@ impl Shared {
             let known = accounts.get(&account)?;
             let status = known.status(configured, now);
             let is_covered = current.covered_accounts.contains(&account);
-            let cover_problem = match &status.problem {
-                _ if !is_covered => None,
-                Some(problem) => Some(not_covered(account, problem)),
-                None => known.is_empty().then(|| empty_list(account)),
-            };
+            let cover_problem = known.cover_problem(account).filter(|_| is_covered);
+            let cover_problem = cover_problem.map(|it| it.words);
             Some((account, AccountStatus { cover_problem, ..status }))
         }))
     }
 
-    /// Each account with a `cover` that was asked for its servers, and whether it listed them when last asked.
-    pub(super) fn covers(&self) -> Vec<(Account, bool)> {
+    /// Each account with a `cover` that was asked for its servers, and why they are not known.
+    pub(super) fn covers(&self) -> Vec<(Account, Option<CoverProblem>)> {
         let (current, accounts) = (self.current(), lock(&self.account_servers));
-        let asked = |account: &Account| Some((*account, accounts.get(account)?.is_listed()));
+        let asked =
+            |account: &Account| Some((*account, accounts.get(account)?.cover_problem(*account)));
         current.covered_accounts.iter().filter_map(asked).collect()
+    }
+
+    fn cover_problem(&self, account: Account) -> Option<CoverProblem> {
+        lock(&self.account_servers).get(&account)?.cover_problem(account)
     }
 
     /// Waits until no rotation is about to start, but not for ever.

@@ -126,13 +126,7 @@ impl Covering {
 
 /// Logs what has changed.
 fn tell(news: &CoverNews, group: &str) {
-    let CoverNews { appeared, vanished, forgotten, is_doubtful, .. } = news;
-    if *is_doubtful {
-        tracing::warn!(
-            event = "cover",
-            "the list of servers is empty, so it is not believed: those that it had before are still rotated"
-        );
-    }
+    let CoverNews { appeared, vanished, forgotten, .. } = news;
     if appeared.count > 0 {
         tracing::info!(
             event = "cover",

@@ -7,17 +7,27 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::daemon::{Daemon, Shared, lock};
+use crate::daemon::{Daemon, Dependencies, Managed, Shared, lock};
 use crate::rotation::lock::Quiesced;
+use crate::rotation::restored::has_ended;
 
 /// How often to look: a person restores a server in another process, or says there that it was resumed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// How often the provider is asked whether a restore has ended. The command that started it may have been killed.
+const ASK_EVERY: Duration = Duration::from_mins(1);
+
 /// Looks for them, for as long as it is polled.
 pub(super) async fn look_for_noted_servers(daemon: &Daemon, clock: &Clock) -> Infallible {
+    let mut next_at_provider = Duration::ZERO;
     loop {
         daemon.shared.look_for_quiesced().await;
         daemon.shared.look_for_restores(clock.now().wall).await;
+        if clock.now().uptime >= next_at_provider {
+            daemon.shared.look_whether_they_ended().await;
+            next_at_provider = clock.now().uptime.saturating_add(ASK_EVERY);
+        }
+        daemon.shared.look_for_broken_servers(clock.now().wall).await;
         clock.sleep(LOOK_EVERY).await;
     }
 }
@@ -28,6 +38,41 @@ impl Shared {
         let servers = current.servers.values().map(|it| it.server.as_ref());
         let found = self.dependencies.exclusion.restores(servers, now).await;
         *lock(&self.restores) = found;
+    }
+
+    /// Ends the notes of restores that are over, as a rotation does. Where another process works on the server, it
+    /// looks itself.
+    async fn look_whether_they_ended(&self) {
+        let Dependencies { exclusion, clock, .. } = &self.dependencies;
+        let restores = lock(&self.restores).clone();
+        for server in restores.into_iter().map(|it| it.server_id) {
+            let Some(Managed { client, .. }) = self.managed(server) else { continue };
+            let Ok(claim) = exclusion.claim(server) else { continue };
+            if let Some(restoring) = claim.restoring(clock.now().wall).await {
+                has_ended(&client, &claim, &restoring, &self.shutdown).await;
+            }
+        }
+    }
+
+    /// Shows servers that a restore has left broken, also those whose restore nobody has followed.
+    async fn look_for_broken_servers(&self, now: Timestamp) {
+        let Dependencies { exclusion, statuses, .. } = &self.dependencies;
+        let current = self.current();
+        let servers = current.servers.values().map(|it| it.server.as_ref());
+        for (server, broken) in exclusion.broken_among(servers).await {
+            let restored = broken.seen(now);
+            let reason = restored.reason.clone();
+            if statuses.set_broken(server.id, restored) {
+                tracing::error!(
+                    event = "restore",
+                    server_id = server.id.number,
+                    account = server.id.account.label(),
+                    server = server.name.as_str(),
+                    "{}: {reason}",
+                    server.name
+                );
+            }
+        }
     }
 
     pub(super) async fn look_for_quiesced(&self) {

@@ -135,7 +135,7 @@ impl Listeners {
     }
 
     fn put_in_force(&self, settings: &Settings, in_the_daemon: impl FnOnce()) {
-        self.notices.reload(&settings.notify, &settings.servers);
+        self.notices.reload(settings);
         in_the_daemon();
         self.store.reload(&settings.servers);
     }

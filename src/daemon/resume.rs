@@ -36,15 +36,22 @@ pub(super) async fn go_on_with_all(
     let quiesced = exclusion.quiesced(servers.iter().map(|server| server.id)).await;
     for server in servers {
         let is_quiesced = quiesced.contains(&server.id);
-        let going_on = Arc::clone(&shared);
-        shared.spawn(async move {
-            if is_quiesced {
-                wake(&going_on, &server).await;
-            }
-            if server.enabled {
-                go_on(going_on, server, started).await;
-            }
-        });
+        shared.spawn(go_on_with(Arc::clone(&shared), server, is_quiesced, started));
+    }
+}
+
+pub(super) async fn go_on_with(
+    shared: Arc<Shared>,
+    server: Arc<Server>,
+    is_quiesced: bool,
+    started: Moment,
+) {
+    if is_quiesced {
+        // Boxed: it is large, and hardly any server needs it.
+        Box::pin(wake(&shared, &server)).await;
+    }
+    if server.enabled {
+        go_on(shared, server, started).await;
     }
 }
 

@@ -25,7 +25,7 @@ use crate::daemon::scheduler::{CronScheduler, SchedulerError};
 use crate::daemon::sd_notify::{self, ServiceManager};
 use crate::daemon::service_status::ServiceStatus;
 use crate::daemon::signals::{LAST_WORDS, Signal, Signals};
-use crate::daemon::stale::tell_of_stale_servers;
+use crate::daemon::stale::tell_what_no_report_shows;
 use crate::daemon::view::View;
 use crate::notify::http::Post;
 use crate::provider::client::Client;
@@ -150,7 +150,7 @@ pub async fn run(settings: Settings, process: Process) -> Result<Shutdown, Start
         () = obey(&mut signals, &daemon, &reload, &listeners, &clock) => {}
         never = hear_of_others(&daemon, &listeners, &clock) => match never {},
         never = look_for_noted_servers(&daemon, &clock) => match never {},
-        never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
+        never = tell_what_no_report_shows(&daemon, &listeners, &clock) => match never {},
         never = keep_listing_servers(&daemon, &reload.covering, put_in_force, &clock) => match never {},
         never = listeners.notices.keep_reminding() => match never {},
         never = listeners.service.keep(&daemon) => match never {},

@@ -1,7 +1,10 @@
-//! Servers whose last success is too old: the one trouble that no report shows.
+//! The trouble that no report shows: servers whose last success is too old, and a `cover` that does not know its
+//! servers.
 
 use std::convert::Infallible;
 use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use crate::clock::Clock;
 use crate::daemon::Daemon;
@@ -12,15 +15,30 @@ use crate::health::TroubleKind;
 /// How often it is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells of each such server once, for as long as it is polled.
-pub(super) async fn tell_of_stale_servers(
+/// A large fleet is looked at less often: one minute more between two looks for so many servers. What is looked for takes
+/// hours or days to come.
+const SERVERS_A_LOOK: usize = 10_000;
+
+/// A `cover` is in trouble after so long. Until then the list is asked for again several times.
+const UNLISTED_FOR: SignedDuration = SignedDuration::from_mins(15);
+
+/// Tells of each once, for as long as it is polled.
+pub(super) async fn tell_what_no_report_shows(
     daemon: &Daemon,
     listeners: &Listeners,
     clock: &Clock,
 ) -> Infallible {
+    let mut left = 0;
     loop {
         clock.sleep(LOOK_EVERY).await;
-        listeners.tell_of_stale_servers(&daemon.view());
+        let view = daemon.view();
+        listeners.tell_of_covers(&view);
+        if left == 0 {
+            listeners.tell_of_stale_servers(&view);
+            left = daemon.outlook().0 / SERVERS_A_LOOK;
+        } else {
+            left -= 1;
+        }
     }
 }
 
@@ -31,7 +49,11 @@ impl Listeners {
         for row in view.rows() {
             let server = &row.server;
             let Some(trouble) = row.health.trouble() else { continue };
-            if trouble.kind == TroubleKind::Stale && self.notices.on_stale(server, trouble, now) {
+            let is_standing = trouble.kind == TroubleKind::Stale || trouble.is_of_restore();
+            if !is_standing || !self.notices.on_standing(server, trouble, now) {
+                continue;
+            }
+            if trouble.kind == TroubleKind::Stale {
                 tracing::warn!(
                     event = "stale",
                     server_id = server.id.number,
@@ -41,6 +63,16 @@ impl Listeners {
                     server.name,
                     trouble.reason.as_deref().unwrap_or_default()
                 );
+            }
+        }
+    }
+
+    /// Tells of each `cover` that does not know its servers for long, and of each that does.
+    fn tell_of_covers(&self, view: &View) {
+        for (account, problem) in view.covers() {
+            match problem {
+                Some(it) if view.now().duration_since(it.since) < UNLISTED_FOR => {}
+                problem => self.notices.on_cover(account, problem.as_ref()),
             }
         }
     }

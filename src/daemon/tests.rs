@@ -591,6 +591,23 @@ async fn what_another_process_has_rotated_is_taken_over_and_looked_at_once() {
     daemon.shutdown().await;
 }
 
+/// All servers of a fleet wait at once, after a start and at a common tick. Room that each holds for what hardly any
+/// does made 3.7 GiB of 100,000 servers.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_waits_holds_a_few_kibibytes_only() {
+    let stage = Stage::at("2026-11-23T01:00:00Z");
+    let daemon = stage.start(&settings(&server(101, "schedule = \"0 3 * * *\""))).await;
+    let Managed { server, .. } = daemon.shared.managed(ServerId::new(101)).unwrap();
+    let now = stage.clock.now();
+    let start = resume::go_on_with(Arc::clone(&daemon.shared), Arc::clone(&server), true, now);
+    assert!(size_of_val(&start) <= 2 * 1024, "{}", size_of_val(&start));
+    let (tick, asked_by) = (Tick::at(now.wall), AskedBy::Schedule);
+    let rotation = daemon.shared.rotate(Ordered { server, tick, asked_by, claim: None });
+    assert!(size_of_val(&rotation) <= 8 * 1024, "{}", size_of_val(&rotation));
+    drop((start, rotation));
+    daemon.finish().await;
+}
+
 /// A service that takes connections and never answers.
 struct Hanging(Arc<Mutex<usize>>);
 
@@ -616,8 +633,7 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     let tries = Arc::<Mutex<usize>>::default();
     let post = Arc::new(Hanging(Arc::clone(&tries)));
     let notices = Arc::new(Notices::start(
-        &settings.notify,
-        &settings.servers,
+        &settings,
         [],
         crate::notify::told::ToldBook::none(),
         stage.clock.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::coverage::AccountStatus;
+use crate::coverage::{AccountStatus, CoverProblem};
 use crate::daemon::{Managed, Shared, lock};
 use crate::health::ServerHealth;
 use crate::manual::ManualAct;
@@ -176,9 +176,9 @@ impl View {
         self.0.account_status()
     }
 
-    /// Each account with a `cover` that was asked for its servers, and whether it listed them when last asked.
+    /// Each account with a `cover` that was asked for its servers, and why they are not known.
     #[must_use]
-    pub fn covers(&self) -> Vec<(Account, bool)> {
+    pub fn covers(&self) -> Vec<(Account, Option<CoverProblem>)> {
         self.0.covers()
     }
 

@@ -85,6 +85,8 @@ pub(super) struct Delivery {
     pub(super) delivered: DeliveryState,
     /// Of what it is to be reminded.
     pub(super) reminders: Reminders,
+    /// Set when the target is not in the configuration any more: nothing is retried then.
+    pub(super) gone: CancellationToken,
     /// Set when nothing is waited for any more.
     pub(super) stop: CancellationToken,
 }
@@ -224,6 +226,10 @@ impl Delivery {
             if !tried.outcome.may_pass() {
                 break "retrying would not help";
             }
+            let gone = "the webhook is not in the configuration any more";
+            if self.gone.is_cancelled() {
+                break gone;
+            }
             let Some(own) = waits.next() else { break "it was tried often enough already" };
             let wait = own.max(tried.wait.unwrap_or_default());
             let left = GIVE_UP_AFTER.saturating_sub(passed());
@@ -237,22 +243,25 @@ impl Delivery {
             if self.unless_stopped(self.wait(wait)).await.is_none() {
                 break ending;
             }
+            if self.gone.is_cancelled() {
+                break gone;
+            }
         };
         let progress = Progress::GivenUp(gave_up);
         self.tell(&destination, bundle, last.as_ref(), tries, passed(), progress);
         false
     }
 
-    /// Waits before another try, unless there is another address meanwhile.
+    /// Waits before another try, unless there is another address meanwhile, or none any more.
     async fn wait(&self, span: Duration) {
         let mut destination = self.destination.clone();
         let changed = async {
             if destination.changed().await.is_err() {
-                // The target is gone, and with it who could correct it.
-                std::future::pending::<()>().await;
+                // snapring ends, and nobody is left who could correct it.
+                self.gone.cancelled().await;
             }
         };
-        let _ = self.clock.timeout(span, changed).await;
+        let _ = self.clock.timeout(span, self.gone.run_until_cancelled(changed)).await;
     }
 
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {

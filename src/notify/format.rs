@@ -171,6 +171,7 @@ struct NoticeJson<'a> {
     more: usize,
     failing_servers: usize,
     token_refused: bool,
+    unlisted_accounts: usize,
     lost: u64,
 }
 
@@ -202,6 +203,7 @@ fn document(bundle: &Bundle, instance: &Instance) -> String {
         more: bundle.notices.len().saturating_sub(SUBJECTS),
         failing_servers: bundle.failing.servers,
         token_refused: bundle.failing.accounts > 0,
+        unlisted_accounts: bundle.failing.covers,
         lost: bundle.lost,
     };
     // Numbers and texts always have a JSON.
@@ -211,10 +213,11 @@ fn document(bundle: &Bundle, instance: &Instance) -> String {
 fn entry(notice: &Notice) -> Entry<'_> {
     let (subject, server_id, server) = match &notice.subject {
         NoticeSubject::Account(_) => ("account", None, None),
+        NoticeSubject::Cover(_) => ("cover", None, None),
         NoticeSubject::Server { id, name } => ("server", Some(*id), Some(name.as_str())),
     };
     let account = match &notice.subject {
-        NoticeSubject::Account(account) => account,
+        NoticeSubject::Account(account) | NoticeSubject::Cover(account) => account,
         NoticeSubject::Server { id, .. } => &id.account,
     };
     Entry {
@@ -223,8 +226,8 @@ fn entry(notice: &Notice) -> Entry<'_> {
         server_id,
         server,
         at: notice.at,
-        tick: notice.rotation.map(|(tick, _)| tick),
-        outcome: notice.rotation.map(|(_, outcome)| outcome),
+        tick: notice.seen_by.rotation().map(|(tick, _)| tick),
+        outcome: notice.seen_by.rotation().map(|(_, outcome)| outcome),
         message: &notice.words,
         failing_since: notice.trouble.and_then(|it| it.since),
         failed_rotations: notice.trouble.map_or(0, |it| it.failed),

@@ -9,7 +9,9 @@ use crate::foreign::is_shown;
 use crate::moment::shown;
 use crate::naming::Account;
 use crate::notify::instance::Instance;
-use crate::notify::transitions::{Failing, FailingSince, Notice, NoticeKind, NoticeSubject};
+use crate::notify::transitions::{
+    Failing, FailingSince, Notice, NoticeKind, NoticeSubject, SeenBy,
+};
 use crate::readable;
 use crate::report::RotationOutcome;
 
@@ -83,6 +85,20 @@ impl Bundle {
                 _ => format!("{tokens} {is} accepted again"),
             });
         }
+        let mut covers = self.covers();
+        if let Some(first) = covers.next() {
+            let whose = match covers.count() {
+                0 => first.in_words(),
+                more => format!("{} accounts", more + 1),
+            };
+            let knows = match self.event {
+                NoticeKind::Failure => "does not know",
+                NoticeKind::Reminder => "still does not know",
+                _ => "knows",
+            };
+            let again = if self.event == NoticeKind::Recovery { " again" } else { "" };
+            subjects.push(format!("`cover` {knows} the servers of {whose}{again}"));
+        }
         let verb = match self.event {
             NoticeKind::Failure => "failed",
             NoticeKind::Reminder => "are still in trouble",
@@ -141,14 +157,21 @@ impl Bundle {
     fn accounts(&self) -> impl Iterator<Item = Account> {
         self.notices.iter().filter_map(|it| match it.subject {
             NoticeSubject::Account(account) => Some(account),
-            NoticeSubject::Server { .. } => None,
+            NoticeSubject::Cover(_) | NoticeSubject::Server { .. } => None,
+        })
+    }
+
+    fn covers(&self) -> impl Iterator<Item = Account> {
+        self.notices.iter().filter_map(|it| match it.subject {
+            NoticeSubject::Cover(account) => Some(account),
+            NoticeSubject::Account(_) | NoticeSubject::Server { .. } => None,
         })
     }
 
     fn servers(&self) -> impl Iterator<Item = (&Notice, &str)> {
         self.notices.iter().filter_map(|it| match &it.subject {
             NoticeSubject::Server { name, .. } => Some((it, name.as_str())),
-            NoticeSubject::Account(_) => None,
+            NoticeSubject::Account(_) | NoticeSubject::Cover(_) => None,
         })
     }
 }
@@ -214,17 +237,18 @@ fn sentences(notice: &Notice, remind: Duration) -> String {
             "{words}. No server of the account is rotated until the provider accepts a token. This is reported \
              once, not per server."
         ),
-        (NoticeKind::Failure, NoticeSubject::Server { .. }) => {
-            let what = match notice.rotation {
-                Some((tick, RotationOutcome::Skipped)) => {
+        (NoticeKind::Failure, NoticeSubject::Server { .. } | NoticeSubject::Cover(_)) => {
+            let what = match notice.seen_by {
+                SeenBy::Rotation(tick, RotationOutcome::Skipped) => {
                     let tick = notice.shown(tick.instant());
                     format!("The rotation for {tick} was skipped, and the one before, too: {words}")
                 }
-                Some((tick, _)) => {
+                SeenBy::Rotation(tick, _) => {
                     let tick = notice.shown(tick.instant());
                     format!("The rotation for {tick} {}: {words}", verb_of_failure(notice))
                 }
-                None => format!("The last success is too old: {words}"),
+                SeenBy::Age => format!("The last success is too old: {words}"),
+                SeenBy::Restore | SeenBy::List => capitalised(&words),
             };
             if remind.is_zero() {
                 return format!("{what}. Further failures are not reported.");
@@ -238,17 +262,21 @@ fn sentences(notice: &Notice, remind: Duration) -> String {
         (NoticeKind::Reminder, subject) => {
             let subject = match subject {
                 NoticeSubject::Account(_) => "The token has been refused",
+                NoticeSubject::Cover(_) => "That has been so",
                 NoticeSubject::Server { .. } => "It has been in trouble",
             };
             let lasts = notice.trouble.map_or_else(String::new, |it| lasts(it, notice));
             let effect = match notice.subject {
                 NoticeSubject::Account(_) => " No server of the account is rotated until then.",
-                NoticeSubject::Server { .. } => "",
+                NoticeSubject::Cover(_) | NoticeSubject::Server { .. } => "",
             };
             format!("{subject} {lasts}. The last reason: {words}.{effect}")
         }
         (NoticeKind::Recovery, NoticeSubject::Account(_)) => {
             format!("Rotations continue. {}", over(notice)).trim_end().to_owned()
+        }
+        (NoticeKind::Recovery, NoticeSubject::Cover(_)) => {
+            format!("The provider lists them. {}", over(notice)).trim_end().to_owned()
         }
         (NoticeKind::Recovery, NoticeSubject::Server { .. }) => {
             format!("{} {}", went_well(notice, &words), over(notice)).trim_end().to_owned()
@@ -257,29 +285,37 @@ fn sentences(notice: &Notice, remind: Duration) -> String {
     }
 }
 
+fn capitalised(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
 fn went_well(notice: &Notice, words: &str) -> String {
-    let tick = notice.rotation.map(|(tick, _)| format!(" for {}", notice.shown(tick.instant())));
+    let tick =
+        notice.seen_by.rotation().map(|(tick, _)| format!(" for {}", notice.shown(tick.instant())));
     let tick = tick.unwrap_or_default();
     format!("The rotation{tick} succeeded: {words}.")
 }
 
 /// What a server in trouble does, after its name.
 fn verb_of_failure(notice: &Notice) -> &'static str {
-    match notice.rotation {
-        Some((_, RotationOutcome::Blocked)) => "is blocked",
-        Some((_, RotationOutcome::Skipped)) => "was skipped twice",
-        Some(_) => "failed",
-        None => "has had no success for too long",
+    match notice.seen_by {
+        SeenBy::Rotation(_, RotationOutcome::Blocked) => "is blocked",
+        SeenBy::Rotation(_, RotationOutcome::Skipped) => "was skipped twice",
+        SeenBy::Rotation(..) | SeenBy::List => "failed",
+        SeenBy::Age => "has had no success for too long",
+        SeenBy::Restore => "was not restored",
     }
 }
 
 /// What a server does that is in trouble for long, after its name.
 fn verb_of_reminder(notice: &Notice) -> &'static str {
-    match notice.rotation {
-        Some((_, RotationOutcome::Blocked)) => "is still blocked",
-        Some((_, RotationOutcome::Skipped)) => "is still skipped",
-        Some(_) => "still fails",
-        None => "still has no success",
+    match notice.seen_by {
+        SeenBy::Rotation(_, RotationOutcome::Blocked) => "is still blocked",
+        SeenBy::Rotation(_, RotationOutcome::Skipped) => "is still skipped",
+        SeenBy::Rotation(..) | SeenBy::List => "still fails",
+        SeenBy::Age => "still has no success",
+        SeenBy::Restore => "is still broken after a restore",
     }
 }
 
@@ -355,6 +391,7 @@ fn line(notice: &Notice) -> String {
     let name = match &notice.subject {
         NoticeSubject::Account(Account::API) => "the account",
         NoticeSubject::Account(account) => &format!("the account {account}"),
+        NoticeSubject::Cover(account) => &format!("`cover` of {}", account.in_words()),
         NoticeSubject::Server { name, .. } => name,
     };
     let said = match (notice.event, notice.trouble) {
@@ -374,8 +411,12 @@ fn line(notice: &Notice) -> String {
             format!("in trouble{lasts}{failed}: {}", cut(&notice.words, REASON_IN_A_LIST))
         }
         (NoticeKind::Failure, _) => {
-            let how = notice.rotation.map_or("stale", |(_, outcome)| outcome.as_str());
-            format!("{how}: {}", cut(&notice.words, REASON_IN_A_LIST))
+            let how = match notice.seen_by {
+                SeenBy::Restore | SeenBy::List => "",
+                SeenBy::Age => "stale: ",
+                SeenBy::Rotation(_, outcome) => &format!("{}: ", outcome.as_str()),
+            };
+            format!("{how}{}", cut(&notice.words, REASON_IN_A_LIST))
         }
         _ => cut(&notice.words, REASON_IN_A_LIST),
     };

@@ -170,11 +170,9 @@ impl Stage {
             LastOfServer::of(*server_id, vec![past])
         });
         let post = Arc::clone(&services) as Arc<dyn Post>;
-        let Settings { notify, servers, .. } = settings(notify);
         let counts = Counts::default();
         let notices = Notices::start(
-            &notify,
-            &servers,
+            &settings(notify),
             last_known,
             told,
             clock.clone(),
@@ -273,13 +271,13 @@ async fn what_another_address_refused_is_not_shown_after_a_reload() {
     stage.ended(WEB, Failed);
     stage.pass(60).await;
     assert_eq!(stage.counts.webhooks().undelivered().len(), 1);
-    let Settings { notify, servers, .. } = settings(&to("new.example", ""));
-    stage.notices.reload(&notify, &servers);
+    let new = settings(&to("new.example", ""));
+    stage.notices.reload(&new);
     assert_eq!(stage.counts.webhooks().undelivered(), []);
     // What is owed is sent there, and that it refuses it is shown.
     stage.pass(60).await;
     assert_eq!(stage.counts.webhooks().undelivered()[0].to, "https://new.example");
-    stage.notices.reload(&[], &servers);
+    stage.notices.reload(&Settings { notify: Vec::new(), ..new });
     assert_eq!(stage.counts.webhooks().undelivered(), []);
     assert!(stage.counts.webhooks().counts().is_empty());
 }
@@ -562,7 +560,7 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     let on = "on = [\"failure\", \"recovery\", \"success\"]";
     let then = to("comes.example", "") + &to("stays.example", on);
     let then = settings(&then);
-    stage.notices.reload(&then.notify, &then.servers);
+    stage.notices.reload(&then);
     stage.pass(20).await;
     stage.ended(WEB, Rotated);
     stage.pass(20).await;
@@ -570,12 +568,12 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     stage.pass(20).await;
     let seen = |host: &str| stage.services.seen(host).join(", ");
     assert_eq!(seen("goes.example"), "0 /key web failed");
-    assert_eq!(seen("comes.example"), "30 /key web recovered");
+    assert_eq!(seen("comes.example"), "10 /key web failed, 30 /key web recovered");
     let stays = "10 /key web failed, 30 /key web recovered, 50 /key web rotated";
     assert_eq!(seen("stays.example"), stays);
     let without = to("stays.example", on) + "[[server]]\nid = 103\nenabled = false\n";
     let without = settings(&without);
-    stage.notices.reload(&without.notify, &without.servers);
+    stage.notices.reload(&without);
     stage.ended(ServerId::new(103), Failed);
     stage.pass(20).await;
     assert_eq!(seen("stays.example"), stays, "what is disabled fails at nothing");
@@ -641,7 +639,7 @@ async fn a_server_whose_last_success_is_too_old_is_repeated_too() {
     let age = Age { server: &server, success: None, since, is_under_way: false };
     let health = RotationHistory::default().health(&age, at(0));
     for _ in 0..3 {
-        stage.notices.on_stale(&server, health.trouble().unwrap(), stage.clock.now().wall);
+        stage.notices.on_standing(&server, health.trouble().unwrap(), stage.clock.now().wall);
         stage.pass(60).await;
     }
     watched(&stage, 25 * HOUR).await;
@@ -700,12 +698,10 @@ async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
             LastOfServer { failed: Some(stretch), ..LastOfServer::of(WEB, vec![past.clone()]) };
         let db = LastOfServer { failed: Some(stretch), ..LastOfServer::of(DB, vec![past]) };
         let services = Services::new(&clock, &[]);
-        let Settings { notify, servers, .. } =
-            settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
+        let settings = settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let notices = Notices::start(
-            &notify,
-            &servers,
+            &settings,
             [web, db],
             ToldBook::none(),
             clock.clone(),
@@ -730,12 +726,11 @@ async fn a_restart_neither_repeats_nor_forgets_a_reminder() {
     let stretch = Stretch { since: at(-30 * 60), rotations: 9 };
     let last = LastOfServer { failed: Some(stretch), ..LastOfServer::of(WEB, vec![past]) };
     let services = Services::new(&clock, &[]);
-    let Settings { notify, servers, .. } = settings(&to("day.example", ""));
+    let settings = settings(&to("day.example", ""));
     let start = || {
         let post = Arc::clone(&services) as Arc<dyn Post>;
         Notices::start(
-            &notify,
-            &servers,
+            &settings,
             [last.clone()],
             ToldBook::none(),
             clock.clone(),
@@ -763,15 +758,15 @@ async fn a_reload_keeps_reminders_and_takes_another_interval_up() {
     stage.ended(WEB, Failed);
     stage.pass(60).await;
     let then = settings(&(to("one.example", "remind = \"2h\"") + &to("two.example", "")));
-    stage.notices.reload(&then.notify, &then.servers);
+    stage.notices.reload(&then);
     watched(&stage, 3 * HOUR).await;
     assert_eq!(said(&stage, "one.example"), ["web failed", "web still fails"]);
     watched(&stage, 40 * HOUR).await;
-    assert_eq!(said(&stage, "two.example"), Vec::<String>::new(), "it was told of no failure");
-    let without = settings(&(to("one.example", "remind = \"2h\"") + "[[server]]\nid = 103\n"));
-    let servers = &without.servers[1..];
+    assert_eq!(said(&stage, "two.example"), ["web failed", "web still fails"], "a day apart");
+    let mut without = settings(&(to("one.example", "remind = \"2h\"") + "[[server]]\nid = 103\n"));
+    without.servers.remove(0);
     let before = said(&stage, "one.example").len();
-    stage.notices.reload(&without.notify, servers);
+    stage.notices.reload(&without);
     watched(&stage, 10 * HOUR).await;
     assert_eq!(said(&stage, "one.example").len(), before, "who left is not reminded of");
 }
@@ -912,7 +907,7 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.ended(WEB, Failed);
     stage.pass(40).await;
     let then = settings(&(to("other.example", "on = [\"success\"]") + &to("right.example", "")));
-    stage.notices.reload(&then.notify, &then.servers);
+    stage.notices.reload(&then);
     stage.pass(30).await;
     assert_eq!(said(&stage, "right.example"), ["web failed"]);
     let tried = stage.services.seen("hangs.example").len();
@@ -926,7 +921,7 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.ended(WEB, Failed);
     stage.pass(60).await;
     let then = settings(&to("right.example", ""));
-    stage.notices.reload(&then.notify, &then.servers);
+    stage.notices.reload(&then);
     stage.pass(60).await;
     assert_eq!(said(&stage, "right.example"), ["web failed"], "not only at the next failing tick");
 
@@ -937,8 +932,79 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.pass(60).await;
     stage.ended(WEB, Rotated);
     let then = settings(&to("right.example", ntfy));
-    stage.notices.reload(&then.notify, &then.servers);
+    stage.notices.reload(&then);
     stage.pass(60).await;
     let [seen] = <[String; 1]>::try_from(stage.services.seen("right.example")).unwrap();
     assert!(seen.contains("No notice of the failure could be delivered."), "{seen}");
+}
+
+/// One that was removed while a failure was retried gets nothing late; added again, it is told what fails, and then
+/// that it is over.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_removed_and_added_again_is_never_told_a_failure_after_its_recovery() {
+    let (stays, back) = (to("stays.example", "on = [\"success\"]"), to("back.example", ""));
+    let both = settings(&(stays.clone() + &back));
+    let busy = Reply::Status(503, None, "busy");
+    let stage = Stage::new(&(stays.clone() + &back), &[busy.clone(), busy]);
+    stage.ended(WEB, Failed);
+    stage.pass(11).await;
+    stage.notices.reload(&settings(&stays));
+    stage.pass(30).await;
+    let before = said(&stage, "back.example").len();
+    stage.notices.reload(&both);
+    stage.pass(30).await;
+    stage.ended(WEB, Rotated);
+    stage.pass(900).await;
+    assert_eq!(
+        said(&stage, "back.example")[before..],
+        ["web failed", "web failed", "web recovered"]
+    );
+    assert!(stage.told().iter().any(|it| it.contains("is not in the configuration any more")));
+}
+
+const COVERED: &str = "[api]\ncover = \"all\"\n[group.all]\nkeep = 2\n";
+
+fn unlisted(minutes: i64) -> CoverProblem {
+    CoverProblem {
+        account: Account::API,
+        since: at(minutes),
+        words: "the servers of the account cannot be listed: 403".to_owned(),
+    }
+}
+
+/// S8: a `cover` that does not know its servers is told as a server's trouble is, also over restarts.
+#[tokio::test(start_paused = true)]
+async fn a_cover_that_does_not_know_its_servers_is_told_once_reminded_of_and_told_to_be_over() {
+    let kept = Kept::default();
+    let notify = format!("{COVERED}{}", to("one.example", ""));
+    let stage = Stage::after(&notify, &[], &[], kept.book());
+    stage.notices.on_cover(Account::API, None);
+    stage.notices.on_cover(Account::API, Some(&unlisted(-15)));
+    for _ in 0..9 {
+        stage.pass(60).await;
+        stage.notices.on_cover(Account::API, Some(&unlisted(-15)));
+    }
+    let failed = "`cover` does not know the servers of the account";
+    assert_eq!(said(&stage, "one.example"), [failed]);
+    stage.notices.end().await;
+
+    let stage = Stage::after(&notify, &[], &[], kept.book());
+    stage.notices.on_cover(Account::API, Some(&unlisted(1)));
+    watched(&stage, 25 * HOUR).await;
+    let still = "`cover` still does not know the servers of the account";
+    assert_eq!(said(&stage, "one.example"), [still], "it was told by the process before");
+    stage.notices.end().await;
+
+    let stage = Stage::after(&notify, &[], &[], kept.book());
+    stage.notices.on_cover(Account::API, None);
+    stage.pass(60).await;
+    stage.notices.on_cover(Account::API, None);
+    stage.pass(60).await;
+    let over = "`cover` knows the servers of the account again";
+    assert_eq!(said(&stage, "one.example"), [over]);
+
+    let stage = Stage::new(&notify, &[]);
+    stage.notices.on_cover(Account::API, Some(&unlisted(0)));
+    stage.notices.reload(&settings(&to("one.example", "")));
+    assert!(stage.notices.inner().states.failing().is_nothing(), "nothing is covered any more");
 }

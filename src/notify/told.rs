@@ -49,6 +49,8 @@ struct State {
     failure_untold: BTreeSet<Subject>,
     /// It could not be told that this trouble is over.
     recovery_untold: BTreeSet<Subject>,
+    /// It is not a target any more: nothing is kept of it.
+    has_ended: bool,
 }
 
 impl Record {
@@ -60,6 +62,7 @@ impl Record {
             told: BTreeMap::new(),
             failure_untold: BTreeSet::new(),
             recovery_untold: BTreeSet::new(),
+            has_ended: false,
         };
         Self { state: Arc::new(Mutex::new(state)), keep: Arc::clone(&book.keep) }
     }
@@ -113,8 +116,37 @@ impl Record {
 
     fn knows(&self, of: Subject, known: ToldState) {
         let mut state = self.lock();
+        if state.has_ended {
+            return;
+        }
+        let before = state.told.get(&of);
+        // Nothing else knows after a restart since when this lasts.
+        if let (Subject::Cover(_), Some(ToldState::Told(_)), ToldState::Told(_)) =
+            (of, before, known)
+        {
+            return;
+        }
         state.told.insert(of, known);
         (self.keep)((state.target.clone(), of), Some(known));
+    }
+
+    /// When it was notified of this trouble, if it was.
+    pub(super) fn told_at(&self, of: Subject) -> Option<Timestamp> {
+        match self.lock().told.get(&of) {
+            Some(ToldState::Told(at)) => Some(*at),
+            _ => None,
+        }
+    }
+
+    /// Trouble is found standing that looked over, because only an earlier process knew of it. Gives whether the
+    /// target was notified of it then: it is not over.
+    pub(super) fn believes(&self, of: Subject) -> bool {
+        self.told_at(of).is_some() && self.take_recovery(of)
+    }
+
+    /// It is to be notified of all these.
+    pub(super) fn owes_all(&self, failures: impl IntoIterator<Item = Subject>) {
+        self.lock().failure_untold.extend(failures);
     }
 
     /// How many failures it is owed, and when the first of them was to be sent.
@@ -159,6 +191,11 @@ impl Record {
         self.lock().failure_untold.remove(&of)
     }
 
+    /// Whether the recovery is owed.
+    pub(super) fn owes_recovery(&self, of: Subject) -> bool {
+        self.lock().recovery_untold.contains(&of)
+    }
+
     /// Whether the recovery was owed; not any more after this.
     pub(super) fn take_recovery(&self, of: Subject) -> bool {
         self.lock().recovery_untold.remove(&of)
@@ -186,6 +223,7 @@ impl Record {
     pub(super) fn ends(&self) {
         let told: Vec<Subject> = self.lock().told.keys().copied().collect();
         told.into_iter().for_each(|of| self.over(of));
+        self.lock().has_ended = true;
     }
 
     /// Forgets what is not watched any more.

@@ -2,7 +2,7 @@
 //!
 //! A server is in trouble or it is not, as [`RotationHistory`] has it; an account's token is refused or it is
 //! not. A refused token fails the rotations of all servers of the account, and it is the account's trouble, told
-//! once.
+//! once. So is a list of servers that a `cover` needs and that cannot be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::coverage::CoverProblem;
 use crate::health::{Ended, Evidence, RotationHistory, Trouble, TroubleKind};
 use crate::naming::{Account, ServerId, Subject, Tick};
 use crate::report::{KnownCause, LastOfServer, PastRotation, Report, RotationOutcome, Stretch};
@@ -51,6 +52,8 @@ impl NoticeKind {
 pub enum NoticeSubject {
     /// An account: its token.
     Account(Account),
+    /// The list by which a `cover` finds the servers of an account.
+    Cover(Account),
     /// One server.
     Server {
         /// The provider's number.
@@ -66,6 +69,7 @@ impl NoticeSubject {
     pub fn of(&self) -> Subject {
         match self {
             Self::Account(account) => Subject::Account(*account),
+            Self::Cover(account) => Subject::Cover(*account),
             Self::Server { id, .. } => Subject::Server(*id),
         }
     }
@@ -87,6 +91,8 @@ pub struct Failing {
     pub servers: usize,
     /// How many accounts' tokens are refused.
     pub accounts: usize,
+    /// How many accounts with a `cover` do not list their servers.
+    pub covers: usize,
 }
 
 impl Failing {
@@ -94,6 +100,30 @@ impl Failing {
     #[must_use]
     pub fn is_nothing(self) -> bool {
         self == Self::default()
+    }
+}
+
+/// What shows how a subject stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeenBy {
+    /// A rotation.
+    Rotation(Tick, RotationOutcome),
+    /// The time: the last success is too old.
+    Age,
+    /// A restore that left the server broken.
+    Restore,
+    /// The list of an account's servers.
+    List,
+}
+
+impl SeenBy {
+    /// The rotation, if it was one.
+    #[must_use]
+    pub fn rotation(self) -> Option<(Tick, RotationOutcome)> {
+        match self {
+            Self::Rotation(tick, outcome) => Some((tick, outcome)),
+            Self::Age | Self::Restore | Self::List => None,
+        }
     }
 }
 
@@ -108,8 +138,8 @@ pub struct Notice {
     pub zone: TimeZone,
     /// When it was seen, at the end of a rotation if it was one.
     pub at: Timestamp,
-    /// That rotation; none where the last success is too old.
-    pub rotation: Option<(Tick, RotationOutcome)>,
+    /// What showed it.
+    pub seen_by: SeenBy,
     /// Of a failure why, of a reminder the last reason, of all else what was done.
     pub words: String,
     /// Of a failure the one that begins, of a reminder the one that goes on, of a recovery the one that is
@@ -128,7 +158,7 @@ pub struct Notice {
 struct Ongoing {
     since: FailingSince,
     subject: NoticeSubject,
-    rotation: Option<(Tick, RotationOutcome)>,
+    seen_by: SeenBy,
     /// The last reason.
     words: String,
 }
@@ -140,7 +170,7 @@ impl Ongoing {
         Self {
             since,
             subject,
-            rotation: Some((past.tick, past.outcome)),
+            seen_by: SeenBy::Rotation(past.tick, past.outcome),
             words: report.reason.clone().unwrap_or_else(|| report.words()),
         }
     }
@@ -163,7 +193,7 @@ impl Zones {
     fn of(&self, subject: &NoticeSubject) -> TimeZone {
         let own = match subject {
             NoticeSubject::Server { id, .. } => self.of_servers.get(id),
-            NoticeSubject::Account(_) => None,
+            NoticeSubject::Account(_) | NoticeSubject::Cover(_) => None,
         };
         own.unwrap_or(&self.common).clone()
     }
@@ -177,6 +207,9 @@ pub(crate) struct States {
     histories: BTreeMap<ServerId, RotationHistory>,
     failing: BTreeMap<ServerId, Ongoing>,
     accounts: BTreeMap<Account, Ongoing>,
+    covers: BTreeMap<Account, Ongoing>,
+    /// Accounts with a `cover`.
+    covered: BTreeSet<Account>,
 }
 
 impl States {
@@ -230,19 +263,20 @@ impl States {
         let ongoing = match of {
             Subject::Server(server) => self.failing.get(&server),
             Subject::Account(account) => self.accounts.get(&account),
+            Subject::Cover(account) => self.covers.get(&account),
         };
         Some(self.notice(event, ongoing?.clone(), now))
     }
 
     /// The notice of trouble that continues.
     fn notice(&self, event: NoticeKind, ongoing: Ongoing, at: Timestamp) -> Notice {
-        let Ongoing { since, subject, rotation, words } = ongoing;
+        let Ongoing { since, subject, seen_by, words } = ongoing;
         Notice {
             event,
             zone: self.zones.of(&subject),
             subject,
             at,
-            rotation,
+            seen_by,
             words,
             trouble: Some(since),
             failing: self.failing(),
@@ -253,7 +287,7 @@ impl States {
 
     /// All that fails, and since when.
     pub(crate) fn ongoing(&self) -> impl Iterator<Item = (Subject, Option<Timestamp>)> + '_ {
-        let all = self.failing.values().chain(self.accounts.values());
+        let all = self.failing.values().chain(self.accounts.values()).chain(self.covers.values());
         all.map(|it| (it.subject.of(), it.since.since))
     }
 
@@ -262,6 +296,7 @@ impl States {
         match of {
             Subject::Server(server) => self.configured.contains(&server),
             Subject::Account(account) => self.has_account(account),
+            Subject::Cover(account) => self.covered.contains(&account),
         }
     }
 
@@ -271,9 +306,15 @@ impl States {
         first.is_some_and(|it| it.account == account)
     }
 
-    /// From now on these are the servers. What is not among them is forgotten.
-    pub(crate) fn configure(&mut self, configured: impl IntoIterator<Item = ServerId>) {
+    /// From now on these are the servers, and the accounts with a `cover`. What is not among them is forgotten.
+    pub(crate) fn configure(
+        &mut self,
+        configured: impl IntoIterator<Item = ServerId>,
+        covered: impl IntoIterator<Item = Account>,
+    ) {
         self.configured = configured.into_iter().collect();
+        self.covered = covered.into_iter().collect();
+        self.covers.retain(|account, _| self.covered.contains(account));
         self.histories.retain(|server, _| self.configured.contains(server));
         self.failing.retain(|server, _| self.configured.contains(server));
         let mut accounts = std::mem::take(&mut self.accounts);
@@ -292,28 +333,79 @@ impl States {
     /// What fails now.
     #[must_use]
     pub(crate) fn failing(&self) -> Failing {
-        Failing { servers: self.failing.len(), accounts: self.accounts.len() }
+        Failing {
+            servers: self.failing.len(),
+            accounts: self.accounts.len(),
+            covers: self.covers.len(),
+        }
     }
 
-    /// That a server's last success is too old.
-    pub(crate) fn take_stale(
+    /// That a server is in trouble that no rotation has shown.
+    pub(crate) fn take_standing(
         &mut self,
         server: &Server,
         trouble: &Trouble,
         now: Timestamp,
     ) -> Option<Notice> {
-        if !self.configured.contains(&server.id) || trouble.kind != TroubleKind::Stale {
+        if !self.configured.contains(&server.id) {
             return None;
         }
+        let seen_by = match trouble.kind {
+            TroubleKind::Stale => SeenBy::Age,
+            _ if trouble.is_of_restore() => SeenBy::Restore,
+            _ => return None,
+        };
         let goes_on = self.failing.contains_key(&server.id);
         let ongoing = self.failing.entry(server.id).or_insert_with(|| Ongoing {
             since: FailingSince { since: Some(trouble.since), failed: 0 },
             subject: NoticeSubject::Server { id: server.id, name: server.name.clone() },
-            rotation: None,
+            seen_by,
             words: trouble.reason.as_deref().unwrap_or_default().to_owned(),
         });
         let ongoing = ongoing.clone();
         Some(Notice { goes_on, ..self.notice(NoticeKind::Failure, ongoing, now) })
+    }
+
+    /// That a `cover` does not know the servers of its account. `since`: as far as anybody knows.
+    pub(crate) fn take_cover(
+        &mut self,
+        problem: &CoverProblem,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Option<Notice> {
+        let account = problem.account;
+        if !self.covered.contains(&account) {
+            return None;
+        }
+        let known = self.covers.get(&account).map(|it| it.since);
+        let ongoing = Ongoing {
+            since: known.unwrap_or(FailingSince { since: Some(since), failed: 0 }),
+            subject: NoticeSubject::Cover(account),
+            seen_by: SeenBy::List,
+            words: problem.words.clone(),
+        };
+        self.covers.insert(account, ongoing.clone());
+        let goes_on = known.is_some();
+        Some(Notice { goes_on, ..self.notice(NoticeKind::Failure, ongoing, now) })
+    }
+
+    /// That a `cover` knows the servers of its account, and whether it did not before.
+    pub(crate) fn take_listed(&mut self, account: Account, now: Timestamp) -> (Notice, bool) {
+        let over = self.covers.remove(&account);
+        let subject = NoticeSubject::Cover(account);
+        let notice = Notice {
+            event: NoticeKind::Recovery,
+            zone: self.zones.of(&subject),
+            subject,
+            at: now,
+            seen_by: SeenBy::List,
+            words: String::new(),
+            trouble: over.as_ref().map(|it| it.since),
+            failing: self.failing(),
+            goes_on: false,
+            failure_untold: false,
+        };
+        (notice, over.is_some())
     }
 
     /// The news in a report of a rotation that ended at `now`, and the failure that goes on in it.
@@ -326,8 +418,8 @@ impl States {
         let (mut news, mut goes_on) = (Vec::new(), false);
         let evidence = Evidence::of(report.outcome, report.known_cause);
         let reason = || report.reason.clone().unwrap_or_else(|| report.words());
-        let rotation = Some((report.tick, report.outcome));
-        let ongoing = |since, subject| Ongoing { since, subject, rotation, words: reason() };
+        let seen_by = SeenBy::Rotation(report.tick, report.outcome);
+        let ongoing = |since, subject| Ongoing { since, subject, seen_by, words: reason() };
         if evidence == Evidence::TokenRefused {
             let known = self.accounts.get(&account).map(|it| it.since);
             let since = FailingSince {
@@ -380,7 +472,7 @@ impl States {
             zone: self.zones.of(&subject),
             subject,
             at: now,
-            rotation,
+            seen_by,
             words: match event {
                 NoticeKind::Failure => reason(),
                 _ => report.words(),

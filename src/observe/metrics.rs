@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::coverage::Coverage;
+use crate::coverage::{CoverProblem, Coverage};
 use crate::daemon::view::{ServerView, View};
 use crate::naming::Account;
 use crate::observe::process::Process;
@@ -150,7 +150,7 @@ struct Fleet {
     /// `None`: the provider has not listed the account's servers for a day.
     coverage: Option<Coverage>,
     /// Accounts with a `cover`, and whether each was listed when last tried.
-    covers: Vec<(Account, bool)>,
+    covers: Vec<(Account, Option<CoverProblem>)>,
     /// Notices that each webhook's host did not get.
     undelivered: BTreeMap<String, u64>,
     /// Servers that are not rotated any more, and whose `after` hook is owed.
@@ -191,9 +191,9 @@ impl Collector for Fleet {
                 "Whether the servers of an account with cover could be listed when last tried";
             let name = "snapring_cover_listed";
             let mut covers = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (account, is_listed) in &self.covers {
-                let labels = [("account", account.name())];
-                covers.encode_family(&labels)?.encode_gauge(&i64::from(*is_listed))?;
+            for (account, problem) in &self.covers {
+                let (labels, is_listed) = ([("account", account.name())], problem.is_none());
+                covers.encode_family(&labels)?.encode_gauge(&i64::from(is_listed))?;
             }
         }
         if let Some(Coverage { uncovered, missing }) = &self.coverage {

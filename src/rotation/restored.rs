@@ -34,7 +34,8 @@ pub(crate) async fn state_of(
     let mut scope = CallContext::until(give_up_at);
     scope.shutdown = shutdown.clone();
     // A look may be broken off: it changes nothing, and a caller waits.
-    let listed = client.clock().timeout(WITHIN, client.servers(&scope));
+    // Boxed: every rotation may have to ask, and holds room for what it asks with. Hardly any asks.
+    let listed = client.clock().timeout(WITHIN, Box::pin(client.servers(&scope)));
     let servers = match shutdown.run_until_cancelled(listed).await {
         None => return Err(CallError::Interrupted),
         Some(None) => return Err(CallError::OutOfTime),

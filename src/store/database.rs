@@ -54,6 +54,9 @@ const MOST_IN_MEMORY: i64 = 20_000;
 /// Stands for the account where others stand for servers. No server has it: numbers begin with 1.
 const ACCOUNT: u64 = 0;
 
+/// Stands for the list of an account's servers, in the same way.
+const COVER: u64 = u64::MAX;
+
 /// One connection.
 pub(super) struct Database {
     connection: AnyConnection,
@@ -198,6 +201,7 @@ impl Database {
             };
             let (account, number) = match of {
                 Subject::Account(account) => (account, ACCOUNT),
+                Subject::Cover(account) => (account, COVER),
                 Subject::Server(server) => (&server.account, server.number),
             };
             let change = change
@@ -224,6 +228,7 @@ impl Database {
             let server = server_id(row, 1)?;
             let of = match server.number {
                 ACCOUNT => Subject::Account(server.account),
+                COVER => Subject::Cover(server.account),
                 _ => Subject::Server(server),
             };
             let at = time(row, 3)?;

@@ -1,8 +1,10 @@
 //! `cover`: servers of the account that have a policy without a table of their own.
 
+use serde_json::Value;
 use snapring::naming::ServerId;
 
 use crate::machine::{Machine, WEB, json};
+use crate::notices::{notify, service};
 use crate::status::get;
 
 const MAIL: ServerId = ServerId::new(103);
@@ -120,6 +122,34 @@ async fn what_cannot_be_listed_is_said_and_the_configured_servers_are_served() {
     let (code, out, _) = machine.run(&["status", "--max-age", "26h"]);
     assert!(code >= 1, "{out}");
     assert!(out.contains("`cover` gives no policy to new ones"), "{out}");
+}
+
+/// A group that may have servers is no wrong usage, and the webhooks are told as of a server that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_whose_servers_cannot_be_listed_says_so_to_the_webhooks_too() {
+    let (machine, hook) = (Machine::new().await, service().await);
+    let group = SERVERS.split("[[server]]").next().unwrap().replace("LISTEN", &free_address());
+    let notify = notify(&hook, "format = \"json\"");
+    machine.configure_api(COVER, &format!("{group}{notify}"));
+    machine.fault("servers:status=403");
+    for arguments in [["rotate", "--group", "everything"], ["rotate", "--group", "everything"]] {
+        let (code, _, errors) = machine.run(&arguments);
+        assert_eq!(code, 1, "{errors}");
+        assert!(errors.contains("hint: servers may be missing, see the warning above"), "{errors}");
+    }
+    let told = async || {
+        let all = hook.received_requests().await.unwrap().into_iter();
+        all.map(|it| serde_json::from_slice::<Value>(&it.body).unwrap()).collect::<Vec<_>>()
+    };
+    let [failure] = told().await.try_into().unwrap();
+    assert_eq!((&failure["event"], &failure["unlisted_accounts"]), (&"failure".into(), &1.into()));
+    assert_eq!(failure["subjects"][0]["subject"], "cover");
+    let title = failure["title"].as_str().unwrap();
+    assert!(title.ends_with("`cover` does not know the servers of the account"), "{title}");
+    machine.sandbox.provider().faults().clear();
+    assert_eq!(machine.run(&["rotate", "--group", "everything"]).0, 0);
+    let all = told().await;
+    assert_eq!((all.len(), &all[1]["event"]), (2, &"recovery".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,10 +127,12 @@ async fn a_refused_token_is_one_notice_an_account_and_what_waits_goes_out_at_the
     assert!(told[0].contains("*snapring on here: the API token was refused*"), "{told:?}");
     assert!(told[1].contains("*snapring on here: the API token is accepted again*"), "{told:?}");
     let told = documents(&second).await;
-    assert_eq!(told.len(), 1, "it came with the reload: {told:#?}");
-    assert_eq!((&told[0]["event"], &told[0]["more"]), (&"recovery".into(), &0.into()));
-    assert_eq!(told[0]["subjects"][0]["subject"], "account");
-    assert_eq!(daemon.events("notice").len(), 3);
+    assert_eq!(told.len(), 2, "it came with the reload, and is told what fails: {told:#?}");
+    for (document, event) in told.iter().zip(["failure", "recovery"]) {
+        assert_eq!((&document["event"], &document["more"]), (&event.into(), &0.into()));
+        assert_eq!(document["subjects"][0]["subject"], "account");
+    }
+    assert_eq!(daemon.events("notice").len(), 4);
 }
 
 /// No tick is near, and there are no reminders: nothing else would make up for it.

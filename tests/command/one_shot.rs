@@ -476,3 +476,30 @@ async fn a_command_whose_output_is_not_read_ends_when_it_is_asked_to(#[case] sig
     assert_eq!(end.unwrap().signal(), Some(signal as i32));
     drop(reader);
 }
+
+/// The signal came before there was something to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_asked_to_end_does_not_wait_for_ever_for_a_reader() {
+    let machine = Machine::with_snapshots_of(Duration::from_secs(600)).await;
+    machine.configure(crate::machine::SERVERS);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let room = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap();
+    writer.write_all(&vec![b'x'; usize::try_from(room).unwrap()]).unwrap();
+    let mut command = machine.command(&["rotate", "web", "--json"]);
+    let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    machine
+        .until("the create", || {
+            machine.sandbox.provider().count(snapring::call::Operation::Create) == 1
+        })
+        .await;
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let mut end = None;
+    machine
+        .until("its end", || {
+            end = child.try_wait().unwrap();
+            end.is_some()
+        })
+        .await;
+    assert_eq!(end.unwrap().code(), Some(1));
+    drop(reader);
+}

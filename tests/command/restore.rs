@@ -551,6 +551,29 @@ async fn a_restore_that_fails_says_so_and_its_server_is_in_trouble() {
     assert!(!errors.contains("nothing else starts"), "{code} {errors}");
 }
 
+/// Nobody follows a restore that was killed: the daemon looks what became of it, and does not wait for the next tick.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_killed_and_then_failed_is_shown_without_a_rotation() {
+    let machine = machine(LONG).await;
+    let (id, _) = managed(&machine, 2);
+    let mut running =
+        machine.start(machine.command(&["restore", &id.to_string(), "--yes"]), |_, _| {});
+    machine.until("the wait", || running.log().contains("shows it as restoring")).await;
+    running.kill();
+    machine.sandbox.provider().restore_ends(WEB);
+    machine.sandbox.provider().set_server_state(WEB, "error");
+    let yearly = HOURLY.replace("0 * * * *", "0 3 1 1 *");
+    machine.configure(&format!("{yearly}{JSON_LOG}"));
+    let daemon = machine.daemon();
+    let says = "a restore failed, and the provider shows the server as \"error\"";
+    machine.until("the daemon to see it", || daemon.events("restore").len() == 1).await;
+    assert!(daemon.events("restore")[0]["message"].as_str().unwrap().contains(says));
+    let (code, out, errors) = machine.run(&["status"]);
+    assert!(code == 1 && out.contains(says), "{code} {out} {errors}");
+    assert!(!out.contains("is being restored"), "{out}");
+    assert_eq!(machine.names(WEB).len(), 1, "and no rotation was needed for that");
+}
+
 /// Whether a person has repaired it or a restore has succeeded: the provider shows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_a_restore_left_broken_is_rotated_once_the_provider_shows_it_otherwise() {

@@ -65,7 +65,7 @@ impl SimDatabase {
         };
         let number = |of: &Subject| match of {
             Subject::Server(server) => Some(server.number),
-            Subject::Account(_) => None,
+            Subject::Account(_) | Subject::Cover(_) => None,
         };
         let is_told = |state: &ToldState| matches!(state, ToldState::Told(_));
         let all = kept.told.iter();

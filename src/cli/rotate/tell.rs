@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use crate::cli::console;
+use crate::cli::error::CommandError;
 use crate::cli::setup::{STORE_PATIENCE, Setup};
 use crate::naming::Subject;
 use crate::notify::Notices;
@@ -94,8 +95,7 @@ impl Run {
         let post = Arc::new(HttpPost::new(setup.clock.clone()));
         let settings = &setup.settings;
         let notices = Notices::start(
-            &settings.notify,
-            &settings.servers,
+            settings,
             before.servers,
             told,
             setup.clock.clone(),
@@ -105,12 +105,26 @@ impl Run {
         for (report, ended) in reports {
             notices.on_report(report, *ended);
         }
+        for cover in &settings.covers {
+            let account = cover.account();
+            notices.on_cover(account, setup.lacks.unlisted.iter().find(|it| it.account == account));
+        }
         notices.remind_since(&looked_at);
         notices.end().await;
         let changes = std::mem::take(&mut *changes.lock().unwrap_or_else(PoisonError::into_inner));
         keep(setup, &changes).await;
         counts.undelivered() == 0
     }
+}
+
+/// Tells what is known of accounts with a `cover` if no server can be rotated.
+pub(super) async fn without_rotation(setup: &Setup, wish: Wish) -> Result<(), CommandError> {
+    if !setup.lacks.is_nothing() {
+        let run = Run::begin(setup, wish, &setup.exclusion("rotate")?).await;
+        // How the command ends is known.
+        let _ = run.tell(setup, &[], true).await;
+    }
+    Ok(())
 }
 
 /// Keeps what was told for the next run.
@@ -137,8 +151,11 @@ fn looked_at(
     let mut looked_at: BTreeMap<Subject, Timestamp> =
         servers.filter_map(|it| Some((Subject::Server(it.server_id), last(it)?))).collect();
     for (it, at) in before.iter().filter_map(|it| Some((it, last(it)?))) {
-        let of_account = looked_at.entry(Subject::Account(it.server_id.account)).or_insert(at);
-        *of_account = at.max(*of_account);
+        let account = it.server_id.account;
+        for of in [Subject::Account(account), Subject::Cover(account)] {
+            let of_account = looked_at.entry(of).or_insert(at);
+            *of_account = at.max(*of_account);
+        }
     }
     looked_at
 }
@@ -146,7 +163,8 @@ fn looked_at(
 async fn known(setup: &Setup) -> Before {
     let place = setup.store();
     if !place.may_be_there() {
-        return Before::default();
+        let is_kept = place.may_be_begun();
+        return Before { servers: Vec::new(), told: is_kept.then(Told::new) };
     }
     let read = async {
         let servers = store::read_last(&place, setup.clock.now().wall).await?;

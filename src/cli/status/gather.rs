@@ -209,6 +209,10 @@ async fn without_daemon(
 ) -> Result<Gathered, CommandError> {
     let within = if is_check { STORE_WITHIN } else { PATIENCE };
     let statuses = remembered(setup, within, &mut unanswered).await;
+    let now = setup.clock.now().wall;
+    for (server, broken) in setup.broken(servers, "status").await {
+        statuses.set_broken(server.id, broken.seen(now));
+    }
     // Nothing is expected of a disabled one.
     let is_known = |server: &Server| {
         is_check && (!server.enabled || statuses.of(server.id).last_success().is_some())
@@ -284,7 +288,7 @@ async fn account_status(setup: &Setup, clients: &Clients) -> AccountStatus {
         match client.servers_at_once(&scope).await {
             Ok(servers) => known.listed(servers, setup.clock.now().wall),
             Err(problem) => {
-                known.not_listed(problem.explained());
+                known.not_listed(problem.explained(), setup.clock.now().wall);
             }
         }
         let account = client.whose();

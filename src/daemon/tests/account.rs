@@ -5,7 +5,7 @@ use crate::call::Operation;
 use crate::daemon::account::keep_listing_servers;
 use crate::daemon::covering::{Changed, Covering};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 fn asked(stage: &Stage) -> usize {
     stage.memory.provider.lock().unwrap().count(Operation::Servers)
@@ -19,7 +19,7 @@ async fn ask_for(daemon: &Daemon, stage: &Stage, span: Duration) {
 }
 
 /// The same, and puts the servers in force that a `cover` adds.
-async fn cover_for(daemon: &Daemon, covering: &Covering, stage: &Stage, span: Duration) {
+pub(super) async fn cover_for(daemon: &Daemon, covering: &Covering, stage: &Stage, span: Duration) {
     let clock = stage.clock.clone();
     let put_in_force = |changed: Changed| daemon.put_in_force(&changed.settings, None);
     tokio::select! {
@@ -97,7 +97,7 @@ async fn a_list_that_never_comes_delays_no_rotation_and_is_no_trouble_of_a_serve
 const COVER: &str = "[api]\nsettle = \"20s\"\ncover = \"nightly\"\n[group.nightly]\nschedule = \"0 */3 * * *\"\nkeep = 3\n";
 
 /// A daemon that covers the account, and what it does.
-async fn covering(stage: &Stage, servers: &str) -> (Daemon, Covering) {
+pub(super) async fn covering(stage: &Stage, servers: &str) -> (Daemon, Covering) {
     let covering = Covering::new(settings(&format!("{COVER}{servers}")), Default::default());
     let daemon = stage.start(&covering.settings()).await;
     (daemon, covering)

@@ -1,9 +1,11 @@
 //! Servers whose last success is too old although no rotation ended badly.
 
+use super::account::{MINUTE, cover_for, covering};
 use super::*;
 use crate::daemon::listeners::Listeners;
-use crate::daemon::stale::tell_of_stale_servers;
+use crate::daemon::stale::tell_what_no_report_shows;
 use crate::health::{ServerHealth, TroubleKind};
+use crate::notify::http::PostAnswer;
 use crate::notify::told::ToldBook;
 use crate::status::counts::Counts;
 use crate::store::Store;
@@ -17,6 +19,36 @@ fn health(daemon: &Daemon) -> ServerHealth {
     daemon.view().rows().remove(0).health
 }
 
+/// Who hears of what this daemon does.
+fn listeners(settings: &Settings, stage: &Stage, post: Arc<dyn Post>) -> Listeners {
+    let clock = stage.clock.clone();
+    let manager = ServiceManager::from_environment(|_| None);
+    Listeners {
+        service: ServiceStatus::new(manager, None, clock.clone()),
+        store: Store::open(Place::Memory, clock.clone()),
+        notices: Notices::start(settings, [], ToldBook::none(), clock, post, Counts::default()),
+    }
+}
+
+/// A service that takes all, and what it was told.
+#[derive(Default)]
+struct Taking(Mutex<Vec<String>>);
+
+impl Taking {
+    fn titles(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Post for Taking {
+    fn post<'a>(&'a self, message: &'a Message) -> Posting<'a> {
+        let title = message.headers.iter().find(|(name, _)| *name == "Title");
+        self.0.lock().unwrap().extend(title.map(|(_, title)| title.clone()));
+        let taken = PostAnswer { status: 200, retry_after: None, body: "".into() };
+        Box::pin(async { Ok(taken) })
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
     let notes = Notes::default();
@@ -26,23 +58,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
     let daemon = stage.start(&settings).await;
     let clock = stage.clock.clone();
     let hanging = Arc::new(Hanging(Arc::default()));
-    let listeners = Listeners {
-        service: ServiceStatus::new(
-            ServiceManager::from_environment(|_| None),
-            None,
-            clock.clone(),
-        ),
-        store: Store::open(Place::Memory, clock.clone()),
-        notices: Notices::start(
-            &[],
-            &settings.servers,
-            [],
-            ToldBook::none(),
-            clock.clone(),
-            hanging,
-            Counts::default(),
-        ),
-    };
+    let listeners = listeners(&settings, &stage, hanging);
     let watching = async {
         assert_eq!(health(&daemon), ServerHealth::Waiting);
         stage.pass(2).await;
@@ -62,7 +78,7 @@ async fn a_machine_that_sleeps_through_its_ticks_leaves_a_server_in_trouble() {
         assert!(reason.starts_with("no rotation has succeeded since 2026-11-23 03:0"), "{reason}");
     };
     tokio::select! {
-        never = tell_of_stale_servers(&daemon, &listeners, &clock) => match never {},
+        never = tell_what_no_report_shows(&daemon, &listeners, &clock) => match never {},
         () = watching => {}
     }
     let (level, fields) = notes.of("stale").remove(0);
@@ -85,4 +101,38 @@ async fn a_tighter_schedule_is_no_trouble_when_it_comes_into_force() {
     stage.pass(24).await;
     assert_eq!((stage.told().len(), health(&daemon)), (2, ServerHealth::Ok));
     daemon.shutdown().await;
+}
+
+/// One list that fails is no news: it is asked for again, soon. What lasts is told, and that it is over.
+#[tokio::test(start_paused = true)]
+async fn a_cover_that_does_not_know_its_servers_for_long_is_told() {
+    let stage = Stage::at("2026-11-23T11:30:00Z");
+    let told = Arc::new(Taking::default());
+    let notify =
+        "[[notify]]\nurl = \"https://hook.example/x\"\ninstance = \"here\"\nformat = \"ntfy\"\n";
+    let (daemon, covering) = covering(&stage, notify).await;
+    let listeners = listeners(&covering.settings(), &stage, Arc::clone(&told) as Arc<dyn Post>);
+    let pass = async |minutes: u32| {
+        let looking = tell_what_no_report_shows(&daemon, &listeners, &stage.clock);
+        let listing = cover_for(&daemon, &covering, &stage, minutes * MINUTE);
+        tokio::select! {
+            never = looking => match never {},
+            () = listing => {}
+        }
+    };
+    let provider = || stage.memory.provider.lock().unwrap();
+    pass(5).await;
+    provider().add_fault("servers:status=503".parse().unwrap());
+    pass(10).await;
+    provider().faults().clear();
+    pass(120).await;
+    assert_eq!(told.titles(), Vec::<String>::new(), "that is no news");
+    provider().add_fault("servers:status=503".parse().unwrap());
+    pass(30).await;
+    provider().faults().clear();
+    pass(10).await;
+    let does_not = "snapring on here: `cover` does not know the servers of the account";
+    let knows = "snapring on here: `cover` knows the servers of the account again";
+    assert_eq!(told.titles(), [does_not, knows]);
+    daemon.finish().await;
 }

@@ -33,6 +33,7 @@ fn told(states: &mut States, story: &str) -> Vec<String> {
         for notice in news.iter().filter(|it| !it.goes_on) {
             let whose = match &notice.subject {
                 NoticeSubject::Account(_) => "account",
+                NoticeSubject::Cover(_) => "cover",
                 NoticeSubject::Server { name, .. } => name,
             };
             told.push(format!("{whose} {}", notice.event.as_str()));
@@ -74,7 +75,7 @@ fn last_of(server: ServerId, letters: &str) -> LastOfServer {
 #[test]
 fn a_restart_neither_repeats_a_failure_nor_loses_the_recovery() {
     let mut states = States::new([WEB, DB], [last_of(WEB, "rf"), last_of(DB, "fr")]);
-    assert_eq!(states.failing(), Failing { servers: 1, accounts: 0 });
+    assert_eq!(states.failing(), Failing { servers: 1, accounts: 0, covers: 0 });
     assert_eq!(told(&mut states, "ff F"), ["db failure"]);
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(9)).try_into().unwrap();
     assert_eq!(news.event, NoticeKind::Recovery);
@@ -88,7 +89,7 @@ fn a_restart_knows_since_when_servers_and_the_token_are_in_trouble() {
     let web = LastOfServer { failed: stretch(-500, 7), ..last_of(WEB, "rf") };
     let db = LastOfServer { refused: stretch(-8, 3), ..last_of(DB, "rttt") };
     let states = States::new([WEB, DB], [web, db]);
-    assert_eq!(states.failing(), Failing { servers: 1, accounts: 1 });
+    assert_eq!(states.failing(), Failing { servers: 1, accounts: 1, covers: 0 });
     let reminder = states.of_ongoing(NoticeKind::Reminder, Subject::Server(WEB), at(9)).unwrap();
     assert_eq!(reminder.trouble, Some(FailingSince { since: Some(at(-500)), failed: 7 }));
     assert_eq!((reminder.event, reminder.words.as_str()), (NoticeKind::Reminder, "why"));
@@ -147,14 +148,14 @@ fn a_success_that_is_too_old_is_told_once_and_so_is_the_recovery() {
     assert_eq!(days(2), crate::health::ServerHealth::Waiting);
     let health = days(3);
     let stale = health.trouble().unwrap();
-    let news = states.take_stale(&server, stale, at(9)).unwrap();
-    assert_eq!((news.event, news.rotation), (NoticeKind::Failure, None));
+    let news = states.take_standing(&server, stale, at(9)).unwrap();
+    assert_eq!((news.event, news.seen_by), (NoticeKind::Failure, SeenBy::Age));
     assert_eq!(news.trouble, Some(FailingSince { since: Some(stale.since), failed: 0 }));
     assert!(news.words.starts_with("no rotation has succeeded since"), "{}", news.words);
-    assert!(states.take_stale(&server, stale, at(10)).unwrap().goes_on);
+    assert!(states.take_standing(&server, stale, at(10)).unwrap().goes_on);
     assert_eq!(told(&mut states, "sf r"), ["web recovery"], "a failure is no news any more");
-    states.configure([DB]);
-    assert_eq!(states.take_stale(&server, stale, at(11)), None, "not configured");
+    states.configure([DB], []);
+    assert_eq!(states.take_standing(&server, stale, at(11)), None, "not configured");
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn a_recovery_knows_how_long_it_was_broken_and_how_often() {
     states.take(&ended(WEB, RotationOutcome::Blocked), at(61));
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(121)).try_into().unwrap();
     assert_eq!(news.trouble, Some(FailingSince { since: Some(at(1)), failed: 2 }));
-    assert_eq!(news.failing, Failing { servers: 1, accounts: 0 }, "the other one");
+    assert_eq!(news.failing, Failing { servers: 1, accounts: 0, covers: 0 }, "the other one");
     let [news] = states.take(&ended(WEB, RotationOutcome::Rotated), at(122)).try_into().unwrap();
     assert_eq!((news.event, news.trouble), (NoticeKind::Success, None));
 }
@@ -174,10 +175,10 @@ fn a_recovery_knows_how_long_it_was_broken_and_how_often() {
 fn a_server_that_leaves_is_forgotten_and_its_last_report_is_no_news() {
     let mut states = States::new([WEB, DB], []);
     assert_eq!(told(&mut states, "fF"), ["web failure", "db failure"]);
-    states.configure([DB]);
-    assert_eq!(states.failing(), Failing { servers: 1, accounts: 0 });
+    states.configure([DB], []);
+    assert_eq!(states.failing(), Failing { servers: 1, accounts: 0, covers: 0 });
     assert_eq!(told(&mut states, "f r"), Vec::<String>::new());
-    states.configure([WEB, DB]);
+    states.configure([WEB, DB], []);
     assert_eq!(told(&mut states, "r f R"), ["web failure", "db recovery"]);
 }
 
@@ -200,7 +201,7 @@ proptest! {
         let mut bad: BTreeMap<Subject, bool> = BTreeMap::new();
         for (minute, (server, letter)) in story.into_iter().enumerate() {
             if minute == reload {
-                states.configure(servers().filter(|id| id.number != 4));
+                states.configure(servers().filter(|id| id.number != 4), []);
                 bad.remove(&Subject::Server(id(4)));
             }
             let server = id(server);
@@ -217,7 +218,7 @@ proptest! {
                 bad.iter().filter(|(of, bad)| is_such(of) && **bad).count()
             };
             let (servers, accounts) = (failing(true), failing(false));
-            prop_assert_eq!(states.failing(), Failing { servers, accounts });
+            prop_assert_eq!(states.failing(), Failing { servers, accounts, covers: 0 });
             // A good rotation of a known server leaves neither it nor its account in trouble.
             let known = server.number != 4 || minute < reload;
             if known && report.outcome.is_good() {

@@ -1,7 +1,10 @@
 //! A server that a failed restore has left broken: until the provider shows it otherwise, no rotation starts, and the
 //! snapshot that was to be restored stays.
 
+use jiff::Timestamp;
+
 use crate::foreign::ForeignText;
+use crate::health::NotRestored;
 use crate::naming::{ServerId, SnapshotId};
 use crate::rotation::lock::open_creates::NoteKind;
 use crate::rotation::lock::{Busy, Claim, Claims, Exclusion};
@@ -29,6 +32,12 @@ impl Broken {
         Self { state, source }
     }
 
+    /// What that says of the server's health, as seen then.
+    pub(crate) fn seen(self, since: Timestamp) -> NotRestored {
+        let reason = Busy::Broken(self.state).to_string().into();
+        NotRestored { since, reason, source: self.source }
+    }
+
     /// Whether a person may need this snapshot to restore the server again. If it is not known which, it may be any.
     pub(crate) fn needs(&self, snapshot: SnapshotId) -> bool {
         self.source.is_none_or(|source| source == snapshot)
@@ -48,16 +57,19 @@ impl Exclusion {
         self.0.broken(server).await
     }
 
-    /// The same of those of these servers that are, each with why it is not rotated.
+    /// The same of those of these servers that are.
     pub(crate) async fn broken_among<'a>(
         &self,
         servers: impl IntoIterator<Item = &'a Server>,
-    ) -> Vec<(&'a Server, Busy)> {
+    ) -> Vec<(&'a Server, Broken)> {
         let places = self.0.records().places(NoteKind::Broken).await;
         let mut found = Vec::new();
+        if places.is_empty() {
+            return found;
+        }
         for server in servers.into_iter().filter(|it| places.contains(&self.0.place(it.id))) {
             let broken = self.broken(server.id).await;
-            found.extend(broken.map(|it| (server, Busy::Broken(it.state))));
+            found.extend(broken.map(|it| (server, it)));
         }
         found
     }

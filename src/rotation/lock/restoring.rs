@@ -259,6 +259,9 @@ impl Exclusion {
         let records = self.0.records();
         let places = records.places(NoteKind::Restore).await;
         let mut found = Vec::new();
+        if places.is_empty() {
+            return found;
+        }
         for server in servers.into_iter().filter(|it| places.contains(&self.0.place(it.id))) {
             let text = records.read_note(self.0.place(server.id), NoteKind::Restore).await;
             let notes = text.and_then(|text| NotedRestores::parse(&text));
