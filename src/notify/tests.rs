@@ -125,7 +125,7 @@ impl Post for Services {
 const SERVERS: &str = "[defaults]\nschedule = \"0 3 * * *\"\nkeep = 2\n[[server]]\nid = 101\n\
                        [[server]]\nid = 102\n";
 
-fn settings(notify: &str) -> Settings {
+pub(crate) fn settings(notify: &str) -> Settings {
     let text = format!("{SERVERS}{notify}");
     config::parse("test.toml", &text).unwrap_or_else(|it| panic!("{}", it.render(false))).settings
 }

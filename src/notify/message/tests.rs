@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::coverage::CoverProblem;
+use crate::health::{Trouble, TroubleKind};
 use crate::naming::{Account, ServerId, Subject};
-use crate::notify::tests::{DB, WEB, at, because, ended, refused};
+use crate::notify::tests::{DB, WEB, at, because, ended, refused, settings};
 use crate::notify::transitions::States;
 use crate::report::{KnownCause, Report};
 
@@ -76,6 +78,50 @@ fn one_server_alone_reads_as_a_message() {
         .join("\n\n")
     );
     insta::assert_snapshot!(cases.map(shown).join("\n"));
+}
+
+/// A `cover` that does not know its servers, and a restore that has left one broken.
+#[test]
+fn trouble_that_no_rotation_shows_reads_as_a_message() {
+    let mut states = States::new([WEB, DB], []);
+    states.configure([WEB, DB], [Account::API]);
+    let words =
+        "the servers of the account cannot be listed, so `cover` gives no policy to new ones: 403";
+    let problem = CoverProblem { account: Account::API, since: at(0), words: words.to_owned() };
+    let cover = states.take_cover(&problem, at(0), at(15)).unwrap();
+    let servers = settings("").servers;
+    let server = servers.iter().find(|it| it.id == WEB).unwrap();
+    let reason = "a restore failed, and the provider shows the server as \"error\"";
+    let broken = Trouble {
+        kind: TroubleKind::Failed,
+        since: at(0),
+        rotations: 0,
+        reason: Some(reason.into()),
+    };
+    let restore = states.take_standing(server, &broken, at(15)).unwrap();
+    let day = at(24 * 60);
+    let reminders = [Subject::Cover(Account::API), Subject::Server(WEB)]
+        .map(|of| states.of_ongoing(NoticeKind::Reminder, of, day).unwrap());
+    let (listed, is_news) = states.take_listed(Account::API, day);
+    assert!(is_news);
+    let recovered = states.take(&ended(WEB, RotationOutcome::Rotated), day);
+    let read = |notices: Vec<Notice>| {
+        let told = |it: &Bundle| format!("{}\n{}\n", it.title(), it.text());
+        bundles(notices, day, 0, REMIND).iter().map(told).collect::<String>()
+    };
+    let [cover_on, restore_on] = reminders;
+    insta::assert_snapshot!(
+        [
+            read(vec![cover.clone()]),
+            read(vec![restore.clone()]),
+            read(vec![cover, restore]),
+            read(vec![cover_on]),
+            read(vec![restore_on]),
+            read(vec![listed]),
+            read(recovered),
+        ]
+        .join("\n")
+    );
 }
 
 #[test]
