@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// A large fleet is looked at less often: one minute more between two looks for so many servers. What is looked for takes
 /// hours or days to come.
-const SERVERS_A_LOOK: usize = 10_000;
+const SERVERS_A_LOOK: usize = 2_500;
 
 /// A `cover` is in trouble after so long. Until then the list is asked for again several times.
 const UNLISTED_FOR: SignedDuration = SignedDuration::from_mins(15);
