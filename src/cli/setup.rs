@@ -15,7 +15,7 @@ use crate::cli::error::{CommandError, refusal};
 use crate::cli::selection::Selection;
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
-use crate::config::problem::log_warnings;
+use crate::config::problem::{Problem, in_short, log_warnings};
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::cover::CoveredServers;
@@ -76,9 +76,7 @@ impl Setup {
 
     fn read_for(argument: &ConfigArgument, deeds: Deeds) -> Result<Self, CommandError> {
         let (path, loaded) = load(&argument.file)?;
-        for warning in &loaded.warnings {
-            console::warning(&warning.render(console::colours()));
-        }
+        warn_in_short(&loaded.warnings);
         let settings = loaded.settings;
         let LogSettings { format, level, calls } = &settings.log;
         let zone = settings.common_zone();
@@ -112,9 +110,7 @@ impl Setup {
         let Loaded { settings, warnings, .. } = loaded;
         begin_logging(&settings, &settings.log.level)?;
         if Form::of(settings.log.format) == Form::Text {
-            for warning in &warnings {
-                console::warning(&warning.render(console::colours()));
-            }
+            warn_in_short(&warnings);
         } else {
             log_warnings("config", &warnings);
         }
@@ -313,12 +309,16 @@ impl Setup {
     /// planned.
     pub(super) async fn warn_of_restores(&self, servers: &[Arc<Server>], command: &'static str) {
         let Some(exclusion) = self.exclusion_of_restores(command) else { return };
-        for restore in self.restores_by(&exclusion, servers).await {
+        let restores = self.restores_by(&exclusion, servers).await;
+        for restore in &restores {
             let server = self.server(restore.server_id);
             let zone = server.map_or(TimeZone::UTC, |it| it.policy.time_zone.clone());
             console::warning(&format!("warning: {}", restore.words(&zone)));
         }
-        for (server, why) in exclusion.broken_among(servers.iter().map(AsRef::as_ref)).await {
+        // What is said of a broken one is to restore it.
+        let is_restored = |it: &&Arc<Server>| restores.iter().any(|of| of.server_id == it.id);
+        let others = servers.iter().filter(|it| !is_restored(it)).map(AsRef::as_ref);
+        for (server, why) in exclusion.broken_among(others).await {
             console::warning(&format!("warning: {} ({}): {why}", server.name, server.id));
         }
     }
@@ -466,6 +466,11 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
 #[must_use]
 pub(super) fn locate(argument: &ConfigFile) -> PathBuf {
     config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref())
+}
+
+/// Prints warnings of a configuration, a line each.
+pub(super) fn warn_in_short(warnings: &[Problem]) {
+    in_short(warnings).for_each(|line| console::warning(&format!("warning: {line}")));
 }
 
 /// Finds and reads the configuration.

@@ -457,6 +457,7 @@ impl Reader {
                 cap: narrow(cap?),
                 reserve: narrow(reserve?),
                 pinned: pinned?,
+                to_restore: None,
                 min_interval: min_interval?,
             }),
         })

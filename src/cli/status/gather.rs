@@ -228,6 +228,7 @@ async fn without_daemon(
             rings
         }
     };
+    let restores = setup.restores(servers, "status").await;
     let mut rows = Vec::new();
     let (mut answered, mut failures) = (known.len(), Vec::new());
     let mut add = |server: &Arc<Server>, ring: Option<&Ring>, unseen: Option<&CallError>| {
@@ -236,7 +237,8 @@ async fn without_daemon(
         let ring = ring.map(RingSeen::of);
         let status = ServerStatus { ring, ..statuses.of(server.id) };
         let next = tick.map(|tick| (tick, server.starts_at(tick)));
-        let row = ServerView::of(Arc::clone(server), status, None, next, now);
+        let row =
+            ServerView::of(Arc::clone(server), status, None, next, now).with_restores(&restores);
         rows.push(ServerView { unseen: unseen.map(|it| it.explained().into()), ..row });
     };
     known.iter().for_each(|server| add(server, None, None));
@@ -272,7 +274,7 @@ async fn without_daemon(
     let document =
         StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) }
             .with_not_resumed(not_resumed)
-            .with_restores(setup.restores(servers, "status").await);
+            .with_restores(restores);
     Ok(Gathered { document, unanswered })
 }
 
