@@ -158,6 +158,7 @@ struct ServerCard {
     key: String,
     error: Option<String>,
     last_success: Option<Time>,
+    last_success_is_snapshot: bool,
     last_outcome: String,
     last_end: Option<Time>,
     next: Option<Time>,
@@ -185,6 +186,7 @@ struct ServerRow {
     number: String,
     name: String,
     last_success: Option<Time>,
+    last_success_is_snapshot: bool,
     next: Option<Time>,
     slots: String,
     error: Option<String>,
@@ -446,6 +448,7 @@ impl ServerRow {
             number: number(server),
             name: server.name.clone(),
             last_success: server.last_success_at.map(time),
+            last_success_is_snapshot: server.last_success_is_snapshot,
             next: server.next.map(|next| time(next.starts_at)),
             slots: server.ring.as_ref().map_or_else(|| "not seen yet".to_owned(), words),
             error: error(server),
@@ -482,6 +485,7 @@ impl ServerCard {
             state: server.state.as_str(),
             key: key(server),
             last_success: server.last_success_at.map(time),
+            last_success_is_snapshot: server.last_success_is_snapshot,
             last_outcome: last.map_or_else(
                 || none_known(server),
                 |last| match &last.reason {

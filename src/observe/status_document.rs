@@ -275,6 +275,9 @@ pub(crate) struct ServerRecord {
     /// When a rotation last succeeded, as far as that is remembered; else the newest completed
     /// managed snapshot's time.
     pub last_success_at: Option<Timestamp>,
+    /// Whether it is that of a snapshot: no rotation is known to have succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_success_is_snapshot: bool,
     /// What is wrong with it, even if it is disabled.
     pub trouble: Option<TroubleStatus>,
     /// Why no rotation is known yet. `None` if an older daemon wrote the document.
@@ -613,6 +616,8 @@ impl ServerRecord {
             group: server.group.as_deref().map(str::to_owned),
             state,
             last_success_at: status.last_success().map(|success| success.at),
+            last_success_is_snapshot: status.history.success().is_none()
+                && status.last_success().is_some(),
             trouble: health.trouble().map(|it| TroubleStatus {
                 since: it.since,
                 rotations: it.rotations,

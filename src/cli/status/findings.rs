@@ -129,7 +129,13 @@ fn of_server(
             Some((Level::Unknown, words))
         }
         Some(age) if age > allowed => {
-            let words = format!("{name}: the last success was {} ago{reason}", readable::span(age));
+            let what = match server.last_success_is_snapshot {
+                true => {
+                    "no rotation is known to have succeeded, and the newest snapshot was started"
+                }
+                false => "the last success was",
+            };
+            let words = format!("{name}: {what} {} ago{reason}", readable::span(age));
             Some((Level::Critical, words))
         }
         None if is_trouble => Some((Level::Critical, format!("{name}: no success yet{reason}"))),
