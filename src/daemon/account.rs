@@ -131,7 +131,8 @@ impl Daemon {
             Err(problem) => {
                 let words = problem.explained();
                 let mut accounts = lock(&self.shared.account_servers);
-                let is_news = accounts.entry(client.whose()).or_default().not_listed(words.clone());
+                let of_account = accounts.entry(client.whose()).or_default();
+                let is_news = of_account.not_listed(words.clone(), clock.now().wall);
                 drop(accounts);
                 if covering.covers(client.whose()) {
                     tracing::warn!(event = "servers", "{}", not_covered(client.whose(), &words));

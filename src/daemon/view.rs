@@ -32,6 +32,8 @@ pub struct AccountView {
     pub account: Account,
     /// What the provider makes of its token.
     pub token: TokenState,
+    /// Since when it has refused it.
+    pub token_refused_since: Option<Timestamp>,
     /// Until when the provider throttles the whole account.
     pub throttled_until: Option<Timestamp>,
     /// Whether any of its servers is to be rotated.
@@ -148,6 +150,7 @@ impl View {
         let account = |client: &Arc<Client>| AccountView {
             account: client.whose(),
             token: client.token_state(),
+            token_refused_since: client.token_refused_since(),
             throttled_until: client.throttled().account,
             has_work: work(client.whose()),
         };

@@ -65,10 +65,16 @@ pub(crate) struct DaemonStatus {
     pub ready: bool,
     /// What the provider makes of the token; of several accounts, the worst.
     pub token: TokenState,
+    /// Since when it has refused it; of several accounts, the first.
+    #[serde(default)]
+    pub token_refused_since: Option<Timestamp>,
     /// When the configuration in force was read.
     pub configuration_read_at: Timestamp,
     /// Why the one that was read last is not in force.
     pub configuration_refused: Option<String>,
+    /// When that one was read.
+    #[serde(default)]
+    pub configuration_refused_at: Option<Timestamp>,
     /// Whether the store works.
     #[serde(default)]
     pub store: StoreStatus,
@@ -93,6 +99,9 @@ pub(crate) struct AccountRecord {
     pub name: String,
     /// What the provider makes of its token.
     pub token: TokenState,
+    /// Since when it has refused it.
+    #[serde(default)]
+    pub token_refused_since: Option<Timestamp>,
     /// Until when the provider has asked it to wait (429): no calls are sent.
     pub throttled_until: Option<Timestamp>,
 }
@@ -494,8 +503,10 @@ impl DaemonStatus {
             alive: true,
             ready: true,
             token: TokenState::Accepted,
+            token_refused_since: None,
             configuration_read_at: at("2026-11-02T00:00:00Z"),
             configuration_refused: None,
+            configuration_refused_at: None,
             store: StoreStatus::default(),
             throttled_until: None,
             manual_acts: Vec::new(),
@@ -516,7 +527,9 @@ impl DaemonStatus {
             alive: view.is_alive(),
             ready: Obstacles::to_work(view).are_none(),
             token: worst(accounts.iter().map(|it| it.token)),
+            token_refused_since: accounts.iter().filter_map(|it| it.token_refused_since).min(),
             configuration_read_at: configuration.read_at,
+            configuration_refused_at: configuration.refused.as_ref().map(|(_, at)| *at),
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
             store: StoreStatus::of(&view.store()),
             throttled_until: accounts.iter().filter_map(|it| it.throttled_until).max(),
@@ -539,11 +552,39 @@ fn worst(tokens: impl Iterator<Item = TokenState>) -> TokenState {
     tokens.max_by_key(badness).unwrap_or(TokenState::Untried)
 }
 
+/// That the provider refuses a token. `of`: whose it is, if there are several.
+fn refused(of: &str, since: Option<Timestamp>, zone: &TimeZone) -> String {
+    match since {
+        Some(since) => {
+            format!("The provider has refused the token{of} since {}", shown(since, zone))
+        }
+        None => format!("The provider refuses the token{of}"),
+    }
+}
+
+impl DaemonStatus {
+    /// What to tell a person, when the token of the only account is refused. Several say it for themselves.
+    #[must_use]
+    pub(crate) fn refused_token(&self, zone: &TimeZone) -> Option<String> {
+        let is_so = self.token == TokenState::Refused && self.accounts.is_empty();
+        is_so.then(|| refused("", self.token_refused_since, zone))
+    }
+
+    /// When the last reload was rejected, and why.
+    #[must_use]
+    pub(crate) fn rejected_reload(&self, zone: &TimeZone) -> Option<String> {
+        let reason = self.configuration_refused.as_ref()?;
+        let at = self.configuration_refused_at.map(|at| format!(" at {}", shown(at, zone)));
+        Some(format!("the last reload was rejected{}: {reason}", at.unwrap_or_default()))
+    }
+}
+
 impl AccountRecord {
     fn of(view: &AccountView) -> Self {
         Self {
             name: view.account.name().to_owned(),
             token: view.token,
+            token_refused_since: view.token_refused_since,
             throttled_until: view.throttled_until,
         }
     }
@@ -552,7 +593,7 @@ impl AccountRecord {
     pub(crate) fn problems(&self, zone: &TimeZone) -> impl Iterator<Item = String> + use<> {
         let name = &self.name;
         let refused = (self.token == TokenState::Refused)
-            .then(|| format!("The provider refuses the token of account {name}"));
+            .then(|| refused(&format!(" of account {name}"), self.token_refused_since, zone));
         let throttled = self.throttled_until.map(|until| {
             let until = shown(until, zone);
             format!(

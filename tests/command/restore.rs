@@ -685,10 +685,21 @@ async fn without_a_history_latest_is_decided_by_what_the_provider_lists() {
     assert_eq!(machine.run(&["rotate", "web"]).0, 0);
     let unclear = machine.rows(WEB).pop().unwrap();
     lose_the_history(&machine);
-    let (code, _, errors) = machine.run(&latest);
-    assert_eq!(code, 1, "{errors}");
-    let says = format!("it is not known whether {} (created ", unclear.name);
-    assert!(errors.contains(&says), "{errors}");
+    let at = (machine.clock.now().wall + SignedDuration::from_hours(1)).to_string();
+    let before = ["restore", "--before", &at, "web", "--yes", "--no-wait"];
+    for command in [&latest[..], &before] {
+        let (code, _, errors) = machine.run(command);
+        assert_eq!(code, 1, "{errors}");
+        let says = format!("it is not known whether {} (created ", unclear.name);
+        assert!(errors.contains(&says), "{errors}");
+        assert!(
+            errors.contains(&format!("run `snapring restore {}` to use it", unclear.id)),
+            "{errors}"
+        );
+        assert!(errors.contains("`snapring list web` shows all"), "{errors}");
+    }
+    let (_, help, _) = machine.run(&["restore", "--help"]);
+    assert!(help.contains("`latest` and `--before` choose a snapshot."), "{help}");
 }
 
 /// The history knows of the restore, and the provider still shows what became of it.

@@ -286,13 +286,15 @@ async fn account_status(setup: &Setup, clients: &Clients) -> AccountStatus {
         match client.servers_at_once(&scope).await {
             Ok(servers) => known.listed(servers, setup.clock.now().wall),
             Err(problem) => {
-                known.not_listed(problem.explained());
+                known.not_listed(problem.explained(), setup.clock.now().wall);
             }
         }
         let account = client.whose();
         let own = setup.settings.servers.iter().filter(|it| it.id.account == account);
         let configured = own.map(|it| (it.id, it.name.as_str()));
-        (account, known.status(configured, setup.clock.now().wall))
+        let status = known.status(configured, setup.clock.now().wall);
+        // It was seen just now.
+        (account, AccountStatus { problem_since: None, ..status })
     };
     AccountStatus::together(join_all(clients.all().map(|client| of_account(client))).await)
 }
