@@ -145,9 +145,24 @@ impl RingSeen {
     /// What retention says of the completed ones, one of each tick.
     #[must_use]
     pub fn verdicts(&self, policy: &Policy) -> Vec<Verdict> {
+        self.verdicts_with(policy, |_| false)
+    }
+
+    /// The same if those that are listed as failed now count that were completed once.
+    #[must_use]
+    pub fn verdicts_with(
+        &self,
+        policy: &Policy,
+        was_completed: impl Fn(SnapshotId) -> bool,
+    ) -> Vec<Verdict> {
         // The last of a tick is its newest.
         let mut of_tick: BTreeMap<Tick, Candidate> = BTreeMap::new();
-        for slot in self.slots.iter().filter(|slot| slot.status == Status::Completed) {
+        let counts = |slot: &&SlotSeen| match slot.status {
+            Status::Completed => true,
+            Status::Failed => was_completed(slot.id),
+            Status::InProgress | Status::Other(_) => false,
+        };
+        for slot in self.slots.iter().filter(counts) {
             if let Holder::Managed(tick) = slot.holder {
                 let at = point_of(Some(tick), slot.created_at);
                 of_tick.insert(tick, Candidate { id: slot.id, at });

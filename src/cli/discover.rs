@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::call::Outcome;
 use crate::cli::error::CommandError;
-use crate::cli::setup::{PATIENCE, know_tokens, locate, no_account};
+use crate::cli::setup::{PATIENCE, know_tokens, locate, no_account, warn_in_short};
 use crate::cli::table::{lines, table};
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
@@ -93,8 +93,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     let loaded = config::read_before_servers(path.as_deref())?;
     let Loaded { settings, warnings, .. } = loaded;
     // Without a server, what is missing is about to be written.
-    for warning in warnings.iter().filter(|_| !settings.servers.is_empty()) {
-        console::warning(&warning.render(console::colours()));
+    if !settings.servers.is_empty() {
+        warn_in_short(&warnings);
     }
     let log = &settings.log;
     let (zone, verbose) = (settings.common_zone(), arguments.config.verbose);

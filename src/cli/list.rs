@@ -11,10 +11,11 @@ use crate::cli::{ConfigArgument, Exit, console};
 use crate::moment::shown;
 use crate::naming::{ServerId, SnapshotId, Tick};
 use crate::plan;
+use crate::plan::forecast::kept;
 use crate::readable::{age, size};
 use crate::retention::Reason;
 use crate::ring::{Holder, Slot};
-use crate::snapshot::{Snapshot, Status};
+use crate::snapshot::Snapshot;
 use crate::wording::slots_taken;
 
 /// List snapshots: whose they are, how old, why each is kept, and the free slots.
@@ -157,7 +158,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                     size(*size_mb),
                     shown(*created_at, &server.policy.time_zone),
                     age(*created_at, now),
-                    kept(slot, reason(*id)),
+                    kept(slot.holder, status, reason(*id).as_ref(), memory.was_completed(*id)),
                 ]);
             }
             text.push_str(&lines(&table));
@@ -173,18 +174,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::print(text.trim_end())?;
     }
     Ok(setup.exit(exit, &arguments.selection))
-}
-
-/// Why it stays, or that it does not.
-fn kept(slot: &Slot, reason: Option<Reason>) -> String {
-    match (slot.holder, reason) {
-        (Holder::Managed(_), Some(reason)) => reason.to_string(),
-        (Holder::Managed(_), None) => match slot.snapshot.status {
-            Status::Completed | Status::Failed => "no: deleted at the next rotation".to_owned(),
-            Status::InProgress | Status::Other(_) => String::new(),
-        },
-        (Holder::Foreign | Holder::Pinned, _) => "never deleted".to_owned(),
-    }
 }
 
 fn whose(holder: Holder, newest_of_its_tick: Option<SnapshotId>) -> String {

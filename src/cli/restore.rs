@@ -39,6 +39,10 @@ use crate::store::{self, HistoryFilter};
 /// until the provider's list of servers shows that the restore has ended: 5 to 15 minutes. The provider stops
 /// the server first. A restore cannot be undone.
 ///
+/// `latest` and `--before` choose a snapshot. They skip those that `--snapshot-first` has created. If neither the
+/// provider nor the history shows what a snapshot was created for, they restore nothing. Then decide yourself:
+/// `snapring list SERVER` shows all snapshots, and `snapring restore ID` takes any of them.
+///
 /// Until the restore has ended, at most for 30 minutes, rotations of this server wait, and the snapshots that
 /// it needs are not deleted. The history and the journal record who has restored what.
 #[derive(Debug, Args)]
@@ -47,8 +51,7 @@ use crate::store::{self, HistoryFilter};
                     snapring restore [OPTIONS] --before <TIME> <SERVER>")]
 pub(super) struct Arguments {
     /// The snapshot's id, or the word `latest`: the newest completed snapshot of SERVER, managed or foreign.
-    /// Snapshots that `--snapshot-first` has created are skipped. After a restore that left the server broken, so are
-    /// those newer than its source
+    /// After a restore that left the server broken, those newer than its source are skipped, too
     #[arg(value_name = "ID|latest")]
     which: String,
     /// Id or name of a server
@@ -257,8 +260,9 @@ fn unclear(server: &Server, newest: &Snapshot, other: Option<&Snapshot>) -> Stri
         format!(", or `snapring restore {}` for {}", it.id, called(it))
     });
     format!(
-        "{}: it is not known whether {} was created by a rotation or by `restore --snapshot-first`\n\
-         hint: to use it, run `snapring restore {}`{other}",
+        "{0}: it is not known whether {1} was created by a rotation or by `restore --snapshot-first`\n\
+         hint: decide by its time, and name the snapshot: run `snapring restore {2}` to use it{other}. `snapring list \
+         {0}` shows all",
         server.name,
         called(newest),
         newest.id

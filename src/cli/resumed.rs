@@ -7,12 +7,12 @@ use crate::cli::setup::Setup;
 use crate::cli::{ConfigArgument, Exit, completions, console};
 use crate::rotation::lock::Quiesced;
 
-/// Say that you have resumed a server whose `after` hook is owed.
+/// Record that you have resumed a server by hand, because its `after` hook did not.
 ///
-/// If snapring was killed after a `before` hook and the `after` hook fails or is gone, the server may still be
-/// quiesced. Its rotations then end as failed until an `after` hook succeeds. Resume the server by hand, and
-/// run this. The next rotation ends the trouble that `status` shows. A server that is not in the configuration any
-/// more has its name or id from before.
+/// A server may stay quiesced if snapring is killed after the `before` hook, and the `after` hook then fails or is not
+/// configured any more. Its rotations fail until an `after` hook succeeds, or until you resume the server by hand and
+/// run this command. `status` shows the trouble until the next successful rotation. If the server is not in the
+/// configuration any more, use its old name or its id.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The id or name of the server
@@ -35,7 +35,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
     found.retain(is_it);
     match found.as_slice() {
         [] => {
-            console::note(&format!("{wanted}: no after hook is owed, so there is nothing to do"));
+            console::note(&format!(
+                "{wanted} is not recorded as quiesced, so there is nothing to do"
+            ));
             Ok(Exit::Well)
         }
         [Quiesced { server_id, server, snapshot, .. }] => {
@@ -44,7 +46,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 .map_err(|busy| CommandError::Failed(format!("{server}: {busy}")))?;
             claim.is_awake().await;
             console::print(&format!(
-                "{server} ({}): noted as resumed after the before hook of {snapshot}",
+                "{server} ({}) is now recorded as resumed. The before hook of {snapshot} had quiesced it",
                 server_id.number
             ))?;
             Ok(Exit::Well)

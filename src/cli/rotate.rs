@@ -26,7 +26,6 @@ use crate::plan::AskedBy;
 use crate::report::{KnownCause, Report};
 use crate::rotation::{Context, Order, event, rotate};
 use crate::server::Server;
-use crate::status::Statuses;
 
 /// Rotate servers once, now, and wait for the result.
 ///
@@ -158,7 +157,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
         console::print_json(&reports)?;
     } else {
         let text = match is_few {
-            true => stories(&reports, &servers, &context.statuses, setup.clock.now().wall),
+            true => stories(&reports, &servers, &context, setup.clock.now().wall),
             false => tell(&reports),
         };
         console::print(text.trim_end())?;
@@ -213,16 +212,18 @@ async fn join(
 fn stories(
     reports: &[Report],
     servers: &[Arc<Server>],
-    statuses: &Statuses,
+    context: &Context,
     now: Timestamp,
 ) -> String {
+    let statuses = &context.statuses;
     let mut stories = Vec::new();
     for report in reports {
         let Some(server) = servers.iter().find(|it| it.id == report.server_id) else { continue };
         let left = statuses.of(server.id).left.unwrap_or_default();
         statuses.ended(report, now);
         let ring = statuses.of(server.id).ring;
-        stories.push(story(&Ended { report, server, left, ring }, now));
+        let memory = context.memories.of(server.id);
+        stories.push(story(&Ended { report, server, left, ring, memory }, now));
     }
     stories.join("\n")
 }

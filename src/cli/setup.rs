@@ -15,7 +15,7 @@ use crate::cli::error::{CommandError, refusal};
 use crate::cli::selection::Selection;
 use crate::cli::{ConfigArgument, ConfigFile, Exit, console, progress};
 use crate::clock::Clock;
-use crate::config::problem::log_warnings;
+use crate::config::problem::{Problem, in_short, log_warnings};
 use crate::config::types::Settings;
 use crate::config::{self, Loaded};
 use crate::cover::CoveredServers;
@@ -100,9 +100,7 @@ impl Setup {
 
     fn read_for(argument: &ConfigArgument, deeds: Deeds) -> Result<Self, CommandError> {
         let (path, loaded) = load(&argument.file)?;
-        for warning in &loaded.warnings {
-            console::warning(&warning.render(console::colours()));
-        }
+        warn_in_short(&loaded.warnings);
         let settings = loaded.settings;
         let LogSettings { format, level, calls } = &settings.log;
         let zone = settings.common_zone();
@@ -136,9 +134,7 @@ impl Setup {
         let Loaded { settings, warnings, .. } = loaded;
         begin_logging(&settings, &settings.log.level)?;
         if Form::of(settings.log.format) == Form::Text {
-            for warning in &warnings {
-                console::warning(&warning.render(console::colours()));
-            }
+            warn_in_short(&warnings);
         } else {
             log_warnings("config", &warnings);
         }
@@ -337,12 +333,16 @@ impl Setup {
     /// Warns of those that are being restored, and of those that a restore has left broken: they are not rotated as
     /// planned.
     pub(super) async fn warn_of_restores(&self, servers: &[Arc<Server>], command: &'static str) {
-        for restore in self.restores(servers, command).await {
+        let restores = self.restores(servers, command).await;
+        for restore in &restores {
             let server = self.server(restore.server_id);
             let zone = server.map_or(TimeZone::UTC, |it| it.policy.time_zone.clone());
             console::warning(&format!("warning: {}", restore.words(&zone)));
         }
-        for (server, broken) in self.broken(servers, command).await {
+        // What is said of a broken one is to restore it.
+        let is_restored = |it: &Server| restores.iter().any(|of| of.server_id == it.id);
+        let broken = self.broken(servers, command).await;
+        for (server, broken) in broken.into_iter().filter(|(it, _)| !is_restored(it)) {
             let why = Busy::Broken(broken.state);
             console::warning(&format!("warning: {} ({}): {why}", server.name, server.id));
         }
@@ -494,6 +494,11 @@ pub(super) async fn memories(place: &Place, clock: &Clock, servers: &[ServerId])
 #[must_use]
 pub(super) fn locate(argument: &ConfigFile) -> PathBuf {
     config::locate(argument.config.as_deref(), std::env::var_os("SNAPRING_CONFIG").as_deref())
+}
+
+/// Prints warnings of a configuration, a line each.
+pub(super) fn warn_in_short(warnings: &[Problem]) {
+    in_short(warnings).for_each(|line| console::warning(&format!("warning: {line}")));
 }
 
 /// Finds and reads the configuration.

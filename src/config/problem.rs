@@ -357,14 +357,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Writes warnings of a configuration that is good into the log, as many as anybody reads.
-pub(crate) fn log_warnings(event: &str, warnings: &[Problem]) {
-    for warning in warnings.iter().take(SHOWN) {
-        tracing::warn!(event, "{warning}");
-    }
+/// Warnings of a configuration that is good, in one line each and as many as anybody reads: only `check` shows the
+/// text and the hints.
+pub(crate) fn in_short(warnings: &[Problem]) -> impl Iterator<Item = String> {
     let more = warnings.len().saturating_sub(SHOWN);
-    if more > 0 {
-        tracing::warn!(event, "and {more} more warnings; `snapring check` shows them");
+    let rest = (more > 0).then(|| format!("and {more} more warnings; `snapring check` shows them"));
+    warnings.iter().take(SHOWN).map(ToString::to_string).chain(rest)
+}
+
+/// Writes warnings of a configuration that is good into the log.
+pub(crate) fn log_warnings(event: &str, warnings: &[Problem]) {
+    for warning in in_short(warnings) {
+        tracing::warn!(event, "{warning}");
     }
 }
 

@@ -149,8 +149,8 @@ pub(crate) const API: Section = Section {
             absent: Absent::Value("\"30s\""),
             example: "\"30s\"",
             text: "for one request, including the connection",
-            more: "After this time the kernel also stops sending a request (TCP_USER_TIMEOUT), \
-                   so that it cannot arrive much later.",
+            more: "After this time the kernel also stops sending a request (TCP_USER_TIMEOUT). \
+                   So it cannot arrive much later.",
             ..KEY
         },
         KeyReference {

@@ -457,6 +457,7 @@ impl Reader {
                 cap: narrow(cap?),
                 reserve: narrow(reserve?),
                 pinned: pinned?,
+                to_restore: None,
                 min_interval: min_interval?,
             }),
         })
@@ -827,7 +828,7 @@ fn fits(keep: Keep, slots: Slots, span: Range<usize>, problems: &mut Problems) -
             "there is one slot for this server's own snapshots, so its rotations will be blocked: \
              the newest is never deleted before a new one is completed",
             sum,
-            Some("raise `cap`, or lower `reserve`, so that two slots are left".to_owned()),
+            Some("leave two slots: raise `cap`, or lower `reserve`".to_owned()),
         );
     } else if wanted == cap {
         let hint = "leave one slot free, and the old one is deleted after the new one is completed";

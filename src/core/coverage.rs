@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::foreign::ForeignText;
+use crate::moment::shown;
 use crate::naming::{Account, ServerId};
 
 /// How many servers are named.
@@ -190,6 +192,7 @@ impl AccountServers {
             listed_at: listed.map(|(at, _)| *at),
             coverage: listed.map(|(_, servers)| Coverage::of(configured, servers)),
             problem: self.problem.clone(),
+            problem_since: self.unknown_since,
             is_partial: false,
             cover_problem: None,
         }
@@ -205,6 +208,9 @@ pub struct AccountStatus {
     pub coverage: Option<Coverage>,
     /// Why they could not be listed when last tried.
     pub problem: Option<String>,
+    /// Since when that, or what `cover_problem` says, has been so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem_since: Option<Timestamp>,
     /// Whether there is an account of which nothing is known.
     #[serde(default)]
     pub is_partial: bool,
@@ -226,6 +232,12 @@ impl AccountStatus {
                 None => problem,
                 Some(name) => format!("account {name}: {problem}"),
             };
+            // Of several problems, one is told.
+            let is_unknown = one.coverage.is_none() && one.problem.is_some();
+            let comes_first = one.cover_problem.is_some() || all.problem.is_none() || is_unknown;
+            if all.cover_problem.is_none() && comes_first {
+                all.problem_since = one.problem_since;
+            }
             all.cover_problem = all.cover_problem.or(one.cover_problem);
             let problem = one.problem.map(of_account);
             match one.coverage {
@@ -249,13 +261,27 @@ impl AccountStatus {
 
     /// What a person should know, a sentence for each.
     #[must_use]
-    pub fn findings(&self) -> Vec<String> {
+    pub fn findings(&self, zone: &TimeZone) -> Vec<String> {
         let known = self.coverage.iter().flat_map(Coverage::findings);
-        if let Some(problem) = &self.cover_problem {
-            return known.chain([problem.clone()]).collect();
+        if let Some(problem) = self.cover_problem_at(zone) {
+            return known.chain([problem]).collect();
         }
         let problem = self.problem.iter().filter(|_| self.coverage.is_none() || self.is_partial);
-        known.chain(problem.map(|problem| unknown(Account::API, problem))).collect()
+        let problem = problem.map(|it| self.with_time(unknown(Account::API, it), zone));
+        known.chain(problem).collect()
+    }
+
+    /// What `cover_problem` says, and since when it has been so.
+    #[must_use]
+    pub fn cover_problem_at(&self, zone: &TimeZone) -> Option<String> {
+        self.cover_problem.clone().map(|it| self.with_time(it, zone))
+    }
+
+    fn with_time(&self, problem: String, zone: &TimeZone) -> String {
+        match self.problem_since {
+            Some(since) => format!("{problem} (since {})", shown(since, zone)),
+            None => problem,
+        }
     }
 }
 
@@ -359,18 +385,28 @@ mod tests {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let mut servers = AccountServers::default();
         let configured = || [(ServerId::new(101), "web")];
-        let findings =
-            |servers: &AccountServers, now: &str| servers.status(configured(), at(now)).findings();
+        let findings = |servers: &AccountServers, now: &str| {
+            servers.status(configured(), at(now)).findings(&TimeZone::UTC)
+        };
         assert!(findings(&servers, "2026-11-23T12:00:00Z").is_empty(), "nothing is known yet");
-        assert!(servers.not_listed("forbidden".to_owned()));
-        assert!(!servers.not_listed("forbidden again".to_owned()));
+        assert!(servers.not_listed("forbidden".to_owned(), at("2026-11-22T12:00:00Z")));
+        assert!(!servers.not_listed("forbidden again".to_owned(), at("2026-11-22T18:00:00Z")));
         let unknown = findings(&servers, "2026-11-23T12:00:00Z");
-        assert!(unknown[0].ends_with("has a policy: forbidden again"), "{unknown:?}");
+        assert!(
+            unknown[0].ends_with("has a policy: forbidden again (since 2026-11-22 12:00:00 UTC)"),
+            "{unknown:?}"
+        );
         servers.listed(account(&[(102, "db")]), at("2026-11-23T12:00:00Z"));
-        assert!(servers.not_listed("503".to_owned()), "it was listed meanwhile");
+        assert!(
+            servers.not_listed("503".to_owned(), at("2026-11-24T11:00:00Z")),
+            "it was listed meanwhile"
+        );
         let known = findings(&servers, "2026-11-24T12:00:00Z");
         assert_eq!(known.len(), 2, "what was listed a day ago still counts: {known:?}");
-        assert!(findings(&servers, "2026-11-24T13:00:01Z")[0].ends_with("503"));
+        assert!(
+            findings(&servers, "2026-11-24T13:00:01Z")[0]
+                .ends_with("503 (since 2026-11-24 11:00:00 UTC)")
+        );
         assert_eq!(servers.status(configured(), at("2026-11-24T13:00:01Z")).coverage, None);
     }
 
@@ -387,18 +423,18 @@ mod tests {
             ])
         };
         assert_eq!(
-            together(&other).findings(),
+            together(&other).findings(&TimeZone::UTC),
             ["1 server of account default has no policy: db (102)"]
         );
-        other.not_listed("forbidden".to_owned());
-        let findings = together(&other).findings();
+        other.not_listed("forbidden".to_owned(), at);
+        let findings = together(&other).findings(&TimeZone::UTC);
         assert_eq!(findings.len(), 2, "{findings:?}");
-        assert!(findings[1].ends_with("has a policy: account b: forbidden"), "{findings:?}");
+        assert!(findings[1].contains("has a policy: account b: forbidden (since "), "{findings:?}");
         let id = ServerId { account: b, number: 102 };
         other
             .listed(vec![AccountServer { id, name: "x".into(), status: None, location: None }], at);
         assert_eq!(
-            together(&other).findings(),
+            together(&other).findings(&TimeZone::UTC),
             ["2 servers of the accounts have no policy: db (102 in default), x (102 in b)"]
         );
     }
@@ -415,9 +451,15 @@ mod tests {
             (Account::API, one.status([(ServerId::new(101), "web")], at)),
             (b, other.status([(missing, "gone")], at)),
         ]);
-        assert_eq!(all.findings(), ["1 configured server is not in account b: gone (7)"]);
+        assert_eq!(
+            all.findings(&TimeZone::UTC),
+            ["1 configured server is not in account b: gone (7)"]
+        );
         let alone = AccountStatus::together([(Account::API, one.status([], at))]);
-        assert_eq!(alone.findings(), ["1 server of the account has no policy: web (101)"]);
+        assert_eq!(
+            alone.findings(&TimeZone::UTC),
+            ["1 server of the account has no policy: web (101)"]
+        );
         assert!(unknown(b, "503").contains("each server of account b has a policy: 503"));
     }
 

@@ -220,6 +220,12 @@ impl RotationHistory {
     }
 }
 
+/// What a person can do about a server that a restore has left broken.
+pub const RESTORE_AGAIN: &str = "Restore it again, or repair it in the provider's panel";
+
+/// The same while that is done.
+const RESTORED_NOW: &str = "It is being restored now";
+
 /// How a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerHealth {
@@ -273,6 +279,18 @@ impl ServerHealth {
             }
             (health, _) => health,
         }
+    }
+
+    /// The same of a server that is being restored. The reason of a past rotation may ask for that, too.
+    #[must_use]
+    pub fn being_restored(mut self) -> Self {
+        if let Self::Trouble(trouble) = &mut self
+            && let Some(reason) = &mut trouble.reason
+        {
+            let said_once = reason.replacen(RESTORE_AGAIN, RESTORED_NOW, 1);
+            *reason = said_once.replace(&format!(". {RESTORE_AGAIN}"), "").into();
+        }
+        self
     }
 
     /// What is wrong.

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::health::NotRestored;
+use crate::health::{NotRestored, RESTORE_AGAIN};
 use crate::naming::{ServerId, SnapshotId};
 
 /// What was done.
@@ -143,9 +143,7 @@ impl ManualAct {
         let reason = self.reason.as_deref().filter(|it| it.starts_with(NOT_RESTORED));
         match (self.action, self.outcome, reason) {
             (ManualAction::Restore, ManualOutcome::Failed, Some(reason)) => {
-                let reason = format!(
-                    "{reason}. See in the provider's panel what the server needs, and restore it again"
-                );
+                let reason = format!("{reason}. {RESTORE_AGAIN}");
                 let (since, source) = (self.ended_at, self.snapshot_id);
                 Some(Some(NotRestored { since, reason: reason.into(), source }))
             }

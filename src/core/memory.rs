@@ -266,6 +266,12 @@ impl RingMemory {
         undeleted
     }
 
+    /// Whether a listing has shown this snapshot as completed.
+    #[must_use]
+    pub fn was_completed(&self, snapshot: SnapshotId) -> bool {
+        self.completed.contains(&snapshot)
+    }
+
     /// What is known of a snapshot of this ring; `None` if it is not listed as failed.
     #[must_use]
     pub fn failed(&self, snapshot: &Snapshot, ring: &Ring) -> Option<Failed> {
@@ -275,7 +281,7 @@ impl RingMemory {
         let since = self.failed.iter().find(|it| it.id == snapshot.id);
         let span = since.map_or(Duration::ZERO, |it| it.span(ring.listing().asked_at));
         let left = FAILED_FOR.checked_sub(span).filter(|left| !left.is_zero());
-        Some(match (self.completed.contains(&snapshot.id), left) {
+        Some(match (self.was_completed(snapshot.id), left) {
             (true, Some(_)) => Failed::WasCompleted,
             (true, None) => Failed::Broken,
             (false, Some(left)) => Failed::Perhaps(left),

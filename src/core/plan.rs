@@ -74,7 +74,7 @@ impl fmt::Display for DeleteReason {
             Self::InsteadOfNewest => {
                 "in place of an older one that may be the newest (highest id or latest date)"
             }
-            Self::Squeezed => "squeezed: foreign or pinned snapshots hold the slots",
+            Self::Squeezed => "squeezed: snapshots that no rotation deletes hold the slots",
             Self::ByHand => "asked for by hand",
         })
     }
@@ -384,6 +384,9 @@ pub struct Squeeze {
     pub wanted: u32,
     /// How many of those have room.
     pub fit: u32,
+    /// One of those slots holds what the server is about to be restored from.
+    #[serde(skip)]
+    pub is_restored: bool,
 }
 
 impl Squeeze {
@@ -391,19 +394,23 @@ impl Squeeze {
     #[must_use]
     pub fn of(ring: &Ring, policy: &Policy) -> Option<Self> {
         let (fit, wanted) = (room_for_managed(ring, policy), policy.keep.total());
-        (fit < wanted).then(|| Self { held_by_others: ring.held_by_others(), wanted, fit })
+        let is_restored = ring.slots().iter().any(|slot| is_restored(slot, policy));
+        let held_by_others = ring.held_by_others();
+        (fit < wanted).then_some(Self { held_by_others, wanted, fit, is_restored })
     }
 }
 
 impl fmt::Display for Squeeze {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { held_by_others, wanted, fit } = self;
+        let Self { held_by_others, wanted, fit, is_restored } = self;
         let hold =
             if *held_by_others == 1 { "snapshot holds a slot" } else { "snapshots hold slots" };
+        let others =
+            if *is_restored { "foreign, pinned or to-be-restored" } else { "foreign or pinned" };
         write!(
             out,
-            "the ring is squeezed: {held_by_others} foreign or pinned {hold}, so there is room for {fit} of the \
-             {wanted} that `keep` asks for"
+            "the ring is squeezed: {held_by_others} {others} {hold}, so there is room for {fit} of the {wanted} that \
+             `keep` asks for"
         )
     }
 }
@@ -572,23 +579,22 @@ fn restore_points_left(
 }
 
 fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
-    let describe = |slot: &Slot| match (&slot.holder, &slot.snapshot.status) {
-        (holder, Status::Completed) => {
-            format!("{} ({}, {})", slot.snapshot.name, slot.snapshot.id, holder.as_str())
-        }
-        (holder, status) => {
-            let (name, id) = (&slot.snapshot.name, slot.snapshot.id);
-            format!("{name} ({id}, {}, {status})", holder.as_str())
+    let describe = |slot: &Slot| {
+        let (name, id, whose) = (&slot.snapshot.name, slot.snapshot.id, whose(slot, policy));
+        match &slot.snapshot.status {
+            Status::Completed => format!("{name} ({id}, {whose})"),
+            status => format!("{name} ({id}, {whose}, {status})"),
         }
     };
+    let is_pinned = |slot: &Slot| slot.holder == Holder::Pinned && !is_restored(slot, policy);
     Blocked {
         cap: policy.cap,
         reserve: policy.reserve,
         is_room_reserved: policy.reserve > ring.held_by_others() && ring.taken() < policy.cap,
         has_foreign: ring.slots().iter().any(|slot| slot.holder == Holder::Foreign),
         holders: ring.slots().iter().map(describe).collect(),
-        held: held(ring),
-        has_pinned: ring.slots().iter().any(|slot| slot.holder == Holder::Pinned),
+        held: held(ring, policy),
+        has_pinned: ring.slots().iter().any(is_pinned),
         keep_fills_the_ring: ring.held_by_others() <= policy.reserve
             && policy.keep.total().saturating_add(policy.reserve) >= policy.cap,
         // A name under another prefix is no stray's: the prefix was changed, and adopting it is the way out.
@@ -608,20 +614,36 @@ fn blocked(ring: &Ring, policy: &Policy, progress: &Progress) -> Blocked {
     }
 }
 
+/// Whether the rotation holds a slot for a restore, and no pin does.
+fn is_restored(slot: &Slot, policy: &Policy) -> bool {
+    let id = slot.snapshot.id;
+    policy.to_restore == Some(id) && !policy.pinned.contains(&id)
+}
+
+const TO_RESTORE: &str = "to be restored";
+
+fn whose(slot: &Slot, policy: &Policy) -> &'static str {
+    if is_restored(slot, policy) { TO_RESTORE } else { slot.holder.as_str() }
+}
+
 /// `foreign by-hand (1), another (3); managed snapring-… (2, kept)`. A rotation never deletes what is protected.
-fn held(ring: &Ring) -> String {
+fn held(ring: &Ring, policy: &Policy) -> String {
     let newest = ring.completed().newest();
     let mut by_holder: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for Slot { snapshot, holder } in ring.slots() {
+    for slot in ring.slots() {
+        let snapshot = &slot.snapshot;
         let status = match &snapshot.status {
             Status::Completed if newest.contains(&snapshot.id) => ", kept".to_owned(),
             Status::Completed => String::new(),
             status => format!(", {status}"),
         };
         let named = format!("{} ({}{status})", snapshot.name, snapshot.id);
-        by_holder.entry(holder.as_str()).or_default().push(named);
+        by_holder.entry(whose(slot, policy)).or_default().push(named);
     }
-    let each = by_holder.iter().map(|(holder, named)| format!("{holder} {}", named.join(", ")));
+    let each = by_holder.iter().map(|(whose, named)| match *whose {
+        TO_RESTORE => format!("{whose}, so not deleted: {}", named.join(", ")),
+        holder => format!("{holder} {}", named.join(", ")),
+    });
     each.collect::<Vec<_>>().join("; ")
 }
 

@@ -24,6 +24,8 @@ pub struct Policy {
     pub reserve: u32,
     /// Ids never deleted.
     pub pinned: BTreeSet<SnapshotId>,
+    /// What the server is restored from once the rotation has ended: not deleted either.
+    pub to_restore: Option<SnapshotId>,
     /// A tick sooner than this after the last managed snapshot is skipped.
     pub min_interval: Duration,
 }
@@ -46,8 +48,9 @@ impl Policy {
 impl Hash for Policy {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The zone has no hash of its own: equality alone sees it.
-        let Self { prefix, keep, time_zone: _, cap, reserve, pinned, min_interval } = self;
-        (prefix, keep, cap, reserve, pinned, min_interval).hash(state);
+        let Self { prefix, keep, time_zone: _, cap, reserve, pinned, to_restore, min_interval } =
+            self;
+        (prefix, keep, cap, reserve, pinned, to_restore, min_interval).hash(state);
     }
 }
 

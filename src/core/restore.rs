@@ -34,12 +34,12 @@ pub fn describing_broken(description: &str) -> String {
     }
 }
 
-/// The server as the rotation sees it that takes a snapshot before a restore from `source`: that one is pinned,
-/// so the rotation deletes it neither to make room nor when it prunes.
+/// The server as the rotation sees it that takes a snapshot before a restore from `source`: the rotation deletes that
+/// one neither to make room nor when it prunes.
 #[must_use]
 pub fn protecting(server: &Server, source: SnapshotId) -> Server {
     let mut policy = Policy::clone(&server.policy);
-    policy.pinned.insert(source);
+    policy.to_restore = Some(source);
     let description = format!("{SAFETY_DESCRIPTION}{source}").into();
     Server { policy: Arc::new(policy), description, ..server.clone() }
 }

@@ -16,7 +16,7 @@ use crate::snapshot::{Listing, Snapshot, Status};
 pub enum Holder {
     /// Ours, made for this tick: the only kind that may ever be deleted.
     Managed(Tick),
-    /// Listed under `pin`, whatever its name.
+    /// Listed under `pin`, whatever its name; or the server is about to be restored from it.
     Pinned,
     /// Any other.
     Foreign,
@@ -277,7 +277,7 @@ impl<'a> Completed<'a> {
 
 #[must_use]
 pub fn holder(snapshot: &Snapshot, policy: &Policy) -> Holder {
-    if policy.pinned.contains(&snapshot.id) {
+    if policy.pinned.contains(&snapshot.id) || policy.to_restore == Some(snapshot.id) {
         return Holder::Pinned;
     }
     policy.prefix.tick_of(snapshot.name.raw()).map_or(Holder::Foreign, Holder::Managed)

@@ -64,6 +64,7 @@ pub(crate) fn server(id: u64, lines: &str) -> Arc<Server> {
             cap: CAP,
             reserve: 0,
             pinned,
+            to_restore: None,
             min_interval: span("min_interval", Duration::from_mins(10)),
         }),
     })

@@ -32,6 +32,8 @@ pub struct AccountView {
     pub account: Account,
     /// What the provider makes of its token.
     pub token: TokenState,
+    /// Since when it has refused it.
+    pub token_refused_since: Option<Timestamp>,
     /// Until when the provider throttles the whole account.
     pub throttled_until: Option<Timestamp>,
     /// Whether any of its servers is to be rotated.
@@ -102,6 +104,15 @@ impl ServerView {
         let (throttled_until, usual, unseen) = (None, None, None);
         Self { server, status, health, is_stale, next, throttled_until, usual, unseen }
     }
+
+    /// The same, where one of these restores is of this server.
+    #[must_use]
+    pub(crate) fn with_restores(self, restores: &[RestoreUnderWay]) -> Self {
+        match restores.iter().any(|it| it.server_id == self.server.id) {
+            true => Self { health: self.health.being_restored(), ..self },
+            false => self,
+        }
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -139,6 +150,7 @@ impl View {
         let account = |client: &Arc<Client>| AccountView {
             account: client.whose(),
             token: client.token_state(),
+            token_refused_since: client.token_refused_since(),
             throttled_until: client.throttled().account,
             has_work: work(client.whose()),
         };
@@ -212,12 +224,14 @@ impl View {
         let (current, now) = (self.0.current(), self.now());
         let throttled: HashMap<ServerId, Timestamp> =
             current.clients.all().flat_map(|it| it.throttled().servers).collect();
+        let restores = self.restores();
         let timetable = lock(&self.0.timetable);
         let row = |Managed { server, .. }: &Managed| {
             let status = self.0.dependencies.statuses.of(server.id);
             let since = Some(self.0.in_force_since(server));
             let next = timetable.next_of(server).filter(|_| server.enabled);
-            let view = ServerView::of(Arc::clone(server), status, since, next, now);
+            let view = ServerView::of(Arc::clone(server), status, since, next, now)
+                .with_restores(&restores);
             let throttled_until = throttled.get(&server.id).copied();
             let usual = self.0.completion_times.usual(server.id);
             ServerView { throttled_until, usual, ..view }

@@ -79,7 +79,7 @@ pub(super) fn render(view: &View, query: &Query) -> Result<String, askama::Error
     page.daemon.extend(not_resumed.iter().map(fact));
     let restores = view.restores().into_iter();
     page.daemon.extend(restores.map(|it| Fact { words: it.words(&zone), is_bad: false }));
-    page.daemon.extend(account_facts(&account));
+    page.daemon.extend(account_facts(&account, &zone));
     page.render()
 }
 
@@ -158,6 +158,7 @@ struct ServerCard {
     key: String,
     error: Option<String>,
     last_success: Option<Time>,
+    last_success_is_snapshot: bool,
     last_outcome: String,
     last_end: Option<Time>,
     next: Option<Time>,
@@ -185,6 +186,7 @@ struct ServerRow {
     number: String,
     name: String,
     last_success: Option<Time>,
+    last_success_is_snapshot: bool,
     next: Option<Time>,
     slots: String,
     error: Option<String>,
@@ -335,18 +337,15 @@ fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
             facts.push(good(format!("The tokens of {} accounts are accepted", several.len())));
         }
         TokenState::Untried => facts.push(good("Token not tried yet".to_owned())),
-        TokenState::Refused if several.is_empty() => {
-            facts.push(bad("The provider refuses the token".to_owned()));
-        }
-        // Each account says it for itself.
-        TokenState::Refused => {}
+        TokenState::Refused => facts.extend(daemon.refused_token(zone).map(bad)),
     }
     facts.extend(several.iter().flat_map(|it| it.problems(zone)).map(bad));
     let read_at = shown(daemon.configuration_read_at, zone);
     facts.push(match &daemon.configuration_refused {
         None => good(format!("Configuration read at {read_at}")),
-        Some(reason) => {
-            bad(format!("The configuration read at {read_at} is still in use: {reason}"))
+        Some(_) => {
+            let rejected = daemon.rejected_reload(zone).unwrap_or_default();
+            bad(format!("The configuration read at {read_at} is still in use: {rejected}"))
         }
     });
     if let Some(until) = daemon.throttled_until
@@ -366,12 +365,12 @@ fn facts(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<Fact> {
 }
 
 /// Servers without a policy, and policies without a server.
-fn account_facts(account: &AccountStatus) -> Vec<Fact> {
+fn account_facts(account: &AccountStatus, zone: &TimeZone) -> Vec<Fact> {
     let fact = |words: String| {
         let (first, rest) = words.split_at(words.ceil_char_boundary(1));
         Fact { words: format!("{}{rest}", first.to_uppercase()), is_bad: true }
     };
-    account.findings().into_iter().map(fact).collect()
+    account.findings(zone).into_iter().map(fact).collect()
 }
 
 fn on_a_page(query: &Query) -> usize {
@@ -446,6 +445,7 @@ impl ServerRow {
             number: number(server),
             name: server.name.clone(),
             last_success: server.last_success_at.map(time),
+            last_success_is_snapshot: server.last_success_is_snapshot,
             next: server.next.map(|next| time(next.starts_at)),
             slots: server.ring.as_ref().map_or_else(|| "not seen yet".to_owned(), words),
             error: error(server),
@@ -482,6 +482,7 @@ impl ServerCard {
             state: server.state.as_str(),
             key: key(server),
             last_success: server.last_success_at.map(time),
+            last_success_is_snapshot: server.last_success_is_snapshot,
             last_outcome: last.map_or_else(
                 || none_known(server),
                 |last| match &last.reason {

@@ -65,10 +65,16 @@ pub(crate) struct DaemonStatus {
     pub ready: bool,
     /// What the provider makes of the token; of several accounts, the worst.
     pub token: TokenState,
+    /// Since when it has refused it; of several accounts, the first.
+    #[serde(default)]
+    pub token_refused_since: Option<Timestamp>,
     /// When the configuration in force was read.
     pub configuration_read_at: Timestamp,
     /// Why the one that was read last is not in force.
     pub configuration_refused: Option<String>,
+    /// When that one was read.
+    #[serde(default)]
+    pub configuration_refused_at: Option<Timestamp>,
     /// Whether the store works.
     #[serde(default)]
     pub store: StoreStatus,
@@ -93,6 +99,9 @@ pub(crate) struct AccountRecord {
     pub name: String,
     /// What the provider makes of its token.
     pub token: TokenState,
+    /// Since when it has refused it.
+    #[serde(default)]
+    pub token_refused_since: Option<Timestamp>,
     /// Until when the provider has asked it to wait (429): no calls are sent.
     pub throttled_until: Option<Timestamp>,
 }
@@ -275,6 +284,9 @@ pub(crate) struct ServerRecord {
     /// When a rotation last succeeded, as far as that is remembered; else the newest completed
     /// managed snapshot's time.
     pub last_success_at: Option<Timestamp>,
+    /// Whether it is that of a snapshot: no rotation is known to have succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_success_is_snapshot: bool,
     /// What is wrong with it, even if it is disabled.
     pub trouble: Option<TroubleStatus>,
     /// Why no rotation is known yet. `None` if an older daemon wrote the document.
@@ -491,8 +503,10 @@ impl DaemonStatus {
             alive: true,
             ready: true,
             token: TokenState::Accepted,
+            token_refused_since: None,
             configuration_read_at: at("2026-11-02T00:00:00Z"),
             configuration_refused: None,
+            configuration_refused_at: None,
             store: StoreStatus::default(),
             throttled_until: None,
             manual_acts: Vec::new(),
@@ -513,7 +527,9 @@ impl DaemonStatus {
             alive: view.is_alive(),
             ready: Obstacles::to_work(view).are_none(),
             token: worst(accounts.iter().map(|it| it.token)),
+            token_refused_since: accounts.iter().filter_map(|it| it.token_refused_since).min(),
             configuration_read_at: configuration.read_at,
+            configuration_refused_at: configuration.refused.as_ref().map(|(_, at)| *at),
             configuration_refused: configuration.refused.map(|(reason, _)| reason),
             store: StoreStatus::of(&view.store()),
             throttled_until: accounts.iter().filter_map(|it| it.throttled_until).max(),
@@ -536,11 +552,39 @@ fn worst(tokens: impl Iterator<Item = TokenState>) -> TokenState {
     tokens.max_by_key(badness).unwrap_or(TokenState::Untried)
 }
 
+/// That the provider refuses a token. `of`: whose it is, if there are several.
+fn refused(of: &str, since: Option<Timestamp>, zone: &TimeZone) -> String {
+    match since {
+        Some(since) => {
+            format!("The provider has refused the token{of} since {}", shown(since, zone))
+        }
+        None => format!("The provider refuses the token{of}"),
+    }
+}
+
+impl DaemonStatus {
+    /// What to tell a person, when the token of the only account is refused. Several say it for themselves.
+    #[must_use]
+    pub(crate) fn refused_token(&self, zone: &TimeZone) -> Option<String> {
+        let is_so = self.token == TokenState::Refused && self.accounts.is_empty();
+        is_so.then(|| refused("", self.token_refused_since, zone))
+    }
+
+    /// When the last reload was rejected, and why.
+    #[must_use]
+    pub(crate) fn rejected_reload(&self, zone: &TimeZone) -> Option<String> {
+        let reason = self.configuration_refused.as_ref()?;
+        let at = self.configuration_refused_at.map(|at| format!(" at {}", shown(at, zone)));
+        Some(format!("the last reload was rejected{}: {reason}", at.unwrap_or_default()))
+    }
+}
+
 impl AccountRecord {
     fn of(view: &AccountView) -> Self {
         Self {
             name: view.account.name().to_owned(),
             token: view.token,
+            token_refused_since: view.token_refused_since,
             throttled_until: view.throttled_until,
         }
     }
@@ -549,7 +593,7 @@ impl AccountRecord {
     pub(crate) fn problems(&self, zone: &TimeZone) -> impl Iterator<Item = String> + use<> {
         let name = &self.name;
         let refused = (self.token == TokenState::Refused)
-            .then(|| format!("The provider refuses the token of account {name}"));
+            .then(|| refused(&format!(" of account {name}"), self.token_refused_since, zone));
         let throttled = self.throttled_until.map(|until| {
             let until = shown(until, zone);
             format!(
@@ -613,6 +657,8 @@ impl ServerRecord {
             group: server.group.as_deref().map(str::to_owned),
             state,
             last_success_at: status.last_success().map(|success| success.at),
+            last_success_is_snapshot: status.history.success().is_none()
+                && status.last_success().is_some(),
             trouble: health.trouble().map(|it| TroubleStatus {
                 since: it.since,
                 rotations: it.rotations,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::activity::Activities;
@@ -150,6 +151,12 @@ impl Client {
     #[must_use]
     pub fn token_state(&self) -> TokenState {
         self.exchange.token_state()
+    }
+
+    /// Since when the provider has refused the token, if it does.
+    #[must_use]
+    pub fn token_refused_since(&self) -> Option<Timestamp> {
+        self.exchange.token_refused_since()
     }
 
     /// The clock that its time is measured by.

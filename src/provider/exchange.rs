@@ -217,6 +217,10 @@ impl Exchange {
         self.token.state()
     }
 
+    pub(crate) fn token_refused_since(&self) -> Option<Timestamp> {
+        self.token.refused_since()
+    }
+
     pub(crate) fn random(&self) -> u64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
@@ -523,7 +527,7 @@ impl Exchange {
         // A token that may only list single servers is not reported for that.
         if failure.outcome == Outcome::Unauthorized
             && scope.server.is_some()
-            && self.token.is_news(failure.operation)
+            && self.token.is_news(failure.operation, self.clock.now().wall)
         {
             tracing::error!(
                 event = "alarm",

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Operation;
@@ -25,8 +26,8 @@ pub enum TokenState {
 #[derive(Debug, Default)]
 pub(crate) struct TokenHistory {
     account: Account,
-    /// For what the token was refused, if that has not succeeded since.
-    refused: Mutex<Option<Operation>>,
+    /// For what the token was refused, if that has not succeeded since, and since when.
+    refused: Mutex<Option<(Operation, Timestamp)>>,
     /// Whether it was ever accepted.
     accepted: AtomicBool,
     /// When the account's own call was last made because a server's was refused, in uptime, and whether
@@ -40,7 +41,7 @@ impl TokenHistory {
     }
 
     pub(crate) fn state(&self) -> TokenState {
-        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.refused_since().is_some() {
             TokenState::Refused
         } else if self.accepted.load(Ordering::Relaxed) {
             TokenState::Accepted
@@ -49,11 +50,17 @@ impl TokenHistory {
         }
     }
 
+    /// Since when the token has been refused, if it is.
+    pub(crate) fn refused_since(&self) -> Option<Timestamp> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.map(|(_, since)| since)
+    }
+
     /// Whether this is the first refusal since the token was good: one alarm an account.
-    pub(crate) fn is_news(&self, operation: Operation) -> bool {
+    pub(crate) fn is_news(&self, operation: Operation, now: Timestamp) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let first = refused.is_none();
-        *refused = Some(operation);
+        *refused = Some((operation, refused.map_or(now, |(_, since)| since)));
         first
     }
 
@@ -62,7 +69,8 @@ impl TokenHistory {
     pub(crate) fn accepted(&self, operation: Operation) {
         self.accepted.store(true, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if *refused == Some(operation) || (refused.is_some() && operation == Operation::Account) {
+        let is_cleared = |(of, _)| of == operation || operation == Operation::Account;
+        if refused.is_some_and(is_cleared) {
             *refused = None;
             tracing::info!(
                 event = "alarm",

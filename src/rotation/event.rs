@@ -163,8 +163,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             account = server.id.account.label(),
             server = name,
             snapshot,
-            "{name}: snapring was killed after the before hook of {snapshot}, and the after hook failed now: \
-             {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
+            "{name}: snapring was killed after the before hook of {snapshot}, and {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
         ),
     }
 }

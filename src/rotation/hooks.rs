@@ -83,7 +83,7 @@ impl Invocation {
 
 /// Why a hook did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the {moment} hook {problem}")]
+#[error("the {moment} hook failed: {problem}")]
 pub struct HookError {
     /// `before` or `after`.
     pub moment: &'static str,
@@ -156,7 +156,7 @@ impl Processes {
         let Invocation { moment, argv, variables, timeout } = invocation;
         let failed = |problem: String| HookError { moment, problem };
         let [program, arguments @ ..] = argv.as_slice() else {
-            return Err(failed("names no program".to_owned()));
+            return Err(failed("it names no program".to_owned()));
         };
         let mut command = Command::new(program);
         command
@@ -183,7 +183,7 @@ impl Processes {
             let (mut child, awaited) = spawned
                 .map_err(io::Error::other)
                 .flatten()
-                .map_err(|error| failed(format!("cannot be started: {program}: {error}")))?;
+                .map_err(|error| failed(format!("it cannot be started: {program}: {error}")))?;
             group.0 = awaited.pid;
             // Reading goes on beside the wait: a full pipe would stop the hook. It ends with the
             // hook, though, not with what the hook left in the background.
@@ -195,12 +195,12 @@ impl Processes {
                 status = child.wait() => status,
             };
             let status =
-                status.map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+                status.map_err(|error| failed(format!("it cannot be waited for: {error}")))?;
             Ok((status, [out.last_words(), err.last_words()]))
         });
         let Some(ended) = end.await else {
             return Err(failed(format!(
-                "took longer than {}",
+                "it took longer than {}",
                 humantime::format_duration(timeout)
             )));
         };
@@ -212,7 +212,7 @@ impl Processes {
         }
         let said = output.into_iter().filter(|it| !it.is_empty());
         let said: String = said.map(|it| format!(": {it}")).collect();
-        Err(failed(format!("ended with {status}{said}")))
+        Err(failed(format!("it ended with {status}{said}")))
     }
 }
 
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(run("test \"$SNAPRING_SERVER\" = web-01", LONG).await, Ok(()));
         assert_eq!(
             run("echo no such database >&2; exit 3", LONG).await.unwrap_err(),
-            "the before hook ended with exit status: 3: no such database"
+            "the before hook failed: it ended with exit status: 3: no such database"
         );
     }
 
@@ -308,7 +308,7 @@ mod tests {
         let begun = clock.now().uptime;
         assert_eq!(
             run(script, LONG).await.unwrap_err(),
-            "the before hook ended with exit status: 3: one: no such database"
+            "the before hook failed: it ended with exit status: 3: one: no such database"
         );
         let took = clock.now().uptime.saturating_sub(begun);
         assert!(took < Duration::from_secs(30), "{took:?}");
@@ -339,7 +339,7 @@ mod tests {
             alive.display()
         );
         let error = run(&script, Duration::from_millis(500)).await.unwrap_err();
-        assert_eq!(error, "the before hook took longer than 500ms");
+        assert_eq!(error, "the before hook failed: it took longer than 500ms");
         let pid = std::fs::read_to_string(dir.path().join("alive.pid")).unwrap();
         // Killed at once; only its parent's death and the reaping take a moment.
         let stat = format!("/proc/{}/stat", pid.trim());
@@ -363,6 +363,9 @@ mod tests {
             timeout: LONG,
         };
         let error = processes.run(invocation).await.unwrap_err().to_string();
-        assert!(error.starts_with("the after hook cannot be started: /no/such/program"), "{error}");
+        assert!(
+            error.starts_with("the after hook failed: it cannot be started: /no/such/program"),
+            "{error}"
+        );
     }
 }

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
+use crate::health::RESTORE_AGAIN;
 use crate::moment::shown_today;
 use crate::naming::{Account, ServerId, Tick};
 use crate::plan::AskedBy;
@@ -152,7 +153,7 @@ pub enum Busy {
     /// A restore has failed, and the provider has shown the server like this since.
     #[error(
         "a restore failed, and the provider shows the server as {0:?}. It is not rotated until that changes, because \
-         a rotation could delete a snapshot that you need. Restore it again, or repair it in the provider's panel"
+         a rotation could delete a snapshot that you need. {RESTORE_AGAIN}"
     )]
     Broken(String),
     /// The lock file does not work.

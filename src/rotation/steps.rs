@@ -171,9 +171,7 @@ impl<'a> Steps<'a> {
             (What::Hook(hook), Event::HookEnded(HookEnd::Done)) => {
                 self.tell(&format!("the {hook} hook has run"));
             }
-            (What::Hook(hook), Event::HookEnded(HookEnd::Failed(problem))) => {
-                self.tell(&format!("the {hook} hook failed: {problem}"));
-            }
+            (What::Hook(_), Event::HookEnded(HookEnd::Failed(problem))) => self.tell(problem),
             _ => {}
         }
     }

@@ -583,7 +583,7 @@ async fn a_server_that_is_still_quiesced_fails_until_it_was_resumed() {
     claim.quiesces("web-01", "snapring-20261122T030000Z").await.unwrap();
     drop(claim);
     let words =
-        "the before hook of snapring-20261122T030000Z ran, and its after hook failed: there is no";
+        "the before hook of snapring-20261122T030000Z ran, and the after hook failed: there is no";
     for made in [1, 1] {
         // The second one adopts the snapshot of the first.
         let report = scene.rotate().await;

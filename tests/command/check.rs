@@ -528,3 +528,24 @@ async fn a_token_in_the_environment_that_is_not_used_is_said_to_be() {
     let (code, _, errors) = machine.run(&["check"]);
     assert!(code == 0 && !errors.contains("$SNAPRING_TOKEN is set"), "{errors}");
 }
+
+/// Only `check` explains a warning of the configuration: elsewhere it would hide what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_of_the_configuration_is_one_line_except_in_check() {
+    let machine = Machine::new().await;
+    machine.configure(&format!("{SERVERS}[[notify]]\nurl = \"https://hooks.example/x\"\n"));
+    let message =
+        "`format` is not set, so snapring sends its own JSON, which other services may misread";
+    for command in ["list", "plan", "status", "history", "rotate web", "discover"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let (_, _, errors) = machine.run(&arguments);
+        let lines: Vec<&str> = errors.lines().filter(|it| it.contains(message)).collect();
+        assert!(
+            matches!(lines.as_slice(), [it] if it.starts_with("warning: ") && it.ends_with(message)),
+            "{command}: {errors}"
+        );
+        assert!(!errors.contains("hint: if that is right"), "{command}: {errors}");
+    }
+    let (_, _, errors) = machine.run(&["check"]);
+    assert!(errors.contains("   = hint: if that is right, add format = \"json\""), "{errors}");
+}

@@ -180,13 +180,28 @@ async fn a_list_says_what_is_never_deleted_and_what_goes_next() {
         let at = machine.clock.now().wall - jiff::SignedDuration::from_hours(age);
         machine.add(WEB, &at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string(), age);
     }
+    let at = machine.clock.now().wall - jiff::SignedDuration::from_hours(12);
+    let failed = at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string();
+    machine.sandbox.provider().add_snapshot(WEB, &failed, "failed", at);
+    let of_failed = "no: deleted once it has been listed as failed for 5 minutes";
+    let kept = |out: &str, name: &str| {
+        let row = out.lines().find(|line| line.contains(name)).unwrap_or_default();
+        row.trim_end().to_owned()
+    };
     let (code, out, errors) = machine.run(&["list", "web"]);
     assert_eq!(code, 0, "{errors}");
+    assert!(kept(&out, &failed).ends_with(of_failed), "{out}");
     let ends: Vec<&str> =
         ["never deleted", "no: deleted at the next rotation", "last (1 of 1)"].into();
     let rows = out.lines().filter(|line| line.contains("completed"));
     let are_so = rows.zip(&ends).filter(|(row, end)| row.trim_end().ends_with(**end)).count();
     assert_eq!(are_so, 3, "{out}");
+
+    // The table that closes a rotation has the same column.
+    let (code, out, errors) = machine.run(&["rotate", "web"]);
+    assert_eq!(code, 0, "{out} {errors}");
+    assert!(kept(&out, &failed).ends_with(of_failed), "{out}");
+    assert!(kept(&out, "by-hand").ends_with("never deleted"), "{out}");
 }
 
 /// The page and the document of a daemon that runs, in memory of nothing but its store.

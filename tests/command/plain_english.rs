@@ -25,6 +25,8 @@ const BANNED: &[(&str, &str)] = &[
     ("in silence", "silently"),
     ("is being made", "is being created"),
     ("is no news", "is not reported"),
+    ("is owed", "has not run yet, was not sent yet"),
+    ("is still owed", "has not run yet, was not sent yet"),
     ("is told of", "is notified of"),
     ("are told of", "are reported"),
     ("whether it lives", "whether it is alive"),

@@ -386,6 +386,11 @@ async fn what_would_be_blocked_or_is_not_configured_is_said_before_anything_is_a
     let (code, shown) = at_a_terminal(&machine, &restore, "web\n");
     assert_eq!((code, creates(&machine), restores(&machine)), (1, 0, 0), "{shown}");
     assert!(shown.contains("no snapshot can be created first, so nothing is restored"), "{shown}");
+    assert!(
+        shown.contains(&format!("; to be restored, so not deleted: by-hand-0 ({id})")),
+        "{shown}"
+    );
+    assert!(!shown.contains("pin"), "{shown}");
     assert!(!shown.contains("type the server's name"), "{shown}");
 
     for (lines, why) in [
@@ -536,7 +541,7 @@ async fn a_restore_that_fails_says_so_and_its_server_is_in_trouble() {
     let (code, out, errors) = machine.run(&["status"]);
     assert_eq!(code, 1, "{out} {errors}");
     assert!(out.contains(says), "{out}");
-    assert!(out.contains("restore it again"), "{out}");
+    assert!(out.contains("Restore it again"), "{out}");
     // No rotation deletes what a person may need now, and none hides it.
     let before = machine.names(WEB);
     let (code, out, errors) = machine.run(&["rotate", "web"]);
@@ -546,6 +551,24 @@ async fn a_restore_that_fails_says_so_and_its_server_is_in_trouble() {
     let (code, out, errors) = machine.run(&["status"]);
     assert_eq!(code, 1, "{out} {errors}");
     assert!(out.contains(says) && out.contains("; its last rotation: "), "{out}");
+    // While a person does what that asks for, it is not asked for again.
+    machine.sandbox.provider().faults().clear();
+    machine.sandbox.provider().options_mut().restore = LONG;
+    let restore = machine.command(&["restore", &id.to_string(), "--yes"]);
+    let mut running = machine.start(restore, |_, _| {});
+    machine.until("the restore", || machine.sandbox.provider().is_restoring(WEB)).await;
+    for command in ["status", "list", "plan"] {
+        let (_, out, errors) = machine.run(&[command, "web"]);
+        let said = format!("{out}{errors}");
+        assert!(said.contains("web (101) is being restored from snapshot"), "{command}: {said}");
+        assert!(!said.contains("Restore it again"), "{command}: {said}");
+        assert!(command != "status" || said.contains("It is being restored now"), "{said}");
+    }
+    running.signal(Signal::SIGINT);
+    running.ended().await;
+    machine.sandbox.provider().restore_ends(WEB);
+    machine.sandbox.provider().set_server_state(WEB, "error");
+    machine.fault("restore:fails");
     // The next restore does not wait for the one that failed.
     let (code, _, errors) = machine.run(&["restore", &id.to_string(), "--yes", "--no-wait"]);
     assert!(!errors.contains("nothing else starts"), "{code} {errors}");
@@ -685,10 +708,21 @@ async fn without_a_history_latest_is_decided_by_what_the_provider_lists() {
     assert_eq!(machine.run(&["rotate", "web"]).0, 0);
     let unclear = machine.rows(WEB).pop().unwrap();
     lose_the_history(&machine);
-    let (code, _, errors) = machine.run(&latest);
-    assert_eq!(code, 1, "{errors}");
-    let says = format!("it is not known whether {} (created ", unclear.name);
-    assert!(errors.contains(&says), "{errors}");
+    let at = (machine.clock.now().wall + SignedDuration::from_hours(1)).to_string();
+    let before = ["restore", "--before", &at, "web", "--yes", "--no-wait"];
+    for command in [&latest[..], &before] {
+        let (code, _, errors) = machine.run(command);
+        assert_eq!(code, 1, "{errors}");
+        let says = format!("it is not known whether {} (created ", unclear.name);
+        assert!(errors.contains(&says), "{errors}");
+        assert!(
+            errors.contains(&format!("run `snapring restore {}` to use it", unclear.id)),
+            "{errors}"
+        );
+        assert!(errors.contains("`snapring list web` shows all"), "{errors}");
+    }
+    let (_, help, _) = machine.run(&["restore", "--help"]);
+    assert!(help.contains("`latest` and `--before` choose a snapshot."), "{help}");
 }
 
 /// The history knows of the restore, and the provider still shows what became of it.

@@ -69,6 +69,34 @@ async fn with_a_daemon_it_is_asked() {
     let (_, out, _) = machine.run(&["health", "--ready"]);
     assert_eq!(out, "the provider refuses the token\n");
     assert_eq!(machine.run(&["health"]).0, 0, "a new start would not help");
+    let (_, out, _) = machine.run(&["status"]);
+    let day = machine.clock.now().wall.strftime("%Y-").to_string();
+    assert!(out.contains(&format!("The provider has refused the token since {day}")), "{out}");
+}
+
+/// A snapshot of another installation is no success of this one, and how old it is counts all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_not_shown_as_a_rotation_that_succeeded() {
+    let machine = Machine::new().await;
+    machine.configure(SERVERS);
+    let at = machine.clock.now().wall - jiff::SignedDuration::from_hours(5);
+    machine.add(WEB, &at.strftime("snapring-%Y%m%dT%H%M%SZ").to_string(), 5);
+    machine.fault("create:fails,times=1");
+    assert_eq!(machine.run(&["rotate", "web"]).0, 1);
+    let (code, out, _) = machine.run(&["status", "web"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(line(&out, "web").contains(" failed  snapshot 5h ago "), "{out}");
+    let (_, out, _) = machine.run(&["status", "--json", "web"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["servers"][0]["last_success_is_snapshot"], true, "{out}");
+    let (_, out, _) = machine.run(&["status", "--max-age", "3h", "web"]);
+    let says =
+        "web: no rotation is known to have succeeded, and the newest snapshot was started 5h";
+    assert!(out.contains(says), "{out}");
+
+    assert_eq!(machine.run(&["rotate", "web"]).0, 0);
+    let (_, out, _) = machine.run(&["status", "web"]);
+    assert!(!out.contains("snapshot "), "{out}");
 }
 
 #[rstest]

@@ -47,8 +47,8 @@ const INCIDENTS: &[Incident] = &[
         },
         announcement: "The next snapshot of db-01 will fail at the provider.",
         outcome: RotationOutcome::Failed,
-        explanation: "Because the new snapshot failed, no old one was deleted. The next rotation removes the failed \
-                      one.",
+        explanation: "The new snapshot failed, so no old one was deleted. The failed one is deleted once it has been \
+                      listed as failed for 5 minutes.",
     },
     Incident {
         after: SignedDuration::from_mins(250),

@@ -56,7 +56,7 @@ The rules apply in this order: `last`, `hourly`, `daily`, `weekly` (ISO weeks), 
 `last = N` keeps the N newest snapshots. Each further rule goes through its periods, in the server's
 time zone, from the newest to the oldest. It keeps the newest snapshot of a period, unless an earlier
 rule already keeps that one; then it continues with the next period, until it has kept N. A rule that
-runs out of periods also keeps the oldest snapshot, so that a new ring grows to its full reach. This
+runs out of periods also keeps the oldest snapshot, so a new ring grows to its full reach. This
 is what `borg prune` does with the same numbers.
 
 Only completed snapshots count. The current time does not matter: nothing is deleted because of its age,

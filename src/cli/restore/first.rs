@@ -11,7 +11,7 @@ use crate::cli::setup::Setup;
 use crate::cli::{by_hand, console};
 use crate::memory::RingMemory;
 use crate::naming::{SnapshotId, Tick};
-use crate::plan::forecast::{Plan, failed_for};
+use crate::plan::forecast::{Plan, failed_for, once_failed};
 use crate::plan::{AskedBy, Deletion, Step};
 use crate::report::{Report, RotationOutcome};
 use crate::restore::protecting;
@@ -79,10 +79,10 @@ impl First {
         }
         if !waits.is_empty() {
             text.push_str(&format!(
-                "  To make room, {} deleted once it has been listed as failed for {}. Until then, this command \
-                 waits. If the next tick comes first, nothing is created or restored.\n",
+                "  To make room, {} deleted {}. Until then, this command waits. If the next tick comes first, \
+                 nothing is created or restored.\n",
                 told(&waits),
-                failed_for()
+                once_failed()
             ));
         }
         if !prunes.is_empty() {

@@ -4,9 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use snapring_core::rotation::Left;
 
 use crate::cli::table::{lines, table};
+use crate::memory::RingMemory;
 use crate::moment::shown;
 use crate::observe::status_document::RingStatus;
 use crate::plan::AskedBy;
+use crate::plan::forecast::kept;
 use crate::readable::{age, size, span};
 use crate::report::{Report, RotationOutcome};
 use crate::server::Server;
@@ -24,11 +26,13 @@ pub(super) struct Ended<'a> {
     pub(super) left: Left,
     /// The snapshots as they were listed last, without those that were deleted since.
     pub(super) ring: Option<RingSeen>,
+    /// What is remembered of them.
+    pub(super) memory: RingMemory,
 }
 
 /// One rotation with its ring.
 pub(super) fn story(ended: &Ended<'_>, now: Timestamp) -> String {
-    let Ended { report, server, left, ring } = ended;
+    let Ended { report, server, left, ring, memory } = ended;
     let took = SignedDuration::from_millis(i64::try_from(report.duration_ms).unwrap_or(i64::MAX));
     let calls = match report.api_calls {
         1 => "1 call".to_owned(),
@@ -43,7 +47,7 @@ pub(super) fn story(ended: &Ended<'_>, now: Timestamp) -> String {
         text.push_str(&format!("deleted {deleted}\n"));
     }
     if let Some(ring) = ring {
-        text.push_str(&snapshots(ring, server, now));
+        text.push_str(&snapshots(ring, server, memory, now));
     }
     text
 }
@@ -67,7 +71,7 @@ fn state(report: &Report, left: &Left, server: &Server) -> String {
     if reason.contains(&words) { String::new() } else { format!("; {words}") }
 }
 
-fn snapshots(seen: &RingSeen, server: &Server, now: Timestamp) -> String {
+fn snapshots(seen: &RingSeen, server: &Server, memory: &RingMemory, now: Timestamp) -> String {
     let ring = RingStatus::of(seen, &server.policy);
     let reserved = match ring.reserve {
         0 => String::new(),
@@ -82,7 +86,10 @@ fn snapshots(seen: &RingSeen, server: &Server, now: Timestamp) -> String {
         return text;
     }
     let mut table = table(&["id", "name", "whose", "status", "size", "created", "age", "kept"]);
-    for snapshot in &ring.snapshots {
+    let verdicts = seen.verdicts_with(&server.policy, |id| memory.was_completed(id));
+    for (slot, snapshot) in seen.slots.iter().zip(&ring.snapshots) {
+        let verdict = verdicts.iter().find(|it| it.id == slot.id);
+        let reason = verdict.and_then(|it| it.reason.as_ref());
         table.add_row([
             snapshot.id.to_string(),
             snapshot.name.clone(),
@@ -91,7 +98,7 @@ fn snapshots(seen: &RingSeen, server: &Server, now: Timestamp) -> String {
             size(snapshot.size_mb),
             shown(snapshot.created_at, &server.policy.time_zone),
             age(snapshot.created_at, now),
-            snapshot.kept.clone().unwrap_or_default(),
+            kept(slot.holder, &slot.status, reason, memory.was_completed(slot.id)),
         ]);
     }
     text.push_str(&lines(&table));

@@ -67,7 +67,7 @@ pub(super) fn findings(gathered: &Gathered, max_age: Option<Duration>) -> Vec<Fi
     let not_resumed = document.not_resumed.iter();
     let not_resumed = not_resumed.map(|it| (Level::Warning, it.words_with_server()));
     let restores = document.restores.iter().map(|it| (Level::Ok, it.words(&zone)));
-    let of_account = document.account.iter().flat_map(of_account);
+    let of_account = document.account.iter().flat_map(|it| of_account(it, &zone));
     let others =
         of_daemon.chain(not_resumed).chain(restores).chain(of_account).map(about(About::Daemon));
     servers.chain(unanswered).chain(others).collect()
@@ -82,11 +82,10 @@ fn of_daemon(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<(Level, String)> {
     if !daemon.alive {
         found.push((Level::Critical, "the scheduler of the daemon has stalled".to_owned()));
     }
-    if let Some(reason) = &daemon.configuration_refused {
-        found.push((Level::Warning, format!("the last reload was rejected: {reason}")));
-    }
+    found.extend(daemon.rejected_reload(zone).map(|words| (Level::Warning, words)));
     // Servers that this affects are in trouble themselves.
     let of_accounts = daemon.accounts.iter().flat_map(|it| it.problems(zone));
+    let of_accounts = daemon.refused_token(zone).into_iter().chain(of_accounts);
     found.extend(of_accounts.map(|words| (Level::Ok, words)));
     if let Some(until) = daemon.throttled_until.filter(|_| daemon.accounts.is_empty()) {
         let until = shown(until, zone);
@@ -101,9 +100,9 @@ fn of_daemon(daemon: &DaemonStatus, zone: &TimeZone) -> Vec<(Level, String)> {
     found
 }
 
-fn of_account(account: &AccountStatus) -> Vec<(Level, String)> {
-    let is_cover = |words: &String| account.cover_problem.as_ref() == Some(words);
-    let found = account.findings().into_iter();
+fn of_account(account: &AccountStatus, zone: &TimeZone) -> Vec<(Level, String)> {
+    let is_cover = |words: &String| account.cover_problem_at(zone).as_ref() == Some(words);
+    let found = account.findings(zone).into_iter();
     found.map(|it| (if is_cover(&it) { Level::Warning } else { Level::Ok }, it)).collect()
 }
 
@@ -129,7 +128,13 @@ fn of_server(
             Some((Level::Unknown, words))
         }
         Some(age) if age > allowed => {
-            let words = format!("{name}: the last success was {} ago{reason}", readable::span(age));
+            let what = match server.last_success_is_snapshot {
+                true => {
+                    "no rotation is known to have succeeded, and the newest snapshot was started"
+                }
+                false => "the last success was",
+            };
+            let words = format!("{name}: {what} {} ago{reason}", readable::span(age));
             Some((Level::Critical, words))
         }
         None if is_trouble => Some((Level::Critical, format!("{name}: no success yet{reason}"))),

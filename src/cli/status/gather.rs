@@ -232,6 +232,7 @@ async fn without_daemon(
             rings
         }
     };
+    let restores = setup.restores(servers, "status").await;
     let mut rows = Vec::new();
     let (mut answered, mut failures) = (known.len(), Vec::new());
     let mut add = |server: &Arc<Server>, ring: Option<&Ring>, unseen: Option<&CallError>| {
@@ -240,7 +241,8 @@ async fn without_daemon(
         let ring = ring.map(RingSeen::of);
         let status = ServerStatus { ring, ..statuses.of(server.id) };
         let next = tick.map(|tick| (tick, server.starts_at(tick)));
-        let row = ServerView::of(Arc::clone(server), status, None, next, now);
+        let row =
+            ServerView::of(Arc::clone(server), status, None, next, now).with_restores(&restores);
         rows.push(ServerView { unseen: unseen.map(|it| it.explained().into()), ..row });
     };
     known.iter().for_each(|server| add(server, None, None));
@@ -276,7 +278,7 @@ async fn without_daemon(
     let document =
         StatusDocument { account, ..StatusDocument::of(&found, None, setup.clock.now().wall) }
             .with_not_resumed(not_resumed)
-            .with_restores(setup.restores(servers, "status").await);
+            .with_restores(restores);
     Ok(Gathered { document, unanswered })
 }
 
@@ -294,7 +296,9 @@ async fn account_status(setup: &Setup, clients: &Clients) -> AccountStatus {
         let account = client.whose();
         let own = setup.settings.servers.iter().filter(|it| it.id.account == account);
         let configured = own.map(|it| (it.id, it.name.as_str()));
-        (account, known.status(configured, setup.clock.now().wall))
+        let status = known.status(configured, setup.clock.now().wall);
+        // It was seen just now.
+        (account, AccountStatus { problem_since: None, ..status })
     };
     AccountStatus::together(join_all(clients.all().map(|client| of_account(client))).await)
 }

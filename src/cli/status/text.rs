@@ -176,7 +176,10 @@ fn row(server: &ServerRecord, now: Timestamp) -> [String; 7] {
             Some(account) => format!("{} ({account})", server.name),
         },
         server.state.as_str().to_owned(),
-        server.last_success_at.map_or_else(none, ago),
+        server.last_success_at.map_or_else(none, |at| match server.last_success_is_snapshot {
+            true => format!("snapshot {}", ago(at)),
+            false => ago(at),
+        }),
         server.next.map_or_else(none, |next| {
             let wait = readable::span(next.starts_at.duration_since(now));
             let tick = shown(next.tick, &server.zone());

@@ -178,3 +178,20 @@ fn a_server_that_has_not_come_back_from_a_restore_is_in_trouble_until_a_later_su
     assert_eq!(both.reason.as_deref(), Some("error; its last rotation: busy"));
     assert_eq!((both.since, both.rotations), (broken.since, 2));
 }
+
+#[test]
+fn a_broken_server_that_is_being_restored_is_not_to_be_restored_again() {
+    let reason = |reason: String| {
+        let (kind, since) = (TroubleKind::Failed, time(START));
+        let trouble = Trouble { kind, since, rotations: 1, reason: Some(reason.into()) };
+        let restored = ServerHealth::Trouble(Box::new(trouble)).being_restored();
+        restored.trouble().and_then(|it| it.reason.clone()).unwrap()
+    };
+    let both =
+        format!("shown as error. {RESTORE_AGAIN}; its last rotation: not run. {RESTORE_AGAIN}");
+    assert_eq!(
+        &*reason(both),
+        "shown as error. It is being restored now; its last rotation: not run"
+    );
+    assert_eq!(&*reason("the token is refused".to_owned()), "the token is refused");
+}

@@ -12,6 +12,7 @@ use crate::plan::{
     other_prefix_warnings, prune, verdicts, warnings,
 };
 use crate::policy::Policy;
+use crate::retention::Reason;
 use crate::ring::{Holder, Ring, Slot};
 use crate::snapshot::{Listing, Snapshot, Status};
 use crate::wording::{is_or_are, listed};
@@ -112,6 +113,34 @@ fn unconfirmed(ring: &Ring, memory: &RingMemory) -> BTreeSet<SnapshotId> {
 #[must_use]
 pub fn failed_for() -> String {
     format!("{} minutes", FAILED_FOR.as_secs() / 60)
+}
+
+/// When a failed snapshot is deleted.
+#[must_use]
+pub fn once_failed() -> String {
+    format!("once it has been listed as failed for {}", failed_for())
+}
+
+/// For a list of snapshots: why one is kept, or when it is deleted. `reason`: why `keep` keeps it.
+/// `was_completed`: a listing has shown it so.
+#[must_use]
+pub fn kept(
+    holder: Holder,
+    status: &Status,
+    reason: Option<&Reason>,
+    was_completed: bool,
+) -> String {
+    match (holder, reason, status) {
+        (Holder::Foreign | Holder::Pinned, ..) => "never deleted".to_owned(),
+        (Holder::Managed(_), Some(reason), _) => reason.to_string(),
+        (Holder::Managed(_), None, Status::Failed) if !was_completed => {
+            format!("no: deleted {}", once_failed())
+        }
+        (Holder::Managed(_), None, Status::Completed | Status::Failed) => {
+            "no: deleted at the next rotation".to_owned()
+        }
+        (Holder::Managed(_), None, Status::InProgress | Status::Other(_)) => String::new(),
+    }
 }
 
 /// The ring cannot be as large as `keep` asks for. A blocked one, and one that gives up a snapshot for it, say so
@@ -220,7 +249,7 @@ fn fates(
                 format!("{newest} is a newer snapshot of the same tick")
             }
             _ if is_unconfirmed(deletion, unconfirmed) => {
-                format!("it failed; only once it has been listed as failed for {}", failed_for())
+                format!("it failed; only {}", once_failed())
             }
             (why, _) => why.to_string(),
         };

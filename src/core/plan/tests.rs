@@ -34,6 +34,7 @@ pub(super) fn policy() -> Policy {
         cap: 5,
         reserve: 0,
         pinned: BTreeSet::new(),
+        to_restore: None,
         min_interval: Duration::from_secs(600),
     }
 }

@@ -148,11 +148,11 @@ fn before_a_time_is_the_newest_completed_managed_one_that_is_older_by_both_clock
 }
 
 #[test]
-fn the_source_is_pinned_while_a_snapshot_is_taken_first_and_the_description_says_what_for() {
+fn the_source_is_protected_while_a_snapshot_is_taken_first_and_the_description_says_what_for() {
     let server = crate::testing::server(101, "");
     let source = SnapshotId(801);
     let protecting = protecting(&server, source);
-    assert!(protecting.policy.pinned.contains(&source));
+    assert_eq!(protecting.policy.to_restore, Some(source));
     assert_eq!(protecting.policy.keep, server.policy.keep);
     let taken = row(9, MANAGED[0], 24, Some(&protecting.description));
     assert!(is_safety(&taken, &BTreeSet::new()), "{}", protecting.description);

@@ -119,7 +119,7 @@ impl Rotation {
             HookEnd::Done => return self.awake(made, Ok(()), now),
             HookEnd::Failed(problem) => problem,
             HookEnd::Interrupted | HookEnd::NotStarted => {
-                "the after hook did not finish".to_owned()
+                "the after hook failed: it did not finish".to_owned()
             }
         };
         // Logged at once: a server that stays quiesced is worse than a failed rotation.

@@ -7,6 +7,7 @@ use super::delete::{Purpose, Removal};
 use super::{Action, End, LEAST_TIME, Next, Remark, Rotation, State};
 use crate::moment::Moment;
 use crate::plan::Deletion;
+use crate::plan::forecast::once_failed;
 use crate::polling;
 
 /// What is left of the step.
@@ -61,10 +62,11 @@ impl Rotation {
     /// unless the next tick comes sooner.
     pub(super) fn await_failed(&mut self, wait: Duration, now: Moment) -> Next {
         if self.ledger.undisturbed(now).is_none_or(|undisturbed| wait > undisturbed) {
-            let end = End::failed(
-                "all slots are taken, and one snapshot is listed as failed; it is deleted after two such \
-                 listings, five minutes apart, and the next tick comes first",
-            );
+            let end = End::failed(format!(
+                "all slots are taken, and one snapshot is listed as failed. It is deleted {}, and the next tick comes \
+                 first",
+                once_failed()
+            ));
             return self.give_up(end, now);
         }
         self.ledger.allow(wait.saturating_add(LEAST_TIME), now);

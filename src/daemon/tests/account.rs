@@ -1,5 +1,7 @@
 //! The list of the account's servers: what it costs, and that nothing depends on it.
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::call::Operation;
 use crate::daemon::account::keep_listing_servers;
@@ -150,7 +152,9 @@ async fn a_covered_account_that_cannot_be_listed_is_asked_again_soon_and_that_is
     cover_for(&daemon, &covering, &stage, MINUTE / 10).await;
     let account = daemon.view().account();
     assert!(account.cover_problem.is_some(), "{account:?}");
-    assert!(account.findings()[0].contains("`cover` gives no policy to new ones"), "{account:?}");
+    let findings = account.findings(&TimeZone::UTC);
+    assert!(findings[0].contains("`cover` gives no policy to new ones"), "{findings:?}");
+    assert!(findings[0].contains(" (since 2026-11-23 12:01:"), "{findings:?}");
     assert!(daemon.outlook().0 == 0);
     cover_for(&daemon, &covering, &stage, 15 * MINUTE).await;
     assert_eq!(daemon.outlook().0, 3, "long before the next hour");

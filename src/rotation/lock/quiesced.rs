@@ -17,6 +17,9 @@ use crate::server::Server;
 /// How much of a hook's failure is noted, in characters.
 const EXCERPT: usize = 600;
 
+/// How a failed `after` hook's problem begins.
+const AFTER_FAILED: &str = "the after hook failed: ";
+
 /// A server whose `after` hook is owed. For programs, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quiesced {
@@ -95,11 +98,14 @@ impl Quiesced {
     }
 
     fn owed(&self) -> String {
-        let after = match &self.failed {
-            Some(reason) => format!("its after hook failed: {reason}"),
-            None => "its after hook did not".to_owned(),
+        let after = match self.failed.as_deref() {
+            // A hook's own words begin with that.
+            Some(reason) => {
+                format!("failed: {}", reason.strip_prefix(AFTER_FAILED).unwrap_or(reason))
+            }
+            None => "has not run".to_owned(),
         };
-        format!("the before hook of {} ran, and {after}", self.snapshot)
+        format!("the before hook of {} ran, and the after hook {after}", self.snapshot)
     }
 
     /// How commands call its server.
@@ -188,6 +194,21 @@ mod tests {
     use crate::clock::Clock;
 
     const SNAPSHOT: &str = "snapring-20261123T030000Z";
+
+    /// A person looks for the words of the message.
+    #[test]
+    fn the_guide_names_a_failed_hook_as_messages_do() {
+        let guide = include_str!("../../../docs/MONITORING.md");
+        assert!(guide.contains(&format!("**`{}`:**", AFTER_FAILED.trim_end_matches(": "))));
+        let of = |failed: &str| {
+            let snapshot = "snapring-20261123T030000Z".to_owned();
+            Quiesced::of(ServerId::new(101), "web", snapshot, Some(failed.to_owned())).words()
+        };
+        let ran = "the before hook of snapring-20261123T030000Z ran, and the after hook failed: ";
+        let own = of(&format!("{AFTER_FAILED}it ended with exit status: 7"));
+        assert!(own.starts_with(&format!("{ran}it ended with exit status: 7. ")), "{own}");
+        assert!(of("it is gone").starts_with(&format!("{ran}it is gone. ")));
+    }
 
     #[tokio::test]
     async fn the_next_process_knows_of_a_server_that_was_quiesced() {

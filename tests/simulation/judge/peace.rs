@@ -74,7 +74,7 @@ impl Judge {
             RotationOutcome::Failed => {
                 let reason = report.reason.as_deref().unwrap_or_default();
                 // And a failed snapshot stays for five minutes, whatever the schedule.
-                reason.contains("but still lists it") || reason.contains("five minutes apart")
+                reason.contains("but still lists it") || reason.contains("listed as failed for")
             }
             RotationOutcome::Blocked => !room_can_be_made(&policy, rows, &self.known(server), now),
             RotationOutcome::Skipped => {

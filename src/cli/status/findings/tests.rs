@@ -8,6 +8,7 @@ use crate::cli::status::text::text;
 use crate::coverage::{NamedServer, NamedServers};
 use crate::naming::ServerId;
 use crate::observe::status_document::StatusDocument;
+use crate::provider::token_state::TokenState;
 use crate::status::undelivered::Undelivered;
 use crate::testing::stage::time;
 
@@ -35,23 +36,29 @@ fn daemon_of(gathered: &mut Gathered) -> &mut DaemonStatus {
     gathered.document.daemon.as_mut().unwrap()
 }
 
-const FACTS: [Fact; 9] = [
+const FACTS: [Fact; 10] = [
     (true, "web: failed", |it| {
         it.document.servers = document(&[("web", "failed 1h ok 2h")]).servers
     }),
     (true, "no daemon is running", |it| it.unanswered.push("no daemon is running".to_owned())),
     (true, "the scheduler of the daemon has stalled", |it| daemon_of(it).alive = false),
-    (true, "the last reload was rejected: line 3", |it| {
+    (true, "the last reload was rejected at 2026-11-26 11:00:00 UTC: line 3", |it| {
         daemon_of(it).configuration_refused = Some("line 3".to_owned());
+        daemon_of(it).configuration_refused_at = Some(time("2026-11-26T11:00:00Z"));
+    }),
+    (false, "The provider has refused the token since 2026-11-26 10:00:00 UTC", |it| {
+        daemon_of(it).token = TokenState::Refused;
+        daemon_of(it).token_refused_since = Some(time("2026-11-26T10:00:00Z"));
     }),
     (true, "the history cannot be written", |it| daemon_of(it).store.up = false),
     (true, "have not been delivered since", |it| {
         daemon_of(it).undelivered_notices.push(undelivered());
     }),
-    (true, "`cover` gives no policy", |it| {
+    (true, "no policy to new ones: 403 (since 2026-11-26 09:00:00 UTC)", |it| {
         let problem = "the servers cannot be listed, so `cover` gives no policy to new ones: 403";
         let account = it.document.account.get_or_insert_default();
         account.cover_problem = Some(problem.to_owned());
+        account.problem_since = Some(time("2026-11-26T09:00:00Z"));
     }),
     (false, "the provider is throttling the account (429)", |it| {
         daemon_of(it).throttled_until = Some(time("2026-11-26T12:00:00Z"));

@@ -39,7 +39,7 @@ fn told(ring: &Ring, policy: &Policy) -> Vec<String> {
     "1 stays: foreign, never deleted",
     "2 stays: pinned, never deleted",
     "3 stays: foreign, never deleted",
-    "4 goes: before the create, to make room: squeezed: foreign or pinned snapshots hold the slots",
+    "4 goes: before the create, to make room: squeezed: snapshots that no rotation deletes hold the slots",
     "5 stays: last (2 of 3)",
 ])]
 #[case::an_unfinished_one_is_not_counted_as_done("c . c p c", &[
