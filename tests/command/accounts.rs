@@ -284,7 +284,10 @@ async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
     }
     assert_eq!(ready, expected);
     let page = ask("/").await;
-    assert!(page.contains("The provider refuses the token of account customer-b"), "{page}");
+    assert!(
+        page.contains("The provider has refused the token of account customer-b since "),
+        "{page}"
+    );
     assert!(page.contains("id=\"server-customer-b-101\"") && page.contains("101 in customer-b"));
     let status = ask("/api/v1/status").await;
     let accounts = &json(&status)["daemon"]["accounts"];
@@ -296,7 +299,10 @@ async fn a_daemon_is_ready_as_long_as_one_account_is_accepted() {
     });
     assert!(refused.is_some_and(|line| line.contains("unauthorized")), "{metrics}");
     let (code, out, _) = two.run(&["status"]);
-    assert!(out.contains("The provider refuses the token of account customer-b"), "{code} {out}");
+    assert!(
+        out.contains("The provider has refused the token of account customer-b since "),
+        "{code} {out}"
+    );
     assert!(out.contains("b-web (customer-b)"), "{out}");
     drop(daemon);
 }

@@ -335,7 +335,7 @@ async fn what_was_taken_first_is_managed_and_neither_latest_nor_before_means_it(
     let good = machine.rows(WEB).into_iter().find(|row| row.name == "good").unwrap().id;
     for expected in [
         format!("it is not known whether {} (created ", taken.name),
-        format!("to use it, run `snapring restore {}`, or `snapring restore {good}`", taken.id),
+        format!("run `snapring restore {}` to use it, or `snapring restore {good}`", taken.id),
     ] {
         assert!(errors.contains(&expected), "{errors}");
     }
