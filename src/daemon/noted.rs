@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Clock;
 use crate::daemon::{Daemon, Dependencies, Managed, Shared, lock};
@@ -16,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the provider is asked whether a restore has ended. The command that started it may have been killed.
 const ASK_EVERY: Duration = Duration::from_mins(1);
+
+/// Longer than such a look can take.
+const NO_TICK_FOR: SignedDuration = SignedDuration::from_mins(1);
 
 /// Looks for them, for as long as it is polled.
 pub(super) async fn look_for_noted_servers(daemon: &Daemon, clock: &Clock) -> Infallible {
@@ -46,8 +49,14 @@ impl Shared {
         let Dependencies { exclusion, clock, .. } = &self.dependencies;
         let restores = lock(&self.restores).clone();
         for server in restores.into_iter().map(|it| it.server_id) {
-            let Some(Managed { client, .. }) = self.managed(server) else { continue };
-            let Ok(claim) = exclusion.claim(server) else { continue };
+            let Some(Managed { server, client, .. }) = self.managed(server) else { continue };
+            // A rotation would find the server taken, and not wait for it as it waits for the restore. It looks itself.
+            let next = lock(&self.timetable).next_of(&server);
+            let is_near = |start: Timestamp| start.duration_since(clock.now().wall) < NO_TICK_FOR;
+            if next.is_some_and(|(_, start)| server.enabled && is_near(start)) {
+                continue;
+            }
+            let Ok(claim) = exclusion.claim(server.id) else { continue };
             if let Some(restoring) = claim.restoring(clock.now().wall).await {
                 has_ended(&client, &claim, &restoring, &self.shutdown).await;
             }
