@@ -12,7 +12,9 @@ const WATCH: u64 = 37_500;
 const GRACE: u64 = 30_000;
 const MINE: u128 = 100;
 
-const ms: fn(u64) -> Duration = Duration::from_millis;
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
 
 fn timing() -> Timing {
     Timing::new(ms(LEASE), ms(20_000), ms(10_000))

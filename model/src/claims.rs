@@ -1,0 +1,1 @@
+//! Another protocol: no holder, but a claim for each server and tick.
