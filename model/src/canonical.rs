@@ -19,6 +19,14 @@ const GAP: u64 = 2;
 /// The state that stands for all that differ from this one in nothing that matters.
 pub fn canonical(fleet: &Fleet, mut state: State) -> State {
     drop_what_can_have_no_effect(fleet, &mut state);
+    for node in &mut state.nodes {
+        rename_databases(fleet, node, state.database);
+    }
+    state.database.timeline = CURRENT;
+    if !fleet.faults.failovers {
+        // Nothing reads it.
+        state.copy = state.row;
+    }
     let mut numbers = Numbers::default();
     visit(fleet, &mut state, &mut numbers);
     visit(fleet, &mut state, &mut numbers.renamed());
@@ -40,6 +48,12 @@ fn drop_what_can_have_no_effect(fleet: &Fleet, state: &mut State) {
         if is_dead {
             node.stray = None;
         }
+        if let Some(statement) = &mut node.statement {
+            let trusts = matches!(statement.order, Order::TakeOver { .. } | Order::Renew { .. });
+            if !trusts && fleet.without != Without::WatchFromAnswer {
+                statement.sent_at = now();
+            }
+        }
         // Nor does a holding that has ended.
         let current = node.replica.holds(crate::step::long_ago());
         if fleet.without != Without::EndOfRotationWithTerm && node.look != current {
@@ -52,32 +66,78 @@ fn drop_what_can_have_no_effect(fleet: &Fleet, state: &mut State) {
     }
 }
 
+/// What the database is called that answers now.
+const CURRENT: u32 = 10;
+
+/// A database that was left never comes back, so only what one replica remembers of it matters.
+fn rename_databases(fleet: &Fleet, node: &mut Node, current: Database) {
+    let mut left = DatabasesLeft { current: current.timeline, found: Vec::new(), is_known: false };
+    visit_node(fleet, node, &mut left);
+    left.found.sort_unstable();
+    left.found.dedup();
+    left.is_known = true;
+    visit_node(fleet, node, &mut left);
+}
+
+struct DatabasesLeft {
+    current: u32,
+    found: Vec<u32>,
+    is_known: bool,
+}
+
+impl Rewrite for DatabasesLeft {
+    fn moment(&mut self, _: &mut Moment, _: Duration) {}
+
+    fn uptime(&mut self, _: &mut Duration, _: Duration) {}
+
+    fn holder(&mut self, _: &mut HolderId) {}
+
+    fn term(&mut self, _: &mut Term) {}
+
+    fn version(&mut self, _: &mut Version) {}
+
+    fn database(&mut self, database: &mut Database) {
+        if !self.is_known {
+            self.found.push(database.timeline);
+        } else if database.timeline == self.current {
+            database.timeline = CURRENT;
+        } else {
+            let position = self.found.iter().position(|it| *it == database.timeline);
+            database.timeline =
+                position.and_then(|it| u32::try_from(it).ok()).unwrap_or_default() + 1;
+        }
+    }
+}
+
 /// All times and numbers of a state, always in the same order.
 fn visit(fleet: &Fleet, state: &mut State, by: &mut dyn Rewrite) {
     by.version(&mut state.row.version);
     by.version(&mut state.copy.version);
-    by.database(&mut state.database);
     for node in &mut state.nodes {
-        node.replica.rewrite(by);
-        if let Some(statement) = &mut node.statement {
-            by.moment(&mut statement.sent_at, units(fleet.lease));
-            visit_order(&mut statement.order, by);
-            if let Some((database, answer)) = &mut statement.carried_out {
-                by.database(database);
-                if let Answer::Read(row) = answer {
-                    by.version(&mut row.version);
-                }
+        visit_node(fleet, node, by);
+    }
+}
+
+fn visit_node(fleet: &Fleet, node: &mut Node, by: &mut dyn Rewrite) {
+    node.replica.rewrite(by);
+    if let Some(statement) = &mut node.statement {
+        by.moment(&mut statement.sent_at, units(fleet.lease));
+        visit_order(&mut statement.order, by);
+        if let Some((database, answer)) = &mut statement.carried_out {
+            by.database(database);
+            if let Answer::Read(row) = answer {
+                by.version(&mut row.version);
             }
         }
-        if let Some(order) = &mut node.stray {
-            visit_order(order, by);
-        }
-        if let Some(holder) = &mut node.look {
-            by.holder(holder);
-        }
-        if let Some(database) = &mut node.answered_by {
-            by.database(database);
-        }
+    }
+    if let Some(order) = &mut node.stray {
+        visit_order(order, by);
+    }
+    if let Some(holder) = &mut node.look {
+        by.holder(holder);
+    }
+    if let Some(database) = &mut node.answered_by {
+        by.database(database);
     }
 }
 
@@ -101,7 +161,6 @@ struct Numbers {
     holders: Vec<HolderId>,
     terms: Vec<u64>,
     beats: Vec<(Option<HolderId>, u64)>,
-    databases: Vec<u32>,
 }
 
 impl Numbers {
@@ -110,8 +169,6 @@ impl Numbers {
         self.terms.dedup();
         self.beats.sort_unstable();
         self.beats.dedup();
-        self.databases.sort_unstable();
-        self.databases.dedup();
         let terms = close_gaps(&self.terms);
         let mut beats = Vec::new();
         for group in self.beats.chunk_by(|one, other| one.0 == other.0) {
@@ -164,9 +221,7 @@ impl Rewrite for Numbers {
         self.beats.push((version.holder, version.beat.0));
     }
 
-    fn database(&mut self, database: &mut Database) {
-        self.databases.push(database.timeline);
-    }
+    fn database(&mut self, _: &mut Database) {}
 }
 
 /// The numbers that replace them.
@@ -204,10 +259,7 @@ impl Rewrite for Renamed {
         self.term(&mut version.term);
     }
 
-    fn database(&mut self, database: &mut Database) {
-        let position = self.numbers.databases.iter().position(|it| *it == database.timeline);
-        database.timeline = u32::try_from(position.unwrap_or_default()).unwrap_or(u32::MAX) + 1;
-    }
+    fn database(&mut self, _: &mut Database) {}
 }
 
 /// Makes everything that a node remembers one unit older, by the clocks that have gone on.

@@ -22,8 +22,10 @@ pub fn units(count: u32) -> Duration {
 /// What can happen besides time, delays, lost answers and frozen processes.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
-    /// The database fails over to a copy that lacks any number of the newest commits.
+    /// The database fails over to a copy that lacks the last commit.
     pub failovers: bool,
+    /// The copy lacks any number of the newest commits.
+    pub lag: bool,
     /// Replicas are asked to end, and release the row.
     pub releases: bool,
     /// Replicas crash and start again.
@@ -40,6 +42,7 @@ impl Faults {
     /// Only time, delays, lost answers and frozen processes.
     pub const NONE: Self = Self {
         failovers: false,
+        lag: false,
         releases: false,
         crashes: false,
         strays: false,
@@ -80,6 +83,8 @@ impl Fleet {
             Without::Grace => timing.grace = Duration::ZERO,
             Without::LastUnitOfGrace => timing.grace -= UNIT,
             Without::LastUnitOfProof => timing.proof -= UNIT,
+            // Longer than the checks of the recovery last.
+            Without::TakeOverOfLapsed => timing.watch = units(18),
             Without::ProofAfterFreeRow => timing.proof = Duration::ZERO,
             _ => {}
         }

@@ -10,7 +10,7 @@ use stateright::{Checker, Model};
 const USAGE: &str = "\
 usage: snapring-model [--replicas N] [--lease UNITS] [--arrival UNITS] [--threads N] [--minutes N]
                       [--recovers] [FAULT...]
-FAULT: failovers, releases, crashes, strays, sleeps";
+FAULT: failovers, lag, releases, crashes, strays, sleeps";
 
 fn main() -> ExitCode {
     let Some((fleet, threads, limit)) = arguments() else {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             is_well = false;
             println!("{name}: {:#?}", path.into_actions());
         } else {
-            println!("{name}: found in {} steps", path.into_actions().len());
+            println!("{name}: found by {:?}", path.into_actions());
         }
     }
     if took >= limit {
@@ -61,6 +61,7 @@ fn arguments() -> Option<(Fleet, usize, Duration)> {
             "--minutes" => limit = Duration::from_mins(number()?.into()),
             "--recovers" => fleet.recovers = true,
             "failovers" => fleet.faults.failovers = true,
+            "lag" => fleet.faults.lag = true,
             "releases" => fleet.faults.releases = true,
             "crashes" => fleet.faults.crashes = true,
             "strays" => fleet.faults.strays = true,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use snapring_core::moment::Moment;
 use snapring_core::replica::{Answer, Database, HolderId, Order, Replica, Row};
 
-use crate::fleet::{UNIT, units};
+use crate::fleet::{Fleet, units};
 
 /// The present, in units of uptime. Older times are clamped to zero.
 const NOW: u32 = 20;
@@ -117,15 +117,12 @@ impl State {
         }
     }
 
-    /// The row changes. The copy learns of it later.
-    pub fn commit(&mut self, row: Row) {
+    /// The row changes. The copy learns of it with the next commit, or later.
+    pub fn commit(&mut self, fleet: &Fleet, row: Row) {
+        if !fleet.faults.lag {
+            self.copy = self.row;
+        }
         self.row = row;
         self.age_by_database = 0;
     }
-}
-
-/// The age of a moment in units.
-pub fn age(uptime: Duration) -> u32 {
-    let age = now().uptime.saturating_sub(uptime);
-    u32::try_from(age.as_secs() / UNIT.as_secs()).unwrap_or(u32::MAX)
 }

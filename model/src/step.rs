@@ -59,7 +59,10 @@ pub fn possible(fleet: &Fleet, state: &State, actions: &mut Vec<Action>) {
     let masks = if faults.sleeps { 1 << state.nodes.len() } else { 1 };
     actions.extend((0..masks).map(|asleep| Action::Pass { asleep }));
     if faults.failovers {
-        actions.extend([Action::Replicate, Action::FailOver]);
+        actions.push(Action::FailOver);
+    }
+    if faults.lag {
+        actions.push(Action::Replicate);
     }
     if faults.database_clock {
         actions.push(Action::JumpDatabaseClock);
@@ -68,7 +71,9 @@ pub fn possible(fleet: &Fleet, state: &State, actions: &mut Vec<Action>) {
 
 fn possible_at(fleet: &Fleet, node: &Node, number: usize, actions: &mut Vec<Action>) {
     let stage = node.replica.stage();
-    actions.push(Action::Wake(number));
+    if node.replica.clone().next(Event::Woken, now(), FRESH).is_some() || is_stale(node) {
+        actions.push(Action::Wake(number));
+    }
     match &node.statement {
         Some(Statement { carried_out: None, .. }) => {
             actions.extend([Action::CarryOut(number), Action::GiveUp(number)]);
@@ -99,6 +104,14 @@ fn possible_at(fleet: &Fleet, node: &Node, number: usize, actions: &mut Vec<Acti
     if fleet.faults.crashes && !node.replica.has_ended() {
         actions.push(Action::Restart(number));
     }
+}
+
+/// Whether it has not noticed the time.
+fn is_stale(node: &Node) -> bool {
+    let mut woken = node.replica.clone();
+    woken.next(Event::Woken, now(), FRESH);
+    woken.take_remarks();
+    woken != node.replica
 }
 
 /// Whether the rotation that has looked can send a change.
@@ -134,6 +147,10 @@ pub fn carry_out(fleet: &Fleet, state: &mut State, action: Action) {
             if let Some(statement) = &mut state.nodes[number].statement {
                 statement.carried_out = carried_out;
             }
+            if order == Order::Read {
+                // A later answer only makes the replica wait longer.
+                self::answer(fleet, state, number);
+            }
         }
         Action::Answer(number) => answer(fleet, state, number),
         Action::GiveUp(number) => {
@@ -165,7 +182,9 @@ pub fn carry_out(fleet: &Fleet, state: &mut State, action: Action) {
         Action::Replicate => state.copy = state.row,
         Action::FailOver => {
             state.row = state.copy;
-            state.database.timeline += 1;
+            if fleet.without != Without::WatchAnewAfterFailover {
+                state.database.timeline += 1;
+            }
             if fleet.without == Without::WatchersOwnClock {
                 state.age_by_database = fleet.lease;
             }
@@ -198,7 +217,7 @@ fn carry_out_statement(fleet: &Fleet, state: &mut State, order: Order) -> Answer
             if matches {
                 let version =
                     Version { holder: Some(holder), term: seen.term.next(), beat: Beat(0) };
-                state.commit(Row { version, released: false });
+                state.commit(fleet, Row { version, released: false });
             }
             Answer::TookOver(matches)
         }
@@ -207,14 +226,14 @@ fn carry_out_statement(fleet: &Fleet, state: &mut State, order: Order) -> Answer
             let matches = (is_mine || fleet.without == Without::HolderInRenewal) && !row.released;
             if matches {
                 let beat = Beat(row.version.beat.0 + 1);
-                state.commit(Row { version: Version { beat, ..row.version }, ..row });
+                state.commit(fleet, Row { version: Version { beat, ..row.version }, ..row });
             }
             Answer::Renewed(matches)
         }
         Order::Release { holder, term } => {
             let matches = row.version.holder == Some(holder) && row.version.term == term;
             if matches {
-                state.commit(Row { released: true, ..row });
+                state.commit(fleet, Row { released: true, ..row });
             }
             Answer::Released(matches)
         }
@@ -240,7 +259,6 @@ fn answer(fleet: &Fleet, state: &mut State, number: usize) {
             let age = units(state.age_by_database);
             answered_at = crate::state::moment(answered_at.uptime - age);
         }
-        Without::WatchAnewAfterFailover => database.timeline = 0,
         Without::CareWithTakeOverByOtherDatabase => {
             if let (Answer::TookOver(_), Some(before)) = (answer, node.answered_by) {
                 database = before;

@@ -33,10 +33,10 @@ pub enum Without {
     ProofAfterFreeRow,
     /// A rotation ends with its term.
     EndOfRotationWithTerm,
-    /// Each take-over has an id of its own. Here: each start of a process.
-    IdPerTakeOver,
     /// A row is released once everything that was sent is listed. Here: once it was sent.
     ListedBeforeRelease,
     /// A replica in its own grace does not release.
     NoReleaseInGrace,
+    /// A row that has lapsed is taken over. Here: never, so a dead holder is never replaced.
+    TakeOverOfLapsed,
 }
