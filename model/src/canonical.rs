@@ -4,13 +4,15 @@
 //! Holders, terms, beats and databases are numbered anew: only equality and "one more" matter to them,
 //! so a larger gap between two of them becomes a gap of two.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use snapring_core::moment::Moment;
 use snapring_core::replica::{Answer, Beat, Database, HolderId, Order, Rewrite, Term, Version};
 
-use crate::fleet::{Fleet, UNIT, units};
+use crate::fleet::{Failovers, Fleet, UNIT, units};
 use crate::state::{Node, State, moment, now};
+use crate::step::long_ago;
 use crate::variant::Without;
 
 /// A larger gap than one is as good as any.
@@ -23,9 +25,12 @@ pub fn canonical(fleet: &Fleet, mut state: State) -> State {
         rename_databases(fleet, node, state.database);
     }
     state.database.timeline = CURRENT;
-    if !fleet.faults.failovers {
+    if state.failovers_left == Failovers::None {
         // Nothing reads it.
         state.copy = state.row;
+    }
+    if fleet.interchangeable {
+        put_in_order(fleet, &mut state);
     }
     let mut numbers = Numbers::default();
     visit(fleet, &mut state, &mut numbers);
@@ -55,7 +60,7 @@ fn drop_what_can_have_no_effect(fleet: &Fleet, state: &mut State) {
             }
         }
         // Nor does a holding that has ended.
-        let current = node.replica.holds(crate::step::long_ago());
+        let current = node.replica.holds(long_ago());
         if fleet.without != Without::EndOfRotationWithTerm && node.look != current {
             node.look = None;
         }
@@ -107,6 +112,56 @@ impl Rewrite for DatabasesLeft {
                 position.and_then(|it| u32::try_from(it).ok()).unwrap_or_default() + 1;
         }
     }
+}
+
+/// Puts the replicas in an order that depends on what they do, as far as that can be seen without the
+/// numbers of holders.
+fn put_in_order(fleet: &Fleet, state: &mut State) {
+    let looked_last = state.looked_last;
+    let mut nodes: Vec<_> = std::mem::take(&mut state.nodes)
+        .into_iter()
+        .enumerate()
+        .map(|(number, node)| {
+            let mut blank = node.clone();
+            visit_node(fleet, &mut blank, &mut Blank);
+            let holds = node.replica.holds(long_ago());
+            let mut hasher = DefaultHasher::new();
+            blank.hash(&mut hasher);
+            (looked_last == Some(number)).hash(&mut hasher);
+            holds.is_some_and(|it| state.row.version.holder == Some(it)).hash(&mut hasher);
+            (hasher.finish(), looked_last == Some(number), node)
+        })
+        .collect();
+    nodes.sort_by_key(|(key, ..)| *key);
+    state.looked_last = nodes.iter().position(|(_, looked_last, _)| *looked_last);
+    state.nodes = nodes.into_iter().map(|(.., node)| node).collect();
+}
+
+/// Times stay, cut to what matters. Numbers go.
+struct Blank;
+
+impl Rewrite for Blank {
+    fn moment(&mut self, moment: &mut Moment, matters_for: Duration) {
+        Numbers::default().moment(moment, matters_for);
+    }
+
+    fn uptime(&mut self, uptime: &mut Duration, matters_for: Duration) {
+        Numbers::default().uptime(uptime, matters_for);
+    }
+
+    fn holder(&mut self, holder: &mut HolderId) {
+        *holder = HolderId(0);
+    }
+
+    fn term(&mut self, term: &mut Term) {
+        *term = Term(0);
+    }
+
+    fn version(&mut self, version: &mut Version) {
+        *version = Version::default();
+    }
+
+    fn database(&mut self, _: &mut Database) {}
 }
 
 /// All times and numbers of a state, always in the same order.

@@ -19,11 +19,29 @@ pub fn units(count: u32) -> Duration {
     UNIT * count
 }
 
+/// How many times the database can fail over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failovers {
+    /// Never.
+    None,
+    /// At most once.
+    Once,
+    /// Without a limit.
+    Any,
+}
+
+impl Failovers {
+    /// How many are left after one more.
+    pub fn after_one(self) -> Self {
+        if self == Self::Any { Self::Any } else { Self::None }
+    }
+}
+
 /// What can happen besides time, delays, lost answers and frozen processes.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
-    /// The database fails over to a copy that lacks the last commit.
-    pub failovers: bool,
+    /// How many times the database fails over to a copy that lacks the last commit.
+    pub failovers: Failovers,
     /// The copy lacks any number of the newest commits.
     pub lag: bool,
     /// Replicas are asked to end, and release the row.
@@ -41,7 +59,7 @@ pub struct Faults {
 impl Faults {
     /// Only time, delays, lost answers and frozen processes.
     pub const NONE: Self = Self {
-        failovers: false,
+        failovers: Failovers::None,
         lag: false,
         releases: false,
         crashes: false,
@@ -65,6 +83,9 @@ pub struct Fleet {
     pub faults: Faults,
     /// The rule that is left out.
     pub without: Without,
+    /// Replicas in other places make no other state. That halves the work, but a counterexample is hard
+    /// to read, because the numbers of its replicas change.
+    pub interchangeable: bool,
     /// Also check that a replica alone comes to hold the row from every state.
     pub recovers: bool,
 }
@@ -104,7 +125,7 @@ impl Model for Fleet {
     fn init_states(&self) -> Vec<State> {
         let node = || Node::started(self.started());
         let nodes = (0..self.replicas).map(|_| node()).collect();
-        vec![canonical::canonical(self, State::new(nodes))]
+        vec![canonical::canonical(self, State::new(self, nodes))]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use snapring_model::fleet::{Faults, Fleet};
+use snapring_model::fleet::{Failovers, Faults, Fleet};
 use snapring_model::variant::Without;
 use stateright::{Checker, Model};
 
 const USAGE: &str = "\
 usage: snapring-model [--replicas N] [--lease UNITS] [--arrival UNITS] [--threads N] [--minutes N]
-                      [--recovers] [FAULT...]
-FAULT: failovers, lag, releases, crashes, strays, sleeps";
+                      [--readable] [--recovers] [FAULT...]
+FAULT: failover (one), failovers, lag, releases, crashes, strays, sleeps";
 
 fn main() -> ExitCode {
     let Some((fleet, threads, limit)) = arguments() else {
@@ -47,6 +47,7 @@ fn arguments() -> Option<(Fleet, usize, Duration)> {
         arrival: 1,
         faults: Faults::NONE,
         without: Without::Nothing,
+        interchangeable: true,
         recovers: false,
     };
     let (mut threads, mut limit) = (1, Duration::from_mins(600));
@@ -59,8 +60,10 @@ fn arguments() -> Option<(Fleet, usize, Duration)> {
             "--arrival" => fleet.arrival = number()?,
             "--threads" => threads = number()? as usize,
             "--minutes" => limit = Duration::from_mins(number()?.into()),
+            "--readable" => fleet.interchangeable = false,
             "--recovers" => fleet.recovers = true,
-            "failovers" => fleet.faults.failovers = true,
+            "failover" => fleet.faults.failovers = Failovers::Once,
+            "failovers" => fleet.faults.failovers = Failovers::Any,
             "lag" => fleet.faults.lag = true,
             "releases" => fleet.faults.releases = true,
             "crashes" => fleet.faults.crashes = true,

@@ -12,7 +12,9 @@ use crate::step::{self, Action};
 
 /// Whether each replica that is alone comes to look in time.
 pub fn recovers(fleet: &Fleet, state: &State) -> bool {
-    (0..state.nodes.len()).all(|number| recovers_alone(fleet, state.clone(), number))
+    // Numbers must stay those of the same replicas.
+    let fleet = Fleet { interchangeable: false, ..fleet.clone() };
+    (0..state.nodes.len()).all(|number| recovers_alone(&fleet, state.clone(), number))
 }
 
 fn recovers_alone(fleet: &Fleet, mut state: State, number: usize) -> bool {

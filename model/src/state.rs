@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use snapring_core::moment::Moment;
 use snapring_core::replica::{Answer, Database, HolderId, Order, Replica, Row};
 
-use crate::fleet::{Fleet, units};
+use crate::fleet::{Failovers, Fleet, units};
 
 /// The present, in units of uptime. Older times are clamped to zero.
 const NOW: u32 = 20;
@@ -88,6 +88,7 @@ pub struct State {
     /// The row in the copy that a failover would switch to.
     pub copy: Row,
     pub database: Database,
+    pub failovers_left: Failovers,
     /// How old the row is by the database's clock, in units. Only for the variant that needs it.
     pub age_by_database: u32,
     /// Who looked last.
@@ -98,7 +99,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(nodes: Vec<Node>) -> Self {
+    pub fn new(fleet: &Fleet, nodes: Vec<Node>) -> Self {
         let database = Database {
             timeline: 1,
             started_at: Timestamp::UNIX_EPOCH,
@@ -110,6 +111,7 @@ impl State {
             row: Row::default(),
             copy: Row::default(),
             database,
+            failovers_left: fleet.faults.failovers,
             age_by_database: 0,
             looked_last: None,
             broken: None,

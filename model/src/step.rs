@@ -7,7 +7,7 @@ use snapring_core::replica::{
 };
 
 use crate::canonical;
-use crate::fleet::{Fleet, units};
+use crate::fleet::{Failovers, Fleet, units};
 use crate::state::{Broken, Node, State, Statement, now, youngest};
 use crate::variant::Without;
 
@@ -58,7 +58,7 @@ pub fn possible(fleet: &Fleet, state: &State, actions: &mut Vec<Action>) {
     }
     let masks = if faults.sleeps { 1 << state.nodes.len() } else { 1 };
     actions.extend((0..masks).map(|asleep| Action::Pass { asleep }));
-    if faults.failovers {
+    if state.failovers_left != Failovers::None {
         actions.push(Action::FailOver);
     }
     if faults.lag {
@@ -71,7 +71,7 @@ pub fn possible(fleet: &Fleet, state: &State, actions: &mut Vec<Action>) {
 
 fn possible_at(fleet: &Fleet, node: &Node, number: usize, actions: &mut Vec<Action>) {
     let stage = node.replica.stage();
-    if node.replica.clone().next(Event::Woken, now(), FRESH).is_some() || is_stale(node) {
+    if waking_matters(node) {
         actions.push(Action::Wake(number));
     }
     match &node.statement {
@@ -106,12 +106,10 @@ fn possible_at(fleet: &Fleet, node: &Node, number: usize, actions: &mut Vec<Acti
     }
 }
 
-/// Whether it has not noticed the time.
-fn is_stale(node: &Node) -> bool {
+fn waking_matters(node: &Node) -> bool {
     let mut woken = node.replica.clone();
-    woken.next(Event::Woken, now(), FRESH);
-    woken.take_remarks();
-    woken != node.replica
+    let order = woken.next(Event::Woken, now(), FRESH);
+    order.is_some() || woken != node.replica
 }
 
 /// Whether the rotation that has looked can send a change.
@@ -182,6 +180,7 @@ pub fn carry_out(fleet: &Fleet, state: &mut State, action: Action) {
         Action::Replicate => state.copy = state.row,
         Action::FailOver => {
             state.row = state.copy;
+            state.failovers_left = state.failovers_left.after_one();
             if fleet.without != Without::WatchAnewAfterFailover {
                 state.database.timeline += 1;
             }

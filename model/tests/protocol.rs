@@ -1,21 +1,25 @@
 //! The protocol holds, and each of its rules is needed.
 #![allow(clippy::unwrap_used)]
 
-use snapring_model::fleet::{Faults, Fleet, MISSED, RECOVERS, SENT_LATE};
+use snapring_model::claims::{Claims, ONE_CREATE};
+use snapring_model::fleet::{Failovers, Faults, Fleet, MISSED, RECOVERS, SENT_LATE};
 use snapring_model::variant::Without;
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// Two replicas and spans that are as short as possible.
 fn fleet(faults: Faults) -> Fleet {
     let without = Without::Nothing;
-    Fleet { replicas: 2, lease: 2, arrival: 1, faults, without, recovers: false }
+    let (interchangeable, recovers) = (false, false);
+    Fleet { replicas: 2, lease: 2, arrival: 1, faults, without, interchangeable, recovers }
 }
 
-const FAILOVERS: Faults = Faults { failovers: true, ..Faults::NONE };
+const FAILOVER: Faults = Faults { failovers: Failovers::Once, ..Faults::NONE };
 const RELEASES: Faults = Faults { releases: true, ..Faults::NONE };
+const FAILOVER_AND_RELEASES: Faults = Faults { releases: true, ..FAILOVER };
 
 /// Explores everything.
 fn holds(fleet: Fleet) {
+    let fleet = Fleet { interchangeable: true, ..fleet };
     let checker = fleet.clone().checker().spawn_bfs().join();
     println!("{} states, {fleet:?}", checker.unique_state_count());
     checker.assert_properties();
@@ -58,7 +62,7 @@ fn it_holds_with_sleeping_machines() {
 
 #[test]
 fn it_holds_when_the_database_fails_over() {
-    holds(fleet(FAILOVERS));
+    holds(fleet(FAILOVER_AND_RELEASES));
 }
 
 #[test]
@@ -79,8 +83,7 @@ fn grace_one_unit_short() {
 
 #[test]
 fn the_grace_after_a_free_row_one_unit_short() {
-    let faults = Faults { releases: true, ..FAILOVERS };
-    fails(without(Without::LastUnitOfProof, faults), &[MISSED]);
+    fails(without(Without::LastUnitOfProof, FAILOVER_AND_RELEASES), &[MISSED]);
 }
 
 #[test]
@@ -96,13 +99,12 @@ fn trust_by_a_clock_that_sleeps() {
 
 #[test]
 fn a_late_answer_that_revives_the_trust() {
-    fails(without(Without::FinalEndOfTrust, FAILOVERS), &[SENT_LATE, MISSED]);
+    fails(without(Without::FinalEndOfTrust, FAILOVER), &[SENT_LATE, MISSED]);
 }
 
 #[test]
 fn renewal_by_fleet_alone() {
-    let faults = Faults { releases: true, ..FAILOVERS };
-    fails(without(Without::HolderInRenewal, faults), &[SENT_LATE, MISSED]);
+    fails(without(Without::HolderInRenewal, FAILOVER_AND_RELEASES), &[SENT_LATE, MISSED]);
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn lapse_by_the_databases_clock() {
 
 #[test]
 fn lapse_by_the_databases_clock_with_a_failover() {
-    fails(without(Without::WatchersOwnClock, FAILOVERS), &[SENT_LATE, MISSED]);
+    fails(without(Without::WatchersOwnClock, FAILOVER), &[SENT_LATE, MISSED]);
 }
 
 #[test]
@@ -123,18 +125,17 @@ fn watch_counted_from_the_question() {
 
 #[test]
 fn watch_kept_over_a_failover() {
-    fails(without(Without::WatchAnewAfterFailover, FAILOVERS), &[SENT_LATE, MISSED]);
+    fails(without(Without::WatchAnewAfterFailover, FAILOVER), &[SENT_LATE, MISSED]);
 }
 
 #[test]
 fn a_take_over_that_another_database_answered_relied_on() {
-    fails(without(Without::CareWithTakeOverByOtherDatabase, FAILOVERS), &[SENT_LATE, MISSED]);
+    fails(without(Without::CareWithTakeOverByOtherDatabase, FAILOVER), &[SENT_LATE, MISSED]);
 }
 
 #[test]
 fn a_released_row_taken_at_once_after_a_failover() {
-    let faults = Faults { releases: true, ..FAILOVERS };
-    fails(without(Without::ProofAfterFreeRow, faults), &[SENT_LATE, MISSED]);
+    fails(without(Without::ProofAfterFreeRow, FAILOVER_AND_RELEASES), &[SENT_LATE, MISSED]);
 }
 
 #[test]
@@ -156,4 +157,14 @@ fn a_row_released_in_its_own_grace() {
 fn a_dead_holder_that_nobody_replaces() {
     let fleet = without(Without::TakeOverOfLapsed, Faults::NONE);
     fails(Fleet { recovers: true, ..fleet }, &[RECOVERS]);
+}
+
+#[test]
+fn claims_per_server_and_tick() {
+    let create_twice =
+        |claims: Claims| claims.checker().spawn_bfs().join().discovery(ONE_CREATE).is_some();
+    assert!(create_twice(Claims { failovers: true, lapse: false }));
+    assert!(create_twice(Claims { failovers: false, lapse: true }));
+    // Without both it holds, but a replica that crashes takes its ticks with it.
+    assert!(!create_twice(Claims { failovers: false, lapse: false }));
 }
