@@ -8,18 +8,21 @@
 //! What must never happen is that a holder sends a change after its successor has looked at the
 //! provider. Each rule that prevents it is in one place:
 //!
-//! - renew, and lose the row at once if it is no longer one's own: [`Replica::next`], `renewed`
-//! - trust: [`held`]. It ends a holding for good: `expire`
-//! - watch: [`watch`]
-//! - take over, and what becomes of an unclear answer: `took_over`, `not_answered`
-//! - grace: `looks_from`
-//! - look and send only while trusted, and only for the holding that looked: [`Replica::may_look`],
-//!   [`Replica::may_send`]
-//! - release: `release_is_due`
+//! | rule | place |
+//! | --- | --- |
+//! | renew | `renewed`: a holder that finds another row has lost it at once |
+//! | trust | [`held`] and `expire`: it ends a lease after the last answered statement was sent, and for good |
+//! | watch | [`watch`]: a row must be unchanged for long enough, on one database |
+//! | take over, take what is free | `due`: only the row that was seen |
+//! | grace | `looks_from`: what others sent is listed before anything is looked at |
+//! | look, send | [`Replica::may_look`], [`Replica::may_send`]: while trusted, and for the holding that looked |
+//! | release | `end_asked`, `release_is_due`: once everything that was sent is listed |
+//! | unclear answer | `not_answered` |
 //!
 //! The crate `snapring-model` tries all behaviours of two replicas with this code.
 
 mod held;
+mod message;
 mod rewrite;
 mod row;
 #[cfg(test)]
@@ -30,140 +33,12 @@ mod watch;
 use std::time::Duration;
 
 use self::held::Held;
+pub use self::message::{Answer, Event, Loss, Order, Remark, Stage, Taken};
 pub use self::rewrite::Rewrite;
 pub use self::row::{Beat, Database, HolderId, Row, Term, Version};
 pub use self::timing::Timing;
 use self::watch::{Known, Watch};
 use crate::moment::Moment;
-
-/// A statement for the database. Exactly one [`Event::Answered`] or [`Event::NotAnswered`] must follow
-/// it. Each statement is a transaction of its own, and its answer includes the [`Database`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// Read the row. If there is none, insert one without a holder first.
-    Read,
-    /// Set this holder, the term after the seen one, beat 0 and not released, if the row still has the
-    /// seen version.
-    TakeOver {
-        /// What must still be there, all three parts of it.
-        seen: Version,
-        /// The new holder.
-        holder: HolderId,
-    },
-    /// Count the beat up, if the row has this holder and term and is not released.
-    Renew {
-        /// The holder.
-        holder: HolderId,
-        /// The term.
-        term: Term,
-    },
-    /// Mark the row as released, if it has this holder and term.
-    Release {
-        /// The holder.
-        holder: HolderId,
-        /// The term.
-        term: Term,
-    },
-}
-
-/// What the database said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Answer {
-    /// To [`Order::Read`].
-    Read(Row),
-    /// To [`Order::TakeOver`]: whether the row was changed.
-    TookOver(bool),
-    /// To [`Order::Renew`]: whether the row was changed.
-    Renewed(bool),
-    /// To [`Order::Release`]: whether the row was changed.
-    Released(bool),
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// Time has passed. See [`Replica::next_wake`].
-    Woken,
-    /// The statement was answered.
-    Answered {
-        /// A moment just before it was sent.
-        sent_at: Moment,
-        /// A moment after the answer came, before this call.
-        answered_at: Moment,
-        /// The database that answered.
-        database: Database,
-        /// The answer.
-        answer: Answer,
-    },
-    /// The statement failed or was given up. It may have been carried out, and may still be.
-    NotAnswered,
-    /// The process was asked to end. Nothing new is started from now on.
-    EndAsked,
-    /// After [`Event::EndAsked`]: every call under way has ended.
-    CallsEnded {
-        /// From this uptime on, a listing shows what became of every create that was sent. The row is
-        /// not released before.
-        settled_at: Duration,
-    },
-}
-
-/// What a replica is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// It does not know the row: the database has not answered, or it has just lost the row.
-    Away,
-    /// It watches a row that another one holds.
-    Watching,
-    /// It has asked for the row.
-    Asking,
-    /// It has the row, and waits for what the holder before it may have sent.
-    Grace,
-    /// It has the row and does the work.
-    Holding,
-    /// It finishes what is under way and starts nothing.
-    Ending,
-}
-
-/// What a row was like when it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Taken {
-    /// Nobody held it.
-    Free,
-    /// Its holder had not renewed it.
-    Lapsed,
-}
-
-/// Why a holding ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Loss {
-    /// The database has not answered for a lease.
-    NotHeard,
-    /// The row is no longer this replica's.
-    NotMine,
-}
-
-/// Something to log, and to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Remark {
-    /// This replica has the row.
-    TookOver {
-        /// Its term.
-        term: Term,
-        /// What the row was like.
-        taken: Taken,
-        /// It looks after this span.
-        looks_in: Duration,
-    },
-    /// A holding ended before the process did.
-    Lost {
-        /// Its term.
-        term: Term,
-        /// Why.
-        why: Loss,
-    },
-    /// Another database answered than before.
-    OtherDatabase,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
