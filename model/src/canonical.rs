@@ -4,14 +4,14 @@
 //! Holders, terms, beats and databases are numbered anew: only equality and "one more" matter to them,
 //! so a larger gap between two of them becomes a gap of two.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use snapring_core::moment::Moment;
 use snapring_core::replica::{Answer, Beat, Database, HolderId, Order, Rewrite, Term, Version};
 
 use crate::fleet::{Failovers, Fleet, UNIT, units};
-use crate::state::{Node, State, moment, now};
+use crate::state::{NOW, Node, State, moment};
 use crate::step::long_ago;
 use crate::variant::Without;
 
@@ -21,8 +21,10 @@ const GAP: u64 = 2;
 /// The state that stands for all that differ from this one in nothing that matters.
 pub fn canonical(fleet: &Fleet, mut state: State) -> State {
     drop_what_can_have_no_effect(fleet, &mut state);
-    for node in &mut state.nodes {
-        rename_databases(fleet, node, state.database);
+    if fleet.faults.failovers != Failovers::None {
+        for node in &mut state.nodes {
+            rename_databases(fleet, node, state.database);
+        }
     }
     state.database.timeline = CURRENT;
     if state.failovers_left == Failovers::None {
@@ -56,7 +58,7 @@ fn drop_what_can_have_no_effect(fleet: &Fleet, state: &mut State) {
         if let Some(statement) = &mut node.statement {
             let trusts = matches!(statement.order, Order::TakeOver { .. } | Order::Renew { .. });
             if !trusts && fleet.without != Without::WatchFromAnswer {
-                statement.sent_at = now();
+                statement.sent_at = NOW;
             }
         }
         // Nor does a holding that has ended.
@@ -125,7 +127,7 @@ fn put_in_order(fleet: &Fleet, state: &mut State) {
             let mut blank = node.clone();
             visit_node(fleet, &mut blank, &mut Blank);
             let holds = node.replica.holds(long_ago());
-            let mut hasher = DefaultHasher::new();
+            let mut hasher = Mixer::default();
             blank.hash(&mut hasher);
             (looked_last == Some(number)).hash(&mut hasher);
             holds.is_some_and(|it| state.row.version.holder == Some(it)).hash(&mut hasher);
@@ -135,6 +137,36 @@ fn put_in_order(fleet: &Fleet, state: &mut State) {
     nodes.sort_by_key(|(key, ..)| *key);
     state.looked_last = nodes.iter().position(|(_, looked_last, _)| *looked_last);
     state.nodes = nodes.into_iter().map(|(.., node)| node).collect();
+}
+
+/// A hash that is fast and the same in every run. Two replicas with the same one only stay in their order.
+#[derive(Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
 }
 
 /// Times stay, cut to what matters. Numbers go.
@@ -250,12 +282,14 @@ fn close_gaps(sorted: &[u64]) -> Vec<u64> {
 impl Rewrite for Numbers {
     fn moment(&mut self, moment: &mut Moment, matters_for: Duration) {
         // Trust takes the larger age of both clocks, and nothing else uses a wall clock.
-        let age = moment.age_at(now()).min(matters_for);
-        *moment = crate::state::moment(now().uptime - age);
+        let at = NOW.uptime - moment.age_at(NOW).min(matters_for);
+        if moment.uptime != at || moment.age_at(NOW) > matters_for {
+            *moment = crate::state::moment(at);
+        }
     }
 
     fn uptime(&mut self, uptime: &mut Duration, matters_for: Duration) {
-        *uptime = (*uptime).max(now().uptime - matters_for);
+        *uptime = (*uptime).max(NOW.uptime - matters_for);
     }
 
     fn holder(&mut self, holder: &mut HolderId) {

@@ -24,7 +24,7 @@ fn recovers_alone(fleet: &Fleet, mut state: State, number: usize) -> bool {
     for _ in 0..enough {
         // A unit is enough for all that follows from one event.
         for _ in 0..4 {
-            if state.nodes[number].replica.may_look(crate::state::now()).is_some() {
+            if state.nodes[number].replica.may_look(crate::state::NOW).is_some() {
                 return true;
             }
             let action = match (&state.nodes[number].statement, state.nodes[number].replica.stage())

@@ -8,7 +8,7 @@ use snapring_core::replica::{
 
 use crate::canonical;
 use crate::fleet::{Failovers, Fleet, units};
-use crate::state::{Broken, Node, State, Statement, now, youngest};
+use crate::state::{Broken, NOW, Node, State, Statement, youngest};
 use crate::variant::Without;
 
 /// A number that no holder has. The canonical form gives it a small one.
@@ -84,7 +84,7 @@ fn possible_at(fleet: &Fleet, node: &Node, number: usize, actions: &mut Vec<Acti
     if node.stray.is_some() {
         actions.push(Action::CarryOutStray(number));
     }
-    if node.replica.may_look(now()).is_some() {
+    if node.replica.may_look(NOW).is_some() {
         actions.push(Action::Look(number));
     }
     if may_send(fleet, node) {
@@ -108,7 +108,7 @@ fn possible_at(fleet: &Fleet, node: &Node, number: usize, actions: &mut Vec<Acti
 
 fn waking_matters(node: &Node) -> bool {
     let mut woken = node.replica.clone();
-    let order = woken.next(Event::Woken, now(), FRESH);
+    let order = woken.next(Event::Woken, NOW, FRESH);
     order.is_some() || woken != node.replica
 }
 
@@ -119,9 +119,9 @@ fn may_send(fleet: &Fleet, node: &Node) -> bool {
         // It goes on until the replica has noticed that it lost the row.
         Without::CheckBeforeSend => node.replica.may_send(looked, long_ago()),
         Without::EndOfRotationWithTerm => {
-            node.replica.holds(now()).is_some_and(|holding| node.replica.may_send(holding, now()))
+            node.replica.holds(NOW).is_some_and(|holding| node.replica.may_send(holding, NOW))
         }
-        _ => node.replica.may_send(looked, now()),
+        _ => node.replica.may_send(looked, NOW),
     }
 }
 
@@ -135,7 +135,7 @@ pub fn carry_out(fleet: &Fleet, state: &mut State, action: Action) {
     state.just_taken_lapsed = false;
     match action {
         Action::Pass { asleep } => pass(fleet, state, asleep),
-        Action::Wake(number) => deliver(state, number, Event::Woken, now()),
+        Action::Wake(number) => deliver(state, number, Event::Woken, NOW),
         Action::CarryOut(number) => {
             let Some(order) = state.nodes[number].statement.as_ref().map(|it| it.order) else {
                 return;
@@ -153,7 +153,7 @@ pub fn carry_out(fleet: &Fleet, state: &mut State, action: Action) {
         Action::Answer(number) => answer(fleet, state, number),
         Action::GiveUp(number) => {
             give_up(fleet, &mut state.nodes[number]);
-            deliver(state, number, Event::NotAnswered, now());
+            deliver(state, number, Event::NotAnswered, NOW);
         }
         Action::CarryOutStray(number) => {
             if let Some(order) = state.nodes[number].stray.take() {
@@ -173,8 +173,8 @@ pub fn carry_out(fleet: &Fleet, state: &mut State, action: Action) {
             let node = &state.nodes[number];
             let wait = node.change.map_or(0, |age| fleet.arrival + 1 - age);
             let wait = if fleet.without == Without::ListedBeforeRelease { 0 } else { wait };
-            let settled_at = now().uptime + units(wait);
-            deliver(state, number, Event::CallsEnded { settled_at }, now());
+            let settled_at = NOW.uptime + units(wait);
+            deliver(state, number, Event::CallsEnded { settled_at }, NOW);
         }
         Action::Restart(number) => restart(fleet, state, number),
         Action::Replicate => state.copy = state.row,
@@ -247,8 +247,7 @@ fn answer(fleet: &Fleet, state: &mut State, number: usize) {
     else {
         return;
     };
-    let (mut sent_at, mut answered_at, mut database, mut seen_at) =
-        (sent_at, now(), database, now());
+    let (mut sent_at, mut answered_at, mut database, mut seen_at) = (sent_at, NOW, database, NOW);
     let is_read = matches!(answer, Answer::Read(_));
     match fleet.without {
         Without::TrustFromQuestion => sent_at = answered_at,
@@ -284,7 +283,7 @@ fn deliver(state: &mut State, number: usize, event: Event, at: Moment) {
         node.end_holding();
     }
     if let Some(order) = order {
-        node.statement = Some(Statement { order, sent_at: now(), carried_out: None });
+        node.statement = Some(Statement { order, sent_at: NOW, carried_out: None });
     }
 }
 
@@ -306,7 +305,7 @@ fn look(state: &mut State, number: usize) {
         state.broken = Some(Broken::Missed);
     }
     let node = &mut state.nodes[number];
-    node.look = node.replica.may_look(now());
+    node.look = node.replica.may_look(NOW);
     state.looked_last = Some(number);
 }
 
@@ -314,13 +313,13 @@ fn end(fleet: &Fleet, state: &mut State, number: usize) {
     let replica = &state.nodes[number].replica;
     if replica.stage() == Stage::Grace {
         // Only without the rule. The replica does not do this, so the model does it here.
-        let (holder, term) = (replica.holds(now()), replica.term(now()));
+        let (holder, term) = (replica.holds(NOW), replica.term(NOW));
         if let (Some(holder), Some(term)) = (holder, term) {
             carry_out_statement(fleet, state, Order::Release { holder, term });
         }
         return restart(fleet, state, number);
     }
-    deliver(state, number, Event::EndAsked, now());
+    deliver(state, number, Event::EndAsked, NOW);
 }
 
 fn restart(fleet: &Fleet, state: &mut State, number: usize) {

@@ -227,6 +227,22 @@ fn a_read_without_an_answer_ends_the_watch() {
     assert_eq!(bench.replica.stage(), Stage::Watching);
 }
 
+/// What was not answered may have met another database.
+#[test]
+fn a_read_without_an_answer_ends_the_proof_that_the_database_is_the_same() {
+    let mut bench = Bench::new();
+    bench.pass(0);
+    bench.answer(Answer::Read(row(1, 7, 5)));
+    bench.watch(row(1, 7, 5), 30_000);
+    bench.pass(PACE);
+    bench.next(Event::NotAnswered);
+    bench.pass(PACE);
+    let answered_at = bench.now.uptime;
+    bench.answer(Answer::Read(released(row(1, 7, 5))));
+    bench.answer(Answer::TookOver(true));
+    assert_eq!(bench.replica.grace_until(), Some(answered_at + ms(WATCH + GRACE)));
+}
+
 #[rstest]
 #[case::nobody_ever_held_it(Row::default())]
 #[case::released(released(row(1, 7, 5)))]
