@@ -1,6 +1,8 @@
 //! One test or more per rule. Lease 30 s, read or renewed every 5 s, watched for 37.5 s; timeout 20 s and
 //! settle 10 s, so a grace of 30 s.
 
+mod properties;
+
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 

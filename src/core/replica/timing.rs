@@ -21,8 +21,7 @@ impl Timing {
     /// The spans for a lease. `timeout` and `settle` are those of the account's API.
     #[must_use]
     pub fn new(lease: Duration, timeout: Duration, settle: Duration) -> Self {
-        // Two clocks do not run at exactly the same speed. With a quarter more, the holder's trust has
-        // ended even if its clock is a fifth slower than the watcher's.
+        // Two clocks do not run at exactly the same speed. The quarter covers that, for the grace too.
         let watch = lease + lease / 4;
         // A request that was sent in the last moment of the old trust reaches the provider within
         // `timeout`, and is listed within `settle` after that.
