@@ -12,6 +12,7 @@
 //! - [`polling`], [`completion`]: how to wait for a snapshot
 //! - [`call`], [`answer`], [`patience`]: how a call to the provider ended, what that means, what is retried
 //! - [`rotation`], [`report`]: a rotation from its first look to its end, and what became of it
+//! - [`replica`]: which of several machines may change something
 //! - [`health`]: whether a server is in trouble
 //! - [`vanished`]: servers that the configuration does not name any more
 //! - [`restore`], [`manual`]: what a restore reads and when it has ended; what people do by hand
@@ -36,6 +37,7 @@ pub mod plan;
 pub mod policy;
 pub mod polling;
 pub mod rehearsal;
+pub mod replica;
 pub mod report;
 pub mod restore;
 pub mod retention;
