@@ -54,6 +54,7 @@ fn policy(keep: Keep, cap: u32) -> Policy {
         cap,
         reserve: 0,
         pinned: BTreeSet::new(),
+        to_restore: None,
         min_interval: Duration::from_secs(600),
     }
 }
