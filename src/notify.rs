@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::types::Settings;
 use crate::cover::Cover;
 use crate::coverage::CoverProblem;
 use crate::health::Trouble;
@@ -60,6 +59,17 @@ pub struct NotifySettings {
     pub remind: Duration,
     /// How notices call this machine; `None`: as the kernel does.
     pub instance: Option<String>,
+}
+
+/// Who is told, and of what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audience<'a> {
+    /// The targets.
+    pub targets: &'a [NotifySettings],
+    /// All servers. One that is disabled fails at nothing.
+    pub servers: &'a [Arc<Server>],
+    /// The policies for servers of an account that have no table.
+    pub covers: &'a [Cover],
 }
 
 /// How often a target is reminded, unless it says otherwise.
@@ -115,14 +125,14 @@ impl Notices {
     /// Begins to tell the configured targets; for `last_known` see [`States::new`].
     #[must_use]
     pub(crate) fn start(
-        settings: &Settings,
+        audience: Audience<'_>,
         last_known: impl IntoIterator<Item = LastOfServer>,
         told: ToldBook,
         clock: Clock,
         post: Arc<dyn Post>,
         counts: Counts,
     ) -> Self {
-        let states = States::new(watched(&settings.servers), last_known);
+        let states = States::new(watched(audience.servers), last_known);
         let notices = Self {
             inner: Mutex::new(Inner { states, targets: Vec::new() }),
             clock,
@@ -132,7 +142,7 @@ impl Notices {
             deliveries: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        notices.take_up(settings);
+        notices.take_up(audience);
         notices.recall();
         notices
     }
@@ -236,9 +246,9 @@ impl Notices {
     /// there is another address, where none has this one: it was corrected, and what waits goes to the new
     /// one. One that goes gets what was in its queue, once: nothing is retried, so nothing reaches it late. One that
     /// comes is told of all that fails.
-    pub(crate) fn reload(&self, settings: &Settings) {
+    pub(crate) fn reload(&self, audience: Audience<'_>) {
         let now = self.clock.now().wall;
-        for target in self.take_up(settings) {
+        for target in self.take_up(audience) {
             let inner = self.inner();
             target.record.owes_all(inner.states.ongoing().map(|(of, _)| of));
             target.tell_owed(&inner.states, now);
@@ -246,8 +256,8 @@ impl Notices {
     }
 
     /// Puts targets and servers in force. Gives the targets that are new.
-    fn take_up(&self, settings: &Settings) -> Vec<Target> {
-        let Settings { notify: targets, servers, covers, .. } = settings;
+    fn take_up(&self, audience: Audience<'_>) -> Vec<Target> {
+        let Audience { targets, servers, covers } = audience;
         let (mut inner, now) = (self.inner(), self.clock.now().wall);
         inner.states.configure(watched(servers), covers.iter().map(Cover::account));
         inner.states.show_times_of(servers);

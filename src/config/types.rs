@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use crate::cover::{Cover, CoveredServers};
 use crate::foreign::ForeignText;
 use crate::naming::{Account, ServerId};
-use crate::notify::NotifySettings;
+use crate::notify::{Audience, NotifySettings};
 use crate::provider::settings::{ApiSettings, one_address};
 use crate::report::LastOfServer;
 use crate::server::{Server, common_zone};
@@ -58,6 +58,12 @@ impl Settings {
     pub fn account_of(&self, server: ServerId) -> &ApiSettings {
         let named = self.more_accounts.iter().find(|it| it.account == server.account);
         named.unwrap_or(&self.api)
+    }
+
+    /// Who is told of these servers.
+    #[must_use]
+    pub(crate) fn audience(&self) -> Audience<'_> {
+        Audience { targets: &self.notify, servers: &self.servers, covers: &self.covers }
     }
 
     /// The policy of an account's servers that have no table.

@@ -89,8 +89,14 @@ impl Listeners {
         }
         let told =
             ToldBook { known: told.flatten().map(Arc::new), keep: Arc::new(store.keeps_told()) };
-        let notices =
-            Notices::start(settings, known, told, clock.clone(), post, statuses.counts().clone());
+        let notices = Notices::start(
+            settings.audience(),
+            known,
+            told,
+            clock.clone(),
+            post,
+            statuses.counts().clone(),
+        );
         notices.tell_owed();
         let listeners = Arc::new(Self { service, store, notices });
         let memories = listeners.memories(memories.flatten());

@@ -135,7 +135,7 @@ impl Listeners {
     }
 
     fn put_in_force(&self, settings: &Settings, in_the_daemon: impl FnOnce()) {
-        self.notices.reload(settings);
+        self.notices.reload(settings.audience());
         in_the_daemon();
         self.store.reload(&settings.servers);
     }

@@ -633,7 +633,7 @@ async fn a_day(told: bool) -> (Vec<(String, Duration)>, usize) {
     let tries = Arc::<Mutex<usize>>::default();
     let post = Arc::new(Hanging(Arc::clone(&tries)));
     let notices = Arc::new(Notices::start(
-        &settings,
+        settings.audience(),
         [],
         crate::notify::told::ToldBook::none(),
         stage.clock.clone(),

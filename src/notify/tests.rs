@@ -172,7 +172,7 @@ impl Stage {
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let counts = Counts::default();
         let notices = Notices::start(
-            &settings(notify),
+            settings(notify).audience(),
             last_known,
             told,
             clock.clone(),
@@ -272,12 +272,12 @@ async fn what_another_address_refused_is_not_shown_after_a_reload() {
     stage.pass(60).await;
     assert_eq!(stage.counts.webhooks().undelivered().len(), 1);
     let new = settings(&to("new.example", ""));
-    stage.notices.reload(&new);
+    stage.notices.reload(new.audience());
     assert_eq!(stage.counts.webhooks().undelivered(), []);
     // What is owed is sent there, and that it refuses it is shown.
     stage.pass(60).await;
     assert_eq!(stage.counts.webhooks().undelivered()[0].to, "https://new.example");
-    stage.notices.reload(&Settings { notify: Vec::new(), ..new });
+    stage.notices.reload(Settings { notify: Vec::new(), ..new }.audience());
     assert_eq!(stage.counts.webhooks().undelivered(), []);
     assert!(stage.counts.webhooks().counts().is_empty());
 }
@@ -560,7 +560,7 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     let on = "on = [\"failure\", \"recovery\", \"success\"]";
     let then = to("comes.example", "") + &to("stays.example", on);
     let then = settings(&then);
-    stage.notices.reload(&then);
+    stage.notices.reload(then.audience());
     stage.pass(20).await;
     stage.ended(WEB, Rotated);
     stage.pass(20).await;
@@ -573,7 +573,7 @@ async fn a_reload_takes_targets_up_and_lets_others_go_after_what_they_are_owed()
     assert_eq!(seen("stays.example"), stays);
     let without = to("stays.example", on) + "[[server]]\nid = 103\nenabled = false\n";
     let without = settings(&without);
-    stage.notices.reload(&without);
+    stage.notices.reload(without.audience());
     stage.ended(ServerId::new(103), Failed);
     stage.pass(20).await;
     assert_eq!(seen("stays.example"), stays, "what is disabled fails at nothing");
@@ -701,7 +701,7 @@ async fn a_single_run_reminds_if_a_reminder_fell_due_since_the_run_before() {
         let settings = settings(&(to("day.example", "") + &to("never.example", "remind = \"0s\"")));
         let post = Arc::clone(&services) as Arc<dyn Post>;
         let notices = Notices::start(
-            &settings,
+            settings.audience(),
             [web, db],
             ToldBook::none(),
             clock.clone(),
@@ -730,7 +730,7 @@ async fn a_restart_neither_repeats_nor_forgets_a_reminder() {
     let start = || {
         let post = Arc::clone(&services) as Arc<dyn Post>;
         Notices::start(
-            &settings,
+            settings.audience(),
             [last.clone()],
             ToldBook::none(),
             clock.clone(),
@@ -758,7 +758,7 @@ async fn a_reload_keeps_reminders_and_takes_another_interval_up() {
     stage.ended(WEB, Failed);
     stage.pass(60).await;
     let then = settings(&(to("one.example", "remind = \"2h\"") + &to("two.example", "")));
-    stage.notices.reload(&then);
+    stage.notices.reload(then.audience());
     watched(&stage, 3 * HOUR).await;
     assert_eq!(said(&stage, "one.example"), ["web failed", "web still fails"]);
     watched(&stage, 40 * HOUR).await;
@@ -766,7 +766,7 @@ async fn a_reload_keeps_reminders_and_takes_another_interval_up() {
     let mut without = settings(&(to("one.example", "remind = \"2h\"") + "[[server]]\nid = 103\n"));
     without.servers.remove(0);
     let before = said(&stage, "one.example").len();
-    stage.notices.reload(&without);
+    stage.notices.reload(without.audience());
     watched(&stage, 10 * HOUR).await;
     assert_eq!(said(&stage, "one.example").len(), before, "who left is not reminded of");
 }
@@ -907,7 +907,7 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.ended(WEB, Failed);
     stage.pass(40).await;
     let then = settings(&(to("other.example", "on = [\"success\"]") + &to("right.example", "")));
-    stage.notices.reload(&then);
+    stage.notices.reload(then.audience());
     stage.pass(30).await;
     assert_eq!(said(&stage, "right.example"), ["web failed"]);
     let tried = stage.services.seen("hangs.example").len();
@@ -921,7 +921,7 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.ended(WEB, Failed);
     stage.pass(60).await;
     let then = settings(&to("right.example", ""));
-    stage.notices.reload(&then);
+    stage.notices.reload(then.audience());
     stage.pass(60).await;
     assert_eq!(said(&stage, "right.example"), ["web failed"], "not only at the next failing tick");
 
@@ -932,7 +932,7 @@ async fn a_corrected_address_is_used_for_what_waits_and_for_what_was_given_up() 
     stage.pass(60).await;
     stage.ended(WEB, Rotated);
     let then = settings(&to("right.example", ntfy));
-    stage.notices.reload(&then);
+    stage.notices.reload(then.audience());
     stage.pass(60).await;
     let [seen] = <[String; 1]>::try_from(stage.services.seen("right.example")).unwrap();
     assert!(seen.contains("No notice of the failure could be delivered."), "{seen}");
@@ -948,10 +948,10 @@ async fn a_webhook_that_is_removed_and_added_again_is_never_told_a_failure_after
     let stage = Stage::new(&(stays.clone() + &back), &[busy.clone(), busy]);
     stage.ended(WEB, Failed);
     stage.pass(11).await;
-    stage.notices.reload(&settings(&stays));
+    stage.notices.reload(settings(&stays).audience());
     stage.pass(30).await;
     let before = said(&stage, "back.example").len();
-    stage.notices.reload(&both);
+    stage.notices.reload(both.audience());
     stage.pass(30).await;
     stage.ended(WEB, Rotated);
     stage.pass(900).await;
@@ -1005,6 +1005,6 @@ async fn a_cover_that_does_not_know_its_servers_is_told_once_reminded_of_and_tol
 
     let stage = Stage::new(&notify, &[]);
     stage.notices.on_cover(Account::API, Some(&unlisted(0)));
-    stage.notices.reload(&settings(&to("one.example", "")));
+    stage.notices.reload(settings(&to("one.example", "")).audience());
     assert!(stage.notices.inner().states.failing().is_nothing(), "nothing is covered any more");
 }

@@ -95,7 +95,7 @@ impl Run {
         let post = Arc::new(HttpPost::new(setup.clock.clone()));
         let settings = &setup.settings;
         let notices = Notices::start(
-            settings,
+            settings.audience(),
             before.servers,
             told,
             setup.clock.clone(),

@@ -26,7 +26,14 @@ fn listeners(settings: &Settings, stage: &Stage, post: Arc<dyn Post>) -> Listene
     Listeners {
         service: ServiceStatus::new(manager, None, clock.clone()),
         store: Store::open(Place::Memory, clock.clone()),
-        notices: Notices::start(settings, [], ToldBook::none(), clock, post, Counts::default()),
+        notices: Notices::start(
+            settings.audience(),
+            [],
+            ToldBook::none(),
+            clock,
+            post,
+            Counts::default(),
+        ),
     }
 }
 
