@@ -307,9 +307,14 @@ fn what_is_lost(
     };
     let mut text = format!(
         "Server {} will be stopped and overwritten with this snapshot:\n  {}\n\
-         Lost for good: everything written to the server in the last {}.\n",
+         {}: everything written to the server in the last {}.\n",
         by_hand::called(setup, snapshot.server),
         line(snapshot),
+        if first.is_some() {
+            "Only in the snapshot that is created first"
+        } else {
+            "Lost for good"
+        },
         age(snapshot.created_at, now)
     );
     let is_newer = |it: &&Snapshot| (it.created_at, it.id) > (snapshot.created_at, snapshot.id);

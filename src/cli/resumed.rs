@@ -46,7 +46,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Exit, CommandError> {
                 .map_err(|busy| CommandError::Failed(format!("{server}: {busy}")))?;
             claim.is_awake().await;
             console::print(&format!(
-                "{server} ({}) is now recorded as resumed. The before hook of {snapshot} had quiesced it",
+                "{server} ({}) is now recorded as resumed. The before hook of {snapshot} had quiesced it. `status` shows the trouble until the next successful rotation",
                 server_id.number
             ))?;
             Ok(Exit::Well)

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::daemon::{Daemon, Dependencies, Managed, Shared, lock};
 use crate::rotation::lock::Quiesced;
 use crate::rotation::restored::has_ended;
+use crate::server::Server;
 
 /// How often to look: a person restores a server in another process, or says there that it was resumed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -68,7 +69,11 @@ impl Shared {
         let Dependencies { exclusion, statuses, .. } = &self.dependencies;
         let current = self.current();
         let servers = current.servers.values().map(|it| it.server.as_ref());
-        for (server, broken) in exclusion.broken_among(servers).await {
+        // What another restore makes of it is not known yet.
+        let restores = lock(&self.restores).clone();
+        let is_restored = |server: &Server| restores.iter().any(|it| it.server_id == server.id);
+        let broken = exclusion.broken_among(servers).await;
+        for (server, broken) in broken.into_iter().filter(|(it, _)| !is_restored(it)) {
             let restored = broken.seen(now);
             let reason = restored.reason.clone();
             if statuses.set_broken(server.id, restored) {

@@ -155,7 +155,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             account = server.id.account.label(),
             server = name,
             snapshot,
-            "{name}: snapring was killed after the before hook of {snapshot}; the after hook has run now"
+            "{name}: the after hook did not succeed after the before hook of {snapshot}, or snapring was killed before it; it has run now"
         ),
         Some(problem) => tracing::error!(
             event = "hook",
@@ -163,7 +163,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             account = server.id.account.label(),
             server = name,
             snapshot,
-            "{name}: snapring was killed after the before hook of {snapshot}, and {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
+            "{name}: the after hook did not succeed after the before hook of {snapshot}, or snapring was killed before it, and now {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
         ),
     }
 }
