@@ -155,7 +155,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             account = server.id.account.label(),
             server = name,
             snapshot,
-            "{name}: the after hook did not succeed after the before hook of {snapshot}, or snapring was killed before it; it has run now"
+            "{name}: the before hook of {snapshot} was left without a successful after hook; the after hook has run now"
         ),
         Some(problem) => tracing::error!(
             event = "hook",
@@ -163,7 +163,7 @@ pub(super) fn owed_hook(server: &Server, snapshot: &str, problem: Option<&str>) 
             account = server.id.account.label(),
             server = name,
             snapshot,
-            "{name}: the after hook did not succeed after the before hook of {snapshot}, or snapring was killed before it, and now {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
+            "{name}: the before hook of {snapshot} was left without a successful after hook, and {problem}. The next rotation runs it again. If you resume the server by hand, run `snapring resumed {name}`"
         ),
     }
 }
